@@ -16,7 +16,8 @@ import msgspec
 from config.model.conditions import TimeCondition
 from config.model.tenancy import TierSettings
 from policies.authoring.boundaries import NUMBERS, Boundaries
-from policies.authoring.decision import Decider
+from policies.authoring.decision import Decider, DecisionOutcome
+from policies.authoring.outcome_cuts import LARGEST, outcome_cuts
 from policies.authoring.situation import Situation
 from policies.model.breaker_view import BreakerState, BreakerView
 from policies.model.load import EngineLoad, Load
@@ -25,6 +26,7 @@ from policies.routing.conditions import measure_of
 _INTEGERS = frozenset({"prompt_tokens", "max_tokens", "turn"})
 _MINIMUM = {"turn": 1.0}
 _MAXIMUM = {"complexity": 1.0, "code": 1.0}
+_SIZES = frozenset({"prompt_tokens", "max_tokens"})
 _PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/stream")
 _STATES: tuple[BreakerState, ...] = ("closed", "open", "half_open")
 _Measured = Literal["expected_wait_s", "kv_usage"]
@@ -113,7 +115,12 @@ def _feature_numbers(decider: Decider, boundaries: Boundaries, base: Situation) 
         bounds = set(boundaries.numbers[field])
         tenant = decider.tenants.get(base.features.tenant)
         if field == "budget_used" and tenant is not None and tenant.budget is not None:
-            bounds.add(1.0)
+            bounds.update(_outcome_cuts(decider, field, base, {0.0, 1.0, *bounds}))
+            if base.features.budget_used >= 1:
+                bounds.add(1.0)
+        if field in _SIZES:
+            edges = {float(math.ceil(bound)) for bound in bounds} | {0.0, 1.0, float(LARGEST)}
+            bounds.update(_outcome_cuts(decider, field, base, edges))
         if bounds:
             yield _number(
                 field,
@@ -127,6 +134,16 @@ def _feature_numbers(decider: Decider, boundaries: Boundaries, base: Situation) 
     if base.features.budget_spent and base.features.budget_used < 1:
         fits = _with(base, budget_spent=False)
         yield Axis((SituationChange("budget", "has room for the request", "does not fit", 0.5, fits),))
+
+
+def _outcome_cuts(decider: Decider, field: str, base: Situation, edges: set[float]) -> Iterator[float]:
+    """What is refused or emitted otherwise for its length or its cost, though no condition looks at it."""
+    setter, anywhere = _setter(field, base), Span(None, None)
+
+    def outcome_at(value: float) -> DecisionOutcome:
+        return DecisionOutcome.of(decider.decide(setter(value, anywhere)))
+
+    return outcome_cuts(outcome_at, sorted(edges), whole=field in _INTEGERS)
 
 
 def _setter(field: str, base: Situation) -> Callable[[float, Span], Situation]:

@@ -17,6 +17,7 @@ from benchmarks.engine import floor, peers
 from benchmarks.engine.client import answers
 from benchmarks.engine.make_model import write
 from benchmarks.engine.servers import SERVERS, Command, Place, Server
+from benchmarks.engine.workloads import BenchRequest
 from tests.paths import ROOT
 from tests.patience import PATIENCE_S
 
@@ -156,7 +157,7 @@ def test_a_peer_that_dies_while_it_is_measured_costs_nobody_his_figures(
     monkeypatch.setattr(peers, "Server", lambda name, *rest: server(name, *rest[:3]))
     calls = iter([True, True])  # of the peer: it answers its first two prompts, and then no more
 
-    def answered(port: int, requests: list[peers.BenchRequest]) -> object:
+    def answered(port: int, requests: list[BenchRequest]) -> object:
         if port == 1:
             if next(calls, False):
                 return None, [[1]] * len(requests)

@@ -17,6 +17,7 @@ from config.model.tenancy import SLO, Budget, TenantSettings, TierSettings
 from policies.authoring.counterfactual import Counterfactual, changed_decisions, counterfactuals
 from policies.authoring.decision import Decider, DecisionOutcome
 from policies.authoring.situation import Situation
+from policies.model.backends import Backends
 from policies.model.breaker_view import BreakerView
 from policies.model.features import Features
 from policies.model.load import EngineLoad, Load
@@ -360,3 +361,48 @@ def test_rounding_of_waits_relative_to_the_objective() -> None:
         for tier in ("default", "gold"):
             (change,) = changes_of(short, waiting(plain(tier=tier), 9.0))
             assert change == (f"queue_wait_over_slo of small < {bound:.12g}", math.nextafter(bound, 0))
+
+
+LENGTHS = Backends({"small": 300, "large": 200})
+PRICED = (
+    "[prices]\nsmall = { input = 1_000_000, output = 1_000_000 }\nlarge = { input = 2_000_000, output = 2_000_000 }\n"
+)
+SHORT = parse_settings(
+    f'{TEXT}{PRICED}[tenants.acme]\nbudget = {{ amount = 1_000, when_spent = "small_only" }}\n', Path("/etc/x.toml")
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    prompt=st.sampled_from([1, 50, 100, 250, 299, 400]),
+    asked=st.sampled_from([0, 1, 64, 90, 240]),
+    used=st.sampled_from([0.0, 0.5, 0.9, 0.99]),
+    parts=st.lists(st.floats(0, 1), min_size=3, max_size=3),
+)
+def test_lengths_and_money_change_decisions_where_it_is_said(
+    prompt: int, asked: int, used: float, parts: list[float]
+) -> None:
+    decider = Decider(SHORT, SAME, LENGTHS)
+    base = plain(tenant="acme", prompt_tokens=prompt, max_tokens=asked, budget_used=used)
+    for found in counterfactuals(decider, base):
+        if found.word not in {"prompt_tokens", "max_tokens", "budget_used"}:
+            continue
+        low = found.at_least or 0.0
+        high = found.below if found.below is not None else (1.0 if found.word == "budget_used" else 2.0**31)
+        for part in (0.0, *parts):
+            value = low + part * (high - low)
+            value = (
+                min(value, math.nextafter(high, 0)) if found.word == "budget_used" else min(int(value), int(high) - 1)
+            )
+            spent = {"budget_spent": value >= 1} if found.word == "budget_used" else {}
+            other = base.changed(**{found.word: value}, **spent)
+            assert DecisionOutcome.of(decider.decide(other)) == found.outcome, (found, value)
+
+
+def test_the_length_and_the_money_that_are_left() -> None:
+    decider = Decider(SHORT, SAME, LENGTHS)
+    told = {found.change: found.then for found in counterfactuals(decider, plain(tenant="acme", prompt_tokens=51))}
+    assert told["prompt_tokens >= 137 and < 300"] == "route chat, but emits by gate"
+    assert told["prompt_tokens >= 300"] == "refused: context_length_exceeded"
+    # 3 · (51 + 64) for both stages, and 51 + 64 for the small one alone.
+    assert told["budget_used >= 0.655000000001 and < 0.885000000001"] == "route chat, but stays on small"

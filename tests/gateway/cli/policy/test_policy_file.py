@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from config.load import load_settings
-from gateway.cli.policy.policy_file import tokenizers
+from gateway.cli.policy.policy_file import backends, tokenizers
+from tests.paths import ROOT
 
 TEXT = """\
 schema = 1
@@ -51,3 +52,15 @@ def test_what_is_not_on_this_machine_is_taken_to_be_the_same(tmp_path: Path, fil
     assert found["small"] == found["large"] == found["cloud"] != ""
     missing = [name for name in ("small", "large") if name not in files]
     assert notes == (f"no tokenizer.json for {', '.join(missing)} on this machine: taken to share one tokenizer",)
+
+
+def test_lengths_are_those_of_the_models(tmp_path: Path) -> None:
+    zoo = ROOT / "engine/zoo/models/small"
+    text = TEXT.replace('model = "small"', f'model = "{zoo}"\nmax_model_len = 100', 1)
+    path = tmp_path / "p.toml"
+    path.write_text(text)
+    known, notes = backends(load_settings(path))
+    assert (dict(known.max_model_len), dict(known.encoders)) == ({"small": 100}, {})
+    assert notes == ("no model for large on this machine: taken to make text and to hold every prompt",)
+    path.write_text(text.replace("max_model_len = 100", 'kv = { memory = "1KiB" }'))
+    assert backends(load_settings(path))[0].max_model_len["small"] < 100
