@@ -8,7 +8,7 @@ import msgspec
 
 from actors.api.errors import InvalidRequest, UnknownModel
 from actors.breakers.breakers import BreakerRegistry
-from actors.queue.backend_queue import BackendQueue
+from actors.queue.backend import Backend
 from actors.routing.policy_snapshot import PolicySnapshot
 from policies.errors import NoRoute
 from policies.model.features import Features
@@ -29,7 +29,7 @@ class Router:
     def __init__(
         self,
         snapshot: PolicySnapshot,
-        backend_queues: Mapping[str, BackendQueue],
+        backend_queues: Mapping[str, Backend],
         breakers: BreakerRegistry,
         rollout: RolloutState,
     ) -> None:
@@ -99,7 +99,7 @@ class Router:
         )
         self._published_at = now
 
-    def _engine_load(self, name: str, backend_queue: BackendQueue, now: float, passed_s: float) -> EngineLoad:
+    def _engine_load(self, name: str, backend_queue: Backend, now: float, passed_s: float) -> EngineLoad:
         stats = backend_queue.published.stats
         healthy = backend_queue.published.state == "ready"
         if stats is None:

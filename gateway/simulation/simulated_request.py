@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from config.tenants import queue_line
 from gateway.simulation.draws import Margins
 from gateway.simulation.replayed_sequence import Replayed
-from gateway.simulation.simulated_queue import Waiting
+from gateway.simulation.simulated_queue import SimulatedJob
 from gateway.simulation.simulated_upstream import prompt_steps
 from policies.admission.budget import BudgetHold
 from policies.admission.quota import Reservation
@@ -21,7 +21,6 @@ from policies.model.attempt_record import AttemptRecord
 from policies.model.breaker_view import Permit
 from policies.model.features import Features
 from policies.model.plan import Plan
-from policies.queueing.fair_queue import QueueFull
 from policies.records.trace import TraceRequest
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class SimulatedAttempt:
         "deadline",
         "fed",
         "gives_up_at",
-        "item",
+        "job",
         "machine",
         "made",
         "margins",
@@ -68,7 +67,7 @@ class SimulatedAttempt:
         """Output tokens of each sequence that the machine has seen."""
         self.unfinished = 0
         self.prompt_tokens = 0
-        self.item: Waiting
+        self.job: SimulatedJob
         self.deadline = effect.deadline
         self.taken = False
         self.made = 0
@@ -315,7 +314,7 @@ class SimulatedRequest:
                 sequence.stop = self._next_stop(attempt, sequence)
         attempt.unfinished = request.choices
         attempt.prompt_tokens = prompt
-        attempt.item = Waiting(
+        attempt.job = SimulatedJob(
             id=world.next_number(),
             tenant=line,
             prompt_tokens=prompt * request.choices,
@@ -324,13 +323,13 @@ class SimulatedRequest:
             deadline=effect.deadline,
             goes_on=prefix > 0,
             attempt=attempt,
-            sequences=request.choices,
-            blocks=backend_queue.blocks([begin] * request.choices),
+            sequence_count=request.choices,
+            prompt_length=begin,
         )
-        full = backend_queue.offer(attempt.item, now)
-        if isinstance(full, QueueFull):
+        rejected = backend_queue.offer(attempt.job, now)
+        if rejected is not None:
             self._close(ok=None, over=True, now=now)
-            return fallback_machine.RungRefused(why="queue_full", retry_after_s=full.retry_after_s)
+            return fallback_machine.RungRefused(why=rejected.reason, retry_after_s=rejected.retry_after_s)
         if self._attempt is attempt:
             world.wake(effect.deadline, attempt)
         return None
@@ -402,7 +401,7 @@ class SimulatedRequest:
         before = self._released
         if attempt.sequences:
             before = attempt.prompt_tokens - self.request.prompt_tokens
-            self._world.backend_queues[self.rung].freed(attempt.item)
+            self._world.backend_queues[self.rung].finished(attempt.job)
         self._close(ok=True if attempt.sequences else None, over=True, now=now)
         self.shown = attempt.made + before * self.request.choices
         if self.first_at is None:
@@ -418,7 +417,7 @@ class SimulatedRequest:
         backend_queue.catch_up(now)
         attempt.made = sum([each.made for each in attempt.sequences])
         if not over:
-            backend_queue.withdraw(attempt.item, now)
+            backend_queue.withdraw(attempt.job, now)
         if ok:
             cached = sum([each.cached_tokens for each in attempt.sequences[:1]])
             self.attempts.append((attempt.try_.rung, attempt.prompt_tokens, cached, attempt.made))

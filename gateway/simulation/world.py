@@ -348,7 +348,7 @@ class World:
     def _backend_queue(
         self, name: str, engine: EngineSettings, measured: EngineProfile, seed: int, leaps: bool
     ) -> SimulatedQueue:
-        backend_queue = SimulatedQueue(self.settings.tiers, queue_lines(self.tenants), engine)
+        backend_queue = SimulatedQueue(name, self.settings.tiers, queue_lines(self.tenants), engine)
         for replica in range(engine.replicas):
             title = name if engine.replicas == 1 else f"{name}/{replica}"
             places = list(range(len(measured.spread)))

@@ -11,6 +11,7 @@ PURE_CORES_AND_BOOKS = (
     "policies/fallback/breaker.py",
     "policies/fallback/retry_budget.py",
     "policies/queueing/fair_queue.py",
+    "policies/queueing/backend_queue.py",
     "policies/cascade/cascade.py",
     "policies/fallback/fallback_machine.py",
     "policies/routing/conditions.py",

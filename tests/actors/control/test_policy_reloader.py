@@ -148,7 +148,7 @@ async def test_a_tenant_and_a_tier_that_go_end_what_they_began(autojump_clock, f
             await trio.sleep(0.5)
             assert (
                 len(service.service._backend_queues["small"].queue) > 0
-                or service.service._backend_queues["small"].inside == 5
+                or service.service._backend_queues["small"].queue.in_hand == 5
             )
             write(file, CONFIG.replace('name = "small"\nwhen', 'name = "tiny"\nwhen'))
             assert isinstance(await service.service.admin.reload(), Swapped)

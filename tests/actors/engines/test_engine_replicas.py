@@ -159,7 +159,7 @@ async def test_readers_that_leave_free_their_own_replica(autojump_clock):
         responses = [await service.open("small", ignore_eos=True) for _ in range(4)]
         for response in responses:
             await response.__anext__()
-        assert service.service._backend_queues["small"].inside == 4
+        assert service.service._backend_queues["small"].queue.in_hand == 4
         for response in responses:
             response.close()
         await service.assert_clean()
