@@ -8,7 +8,7 @@ import trio
 
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
-from actors.protocol.messages import Flush, LedgerMessage
+from actors.protocol.ledger import Flush, LedgerMessage
 from actors.request.response_stream import ResponseStream
 from policies.lifecycle.drain import Drain, DrainAction, DrainState
 

@@ -18,7 +18,7 @@ from actors.api.errors import (
     Unavailable,
     ledger_unavailable,
 )
-from actors.api.messages import InferenceRequest
+from actors.api.request import InferenceRequest
 from actors.api.statistics import ReplicaView, ServiceStatistics
 from actors.breakers.breakers import BreakerRegistry, Breakers
 from actors.control.admin_service import AdminService
@@ -34,16 +34,13 @@ from actors.kernel.timers import TimerWheel
 from actors.ledger.ledger import Ledger, LedgerState
 from actors.ledger.lock import ledger_lock
 from actors.prompt.model_text import ModelText
-from actors.protocol.messages import (
-    AdmissionMessage,
-    BreakerMessage,
-    EngineMessage,
-    Job,
-    LedgerMessage,
-    QueueMessage,
-    Reload,
-    RestoreUsage,
-)
+from actors.protocol.admission import AdmissionMessage, RestoreUsage
+from actors.protocol.breakers import BreakerMessage
+from actors.protocol.engine import EngineMessage
+from actors.protocol.job import Job
+from actors.protocol.ledger import LedgerMessage
+from actors.protocol.queue import QueueMessage
+from actors.protocol.reloader import Reload
 from actors.queue.backend import Backend, ReplicaSlot
 from actors.queue.dispatcher import Dispatcher
 from actors.readiness import EngineReadiness, ModelCard, Readiness, ServiceState
@@ -132,11 +129,11 @@ class Service:
         self._upstream_keys = {name: read_secret(name, each.key) for name, each in settings.upstreams.items()}
         self._transport = transport
         self._replicas = {name: _replica_published(name, each.replicas) for name, each in settings.engines.items()}
-        self._all_published: dict[str, BackendStatus] = {
+        self._engines: dict[str, EngineStatus | ReplicatedEngineStatus] = {
             name: all_published[0] if len(all_published) == 1 else ReplicatedEngineStatus(name, all_published)
             for name, all_published in self._replicas.items()
         }
-        self._all_published |= self._upstreams
+        self._all_published: dict[str, BackendStatus] = {**self._engines, **self._upstreams}
         make_snapshot = partial(PolicySnapshot.of, tokenizers={name: text.digest for name, text in self._texts.items()})
         snapshot = make_snapshot(settings)
         self._shadow_book = ShadowBook(settings.shadows)
@@ -287,7 +284,7 @@ class Service:
             overrun_total=counters.overruns,
             in_flight=len(self._responses),
             latency=counters.latency(),
-            engines={name: self._all_published[name].stats or _NOTHING_YET for name in self._settings.engines},
+            engines={name: published.stats or _NOTHING_YET for name, published in self._engines.items()},
             engine_restarts_total={name: published.restarts for name, published in self._all_published.items()},
             replicas={
                 name: tuple(

@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 import structlog
 import trio
 
-from actors.api.messages import ChatMessage, ChatPrompt, Delta, InferenceRequest
+from actors.api.request import ChatMessage, ChatPrompt, InferenceRequest
+from actors.api.response import Delta
 from actors.service import Service
 from benchmarks.gateway.service import start_service
 from engine.sampling.params import SamplingParams

@@ -87,7 +87,7 @@ def queue_costs(batches: int, batch: int) -> tuple[float, float]:
     number, now = 0, 0.0
     for _ in range(batches):
         items = [
-            QueueItem(id=n, tenant=f"t{n * 7 % _TENANTS}", prompt_tokens=50 + n % 90, tokens=300, deadline=now + 30)
+            QueueItem(job_id=n, tenant=f"t{n * 7 % _TENANTS}", prompt_tokens=50 + n % 90, tokens=300, deadline=now + 30)
             for n in range(number, number + batch)
         ]
         number += batch

@@ -167,7 +167,7 @@ def _run(engine: Engine, name: str, shapes: list[BenchShape], rng: Random, vocab
     started = perf_counter()
     for index, (shape, prompt) in enumerate(zip(shapes, prompts, strict=True)):
         params = SamplingParams(max_tokens=shape.output, temperature=0, ignore_eos=True)
-        engine.submit(Submit(request_id=first_id + index, prompt_token_ids=prompt, params=params))
+        engine.submit(Submit(sequence_id=first_id + index, prompt_token_ids=prompt, params=params))
     last: dict[int, float] = {}
     ttft: list[float] = []
     itl: list[float] = []
@@ -175,14 +175,14 @@ def _run(engine: Engine, name: str, shapes: list[BenchShape], rng: Random, vocab
     while engine.has_work:
         report = engine.step()
         now = perf_counter()
-        for output in report.outputs:
-            earlier = last.get(output.request_id)
+        for delta in report.deltas:
+            earlier = last.get(delta.sequence_id)
             if earlier is None:
                 ttft.append(now - started)
             else:
-                itl += [(now - earlier) / len(output.token_ids)] * len(output.token_ids)
-            last[output.request_id] = now
-            tokens += len(output.token_ids)
+                itl += [(now - earlier) / len(delta.token_ids)] * len(delta.token_ids)
+            last[delta.sequence_id] = now
+            tokens += len(delta.token_ids)
     seconds = perf_counter() - started
     after = engine.stats()
     return WorkloadReport(

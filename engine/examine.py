@@ -68,7 +68,7 @@ def examine(
             ids = tuple(tokenizer.encode(text, add_special_tokens=False))
             params = SamplingParams(max_tokens=max_tokens, temperature=0)
             try:
-                engine.submit(Submit(request_id=number, prompt_token_ids=ids, params=params))
+                engine.submit(Submit(sequence_id=number, prompt_token_ids=ids, params=params))
             except RequestRefused as error:
                 raise ModelError(error.code, f"prompt {number + 1} cannot be asked of '{name}': {error}") from None
         while engine.has_work:
@@ -76,11 +76,11 @@ def examine(
             report = engine.step()
             processor_s += time.process_time() - began
             step_s += report.stats.step_s
-            for output in report.outputs:
-                number = output.request_id
-                texts[number] += output.text
-                margins[number] += output.margins
-                if output.finish is None:
+            for delta in report.deltas:
+                number = delta.sequence_id
+                texts[number] += delta.text
+                margins[number] += delta.margins
+                if delta.finish is None:
                     continue
                 done += 1
                 if done % _REPORT_EVERY == 0 or done == len(prompts):

@@ -8,8 +8,7 @@ ClientGone          the client hung up, or stopped reading: nobody is left to an
 
 from collections.abc import Iterator
 
-from actors.api.errors import Refusal
-from actors.api.messages import ErrorBody
+from actors.api.errors import ErrorBody, Refusal
 
 
 class HttpError(Refusal):

@@ -11,7 +11,7 @@ import trio
 from actors.api.errors import BadKey, BudgetSpent, OverQuota
 from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
-from actors.protocol.messages import AdmissionMessage, Grant, Reserve, RestoreUsage, Settle
+from actors.protocol.admission import AdmissionMessage, Grant, Reserve, RestoreUsage, Settle
 from policies.admission.budget import BudgetBook, BudgetRefusal
 from policies.admission.quota import QuotaBook, QuotaRefusal
 from policies.admission.reservation import set_aside

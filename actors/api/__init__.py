@@ -1,4 +1,5 @@
-"""What the gateway and the actors say to each other: requests, events of an answer, refusals, published figures.
+"""What the gateway and the actors say to each other.
 
-Public: all modules.
+Public: `request`, `response` (the events of an answer), `errors` (refusals), `principal`, and what is published:
+`engine_status`, `statistics`, `counters`.
 """

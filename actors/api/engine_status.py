@@ -4,11 +4,25 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
+import msgspec
+
 from engine.core.limits import EngineLimits
 from engine.core.messages import EngineStats, sum_of_stats
 from engine.lora.adapters import Adapter, AdapterUse, PreparedAdapter
 
 EngineState = Literal["loading", "ready", "failed"]
+
+
+class BackendActivity(msgspec.Struct, frozen=True, gc=False):
+    """What a backend has in hand and what it has made, whoever answers there."""
+
+    running: int
+    waiting: int
+    """Beside those in the queue in front of it."""
+    generation_tokens_total: int
+    outstanding_tokens: int = 0
+    kv_usage: float = 0.0
+    """Share of the KV blocks in use, 0..1."""
 
 
 class BackendStatus(Protocol):
@@ -29,8 +43,8 @@ class BackendStatus(Protocol):
         ...
 
     @property
-    def stats(self) -> EngineStats | None:
-        """As of the last step; None: it has not been loaded."""
+    def activity(self) -> BackendActivity | None:
+        """As of the last step or call; None: it has not been loaded, or has failed."""
         ...
 
     @property
@@ -82,12 +96,18 @@ class EngineStatus:
         self.restarts = 0
         self.limits: EngineLimits | None = None
         self.stats: EngineStats | None = None
+        """As of the last step; None: it has not been loaded."""
         self.inside = 0
         self.adapters: Mapping[str, Adapter] = {}
         self.adapter_uses: tuple[AdapterUse, ...] = ()
         """As of the last step."""
         self.read_adapter: Callable[[Path], PreparedAdapter] | None = None
         """To be called in any thread but the loop's; None: the engine was never loaded. Raises ModelError."""
+
+    @property
+    def activity(self) -> BackendActivity | None:
+        """See `BackendStatus`."""
+        return _activity(self.stats)
 
     @property
     def batch(self) -> int:
@@ -133,6 +153,11 @@ class ReplicatedEngineStatus:
         return sum_of_stats(known) if known else None
 
     @property
+    def activity(self) -> BackendActivity | None:
+        """Of all replicas together."""
+        return _activity(self.stats)
+
+    @property
     def restarts(self) -> int:
         """Of all replicas."""
         return sum([published.restarts for published in self.all_published])
@@ -152,6 +177,18 @@ class ReplicatedEngineStatus:
         """Those that every replica has, as far as it is ready: nobody knows yet where the work will go."""
         ready = [published.adapters for published in self.all_published if published.state == "ready"]
         return {name: each for name, each in ready[0].items() if all(name in other for other in ready)} if ready else {}
+
+
+def _activity(stats: EngineStats | None) -> BackendActivity | None:
+    if stats is None:
+        return None
+    return BackendActivity(
+        running=stats.running,
+        waiting=stats.waiting,
+        generation_tokens_total=stats.generation_tokens_total,
+        outstanding_tokens=stats.outstanding_tokens,
+        kv_usage=1 - stats.free_blocks / stats.total_blocks if stats.total_blocks else 0.0,
+    )
 
 
 def replica_titles(name: str, replicas: int) -> list[str]:

@@ -26,12 +26,28 @@ ActorError
 
 import msgspec
 
-from actors.api.messages import ErrorBody
 from actors.kernel.errors import ActorError, ServiceFailed
 from policies.fallback.verdict import Verdict
 
 _WORTH_WAITING_S = 60.0
 """Clients are told to retry by themselves if the wait is not longer than this."""
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """An error as the protocols say it."""
+
+    status: int
+    type: str
+    """OpenAI's class: invalid_request_error, authentication_error, rate_limit_error, server_error …"""
+    code: str
+    """Stable, snake_case."""
+    message: str
+    """What was wrong and what to do."""
+    param: str | None = None
+    retry_after_s: float | None = None
+    should_retry: bool = False
+    upstream_code: str | None = None
+    """What an upstream called it, if one did: its words stand in the message."""
 
 
 class Refusal(Exception):  # noqa: N818  (it is an answer, not a fault)

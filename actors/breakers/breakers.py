@@ -12,7 +12,7 @@ import trio
 
 from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
-from actors.protocol.messages import AskPermit, BreakerMessage, Record
+from actors.protocol.breakers import AskPermit, BreakerMessage, Record
 from config.model.routing import BreakerSettings, RetryBudgetSettings
 from policies.fallback.breaker import Breaker
 from policies.fallback.retry_budget import RetryBudget

@@ -6,7 +6,7 @@ from actors.breakers.breakers import BreakerRegistry
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
-from actors.protocol.messages import AskPermit, BreakerMessage, Record
+from actors.protocol.breakers import AskPermit, BreakerMessage, Record
 from policies.fallback import fallback_machine
 from policies.fallback.breaker import BreakerOpen
 from policies.model.breaker_view import Permit

@@ -13,7 +13,8 @@ from actors.engines.adapter_registry import AdapterRegistry
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
-from actors.protocol.messages import Flush, LedgerMessage, Reload, ReloadTrigger, WriteRollBack
+from actors.protocol.ledger import Flush, LedgerMessage, WriteRollBack
+from actors.protocol.reloader import Reload, ReloadTrigger
 from actors.routing.router import Router
 from config.problems.errors import ConfigError, Problem
 from config.source import ConfigSource

@@ -17,7 +17,7 @@ from actors.control.config_process import ConfigProcess
 from actors.control.policy_status import PolicyStatus
 from actors.engines.adapter_registry import AdapterRegistry
 from actors.kernel.mailbox import Mailbox
-from actors.protocol.messages import Reload, ReloadTrigger
+from actors.protocol.reloader import Reload, ReloadTrigger
 from actors.routing.policy_snapshot import PolicySnapshot
 from config.model.settings import Settings
 from config.problems.errors import ConfigError, Problem

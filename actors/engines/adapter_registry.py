@@ -17,7 +17,7 @@ from actors.api.statistics import AdapterView
 from actors.kernel.errors import ActorDied
 from actors.kernel.reply import Reply
 from actors.kernel.workers import WorkerPool
-from actors.protocol.messages import Install, Uninstall
+from actors.protocol.engine import Install, Uninstall
 from actors.queue.backend import ReplicaSlot
 from config.model.settings import EngineSettings
 from config.model.words import is_adapter_name

@@ -24,24 +24,21 @@ from actors.engines.load_progress import LoadProgress
 from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.timers import TimerWheel
-from actors.kernel.workers import WorkerHandle
-from actors.protocol.messages import (
-    CancelJob,
-    DraftTokens,
-    EngineDown,
-    EngineMessage,
-    EngineUp,
-    Install,
-    Job,
-    JobsFinished,
-    QueueMessage,
-    StallAlarm,
-    StartJob,
-    Uninstall,
-    WorkerEvents,
-)
+from actors.kernel.workers import WorkerEvents, WorkerHandle
+from actors.protocol.engine import CancelJob, EngineMessage, Install, StallAlarm, StartJob, Uninstall
+from actors.protocol.job import Job
+from actors.protocol.queue import DraftTokens, EngineDown, EngineUp, JobsFinished, QueueMessage
 from engine.core.loop import Stepping, Stop
-from engine.core.messages import Abort, AddAdapter, Command, DropAdapter, EngineFailed, StepReport, TokenOutput
+from engine.core.messages import (
+    Abort,
+    AddAdapter,
+    Command,
+    DropAdapter,
+    EngineFailed,
+    SequenceOutput,
+    StepReport,
+    TokenDelta,
+)
 from engine.errors import EngineError
 from engine.lora.adapters import Adapter
 
@@ -137,7 +134,7 @@ class EngineActor(Actor[EngineMessage]):
             case CancelJob(job):
                 self._drop(job)
             case DraftTokens(_, expect):
-                if self._worker is not None and expect.request_id in self._inside:
+                if self._worker is not None and expect.sequence_id in self._inside:
                     self._worker.send(expect)
             case StallAlarm():
                 self._check_progress()
@@ -193,7 +190,7 @@ class EngineActor(Actor[EngineMessage]):
             self._timers.move(self._watch, trio.current_time() + self._stall_s)
         inside = _Inside(job)
         for sequence in job.sequences:
-            self._inside[sequence.request_id] = inside
+            self._inside[sequence.sequence_id] = inside
             self._worker.send(sequence)
 
     def _send(self, command: Command) -> None:
@@ -203,9 +200,9 @@ class EngineActor(Actor[EngineMessage]):
     def _drop(self, job: Job) -> None:
         """The blocks are free at the next step boundary; what is still said of it is for nobody."""
         assert self._worker is not None
-        running = [each.request_id for each in job.sequences if self._inside.pop(each.request_id, None) is not None]
-        for request_id in running:
-            self._worker.send(Abort(request_id))
+        running = [each.sequence_id for each in job.sequences if self._inside.pop(each.sequence_id, None) is not None]
+        for sequence_id in running:
+            self._worker.send(Abort(sequence_id))
         if running:
             self._freed.append(job)
 
@@ -261,15 +258,16 @@ class EngineActor(Actor[EngineMessage]):
             case EngineFailed(code, message):
                 raise EngineLost(code, message)
 
-    def _hand_out(self, output: TokenOutput) -> None:
-        inside = self._inside.get(output.request_id)
+    def _hand_out(self, output: SequenceOutput) -> None:
+        inside = self._inside.get(output.sequence_id)
         if inside is None:
             return
         job = inside.job
-        self._made[job.tenant] = self._made.get(job.tenant, 0) + len(output.token_ids)
-        kept = job.delivery.put(job.id, output)
+        made = len(output.token_ids) if isinstance(output, TokenDelta) else 0
+        self._made[job.tenant] = self._made.get(job.tenant, 0) + made
+        kept = job.delivery.put(job.job_id, output)
         if output.finish is not None:
-            del self._inside[output.request_id]
+            del self._inside[output.sequence_id]
             inside.left -= 1
             if not inside.left:
                 self._freed.append(job)

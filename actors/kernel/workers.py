@@ -1,7 +1,9 @@
 """What runs beside the event loop, as actors see it. Each actor asks for the one thing that it needs of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 
@@ -20,3 +22,9 @@ class WorkerPool(Protocol):
     async def run_in_thread(self, job: Callable[[], T]) -> T:
         """The result of `job()`, or what it raises; the event loop goes on meanwhile."""
         ...
+
+
+class WorkerEvents(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """What a thread has posted to its actor since the last time."""
+
+    posts: Sequence[Any]

@@ -17,10 +17,11 @@ from actors.kernel.errors import ActorError, ServiceFailed
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.kernel.timers import TimerWheel
-from actors.kernel.workers import WorkerHandle
+from actors.kernel.workers import WorkerEvents, WorkerHandle
 from actors.ledger.ledger_thread import LedgerThreads
 from actors.ledger.store import Committed, LedgerBatch, Opened, StoreBusy, StoreClosed, StoreEvent, StoreFailed
-from actors.protocol.messages import (
+from actors.protocol.admission import RestoreUsage
+from actors.protocol.ledger import (
     CloseEntry,
     EntryClosing,
     Flush,
@@ -28,8 +29,6 @@ from actors.protocol.messages import (
     LedgerEntry,
     LedgerMessage,
     OpenEntry,
-    RestoreUsage,
-    WorkerEvents,
     WriteRollBack,
 )
 from policies.rollout.experiment import RollBack
@@ -137,9 +136,9 @@ class Ledger(Actor[LedgerMessage]):
         """Lines wait for the next group; posts end the one in hand."""
         books = self._books
         match message:
-            case OpenEntry(line, reply):
+            case OpenEntry(entry, reply):
                 books.open += 1
-                books.waiting.append((line, reply))
+                books.waiting.append((entry, reply))
                 self._hurry = True
             case CloseEntry(closing):
                 books.count(closing)

@@ -14,7 +14,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_never, w
 
 from actors.api.errors import LedgerFileError
 from actors.ledger.usage_sums import UsageSums, fill_sums
-from actors.protocol.messages import EntryClosing, LedgerEntry, RestoreUsage
+from actors.protocol.admission import RestoreUsage
+from actors.protocol.ledger import EntryClosing, LedgerEntry
 from policies.rollout.experiment import RollBack
 
 SCHEMA = 4
@@ -180,7 +181,7 @@ class Store:
         """All of the batch, or nothing of it. Raises sqlite3.Error."""
         lines = [
             (
-                each.number,
+                each.entry_id,
                 each.request_id,
                 each.tenant,
                 each.model,
@@ -195,7 +196,7 @@ class Store:
         ]
         closings = [
             (
-                each.number,
+                each.entry_id,
                 each.rung,
                 each.outcome,
                 each.why,

@@ -8,7 +8,7 @@ has the experiments that are over.
 import datetime as dt
 import sqlite3
 
-from actors.protocol.messages import RestoreUsage
+from actors.protocol.admission import RestoreUsage
 from policies.admission.budget import PERIODS, Period, period_begin, period_end
 from policies.admission.quota import Used
 from policies.rollout.experiment import RollBack

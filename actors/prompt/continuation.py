@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from engine.core.messages import Finish, FinishReason, TokenOutput
+from engine.core.messages import Finish, FinishReason, TokenDelta
 from engine.sampling.params import SamplingParams
 from engine.scheduling.output import Output
 from engine.text.tokenizer import Tokenizer
@@ -56,7 +56,7 @@ class ContinuationDetokenizer:
         """What is still to be said if it has ended."""
         return self._unsaid, self._output.reason, self._output.stop
 
-    def carry_on(self, output: TokenOutput) -> TokenOutput:
+    def carry_on(self, output: TokenDelta) -> TokenDelta:
         """The same tokens with the right text, and the right end."""
         out = self._output
         text, self._unsaid = self._unsaid, ""

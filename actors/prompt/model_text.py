@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from actors.api.errors import InvalidRequest
-from actors.api.messages import ChatMessage, ChatPrompt, Prompt, TextPrompt, TokenPrompt
+from actors.api.request import ChatMessage, ChatPrompt, Prompt, TextPrompt, TokenPrompt
 from actors.kernel.workers import WorkerPool
 from engine.errors import RequestRefused
 from engine.model.encoder_config import EmbeddingSizes, is_encoder, read_encoder_config

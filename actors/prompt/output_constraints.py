@@ -7,7 +7,7 @@ from itertools import chain
 import msgspec
 
 from actors.api.errors import InvalidRequest
-from actors.api.messages import InferenceRequest
+from actors.api.request import InferenceRequest
 from actors.kernel.workers import WorkerPool
 from actors.prompt.model_text import ModelText
 from engine.errors import RequestRefused

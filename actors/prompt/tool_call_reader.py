@@ -5,7 +5,7 @@ from itertools import chain
 
 import msgspec
 
-from actors.api.messages import Delta, EndReason, MadeCall
+from actors.api.response import Delta, EndReason, MadeCall
 from engine.text.tool_calls import ToolStyle
 from engine.text.tool_parser import ToolCallParser
 

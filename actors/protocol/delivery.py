@@ -8,11 +8,11 @@ from itertools import chain
 
 import trio
 
-from actors.protocol.messages import JobRejected, JobStarted, StreamNotice
-from engine.core.messages import TokenOutput
+from actors.protocol.outputs import JobOutput, JobRejected, JobStarted, StreamNotice, TextDelta
+from engine.core.messages import TokenDelta
 
-Item = tuple[int, TokenOutput | StreamNotice]
-"""(work id, what came of it)"""
+Item = tuple[int, JobOutput | StreamNotice]
+"""(job id, what came of it)"""
 
 SEPARATE_OUTPUTS = 32
 """A reader that finds more than so many gets the later ones merged, one for each sequence."""
@@ -39,14 +39,13 @@ class Delivery:
         self.closed = False
         """Nobody reads any more."""
 
-    def put(self, job_id: int, output: TokenOutput) -> bool:
+    def put(self, job_id: int, output: JobOutput) -> bool:
         """False: it was not kept, and the sequence need not go on."""
         if self.closed or self.overrun:
             return False
         if self._quiet and self.first_at is None:
             self.first_at = trio.current_time()
-        self._tokens += len(output.token_ids)
-        self._characters += len(output.text) + len(output.reasoning)
+        self._count(output)
         if self._tokens > MOST_TOKENS or self._characters > MOST_CHARACTERS:
             self.overrun = True
             self._wake()
@@ -83,9 +82,7 @@ class Delivery:
         """These were taken too early: the next `take` begins with them."""
         self._items[:0] = items
         for _, item in items:
-            if isinstance(item, TokenOutput):
-                self._tokens += len(item.token_ids)
-                self._characters += len(item.text) + len(item.reasoning)
+            self._count(item)
 
     def unread(self) -> tuple[Item, ...]:
         """What has come and was not taken."""
@@ -112,12 +109,19 @@ class Delivery:
     def _only_quiet_items(self) -> bool:
         """Nothing here would have woken the reader."""
         for _, item in self._items:
-            if isinstance(item, TokenOutput):
+            if isinstance(item, JobOutput):
                 if not self._quiet or item.finish is not None:
                     return False
             elif not isinstance(item, JobStarted):
                 return False
         return True
+
+    def _count(self, item: JobOutput | StreamNotice) -> None:
+        if isinstance(item, TokenDelta):
+            self._tokens += len(item.token_ids)
+            self._characters += len(item.text)
+        elif isinstance(item, TextDelta):
+            self._characters += len(item.text) + len(item.reasoning)
 
     def _wake(self) -> None:
         if self._waiter is not None:
@@ -132,12 +136,12 @@ class Delivery:
 def _conflated(items: list[Item]) -> list[Item]:
     """What came after the first outputs, one item a sequence; notices keep their place between them."""
     kept = items[:SEPARATE_OUTPUTS]
-    runs: dict[int, list[TokenOutput]] = {}
+    runs: dict[int, list[JobOutput]] = {}
     jobs: dict[int, int] = {}
     for job_id, item in items[SEPARATE_OUTPUTS:]:
-        if isinstance(item, TokenOutput):
-            jobs[item.request_id] = job_id
-            runs.setdefault(item.request_id, []).append(item)
+        if isinstance(item, JobOutput):
+            jobs[item.sequence_id] = job_id
+            runs.setdefault(item.sequence_id, []).append(item)
         else:
             kept += [(jobs[sequence], _merged(run)) for sequence, run in runs.items()]
             runs.clear()
@@ -145,20 +149,31 @@ def _conflated(items: list[Item]) -> list[Item]:
     return kept + [(jobs[sequence], _merged(run)) for sequence, run in runs.items()]
 
 
-def _merged(outputs: list[TokenOutput]) -> TokenOutput:
+def _merged(outputs: list[JobOutput]) -> JobOutput:
+    """Of one sequence, in order: what an engine brought, or what an upstream did."""
     last = outputs[-1]
     if len(outputs) == 1:
         return last
-    return TokenOutput(
-        last.request_id,
-        tuple(chain.from_iterable([output.token_ids for output in outputs])),
-        "".join([output.text for output in outputs]),
-        tuple(chain.from_iterable([output.margins for output in outputs])),
-        tuple(chain.from_iterable([output.logprobs for output in outputs])),
+    if isinstance(last, TextDelta):
+        pieces = [output for output in outputs if isinstance(output, TextDelta)]
+        return TextDelta(
+            last.sequence_id,
+            "".join([piece.text for piece in pieces]),
+            sum([piece.token_count for piece in pieces]),
+            tuple(chain.from_iterable([piece.logprobs for piece in pieces])),
+            last.finish,
+            last.upstream_finish,
+            last.tool_calls,
+            "".join([piece.reasoning for piece in pieces]),
+            next((piece.model for piece in pieces if piece.model), ""),
+        )
+    deltas = [output for output in outputs if isinstance(output, TokenDelta)]
+    return TokenDelta(
+        last.sequence_id,
+        tuple(chain.from_iterable([delta.token_ids for delta in deltas])),
+        "".join([delta.text for delta in deltas]),
+        tuple(chain.from_iterable([delta.margins for delta in deltas])),
+        tuple(chain.from_iterable([delta.logprobs for delta in deltas])),
         last.finish,
-        tuple(chain.from_iterable([output.calls for output in outputs])),
-        sum([output.unnamed for output in outputs]),
-        prompt_logprobs=outputs[0].prompt_logprobs,
-        reasoning="".join([output.reasoning for output in outputs]),
-        model=next((output.model for output in outputs if output.model), ""),
+        deltas[0].prompt_logprobs,
     )

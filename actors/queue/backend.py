@@ -7,7 +7,8 @@ import msgspec
 from actors.api.engine_status import BackendStatus, EngineStatus
 from actors.api.statistics import QueueStatistics
 from actors.kernel.mailbox import Mailbox
-from actors.protocol.messages import EngineMessage, Job
+from actors.protocol.engine import EngineMessage
+from actors.protocol.job import Job
 from policies.queueing.backend_queue import BackendQueue
 
 

@@ -10,19 +10,16 @@ import trio
 from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.timers import TimerWheel
-from actors.protocol.messages import (
-    CancelJob,
+from actors.protocol.engine import CancelJob, StartJob
+from actors.protocol.outputs import JobFailed, JobRejected, JobStarted
+from actors.protocol.queue import (
     DraftTokens,
     EngineDown,
     EngineUp,
     Enqueue,
-    JobFailed,
-    JobRejected,
     JobsFinished,
-    JobStarted,
     QueueAlarm,
     QueueMessage,
-    StartJob,
     Withdraw,
 )
 from actors.queue.backend import Backend
@@ -64,15 +61,15 @@ class Dispatcher(Actor[QueueMessage]):
                     self._carry_out(backend, now)
             case JobsFinished(engine, jobs, made):
                 queue = self._backends[engine].queue
-                queue.finished([job.id for job in jobs])
+                queue.finished([job.job_id for job in jobs])
                 queue.charge(made)
             case Withdraw(job):
                 backend = self._backends[job.engine]
-                backend.queue.withdraw(job.id)
+                backend.queue.withdraw(job.job_id)
                 self._carry_out(backend, trio.current_time())
             case DraftTokens(job):
                 backend = self._backends[job.engine]
-                replica = backend.queue.replica_of(job.id)
+                replica = backend.queue.replica_of(job.job_id)
                 if replica is not None:
                     backend.slots[replica].mailbox.put_unbounded(message)
             case EngineUp(engine, epoch, replica=replica):
@@ -103,14 +100,14 @@ class Dispatcher(Actor[QueueMessage]):
             job = effect.job
             match effect:
                 case StartOn(replica=replica, epoch=epoch):
-                    job.delivery.say(job.id, JobStarted(now))
+                    job.delivery.say(job.job_id, JobStarted(now))
                     backend.slots[replica].mailbox.put_unbounded(StartJob(job, epoch))
                 case CancelOn(replica=replica):
                     backend.slots[replica].mailbox.put_unbounded(CancelJob(job))
                 case Reject(reason=reason, message=message, retry_after_s=retry_after_s):
-                    job.delivery.say(job.id, JobRejected(reason, message, retry_after_s))
+                    job.delivery.say(job.job_id, JobRejected(reason, message, retry_after_s))
                 case Fail(code=code, message=message, rung_is_up=rung_is_up):
-                    job.delivery.say(job.id, JobFailed(code, message, rung_is_up=rung_is_up))
+                    job.delivery.say(job.job_id, JobFailed(code, message, rung_is_up=rung_is_up))
 
     def _set_alarm(self, now: float) -> None:
         due = float("inf")

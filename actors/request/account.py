@@ -5,9 +5,12 @@ from collections.abc import Callable, Mapping
 import structlog
 import trio
 
-from actors.api.messages import Delta, InferenceRequest, Usage
+from actors.api.request import InferenceRequest
+from actors.api.response import Delta, Usage
 from actors.api.statistics import RequestKey
-from actors.protocol.messages import CloseEntry, EntryClosing, Grant, Job, Settle, WriteRollBack
+from actors.protocol.admission import Grant, Settle
+from actors.protocol.job import Job
+from actors.protocol.ledger import CloseEntry, EntryClosing, WriteRollBack
 from actors.recording.recorder import RecordedRequest
 from actors.request.ports import RequestPorts
 from actors.request.request_log import LogIdentity
@@ -58,11 +61,11 @@ class Account:
         features: Features,
         prompt_tokens: int,
         grant: Grant,
-        line: int,
+        entry_id: int,
         decision: LoggedDecision,
         ports: RequestPorts,
     ) -> None:
-        """`line`: the number of the ledger's line; `decision`: what is kept of this one."""
+        """`entry_id`: the ledger's entry; `decision`: what is kept of this one."""
         self.prompt_tokens = prompt_tokens
         self.told: list[EmittedChoice] = []
         self.worked = False
@@ -71,7 +74,7 @@ class Account:
         """By all attempts that are over."""
         self.cached_tokens = 0
         self.truncated = False
-        self.line: int | None = line
+        self.entry_id: int | None = entry_id
         """None: the ledger has lost it."""
         self.first_at: float | None = None
         """When the reader got the first content."""
@@ -178,10 +181,10 @@ class Account:
         published = settings is not None and (settings.budget is not None or settings.tokens != TokenQuota())
         send = admission.put_deferred if quietly and not published else admission.put_unbounded
         send(Settle(self._grant, None if refused else used, cost))
-        if self.line is not None:
+        if self.entry_id is not None:
             prompt, completion = usage.prompt_tokens, usage.completion_tokens
             closing = EntryClosing(
-                self.line, self._tenant, rung, outcome, why, prompt, completion, discarded, cost, self.degraded
+                self.entry_id, self._tenant, rung, outcome, why, prompt, completion, discarded, cost, self.degraded
             )
             (ledger.put_deferred if quietly else ledger.put_unbounded)(CloseEntry(closing))
         self._count(RequestKey(self._route, rung, outcome, why), usage, discarded, history)

@@ -5,19 +5,21 @@ from itertools import count
 
 import msgspec
 
-from actors.api.messages import Delta, InferenceRequest
 from actors.api.principal import Principal
+from actors.api.request import InferenceRequest
+from actors.api.response import Delta
 from actors.prompt.continuation import ContinuationDetokenizer, params_after
 from actors.prompt.model_text import ModelText, TokenIds
 from actors.prompt.output_constraints import OutputConstraints
 from actors.prompt.tool_call_reader import ToolCallReader
 from actors.protocol.delivery import Delivery
-from actors.protocol.messages import Job, JobStarted, StreamNotice
+from actors.protocol.job import Job
+from actors.protocol.outputs import JobOutput, JobStarted, StreamNotice, TextDelta
 from actors.request.account import EmittedChoice
 from actors.request.draft_verification import Drafter
 from actors.request.output_assembly import OutputAssembly
 from engine.core.limits import EngineLimits
-from engine.core.messages import Submit, TokenOutput
+from engine.core.messages import Submit, TokenDelta
 from engine.sampling.params import SamplingParams
 from policies.cascade.cascade import CascadeMachine
 from policies.fallback.fallback_machine import Prefix, Try
@@ -78,12 +80,17 @@ class Attempt:
 
     def owns(self, job_id: int) -> bool:
         """Whether this work is done for it: its own, or a draft."""
-        return job_id == self.job.id or (self.drafter is not None and self.drafter.owns(job_id))
+        return job_id == self.job.job_id or (self.drafter is not None and self.drafter.owns(job_id))
 
-    def count(self, job_id: int, item: TokenOutput | StreamNotice) -> None:
+    def count(self, job_id: int, item: JobOutput | StreamNotice) -> None:
         """Its reader has left and will not read this item of its own work or its draft's."""
-        tokens = len(item.token_ids) + item.unnamed if isinstance(item, TokenOutput) else 0
-        if job_id == self.job.id:
+        tokens = 0
+        match item:
+            case TokenDelta(token_ids=token_ids):
+                tokens = len(token_ids)
+            case TextDelta(token_count=count):
+                tokens = count
+        if job_id == self.job.job_id:
             self.taken = self.taken or isinstance(item, JobStarted)
             self.unread_tokens += tokens
         elif self.drafter is not None:
@@ -148,7 +155,7 @@ def prepare(
         choices[number] = index
         sequences.append(
             Submit(
-                request_id=number,
+                sequence_id=number,
                 prompt_token_ids=prompt,
                 params=params,
                 priority=principal.priority,
@@ -164,7 +171,7 @@ def prepare(
         machine = CascadeMachine(plan.cascade, len(told))
     prompt_tokens = sum([len(each.prompt_token_ids) for each in sequences])
     job = Job(
-        id=next(numbers),
+        job_id=next(numbers),
         engine=effect.rung,
         tenant=principal.line,
         prompt_tokens=prompt_tokens,

@@ -16,18 +16,11 @@ from actors.kernel.errors import MailboxFull
 from actors.prompt.continuation import params_after
 from actors.prompt.model_text import TokenIds
 from actors.prompt.prompt_encoder import PromptEncoder
-from actors.protocol.messages import (
-    DraftTokens,
-    Enqueue,
-    Job,
-    JobFailed,
-    JobRejected,
-    JobStarted,
-    StreamNotice,
-    Withdraw,
-)
+from actors.protocol.job import Job
+from actors.protocol.outputs import JobFailed, JobOutput, JobRejected, JobStarted, StreamNotice
+from actors.protocol.queue import DraftTokens, Enqueue, Withdraw
 from actors.request.ports import RequestPorts
-from engine.core.messages import ExpectTokens, Submit, TokenOutput
+from engine.core.messages import ExpectTokens, Finish, Finished, Submit, TokenDelta
 from policies.cascade.verified import Draft, VerifiedMachine, patience_until
 from policies.model.breaker_view import Permit
 from policies.model.plan import PlannedCascade
@@ -90,17 +83,18 @@ class Drafter:
 
     def owns(self, job_id: int) -> bool:
         """Whether this is the work of the draft under way."""
-        return self._draft is not None and self._draft.id == job_id
+        return self._draft is not None and self._draft.job_id == job_id
 
-    def take(self, item: TokenOutput | StreamNotice) -> None:
+    def take(self, item: JobOutput | StreamNotice) -> None:
         """What came of the draft under way. `waiting` ends with the first draft."""
         match item:
-            case TokenOutput(token_ids=token_ids, finish=finish):
+            case TokenDelta(token_ids=token_ids, finish=finish):
                 self.made_tokens += len(token_ids)
                 self.machine.on_draft(token_ids)
                 if finish is not None:
-                    broken = finish.reason in {"abort", "error"}
-                    self._end(ok=None if broken else True, trouble="draft_failed" if broken else "")
+                    self._finished(finish)
+            case Finished(finish=finish):
+                self._finished(finish)
             case JobStarted():
                 self.taken = True
             case JobRejected():
@@ -143,7 +137,7 @@ class Drafter:
         numbers = self._ports.numbers
         submit = msgspec.structs.replace(
             sequence,
-            request_id=next(numbers),
+            sequence_id=next(numbers),
             prompt_token_ids=prompt,
             params=msgspec.structs.replace(params, max_tokens=count, logprobs=None, prompt_logprobs=None),
             output_prefix=len(said),
@@ -151,7 +145,7 @@ class Drafter:
         )
         job = msgspec.structs.replace(
             self.job,
-            id=next(numbers),
+            job_id=next(numbers),
             engine=side.engine,
             prompt_tokens=len(prompt),
             tokens=len(prompt) + count,
@@ -165,6 +159,10 @@ class Drafter:
             self._end(ok=None, trouble="draft_refused")
             return
         self._draft = job
+
+    def _finished(self, finish: Finish) -> None:
+        broken = finish.reason in {"abort", "error"}
+        self._end(ok=None if broken else True, trouble="draft_failed" if broken else "")
 
     def _end(self, *, ok: bool | None, trouble: str) -> None:
         """The draft is over; what there is of it goes to the large engine."""
@@ -183,7 +181,7 @@ class Drafter:
         # Nobody waits for a draft: one that does not get through is no loss.
         with suppress(MailboxFull):
             self._ports.dispatch.put_nowait(
-                DraftTokens(self.job, ExpectTokens(self._sequence.request_id, expect.after, token_ids[:known]))
+                DraftTokens(self.job, ExpectTokens(self._sequence.sequence_id, expect.after, token_ids[:known]))
             )
 
     def _withdraw(self) -> None:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from itertools import count
 
-from actors.api.messages import InferenceRequest
 from actors.api.principal import Principal
+from actors.api.request import InferenceRequest
 from actors.prompt.model_text import TokenIds
 from actors.protocol.delivery import Delivery
-from actors.protocol.messages import Job
+from actors.protocol.job import Job
 from actors.request.attempt import Attempt, TooLongHere
 from actors.request.output_assembly import OutputAssembly
 from engine.core.limits import EngineLimits
@@ -36,7 +36,7 @@ def prepare_inputs(
     sequences = tuple(
         [
             Embed(
-                request_id=next(numbers),
+                sequence_id=next(numbers),
                 token_ids=token_ids,
                 priority=principal.priority,
                 size=request.embedding.size,
@@ -46,7 +46,7 @@ def prepare_inputs(
     )
     tokens = sum(map(len, inputs))
     job = Job(
-        id=next(numbers),
+        job_id=next(numbers),
         engine=effect.rung,
         tenant=principal.line,
         prompt_tokens=tokens,
@@ -57,5 +57,5 @@ def prepare_inputs(
         sequences=sequences,
         delivery=delivery,
     )
-    choices = {each.request_id: index for index, each in enumerate(sequences)}
+    choices = {each.sequence_id: index for index, each in enumerate(sequences)}
     return Attempt(effect, permit, job, OutputAssembly(choices), whole_in_engine=True)

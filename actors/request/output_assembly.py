@@ -6,12 +6,11 @@ Sans-IO. Without a cascade machine everything is shown as it comes.
 from collections.abc import Mapping
 from typing import Literal
 
-import msgspec
-
-from actors.api.messages import Delta, MadeCall
+from actors.api.response import Delta, EndReason, MadeCall
 from actors.prompt.continuation import ContinuationDetokenizer
 from actors.prompt.tool_call_reader import ToolCallReader
-from engine.core.messages import Finish, TokenOutput
+from actors.protocol.outputs import JobOutput, TextDelta
+from engine.core.messages import Embedding, Finish, Finished, TokenDelta
 from policies.cascade.cascade import Accept, CascadeMachine, Escalate, Release
 
 AssemblyVerdict = Literal["going", "complete", "escalate", "broken"]
@@ -74,84 +73,86 @@ class OutputAssembly:
         """Of the least sure choice, if a cascade looks at it."""
         return [] if self._machine is None else self._margins[self._machine.least_sure]
 
-    def feed(self, output: TokenOutput, shown: list[Delta]) -> AssemblyVerdict:
+    def feed(self, output: JobOutput, shown: list[Delta]) -> AssemblyVerdict:
         """Append to `shown` what may be shown now. After any verdict but "going" the attempt is over."""
-        index = self._choices.get(output.request_id)
+        index = self._choices.get(output.sequence_id)
         if index is None:
             return "going"
-        self.tokens += len(output.token_ids) + output.unnamed
-        if self._seams and (continuation := self._seams.get(index)) is not None:
-            output = continuation.carry_on(output)
+        if isinstance(output, TokenDelta):
+            self.tokens += len(output.token_ids)
+            if self._seams and (continuation := self._seams.get(index)) is not None:
+                output = continuation.carry_on(output)
+        elif isinstance(output, TextDelta):
+            self.tokens += output.token_count
         finish = output.finish
         if finish is not None:
             if finish.reason in {"abort", "error"}:
                 self.broken = finish
                 return "broken"
-            del self._choices[output.request_id]
-            self._unfinished -= 1
-            self.cached[index] = finish.cached_tokens
-            self.drafted += finish.drafted_tokens
-            self.accepted += finish.accepted_tokens
-            self.adapter_version = finish.adapter_version
-            self.prompts[index] = finish.prompt_tokens
-            self.word = finish.word or self.word
-            delta = Delta(
-                index,
-                output.text,
-                output.token_ids,
-                output.logprobs,
-                finish.reason,
-                finish.stop,
-                embedding=output.embedding,
-            )
-        else:
-            delta = Delta(index, output.text, output.token_ids, output.logprobs)
-        if output.prompt_logprobs:
-            delta = msgspec.structs.replace(delta, prompt_logprobs=output.prompt_logprobs)
-        if output.unnamed or output.calls or self._unshown:
-            if not (delta.text or output.reasoning or delta.token_ids or delta.logprobs or finish):
-                self._unshown[index] = self._unshown.get(index, 0) + output.unnamed
-                return "going"
-            self.model = output.model or self.model
-            delta = self._of_upstream(delta, output)
+            self._end(index, output.sequence_id, finish)
+        match output:
+            case TokenDelta():
+                delta = _of_engine(index, output)
+            case TextDelta():
+                if not (output.text or output.reasoning or output.logprobs or finish):
+                    self._unshown[index] = self._unshown.get(index, 0) + output.token_count
+                    return "going"
+                delta = self._of_upstream(index, output)
+            case Embedding(vector=vector, finish=end):
+                delta = Delta(index, "", (), (), end.reason, embedding=vector)
+            case Finished(finish=end):
+                delta = Delta(index, "", (), (), end.reason, end.stop)
         reader = self._readers.get(index)
         if reader is not None:
             delta = reader.read(delta)
-        if self._machine is None:
+        if self._machine is None or not isinstance(output, TokenDelta):
             ready = delta if reader is None else reader.gather(delta)
             if ready is not None:
                 shown.append(ready)
             return "going" if self._unfinished else "complete"
         return self._judge(self._machine, delta, output, reader, shown)
 
-    def _of_upstream(self, delta: Delta, output: TokenOutput) -> Delta:
-        """What only an upstream's outputs have: tokens without ids, and calls that came as such, all at once."""
+    def _end(self, index: int, sequence_id: int, finish: Finish) -> None:
+        del self._choices[sequence_id]
+        self._unfinished -= 1
+        self.cached[index] = finish.cached_tokens
+        self.drafted += finish.drafted_tokens
+        self.accepted += finish.accepted_tokens
+        self.adapter_version = finish.adapter_version
+        self.prompts[index] = finish.prompt_tokens
+
+    def _of_upstream(self, index: int, output: TextDelta) -> Delta:
+        """Tokens without ids, and calls that came as such, all at once."""
+        self.model = output.model or self.model
+        self.word = output.upstream_finish or self.word
         calls = tuple(
             [
                 # An upstream may know its own ids only: they come back to it with the next turn.
                 MadeCall(
-                    number,
-                    call.id or f"{self._call_prefix}{delta.index}_{number}",
-                    call.name,
-                    call.arguments,
-                    call.extra,
+                    number, call.id or f"{self._call_prefix}{index}_{number}", call.name, call.arguments, call.extra
                 )
-                for number, call in enumerate(output.calls)
+                for number, call in enumerate(output.tool_calls)
             ]
         )
-        return msgspec.structs.replace(
-            delta,
-            unnamed=output.unnamed + self._unshown.pop(delta.index, 0),
-            reasoning=output.reasoning,
+        finish = output.finish
+        reason: EndReason | None = None if finish is None else finish.reason
+        return Delta(
+            index,
+            output.text,
+            (),
+            output.logprobs,
+            "tool_calls" if calls and reason == "stop" else reason,
+            None if finish is None else finish.stop,
+            unnamed=output.token_count + self._unshown.pop(index, 0),
             calls=calls,
-            finish_reason="tool_calls" if calls and delta.finish_reason == "stop" else delta.finish_reason,
+            reasoning=output.reasoning,
         )
 
     def _judge(
         self,
         machine: CascadeMachine,
         delta: Delta,
-        output: TokenOutput,
+        output: TokenDelta,
         reader: ToolCallReader | None,
         shown: list[Delta],
     ) -> AssemblyVerdict:
@@ -180,3 +181,18 @@ class OutputAssembly:
                     self.why = why
                     return "complete"
         return "going"
+
+
+def _of_engine(index: int, output: TokenDelta) -> Delta:
+    finish = output.finish
+    if finish is None and not output.prompt_logprobs:
+        return Delta(index, output.text, output.token_ids, output.logprobs)
+    return Delta(
+        index,
+        output.text,
+        output.token_ids,
+        output.logprobs,
+        None if finish is None else finish.reason,
+        None if finish is None else finish.stop,
+        prompt_logprobs=output.prompt_logprobs,
+    )

@@ -10,7 +10,10 @@ from actors.breakers.permits import Permits
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.timers import TimerWheel
 from actors.prompt.model_text import ModelText
-from actors.protocol.messages import AdmissionMessage, BreakerMessage, LedgerMessage, QueueMessage
+from actors.protocol.admission import AdmissionMessage
+from actors.protocol.breakers import BreakerMessage
+from actors.protocol.ledger import LedgerMessage
+from actors.protocol.queue import QueueMessage
 from actors.recording.recorder import Recording
 from actors.request.request_log import RequestLog
 from config.model.upstreams import UpstreamSettings

@@ -8,13 +8,14 @@ import trio
 
 from actors.admission.admission import budget_spent, over_quota
 from actors.api.errors import InvalidRequest, Refusal, Unavailable, unsupported
-from actors.api.messages import InferenceRequest
+from actors.api.request import InferenceRequest
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.reply import Reply
 from actors.kernel.workers import WorkerPool
 from actors.prompt.output_constraints import ConstraintsByModel, shown_whole
 from actors.prompt.prompt_encoder import PromptEncoder
-from actors.protocol.messages import Grant, LedgerEntry, OpenEntry, Reserve, Settle
+from actors.protocol.admission import Grant, Reserve, Settle
+from actors.protocol.ledger import LedgerEntry, OpenEntry
 from actors.recording.recorder import RecordedRequest
 from actors.request.account import Account
 from actors.request.ports import RequestPorts
@@ -119,10 +120,10 @@ class RequestAdmission:
             raise
         # From here to the exchange nothing may wait: whoever holds the grant must be able to settle it.
         ports, plan = self._ports, decided.plan
-        number = next(ports.numbers)
+        entry_id = next(ports.numbers)
         booked: Reply[None] = Reply()
-        line = LedgerEntry(
-            number,
+        entry = LedgerEntry(
+            entry_id,
             request.request_id,
             tenant,
             request.asked_for,
@@ -133,7 +134,7 @@ class RequestAdmission:
             "" if plan.cascade is None else plan.cascade.name,
         )
         try:
-            ports.ledger.put_nowait(OpenEntry(line, booked))
+            ports.ledger.put_nowait(OpenEntry(entry, booked))
         except MailboxFull as full:
             ports.admission.put_unbounded(Settle(grant, None))
             raise Unavailable("ledger_busy", str(full), 1.0) from None
@@ -144,7 +145,7 @@ class RequestAdmission:
             features=decided.features,
             prompt_tokens=decided.prompt_tokens,
             grant=grant,
-            line=number,
+            entry_id=entry_id,
             decision=self._keep(request, snapshot, decided.features, decided),
             ports=ports,
         )

@@ -6,7 +6,7 @@ import structlog
 import trio
 
 from actors.api.errors import Refusal
-from actors.api.messages import InferenceRequest
+from actors.api.request import InferenceRequest
 from policies.model.attempt_record import AttemptRecord
 from policies.records.decision_log import DecisionEnd
 from policies.records.decision_record import Timings

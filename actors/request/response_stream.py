@@ -10,42 +10,25 @@ from typing import NoReturn
 
 import trio
 
-from actors.api.errors import Refusal, Unavailable, ledger_unavailable, refusal_of
-from actors.api.messages import AttemptSummary as AttemptNote
-from actors.api.messages import (
-    DecisionInfo,
-    Delta,
-    Done,
-    ErrorBody,
-    Failed,
-    InferenceRequest,
-    ResponseEvent,
-    Served,
-    Start,
-    Usage,
-)
+from actors.api.errors import ErrorBody, Refusal, Unavailable, ledger_unavailable, refusal_of
 from actors.api.principal import Principal
+from actors.api.request import InferenceRequest
+from actors.api.response import AttemptSummary as AttemptNote
+from actors.api.response import DecisionInfo, Delta, Done, Failed, ResponseEvent, Served, Start, Usage
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.reply import Reply
 from actors.prompt.output_constraints import ConstraintsByModel
 from actors.prompt.prompt_encoder import PromptEncoder
 from actors.protocol.delivery import Delivery, Item
-from actors.protocol.messages import (
-    Enqueue,
-    JobFailed,
-    JobRejected,
-    JobStarted,
-    StreamNotice,
-    Terminate,
-    Withdraw,
-)
+from actors.protocol.outputs import JobFailed, JobOutput, JobRejected, JobStarted, StreamNotice, Terminate
+from actors.protocol.queue import Enqueue, Withdraw
 from actors.request.account import Account
 from actors.request.attempt import Attempt
 from actors.request.attempt_factory import AttemptFactory
 from actors.request.draft_verification import Drafter
 from actors.request.ports import RequestPorts
 from actors.request.request_log import GONE_STATUS
-from engine.core.messages import TokenOutput
+from engine.core.messages import TokenDelta
 from policies.fallback import fallback_machine
 from policies.model.degraded import BY_BUDGET, with_the_way
 from policies.model.plan import Plan
@@ -163,10 +146,10 @@ class ResponseStream:
             drafter = attempt.drafter
             if drafter is not None and drafter.owns(job_id):
                 event = self._draft(attempt, drafter, item)
-            elif isinstance(item, TokenOutput):
-                if job_id == attempt.job.id:
+            elif isinstance(item, JobOutput):
+                if job_id == attempt.job.job_id:
                     event = self._output(attempt, item, now)
-            elif job_id in {attempt.job.id, 0}:
+            elif job_id in {attempt.job.job_id, 0}:
                 event = self._notice(attempt, item, now)
             if self._attempt is not attempt:
                 # It is over. What has come since concerns the next one, or nobody.
@@ -188,7 +171,7 @@ class ResponseStream:
         return None
 
     def _draft(
-        self, attempt: Attempt, drafter: Drafter, item: TokenOutput | StreamNotice
+        self, attempt: Attempt, drafter: Drafter, item: JobOutput | StreamNotice
     ) -> fallback_machine.FallbackEvent | None:
         if isinstance(item, JobStarted):
             self._account.worked = True
@@ -196,10 +179,10 @@ class ResponseStream:
         drafter.take(item)
         return self._offer(attempt) if waited and not drafter.waiting else None
 
-    def _output(self, attempt: Attempt, output: TokenOutput, now: float) -> fallback_machine.FallbackEvent | None:
+    def _output(self, attempt: Attempt, output: JobOutput, now: float) -> fallback_machine.FallbackEvent | None:
         attempt.output_seen = True
         self._stall_at = now + self._plan.stall_s
-        if attempt.drafter is not None and output.finish is None:
+        if attempt.drafter is not None and isinstance(output, TokenDelta) and output.finish is None:
             attempt.drafter.said(output.token_ids, self._plan.total_at)
         assembly = attempt.assembly
         shown: list[Delta] = []
@@ -487,7 +470,7 @@ class ResponseStream:
             with trio.move_on_at(min(self._plan.ttft_at, self._plan.total_at)):
                 await booked.wait()
         except ActorDied:
-            self._account.line = None
+            self._account.entry_id = None
             self._forget_answer()
             self._refuse(ledger_unavailable())
         except BaseException:

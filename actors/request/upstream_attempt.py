@@ -5,10 +5,11 @@ from itertools import count
 
 import msgspec
 
-from actors.api.messages import Delta, InferenceRequest, Prompt, TokenPrompt
 from actors.api.principal import Principal
+from actors.api.request import InferenceRequest, Prompt, TokenPrompt
+from actors.api.response import Delta
 from actors.protocol.delivery import Delivery
-from actors.protocol.messages import Job, UpstreamCall
+from actors.protocol.job import Job, UpstreamCall
 from actors.request.account import EmittedChoice
 from actors.request.attempt import Attempt, params_of
 from actors.request.output_assembly import OutputAssembly
@@ -73,7 +74,7 @@ def prepare_calls(
             prompt, begun = _after(prompt, "".join(was_told.texts), token_ids, tokenizer)
         number = next(numbers)
         call = UpstreamCall(
-            request_id=number,
+            sequence_id=number,
             model=settings.model or request.model,
             prompt=prompt,
             params=params,
@@ -88,7 +89,7 @@ def prepare_calls(
         calls.append(call)
     prompt_tokens = sum([lengths[index // request.n] + told[index].tokens for index in choices.values()])
     job = Job(
-        id=next(numbers),
+        job_id=next(numbers),
         engine=effect.rung,
         tenant=principal.line,
         prompt_tokens=prompt_tokens,

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from actors.api.messages import ChatPrompt, InferenceRequest, Prompt, TextPrompt, TokenPrompt
+from actors.api.request import ChatPrompt, InferenceRequest, Prompt, TextPrompt, TokenPrompt
 from config.model.conditions import Has
 from config.model.tenancy import TenantSettings
 from policies.model.features import Features

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from actors.api.errors import InvalidRequest
-from actors.api.messages import EmbeddingParams, InferenceRequest
+from actors.api.request import EmbeddingParams, InferenceRequest
 from config.model.settings import EngineSettings
 from engine.model.encoder_config import EmbeddingSizes
 from policies.model.plan import Plan

@@ -100,21 +100,21 @@ class Router:
         self._published_at = now
 
     def _engine_load(self, name: str, backend_queue: Backend, now: float, passed_s: float) -> EngineLoad:
-        stats = backend_queue.published.stats
+        activity = backend_queue.published.activity
         healthy = backend_queue.published.state == "ready"
-        if stats is None:
+        if activity is None:
             return EngineLoad(name=name, healthy=healthy, waiting=len(backend_queue.queue))
-        made = stats.generation_tokens_total
+        made = activity.generation_tokens_total
         before, rate = self._made.get(name, (made, 0.0))
         rate += _RATE_MEMORY * (max(made - before, 0) / passed_s - rate)
         self._made[name] = (made, rate)
         return EngineLoad(
             name=name,
             healthy=healthy,
-            running=stats.running,
-            waiting=stats.waiting + len(backend_queue.queue),
-            outstanding_tokens=stats.outstanding_tokens,
-            kv_usage=1 - stats.free_blocks / stats.total_blocks if stats.total_blocks else 0.0,
+            running=activity.running,
+            waiting=activity.waiting + len(backend_queue.queue),
+            outstanding_tokens=activity.outstanding_tokens,
+            kv_usage=activity.kv_usage,
             tokens_per_s=rate,
             expected_wait_s=backend_queue.queue.expected_wait_s(now),
         )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from actors.api.engine_status import BackendStatus
 from actors.api.errors import InputTooLong, PromptTooLong
-from actors.api.messages import InferenceRequest
+from actors.api.request import InferenceRequest
 from actors.upstream.upstream_status import UNBOUNDED, UNSAID_TOKENS
 from policies.model.plan import Plan, gated
 

@@ -19,7 +19,8 @@ from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.kernel.workers import WorkerPool
 from actors.prompt.output_constraints import ConstraintsByModel
-from actors.protocol.messages import AdmissionMessage, Grant, LedgerEntry, OpenEntry
+from actors.protocol.admission import AdmissionMessage, Grant
+from actors.protocol.ledger import LedgerEntry, OpenEntry
 from actors.request.account import Account
 from actors.request.ports import RequestPorts
 from actors.request.request_log import RequestLog
@@ -137,12 +138,12 @@ class Shadows:
             midstream="error",
         )
         features = msgspec.structs.replace(of.features, tenant=TENANT, tier=TIER)
-        number = next(ports.numbers)
+        entry_id = next(ports.numbers)
         booked: Reply[None] = Reply()
-        line = LedgerEntry(
-            number, request.request_id, TENANT, request.model, plan.route, sum(lengths), sum(lengths), 0.0
+        entry = LedgerEntry(
+            entry_id, request.request_id, TENANT, request.model, plan.route, sum(lengths), sum(lengths), 0.0
         )
-        ports.ledger.put_nowait(OpenEntry(line, booked))
+        ports.ledger.put_nowait(OpenEntry(entry, booked))
         account = Account(
             request,
             plan,
@@ -150,7 +151,7 @@ class Shadows:
             features=features,
             prompt_tokens=sum(lengths),
             grant=Grant(Reservation(0, TENANT, 0), BudgetHold(0, TENANT, 0.0, 0.0)),
-            line=number,
+            entry_id=entry_id,
             decision=LoggedDecision(
                 request.request_id,
                 arrived_at=request.arrived_at,

@@ -5,7 +5,7 @@ A place is taken until the call's task is gone, cancelled or not, so that the up
 
 from collections import deque
 
-from actors.protocol.messages import Job, UpstreamCall
+from actors.protocol.job import Job, UpstreamCall
 from policies.errors import IntegrityError
 
 
@@ -41,7 +41,7 @@ class CallBook:
 
     def start(self, job: Job, calls: tuple[UpstreamCall, ...]) -> None:
         """Take it in; ask `next_call` what may begin."""
-        self._left[job.id] = len(calls)
+        self._left[job.job_id] = len(calls)
         self._waiting.extend((job, call) for call in calls)
 
     def next_call(self) -> tuple[Job, UpstreamCall] | None:
@@ -49,7 +49,7 @@ class CallBook:
         if not self._waiting or len(self._running) >= self._concurrent:
             return None
         job, call = self._waiting.popleft()
-        self._running[call.request_id] = job
+        self._running[call.sequence_id] = job
         return job, call
 
     def complete(self, call: int) -> Job | None:
@@ -58,15 +58,15 @@ class CallBook:
         if job is None:
             return None
         self._running[call] = None
-        self._left[job.id] -= 1
-        if self._left[job.id]:
+        self._left[job.job_id] -= 1
+        if self._left[job.job_id]:
             return None
-        del self._left[job.id]
+        del self._left[job.job_id]
         return job
 
     def drop(self, job: Job) -> list[int] | None:
         """Nobody waits for it any more: the calls whose tasks have to be ended. None: it is not in here."""
-        if self._left.pop(job.id, None) is None:
+        if self._left.pop(job.job_id, None) is None:
             return None
         self._waiting = deque(each for each in self._waiting if each[0] is not job)
         running = [call for call, owner in self._running.items() if owner is job]
@@ -89,6 +89,6 @@ class CallBook:
             *(job for job in self._running.values() if job is not None),
             *(job for job, _ in self._waiting),
         ]:
-            held[job.id] = held.get(job.id, 0) + 1
+            held[job.job_id] = held.get(job.job_id, 0) + 1
         if held != self._left:
             raise IntegrityError("the works' open calls do not add up")

@@ -14,6 +14,7 @@ import httpx
 import msgspec
 import trio
 
+from actors.protocol.outputs import TextDelta
 from actors.upstream.connections import transport_of
 from actors.upstream.failures.failure import Broken, Failure, garbled, of_status
 from actors.upstream.failures.redaction import Redactor
@@ -22,7 +23,6 @@ from actors.upstream.reading.decompress import Decompressor, unpacker
 from actors.upstream.reading.response_reader import ResponseReader
 from actors.upstream.request_body import UpstreamRequestBody
 from actors.upstream.secret import Secret
-from engine.core.messages import TokenOutput
 from policies.fallback.verdict import NOTHING_SAID
 
 MakeTransport = Callable[[], httpx.AsyncBaseTransport]
@@ -81,7 +81,7 @@ class UpstreamClient:
         await self._http.aclose()
 
     async def ask(
-        self, url: str, question: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TokenOutput], None]
+        self, url: str, question: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TextDelta], None]
     ) -> Failure | None:
         """None: the answer was whole, and `on_output` had all of it. A failure's words hold nothing of ours."""
         failure = await self._ask(url, question, reader, on_output)
@@ -90,7 +90,7 @@ class UpstreamClient:
         return msgspec.structs.replace(failure, said=Redactor(self._secrets, url).clean(failure.said))
 
     async def _ask(
-        self, url: str, question: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TokenOutput], None]
+        self, url: str, question: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TextDelta], None]
     ) -> Failure | None:
         headed = False
         try:
@@ -117,7 +117,7 @@ class UpstreamClient:
 
 
 async def _read(
-    stream: AsyncIterator[bytes], unpack: Decompressor, reader: ResponseReader, on_output: Callable[[TokenOutput], None]
+    stream: AsyncIterator[bytes], unpack: Decompressor, reader: ResponseReader, on_output: Callable[[TextDelta], None]
 ) -> None:
     """All of the answer. Raises Broken, and httpx's errors."""
     patience = trio.CancelScope()
@@ -140,7 +140,7 @@ async def _read(
         on_output(output)
 
 
-def _lost(reader: ResponseReader, on_output: Callable[[TokenOutput], None]) -> Failure | None:
+def _lost(reader: ResponseReader, on_output: Callable[[TextDelta], None]) -> Failure | None:
     try:
         output = reader.lost()
     except Broken as broken:

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from actors.api.messages import ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
-from actors.protocol.messages import UpstreamCall
+from actors.api.request import ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
+from actors.protocol.job import UpstreamCall
 from config.model.upstreams import UpstreamSettings
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams

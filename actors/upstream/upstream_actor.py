@@ -10,23 +10,13 @@ import msgspec
 import structlog
 import trio
 
-from actors.api.messages import ChatPrompt
+from actors.api.request import ChatPrompt
 from actors.kernel.actor import Actor
 from actors.kernel.mailbox import Mailbox
-from actors.protocol.messages import (
-    CancelJob,
-    EngineDown,
-    EngineMessage,
-    EngineUp,
-    Job,
-    JobFailed,
-    JobRejected,
-    JobsFinished,
-    QueueMessage,
-    StartJob,
-    StreamNotice,
-    UpstreamCall,
-)
+from actors.protocol.engine import CancelJob, EngineMessage, StartJob
+from actors.protocol.job import Job, UpstreamCall
+from actors.protocol.outputs import JobFailed, JobRejected, StreamNotice, TextDelta
+from actors.protocol.queue import EngineDown, EngineUp, JobsFinished, QueueMessage
 from actors.upstream.call_book import CallBook
 from actors.upstream.client import UpstreamClient
 from actors.upstream.failures.failure import Failure
@@ -36,7 +26,6 @@ from actors.upstream.replicas import Rest
 from actors.upstream.request_body import UpstreamRequestBody, question
 from actors.upstream.upstream_status import UpstreamStatus
 from config.model.upstreams import UpstreamSettings
-from engine.core.messages import EngineStats, TokenOutput
 
 _CLOSE_S = 1.0
 _MOST_TOKENS = 1 << 20
@@ -88,7 +77,8 @@ class UpstreamActor(Actor[EngineMessage]):
                 await super().run()
         finally:
             message = f"The actor of the upstream {published.name} has ended."
-            published.state, published.why, published.stats, published.inside = "failed", message, None, 0
+            published.state, published.why = "failed", message
+            published.inside = published.running = published.waiting = published.generation_tokens_total = 0
             self._dispatch.put_unbounded(EngineDown(published.name, published.epoch, "upstream_stopped", message))
             with trio.move_on_after(_CLOSE_S, shield=True):
                 await self._client.aclose()
@@ -107,7 +97,7 @@ class UpstreamActor(Actor[EngineMessage]):
         assert self._nursery is not None
         while (begins := self._book.next_call()) is not None:
             job, call = begins
-            scope = self._scopes[call.request_id] = trio.CancelScope()
+            scope = self._scopes[call.sequence_id] = trio.CancelScope()
             self._nursery.start_soon(self._run_call, job, call, scope)
         if self._freed:
             made = {tenant: tokens for tenant, tokens in self._made.items() if tokens > 0}
@@ -119,15 +109,8 @@ class UpstreamActor(Actor[EngineMessage]):
     def _publish(self) -> None:
         published, book = self._published, self._book
         published.inside = book.inside
-        published.stats = EngineStats(
-            total_blocks=0,
-            free_blocks=0,
-            cached_blocks=0,
-            running=book.running,
-            waiting=book.waiting,
-            outstanding_tokens=0,
-            generation_tokens_total=self._made_total,
-        )
+        published.running, published.waiting = book.running, book.waiting
+        published.generation_tokens_total = self._made_total
 
     def _drop(self, job: Job) -> None:
         """Its connections are closed as soon as their tasks run."""
@@ -150,13 +133,13 @@ class UpstreamActor(Actor[EngineMessage]):
             log.exception("upstream_call_failed", upstream=self._published.name)
             failure = Failure(kind="upstream_error", message=f"The call could not be made ({type(error).__name__}).")
         finally:
-            if failure is not None and self._book.job_of(call.request_id) is job:
+            if failure is not None and self._book.job_of(call.sequence_id) is job:
                 self._fail(job, failure)
-            if self._book.job_of(call.request_id) is job:
+            if self._book.job_of(call.sequence_id) is job:
                 # The whole actor ends: dispatch tells the reader.
                 self._book.drop(job)
-            self._book.gone(call.request_id)
-            del self._scopes[call.request_id]
+            self._book.gone(call.sequence_id)
+            del self._scopes[call.sequence_id]
         self.after_batch()
 
     async def _ask(self, job: Job, call: UpstreamCall) -> Failure | None:
@@ -195,15 +178,15 @@ class UpstreamActor(Actor[EngineMessage]):
         offered = call.prompt.tools.names if isinstance(call.prompt, ChatPrompt) and call.prompt.tools else ()
         logprobs = call.params.logprobs is not None
         most = call.limit if call.limit is not None else _MOST_TOKENS
-        reader = ResponseReader(call.request_id, most, offered=offered, logprobs=logprobs)
+        reader = ResponseReader(call.sequence_id, most, offered=offered, logprobs=logprobs)
 
-        def on_output(output: TokenOutput) -> None:
+        def on_output(output: TextDelta) -> None:
             nonlocal began_at
             if began_at is not None:
                 published.ttft.add(trio.current_time() - began_at)
                 began_at = None
-            if output.finish is not None and output.finish.word:
-                log.warning("upstream_finish_unknown", upstream=published.name, word=output.finish.word)
+            if output.finish is not None and output.upstream_finish:
+                log.warning("upstream_finish_unknown", upstream=published.name, word=output.upstream_finish)
             self._hand_out(job, call, output)
 
         ok: bool | None = None
@@ -230,13 +213,13 @@ class UpstreamActor(Actor[EngineMessage]):
             level("upstream_call_ended", upstream=published.name, url=published.urls[number], kind=failure.kind, **told)
         return failure, began_at is None
 
-    def _hand_out(self, job: Job, call: UpstreamCall, output: TokenOutput) -> None:
-        if self._book.job_of(call.request_id) is None:
+    def _hand_out(self, job: Job, call: UpstreamCall, output: TextDelta) -> None:
+        if self._book.job_of(call.sequence_id) is None:
             return
-        self._made[job.tenant] = self._made.get(job.tenant, 0) + output.unnamed
-        kept = job.delivery.put(job.id, output)
+        self._made[job.tenant] = self._made.get(job.tenant, 0) + output.token_count
+        kept = job.delivery.put(job.job_id, output)
         if output.finish is not None:
-            if self._book.complete(call.request_id) is not None:
+            if self._book.complete(call.sequence_id) is not None:
                 self._freed.append(job)
             self.after_batch()
         elif not kept:
@@ -250,4 +233,4 @@ class UpstreamActor(Actor[EngineMessage]):
         notice: StreamNotice = JobFailed(kind, message, failure.retryable, pause_s, failure.by_model, said)
         if failure.refused:
             notice = JobRejected(kind, message, pause_s, lasting=failure.blame == "client", said=said)
-        job.delivery.say(job.id, notice)
+        job.delivery.say(job.job_id, notice)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import trio
 
 from actors.api.counters import HistogramCounter
-from actors.api.engine_status import EngineStatus
+from actors.api.engine_status import BackendActivity, EngineStatus
 from actors.api.statistics import UpstreamStatistics
 from actors.upstream.replicas import Replicas
 from engine.core.limits import EngineLimits
@@ -21,7 +21,17 @@ many. The upstream itself is told nothing."""
 class UpstreamStatus(EngineStatus):
     """One upstream's notice board, and an engine's to those who do not care which it is."""
 
-    __slots__ = ("context", "failures", "replicas", "requests_total", "ttft", "urls")
+    __slots__ = (
+        "context",
+        "failures",
+        "generation_tokens_total",
+        "replicas",
+        "requests_total",
+        "running",
+        "ttft",
+        "urls",
+        "waiting",
+    )
 
     def __init__(self, name: str, urls: Sequence[str], context: int | None, *, counts: bool) -> None:
         """`counts`: its tokenizer is here. Where it is not, a guess at the prompt refuses nobody: the upstream does."""
@@ -34,16 +44,27 @@ class UpstreamStatus(EngineStatus):
         self.requests_total = 0
         self.failures: Counter[str] = Counter()
         self.ttft = HistogramCounter()
+        self.running = 0
+        """Calls under way."""
+        self.waiting = 0
+        """Calls without a place among `concurrent`."""
+        self.generation_tokens_total = 0
+
+    @property
+    def activity(self) -> BackendActivity | None:
+        """See `BackendStatus`."""
+        if self.state != "ready":
+            return None
+        return BackendActivity(self.running, self.waiting, self.generation_tokens_total)
 
     def statistics(self) -> UpstreamStatistics:
         """The figures now."""
-        stats = self.stats
         return UpstreamStatistics(
             requests_total=self.requests_total,
             failures_total=dict(self.failures),
             ttft=self.ttft.frozen(),
-            running=stats.running if stats is not None else 0,
-            waiting=stats.waiting if stats is not None else 0,
-            generation_tokens_total=stats.generation_tokens_total if stats is not None else 0,
+            running=self.running,
+            waiting=self.waiting,
+            generation_tokens_total=self.generation_tokens_total,
             replicas=dict(zip(self.urls, self.replicas.statistics(trio.current_time()), strict=True)),
         )

@@ -202,7 +202,7 @@ def load(arguments: argparse.Namespace, model: Path, name: str, *, running: int,
 def submit(engine: Engine, first: int, sizes: Sequence[tuple[int, int]], vocab: int, temperature: float) -> None:
     for index, (prompt, output) in enumerate(prompts(first, sizes, vocab)):
         params = SamplingParams(max_tokens=output, temperature=temperature, ignore_eos=True, seed=index)
-        engine.submit(Submit(request_id=first + index, prompt_token_ids=prompt, params=params))
+        engine.submit(Submit(sequence_id=first + index, prompt_token_ids=prompt, params=params))
 
 
 def finish(engine: Engine) -> None:
@@ -231,7 +231,7 @@ def decode(arguments: argparse.Namespace, model: Path, name: str, batch: int, ra
     while engine.has_work:
         report = engine.step()
         times.append(perf_counter())
-        got.append(sum(len(output.token_ids) for output in report.outputs))
+        got.append(sum(len(delta.token_ids) for delta in report.deltas))
     engine.close()
     whole = [index for index, count in enumerate(got[1:]) if count == batch][4:-4]
     spans = [times[index] - times[index - 1] for index in whole]
@@ -251,7 +251,7 @@ def workload(arguments: argparse.Namespace, model: Path, name: str, *, fast: boo
     submit(engine, _FIRST, sizes, SHAPES[name]["vocab_size"], _TEMPERATURE)
     made = 0
     while engine.has_work:
-        made += sum(len(output.token_ids) for output in engine.step().outputs)
+        made += sum(len(delta.token_ids) for delta in engine.step().deltas)
     seconds = perf_counter() - started
     engine.close()
     return Workload(name, len(sizes), fast, fast, made, seconds, made / seconds)

@@ -51,7 +51,7 @@ def run(engine: Engine, streams: int, numbers: Callable[[], int]) -> tuple[float
     params = SamplingParams(max_tokens=OUTPUT, temperature=0, ignore_eos=True)
     for _ in range(streams):
         prompt = tuple(rng.randrange(1000) for _ in range(PROMPT))
-        engine.submit(Submit(request_id=numbers(), prompt_token_ids=prompt, params=params))
+        engine.submit(Submit(sequence_id=numbers(), prompt_token_ids=prompt, params=params))
     started = perf_counter()
     waiting, steps, first = streams, 0, 0.0
     while engine.has_work:

@@ -47,9 +47,9 @@ def engine_us(streams: int, params: SamplingParams) -> float:
     runner = TimedRunner(total_blocks=64 * 20 + 1, block_size=16)
     engine = Engine(runner, Tokenizer.load(model), EngineSettings(model=model, max_running=streams))
     rng = Random(0)
-    for request_id in range(streams):
+    for sequence_id in range(streams):
         prompt = tuple(rng.randrange(500) for _ in range(_PROMPT))
-        engine.submit(Submit(request_id=request_id, prompt_token_ids=prompt, params=params))
+        engine.submit(Submit(sequence_id=sequence_id, prompt_token_ids=prompt, params=params))
     taken = []
     while engine.has_work:
         started = perf_counter()

@@ -23,7 +23,7 @@ from actors.kernel.thread_bridge import NICE, ThreadBridge, TimeSlices
 from config.model.settings import EngineSettings
 from engine.core.engine import Engine
 from engine.core.loop import StepLoop, Stop
-from engine.core.messages import Command, EngineFailed, StepReport, Submit, TokenOutput
+from engine.core.messages import Command, EngineFailed, SequenceOutput, StepReport, Submit, TokenDelta
 from engine.sampling.params import SamplingParams
 from engine.threads import prepare_environment
 from engine.zoo.evaluate import MODELS
@@ -82,7 +82,7 @@ class Client:
         ids = tuple(self._rng.randrange(self.limits.vocab_size) for _ in range(min(prompt, 256)))
         params = SamplingParams(max_tokens=min(output, 192), temperature=0, ignore_eos=True)
         self._sent[self._next] = perf_counter()
-        self.bridge.send(Submit(request_id=self._next, prompt_token_ids=ids, params=params))
+        self.bridge.send(Submit(sequence_id=self._next, prompt_token_ids=ids, params=params))
         self._next += 1
 
     def _on_posts(self, posts: list[Post]) -> None:
@@ -98,18 +98,18 @@ class Client:
                     for output in post.outputs:
                         self._on_output(output, now)
 
-    def _on_output(self, output: TokenOutput, now: float) -> None:
-        heard = self._heard.get(output.request_id)
+    def _on_output(self, output: SequenceOutput, now: float) -> None:
+        heard = self._heard.get(output.sequence_id)
         if self.noting:
-            self.tokens += len(output.token_ids)
+            self.tokens += len(output.token_ids) if isinstance(output, TokenDelta) else 0
             if heard is not None:
                 self.gaps.append(now - heard)
-            elif output.request_id in self._sent:
-                self.ttft.append(now - self._sent[output.request_id])
-        self._heard[output.request_id] = now
+            elif output.sequence_id in self._sent:
+                self.ttft.append(now - self._sent[output.sequence_id])
+        self._heard[output.sequence_id] = now
         if output.finish is not None:
-            self._heard.pop(output.request_id)
-            self._sent.pop(output.request_id)
+            self._heard.pop(output.sequence_id)
+            self._sent.pop(output.sequence_id)
             if output.finish.reason != "abort":
                 self._submit()
 

@@ -4,7 +4,18 @@ import time
 from pathlib import Path
 
 from engine.core.limits import EngineLimits
-from engine.core.messages import Abort, Command, EngineStats, Finish, FinishReason, StepReport, Submit, TokenOutput
+from engine.core.messages import (
+    Abort,
+    Command,
+    EngineStats,
+    Finish,
+    Finished,
+    FinishReason,
+    SequenceOutput,
+    StepReport,
+    Submit,
+    TokenDelta,
+)
 from engine.errors import ModelError
 from engine.lora.adapters import Adapter, PreparedAdapter
 
@@ -31,7 +42,7 @@ class FakeEngine:
         self._silent_tokens = silent_tokens
         self._running: dict[int, _Sequence] = {}
         self._silent: dict[int, _Sequence] = {}
-        self._ends: list[TokenOutput] = []
+        self._ends: list[SequenceOutput] = []
         self._next_at = 0.0
         self._steps = 0
 
@@ -45,11 +56,11 @@ class FakeEngine:
         match command:
             case Submit():
                 sequence = _Sequence(len(command.prompt_token_ids), command.params.max_tokens)
-                self._running[command.request_id] = sequence
-            case Abort(request_id):
-                found = self._running.pop(request_id, None) or self._silent.pop(request_id, None)
+                self._running[command.sequence_id] = sequence
+            case Abort(sequence_id):
+                found = self._running.pop(sequence_id, None) or self._silent.pop(sequence_id, None)
                 if found is not None:
-                    self._ends.append(_output(request_id, found, "abort"))
+                    self._ends.append(_output(sequence_id, found, "abort"))
 
     def step(self) -> StepReport:
         """The next token of each."""
@@ -58,15 +69,15 @@ class FakeEngine:
             self._next_at = max(self._next_at + self._step_s, now)
             time.sleep(max(self._next_at - now, 0))
         outputs, self._ends = self._ends, []
-        for request_id, sequence in list(self._running.items()):
+        for sequence_id, sequence in list(self._running.items()):
             sequence.done += 1
             if sequence.done == sequence.tokens:
-                del self._running[request_id]
-                outputs.append(_output(request_id, sequence, "length"))
+                del self._running[sequence_id]
+                outputs.append(_output(sequence_id, sequence, "length"))
                 continue
-            outputs.append(TokenOutput(request_id, (1,), " token", (9.0,)))
+            outputs.append(TokenDelta(sequence_id, (1,), " token", (9.0,)))
             if sequence.tokens == self._silent_tokens:
-                self._silent[request_id] = self._running.pop(request_id)
+                self._silent[sequence_id] = self._running.pop(sequence_id)
         self._steps += 1
         return StepReport(tuple(outputs), self.stats())
 
@@ -80,8 +91,8 @@ class FakeEngine:
 
     def abort_all(self) -> None:
         """End everything."""
-        for request_id in [*self._running, *self._silent]:
-            self.accept(Abort(request_id))
+        for sequence_id in [*self._running, *self._silent]:
+            self.accept(Abort(sequence_id))
 
     def check_integrity(self) -> None:
         """Nothing is counted that could be wrong."""
@@ -93,9 +104,8 @@ class FakeEngine:
         """Nothing is held."""
 
 
-def _output(request_id: int, sequence: _Sequence, reason: FinishReason) -> TokenOutput:
+def _output(sequence_id: int, sequence: _Sequence, reason: FinishReason) -> SequenceOutput:
     finish = Finish(reason=reason, prompt_tokens=sequence.prompt_tokens, completion_tokens=sequence.done)
-    token = reason == "length"
-    return TokenOutput(
-        request_id, (1,) if token else (), " token" if token else "", (9.0,) if token else (), finish=finish
-    )
+    if reason == "length":
+        return TokenDelta(sequence_id, (1,), " token", (9.0,), finish=finish)
+    return Finished(sequence_id, finish)

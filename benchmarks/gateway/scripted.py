@@ -2,17 +2,8 @@
 
 import trio
 
-from actors.api.messages import (
-    AttemptSummary,
-    DecisionInfo,
-    Delta,
-    Done,
-    InferenceRequest,
-    ResponseEvent,
-    Served,
-    Start,
-    Usage,
-)
+from actors.api.request import InferenceRequest
+from actors.api.response import AttemptSummary, DecisionInfo, Delta, Done, ResponseEvent, Served, Start, Usage
 from actors.request.request_log import RequestLog
 
 _SERVED = Served("bench", "bench", "asked_for", (AttemptSummary("bench", "answered", "asked_for"),))

@@ -75,10 +75,10 @@ def _outputs(
     engine = Engine.load(EngineSettings(model=MODELS / name), name)
     try:
         for number, (prompt, draft, params) in enumerate(requests):
-            engine.submit(Submit(request_id=number, prompt_token_ids=prompt, draft=draft, params=params))
+            engine.submit(Submit(sequence_id=number, prompt_token_ids=prompt, draft=draft, params=params))
         found = []
         while engine.has_work:
-            found += [(o.request_id, o.token_ids, o.logprobs, o.finish) for o in engine.step().outputs]
+            found += [(o.sequence_id, o.token_ids, o.logprobs, o.finish) for o in engine.step().deltas]
     finally:
         engine.close()
     return found

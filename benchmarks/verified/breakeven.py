@@ -42,7 +42,7 @@ class _Pair:
     def submit(self, engine: Engine, prompt: Sequence[int], tokens: int, draft: Sequence[int] = ()) -> int:
         number = next(self._numbers)
         params = SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True)
-        engine.submit(Submit(request_id=number, prompt_token_ids=tuple(prompt), params=params, draft=tuple(draft)))
+        engine.submit(Submit(sequence_id=number, prompt_token_ids=tuple(prompt), params=params, draft=tuple(draft)))
         return number
 
     def run(self, engine: Engine, prompts: Sequence[Sequence[int]], tokens: int) -> tuple[float, list[list[int]]]:
@@ -50,8 +50,8 @@ class _Pair:
         began = perf_counter()
         said: dict[int, list[int]] = {self.submit(engine, prompt, tokens): [] for prompt in prompts}
         while engine.has_work:
-            for output in engine.step().outputs:
-                said[output.request_id] += output.token_ids
+            for delta in engine.step().deltas:
+                said[delta.sequence_id] += delta.token_ids
         return perf_counter() - began, list(said.values())
 
     def verified(
@@ -74,8 +74,8 @@ class _Pair:
         index_of = {number: index for index, number in enumerate(numbers)}
         said = [0] * len(prompts)
         while self.large.has_work:
-            for output in self.large.step().outputs:
-                said[index_of[output.request_id]] += len(output.token_ids)
+            for delta in self.large.step().deltas:
+                said[index_of[delta.sequence_id]] += len(delta.token_ids)
             behind = [index for index in range(len(prompts)) if 0 < said[index] < _OUTPUT - 1]
             if behind:
                 took += perf_counter() - began

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import trio
 
-from actors.api.messages import ChatMessage, ChatPrompt, Delta, Done, InferenceRequest, Served, Start
+from actors.api.request import ChatMessage, ChatPrompt, InferenceRequest
+from actors.api.response import Delta, Done, Served, Start
 from actors.service import Service
 from config.load import parse_settings
 from engine.sampling.grammar import Grammar

@@ -23,12 +23,13 @@ from engine.core.messages import (
     Command,
     DropAdapter,
     Embed,
+    Embedding,
     EngineStats,
     ExpectTokens,
     Finish,
+    Finished,
     StepReport,
     Submit,
-    TokenOutput,
     failed_output,
 )
 from engine.errors import EngineError, ModelError, RequestRefused
@@ -81,10 +82,10 @@ class Embedder:
         self._most_tokens = settings.max_step_tokens
         self._clock = clock
         self._waiting: dict[int, Embed] = {}
-        """By request id, in order of arrival."""
+        """By sequence id, in order of arrival."""
         self._tokens = 0
         """Of those that wait."""
-        self._unsaid: list[TokenOutput] = []
+        self._unsaid: list[Embedding | Finished] = []
         """Ends that happened between two steps; the next report carries them."""
         self._steps = 0
         self._step_s = 0.0
@@ -116,11 +117,11 @@ class Embedder:
                 try:
                     self.submit(command)
                 except RequestRefused as error:
-                    self._refuse(command.request_id, len(command.token_ids), error)
-            case Abort(request_id):
-                self.abort(request_id)
-            case Submit(request_id=request_id, prompt_token_ids=prompt):
-                self._refuse(request_id, len(prompt), RequestRefused("not_generating", "this model makes no text"))
+                    self._refuse(command.sequence_id, len(command.token_ids), error)
+            case Abort(sequence_id):
+                self.abort(sequence_id)
+            case Submit(sequence_id=sequence_id, prompt_token_ids=prompt):
+                self._refuse(sequence_id, len(prompt), RequestRefused("not_generating", "this model makes no text"))
             case ExpectTokens() | AddAdapter() | DropAdapter():
                 pass
 
@@ -142,7 +143,7 @@ class Embedder:
         """
         self._life.check()
         self._check(command)
-        self._waiting[command.request_id] = command
+        self._waiting[command.sequence_id] = command
         self._tokens += len(command.token_ids)
 
     def _check(self, command: Embed) -> None:
@@ -161,27 +162,27 @@ class Embedder:
             )
         if command.size is not None and not self._runner.sizes.allows(command.size):
             raise RequestRefused("dimensions_unsupported", f"this model makes no embeddings of size {command.size}")
-        if command.request_id in self._waiting:
+        if command.sequence_id in self._waiting:
             raise RequestRefused(
-                "request_id_in_use", f"request id {command.request_id} is waiting already; ids must be unique"
+                "sequence_id_in_use", f"sequence id {command.sequence_id} is waiting already; ids must be unique"
             )
 
-    def _refuse(self, request_id: int, tokens: int, error: RequestRefused) -> None:
-        self._unsaid.append(failed_output(request_id, tokens, error.code, error.message))
+    def _refuse(self, sequence_id: int, tokens: int, error: RequestRefused) -> None:
+        self._unsaid.append(failed_output(sequence_id, tokens, error.code, error.message))
 
-    def abort(self, request_id: int) -> None:
+    def abort(self, sequence_id: int) -> None:
         """Drop an input; unknown and finished ids are ignored."""
-        command = self._waiting.pop(request_id, None)
+        command = self._waiting.pop(sequence_id, None)
         if command is not None:
             tokens = len(command.token_ids)
             self._tokens -= tokens
             finish = Finish(reason="abort", prompt_tokens=tokens, completion_tokens=0)
-            self._unsaid.append(TokenOutput(request_id, (), "", (), finish=finish))
+            self._unsaid.append(Finished(sequence_id, finish))
 
     def abort_all(self) -> None:
         """Drop every input: the engine is about to be closed."""
-        for request_id in list(self._waiting):
-            self.abort(request_id)
+        for sequence_id in list(self._waiting):
+            self.abort(sequence_id)
 
     def step(self) -> StepReport:
         """Embed some inputs, and report all that happened since the last report.
@@ -219,7 +220,7 @@ class Embedder:
             if chosen and left < 0:
                 break
             chosen.append(command)
-            del self._waiting[command.request_id]
+            del self._waiting[command.sequence_id]
             self._tokens -= len(command.token_ids)
         return chosen
 
@@ -256,14 +257,14 @@ class Embedder:
         self._runner.close()
 
 
-def _output(command: Embed, row: npt.NDArray[np.float32]) -> TokenOutput:
+def _output(command: Embed, row: npt.NDArray[np.float32]) -> Embedding | Finished:
     if not np.isfinite(row).all():
         said = "the model's numbers overflowed for this input"
-        return failed_output(command.request_id, len(command.token_ids), "embedding_not_finite", said)
+        return failed_output(command.sequence_id, len(command.token_ids), "embedding_not_finite", said)
     if command.size is not None and command.size < len(row):
         row = row[: command.size] / np.linalg.norm(row[: command.size])
     finish = Finish(reason="stop", prompt_tokens=len(command.token_ids), completion_tokens=0)
-    return TokenOutput(command.request_id, (), "", (), finish=finish, embedding=row.astype("<f4").tobytes())
+    return Embedding(command.sequence_id, row.astype("<f4").tobytes(), finish)
 
 
 def _check(settings: EngineSettings) -> None:

@@ -25,11 +25,13 @@ from engine.core.messages import (
     EngineStats,
     ExpectTokens,
     Finish,
+    Finished,
     FinishReason,
+    SequenceOutput,
     StepReport,
     Submit,
+    TokenDelta,
     TokenLogprobs,
-    TokenOutput,
     failed_output,
 )
 from engine.errors import EngineError, RequestRefused
@@ -96,10 +98,10 @@ class Engine:
         self._adapters = AdapterTable()
         self._speculate = settings.speculate
         self._lookups: dict[int, NgramLookup] = {}
-        """By request, if the engine drafts for itself."""
+        """By sequence, if the engine drafts for itself."""
         self._scored: dict[int, list[ScoredToken]] = {}
-        """By request, if it asks how likely its prompt is; until its first output."""
-        self._unsaid: list[TokenOutput] = []
+        """By sequence, if it asks how likely its prompt is; until its first output."""
+        self._unsaid: list[SequenceOutput] = []
         """Ends that happened between two steps; the next report carries them."""
         self._arrivals = 0
         self._steps = 0
@@ -145,20 +147,20 @@ class Engine:
                 try:
                     self.submit(command)
                 except RequestRefused as error:
-                    self._refuse(command.request_id, len(command.prompt_token_ids), error)
-            case Abort(request_id):
-                self.abort(request_id)
+                    self._refuse(command.sequence_id, len(command.prompt_token_ids), error)
+            case Abort(sequence_id):
+                self.abort(sequence_id)
             case ExpectTokens():
                 self.expect(command)
-            case Embed(request_id=request_id, token_ids=token_ids):
-                self._refuse(request_id, len(token_ids), RequestRefused("not_embedding", "this model makes text"))
+            case Embed(sequence_id=sequence_id, token_ids=token_ids):
+                self._refuse(sequence_id, len(token_ids), RequestRefused("not_embedding", "this model makes text"))
             case AddAdapter(adapter):
                 self._adapters.put(adapter)
             case DropAdapter(name):
                 self._adapters.drop(name)
 
-    def _refuse(self, request_id: int, prompt_tokens: int, error: RequestRefused) -> None:
-        self._unsaid.append(failed_output(request_id, prompt_tokens, error.code, error.message))
+    def _refuse(self, sequence_id: int, prompt_tokens: int, error: RequestRefused) -> None:
+        self._unsaid.append(failed_output(sequence_id, prompt_tokens, error.code, error.message))
 
     def submit(self, command: Submit) -> None:
         """Take in a sequence.
@@ -169,9 +171,9 @@ class Engine:
         """
         self._life.check()
         self.limits.check(command)
-        if command.request_id in self._alive:
+        if command.sequence_id in self._alive:
             raise RequestRefused(
-                "request_id_in_use", f"request id {command.request_id} is running already; ids must be unique"
+                "sequence_id_in_use", f"sequence id {command.sequence_id} is running already; ids must be unique"
             )
         params = self._defaults.fill(command.params)
         command = msgspec.structs.replace(command, params=params)
@@ -186,7 +188,7 @@ class Engine:
             command,
             arrival=self._arrivals,
             limit=limit,
-            seed=sequence_seed(params.seed, self._seed, command.request_id),
+            seed=sequence_seed(params.seed, self._seed, command.sequence_id),
             banned=self._banned(params.stop_token_ids, eos_ids) if params.min_tokens else (),
             bad_words=spellings(params.bad_words, self._tokenizer) if params.bad_words else (),
             grammar=grammar,
@@ -196,14 +198,14 @@ class Engine:
             prompt, skip_special=params.skip_special_tokens, exact=grammar is not None
         )
         output = Output(params, detokenizer, eos_ids=eos_ids, max_tokens=limit - len(prompt))
-        self._alive[command.request_id] = sequence, output
+        self._alive[command.sequence_id] = sequence, output
         self._adapters.hold(adapter)
         if self._speculate is not None:
-            self._lookups[command.request_id] = NgramLookup(
+            self._lookups[command.sequence_id] = NgramLookup(
                 prompt, ngram=self._speculate.ngram, tokens=self._speculate.tokens
             )
         if params.prompt_logprobs is not None:
-            self._scored[command.request_id] = []
+            self._scored[command.sequence_id] = []
         self._scheduler.add(sequence)
         self._prompt_tokens += len(prompt)
 
@@ -240,22 +242,22 @@ class Engine:
         """Those that a sequence can be submitted with."""
         return self._adapters.current
 
-    def abort(self, request_id: int) -> None:
+    def abort(self, sequence_id: int) -> None:
         """Drop a sequence and free its blocks; unknown or finished ids are ignored."""
-        found = self._alive.get(request_id)
+        found = self._alive.get(sequence_id)
         if found is None:
             return
         sequence, output = found
         output.reason = "abort"
         finish = self._finish(sequence, output)
-        self._unsaid.append(TokenOutput(request_id, (), "", (), finish=finish))
+        self._unsaid.append(Finished(sequence_id, finish))
 
     def expect(self, command: ExpectTokens) -> None:
         """Take a draft for a sequence that runs; see `ExpectTokens`."""
-        found = self._alive.get(command.request_id)
+        found = self._alive.get(command.sequence_id)
         if found is not None and found[0].feed >= 0:
             self._land(self._unsaid)  # a draft goes on from what was said, so let it all be known
-            found = self._alive.get(command.request_id)
+            found = self._alive.get(command.sequence_id)
         if found is None or found[0].draft:
             return
         sequence, after = found[0], command.after
@@ -267,8 +269,8 @@ class Engine:
 
     def abort_all(self) -> None:
         """Drop every sequence: the engine is about to be closed."""
-        for request_id in list(self._alive):
-            self.abort(request_id)
+        for sequence_id in list(self._alive):
+            self.abort(sequence_id)
 
     def step(self) -> StepReport:
         """Compute one batch, and report all that happened since the last report.
@@ -295,7 +297,7 @@ class Engine:
         self._step_s = self._clock() - started
         return StepReport(tuple(outputs), self.stats(), self._adapters.uses())
 
-    def _overlap(self, runner: OverlappingRunner, plan: StepPlan | None, outputs: list[TokenOutput]) -> None:
+    def _overlap(self, runner: OverlappingRunner, plan: StepPlan | None, outputs: list[SequenceOutput]) -> None:
         """Launch `plan`, then take in what was launched before, while the device works."""
         if plan is None:
             self._land(outputs)
@@ -311,7 +313,7 @@ class Engine:
         else:
             self._done(plan, self._scheduler.commit(plan.shares), self._result(result), outputs)
 
-    def _land(self, outputs: list[TokenOutput]) -> None:
+    def _land(self, outputs: list[SequenceOutput]) -> None:
         """Wait for the step under way, if there is one, and take its results in."""
         if self._flight is not None:
             (plan, result), self._flight = self._flight, None
@@ -325,7 +327,7 @@ class Engine:
             raise self._life.fail(error) from error
 
     def _done(
-        self, plan: StepPlan, takers: list[Sequence | None], sampled: Sampled, outputs: list[TokenOutput]
+        self, plan: StepPlan, takers: list[Sequence | None], sampled: Sampled, outputs: list[SequenceOutput]
     ) -> None:
         self._score(plan, sampled.scored)
         self._take(takers, sampled, outputs)
@@ -338,17 +340,17 @@ class Engine:
         for share in plan.shares:
             end = start + share.scored
             if share.scored and share.epoch == share.sequence.epoch:
-                self._scored[share.sequence.request_id] += scored[start:end]
+                self._scored[share.sequence.sequence_id] += scored[start:end]
             start = end
 
-    def _take(self, takers: list[Sequence | None], sampled: Sampled, outputs: list[TokenOutput]) -> None:
+    def _take(self, takers: list[Sequence | None], sampled: Sampled, outputs: list[SequenceOutput]) -> None:
         for sequence, rows in groupby(range(len(takers)), key=takers.__getitem__):
             if sequence is not None:
                 outputs.append(self._accept(sequence, rows, sampled))
 
-    def _accept(self, sequence: Sequence, rows: Iterable[int], sampled: Sampled) -> TokenOutput:
+    def _accept(self, sequence: Sequence, rows: Iterable[int], sampled: Sampled) -> TokenDelta:
         """Take in what was sampled for one sequence, as far as its draft was right, and one token more."""
-        output = self._alive[sequence.request_id][1]
+        output = self._alive[sequence.sequence_id][1]
         drafted = bool(sequence.draft)
         grammar = sequence.grammar
         token_ids: list[int] = []
@@ -379,21 +381,13 @@ class Engine:
         finish = None
         if output.reason is not None:
             finish = self._finish(sequence, output)
-        elif not sequence.draft and (lookup := self._lookups.get(sequence.request_id)) is not None:
+        elif not sequence.draft and (lookup := self._lookups.get(sequence.sequence_id)) is not None:
             sequence.propose(lookup.propose(sequence.output))
-        return TokenOutput(
-            sequence.request_id,
-            tuple(token_ids),
-            text,
-            tuple(margins),
-            tuple(logprobs),
-            finish,
-            prompt_logprobs=prompt,
-        )
+        return TokenDelta(sequence.sequence_id, tuple(token_ids), text, tuple(margins), tuple(logprobs), finish, prompt)
 
     def _prompt_logprobs(self, sequence: Sequence) -> tuple[TokenLogprobs, ...]:
         """For its first output, if it asks for them."""
-        scored = self._scored.pop(sequence.request_id, None)
+        scored = self._scored.pop(sequence.sequence_id, None)
         if scored is None:
             return ()
         first = self._spell(sequence, sequence.prompt[0], nan, ())
@@ -415,9 +409,9 @@ class Engine:
             code, message = "grammar_failed", f"the answer's grammar cannot be followed: {sequence.grammar.error}"
         self._scheduler.finish(sequence)
         self._adapters.release(sequence.adapter)
-        del self._alive[sequence.request_id]
-        self._lookups.pop(sequence.request_id, None)
-        self._scored.pop(sequence.request_id, None)
+        del self._alive[sequence.sequence_id]
+        self._lookups.pop(sequence.sequence_id, None)
+        self._scored.pop(sequence.sequence_id, None)
         self._drafted_tokens += sequence.drafted_tokens
         self._accepted_tokens += sequence.accepted_tokens
         return Finish(

@@ -11,16 +11,15 @@ import msgspec
 from engine.lora.adapters import Adapter, AdapterUse
 from engine.sampling.grammar import CompiledGrammar
 from engine.sampling.params import SamplingParams
-from engine.text.tool_calls import ToolCall
 
 FinishReason = Literal["stop", "length", "content_filter", "abort", "error"]
 """No engine of ours has a content filter; an upstream may."""
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """Take in one sequence. Its `request_id` is unique over the life of the engine."""
+    """Take in one sequence. Its `sequence_id` is unique over the life of the engine."""
 
-    request_id: int
+    sequence_id: int
     prompt_token_ids: tuple[int, ...]
     params: SamplingParams
     priority: int = 0
@@ -41,7 +40,7 @@ class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 class Abort(msgspec.Struct, frozen=True, tag=True):
     """Drop a sequence at the next step boundary and free its blocks; unknown or finished ids are ignored."""
 
-    request_id: int
+    sequence_id: int
 
 
 class ExpectTokens(msgspec.Struct, frozen=True, tag=True):
@@ -51,7 +50,7 @@ class ExpectTokens(msgspec.Struct, frozen=True, tag=True):
     Unknown and finished ids are ignored, and so is a draft that comes while another one is being computed.
     """
 
-    request_id: int
+    sequence_id: int
     after: int
     draft: tuple[int, ...]
 
@@ -59,7 +58,7 @@ class ExpectTokens(msgspec.Struct, frozen=True, tag=True):
 class Embed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Make one vector of one input. Only an encoder takes it, and an encoder takes no `Submit`."""
 
-    request_id: int
+    sequence_id: int
     token_ids: tuple[int, ...]
     """As the model was trained to read them, special tokens included."""
     priority: int = 0
@@ -87,7 +86,7 @@ class TokenLogprobs(msgspec.Struct, frozen=True, gc=False):
     """Log-probabilities of one position, taken from the model's distribution before temperature and masks."""
 
     token_id: int
-    """-1: not known, see `TokenOutput.unnamed`."""
+    """-1: not known; an upstream names no token ids."""
     logprob: float
     token_bytes: bytes
     """The token's own bytes: for OpenAI's `bytes` field, and its `token` string decoded with replacement."""
@@ -121,17 +120,15 @@ class Finish(msgspec.Struct, frozen=True):
     """With reason "error": the stable code of the error."""
     message: str = ""
     """With reason "error": what was wrong and what to do."""
-    word: str = ""
-    """An upstream's own reason, if it is none that is known; `reason` is "stop" then."""
 
 
-class TokenOutput(msgspec.Struct, frozen=True, gc=False):
+class TokenDelta(msgspec.Struct, frozen=True, gc=False):
     """What one step brought for one sequence. `text` never holds half a character nor part of a stop string.
 
-    Text can lag behind tokens (an unfinished character, a possible stop string); the final output flushes it.
+    Text can lag behind tokens (an unfinished character, a possible stop string); the delta with the finish flushes it.
     """
 
-    request_id: int
+    sequence_id: int
     token_ids: tuple[int, ...]
     """One, or more if a draft was right."""
     text: str
@@ -142,25 +139,36 @@ class TokenOutput(msgspec.Struct, frozen=True, gc=False):
     """
     logprobs: tuple[TokenLogprobs, ...] = ()
     finish: Finish | None = None
-    calls: tuple[ToolCall, ...] = ()
-    """Tool calls that came as such, from an upstream; of an engine they are in the text."""
-    unnamed: int = 0
-    """Tokens whose ids are not known, beside `token_ids`: an upstream counts its tokens and names none. The last output
-    corrects the count, also downwards."""
-    embedding: bytes | None = None
-    """What `Embed` asked for: float32, little-endian. It comes with the input's `finish`."""
+    """With the last one."""
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
-    """If they are asked for: of each of the prompt's tokens, all at once, with the first output."""
-    reasoning: str = ""
-    """What an upstream's model thought, beside `text`; its tokens are among the `unnamed`."""
-    model: str = ""
-    """As the upstream names it; "" if it does not."""
+    """If they are asked for: of each of the prompt's tokens, all at once, with the first delta."""
 
 
-def failed_output(request_id: int, prompt_tokens: int, code: str, message: str) -> TokenOutput:
+class Embedding(msgspec.Struct, frozen=True, gc=False):
+    """What `Embed` asked for, and its end."""
+
+    sequence_id: int
+    vector: bytes
+    """float32, little-endian."""
+    finish: Finish
+
+
+class Finished(msgspec.Struct, frozen=True, gc=False):
+    """The end of a sequence for which no step brings anything more: it was aborted, refused, or has failed."""
+
+    sequence_id: int
+    finish: Finish
+
+
+SequenceOutput = TokenDelta | Embedding | Finished
+
+
+def failed_output(sequence_id: int, prompt_tokens: int, code: str, message: str) -> Finished:
     """The only output of what never ran, or gave nothing that can be shown."""
-    finish = Finish(reason="error", prompt_tokens=prompt_tokens, completion_tokens=0, code=code, message=message)
-    return TokenOutput(request_id, (), "", (), finish=finish)
+    return Finished(
+        sequence_id,
+        Finish(reason="error", prompt_tokens=prompt_tokens, completion_tokens=0, code=code, message=message),
+    )
 
 
 class EngineStats(msgspec.Struct, frozen=True, gc=False):
@@ -205,10 +213,15 @@ def sum_of_stats(each: Sequence[EngineStats]) -> EngineStats:
 class StepReport(msgspec.Struct, frozen=True):
     """All that one step has to say."""
 
-    outputs: tuple[TokenOutput, ...]
+    outputs: tuple[SequenceOutput, ...]
     stats: EngineStats
     adapters: tuple[AdapterUse, ...] = ()
     """All versions in memory."""
+
+    @property
+    def deltas(self) -> list[TokenDelta]:
+        """The outputs of sequences that brought tokens."""
+        return [output for output in self.outputs if isinstance(output, TokenDelta)]
 
 
 class EngineFailed(msgspec.Struct, frozen=True, tag=True):

@@ -49,11 +49,11 @@ class Sequence:
         "preemptions",
         "priority",
         "prompt",
-        "request_id",
         "row",
         "said",
         "scored",
         "seed",
+        "sequence_id",
         "to_score",
     )
 
@@ -69,7 +69,7 @@ class Sequence:
         grammar: GrammarState | None = None,
         adapter: Adapter | None = None,
     ) -> None:
-        self.request_id = command.request_id
+        self.sequence_id = command.sequence_id
         self.prompt = command.prompt_token_ids
         self.params = command.params
         self.priority = command.priority

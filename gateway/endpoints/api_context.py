@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import structlog
 
-from actors.api.errors import Refusal
-from actors.api.messages import DecisionInfo, EmbeddingParams, ErrorBody, InferenceRequest, Prompt
+from actors.api.errors import ErrorBody, Refusal
+from actors.api.request import EmbeddingParams, InferenceRequest, Prompt
+from actors.api.response import DecisionInfo
 from actors.service import Service
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams

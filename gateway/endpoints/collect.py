@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from actors.api.errors import Refusal
-from actors.api.messages import Delta, Done, Failed, Start
+from actors.api.response import Delta, Done, Failed, Start
 from actors.request.response_stream import ResponseStream
 from gateway.http.connection import INTERNAL_ERROR
 

@@ -8,19 +8,9 @@ import msgspec
 import structlog
 import trio
 
-from actors.api.errors import Refusal
-from actors.api.messages import (
-    Delta,
-    Done,
-    EmbeddingParams,
-    ErrorBody,
-    InferenceRequest,
-    Prompt,
-    ResponseEvent,
-    Served,
-    Start,
-    Usage,
-)
+from actors.api.errors import ErrorBody, Refusal
+from actors.api.request import EmbeddingParams, InferenceRequest, Prompt
+from actors.api.response import Delta, Done, ResponseEvent, Served, Start, Usage
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
 from gateway.endpoints.api_context import ApiContext, Credentials, new_request_id

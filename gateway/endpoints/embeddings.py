@@ -5,7 +5,8 @@ from functools import partial
 import structlog
 
 from actors.api.errors import Refusal
-from actors.api.messages import Delta, InferenceRequest, Start
+from actors.api.request import InferenceRequest
+from actors.api.response import Delta, Start
 from engine.sampling.params import SamplingParams
 from gateway.endpoints.api_context import ApiContext, Credentials, new_request_id
 from gateway.endpoints.collect import whole_answer

@@ -8,8 +8,7 @@ from typing import Any
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from actors.api.errors import BadKey
-from actors.api.messages import ErrorBody
+from actors.api.errors import BadKey, ErrorBody
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.quart_errors import answer_errors
 from gateway.errors import HttpError

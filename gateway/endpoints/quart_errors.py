@@ -6,8 +6,7 @@ from quart import Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from actors.api.errors import Refusal
-from actors.api.messages import ErrorBody
+from actors.api.errors import ErrorBody, Refusal
 from gateway.http.response_head import error_headers, error_object
 
 

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
 
-from actors.api.errors import Refusal
-from actors.api.messages import ErrorBody
+from actors.api.errors import ErrorBody, Refusal
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.completions import CHAT, COMPLETION, CompletionHandler
 from gateway.endpoints.embeddings import EmbeddingHandler

@@ -9,8 +9,9 @@ import structlog
 import trio
 from wsproto.frame_protocol import CloseReason
 
-from actors.api.errors import Refusal
-from actors.api.messages import DecisionInfo, Delta, Done, ErrorBody, Failed, InferenceRequest, ResponseEvent, Start
+from actors.api.errors import ErrorBody, Refusal
+from actors.api.request import InferenceRequest
+from actors.api.response import DecisionInfo, Delta, Done, Failed, ResponseEvent, Start
 from gateway.endpoints.api_context import ApiContext, Credentials, new_request_id
 from gateway.endpoints.completions import ParsedBody, read_chat, read_completion
 from gateway.endpoints.offload import reading

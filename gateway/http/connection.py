@@ -8,8 +8,7 @@ from typing import Protocol
 import structlog
 import trio
 
-from actors.api.errors import Refusal
-from actors.api.messages import ErrorBody
+from actors.api.errors import ErrorBody, Refusal
 from gateway.errors import ClientGone, HttpError
 from gateway.http.bounds.body_book import BodyAccount, BodyBook
 from gateway.http.bounds.body_deadline import BodyDeadline

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from actors.api.messages import ErrorBody
+from actors.api.errors import ErrorBody
 from gateway.errors import HttpError
 from gateway.http.bounds.body_book import BodyAccount
 from gateway.http.bounds.connection_places import ConnectionPlaces, PlaceRefusal

@@ -5,8 +5,7 @@ from collections.abc import Callable
 
 import httptools
 
-from actors.api.errors import Refusal
-from actors.api.messages import ErrorBody
+from actors.api.errors import ErrorBody, Refusal
 from gateway.errors import HttpError
 from gateway.http.bounds.body_book import BodyAccount
 from gateway.http.bounds.limits import ServerLimits

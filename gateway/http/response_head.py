@@ -6,7 +6,7 @@ import math
 
 import msgspec
 
-from actors.api.messages import ErrorBody
+from actors.api.errors import ErrorBody
 
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nserver: penstock\r\n".encode()

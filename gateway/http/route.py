@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from actors.api.messages import ErrorBody
+from actors.api.errors import ErrorBody
 
 if TYPE_CHECKING:
     from gateway.http.connection import Connection

@@ -10,7 +10,7 @@ import msgspec
 import structlog
 import trio
 
-from actors.api.messages import ErrorBody
+from actors.api.errors import ErrorBody
 from gateway.http.bounds.limits import ServerLimits
 from gateway.http.bounds.peer import PeerNames
 from gateway.http.connection import Connection, Shared

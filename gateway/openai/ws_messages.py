@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from actors.api.messages import DecisionInfo, Delta, Done, ErrorBody, Start, Usage
+from actors.api.errors import ErrorBody
+from actors.api.response import DecisionInfo, Delta, Done, Start, Usage
 from gateway.openai.json_text import encode, penstock_object, usage_fields
 from gateway.openai.logprobs import chat_logprobs
 from gateway.openai.requests.chat_request import ChatBody

@@ -157,7 +157,7 @@ def _play(engine: Engine, spy: Spy, workload: Workload, rng: Random) -> list[tup
         ids = tuple(rng.randrange(spy.vocab_size) for _ in range(prompt))
         params = SamplingParams(max_tokens=_DECODES + 1, temperature=0.0, ignore_eos=True)
         # Unique over the engine's life: prompt tokens only grow.
-        engine.submit(Submit(request_id=begun * 1000 + submitted, prompt_token_ids=ids, params=params))
+        engine.submit(Submit(sequence_id=begun * 1000 + submitted, prompt_token_ids=ids, params=params))
         submitted += 1
 
     for _ in range(workload.rows):

@@ -16,7 +16,7 @@ from time import perf_counter
 import msgspec
 import trio
 
-from actors.api.messages import InferenceRequest
+from actors.api.request import InferenceRequest
 from actors.engines.engine_thread import EngineFactory
 from actors.kernel.errors import ServiceFailed
 from actors.request.response_stream import ResponseStream

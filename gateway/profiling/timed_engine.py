@@ -64,7 +64,7 @@ class TimedEngine(Engine):
     def accept(self, command: Command) -> None:
         """See `Engine`."""
         if isinstance(command, Submit):
-            self.submitted[command.request_id] = perf_counter()
+            self.submitted[command.sequence_id] = perf_counter()
         super().accept(command)
 
     def step(self) -> StepReport:
@@ -77,8 +77,8 @@ class TimedEngine(Engine):
             between = 0.0 if self._goes_on_from is None else asked - self._goes_on_from
             self.steps.append(TimedStep(shape, began, ended, ended - began + between))
         for output in report.outputs:
-            if output.request_id not in self.first_out:
-                self.first_out[output.request_id] = ended
+            if output.sequence_id not in self.first_out:
+                self.first_out[output.sequence_id] = ended
         self._goes_on_from = ended if self.has_work else None
         return report
 

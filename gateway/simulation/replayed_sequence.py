@@ -33,7 +33,7 @@ class Replayed(Sequence):
         limit: int,
     ) -> None:
         """`number`: in the order of arrival at the engine. `tenant`: its salt and the line in which it waits."""
-        command = Submit(request_id=number, prompt_token_ids=(), params=_GREEDY, priority=priority)
+        command = Submit(sequence_id=number, prompt_token_ids=(), params=_GREEDY, priority=priority)
         super().__init__(command, arrival=number, limit=limit, seed=0, banned=())
         self.attempt = attempt
         self.choice = choice
@@ -69,6 +69,6 @@ class Replayed(Sequence):
                 elif last <= request.prompt_tokens:
                     owner = number << 2 | _PROMPT
                 else:
-                    owner = self.request_id << 2 | _OUTPUT
+                    owner = self.sequence_id << 2 | _OUTPUT
                 names.append((salt | (owner & 2**64 - 1) << 32 | index).to_bytes(16, "little"))
         return names[1 : count + 1]

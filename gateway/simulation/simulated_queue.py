@@ -102,12 +102,12 @@ class SimulatedQueue:
 
     def withdraw(self, job: SimulatedJob, now: float) -> None:
         """Nobody waits for it any more, wherever it is."""
-        self.queue.withdraw(job.id)
+        self.queue.withdraw(job.job_id)
         self.move_on(now)
 
     def finished(self, job: SimulatedJob) -> None:
         """All of its sequences have ended in the engine."""
-        self.queue.finished((job.id,))
+        self.queue.finished((job.job_id,))
 
     def move_on(self, now: float) -> None:
         """Hand over what has room, and tell those whose time is up."""
@@ -133,7 +133,7 @@ class SimulatedQueue:
                     started.setdefault(replica, []).extend(attempt.sequences)
                 case CancelOn(replica=replica):
                     self.engines[replica].tell(now, (), [each for each in attempt.sequences if not each.finished])
-                    self.queue.finished((effect.job.id,))
+                    self.queue.finished((effect.job.job_id,))
                 case Reject():
                     expired.append(attempt)
                 case Fail():

@@ -315,7 +315,7 @@ class SimulatedRequest:
         attempt.unfinished = request.choices
         attempt.prompt_tokens = prompt
         attempt.job = SimulatedJob(
-            id=world.next_number(),
+            job_id=world.next_number(),
             tenant=line,
             prompt_tokens=prompt * request.choices,
             tokens=(prompt + asked - prefix) * request.choices,

@@ -280,9 +280,9 @@ class BackendQueue(Generic[J]):
         ]
         if self._placement is None:
             return bool(able)
-        if self._placed is None or self._placed.id != job.id:
+        if self._placed is None or self._placed.job_id != job.job_id:
             marks = () if self._prefix_block is None else job.prefix_marks(self._prefix_block)
-            self._placed = Placed(job.id, job.tokens, marks)
+            self._placed = Placed(job.job_id, job.tokens, marks)
         number = self._placement.choose(able, self._placed, figures)
         if number is not None:
             self._chosen = number
@@ -292,8 +292,8 @@ class BackendQueue(Generic[J]):
         number = self._chosen
         slot = self._replicas[number]
         assert slot.epoch is not None, "only a replica that is up was chosen"
-        self._where[job.id] = number
-        slot.jobs[job.id] = job
+        self._where[job.job_id] = number
+        slot.jobs[job.job_id] = job
         slot.capacity.enter(job.sequence_count, slot.capacity.blocks(job.prompt_lengths), figures[number])
         if self._placement is not None and self._placed is not None:
             self._placement.enter(number, self._placed, figures[number])

@@ -34,7 +34,7 @@ FullReason = Literal["queue_requests_full", "queue_tokens_full", "queue_bytes_fu
 class QueueItem(msgspec.Struct, frozen=True, kw_only=True):
     """One waiting request. Subclass it to carry more."""
 
-    id: str | int
+    job_id: str | int
     """Unique among those that wait."""
     tenant: str
     prompt_tokens: int
@@ -213,8 +213,8 @@ class FairQueue(Generic[T]):
         tenant_queue = self._tenant_queues.get(item.tenant)
         if tenant_queue is None:
             raise UnknownTenant(item.tenant)
-        if item.id in self._entries:
-            raise ValueError(f"{item.id!r} waits already")
+        if item.job_id in self._entries:
+            raise ValueError(f"{item.job_id!r} waits already")
         tier = tenant_queue.tier
         # What has expired takes up no room, even if its caller was not told yet.
         self._sweep(now)
@@ -231,7 +231,7 @@ class FairQueue(Generic[T]):
         heapq.heappush(tenant_queue.heap, (item.deadline, self._order, entry))
         heapq.heappush(self._expiries, (expires_at, self._order, entry))
         tenant_queue.count += 1
-        self._entries[item.id] = entry
+        self._entries[item.job_id] = entry
         tier.requests += 1
         tier.tokens += item.tokens
         tier.bytes += item.bytes
@@ -271,9 +271,9 @@ class FairQueue(Generic[T]):
         if tenant_queue is not None:
             tenant_queue.counter += tokens * OUTPUT_TOKEN_COST * tenant_queue.per_token
 
-    def remove(self, item_id: str | int) -> T | None:
+    def remove(self, job_id: str | int) -> T | None:
         """Out of the line (its client left); None if it does not wait."""
-        entry = self._entries.get(item_id)
+        entry = self._entries.get(job_id)
         if entry is None:
             return None
         self._leave(entry)
@@ -284,7 +284,7 @@ class FairQueue(Generic[T]):
         """All that wait, out of the line at once (its engine is gone). Nobody is charged, no rate is learned."""
         waiting = [entry.item for entry in self._entries.values()]
         for item in waiting:
-            self.remove(item.id)
+            self.remove(item.job_id)
         return waiting
 
     def expire(self, now: float) -> list[T]:
@@ -416,7 +416,7 @@ class FairQueue(Generic[T]):
         entry.waits = False
         item, tenant_queue = entry.item, entry.tenant_queue
         tier = tenant_queue.tier
-        del self._entries[item.id]
+        del self._entries[item.job_id]
         tier.requests -= 1
         tier.tokens -= item.tokens
         tier.bytes -= item.bytes

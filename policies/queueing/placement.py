@@ -44,7 +44,7 @@ class PrefixMark(msgspec.Struct, frozen=True, gc=False):
 class Placed(msgspec.Struct, frozen=True):
     """A work, as far as its place matters."""
 
-    id: int | str
+    job_id: int | str
     tokens: int
     """Prompt and reserved output."""
     marks: tuple[PrefixMark, ...] = ()
@@ -89,8 +89,8 @@ class Placement:
     def enter(self, number: int, item: Placed, figures: PlacementFigures | None) -> None:
         """It is handed to this replica."""
         replica = self._replicas[number]
-        replica.inside.add(item.id)
-        replica.unseen[item.id] = figures.steps_total if figures is not None else 0, item.tokens
+        replica.inside.add(item.job_id)
+        replica.unseen[item.job_id] = figures.steps_total if figures is not None else 0, item.tokens
         replica.started_total += 1
         before = 0
         fresh = []
@@ -107,10 +107,10 @@ class Placement:
         while replica.held_tokens > room:
             replica.held_tokens -= replica.held.popitem(last=False)[1]
 
-    def leave(self, number: int, item_id: int | str) -> None:
+    def leave(self, number: int, job_id: int | str) -> None:
         """It has ended there; what is not in there changes nothing."""
-        self._replicas[number].inside.discard(item_id)
-        self._replicas[number].unseen.pop(item_id, None)
+        self._replicas[number].inside.discard(job_id)
+        self._replicas[number].unseen.pop(job_id, None)
 
     def forget(self, number: int) -> None:
         """The replica is gone, with all that it had."""

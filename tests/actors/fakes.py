@@ -19,21 +19,12 @@ from trio.testing import wait_all_tasks_blocked
 
 from actors.api.engine_status import replica_titles
 from actors.api.errors import Refusal
-from actors.api.messages import (
-    ChatMessage,
-    ChatPrompt,
-    Delta,
-    Done,
-    Failed,
-    InferenceRequest,
-    ResponseEvent,
-    Start,
-    TokenPrompt,
-)
+from actors.api.request import ChatMessage, ChatPrompt, InferenceRequest, TokenPrompt
+from actors.api.response import Delta, Done, Failed, ResponseEvent, Start
 from actors.engines.engine_thread import EngineLoaded, EngineLoading, LoadFailed
 from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, StoreFailed
 from actors.prompt.model_text import ModelText
-from actors.protocol.messages import Grant, Settle
+from actors.protocol.admission import Grant, Settle
 from actors.request.response_stream import ResponseStream
 from actors.service import Service
 from config.load import parse_settings

@@ -60,11 +60,11 @@ class RunnerConformance:
         """Greedy tokens of each command, each in an engine of its own; computed once a class."""
         kind = type(self)
         if "_alone" not in vars(kind):
-            kind._alone = {c.request_id: self.answers(c)[c.request_id].tokens for c in self.commands()}
+            kind._alone = {c.sequence_id: self.answers(c)[c.sequence_id].tokens for c in self.commands()}
         return kind._alone
 
     def check(self, answers: Answers, alone: dict[int, list[int]]) -> None:
-        assert {request_id: answer.tokens for request_id, answer in answers.items()} == alone
+        assert {sequence_id: answer.tokens for sequence_id, answer in answers.items()} == alone
 
     def test_alone_is_as_in_a_batch(self, alone):
         self.check(self.answers(*self.commands()), alone)
@@ -80,7 +80,7 @@ class RunnerConformance:
         again = run(engine, *self.commands())
         self.check(again, alone)
         assert all(
-            again[c.request_id].finish.cached_tokens == (len(c.prompt_token_ids) - 1) // BLOCK * BLOCK
+            again[c.sequence_id].finish.cached_tokens == (len(c.prompt_token_ids) - 1) // BLOCK * BLOCK
             for c in self.commands()
         )
 
@@ -93,20 +93,20 @@ class RunnerConformance:
         commands = self.commands(temperature=1.0, seed=3)
         together = self.answers(*commands, prefill_chunk=9, total_blocks=10)
         for command in commands:
-            assert self.answers(command)[command.request_id].tokens == together[command.request_id].tokens
+            assert self.answers(command)[command.sequence_id].tokens == together[command.sequence_id].tokens
 
     @pytest.mark.parametrize("changes", [{}, {"prefill_chunk": 7}, {"total_blocks": 12}, {"speculate": Speculate()}])
     @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 3, "frequency_penalty": 0.5, "logprobs": 1}])
     def test_drafts_do_not_matter(self, sampling, changes):
         """Right, wrong, right at first, too long: the model says what it says without them."""
         commands = self.commands(4, **sampling)
-        own = {c.request_id: self.answers(c)[c.request_id] for c in commands}
-        right = [own[c.request_id].tokens for c in commands]
+        own = {c.sequence_id: self.answers(c)[c.sequence_id] for c in commands}
+        right = [own[c.sequence_id].tokens for c in commands]
         drafts = [[5] * 40, right[1][:20], [*right[2][:11], (right[2][11] + 1) % 64, *right[2][12:]], [*right[3], 1, 2]]
         drafted = [structs.replace(c, draft=tuple(draft)) for c, draft in zip(commands, drafts, strict=True)]
         answers = self.answers(*drafted, **changes)
         for command in commands:
-            answer, alone = answers[command.request_id], own[command.request_id]
+            answer, alone = answers[command.sequence_id], own[command.sequence_id]
             assert answer.tokens == alone.tokens
             assert answer.text == alone.text
             assert answer.logprobs == [
@@ -174,12 +174,12 @@ class RunnerConformance:
         self.check(answers, alone)
         assert (sum(answer.finish.preemptions for answer in answers.values()) > 0) == ("total_blocks" in changes)
         for command in commands:
-            said = answers[command.request_id].prompt_logprobs
+            said = answers[command.sequence_id].prompt_logprobs
             assert [each.token_id for each in said] == list(command.prompt_token_ids)
             assert math.isnan(said[0].logprob)
             assert not said[0].top
             only = structs.replace(command, params=structs.replace(command.params, prompt_only=True))
-            mine = self.answers(only)[command.request_id]
+            mine = self.answers(only)[command.sequence_id]
             assert (mine.tokens, mine.text, mine.finish.reason) == ([], "", "length")
             assert said[1:] == [
                 structs.replace(each, logprob=pytest.approx(each.logprob, abs=1e-5), top=alike(each.top))
@@ -195,14 +195,14 @@ class RunnerConformance:
     def test_prompts_that_ask_and_prompts_that_do_not_share_batches(self, alone):
         commands = self.commands()
         asking = [
-            structs.replace(c, params=structs.replace(c.params, prompt_logprobs=c.request_id % 2 or None))
+            structs.replace(c, params=structs.replace(c.params, prompt_logprobs=c.sequence_id % 2 or None))
             for c in commands
         ]
         answers = self.answers(*asking, prefill_chunk=5)
         self.check(answers, alone)
         for command in commands:
-            said = answers[command.request_id].prompt_logprobs
-            assert len(said) == (len(command.prompt_token_ids) if command.request_id % 2 else 0)
+            said = answers[command.sequence_id].prompt_logprobs
+            assert len(said) == (len(command.prompt_token_ids) if command.sequence_id % 2 else 0)
 
     def test_a_preempted_prompt_says_everything_once(self):
         """A block short: it is preempted in the middle of its prompt, and goes on where it was."""
@@ -233,7 +233,7 @@ class RunnerConformance:
         """Every other command's answer is bound to a grammar; `ignore_eos` keeps the others going."""
         dates = self.grammars.compile(Grammar("regex", "[0-9]{4}(-[0-9]{2}){8,12}[A-F]*"))
         return [
-            msgspec.structs.replace(command, grammar=dates if command.request_id % 2 else None)
+            msgspec.structs.replace(command, grammar=dates if command.sequence_id % 2 else None)
             for command in self.commands(**params)
         ]
 
@@ -243,11 +243,11 @@ class RunnerConformance:
         together = self.answers(*self.bound(**params), prefill_chunk=9, total_blocks=10)
         assert sum(answer.finish.preemptions for answer in together.values()) > 0
         for command in self.bound(**params):
-            answer = together[command.request_id]
+            answer = together[command.sequence_id]
             if command.grammar is None:
-                assert answer.tokens == free[command.request_id].tokens
+                assert answer.tokens == free[command.sequence_id].tokens
                 continue
-            assert self.answers(command)[command.request_id].tokens == answer.tokens
+            assert self.answers(command)[command.sequence_id].tokens == answer.tokens
             assert re.match("[0-9]{4}(-[0-9]{2}){8,12}[A-F]*$", answer.text) or answer.finish.reason == "length"
             assert re.match("[0-9]{4}-[0-9]{2}", answer.text)
             assert all(margin >= 0 for margin in answer.margins)

@@ -9,7 +9,7 @@ import tiny_tokenizers
 
 from config.model.settings import EngineSettings
 from engine.core.engine import Engine
-from engine.core.messages import Finish, StepReport, Submit, TokenLogprobs, TokenOutput
+from engine.core.messages import Finish, Finished, SequenceOutput, StepReport, Submit, TokenDelta, TokenLogprobs
 from engine.lora.adapters import Adapter, PreparedAdapter
 from engine.sampling.grammar import CompiledGrammar
 from engine.sampling.params import SamplingParams
@@ -28,21 +28,24 @@ class Answer:
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
     finish: Finish | None = None
 
-    def add(self, output: TokenOutput) -> None:
+    def add(self, output: SequenceOutput) -> None:
         assert self.finish is None, "an output after the last one"
+        self.finish = output.finish
+        if isinstance(output, Finished):
+            return
+        assert isinstance(output, TokenDelta)
         assert not (output.prompt_logprobs and self.tokens), "the prompt's log-probabilities come first"
         self.prompt_logprobs += output.prompt_logprobs
         self.tokens += output.token_ids
         self.text += output.text
         self.margins += output.margins
         self.logprobs += output.logprobs
-        self.finish = output.finish
 
 
 class Answers(dict[int, Answer]):
     def add(self, report: StepReport) -> None:
         for output in report.outputs:
-            self.setdefault(output.request_id, Answer()).add(output)
+            self.setdefault(output.sequence_id, Answer()).add(output)
 
 
 def engine_settings(**changes: Any) -> EngineSettings:
@@ -56,7 +59,7 @@ def make_engine(runner: Runner, tokenizer: Tokenizer | None = None, **changes: A
 
 
 def submit(
-    request_id: int,
+    sequence_id: int,
     prompt: list[int] | tuple[int, ...],
     *,
     salt: bytes = b"",
@@ -69,7 +72,7 @@ def submit(
 ):
     values = {"max_tokens": 8, "temperature": 0.0, "ignore_eos": True, **params}
     return Submit(
-        request_id=request_id,
+        sequence_id=sequence_id,
         prompt_token_ids=tuple(prompt),
         params=SamplingParams(**values),
         draft=tuple(draft),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from actors.api.messages import InferenceRequest
+from actors.api.request import InferenceRequest
 from actors.service import Service
 from config.load import parse_settings
 from config.model.settings import Settings

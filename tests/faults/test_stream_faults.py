@@ -5,7 +5,8 @@ import pytest
 import trio
 from quart import Quart
 
-from actors.api.messages import Delta, ErrorBody, Failed
+from actors.api.errors import ErrorBody
+from actors.api.response import Delta, Failed
 from tests.gateway.fakes import USAGE, FakeService, answer
 from tests.gateway.harness import CHAT, STREAM, events, gateway
 from tests.patience import PATIENCE_S

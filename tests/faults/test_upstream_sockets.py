@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import trio
 
+from actors.protocol.outputs import TextDelta
 from actors.upstream.client import UpstreamClient, address
 from actors.upstream.failures.failure import Failure
 from actors.upstream.reading.response_reader import ResponseReader
 from actors.upstream.request_body import UpstreamRequestBody
 from actors.upstream.secret import Secret
-from engine.core.messages import TokenOutput
 from tests.patience import PATIENCE_S
 
 QUESTION = UpstreamRequestBody("/chat/completions", b"{}")
@@ -39,12 +39,12 @@ async def server(serve: Serve) -> AsyncIterator[str]:
         nursery.cancel_scope.cancel()
 
 
-def unheard(_: TokenOutput) -> None:
+def unheard(_: TextDelta) -> None:
     pass
 
 
 async def ask(
-    url: str, on_output: Callable[[TokenOutput], None] = unheard, *, connect_s: float = 2 * PATIENCE_S
+    url: str, on_output: Callable[[TextDelta], None] = unheard, *, connect_s: float = 2 * PATIENCE_S
 ) -> Failure | None:
     client = UpstreamClient(key=Secret("sk-x"), headers={}, connect_s=connect_s, keep=4)
     try:
@@ -62,7 +62,7 @@ async def whole(stream: trio.SocketStream) -> None:
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
 async def test_a_proxy_of_the_environment_is_not_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "http://127.0.0.1:9")
-    heard: list[TokenOutput] = []
+    heard: list[TextDelta] = []
     async with server(whole) as url:
         assert await ask(url, heard.append) is None
     assert "".join(each.text for each in heard) == "hello"

@@ -9,7 +9,7 @@ import structlog
 import trio
 from trio_websocket import ConnectionClosed
 
-from actors.api.messages import Delta
+from actors.api.response import Delta
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.routes import Routes
 from gateway.http.bounds.limits import ServerLimits

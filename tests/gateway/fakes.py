@@ -6,17 +6,8 @@ from dataclasses import dataclass, field
 import trio
 
 from actors.api.errors import Refusal
-from actors.api.messages import (
-    AttemptSummary,
-    DecisionInfo,
-    Delta,
-    Done,
-    InferenceRequest,
-    ResponseEvent,
-    Served,
-    Start,
-    Usage,
-)
+from actors.api.request import InferenceRequest
+from actors.api.response import AttemptSummary, DecisionInfo, Delta, Done, ResponseEvent, Served, Start, Usage
 from actors.api.statistics import (
     Histogram,
     LatencyStatistics,

@@ -7,7 +7,9 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from actors.api.messages import Delta, ErrorBody, Failed, InferenceRequest
+from actors.api.errors import ErrorBody
+from actors.api.request import InferenceRequest
+from actors.api.response import Delta, Failed
 from config.load import load_settings
 from config.profiles import embedded_profile
 from gateway.app import serve

@@ -11,7 +11,7 @@ import msgspec
 from config.model.settings import EngineSettings, KVSettings, Speculate
 from config.model.table import Bytes
 from engine.core.engine import Engine
-from engine.core.messages import AddAdapter, Submit, TokenOutput
+from engine.core.messages import AddAdapter, Submit, TokenDelta
 from engine.lora.adapters import Adapter
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Batch, Runner, Sampled
@@ -192,7 +192,7 @@ def make_engine(model: Model, cell: Cell, told: list[list[int]] | None = None) -
 
 def run(
     engine: Engine, cell: Cell, params: SamplingParams, drafted: dict[int, list[int]], *, again: bool = False
-) -> list[list[TokenOutput]]:
+) -> list[list[TokenDelta]]:
     """Outputs of each of `asked(cell.adapters)`.
 
     `again`: last come, first asked; where the pool is too small for all, the cache still has the last ones.
@@ -209,7 +209,7 @@ def run(
     leaving: dict[int, int] = {}
     for index in order:
         submit = Submit(
-            request_id=first_id + index,
+            sequence_id=first_id + index,
             prompt_token_ids=tuple(requests[index].prompt),
             draft=tuple(drafted.get(index, ())),
             params=params,
@@ -218,19 +218,19 @@ def run(
         engine.submit(submit)
         if cell.cancelled:
             twin = first_id + index + 1000
-            engine.submit(msgspec.structs.replace(submit, request_id=twin))
+            engine.submit(msgspec.structs.replace(submit, sequence_id=twin))
             leaving[twin] = rng.randrange(30)
-    found: dict[int, list[TokenOutput]] = {first_id + index: [] for index in order}
+    found: dict[int, list[TokenDelta]] = {first_id + index: [] for index in order}
     steps = 0
     while engine.has_work:
-        for request_id in [each for each, step in leaving.items() if step == steps]:
-            engine.abort(request_id)
+        for sequence_id in [each for each, step in leaving.items() if step == steps]:
+            engine.abort(sequence_id)
         steps += 1
-        for output in engine.step().outputs:
-            if output.request_id in found:
-                found[output.request_id].append(output)
+        for output in engine.step().deltas:
+            if output.sequence_id in found:
+                found[output.sequence_id].append(output)
             if cell.preempted == "always" and output.finish is None:
-                engine._scheduler._preempt(engine._alive[output.request_id][0])
+                engine._scheduler._preempt(engine._alive[output.sequence_id][0])
         engine.check_integrity()
     assert not again or engine.stats().prefix_hits_total > hits, "the cache was not warm"
     return [found[first_id + index] for index in range(len(requests))]

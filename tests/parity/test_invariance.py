@@ -13,7 +13,7 @@ from config.model.settings import EngineSettings, KVSettings
 from config.model.table import Bytes
 from engine import torch_runner
 from engine.core.engine import Engine
-from engine.core.messages import AddAdapter, Submit, TokenOutput
+from engine.core.messages import AddAdapter, Submit, TokenDelta
 from engine.errors import ModelError
 from engine.kernels.cpu import CpuKernels
 from engine.kernels.simd import has_bfloat16_products
@@ -60,7 +60,7 @@ def requests(count: int, names: Sequence[str], outputs: int) -> list[Submit]:
         params = SamplingParams(max_tokens=outputs, seed=1000 + index, ignore_eos=True, **kinds[index % 4])
         # Every third has the same prefix, and not the same adapter.
         name = names[(index + index // 3) % len(names)]
-        made.append(Submit(request_id=index, prompt_token_ids=tuple(prompt), params=params, adapter=name))
+        made.append(Submit(sequence_id=index, prompt_token_ids=tuple(prompt), params=params, adapter=name))
     return made
 
 
@@ -69,19 +69,21 @@ def said(engine: Engine, asked: Sequence[Submit], salt: bytes, *, preempt: bool 
 
     `preempt`: whoever has said a token is preempted, and computed again for the next one.
     """
-    outputs: dict[int, list[TokenOutput]] = {each.request_id: [] for each in asked}
+    outputs: dict[int, list[TokenDelta]] = {each.sequence_id: [] for each in asked}
     for each in asked:
         engine.submit(msgspec.structs.replace(each, cache_salt=salt))
     while engine.has_work:
-        for output in engine.step().outputs:
-            outputs[output.request_id].append(output)
+        for output in engine.step().deltas:
+            outputs[output.sequence_id].append(output)
             if preempt and output.finish is None:
-                engine._scheduler._preempt(engine._alive[output.request_id][0])
+                engine._scheduler._preempt(engine._alive[output.sequence_id][0])
         engine.check_integrity()
-    return {request_id: msgspec.msgpack.encode([_bare(each) for each in mine]) for request_id, mine in outputs.items()}
+    return {
+        sequence_id: msgspec.msgpack.encode([_bare(each) for each in mine]) for sequence_id, mine in outputs.items()
+    }
 
 
-def _bare(output: TokenOutput) -> Any:
+def _bare(output: TokenDelta) -> Any:
     positions = [(each.logprob.hex(), each.top) for each in (*output.prompt_logprobs, *output.logprobs)]
     reason = output.finish.reason if output.finish is not None else None
     return (output.token_ids, output.text, output.margins, positions, reason)
@@ -112,12 +114,12 @@ def check(
     roomy = engine()
     watched = everybody[:watch]
     # Each in a step of its own, and with nothing cached.
-    alone = {each.request_id: said(roomy, [each], b"%d" % each.request_id)[each.request_id] for each in watched}
+    alone = {each.sequence_id: said(roomy, [each], b"%d" % each.sequence_id)[each.sequence_id] for each in watched}
 
     def same(found: dict[int, bytes], among: Sequence[Submit]) -> None:
         for each in among:
-            if each.request_id in alone:
-                assert found[each.request_id] == alone[each.request_id], f"request {each.request_id} differs"
+            if each.sequence_id in alone:
+                assert found[each.sequence_id] == alone[each.sequence_id], f"request {each.sequence_id} differs"
 
     for size in batches:
         company = everybody[:size]

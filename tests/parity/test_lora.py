@@ -55,11 +55,11 @@ def answers(engine: Engine, asked: list[tuple[int, str]]) -> list[list[int]]:
     found: dict[int, list[int]] = {first + index: [] for index in range(len(asked))}
     for index, (prompt, adapter) in enumerate(asked):
         engine.submit(
-            Submit(request_id=first + index, prompt_token_ids=tuple(prompts()[prompt]), params=GREEDY, adapter=adapter)
+            Submit(sequence_id=first + index, prompt_token_ids=tuple(prompts()[prompt]), params=GREEDY, adapter=adapter)
         )
     while engine.has_work:
-        for output in engine.step().outputs:
-            found[output.request_id] += output.token_ids
+        for output in engine.step().deltas:
+            found[output.sequence_id] += output.token_ids
         engine.check_integrity()
     return list(found.values())
 
@@ -127,11 +127,11 @@ def test_how_likely_a_prompt_is_says_its_own_adapter(tmp_path: Path) -> None:
     params = SamplingParams(max_tokens=1, prompt_logprobs=0, prompt_only=True)
     names = ["x", "", "x"]
     for index, name in enumerate(names):
-        engine.submit(Submit(request_id=index, prompt_token_ids=tuple(tokens), params=params, adapter=name))
+        engine.submit(Submit(sequence_id=index, prompt_token_ids=tuple(tokens), params=params, adapter=name))
     said: dict[int, list[float]] = {index: [] for index in range(len(names))}
     while engine.has_work:
-        for output in engine.step().outputs:
-            said[output.request_id] += [each.logprob for each in output.prompt_logprobs]
+        for output in engine.step().deltas:
+            said[output.sequence_id] += [each.logprob for each in output.prompt_logprobs]
     engine.close()
     following = torch.tensor(tokens[1:]).unsqueeze(1)
     for index, name in enumerate(names):

@@ -54,8 +54,8 @@ def test_float32_is_close_in_every_logprob(case: str, tmp_path: Path) -> None:
     # What is said of a prompt is the same table.
     engine = Engine(runner, Tokenizer.load(directory), EngineSettings(model=directory, prefill_chunk=25))
     params = SamplingParams(max_tokens=1, prompt_logprobs=VOCAB, prompt_only=True)
-    engine.submit(Submit(request_id=0, prompt_token_ids=tuple(tokens), params=params))
-    said = [each for _ in range(3) for output in engine.step().outputs for each in output.prompt_logprobs]
+    engine.submit(Submit(sequence_id=0, prompt_token_ids=tuple(tokens), params=params))
+    said = [each for _ in range(3) for output in engine.step().deltas for each in output.prompt_logprobs]
     assert [each.token_id for each in said] == tokens
     for position, each in enumerate(said[20:], 19):
         line = truth[position - 19]

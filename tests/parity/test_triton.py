@@ -46,10 +46,10 @@ def answers(engine: Engine, prompts: list[list[int]], first: int) -> list[list[i
     params = SamplingParams(max_tokens=OUTPUTS, temperature=0, ignore_eos=True)
     found: list[list[int]] = [[] for _ in prompts]
     for index, prompt in enumerate(prompts):
-        engine.submit(Submit(request_id=first + index, prompt_token_ids=tuple(prompt), params=params))
+        engine.submit(Submit(sequence_id=first + index, prompt_token_ids=tuple(prompt), params=params))
     while engine.has_work:
-        for output in engine.step().outputs:
-            found[output.request_id - first].extend(output.token_ids)
+        for output in engine.step().deltas:
+            found[output.sequence_id - first].extend(output.token_ids)
     return found
 
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 import msgspec
 
-from actors.api.messages import ChatPrompt, Prompt, TextPrompt
+from actors.api.request import ChatPrompt, Prompt, TextPrompt
 from policies.fallback.verdict import Said
 
 MOST_CHARACTERS = 500

@@ -17,6 +17,7 @@ from collections.abc import Collection
 
 import msgspec
 
+from actors.protocol.outputs import TextDelta
 from actors.upstream.failures.failure import Broken, Failure, error_in, garbled, of_event, truncated
 from actors.upstream.reading.chunk import Chunk, ChunkChoice, Message, positions_of, read_chunk
 from actors.upstream.reading.content_parts import text_of
@@ -26,7 +27,7 @@ from actors.upstream.reading.sse import BOM, EventTooLong, SseEvent, SseReader
 from actors.upstream.reading.token_count import TokenCounting
 from actors.upstream.reading.tool_call_parts import CallParts
 from actors.upstream.reading.usage import UsageCounts, counts_of
-from engine.core.messages import Finish, TokenLogprobs, TokenOutput
+from engine.core.messages import Finish, TokenLogprobs
 from engine.text.tool_calls import ToolCall
 
 _LONGEST_TOKEN = 256
@@ -46,7 +47,7 @@ class ResponseReader:
     """Feed it bytes until `done`; when they end, ask `end` or `lost`."""
 
     def __init__(
-        self, request_id: int, max_tokens: int, *, offered: Collection[str] = (), logprobs: bool = False
+        self, sequence_id: int, max_tokens: int, *, offered: Collection[str] = (), logprobs: bool = False
     ) -> None:
         """`offered`: names of the tools that may be called. `logprobs`: they were asked for."""
         self.done = False
@@ -57,7 +58,7 @@ class ResponseReader:
         """As the upstream names it."""
         self._is_named = False
         """The first output was given out, with the model's name."""
-        self._request_id = request_id
+        self._sequence_id = sequence_id
         self._logprobs = logprobs
         self._sse = SseReader()
         self._body: bytearray | None = None
@@ -96,7 +97,7 @@ class ResponseReader:
         """It has its finish reason; what may still come is usage, and the end."""
         return self._ending is not None
 
-    def feed(self, data: bytes) -> TokenOutput | None:
+    def feed(self, data: bytes) -> TextDelta | None:
         """What these bytes bring. Raises Broken, if that is all; else look at `broken` afterwards."""
         if self.done:
             return None
@@ -121,7 +122,7 @@ class ResponseReader:
             return output
         return self._output(before)
 
-    def end(self) -> TokenOutput | None:
+    def end(self) -> TextDelta | None:
         """The body has ended, as its framing says. Raises Broken unless the answer is whole."""
         if self.done:
             return None
@@ -140,7 +141,7 @@ class ResponseReader:
         self.done = True
         return self._output(before)
 
-    def lost(self) -> TokenOutput | None:
+    def lost(self) -> TextDelta | None:
         """The connection was lost, or nothing has come for long. Raises Broken unless the answer had ended."""
         if self.done:
             return None
@@ -312,7 +313,7 @@ class ResponseReader:
 
     # --- what goes out ------------------------------------------------------------------------------------------------
 
-    def _output(self, before: int) -> TokenOutput | None:
+    def _output(self, before: int) -> TextDelta | None:
         """What has come since the last one."""
         finish: Finish | None = None
         calls: tuple[ToolCall, ...] = ()
@@ -320,21 +321,19 @@ class ResponseReader:
             finish = self._finish()
             calls = self._calls.whole(cut=finish.reason == "length")
         text = "".join(self._texts)
-        unnamed = self._counting.tokens - before
+        count = self._counting.tokens - before
         self._texts.clear()
         if not self._thoughts and not self._positions and self._is_named:
-            if not text and not unnamed and finish is None:
+            if not text and not count and finish is None:
                 return None
-            return TokenOutput(self._request_id, (), text, (), (), finish, calls, unnamed)
+            return TextDelta(self._sequence_id, text, count, (), finish, self._word, calls)
         thought, positions = "".join(self._thoughts), tuple(self._positions)
         self._thoughts.clear()
         self._positions.clear()
-        if not text and not thought and not positions and not unnamed and finish is None:
+        if not text and not thought and not positions and not count and finish is None:
             return None
         self._is_named = True
-        return TokenOutput(
-            self._request_id, (), text, (), positions, finish, calls, unnamed, reasoning=thought, model=self.model
-        )
+        return TextDelta(self._sequence_id, text, count, positions, finish, self._word, calls, thought, self.model)
 
     def _finish(self) -> Finish:
         counts = self._counts
@@ -345,7 +344,6 @@ class ResponseReader:
             completion_tokens=self._counting.tokens,
             cached_tokens=counts.cached,
             stop=self._stop,
-            word=self._word,
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import msgspec
 
 from actors.api.errors import Refusal
-from actors.api.messages import InferenceRequest
+from actors.api.request import InferenceRequest
 from actors.prompt.model_text import ModelText
 from actors.routing.features import features_of, last_user_text
 from config.model.conditions import BreakerStateName

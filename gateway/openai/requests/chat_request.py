@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from actors.api.messages import ChatMessage, ChatPrompt
+from actors.api.request import ChatMessage, ChatPrompt
 from actors.upstream.reading.content_parts import plain
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField

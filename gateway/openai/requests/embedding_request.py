@@ -7,7 +7,8 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from actors.api.messages import EmbeddingParams, Prompt, Served, TextPrompt, Usage
+from actors.api.request import EmbeddingParams, Prompt, TextPrompt
+from actors.api.response import Served, Usage
 from gateway.errors import BadField
 from gateway.openai.json_text import encode, penstock_object
 from gateway.openai.requests.prompts import prompts_of

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from actors.api.messages import Prompt, TextPrompt, TokenPrompt
+from actors.api.request import Prompt, TextPrompt, TokenPrompt
 from gateway.errors import BadField
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from actors.api.messages import CallTurn
+from actors.api.request import CallTurn
 from engine.text.tool_calls import Tool, ToolSet
 from gateway.errors import BadField
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from actors.api.messages import Delta, EndReason, MadeCall, Served, Usage
+from actors.api.response import Delta, EndReason, MadeCall, Served, Usage
 from engine.core.messages import TokenLogprobs
 from gateway.openai.json_text import encode, penstock_object, usage_fields
 from gateway.openai.logprobs import CompletionLogprobs, chat_logprobs, prompt_logprobs

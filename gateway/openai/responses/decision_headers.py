@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from actors.api.messages import DecisionInfo, Served, Start
+from actors.api.response import DecisionInfo, Served, Start
 from engine.sampling.schema_relax import told
 from gateway.openai.responses.rate_limit_headers import limit_lines
 from policies.admission.rate_limits import RateLimits

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from actors.api.messages import Delta, Done, ErrorBody, Failed, ResponseEvent, Start, Usage
+from actors.api.errors import ErrorBody
+from actors.api.response import Delta, Done, Failed, ResponseEvent, Start, Usage
 from gateway.http.response_head import error_object
 from gateway.openai.responses.completion import Chunks, finish_word
 

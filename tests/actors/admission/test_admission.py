@@ -10,7 +10,7 @@ from actors.admission.admission import Admission, budget_spent, over_quota
 from actors.api.errors import BadKey
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
-from actors.protocol.messages import Grant, Reserve, Settle
+from actors.protocol.admission import Grant, Reserve, Settle
 from config.model.tenancy import Budget, TenantSettings, TokenQuota
 from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView
 from policies.admission.quota import QuotaBook, QuotaRefusal

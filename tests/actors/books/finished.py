@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from actors.api.messages import ChatMessage, ChatPrompt, TokenPrompt
+from actors.api.request import ChatMessage, ChatPrompt, TokenPrompt
 from tests.actors.books import ways_out as out
 from tests.actors.books.way import Row, Way
 from tests.actors.books.ways_out import asks

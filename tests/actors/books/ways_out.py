@@ -7,10 +7,11 @@ from typing import Any
 
 import trio
 
-from actors.api.messages import EmbeddingParams, TokenPrompt
+from actors.api.request import EmbeddingParams, TokenPrompt
 from actors.kernel.errors import MailboxFull
 from actors.kernel.reply import Reply
-from actors.protocol.messages import Flush, Settle
+from actors.protocol.admission import Settle
+from actors.protocol.ledger import Flush
 from engine.errors import EngineError
 from engine.scheduling.batch import SampleRow
 from tests.actors.books.world import BOB, LONG, Told, World, told

@@ -8,7 +8,8 @@ from typing import Any
 import trio
 
 from actors.api.errors import Refusal
-from actors.api.messages import Done, Failed, TokenPrompt
+from actors.api.request import TokenPrompt
+from actors.api.response import Done, Failed
 from actors.request.response_stream import ResponseStream
 from engine.model.encoder_config import EmbeddingSizes
 from policies.admission.keys import RANDOM_BYTES, new_key

@@ -7,7 +7,7 @@ import trio
 from structlog.testing import capture_logs
 
 from actors.api.errors import BadKey, Unavailable
-from actors.api.messages import Done
+from actors.api.response import Done
 from config.model.settings import Settings
 from config.source import ConfigSource
 from policies.admission.keys import new_key

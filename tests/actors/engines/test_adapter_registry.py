@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from actors.api.errors import Conflict, InvalidRequest, NotFound
-from actors.api.messages import Done
+from actors.api.response import Done
 from config.source import ConfigSource
 from policies.lifecycle.reload import ReloadRefused, Swapped
 from tests.actors.fakes import CONFIG, Stage, settings_of, stage

@@ -5,7 +5,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from actors.api.engine_status import EngineStatus, ReplicatedEngineStatus
-from actors.api.messages import Done, TokenPrompt
+from actors.api.request import TokenPrompt
+from actors.api.response import Done
 from engine.core.limits import EngineLimits
 from engine.core.messages import EngineStats
 from engine.errors import EngineError

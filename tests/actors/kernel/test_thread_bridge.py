@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from actors.api.errors import EngineLoadFailed
-from actors.api.messages import InferenceRequest, TokenPrompt
+from actors.api.request import InferenceRequest, TokenPrompt
 from actors.kernel import thread_bridge as bridge_module
 from actors.kernel.thread_bridge import ThreadBridge, TimeSlices
 from actors.ledger.store import Store
@@ -96,7 +96,7 @@ def engine_in_turns(turns: TimeSlices, on_step, requests: int) -> threading.Thre
     engine = Engine(FakeRunner(on_step=on_step), byte_level_tokenizer(), EngineSettings(model=Path("none")))
     for number in range(requests):
         params = SamplingParams(max_tokens=20, ignore_eos=True)
-        inbox.put(Submit(request_id=number, prompt_token_ids=(1, 2, 3), params=params))
+        inbox.put(Submit(sequence_id=number, prompt_token_ids=(1, 2, 3), params=params))
 
     def post(report) -> None:
         if not isinstance(report, EngineFailed) and report.stats.running == report.stats.waiting == 0:

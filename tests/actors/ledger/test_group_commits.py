@@ -16,7 +16,7 @@ from actors.kernel.supervisor import Child, Supervisor
 from actors.kernel.timers import TICK_S, TimerWheel
 from actors.ledger.ledger import Ledger, LedgerState
 from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreClosed, StoreFailed
-from actors.protocol.messages import CloseEntry, EntryClosing, Flush, LedgerEntry, LedgerMessage, OpenEntry
+from actors.protocol.ledger import CloseEntry, EntryClosing, Flush, LedgerEntry, LedgerMessage, OpenEntry
 
 NOTHING_SPENT = Store(":memory:", "nobody").spent(0.0)
 LINGER_S = 0.05
@@ -56,7 +56,7 @@ class File:
 
     def numbers(self) -> list[list[int]]:
         """Of the lines and closings in each batch."""
-        return [[each.number for each in batch.lines] for batch in self.sent if isinstance(batch, LedgerBatch)]
+        return [[each.entry_id for each in batch.lines] for batch in self.sent if isinstance(batch, LedgerBatch)]
 
 
 class Desk:

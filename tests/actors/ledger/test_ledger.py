@@ -7,14 +7,14 @@ import pytest
 import trio
 
 from actors.api.errors import LedgerFileError
-from actors.api.messages import Done
+from actors.api.response import Done
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply
 from actors.kernel.supervisor import Child, Supervisor
 from actors.kernel.timers import TimerWheel
 from actors.ledger.ledger import Ledger, LedgerState
 from actors.ledger.store import _CLOSE, Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, keep_books
-from actors.protocol.messages import CloseEntry, EntryClosing, Flush, LedgerEntry, OpenEntry
+from actors.protocol.ledger import CloseEntry, EntryClosing, Flush, LedgerEntry, OpenEntry
 from tests.actors.fakes import CONFIG, ClockLinks, says, stage
 
 

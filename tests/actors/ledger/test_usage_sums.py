@@ -12,7 +12,7 @@ import trio
 
 from actors.api.errors import Unavailable
 from actors.ledger.store import LedgerBatch, Opened, Store
-from actors.protocol.messages import EntryClosing, LedgerEntry
+from actors.protocol.ledger import EntryClosing, LedgerEntry
 from config.model.routing import Target
 from config.model.settings import Settings
 from config.model.tenancy import Budget, Price, TenantSettings, TokenQuota

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.prompt.continuation import ContinuationDetokenizer, params_after
-from engine.core.messages import Finish, TokenOutput
+from engine.core.messages import Finish, TokenDelta
 from engine.sampling.params import SamplingParams
 from engine.scheduling.output import Output
 from tests.engine.tiny_tokenizers import byte_level_tokenizer, sentencepiece_tokenizer
@@ -57,7 +57,7 @@ def test_a_seam_anywhere_is_invisible(*, words, cut, group, stop, max_tokens, pi
         chunk = tuple(rest[start : start + group])
         last = start + group >= len(rest)
         finish = Finish(reason="stop", prompt_tokens=1, completion_tokens=1) if last else None
-        output = continuation.carry_on(TokenOutput(1, chunk, "?", (1.0,) * len(chunk), finish=finish))
+        output = continuation.carry_on(TokenDelta(1, chunk, "?", (1.0,) * len(chunk), finish=finish))
         text += output.text
         if output.finish is not None:
             reason = output.finish.reason

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.api.messages import CallTurn, ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
+from actors.api.request import CallTurn, ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
 from actors.prompt.model_text import ModelText, estimated_tokens
 from engine.errors import RequestRefused
 from engine.text.tool_calls import Tool, ToolSet

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from actors.api.messages import CallTurn, ChatMessage, ChatPrompt, Delta, Done, Failed
+from actors.api.request import CallTurn, ChatMessage, ChatPrompt
+from actors.api.response import Delta, Done, Failed
 from actors.prompt.model_text import ModelText
 from actors.routing.features import features_of
 from engine.errors import RequestRefused

@@ -2,7 +2,8 @@
 
 import pytest
 
-from actors.api.messages import ChatMessage, ChatPrompt, Delta, Done, TextPrompt, TokenPrompt, Usage
+from actors.api.request import ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
+from actors.api.response import Delta, Done, Usage
 from tests.actors.fakes import CONFIG, PROMPT, model_text, says, stage
 
 TOKENIZER = model_text().tokenizer

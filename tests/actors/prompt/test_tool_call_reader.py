@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from actors.api.messages import Delta, EndReason
+from actors.api.response import Delta, EndReason
 from actors.prompt.tool_call_reader import ToolCallReader
 from engine.text.tool_calls import ToolStyle
 

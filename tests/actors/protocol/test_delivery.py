@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from actors.protocol.delivery import MOST_CHARACTERS, MOST_TOKENS, SEPARATE_OUTPUTS, Delivery
-from actors.protocol.messages import JobFailed, JobStarted
-from engine.core.messages import Finish, TokenOutput
+from actors.protocol.outputs import JobFailed, JobStarted
+from engine.core.messages import Finish, TokenDelta
 
 
-def output(sequence: int, token: int, *, end: bool = False) -> TokenOutput:
+def output(sequence: int, token: int, *, end: bool = False) -> TokenDelta:
     finish = Finish(reason="length", prompt_tokens=1, completion_tokens=1) if end else None
-    return TokenOutput(sequence, (token,), chr(65 + token % 26), (float(token),), finish=finish)
+    return TokenDelta(sequence, (token,), chr(65 + token % 26), (float(token),), finish=finish)
 
 
 @given(st.lists(st.integers(0, 3), max_size=200))
@@ -29,7 +29,7 @@ def test_nothing_is_lost_or_reordered_however_much_is_merged(sequences):
     items = trio.run(read)
     assert len(items) <= SEPARATE_OUTPUTS + 4
     for sequence in range(4):
-        mine = [item for _, item in items if item.request_id == sequence]
+        mine = [item for _, item in items if item.sequence_id == sequence]
         tokens = [token for token, owner in enumerate(sequences) if owner == sequence]
         assert [token for item in mine for token in item.token_ids] == tokens
         assert "".join(item.text for item in mine) == "".join(chr(65 + token % 26) for token in tokens)
@@ -51,7 +51,7 @@ async def test_a_quiet_reader_is_woken_by_the_end_only(autojump_clock):
         await wait_all_tasks_blocked()
         assert got == []
         delivery.put(1, output(0, 2, end=True))
-    assert [type(item).__name__ for _, item in got[0]] == ["JobStarted", "TokenOutput", "TokenOutput"]
+    assert [type(item).__name__ for _, item in got[0]] == ["JobStarted", "TokenDelta", "TokenDelta"]
 
 
 async def test_a_notice_keeps_its_place(autojump_clock):
@@ -72,8 +72,8 @@ async def test_after_the_end_nothing_is_kept(autojump_clock):
     assert not delivery._items
 
 
-def wide(characters: int, tokens: int = 1) -> TokenOutput:
-    return TokenOutput(0, tuple(range(tokens)), "x" * characters, ())
+def wide(characters: int, tokens: int = 1) -> TokenDelta:
+    return TokenDelta(0, tuple(range(tokens)), "x" * characters, ())
 
 
 BOUNDS = {
@@ -103,7 +103,7 @@ async def test_what_may_wait_for_a_slow_reader_is_bounded(kind: str) -> None:
 
 
 @pytest.mark.parametrize("output", [wide(MOST_CHARACTERS // 2 + 1), wide(0, MOST_TOKENS // 2 + 1)])
-async def test_a_quiet_reader_is_woken_at_half_of_the_bounds(output: TokenOutput, autojump_clock) -> None:
+async def test_a_quiet_reader_is_woken_at_half_of_the_bounds(output: TokenDelta, autojump_clock) -> None:
     delivery = Delivery()
     got = []
 

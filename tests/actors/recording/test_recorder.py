@@ -7,7 +7,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from actors.api.messages import TokenPrompt
+from actors.api.request import TokenPrompt
 from actors.kernel.mailbox import Mailbox
 from actors.recording.recorder import RecordedRequest, Recording, append
 from policies.model.features import Features

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from actors.api.messages import Done, Failed
+from actors.api.response import Done, Failed
 from engine.sampling.grammar import Grammar
 from tests.actors.fakes import CONFIG, Answer, says, stage
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
@@ -139,7 +139,7 @@ async def test_without_a_seed_both_engines_draw_alike(autojump_clock):
 # --- when nothing is drafted ----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("options", [{"n": 2}, {"prompts": None}])
 async def test_several_choices_are_answered_by_the_large_engine_alone(autojump_clock, options):
-    from actors.api.messages import TokenPrompt
+    from actors.api.request import TokenPrompt
 
     if "prompts" in options:
         options = {"prompts": (TokenPrompt((5, 6, 7, 8)), TokenPrompt((5, 6, 7, 9)))}

@@ -10,7 +10,8 @@ import trio
 
 from actors.api.engine_status import replica_titles
 from actors.api.errors import EngineLoadFailed, Refusal
-from actors.api.messages import Delta, Done, EmbeddingParams, TextPrompt, TokenPrompt
+from actors.api.request import EmbeddingParams, TextPrompt, TokenPrompt
+from actors.api.response import Delta, Done
 from actors.service import Service
 from engine.model.encoder_config import EmbeddingSizes
 from engine.testing.fake_encoder import FakeEncoder

@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from actors.api.messages import Failed
+from actors.api.response import Failed
 from engine.errors import EngineError
 from engine.text.stop import StopMatcher
 from tests.actors.fakes import CONFIG, PROMPT, Answer, says, stage

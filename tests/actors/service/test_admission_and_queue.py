@@ -168,7 +168,7 @@ async def test_a_prompt_that_needs_many_blocks_waits_until_they_are_free(autojum
         answers = []
 
         async def ask() -> None:
-            from actors.api.messages import TokenPrompt
+            from actors.api.request import TokenPrompt
 
             answers.append(await service.ask("small", prompts=(TokenPrompt(big),), max_tokens=100, ignore_eos=True))
 

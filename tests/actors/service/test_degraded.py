@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from actors.api.messages import Start
+from actors.api.response import Start
 from engine.errors import EngineError
 from policies.model.degraded import Degraded
 from tests.actors.fakes import CONFIG, Stage, says, stage

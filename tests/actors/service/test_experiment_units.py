@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors.api.messages import ChatMessage, ChatPrompt, EmbeddingParams, InferenceRequest, TextPrompt
+from actors.api.request import ChatMessage, ChatPrompt, EmbeddingParams, InferenceRequest, TextPrompt
 from actors.routing.features import features_of
 from config.model.tenancy import TenantSettings
 from engine.errors import EngineError

@@ -7,11 +7,11 @@ import trio
 from msgspec import structs
 
 from actors.api.errors import Refusal
-from actors.api.messages import Done, Failed
 from actors.api.principal import Principal
+from actors.api.response import Done, Failed
 from actors.kernel.errors import ActorDied
 from actors.kernel.reply import Reply
-from actors.protocol.messages import Reserve
+from actors.protocol.admission import Reserve
 from engine.errors import EngineError
 from tests.actors.fakes import CONFIG, says, stage
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors.api.messages import ChatMessage, ChatPrompt
+from actors.api.request import ChatMessage, ChatPrompt
 from tests.actors.books.world import ALICE, BOB, LONG, TEXT, config, world
 from tests.actors.fakes import says
 

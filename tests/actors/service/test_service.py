@@ -5,10 +5,12 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from actors.api.messages import Delta, Done, Failed, Start, TextPrompt, TokenPrompt, Usage
+from actors.api.request import TextPrompt, TokenPrompt
+from actors.api.response import Delta, Done, Failed, Start, Usage
 from actors.protocol.delivery import Delivery
+from actors.protocol.outputs import JobOutput
 from actors.request.response_stream import ResponseStream
-from engine.core.messages import TokenOutput
+from engine.core.messages import TokenDelta
 from tests.actors.fakes import CONFIG, PROMPT, Answer, says, stage
 
 TEXT = "the quick brown fox"
@@ -225,11 +227,11 @@ async def test_leaving_a_whole_answer_is_not_free(autojump_clock, model):
         assert service.service.statistics().discarded_tokens_total == row["discarded_tokens"]
 
 
-def cut_when(monkeypatch, response: ResponseStream, is_time: Callable[[TokenOutput], bool]) -> None:
+def cut_when(monkeypatch, response: ResponseStream, is_time: Callable[[JobOutput], bool]) -> None:
     """Cut it in the same breath in which this output comes."""
     put = Delivery.put
 
-    def put_and_cut(self: Delivery, job_id: int, output: TokenOutput) -> bool:
+    def put_and_cut(self: Delivery, job_id: int, output: JobOutput) -> bool:
         kept = put(self, job_id, output)
         if self is response._delivery and is_time(output):
             response.cut("shutting_down", "The server is shutting down.")
@@ -254,7 +256,7 @@ async def test_a_cut_behind_the_end_changes_nothing(autojump_clock, monkeypatch,
 async def test_a_cut_behind_what_escalates_is_not_lost(autojump_clock, monkeypatch, model, low):
     async with stage({"small": says(TEXT, {low: 0.1}), "large": says(TEXT)}) as service:
         response = await service.open(model)
-        cut_when(monkeypatch, response, lambda output: any(margin < 1 for margin in output.margins))
+        cut_when(monkeypatch, response, lambda output: isinstance(output, TokenDelta) and min(output.margins) < 1)
         answer = await service.read(response)
         if model == "both":
             assert isinstance(answer.end, Failed)

@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from actors.api.messages import TokenPrompt
+from actors.api.request import TokenPrompt
 from tests.actors.fakes import CONFIG, says, stage
 from tests.actors.request.test_draft_verification import attempts, config
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors.api.messages import EmbeddingParams, TokenPrompt
+from actors.api.request import EmbeddingParams, TokenPrompt
 from config.source import ConfigSource
 from engine.model.encoder_config import EmbeddingSizes
 from engine.sampling.grammar import Grammar

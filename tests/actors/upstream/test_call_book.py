@@ -4,9 +4,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from actors.api.messages import TextPrompt
+from actors.api.request import TextPrompt
 from actors.protocol.delivery import Delivery
-from actors.protocol.messages import Job, UpstreamCall
+from actors.protocol.job import Job, UpstreamCall
 from actors.upstream.call_book import CallBook
 from engine.sampling.params import SamplingParams
 
@@ -16,11 +16,11 @@ PLACES = 3
 def job_of(number: int, count: int) -> tuple[Job, tuple[UpstreamCall, ...]]:
     calls = tuple(
         UpstreamCall(
-            request_id=number * 100 + each, model="m", prompt=TextPrompt("x"), params=SamplingParams(max_tokens=1)
+            sequence_id=number * 100 + each, model="m", prompt=TextPrompt("x"), params=SamplingParams(max_tokens=1)
         )
         for each in range(count)
     )
-    job = Job(id=number, engine="up", tenant="t", prompt_tokens=1, tokens=1, sequences=calls, delivery=Delivery())
+    job = Job(job_id=number, engine="up", tenant="t", prompt_tokens=1, tokens=1, sequences=calls, delivery=Delivery())
     return job, calls
 
 
@@ -38,15 +38,15 @@ class Machine(RuleBasedStateMachine):
         job, calls = job_of(self.next, count)
         self.next += 1
         self.book.start(job, calls)
-        self.jobs[job.id] = (job, {call.request_id for call in calls})
+        self.jobs[job.job_id] = (job, {call.sequence_id for call in calls})
         self.attempt_factory()
 
     def attempt_factory(self):
         while (begins := self.book.next_call()) is not None:
             job, call = begins
-            assert call.request_id in self.jobs[job.id][1]
-            assert call.request_id not in self.tasks
-            self.tasks.add(call.request_id)
+            assert call.sequence_id in self.jobs[job.job_id][1]
+            assert call.sequence_id not in self.tasks
+            self.tasks.add(call.sequence_id)
 
     @precondition(lambda self: self.tasks)
     @rule(pick=st.randoms(use_true_random=False))
@@ -57,11 +57,11 @@ class Machine(RuleBasedStateMachine):
         if owner is None:
             assert ended is None
             return
-        job, left = self.jobs[owner.id]
+        job, left = self.jobs[owner.job_id]
         left.remove(call)
         assert ended is (job if not left else None)
         if not left:
-            del self.jobs[job.id]
+            del self.jobs[job.job_id]
 
     @precondition(lambda self: self.jobs)
     @rule(pick=st.randoms(use_true_random=False))

@@ -5,10 +5,11 @@ import json
 import pytest
 import trio
 
-from actors.api.messages import ChatMessage, ChatPrompt, Delta, Done, Failed
+from actors.api.request import ChatMessage, ChatPrompt
+from actors.api.response import Delta, Done, Failed
+from actors.protocol.outputs import TextDelta
 from actors.upstream.failures.failure import Broken
 from actors.upstream.reading.response_reader import ResponseReader
-from engine.core.messages import TokenOutput
 from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.upstream.dialects import OFFERED, ROWS, Row
 from tests.actors.upstream.network import Asked
@@ -99,7 +100,7 @@ def test_any_cut_is_the_same_answer(row):
 def check(row: Row, size: int) -> None:
     """The reader's answer to pieces of so many bytes."""
     reader = ResponseReader(1, 100, offered=OFFERED if row.tools else ())
-    said: list[TokenOutput] = []
+    said: list[TextDelta] = []
     kind = ""
     try:
         for start in range(0, len(row.spoken), size):
@@ -116,10 +117,10 @@ def check(row: Row, size: int) -> None:
     assert all(each.finish is None for each in said[:-1])
     if not kind:
         assert "".join(each.reasoning for each in said) == row.reasoning
-        assert [(call.name, json.loads(call.arguments)) for call in said[-1].calls] == list(row.calls)
+        assert [(call.name, json.loads(call.arguments)) for call in said[-1].tool_calls] == list(row.calls)
         assert said[-1].finish is not None
-        assert said[-1].finish.word == row.word
-        assert sum(each.unnamed for each in said) == said[-1].finish.completion_tokens == reader.tokens
+        assert said[-1].upstream_finish == row.word
+        assert sum(each.token_count for each in said) == said[-1].finish.completion_tokens == reader.tokens
 
 
 @pytest.mark.parametrize("streamed", [True, False])

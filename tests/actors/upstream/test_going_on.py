@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from actors.api.messages import ChatMessage, ChatPrompt, Delta, Done, Failed, TextPrompt, TokenPrompt
+from actors.api.request import ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
+from actors.api.response import Delta, Done, Failed
 from config.load import parse_settings
 from engine.sampling.grammar import Grammar
 from engine.text.tool_calls import Tool, ToolSet

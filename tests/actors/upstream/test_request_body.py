@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from actors.api.messages import CallTurn, ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
-from actors.protocol.messages import UpstreamCall
+from actors.api.request import CallTurn, ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
+from actors.protocol.job import UpstreamCall
 from actors.upstream.request_body import question, why_not
 from config.model.upstreams import UpstreamSettings
 from engine.sampling.grammar import Grammar
@@ -19,7 +19,7 @@ VLLM = UpstreamSettings(urls=("http://up/v1",), supports=("sampling", "continue"
 
 def call(prompt=CHAT, begun="", grammar=None, **params) -> UpstreamCall:
     return UpstreamCall(
-        request_id=1,
+        sequence_id=1,
         model="llama",
         prompt=prompt,
         params=SamplingParams(**{"max_tokens": 9, **params}),

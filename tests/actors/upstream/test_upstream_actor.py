@@ -8,8 +8,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from actors.api.messages import ChatMessage, ChatPrompt, Delta, Failed, TextPrompt
-from actors.protocol.messages import StartJob
+from actors.api.request import ChatMessage, ChatPrompt, TextPrompt
+from actors.api.response import Delta, Failed
+from actors.protocol.engine import StartJob
 from engine.sampling.grammar import Grammar
 from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.fakes import CONFIG, Answer, Stage, says

@@ -8,7 +8,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from actors.api.messages import ChatMessage, ChatPrompt, Failed, TextPrompt
+from actors.api.request import ChatMessage, ChatPrompt, TextPrompt
+from actors.api.response import Failed
 from tests.actors.upstream.network import Asked, Server, event
 from tests.actors.upstream.network import says as upstream_says
 from tests.actors.upstream.test_upstream_actor import CHAT, FINE, config, outcomes, stage, status

@@ -139,7 +139,9 @@ def test_drafts_leave_the_distribution_as_it_is():
     commands = [submit(seed, [0], max_tokens=4, temperature=1.0, seed=seed) for seed in range(count)]
     drafts = run(make_engine(small), *commands)
     drafted = [
-        submit(c.request_id, [0], draft=drafts[c.request_id].tokens, max_tokens=4, temperature=1.0, seed=c.params.seed)
+        submit(
+            c.sequence_id, [0], draft=drafts[c.sequence_id].tokens, max_tokens=4, temperature=1.0, seed=c.params.seed
+        )
         for c in commands
     ]
     answers = run(make_engine(large), *drafted)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from config.model.settings import EngineSettings, KVSettings, Speculate
 from config.model.table import Bytes
 from engine.core.embedder import Embedder
-from engine.core.messages import Abort, Embed, Submit, TokenOutput
+from engine.core.messages import Abort, Embed, Embedding, Finished, Submit
 from engine.errors import EngineDead, EngineError, RequestRefused
 from engine.model.encoder_config import EmbeddingSizes
 from engine.sampling.params import SamplingParams
@@ -20,10 +20,10 @@ def embedder(runner: FakeEncoder | None = None, **settings) -> Embedder:
 
 
 def one(number: int, *token_ids: int, **options) -> Embed:
-    return Embed(request_id=number, token_ids=token_ids or (number + 1,), **options)
+    return Embed(sequence_id=number, token_ids=token_ids or (number + 1,), **options)
 
 
-def drained(engine: Embedder) -> list[list[TokenOutput]]:
+def drained(engine: Embedder) -> list[list[Embedding | Finished]]:
     """What each step brought, until nothing is left; the books are checked between steps."""
     steps = []
     while engine.has_work:
@@ -32,8 +32,8 @@ def drained(engine: Embedder) -> list[list[TokenOutput]]:
     return steps
 
 
-def numbers(outputs: list[TokenOutput]) -> list[int]:
-    return [output.request_id for output in outputs]
+def numbers(outputs: list[Embedding | Finished]) -> list[int]:
+    return [output.sequence_id for output in outputs]
 
 
 def test_each_input_gets_its_vector_and_its_end():
@@ -42,10 +42,10 @@ def test_each_input_gets_its_vector_and_its_end():
     engine.accept(one(1, 5, 6))
     engine.accept(one(2, 7))
     ((first, second),) = drained(engine)
-    assert first.embedding == runner.embed([(5, 6)])[0].tobytes()
-    assert (first.token_ids, first.text, first.finish.reason) == ((), "", "stop")
+    assert first.vector == runner.embed([(5, 6)])[0].tobytes()
+    assert first.finish.reason == "stop"
     assert (first.finish.prompt_tokens, second.finish.prompt_tokens) == (2, 1)
-    assert second.embedding != first.embedding
+    assert second.vector != first.vector
     assert engine.stats().prompt_tokens_total == 3
 
 
@@ -78,11 +78,11 @@ def test_every_input_ends_once_and_no_step_is_too_large(inputs, most_inputs, mos
     for number in aborted:
         engine.accept(Abort(number))
     steps = drained(engine)
-    ends = {output.request_id: output.finish.reason for step in steps for output in step}
+    ends = {output.sequence_id: output.finish.reason for step in steps for output in step}
     assert sum(map(len, steps)) == len(ends) == len(inputs)
     assert {number for number, reason in ends.items() if reason == "abort"} == {n for n in aborted if n < len(inputs)}
     for step in steps:
-        made = [inputs[output.request_id][0] for output in step if output.finish.reason == "stop"]
+        made = [inputs[output.sequence_id][0] for output in step if output.finish.reason == "stop"]
         assert len(made) <= most_inputs
         assert sum(made) <= most_tokens or len(made) == 1
 
@@ -93,7 +93,7 @@ def test_a_cut_embedding_has_length_one_again():
     engine.accept(one(1, 5, size=4))
     engine.accept(one(2, 5, size=8))
     ((cut, whole),) = drained(engine)
-    short, full = np.frombuffer(cut.embedding, "<f4"), np.frombuffer(whole.embedding, "<f4")
+    short, full = np.frombuffer(cut.vector, "<f4"), np.frombuffer(whole.vector, "<f4")
     assert np.linalg.norm(short) == pytest.approx(1)
     np.testing.assert_allclose(short * np.linalg.norm(full[:4]), full[:4], rtol=1e-6)
     assert len(full) == 8
@@ -102,12 +102,12 @@ def test_a_cut_embedding_has_length_one_again():
 @pytest.mark.parametrize(
     ("command", "code"),
     [
-        (Embed(request_id=1, token_ids=()), "prompt_empty"),
+        (Embed(sequence_id=1, token_ids=()), "prompt_empty"),
         (one(1, *range(65)), "context_length_exceeded"),
         (one(1, 3, 512), "token_out_of_vocabulary"),
         (one(1, 3, -1), "token_out_of_vocabulary"),
         (one(1, 3, size=5), "dimensions_unsupported"),
-        (one(9, 3), "request_id_in_use"),
+        (one(9, 3), "sequence_id_in_use"),
     ],
 )
 def test_what_can_never_be_embedded_is_refused_at_once(command, code):
@@ -118,12 +118,12 @@ def test_what_can_never_be_embedded_is_refused_at_once(command, code):
     assert refused.value.code == code
     engine.accept(command)
     ((said, *_),) = drained(engine)
-    assert (said.finish.reason, said.finish.code, said.embedding) == ("error", code, None)
+    assert (type(said), said.finish.reason, said.finish.code) == (Finished, "error", code)
 
 
 def test_an_encoder_generates_nothing():
     engine = embedder()
-    engine.accept(Submit(request_id=1, prompt_token_ids=(1, 2), params=SamplingParams(max_tokens=1)))
+    engine.accept(Submit(sequence_id=1, prompt_token_ids=(1, 2), params=SamplingParams(max_tokens=1)))
     (((said,)),) = drained(engine)
     assert (said.finish.reason, said.finish.code) == ("error", "not_generating")
 
@@ -139,7 +139,7 @@ def test_numbers_that_are_none_are_an_error_of_their_input():
     engine.accept(one(1))
     engine.accept(one(2))
     ((bad, good),) = drained(engine)
-    assert (bad.finish.code, bad.embedding) == ("embedding_not_finite", None)
+    assert (type(bad), bad.finish.code) == (Finished, "embedding_not_finite")
     assert good.finish.reason == "stop"
 
 

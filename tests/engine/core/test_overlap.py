@@ -79,11 +79,11 @@ def test_one_that_needs_the_host_joins_those_that_do_not() -> None:
     for _ in range(5):
         answers.add(engine.step())
     engine.submit(submit(1, [7, 8], max_tokens=4, logprobs=2))
-    for request_id, answer in run(engine).items():
-        answers.setdefault(request_id, type(answer)()).tokens.extend(answer.tokens)
-    for request_id, command in enumerate((submit(0, [1, 2, 3], max_tokens=30), submit(1, [7, 8], max_tokens=4))):
-        alone = run(make_engine(FakeRunner()), command)[request_id]
-        assert answers[request_id].tokens == alone.tokens
+    for sequence_id, answer in run(engine).items():
+        answers.setdefault(sequence_id, type(answer)()).tokens.extend(answer.tokens)
+    for sequence_id, command in enumerate((submit(0, [1, 2, 3], max_tokens=30), submit(1, [7, 8], max_tokens=4))):
+        alone = run(make_engine(FakeRunner()), command)[sequence_id]
+        assert answers[sequence_id].tokens == alone.tokens
 
 
 def test_an_abort_drops_what_is_under_way() -> None:
@@ -150,9 +150,9 @@ class Overlap(RuleBasedStateMachine):
         logprobs=st.sampled_from([None, None, None, 1]),
     )
     def arrive(self, prompt, tokens, temperature, priority, stops, least, logprobs) -> None:  # noqa: PLR0917
-        request_id = len(self.commands)
+        sequence_id = len(self.commands)
         command = submit(
-            request_id,
+            sequence_id,
             prompt,
             max_tokens=tokens,
             temperature=temperature,
@@ -162,7 +162,7 @@ class Overlap(RuleBasedStateMachine):
             logprobs=logprobs,
             seed=5,
         )
-        self.commands[request_id] = command
+        self.commands[sequence_id] = command
         self.engine.submit(command)
 
     @rule(steps=st.integers(1, 6))
@@ -174,10 +174,10 @@ class Overlap(RuleBasedStateMachine):
     @precondition(lambda self: self.commands)
     @rule(data=st.data())
     def abort(self, data) -> None:
-        request_id = data.draw(st.sampled_from(sorted(self.commands)))
-        if request_id not in self.answers or self.answers[request_id].finish is None:
-            self.aborted.add(request_id)
-        self.engine.abort(request_id)
+        sequence_id = data.draw(st.sampled_from(sorted(self.commands)))
+        if sequence_id not in self.answers or self.answers[sequence_id].finish is None:
+            self.aborted.add(sequence_id)
+        self.engine.abort(sequence_id)
 
     @invariant()
     def books_are_right(self) -> None:
@@ -190,12 +190,12 @@ class Overlap(RuleBasedStateMachine):
         stats = self.engine.stats()
         assert (stats.free_blocks, stats.outstanding_tokens) == (stats.total_blocks, 0)
         assert self.answers.keys() == self.commands.keys()
-        for request_id, command in self.commands.items():
-            answer = self.answers[request_id]
+        for sequence_id, command in self.commands.items():
+            answer = self.answers[sequence_id]
             alone = FakeRunner(vocab_size=VOCAB, block_size=BLOCK, total_blocks=14, max_model_len=40)
-            want = run(make_engine(alone), command)[request_id]
+            want = run(make_engine(alone), command)[sequence_id]
             if answer.finish.reason == "abort":
-                assert request_id in self.aborted
+                assert sequence_id in self.aborted
                 assert answer.tokens == want.tokens[: len(answer.tokens)]
             else:
                 assert (answer.tokens, answer.text, answer.finish.reason) == (

@@ -21,8 +21,8 @@ def books(scheduler: Scheduler) -> tuple[object, ...]:
         blocks._by_name,
         scheduler._table._table.tolist(),
         scheduler.statistics(),
-        [(s.request_id, s.known, s.computed, s.blocks, s.row, s.epoch) for s in scheduler._running],
-        [s.request_id for s in scheduler._waiting],
+        [(s.sequence_id, s.known, s.computed, s.blocks, s.row, s.epoch) for s in scheduler._running],
+        [s.sequence_id for s in scheduler._waiting],
     )
 
 

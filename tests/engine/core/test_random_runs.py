@@ -15,11 +15,11 @@ BLOCK = 4
 VOCAB = 50
 
 
-def random_submit(rng: Random, request_id: int, stems: list[list[int]]) -> Submit:
+def random_submit(rng: Random, sequence_id: int, stems: list[list[int]]) -> Submit:
     stem = rng.choice(stems)
     prompt = stem[: rng.randrange(len(stem))] + [rng.randrange(VOCAB) for _ in range(rng.randrange(1, 12))]
     return submit(
-        request_id,
+        sequence_id,
         prompt,
         max_tokens=rng.randrange(1, 30),
         temperature=rng.choice([0.0, 1.0]),
@@ -34,7 +34,7 @@ def random_draft(rng: Random, command: Submit) -> tuple[int, ...]:
     """None, a wrong one, or what it will say, to the end or up to a wrong token."""
     if rng.random() < 0.4:
         return tuple(rng.randrange(VOCAB) for _ in range(rng.choice([0, 0, 1, 9, 40])))
-    tokens = run(engine(None, total_blocks=20), command)[command.request_id].tokens
+    tokens = run(engine(None, total_blocks=20), command)[command.sequence_id].tokens
     if rng.random() < 0.7:
         tokens[rng.randrange(len(tokens))] = rng.randrange(VOCAB)
     return (*tokens, *(rng.randrange(VOCAB) for _ in range(rng.randrange(3))))
@@ -73,7 +73,7 @@ def test_every_request_gets_what_it_would_get_alone(seed, overlaps):
     for _ in range(200):
         for _ in range(rng.choice([0, 0, 0, 1, 3])):
             command = random_submit(rng, len(commands), stems)
-            commands[command.request_id] = command
+            commands[command.sequence_id] = command
             busy.submit(structs.replace(command, draft=random_draft(rng, command)))
         if commands and rng.random() < 0.1:
             victim = rng.randrange(len(commands))
@@ -82,21 +82,21 @@ def test_every_request_gets_what_it_would_get_alone(seed, overlaps):
             busy.abort(victim)
             busy.check_integrity()
         if answers and rng.random() < 0.3:
-            request_id = rng.choice(list(answers))
-            tokens = list(random_draft(rng, commands[request_id]))
-            after = rng.randrange(len(answers[request_id].tokens) + 2)
-            busy.accept(ExpectTokens(request_id, after, tuple(tokens[after:])))
+            sequence_id = rng.choice(list(answers))
+            tokens = list(random_draft(rng, commands[sequence_id]))
+            after = rng.randrange(len(answers[sequence_id].tokens) + 2)
+            busy.accept(ExpectTokens(sequence_id, after, tuple(tokens[after:])))
         answers.add(busy.step())
         busy.check_integrity()
-    for request_id, answer in run(busy).items():
-        answers.setdefault(request_id, type(answer)())
-        answers[request_id].tokens += answer.tokens
-        answers[request_id].finish = answer.finish
+    for sequence_id, answer in run(busy).items():
+        answers.setdefault(sequence_id, type(answer)())
+        answers[sequence_id].tokens += answer.tokens
+        answers[sequence_id].finish = answer.finish
     assert answers.keys() == commands.keys()
-    for request_id, command in commands.items():
-        answer = answers[request_id]
-        alone = run(engine(None, total_blocks=20), command)[request_id]
-        if request_id in aborted:
+    for sequence_id, command in commands.items():
+        answer = answers[sequence_id]
+        alone = run(engine(None, total_blocks=20), command)[sequence_id]
+        if sequence_id in aborted:
             assert answer.finish.reason == "abort"
             assert answer.tokens == alone.tokens[: len(answer.tokens)]
         else:

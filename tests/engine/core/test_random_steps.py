@@ -127,7 +127,7 @@ def alone(command: Submit, used: Adapter | None) -> list[int]:
     quiet = engine()
     if used is not None:
         quiet.accept(AddAdapter(used))
-    return run(quiet, command)[command.request_id].tokens
+    return run(quiet, command)[command.sequence_id].tokens
 
 
 class Run:
@@ -162,7 +162,7 @@ class Run:
             salt=rng.choice([b"", b"", b"other"]),
             adapter=rng.choice(["", *self.loaded]),
         )
-        self.commands[command.request_id] = command, self.loaded.get(command.adapter)
+        self.commands[command.sequence_id] = command, self.loaded.get(command.adapter)
         self.engine.submit(command)
 
     def change_adapters(self) -> None:
@@ -200,16 +200,16 @@ class Run:
         assert all(use.current or use.running for use in uses), "a version that nobody needs is kept"
 
     def finish(self) -> None:
-        for request_id, answer in run(self.engine).items():
-            mine = self.answers.setdefault(request_id, type(answer)())
+        for sequence_id, answer in run(self.engine).items():
+            mine = self.answers.setdefault(sequence_id, type(answer)())
             mine.tokens += answer.tokens
             mine.finish = answer.finish
         self.check()
         assert self.answers.keys() == self.commands.keys()
-        for request_id, (command, used) in self.commands.items():
-            answer, expected = self.answers[request_id], alone(command, used)
+        for sequence_id, (command, used) in self.commands.items():
+            answer, expected = self.answers[sequence_id], alone(command, used)
             assert answer.finish.adapter_version == (0 if used is None else used.version)
-            if request_id in self.aborted:
+            if sequence_id in self.aborted:
                 assert answer.finish.reason == "abort"
                 expected = expected[: len(answer.tokens)]
             assert answer.tokens == expected

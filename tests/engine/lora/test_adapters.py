@@ -28,8 +28,8 @@ def test_an_adapter_answers_otherwise_and_the_cache_keeps_it_apart():
     for each in (legal, poems):
         engine.accept(AddAdapter(each))
     found = []
-    for request_id, name in enumerate(["", "legal", "poems", "", "legal"]):
-        found.append(run(engine, submit(request_id, PROMPT, adapter=name))[request_id])
+    for sequence_id, name in enumerate(["", "legal", "poems", "", "legal"]):
+        found.append(run(engine, submit(sequence_id, PROMPT, adapter=name))[sequence_id])
     assert [answer.tokens for answer in found[:3]] == [alone(None), alone(legal), alone(poems)]
     assert [answer.finish.cached_tokens for answer in found] == [0, 0, 0, 32, 32]
     assert found[3].tokens == found[0].tokens

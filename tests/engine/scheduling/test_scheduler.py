@@ -40,7 +40,7 @@ def step(scheduler: Scheduler) -> dict[int, int]:
     if plan is None:
         return {}
     done(scheduler, plan)
-    return {share.sequence.request_id: share.tokens for share in plan.shares}
+    return {share.sequence.sequence_id: share.tokens for share in plan.shares}
 
 
 def done(scheduler: Scheduler, plan: StepPlan) -> None:
@@ -90,9 +90,9 @@ def test_higher_priority_enters_first_then_the_earlier_one():
     sequences = [arrive(2), arrive(2), arrive(2, priority=5), arrive(2)]
     order = []
     for _ in sequences:
-        (request_id,) = step(scheduler)
-        order.append(request_id)
-        scheduler.finish(sequences[request_id - 1])
+        (sequence_id,) = step(scheduler)
+        order.append(sequence_id)
+        scheduler.finish(sequences[sequence_id - 1])
     assert order == [3, 1, 2, 4]
 
 
@@ -167,13 +167,13 @@ def test_a_preempted_one_comes_back_before_later_arrivals_and_keeps_its_output()
     late = Sequence(submit(11, [11]), arrival=11, limit=64, seed=0, banned=())
     scheduler.add(late)
     step(scheduler)
-    (preempted,) = (s for s in scheduler._waiting if s.request_id == 3)
+    (preempted,) = (s for s in scheduler._waiting if s.sequence_id == 3)
     assert preempted.output == [9] * 5
     for sequence in list(scheduler._running):
         scheduler.finish(sequence)
     plan = scheduler.schedule()
     assert plan is not None
-    assert [share.sequence.request_id for share in plan.shares] == [3, 11]
+    assert [share.sequence.sequence_id for share in plan.shares] == [3, 11]
     assert plan.batch.token_ids.tolist() == [3] * 4 + [9] * 4 + [11]
 
 

@@ -101,11 +101,11 @@ def test_two_ranks_are_one_that_splits_its_sums_alike_to_the_bit(
 
 def answers(engine: Engine) -> list[tuple[int, ...]]:
     for number, prompt in enumerate(PROMPTS):
-        engine.submit(Submit(request_id=number, prompt_token_ids=prompt, params=GREEDY))
+        engine.submit(Submit(sequence_id=number, prompt_token_ids=prompt, params=GREEDY))
     found: list[tuple[int, ...]] = [()] * len(PROMPTS)
     while engine.has_work:
-        for output in engine.step().outputs:
-            found[output.request_id] += output.token_ids
+        for output in engine.step().deltas:
+            found[output.sequence_id] += output.token_ids
     engine.check_integrity()
     return found
 
@@ -121,7 +121,7 @@ def test_engines_say_the_same_until_a_rank_is_lost(directory: Path) -> None:
     assert (engine.stats().total_blocks + 1) // 2 == alone.stats().total_blocks + 1
     (rank,) = engine._runner._others
     os.kill(rank._process.pid, signal.SIGKILL)
-    engine.submit(Submit(request_id=9, prompt_token_ids=(5, 6), params=GREEDY))
+    engine.submit(Submit(sequence_id=9, prompt_token_ids=(5, 6), params=GREEDY))
     with pytest.raises(EngineDead, match=r"rank 1 \(cpu\) has ended, killed by signal 9") as caught:
         engine.step()
     assert caught.value.code == "tensor_rank_lost"
@@ -138,9 +138,9 @@ def test_how_likely_a_prompt_is(directory: Path, runner: TensorRunner) -> None:
     for each in (TorchRunner(settings_of(directory, tensor_parallel=1), lambda _: None), runner):
         settings = settings_of(directory, prefill_chunk=80)
         engine = Engine(each, Tokenizer.load(directory), settings, seed=0)
-        engine.submit(Submit(request_id=1, prompt_token_ids=prompt, params=params))
-        engine.submit(Submit(request_id=2, prompt_token_ids=prompt[:9], params=params))
-        outputs = [output for _ in range(6) for output in engine.step().outputs]
+        engine.submit(Submit(sequence_id=1, prompt_token_ids=prompt, params=params))
+        engine.submit(Submit(sequence_id=2, prompt_token_ids=prompt[:9], params=params))
+        outputs = [output for _ in range(6) for output in engine.step().deltas]
         assert not engine.has_work
         said.append(
             [(score.logprob, *(value for _, value, _ in score.top)) for o in outputs for score in o.prompt_logprobs]
@@ -156,7 +156,7 @@ def test_a_rank_that_is_lost_while_nothing_runs_ends_the_engine_all_the_same(dir
     engine.check_runner()
     posts: list[StepReport | EngineFailed] = []
     inbox: SimpleQueue[Command | Stop] = SimpleQueue()
-    inbox.put(Submit(request_id=1, prompt_token_ids=(5, 6), params=GREEDY))
+    inbox.put(Submit(sequence_id=1, prompt_token_ids=(5, 6), params=GREEDY))
 
     def post(report: StepReport | EngineFailed) -> None:
         posts.append(report)

@@ -7,20 +7,9 @@ import pytest
 import trio
 import trio.lowlevel
 
-from actors.api.errors import Busy, Unavailable
-from actors.api.messages import (
-    ChatMessage,
-    ChatPrompt,
-    DecisionInfo,
-    Delta,
-    Done,
-    ErrorBody,
-    Failed,
-    InferenceRequest,
-    Start,
-    TextPrompt,
-    TokenPrompt,
-)
+from actors.api.errors import Busy, ErrorBody, Unavailable
+from actors.api.request import ChatMessage, ChatPrompt, InferenceRequest, TextPrompt, TokenPrompt
+from actors.api.response import DecisionInfo, Delta, Done, Failed, Start
 from engine.core.messages import TokenLogprobs
 from tests.gateway.fakes import SERVED, USAGE, FakeService, Step, answer, words
 from tests.gateway.harness import CHAT, STREAM, Client, events, gateway

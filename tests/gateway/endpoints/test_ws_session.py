@@ -6,8 +6,9 @@ import trio
 import trio_websocket
 from trio_websocket import ConnectionClosed
 
-from actors.api.errors import BadKey, Busy
-from actors.api.messages import DecisionInfo, Delta, Done, ErrorBody, Failed, InferenceRequest, Start
+from actors.api.errors import BadKey, Busy, ErrorBody
+from actors.api.request import InferenceRequest
+from actors.api.response import DecisionInfo, Delta, Done, Failed, Start
 from tests.gateway.fakes import SERVED, USAGE, FakeService, Step, answer
 from tests.gateway.harness import CHAT, UPGRADE, connected, gateway
 

@@ -4,8 +4,9 @@ import msgspec
 import pytest
 import structlog
 
-from actors.api.errors import BadKey
-from actors.api.messages import Delta, ErrorBody, Failed, InferenceRequest
+from actors.api.errors import BadKey, ErrorBody
+from actors.api.request import InferenceRequest
+from actors.api.response import Delta, Failed
 from tests.faults.test_websocket_faults import frame
 from tests.gateway.fakes import SERVED, USAGE, FakeService, Step
 from tests.gateway.harness import CHAT, STREAM, UPGRADE, Gateway, gateway

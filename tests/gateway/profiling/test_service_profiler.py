@@ -83,7 +83,7 @@ def test_a_timed_engine_counts_from_step_to_step_while_there_is_work(monkeypatch
     engine = TimedEngine(FakeRunner(), Tokenizer.load(MODELS / "small"), EngineSettings(model=MODELS / "small"))
     params = SamplingParams(max_tokens=4, temperature=0.0, ignore_eos=True)
     for number in (1, 2):
-        engine.accept(Submit(request_id=number, prompt_token_ids=(5, 6, 7), params=params))
+        engine.accept(Submit(sequence_id=number, prompt_token_ids=(5, 6, 7), params=params))
         while engine.has_work:
             for _ in range(100 * len(engine.steps)):
                 next(now)  # it waits for its turn

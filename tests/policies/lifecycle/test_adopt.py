@@ -21,13 +21,13 @@ from policies.routing.hysteresis import Hysteresis
 
 
 def item(number: int, tenant: str) -> QueueItem:
-    return QueueItem(id=number, tenant=tenant, prompt_tokens=10, tokens=10)
+    return QueueItem(job_id=number, tenant=tenant, prompt_tokens=10, tokens=10)
 
 
 def taken(line: FairQueue[QueueItem], now: float = 1.0) -> list[str | int]:
     found = []
     while (each := line.take(now)) is not None:
-        found.append(each.id)
+        found.append(each.job_id)
     return found
 
 
@@ -132,7 +132,7 @@ class AdoptMachine(RuleBasedStateMachine):
             return
         ranks = {tenant: self.last[self.tenants[tenant].tier].priority for tenant in self.waiting.values()}
         assert ranks[found.tenant] == max(ranks.values())
-        del self.waiting[int(found.id)]
+        del self.waiting[int(found.job_id)]
 
     @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:

@@ -48,7 +48,7 @@ class Job(BackendJob, frozen=True, kw_only=True):
 
 
 def job(number: int, tenant: str = "a", *, prompts: tuple[int, ...] = (10,), **more: object) -> Job:
-    made = Job(id=number, tenant=tenant, prompt_tokens=sum(prompts), tokens=sum(prompts) + 10, prompts=prompts)
+    made = Job(job_id=number, tenant=tenant, prompt_tokens=sum(prompts), tokens=sum(prompts) + 10, prompts=prompts)
     return msgspec.structs.replace(made, **more)
 
 
@@ -79,9 +79,9 @@ def test_effects_stay_until_they_are_taken_and_are_given_out_once() -> None:
         queue.offer(job(number), 0.0, IDLE)
     queue.advance(0.0, IDLE)
     effects = queue.effects()
-    assert next(effects).job.id == 1
+    assert next(effects).job.job_id == 1
     # Whoever carries them out failed here; its next life goes on.
-    assert [effect.job.id for effect in queue.effects()] == [2]
+    assert [effect.job.job_id for effect in queue.effects()] == [2]
     assert list(queue.effects()) == []
 
 
@@ -90,11 +90,11 @@ def test_more_than_the_backend_holds_waits_and_follows() -> None:
     for number in (1, 2, 3):
         queue.offer(job(number), 0.0, IDLE)
     queue.advance(0.0, IDLE)
-    assert [effect.job.id for effect in queue.effects()] == [1, 2]
+    assert [effect.job.job_id for effect in queue.effects()] == [1, 2]
     queue.finished((1,))
     assert queue.changed
     queue.advance(1.0, IDLE)
-    assert [effect.job.id for effect in queue.effects()] == [3]
+    assert [effect.job.job_id for effect in queue.effects()] == [3]
 
 
 def test_jobs_offered_together_are_not_refused_while_the_backend_has_capacity() -> None:
@@ -107,7 +107,7 @@ def test_jobs_offered_together_are_not_refused_while_the_backend_has_capacity() 
         queue.offer(job(number), 0.0, IDLE)
     effects = list(queue.effects())
     assert [type(effect) for effect in effects] == [StartOn, Reject]
-    assert (effects[1].job.id, effects[1].reason) == (7, "queue_full")  # one runs, six wait
+    assert (effects[1].job.job_id, effects[1].reason) == (7, "queue_full")  # one runs, six wait
 
 
 def test_one_that_waits_too_long_is_rejected_once() -> None:
@@ -118,7 +118,7 @@ def test_one_that_waits_too_long_is_rejected_once() -> None:
     assert len(list(queue.effects())) == 1
     assert queue.next_expiry() == 10.0
     queue.advance(10.0, IDLE)
-    assert [(effect.job.id, effect.reason) for effect in queue.effects()] == [(2, "queue_timeout")]
+    assert [(effect.job.job_id, effect.reason) for effect in queue.effects()] == [(2, "queue_timeout")]
     queue.advance(20.0, IDLE)
     assert list(queue.effects()) == []
 
@@ -141,7 +141,7 @@ def test_nothing_waits_for_a_backend_that_is_down() -> None:
     queue.advance(0.0, IDLE)
     list(queue.effects())
     queue.replica_down(0, "engine_failed", "It fell over.", 1.0)
-    told = [(type(effect), effect.job.id) for effect in queue.effects()]
+    told = [(type(effect), effect.job.job_id) for effect in queue.effects()]
     assert told == [(Fail, 2), (Fail, 3), (Reject, 4)]
     queue.offer(job(5), 2.0, [None])
     (effect,) = queue.effects()
@@ -157,7 +157,7 @@ def test_one_replica_that_goes_down_leaves_the_others_and_what_waits() -> None:
     for number in (1, 2, 3):
         queue.offer(job(number), 0.0, figures)
     queue.advance(0.0, figures)
-    assert [(effect.job.id, effect.replica) for effect in queue.effects()] == [(1, 0), (2, 1)]
+    assert [(effect.job.job_id, effect.replica) for effect in queue.effects()] == [(1, 0), (2, 1)]
     queue.replica_down(0, "engine_failed", "It fell over.", 1.0)
     assert list(queue.effects()) == [Fail(job(1), "engine_failed", "It fell over.", rung_is_up=True)]
     queue.advance(1.0, figures)
@@ -205,7 +205,7 @@ def test_output_tokens_change_whose_turn_it_is() -> None:
     queue.charge({"b": 100, "nobody": 3})
     queue.finished((1,))
     queue.advance(0.0, IDLE)
-    assert [effect.job.id for effect in queue.effects()] == [1, 2]
+    assert [effect.job.job_id for effect in queue.effects()] == [1, 2]
 
 
 @pytest.mark.parametrize(("blocks", "settled"), [(5, False), (50, True)])
@@ -240,7 +240,7 @@ class BackendQueueMachine(RuleBasedStateMachine):
     def obey(self, offered: int = 0) -> None:
         """`offered`: the job that came last; those before it had their turn before it was in the queue."""
         for effect in self.queue.effects():
-            number = int(effect.job.id)
+            number = int(effect.job.job_id)
             match effect:
                 case StartOn(done, replica, epoch):
                     _, expires_at = self.waiting.pop(number)
@@ -249,7 +249,9 @@ class BackendQueueMachine(RuleBasedStateMachine):
                     others = [each.sequence_count for each, where in self.started.values() if where == replica]
                     assert not others or sum(others) + done.sequence_count <= self.PLACES + 1
                     rivals = [each for each, at in self.waiting.values() if at > self.now]
-                    same = [(r.deadline, int(r.id)) for r in rivals if r.tenant == done.tenant and r.id != offered]
+                    same = [
+                        (r.deadline, int(r.job_id)) for r in rivals if r.tenant == done.tenant and r.job_id != offered
+                    ]
                     assert all((done.deadline, number) <= other for other in same)
                     self.started[number] = done, replica
                 case CancelOn(_, replica):

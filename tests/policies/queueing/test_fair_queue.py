@@ -17,7 +17,7 @@ from policies.queueing.fair_queue import OUTPUT_TOKEN_COST, Accepted, FairQueue,
 
 def item(number: int, tenant: str = "a", prompt: int = 10, **more: float) -> QueueItem:
     return QueueItem(
-        id=number,
+        job_id=number,
         tenant=tenant,
         prompt_tokens=prompt,
         tokens=int(more.get("tokens", prompt)),
@@ -33,7 +33,7 @@ def queue(tiers: dict[str, TierSettings] | None = None, **tenants: TenantSetting
 def drain(line: FairQueue[QueueItem], now: float = 1.0) -> list[str | int]:
     taken = []
     while (found := line.take(now)) is not None:
-        taken.append(found.id)
+        taken.append(found.job_id)
     return taken
 
 
@@ -105,14 +105,14 @@ def test_nothing_overtakes_what_does_not_fit_yet() -> None:
 def test_what_says_nothing_of_itself_waits_as_long_as_its_tier_and_has_no_bytes() -> None:
     line = queue({"default": TierSettings(queue=QueueLimits(wait=Seconds(5), bytes=Bytes(1)))})
     for number in range(3):
-        assert line.offer(QueueItem(id=number, tenant="a", prompt_tokens=1, tokens=1), 2.0) == Accepted(7.0, None)
+        assert line.offer(QueueItem(job_id=number, tenant="a", prompt_tokens=1, tokens=1), 2.0) == Accepted(7.0, None)
     assert (line.statistics().bytes, line.statistics().tokens) == (0, 3)
-    assert [gone.id for gone in line.expire(7.0)] == [0, 1, 2]
+    assert [gone.job_id for gone in line.expire(7.0)] == [0, 1, 2]
 
 
 def test_what_goes_on_waits_until_its_own_deadline() -> None:
     line = queue({"default": TierSettings(queue=QueueLimits(wait=Seconds(5)))})
-    begun = QueueItem(id=1, tenant="a", prompt_tokens=1, tokens=1, deadline=90.0, wait_s=1.0, goes_on=True)
+    begun = QueueItem(job_id=1, tenant="a", prompt_tokens=1, tokens=1, deadline=90.0, wait_s=1.0, goes_on=True)
     assert line.offer(begun, 0.0) == Accepted(90.0, None)
 
 
@@ -121,7 +121,7 @@ def test_a_request_may_be_less_patient_than_its_tier() -> None:
     hasty = msgspec.structs.replace(item(1), wait_s=1.5)
     assert line.offer(hasty, 0.0) == Accepted(1.5, None)
     assert line.offer(msgspec.structs.replace(item(2), wait_s=60.0), 0.0) == Accepted(60.0, None)
-    assert [gone.id for gone in line.expire(2.0)] == [1]
+    assert [gone.job_id for gone in line.expire(2.0)] == [1]
 
 
 def test_expired_items_are_told_once_and_never_served() -> None:
@@ -133,9 +133,9 @@ def test_expired_items_are_told_once_and_never_served() -> None:
     assert line.expire(2.9) == []
     found = line.take(5.0)
     assert found is not None
-    assert found.id == 3
+    assert found.job_id == 3
     assert line.next_expiry() == -math.inf
-    assert [gone.id for gone in line.expire(5.0)] == [2, 1]
+    assert [gone.job_id for gone in line.expire(5.0)] == [2, 1]
     assert line.expire(99.0) == []
     assert line.next_expiry() is None
     line.check_integrity()
@@ -146,7 +146,7 @@ def test_what_has_expired_takes_up_no_room() -> None:
     line.offer(item(1, deadline=3.0), 0.0)
     assert isinstance(line.offer(item(2), 2.0), QueueFull)
     assert isinstance(line.offer(item(2), 3.0), Accepted)
-    assert [gone.id for gone in line.expire(3.0)] == [1]
+    assert [gone.job_id for gone in line.expire(3.0)] == [1]
 
 
 def test_a_client_that_left_is_removed() -> None:
@@ -154,7 +154,7 @@ def test_a_client_that_left_is_removed() -> None:
     line.offer(item(1), 0.0)
     removed = line.remove(1)
     assert removed is not None
-    assert removed.id == 1
+    assert removed.job_id == 1
     assert line.remove(1) is None
     assert line.take(0.0) is None
     line.offer(item(1), 0.0)
@@ -377,7 +377,7 @@ def test_a_line_is_cleared_without_charges() -> None:
     line = queue()
     for number in range(3):
         line.offer(item(number), 0.0)
-    assert [gone.id for gone in line.clear()] == [0, 1, 2]
+    assert [gone.job_id for gone in line.clear()] == [0, 1, 2]
     assert len(line) == 0
     assert line.statistics().counters == {"a": 0.0, "b": 0.0}
     line.check_integrity()
@@ -427,7 +427,7 @@ def test_those_who_left_do_not_pile_up(waiting: int) -> None:
                 line.remove(gone)
                 line.check_integrity()
     left = line.clear()
-    assert {each.id for each in left} >= set(range(waiting))
+    assert {each.job_id for each in left} >= set(range(waiting))
 
 
 def test_integrity_is_really_checked() -> None:
@@ -500,13 +500,13 @@ class FairQueueMachine(RuleBasedStateMachine):
         if found is None:
             assert limit < math.inf or not alive
             return
-        number = int(found.id)
+        number = int(found.job_id)
         assert number in alive
         top = max(TIERS[TENANTS[pair[0].tenant].tier].priority for pair in alive.values())
         assert TIERS[TENANTS[found.tenant].tier].priority == top
         rivals = [p[0] for p in alive.values() if TENANTS[p[0].tenant].tier == TENANTS[found.tenant].tier]
         assert before[found.tenant] == min(before[rival.tenant] for rival in rivals)
-        same = [(rival.deadline, int(rival.id)) for rival in rivals if rival.tenant == found.tenant]
+        same = [(rival.deadline, int(rival.job_id)) for rival in rivals if rival.tenant == found.tenant]
         assert (found.deadline, number) == min(same)
         del self.waiting[number]
         self.gone.append(number)
@@ -530,7 +530,7 @@ class FairQueueMachine(RuleBasedStateMachine):
     @rule()
     def expire(self) -> None:
         due = self.line.next_expiry()
-        told = [int(found.id) for found in self.line.expire(self.now)]
+        told = [int(found.job_id) for found in self.line.expire(self.now)]
         late = {number for number, (_, at) in self.waiting.items() if at <= self.now}
         assert set(told) == late
         assert len(told) == len(late)
@@ -546,7 +546,7 @@ class FairQueueMachine(RuleBasedStateMachine):
         self.line.check_integrity()
 
     def teardown(self) -> None:
-        late = {int(found.id) for found in self.line.expire(self.now)}
+        late = {int(found.job_id) for found in self.line.expire(self.now)}
         rest = {int(number) for number in drain(self.line, self.now)}
         assert late | rest == set(self.waiting)
         assert not late & rest

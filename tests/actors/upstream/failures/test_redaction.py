@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.api.messages import ChatMessage, ChatPrompt, TextPrompt
+from actors.api.request import ChatMessage, ChatPrompt, TextPrompt
 from actors.upstream.failures.redaction import MOST_CHARACTERS, Redactor, unquoted
 from policies.fallback.verdict import Said
 

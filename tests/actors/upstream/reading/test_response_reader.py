@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.protocol.outputs import TextDelta
 from actors.upstream.failures.failure import Broken
 from actors.upstream.reading.response_reader import ResponseReader
-from engine.core.messages import TokenOutput
 
 
 def event(**fields) -> bytes:
@@ -36,9 +36,9 @@ USAGE = event(
 DONE = b"data: [DONE]\n\n"
 
 
-def outputs(*pieces: bytes, max_tokens: int = 100) -> list[TokenOutput]:
+def outputs(*pieces: bytes, max_tokens: int = 100) -> list[TextDelta]:
     reader = ResponseReader(3, max_tokens, offered=("f", "g"), logprobs=True)
-    found: list[TokenOutput | None] = []
+    found: list[TextDelta | None] = []
     for piece in pieces:
         found.append(reader.feed(piece))
         if reader.broken is not None:
@@ -55,11 +55,11 @@ def kind(*pieces: bytes, max_tokens: int = 100) -> str:
 
 def test_a_whole_answer():
     first, second, last = outputs(ROLE, said("Hel"), b": ping\n\n", said("lo"), ended(), USAGE, DONE)
-    assert (first.request_id, first.text, first.token_ids, first.unnamed) == (3, "Hel", (), 1)
+    assert (first.sequence_id, first.text, first.token_count) == (3, "Hel", 1)
     assert (second.text, second.finish) == ("lo", None)
     assert last.finish is not None
     assert (last.finish.reason, last.finish.prompt_tokens, last.finish.completion_tokens) == ("stop", 7, 5)
-    assert (last.finish.cached_tokens, last.unnamed) == (4, 3)
+    assert (last.finish.cached_tokens, last.token_count) == (4, 3)
 
 
 @given(st.lists(st.integers(0, 700)))
@@ -68,17 +68,17 @@ def test_any_cut_gives_the_same_answer(cuts):
     places = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
     found = outputs(*[stream[start:end] for start, end in pairwise(places)])
     assert "".join(each.text for each in found) == "naïve 東京 👍🏽"
-    assert sum(each.unnamed for each in found) == 5
+    assert sum(each.token_count for each in found) == 5
     assert [each.finish.reason for each in found if each.finish is not None] == ["length"]
 
 
 def test_a_count_is_corrected_downwards_too():
     usage = event(choices=[], usage={"prompt_tokens": 1, "completion_tokens": 1})
-    assert [each.unnamed for each in outputs(said("a"), said("b"), ended(), usage, DONE)] == [1, 1, -1]
+    assert [each.token_count for each in outputs(said("a"), said("b"), ended(), usage, DONE)] == [1, 1, -1]
 
 
 def test_an_event_of_many_tokens_is_counted_by_its_bytes():
-    assert sum(each.unnamed for each in outputs(said("x" * 80), ended(), DONE)) == 10
+    assert sum(each.token_count for each in outputs(said("x" * 80), ended(), DONE)) == 10
 
 
 def test_log_probabilities_of_chat():
@@ -89,7 +89,7 @@ def test_log_probabilities_of_chat():
         "top_logprobs": [{"token": "é", "logprob": -0.5, "bytes": [195, 169]}, {"token": "e", "logprob": -2.0}],
     }
     (first, _) = outputs(said("éé", logprobs={"content": [position, position]}), ended(), DONE)
-    assert first.unnamed == 2
+    assert first.token_count == 2
     assert first.logprobs[0].token_bytes == "é".encode()
     assert first.logprobs[0].top == ((-1, -0.5, "é".encode()), (-1, -2.0, b"e"))
 
@@ -107,15 +107,15 @@ def test_tool_calls_come_whole_and_at_the_end():
         said("Let me see."), called("f", '{"a"'), called("", ": 1}"), called("g", "", 1), ended("tool_calls"), DONE
     )
     assert [each.text for each in found] == ["Let me see.", "", "", "", ""]
-    assert [each.calls for each in found[:-1]] == [()] * 4
-    assert [(each.name, each.arguments) for each in found[-1].calls] == [("f", '{"a": 1}'), ("g", "{}")]
+    assert [each.tool_calls for each in found[:-1]] == [()] * 4
+    assert [(each.name, each.arguments) for each in found[-1].tool_calls] == [("f", '{"a": 1}'), ("g", "{}")]
     assert found[-1].finish.reason == "stop"
-    assert [each.unnamed for each in found] == [1, 1, 1, 1, 0]
+    assert [each.token_count for each in found] == [1, 1, 1, 1, 0]
 
 
 def test_half_a_call_at_the_length_is_left_out():
     found = outputs(called("f", "{}"), called("g", '{"a', 1), ended("length"), DONE)
-    assert [each.name for each in found[-1].calls] == ["f"]
+    assert [each.name for each in found[-1].tool_calls] == ["f"]
     assert found[-1].finish.reason == "length"
 
 
@@ -123,7 +123,11 @@ def test_half_a_call_at_the_length_is_left_out():
 def test_reasoning_is_counted_and_told_beside_the_text(field):
     thought = event(choices=[{"index": 0, "delta": {field: "hm"}}])
     found = outputs(thought, said("a"), ended(), DONE)
-    assert [(each.reasoning, each.text, each.unnamed) for each in found] == [("hm", "", 1), ("", "a", 1), ("", "", 0)]
+    assert [(each.reasoning, each.text, each.token_count) for each in found] == [
+        ("hm", "", 1),
+        ("", "a", 1),
+        ("", "", 0),
+    ]
 
 
 def test_what_came_before_a_failure_is_given_out():

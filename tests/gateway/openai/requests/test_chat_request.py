@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from actors.api.messages import ChatMessage
+from actors.api.request import ChatMessage
 from engine.sampling.params import SamplingParams
 from gateway.endpoints.completions import CHAT, COMPLETION, ParsedBody
 from gateway.errors import HttpError

@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from actors.api.errors import InvalidRequest
-from actors.api.messages import Delta, Done, InferenceRequest, Start, TextPrompt, TokenPrompt, Usage
+from actors.api.request import InferenceRequest, TextPrompt, TokenPrompt
+from actors.api.response import Delta, Done, Start, Usage
 from tests.gateway.fakes import SERVED, FakeService, Step
 from tests.gateway.harness import gateway
 

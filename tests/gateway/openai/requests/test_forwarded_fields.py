@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.protocol.messages import UpstreamCall
+from actors.protocol.job import UpstreamCall
 from actors.upstream.request_body import question, why_not
 from config.model.upstreams import UpstreamSettings
 from gateway.endpoints.completions import CHAT, COMPLETION, Endpoint, ParsedBody
@@ -119,7 +119,7 @@ def call(fields: dict[str, Any], endpoint: Endpoint = CHAT) -> UpstreamCall:
     asked: ParsedBody = endpoint.read(*endpoint.decoder.decode(json.dumps(given).encode()), 16)
     limit = asked.params.max_tokens or None
     return UpstreamCall(
-        request_id=1,
+        sequence_id=1,
         model="m",
         prompt=asked.prompts[0],
         params=asked.params,

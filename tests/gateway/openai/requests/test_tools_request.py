@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.api.messages import CallTurn, Delta, Done, MadeCall, Start, TokenLogprobs
+from actors.api.request import CallTurn
+from actors.api.response import Delta, Done, MadeCall, Start
+from engine.core.messages import TokenLogprobs
 from engine.sampling.grammar import MAX_CHARACTERS, Grammar
 from engine.text.tool_calls import ToolSet
 from gateway.endpoints.completions import CHAT, COMPLETION, ParsedBody

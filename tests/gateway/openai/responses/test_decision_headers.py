@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from actors.api.messages import Done, Start
+from actors.api.response import Done, Start
 from tests.gateway.endpoints.test_ws_session import START, connected
 from tests.gateway.fakes import SERVED, USAGE, FakeService, words
 from tests.gateway.harness import CHAT, STREAM, events, gateway
