@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import structlog
@@ -21,6 +22,7 @@ from actors.api.errors import (
 from actors.api.request import InferenceRequest
 from actors.api.statistics import ReplicaView, ServiceStatistics
 from actors.breakers.breakers import BreakerRegistry, Breakers
+from actors.breakers.permits import Permits
 from actors.control.admin_service import AdminService
 from actors.control.policy_reloader import PolicyReloader
 from actors.control.policy_status import PolicyStatus
@@ -160,9 +162,8 @@ class Service:
         self._ports = RequestPorts(
             admission=self._admission,
             dispatch=self._dispatch,
-            breakers=self._breakers_mail,
             ledger=self._ledger,
-            breaker_registry=self._breakers,
+            permits=Permits(self._breakers_mail, self._breakers),
             all_published=self._all_published,
             upstreams=settings.upstreams,
             texts=self._texts,
@@ -172,6 +173,7 @@ class Service:
             decisions=self._decisions,
             request_log=self.request_log,
             recording=self._recording,
+            numbers=count(1),
         )
         self._shadow_mail: Mailbox[Copy] = Mailbox("shadows", _COPIES)
         self._shadows = Shadows(

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 import trio
 
-from actors.api.request import ChatMessage, ChatPrompt, InferenceRequest
+from actors.api.request import ChatMessage, ChatPrompt, InferenceRequest, ParsedBody
 from actors.api.response import Delta
 from actors.service import Service
 from benchmarks.gateway.service import start_service
@@ -28,16 +28,15 @@ Load = Callable[[Service], Awaitable[int]]
 async def _ask(service: Service, number: int, max_tokens: int, *, streamed: bool) -> int:
     request = InferenceRequest(
         request_id=f"bench-{number}",
-        model="bench",
-        prompts=_PROMPT,
-        params=SamplingParams(max_tokens=max_tokens),
-        streamed=streamed,
+        body=ParsedBody(
+            model="bench", prompts=_PROMPT, params=SamplingParams(max_tokens=max_tokens), streamed=streamed
+        ),
         arrived_at=trio.current_time(),
     )
     response = await service.open(request)
     tokens = 0
     try:
-        async for batch in response:
+        while batch := await response.next_events():
             tokens += sum(len(event.token_ids) for event in batch if type(event) is Delta)
     finally:
         response.close()

@@ -63,51 +63,73 @@ class EmbeddingParams(msgspec.Struct, frozen=True):
 
     size: int | None = None
     """Numbers that it has; None: as many as the model gives it."""
+    encoding: Literal["float", "base64"] = "float"
+    """How the answer writes it."""
 
 
-class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A parsed, bounded request, before anything was decided about it."""
+class View(msgspec.Struct, frozen=True):
+    """What the client wants to see beside the text."""
 
-    request_id: str
-    """Unique; the client sees it (`x-request-id`, and inside `id`)."""
-    model: str
-    """As the client wrote it; behind the reception, one of the settings' names."""
-    prompts: tuple[Prompt, ...]
-    """One for chat; one or more for completions."""
-    params: SamplingParams
-    """`max_tokens` is 0 if the client did not say: the service fills in what the model's length and the caps leave."""
-    grammar: Grammar | None = None
-    """What each answer must be like (if it is no tool call)."""
-    embedding: EmbeddingParams | None = None
-    """Embeddings are wanted, one for each prompt; None: text is."""
-    written: Mapping[str, Any] = {}
-    """The fields of the body beside the prompt, as the client wrote them: an upstream is asked for nothing else."""
-    needs_upstream: tuple[str, ...] = ()
-    """Those whose values no engine obeys."""
+    logprobs: int | None = None
+    """How many alternatives to name for each token of the answer, and of its prompt if it is echoed; None: nothing."""
+    prompt_logprobs: int | None = None
+    """The same for each token of the prompt, in vLLM's field of this name."""
     echo: bool = False
-    """The client wants to see its prompts as text."""
-    truncate_prompt_tokens: int | None = None
-    """Only so many last tokens of each prompt are read."""
-    n: int = 1
-    """Choices for each prompt; choice index = prompt index * n + k."""
+    """Each choice begins with its prompt, as text."""
+    may_call: bool = False
+    """Tools were offered: a message that has no text has the content null."""
+    usage: bool = False
+    """A stream ends with the usage ..."""
+    continuous_usage: bool = False
+    """... and each of its chunks has it so far."""
+
+    @property
+    def prompt_tops(self) -> int | None:
+        """What the engine has to name for each token of the prompt; None: nothing is asked of it."""
+        asked = [count for count in (self.prompt_logprobs, self.logprobs if self.echo else None) if count is not None]
+        return max(asked, default=None)
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """Who asks, by the headers of a request or of a WebSocket's handshake."""
+
     api_key: str | None = None
     """The bearer token as it came. Never logged."""
     path: str = "/v1/chat/completions"
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    """As they came, names in lower case; the policy may look at some."""
+    """As they came, names in lower case, those with keys left out; the policy may look at some."""
     tags: tuple[str, ...] = ()
+
+
+class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
+    """What a body asks for, checked and bounded."""
+
+    model: str
+    """As the client wrote it."""
+    prompts: tuple[Prompt, ...]
+    """One for chat; one or more for completions and embeddings."""
+    params: SamplingParams
+    """`max_tokens` is 0 if the client did not say: the service fills in what the model's length and the caps leave."""
+    n: int = 1
+    """Choices for each prompt; choice index = prompt index * n + k."""
+    grammar: Grammar | None = None
+    """What each answer must be like (if it is no tool call)."""
+    embedding: EmbeddingParams | None = None
+    """Embeddings are wanted, one for each prompt; None: text is."""
+    truncate_prompt_tokens: int | None = None
+    """Only so many last tokens of each prompt are read."""
+    streamed: bool = True
+    """False: the client gets the answer whole. Nothing is handed out before its end, and every fallback stays open."""
+    view: View = View()
     user: str | None = None
     conversation: str = ""
     """Its name, if the body has one."""
     cache_key: str = ""
     """`prompt_cache_key`: many clients have one for each conversation."""
-    streamed: bool = True
-    """False: the client gets the answer whole. Nothing is handed out before its end, and every fallback stays open."""
-    body_bytes: int = 0
-    adapter: str = ""
-    """That the client asked for with the model's name; the reception finds it there."""
-    arrived_at: float
-    """`trio.current_time()` when the request's head was read."""
+    written: Mapping[str, Any] = {}
+    """The fields beside the prompt, as the client wrote them: an upstream is asked for nothing else."""
+    needs_upstream: tuple[str, ...] = ()
+    """Those whose values no engine obeys."""
 
     @property
     def param(self) -> str:
@@ -115,11 +137,6 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
         if self.embedding is not None:
             return "input"
         return "messages" if isinstance(self.prompts[0], ChatPrompt) else "prompt"
-
-    @property
-    def asked_for(self) -> str:
-        """The model's name as the client wrote it."""
-        return f"{self.model}:{self.adapter}" if self.adapter else self.model
 
     @property
     def tools(self) -> ToolSet | None:
@@ -133,3 +150,18 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
         if self.tools is not None and self.tools.choice == "required":
             return "tool_calls"
         return "json" if self.grammar is not None else None
+
+
+class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as the service takes it, before anything was decided about it."""
+
+    request_id: str
+    """Unique; the client sees it (`x-request-id`, and inside `id`)."""
+    credentials: Credentials = Credentials()
+    body: ParsedBody
+    body_bytes: int = 0
+    arrived_at: float
+    """`trio.current_time()` when the request's head was read."""
+    model: str = ""
+    """One of the settings' names; admission finds it, and the adapter, in the body's."""
+    adapter: str = ""

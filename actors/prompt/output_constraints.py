@@ -35,11 +35,11 @@ def shown_whole(plan: Plan, request: InferenceRequest) -> Plan:
     cascade = plan.cascade
     if cascade is None or cascade.mode != "window":
         return plan
-    if request.params.prompt_logprobs is not None:
+    if request.body.params.prompt_logprobs is not None:
         return gated(plan, "the prompt's log-probabilities are asked for")
-    if request.bound_to not in cascade.atomic:
+    if request.body.bound_to not in cascade.atomic:
         return plan
-    return gated(plan, f"the answer is atomic ({request.bound_to})")
+    return gated(plan, f"the answer is atomic ({request.body.bound_to})")
 
 
 class ConstraintsByModel:
@@ -60,7 +60,7 @@ class ConstraintsByModel:
     async def for_engine(self, engine: str) -> OutputConstraints:
         """Compiled beside the loop, once for each way of reading. Raises InvalidRequest."""
         request = self._request
-        if request.grammar is None and request.tools is None:
+        if request.body.grammar is None and request.body.tools is None:
             return _ANY
         text = self._texts[engine]
         made = self._made.get(text.reading)
@@ -69,7 +69,7 @@ class ConstraintsByModel:
         return made
 
     async def _make(self, text: ModelText) -> OutputConstraints:
-        tools, grammar, style = self._request.tools, self._request.grammar, None
+        tools, grammar, style = self._request.body.tools, self._request.body.grammar, None
         param = "tools" if grammar is None else grammar.param
         try:
             if tools is not None:

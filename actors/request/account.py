@@ -119,7 +119,7 @@ class Account:
 
     def forget(self) -> None:
         """Nothing of what was told has reached the reader."""
-        self.told = [EmittedChoice() for _ in range(len(self._request.prompts) * self._request.n)]
+        self.told = [EmittedChoice() for _ in range(len(self._request.body.prompts) * self._request.body.n)]
         self.first_content_at = None
 
     def tell(self, deltas: list[Delta]) -> int:
@@ -138,7 +138,7 @@ class Account:
 
     def once(self, tokens: Mapping[int, int]) -> int:
         """Of a prompt's tokens by choice: each prompt's once, whatever `n` is."""
-        return sum([tokens.get(index, 0) for index in range(0, len(self.told), self._request.n)])
+        return sum([tokens.get(index, 0) for index in range(0, len(self.told), self._request.body.n)])
 
     def pay(self, rung: str, prompt_tokens: int, cached: Mapping[int, int], made_tokens: int) -> None:
         """An attempt that did its work is over; `cached` by choice. Those that failed are on the service."""
@@ -218,7 +218,7 @@ class Account:
         if told is not None:
             told(outcome)
         recording = self._ports.recording
-        if recording is not None and self._request.embedding is None:
+        if recording is not None and self._request.body.embedding is None:
             recording.note(
                 RecordedRequest(
                     self._features,

@@ -131,8 +131,8 @@ def prepare(
     for index, was_told in enumerate(told):
         if was_told.finished:
             continue
-        prompt = prompts[index // request.n]
-        params = params_of(request, plan, index % request.n, len(prompt), limits)
+        prompt = prompts[index // request.body.n]
+        params = params_of(request, plan, index % request.body.n, len(prompt), limits)
         prefix = _prefix(effect.prefix, index)
         if prefix:
             said, bound = "".join(was_told.texts), shape.grammar is not None
@@ -144,10 +144,10 @@ def prepare(
             seams[index] = continuation
             prompt += prefix
             params = params_after(params, len(prefix))
-        if shape.style is not None and request.tools is not None:
+        if shape.style is not None and request.body.tools is not None:
             readers[index] = ToolCallReader(
                 shape.style,
-                request.tools.names,
+                request.body.tools.names,
                 id_prefix=f"call_{request.request_id}_{index}_",
                 goes_on=bool(prefix),
             )
@@ -191,7 +191,7 @@ def params_of(
     request: InferenceRequest, plan: Plan, choice: int, prompt_tokens: int, limits: EngineLimits
 ) -> SamplingParams:
     """What a choice asks of this rung. Raises TooLongHere."""
-    params = request.params
+    params = request.body.params
     room = limits.max_model_len - prompt_tokens
     if params.prompt_only:
         if room < 0:

@@ -50,7 +50,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
             return _without_adapter(effect.rung, effect.adapter)
         try:
             attempt, ended = await self._prepare(effect, permit, limits)
-            drafted = effect.drafted and not self.request.params.prompt_only
+            drafted = effect.drafted and not self.request.body.params.prompt_only
             if drafted and self.plan.cascade is not None and attempt.job.sequences:
                 attempt.drafter = await drafter_for(attempt.job, self.plan.cascade, self.prompts, self.ports)
         except (TooLongHere, NotExpressible, InvalidRequest) as error:
@@ -63,7 +63,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
     ) -> tuple[Attempt, list[Delta]]:
         """Raises TooLongHere, NotExpressible and InvalidRequest."""
         ports = self.ports
-        if self.request.embedding is not None:
+        if self.request.body.embedding is not None:
             attempt = prepare_inputs(
                 effect,
                 permit,
@@ -94,7 +94,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
                 numbers=ports.numbers,
             )
         assert text is not None, "every engine has its text"
-        for name in self.request.needs_upstream:
+        for name in self.request.body.needs_upstream:
             raise InvalidRequest(unsupported(name), param=name, code="unsupported_parameter")
         return prepare(
             effect,

@@ -32,14 +32,14 @@ def prepare_inputs(
     """The attempt. Nothing of an earlier one is kept: it is all or nothing. Raises TooLongHere."""
     if max(map(len, inputs)) > limits.max_model_len:
         raise TooLongHere
-    assert request.embedding is not None
+    assert request.body.embedding is not None
     sequences = tuple(
         [
             Embed(
                 sequence_id=next(numbers),
                 token_ids=token_ids,
                 priority=principal.priority,
-                size=request.embedding.size,
+                size=request.body.embedding.size,
             )
             for token_ids in inputs
         ]

@@ -1,17 +1,17 @@
-"""Whom a request's own task talks to: addresses and published boards, no actors."""
+"""Whom a request's own task talks to: mailboxes, and what actors publish."""
 
 from collections.abc import Mapping
 from itertools import count
 
+import msgspec
+
 from actors.api.counters import ServiceCounters
 from actors.api.engine_status import BackendStatus
-from actors.breakers.breakers import BreakerRegistry
 from actors.breakers.permits import Permits
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.timers import TimerWheel
 from actors.prompt.model_text import ModelText
 from actors.protocol.admission import AdmissionMessage
-from actors.protocol.breakers import BreakerMessage
 from actors.protocol.ledger import LedgerMessage
 from actors.protocol.queue import QueueMessage
 from actors.recording.recorder import Recording
@@ -21,43 +21,23 @@ from policies.records.decision_log import DecisionLog
 from policies.rollout.rollout_state import RolloutState
 
 
-class RequestPorts:
-    """Made once by the service."""
+class RequestPorts(msgspec.Struct, frozen=True, kw_only=True):
+    """One set for all requests, and one for all shadows' copies, which nobody hears of."""
 
-    def __init__(
-        self,
-        *,
-        admission: Mailbox[AdmissionMessage],
-        dispatch: Mailbox[QueueMessage],
-        breakers: Mailbox[BreakerMessage],
-        ledger: Mailbox[LedgerMessage],
-        breaker_registry: BreakerRegistry,
-        all_published: Mapping[str, BackendStatus],
-        upstreams: Mapping[str, UpstreamSettings],
-        texts: Mapping[str, ModelText],
-        timers: TimerWheel,
-        counters: ServiceCounters,
-        rollout: RolloutState,
-        decisions: DecisionLog,
-        request_log: RequestLog,
-        recording: Recording | None = None,
-    ) -> None:
-        self.admission = admission
-        self.dispatch = dispatch
-        self.breakers = breakers
-        self.ledger = ledger
-        self.breaker_registry = breaker_registry
-        self.all_published = all_published
-        """Of engines and upstreams."""
-        self.upstreams = upstreams
-        self.texts = texts
-        """Of engines, and of upstreams that share a tokenizer with one."""
-        self.timers = timers
-        self.counters = counters
-        self.permits = Permits(breakers, breaker_registry)
-        self.rollout = rollout
-        self.decisions = decisions
-        self.request_log = request_log
-        self.recording = recording
-        self.numbers = count(1)
-        """For lines, works and sequences: unique in this process."""
+    admission: Mailbox[AdmissionMessage]
+    dispatch: Mailbox[QueueMessage]
+    ledger: Mailbox[LedgerMessage]
+    permits: Permits
+    all_published: Mapping[str, BackendStatus]
+    """Of engines and upstreams."""
+    upstreams: Mapping[str, UpstreamSettings]
+    texts: Mapping[str, ModelText]
+    """Of engines, and of upstreams that share a tokenizer with one."""
+    timers: TimerWheel
+    counters: ServiceCounters
+    rollout: RolloutState
+    decisions: DecisionLog
+    request_log: RequestLog
+    recording: Recording | None
+    numbers: "count[int]"
+    """For ledger entries, jobs and sequences: unique in this process."""

@@ -82,13 +82,12 @@ class RequestAdmission:
         `who` is told what is found out, for the log of a request that is refused.
         """
         snapshot = self._router.snapshot
-        tenant = who.tenant = snapshot.tenant_of(request.api_key)
-        model, adapter = self._router.find_model(request.model)
-        if adapter:
-            request = msgspec.structs.replace(request, model=model, adapter=adapter)
-        texts = self._texts_for[request.embedding is not None]
+        tenant = who.tenant = snapshot.tenant_of(request.credentials.api_key)
+        model, adapter = self._router.find_model(request.body.model)
+        request = msgspec.structs.replace(request, model=model, adapter=adapter)
+        texts = self._texts_for[request.body.embedding is not None]
         prompts = PromptEncoder(
-            request.prompts, request.param, texts, self._workers, most=request.truncate_prompt_tokens
+            request.body.prompts, request.body.param, texts, self._workers, most=request.body.truncate_prompt_tokens
         )
         shapes = ConstraintsByModel(request, self._texts, self._workers)
         lengths = await prompts.lengths(request.model, lenient=bool(self._ports.upstreams))
@@ -115,7 +114,7 @@ class RequestAdmission:
             end = DecisionEnd(outcome="refused", code=refusal.body.code, rung="")
             refused = features if decided is None else decided.features
             self._keep(request, snapshot, refused, decided).end = end
-            if self._ports.recording is not None and request.embedding is None:
+            if self._ports.recording is not None and request.body.embedding is None:
                 self._ports.recording.note(RecordedRequest(features, request.arrived_at))
             raise
         # From here to the exchange nothing may wait: whoever holds the grant must be able to settle it.
@@ -126,7 +125,7 @@ class RequestAdmission:
             entry_id,
             request.request_id,
             tenant,
-            request.asked_for,
+            request.body.model,
             plan.route,
             decided.prompt_tokens,
             grant.reservation.tokens,
@@ -191,16 +190,16 @@ class RequestAdmission:
         if request.adapter:
             plan = with_adapter(plan, request.adapter)
         rungs = rungs_of(plan) or (request.model,)
-        if request.needs_upstream and self._ports.upstreams.keys().isdisjoint(rungs):
-            name = request.needs_upstream[0]
+        if request.body.needs_upstream and self._ports.upstreams.keys().isdisjoint(rungs):
+            name = request.body.needs_upstream[0]
             raise InvalidRequest(unsupported(name), param=name, code="unsupported_parameter")
         lengths = await prompts.lengths(rungs[0], lenient=not self._ports.upstreams.keys().isdisjoint(rungs))
         all_published = self._ports.all_published
         bound = output_bound(request, plan, lengths, all_published)
-        plan = without_a_release_too_far(plan, request.params.max_tokens, max(lengths), all_published)
+        plan = without_a_release_too_far(plan, request.body.params.max_tokens, max(lengths), all_published)
         plan = shown_whole(plan, request)
-        plan = capped(plan, request.params.max_tokens)
-        prompt_tokens, output_tokens = sum(lengths), bound * len(lengths) * request.n
+        plan = capped(plan, request.body.params.max_tokens)
+        prompt_tokens, output_tokens = sum(lengths), bound * len(lengths) * request.body.n
         cost = worst_cost(snapshot.policy.prices, plan, prompt_tokens, output_tokens)
         return _Decided(features, load, plan, prompt_tokens, prompt_tokens + output_tokens, cost)
 

@@ -75,14 +75,14 @@ class RequestLog:
     ) -> None:
         _line(
             request.request_id,
-            request.path,
-            _shown(request.asked_for, _MODEL_CHARACTERS),
+            request.credentials.path,
+            _shown(request.body.model, _MODEL_CHARACTERS),
             end,
             who,
             policy=policy,
             why=why,
             status=status,
-            streamed=request.streamed,
+            streamed=request.body.streamed,
         )
 
 

@@ -37,7 +37,7 @@ _STATIC = "static_answer"
 
 
 class ResponseStream:
-    """An async iterator over lists of events, until `Done` or `Failed`; `close` must be called however it ends."""
+    """Ask for `next_events` until `Done` or `Failed`; `close` must be called however it ends."""
 
     def __init__(
         self,
@@ -98,20 +98,17 @@ class ResponseStream:
         plan = self._plan
         return DecisionInfo(plan.policy, plan.experiment, plan.arm, self._shapes.passed_over)
 
-    def __aiter__(self) -> "ResponseStream":
-        return self
-
-    async def __anext__(self) -> list[ResponseEvent]:
-        """At least one event. Raises Refusal before the first content, and StopAsyncIteration after the last event."""
+    async def next_events(self) -> list[ResponseEvent]:
+        """At least one event; none after the last one. Raises Refusal before the first content."""
         if self._ended:
-            raise StopAsyncIteration
+            return []
         if not self._started:
             self._started = True
             await self._obey(self._climb.start(trio.current_time()))
         while not self._events:
             attempt = self._attempt
             assert attempt is not None
-            items = await self._delivery.take(quiet=attempt.quiet(streamed=self._request.streamed))
+            items = await self._delivery.take(quiet=attempt.quiet(streamed=self._request.body.streamed))
             event = self._absorb(items, trio.current_time())
             if event is not None:
                 await self._obey(self._climb.on(event, trio.current_time(), self._chance()))
@@ -342,7 +339,7 @@ class ResponseStream:
             return
         made_tokens = attempt.assembly.tokens + attempt.unread_tokens
         self._account.made_tokens += made_tokens
-        prompt_tokens = attempt.job.prompt_tokens // self._request.n
+        prompt_tokens = attempt.job.prompt_tokens // self._request.body.n
         if attempt.rung in self._ports.upstreams:
             prompt_tokens = self._account.once(attempt.assembly.prompts) or prompt_tokens
         if ok or (leaving and attempt.taken):
@@ -372,12 +369,12 @@ class ResponseStream:
         count = self._account.tell(deltas)
         if self._account.first_content_at is None:
             self._account.first_content_at = self._first_content_at(now)
-        if not self._request.streamed:
+        if not self._request.body.streamed:
             self._whole += deltas
             return
         counters = self._ports.counters
         if self._start_sent:
-            if self._request.tools is not None or not self._answer_sent:
+            if self._request.body.tools is not None or not self._answer_sent:
                 self._climb.on(self._content_sent(deltas), now)
             if count > 0:
                 counters.itl.add((now - self._last_at) / count)
@@ -389,12 +386,12 @@ class ResponseStream:
     def _first_content_at(self, now: float) -> float:
         """Of a whole answer that was only waited for, content was there long before its reader woke."""
         attempt, first_at = self._attempt, self._delivery.first_at
-        if first_at is not None and attempt is not None and attempt.quiet(streamed=self._request.streamed):
+        if first_at is not None and attempt is not None and attempt.quiet(streamed=self._request.body.streamed):
             return first_at
         return now
 
     def _content_sent(self, deltas: list[Delta]) -> fallback_machine.ContentSent:
-        kind = "tool_calls" if any(delta.calls for delta in deltas) else self._request.bound_to
+        kind = "tool_calls" if any(delta.calls for delta in deltas) else self._request.body.bound_to
         cascade = self._plan.cascade
         self._answer_sent = self._answer_sent or any(_is_answer(delta) for delta in deltas)
         return fallback_machine.ContentSent(
@@ -415,8 +412,8 @@ class ResponseStream:
         rung, adapter, model = _STATIC, "", ""
         if attempt is not None:
             rung, adapter, model = attempt.rung, attempt.adapter, attempt.assembly.model or attempt.model
-        echo = self._attempt_factory.prompts.shown(rung) if request.echo else ()
-        each_choice = tuple([text for text in echo for _ in range(request.n)])
+        echo = self._attempt_factory.prompts.shown(rung) if request.body.view.echo else ()
+        each_choice = tuple([text for text in echo for _ in range(request.body.n)])
         start = Start(
             self._plan.route,
             rung,
@@ -426,14 +423,14 @@ class ResponseStream:
             self._climb.mark,
             self._degraded(rung),
             self._account.downgraded_to,
-            request.asked_for,
+            request.body.model,
             model,
         )
         self._events.append(start)
 
     def _complete(self, attempt: Attempt, why: str, now: float) -> None:
         self._climb.on(fallback_machine.Finished(why), now)
-        if not self._request.streamed:
+        if not self._request.body.streamed:
             self._begin(attempt, self._account.prompt_tokens)
             self._events += self._whole
         if attempt.rung in self._ports.upstreams and not attempt.job.goes_on:
@@ -448,7 +445,7 @@ class ResponseStream:
         self._adapter = self._model = ""
         self._word = None
         self._account.first_content_at = trio.current_time()
-        if self._request.streamed:
+        if self._request.body.streamed:
             self._account.first_at = self._account.first_content_at
         self._begin(None, 0)
         for index in range(len(self._account.told)):
@@ -545,7 +542,7 @@ class ResponseStream:
             adapter,
             self._degraded(rung),
             self._account.downgraded_to,
-            self._request.asked_for,
+            self._request.body.model,
             self._model,
             self._word,
         )

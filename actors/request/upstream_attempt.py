@@ -49,9 +49,9 @@ def prepare_calls(
     TooLongHere and NotExpressible.
     """
     goes_on = bool(effect.prefix) or effect.from_text
-    if goes_on and (request.tools is not None or request.grammar is not None):
+    if goes_on and (request.body.tools is not None or request.body.grammar is not None):
         raise NotExpressible("an answer that has begun cannot be bound to a form, nor be read for tool calls")
-    if request.truncate_prompt_tokens is not None:
+    if request.body.truncate_prompt_tokens is not None:
         raise NotExpressible("truncate_prompt_tokens counts tokens as an engine reads them")
     calls: list[UpstreamCall] = []
     choices: dict[int, int] = {}
@@ -59,11 +59,11 @@ def prepare_calls(
     for index, was_told in enumerate(told):
         if was_told.finished:
             continue
-        params = params_of(request, plan, index % request.n, lengths[index // request.n], limits)
-        limit = params.max_tokens if request.params.max_tokens or plan.output_cap is not None else None
+        params = params_of(request, plan, index % request.body.n, lengths[index // request.body.n], limits)
+        limit = params.max_tokens if request.body.params.max_tokens or plan.output_cap is not None else None
         if limit is None and limits.max_model_len >= UNBOUNDED:
             params = msgspec.structs.replace(params, max_tokens=UNSAID_TOKENS)
-        prompt, begun = request.prompts[index // request.n], ""
+        prompt, begun = request.body.prompts[index // request.body.n], ""
         if goes_on:
             if limit is not None and was_told.tokens >= limit:
                 ended.append(Delta(index, "", (), (), "length"))
@@ -78,16 +78,16 @@ def prepare_calls(
             model=settings.model or request.model,
             prompt=prompt,
             params=params,
-            grammar=request.grammar,
+            grammar=request.body.grammar,
             begun=begun,
             limit=limit,
-            written=request.written,
+            written=request.body.written,
         )
         if (why := why_not(call, settings)) is not None:
             raise NotExpressible(why)
         choices[number] = index
         calls.append(call)
-    prompt_tokens = sum([lengths[index // request.n] + told[index].tokens for index in choices.values()])
+    prompt_tokens = sum([lengths[index // request.body.n] + told[index].tokens for index in choices.values()])
     job = Job(
         job_id=next(numbers),
         engine=effect.rung,

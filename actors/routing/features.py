@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from actors.api.request import ChatPrompt, InferenceRequest, Prompt, TextPrompt, TokenPrompt
+from actors.api.request import ChatPrompt, InferenceRequest, ParsedBody, Prompt, TextPrompt, TokenPrompt
 from config.model.conditions import Has
 from config.model.tenancy import TenantSettings
 from policies.model.features import Features
@@ -23,20 +23,21 @@ def features_of(
     request: InferenceRequest, policy: Policy, tenant: str, settings: TenantSettings, prompt_tokens: int
 ) -> Features:
     """What costs something to find out is found out only if the policy needs it."""
-    text, turns = last_user_text(request.prompts)
+    body = request.body
+    text, turns = last_user_text(body.prompts)
     headers = _headers(request, policy.headers)
     needs = policy.needs
     return Features(
         model=request.model,
         tenant=tenant,
         tier=settings.tier,
-        tags=frozenset(request.tags),
+        tags=frozenset(request.credentials.tags),
         headers=headers,
-        path=request.path,
-        has=_has(request),
+        path=request.credentials.path,
+        has=_has(body),
         prompt_tokens=prompt_tokens,
-        max_tokens=request.params.max_tokens,
-        choices=len(request.prompts) * request.n,
+        max_tokens=body.params.max_tokens,
+        choices=len(body.prompts) * body.n,
         turn=turns,
         complexity=complexity(text, turns),
         code=code_density(text) if "code" in needs else 0.0,
@@ -45,7 +46,7 @@ def features_of(
         at=time.time(),
         request=request.request_id,
         conversation=_conversation(request, tenant) if "conversation" in needs else "",
-        user=request.user or "",
+        user=body.user or "",
     )
 
 
@@ -61,16 +62,16 @@ def last_user_text(prompts: Sequence[Prompt]) -> tuple[str, int]:
             return "", 1
 
 
-def _has(request: InferenceRequest) -> frozenset[Has]:
+def _has(body: ParsedBody) -> frozenset[Has]:
     found: list[Has] = []
-    params = request.params
-    if request.tools is not None:
+    params = body.params
+    if body.tools is not None:
         found.append("tools")
-    if request.bound_to is not None:
+    if body.bound_to is not None:
         found.append("schema")
-    if request.streamed:
+    if body.streamed:
         found.append("stream")
-    if request.n > 1 or len(request.prompts) > 1:
+    if body.n > 1 or len(body.prompts) > 1:
         found.append("choices")
     if params.logprobs is not None or params.prompt_logprobs is not None:
         found.append("logprobs")
@@ -85,7 +86,7 @@ def _headers(request: InferenceRequest, wanted: frozenset[str]) -> dict[str, str
     """The first value of each."""
     found: dict[str, str] = {}
     if wanted:
-        for name, value in request.headers:
+        for name, value in request.credentials.headers:
             word = name.decode("latin1")
             if word in wanted:
                 found.setdefault(word, value.decode("latin1"))
@@ -99,11 +100,12 @@ def _conversation(request: InferenceRequest, tenant: str) -> str:
     user message. Where nothing says who asks, many conversations begin with the same words: the first turn stands for
     itself, and from the second one on all up to the second user message tells it, the first answer included.
     """
-    named = next((value.decode("latin1") for name, value in request.headers if name == _HEADER), request.conversation)
+    body, headers = request.body, request.credentials.headers
+    named = next((value.decode("latin1") for name, value in headers if name == _HEADER), body.conversation)
     if named:
         return f"{tenant}/{named}"
-    who = request.user or request.cache_key
-    match request.prompts[0]:
+    who = body.user or body.cache_key
+    match body.prompts[0]:
         case ChatPrompt(messages):
             turns = [place for place, message in enumerate(messages, 1) if message.role == "user"]
             if not who and len(turns) < _TELLING_TURNS:
@@ -112,8 +114,8 @@ def _conversation(request: InferenceRequest, tenant: str) -> str:
             said = [f"{message.role}\0{message.content}" for message in messages[:upto]]
         case TextPrompt() | TokenPrompt():
             # A text completion has no turns: what comes next begins with other words.
-            said = [request.user or "", request.cache_key] if who else [request.request_id]
+            said = [body.user or "", body.cache_key] if who else [request.request_id]
     state = blake2b(digest_size=12)
-    for each in (tenant, request.user or "", request.cache_key, *said):
+    for each in (tenant, body.user or "", body.cache_key, *said):
         state.update(f"{len(each)}:{each}".encode("utf-8", "surrogatepass"))
     return state.hexdigest()

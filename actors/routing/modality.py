@@ -21,8 +21,8 @@ def of_one_kind(
 
     Raises InvalidRequest if there is none.
     """
-    if request.embedding is not None:
-        return _embedding(plan, request, request.embedding, encoders, engines)
+    if request.body.embedding is not None:
+        return _embedding(plan, request, request.body.embedding, encoders, engines)
     return _text(plan, request, encoders) if encoders else plan
 
 

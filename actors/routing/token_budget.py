@@ -28,24 +28,24 @@ def output_bound(
         for name in rungs_of(plan)
         if (published := all_published.get(name)) is not None and published.limits is not None
     ]
-    asked = request.params.max_tokens
+    asked = request.body.params.max_tokens
     cap = plan.output_cap
     asked_or_cap = min(asked, cap) if asked and cap is not None else asked
     if not limits:
         return asked_or_cap
     longest = max(limits)
-    if request.embedding is not None:
+    if request.body.embedding is not None:
         for index, length in enumerate(lengths):
             if length > longest:
                 raise InputTooLong(model_tokens=longest, input_tokens=length, index=index)
         return 0
     for length in lengths:
-        if length + (0 if request.params.prompt_only else max(asked_or_cap, 1)) > longest:
+        if length + (0 if request.body.params.prompt_only else max(asked_or_cap, 1)) > longest:
             raise PromptTooLong(
                 model_tokens=longest,
                 prompt_tokens=length,
                 max_tokens=asked_or_cap,
-                param=request.param,
+                param=request.body.param,
             )
     # Asked for if nobody says how much: all that is left, or of an upstream of unknown length a fixed count.
     room = max(UNSAID_TOKENS if limit >= UNBOUNDED else limit - min(lengths) for limit in limits)

@@ -5,7 +5,6 @@ that is not closed and tells none of its failures, and nobody learns from its en
 """
 
 from collections.abc import Callable
-from copy import copy as shallow_copy
 
 import msgspec
 import structlog
@@ -71,7 +70,7 @@ class Shadows:
         self.mailbox = mailbox
         self._book = book
         self._workers = workers
-        self._ports = _apart(ports)
+        self._ports = _unheard(ports)
         self._someone_waits = someone_waits
         self._running: dict[_Running, None] = {}
 
@@ -124,7 +123,10 @@ class Shadows:
         began_at = trio.current_time()
         lengths = await of.prompts.lengths(shadow.to, lenient=True)
         request = msgspec.structs.replace(
-            of.request, request_id=f"{of.request.request_id}~{shadow.name}", api_key=None, streamed=False
+            of.request,
+            request_id=f"{of.request.request_id}~{shadow.name}",
+            credentials=msgspec.structs.replace(of.request.credentials, api_key=None),
+            body=msgspec.structs.replace(of.request.body, streamed=False),
         )
         plan = msgspec.structs.replace(
             of.plan,
@@ -175,12 +177,18 @@ class Shadows:
             ports=ports,
             on_end=lambda _: None,
         )
-        async for _ in running.response:
+        while await running.response.next_events():
             pass
 
 
-class _SilentPermits(Permits):
+class _ClosedPermits(Permits):
     """Only closed breakers let a copy through, and none hears of it: copies wait longest, and must not open one."""
+
+    def __init__(self, permits: Permits) -> None:
+        self._permits = permits
+
+    def closed(self, rung: str) -> Permit | None:
+        return self._permits.closed(rung)
 
     async def ask(self, rung: str, *, is_retry: bool) -> Permit | fallback_machine.RungRefused:
         permit = None if is_retry else self.closed(rung)
@@ -190,7 +198,7 @@ class _SilentPermits(Permits):
         pass
 
 
-class _NobodyListens(Mailbox[AdmissionMessage]):
+class _NullAdmission(Mailbox[AdmissionMessage]):
     """Copies have reserved nothing, so there is nothing to settle."""
 
     def put_unbounded(self, message: AdmissionMessage) -> None:
@@ -200,11 +208,21 @@ class _NobodyListens(Mailbox[AdmissionMessage]):
         pass
 
 
-def _apart(ports: RequestPorts) -> RequestPorts:
-    """The same rungs, ledger and clock; counters, breakers and admission that hear nothing of copies."""
-    apart = shallow_copy(ports)
-    apart.counters = ServiceCounters()
-    apart.request_log = RequestLog(lambda: False, str)
-    apart.permits = _SilentPermits(ports.breakers, ports.breaker_registry)
-    apart.admission = _NobodyListens("nobody", 1)
-    return apart
+def _unheard(ports: RequestPorts) -> RequestPorts:
+    """The same rungs, ledger and clock; counters, breakers, admission and recording hear nothing of copies."""
+    return RequestPorts(
+        admission=_NullAdmission("nobody", 1),
+        dispatch=ports.dispatch,
+        ledger=ports.ledger,
+        permits=_ClosedPermits(ports.permits),
+        all_published=ports.all_published,
+        upstreams=ports.upstreams,
+        texts=ports.texts,
+        timers=ports.timers,
+        counters=ServiceCounters(),
+        rollout=ports.rollout,
+        decisions=ports.decisions,
+        request_log=RequestLog(lambda: False, str),
+        recording=None,
+        numbers=ports.numbers,
+    )

@@ -26,7 +26,7 @@ class ScriptedExchange:
         self._next_at = trio.current_time()
         self._begun = False
 
-    async def __anext__(self) -> list[ResponseEvent]:
+    async def next_events(self) -> list[ResponseEvent]:
         events: list[ResponseEvent] = []
         if not self._begun:
             self._begun = True
@@ -79,4 +79,4 @@ class ScriptedService:
 
     async def open(self, request: InferenceRequest) -> ScriptedExchange:
         await trio.lowlevel.checkpoint()
-        return ScriptedExchange(request.params.max_tokens, self._step_s, self._silent_tokens)
+        return ScriptedExchange(request.body.params.max_tokens, self._step_s, self._silent_tokens)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import trio
 
-from actors.api.request import ChatMessage, ChatPrompt, InferenceRequest
+from actors.api.request import ChatMessage, ChatPrompt, InferenceRequest, ParsedBody
 from actors.api.response import Delta, Done, Served, Start
 from actors.service import Service
 from config.load import parse_settings
@@ -94,10 +94,12 @@ async def ask(service: Service, model: str, prompt: str, *, grammar: Grammar | N
     given = {"max_tokens": _MAX_ANSWER_TOKENS, "temperature": 0.0, **params}
     request = InferenceRequest(
         request_id=f"{model}-{prompt}",
-        model=model,
-        prompts=(ChatPrompt((ChatMessage("user", prompt),)),),
-        grammar=grammar,
-        params=SamplingParams(**given),  # type: ignore[arg-type]
+        body=ParsedBody(
+            model=model,
+            prompts=(ChatPrompt((ChatMessage("user", prompt),)),),
+            grammar=grammar,
+            params=SamplingParams(**given),  # type: ignore[arg-type]
+        ),
         arrived_at=began,
     )
     response = await service.open(request)
@@ -105,7 +107,7 @@ async def ask(service: Service, model: str, prompt: str, *, grammar: Grammar | N
     texts: list[str] = []
     first, began_on = 0.0, ""
     try:
-        async for events in response:
+        while events := await response.next_events():
             for event in events:
                 if isinstance(event, Delta):
                     first = first or trio.current_time() - began

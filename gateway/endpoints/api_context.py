@@ -2,27 +2,24 @@
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import partial
-from types import MappingProxyType
-from typing import Any
 
 import msgspec
 import structlog
 
 from actors.api.errors import ErrorBody, Refusal
-from actors.api.request import EmbeddingParams, InferenceRequest, Prompt
+from actors.api.request import Credentials, InferenceRequest, ParsedBody
 from actors.api.response import DecisionInfo
 from actors.service import Service
-from engine.sampling.grammar import Grammar
-from engine.sampling.params import SamplingParams
+from gateway.endpoints.offload import reading
 from gateway.endpoints.refusal_log import RefusalLog
 from gateway.errors import HttpError
-from gateway.http.request import KEY_HEADERS, Request
+from gateway.http.connection import Connection
+from gateway.http.request import KEY_HEADERS, Body, Request
 from gateway.openai.responses.completion import Identity
 from gateway.openai.responses.decision_headers import DecisionHeaders
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _MAX_TAGS = 16
 _MAX_TAG_CHARACTERS = 64
 log = structlog.get_logger()
@@ -47,6 +44,24 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
         """What the head of a request's answer will say."""
         return DecisionHeaders(request_id, DecisionInfo(self.service.policy), partial(self.service.rate_limits, key))
 
+    async def read(
+        self, connection: Connection, request: Request, request_id: str, parse: Callable[[Body], ParsedBody]
+    ) -> InferenceRequest:
+        """The request as the service takes it; its body is released. Raises Refusal, and writes the log's line then."""
+        with self.edge_line(request_id, request.path.decode("latin1"), request.arrived_at, request.key):
+            size = len(request.body)
+            body = await reading(size, partial(parse, request.body))
+            inference = InferenceRequest(
+                request_id=request_id,
+                credentials=credentials_of(request),
+                body=body,
+                body_bytes=size,
+                arrived_at=request.arrived_at,
+            )
+            connection.drop_body(request)
+            connection.watch()
+        return inference
+
     def refused(self, error: ErrorBody, path: str, arrived_at: float | None, key: str | None) -> bytes:
         """Write the log's line of what the edge refuses by itself; header lines for the answer."""
         request_id = new_request_id()
@@ -67,69 +82,14 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
         return served if self.shows_served and served else asked
 
 
-class Credentials(msgspec.Struct, frozen=True):
-    """Who asks, by the headers of a request or of a WebSocket's handshake."""
-
-    api_key: str | None
-    tags: tuple[str, ...]
-    path: str
-    headers: tuple[tuple[bytes, bytes], ...]
-
-    @classmethod
-    def of(cls, request: Request) -> "Credentials":
-        """Raises `HttpError` for headers that cannot be understood."""
-        return cls(
-            request.key,
-            _tags(request.header(b"x-penstock-tags")),
-            request.path.decode("latin1"),
-            tuple([(name, value) for name, value in request.headers if name not in KEY_HEADERS]),
-        )
-
-    def asks(
-        self,
-        *,
-        request_id: str,
-        model: str,
-        prompts: tuple[Prompt, ...],
-        params: SamplingParams,
-        echo: bool = False,
-        truncate_prompt_tokens: int | None = None,
-        n: int,
-        grammar: Grammar | None = None,
-        embedding: EmbeddingParams | None = None,
-        written: Mapping[str, Any] = _NOTHING,
-        needs_upstream: tuple[str, ...] = (),
-        user: str | None,
-        conversation: str = "",
-        cache_key: str = "",
-        streamed: bool,
-        body_bytes: int,
-        arrived_at: float,
-    ) -> InferenceRequest:
-        """The request as the service takes it."""
-        return InferenceRequest(
-            request_id=request_id,
-            model=model,
-            prompts=prompts,
-            params=params,
-            echo=echo,
-            truncate_prompt_tokens=truncate_prompt_tokens,
-            n=n,
-            grammar=grammar,
-            embedding=embedding,
-            written=written,
-            needs_upstream=needs_upstream,
-            api_key=self.api_key,
-            path=self.path,
-            headers=self.headers,
-            tags=self.tags,
-            user=user,
-            conversation=conversation,
-            cache_key=cache_key,
-            streamed=streamed,
-            body_bytes=body_bytes,
-            arrived_at=arrived_at,
-        )
+def credentials_of(request: Request) -> Credentials:
+    """Raises `HttpError` for headers that cannot be understood."""
+    return Credentials(
+        request.key,
+        request.path.decode("latin1"),
+        tuple([(name, value) for name, value in request.headers if name not in KEY_HEADERS]),
+        _tags(request.header(b"x-penstock-tags")),
+    )
 
 
 def new_request_id() -> str:

@@ -13,15 +13,13 @@ async def whole_answer(response: ResponseStream, take: Callable[[Start | Delta],
 
     Raises Refusal: nothing was sent yet, so that a failure can have its true status.
     """
-    try:
-        while True:
-            for event in await response.__anext__():
-                match event:
-                    case Start() | Delta():
-                        take(event)
-                    case Done():
-                        return event
-                    case Failed():
-                        raise Refusal(event.error)
-    except StopAsyncIteration:
-        raise Refusal(INTERNAL_ERROR) from None
+    while events := await response.next_events():
+        for event in events:
+            match event:
+                case Start() | Delta():
+                    take(event)
+                case Done():
+                    return event
+                case Failed():
+                    raise Refusal(event.error)
+    raise Refusal(INTERNAL_ERROR)

@@ -5,36 +5,28 @@ from functools import partial
 import structlog
 
 from actors.api.errors import Refusal
-from actors.api.request import InferenceRequest
+from actors.api.request import InferenceRequest, ParsedBody
 from actors.api.response import Delta, Start
-from engine.sampling.params import SamplingParams
-from gateway.endpoints.api_context import ApiContext, Credentials, new_request_id
+from gateway.endpoints.api_context import ApiContext, new_request_id
 from gateway.endpoints.collect import whole_answer
-from gateway.endpoints.completions import ParsedBody
 from gateway.endpoints.offload import reading
 from gateway.http.connection import Connection
 from gateway.http.request import Body, Request
 from gateway.http.response_head import JSON_TYPE
-from gateway.openai.requests.embedding_request import (
-    EmbeddingBody,
-    Encoding,
-    embedding_answer,
-    embedding_inputs,
-    embedding_params,
-)
+from gateway.openai.requests.embedding_request import EmbeddingBody, embedding_answer, read_embedding
 from gateway.openai.requests.json_body import BodyDecoder
 from gateway.openai.responses.decision_headers import DecisionHeaders, served_headers
 
 EMBEDDING = BodyDecoder(EmbeddingBody)
-_NO_TOKENS = SamplingParams(max_tokens=0)
 _NUMBER_BYTES = 5
 """A number of four bytes takes up to so many times its bytes in JSON."""
 log = structlog.get_logger()
 
 
-def read_embedding(body: EmbeddingBody, max_inputs: int) -> ParsedBody:
+def parse_embedding(raw: Body, max_inputs: int) -> ParsedBody:
     """Raises `BadField`."""
-    return ParsedBody(embedding_inputs(body, max_inputs), _NO_TOKENS, 1, None, embedding_params(body))
+    body, _ = EMBEDDING.decode(raw)
+    return read_embedding(body, max_inputs)
 
 
 class EmbeddingHandler:
@@ -46,38 +38,21 @@ class EmbeddingHandler:
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Answer one request; the connection's scope ends it when the client hangs up."""
         request_id = new_request_id()
-        key = request.key
-        told = self._api.told(request_id, key)
+        told = self._api.told(request_id, request.key)
         try:
-            with self._api.edge_line(request_id, request.path.decode("latin1"), request.arrived_at, key):
-                body, asked = await reading(len(request.body), partial(self._read, request.body))
-                inference = Credentials.of(request).asks(
-                    request_id=request_id,
-                    model=body.model,
-                    prompts=asked.prompts,
-                    params=asked.params,
-                    n=asked.n,
-                    embedding=asked.embedding,
-                    user=body.user,
-                    streamed=False,
-                    body_bytes=len(request.body),
-                    arrived_at=request.arrived_at,
-                )
-                connection.drop_body(request)
-                connection.watch()
-            await self._answer(connection, inference, told, body.encoding_format or "float")
+            inference = await self._api.read(connection, request, request_id, self._parse)
+            await self._answer(connection, inference, told)
         except Refusal as refusal:
             log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)
             await connection.respond_error(refusal.body, told.headers())
 
-    def _read(self, raw: Body) -> tuple[EmbeddingBody, ParsedBody]:
-        body, _ = EMBEDDING.decode(raw)
-        return body, read_embedding(body, self._api.max_inputs)
+    def _parse(self, raw: Body) -> ParsedBody:
+        return parse_embedding(raw, self._api.max_inputs)
 
-    async def _answer(
-        self, connection: Connection, inference: InferenceRequest, told: DecisionHeaders, encoding: Encoding
-    ) -> None:
-        found = [b""] * len(inference.prompts)
+    async def _answer(self, connection: Connection, inference: InferenceRequest, told: DecisionHeaders) -> None:
+        asked = inference.body.embedding
+        assert asked is not None, "this endpoint asks for nothing else"
+        found = [b""] * len(inference.body.prompts)
         response = await self._api.service.open(inference)
         told.decided = response.decided
 
@@ -89,8 +64,8 @@ class EmbeddingHandler:
         try:
             done = await whole_answer(response, take)
             size = _NUMBER_BYTES * sum(map(len, found))
-            model = self._api.model_field(inference.model, done.served.model_served)
-            answer = partial(embedding_answer, model, found, encoding, done.usage, done.served)
+            model = self._api.model_field(inference.body.model, done.served.model_served)
+            answer = partial(embedding_answer, model, found, asked.encoding, done.usage, done.served)
             body = await reading(size, answer)
             await connection.respond(200, told.headers() + JSON_TYPE + served_headers(done.served), body)
         finally:

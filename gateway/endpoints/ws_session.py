@@ -10,19 +10,18 @@ import trio
 from wsproto.frame_protocol import CloseReason
 
 from actors.api.errors import ErrorBody, Refusal
-from actors.api.request import InferenceRequest
+from actors.api.request import Credentials, InferenceRequest, ParsedBody
 from actors.api.response import DecisionInfo, Delta, Done, Failed, ResponseEvent, Start
-from gateway.endpoints.api_context import ApiContext, Credentials, new_request_id
-from gateway.endpoints.completions import ParsedBody, read_chat, read_completion
+from gateway.endpoints.api_context import ApiContext, credentials_of, new_request_id
 from gateway.endpoints.offload import reading
 from gateway.errors import BadField, ClientGone, HttpError
 from gateway.http.bounds.limits import ServerLimits
 from gateway.http.connection import INTERNAL_ERROR, Connection
 from gateway.http.request import Request
 from gateway.http.websocket import UPGRADE, PeerClosed, WebSocket, accept
+from gateway.openai.requests.chat_request import read_chat
+from gateway.openai.requests.completion_request import read_completion
 from gateway.openai.requests.json_body import BodyDecoder, GivenFields, nearest
-from gateway.openai.requests.user_and_conversation import user_of
-from gateway.openai.view import View
 from gateway.openai.ws_messages import (
     MAX_ID_CHARACTERS,
     Cancel,
@@ -54,7 +53,7 @@ class SocketHandler:
     async def __call__(self, connection: Connection, request: Request) -> None:
         """Serve one WebSocket to its end."""
         try:
-            credentials = Credentials.of(request)
+            credentials = credentials_of(request)
             trailing = await accept(connection, request, self._origins)
         except Refusal as refusal:
             lines = self._api.refused(refusal.body, _PATH, request.arrived_at, request.key)
@@ -151,14 +150,12 @@ class _Session:
     async def _start(self, peek: Peek, raw: bytes, arrived_at: float, nursery: trio.Nursery) -> None:
         request_id = new_request_id()
         with self._api.edge_line(request_id, _PATH, arrived_at, self._credentials.api_key):
-            inference, view = await self._read_start(request_id, peek, raw, arrived_at)
+            inference = await self._read_start(request_id, peek, raw, arrived_at)
         assert peek.id is not None, "it was asked for"
         self._running[peek.id] = trio.CancelScope()
-        nursery.start_soon(self._serve, peek.id, inference, view)
+        nursery.start_soon(self._serve, peek.id, inference)
 
-    async def _read_start(
-        self, request_id: str, peek: Peek, raw: bytes, arrived_at: float
-    ) -> tuple[InferenceRequest, View]:
+    async def _read_start(self, request_id: str, peek: Peek, raw: bytes, arrived_at: float) -> InferenceRequest:
         if not peek.id:
             raise BadField("id", "A 'start' needs an 'id', a string that names the request.", "missing_field")
         if peek.id in self._running:
@@ -181,28 +178,17 @@ class _Session:
         asked = read(body, given, self._api.max_choices)
         if asked.view.echo:
             raise BadField("echo", "'echo' is for POST /v1/completions: a client of a socket has its prompt.")
-        inference = self._credentials.asks(
+        return InferenceRequest(
             request_id=request_id,
-            model=body.model,
-            prompts=asked.prompts,
-            params=asked.params,
-            truncate_prompt_tokens=asked.truncate_prompt_tokens,
-            n=asked.n,
-            grammar=asked.grammar,
-            user=user_of(body),
-            conversation=asked.conversation,
-            cache_key=asked.cache_key,
-            written=asked.written,
-            needs_upstream=asked.needs_upstream,
-            streamed=True,
+            credentials=self._credentials,
+            body=asked,
             body_bytes=len(raw),
             arrived_at=arrived_at,
         )
-        return inference, asked.view
 
-    async def _serve(self, message_id: str, inference: InferenceRequest, view: View) -> None:
+    async def _serve(self, message_id: str, inference: InferenceRequest) -> None:
         limits = partial(self._api.service.rate_limits, self._credentials.api_key)
-        renderer = Renderer(message_id, view, limits)
+        renderer = Renderer(message_id, inference.body.view, limits)
         try:
             with self._running[message_id] as scope:
                 await self._answer(inference, renderer)
@@ -218,11 +204,12 @@ class _Session:
         try:
             response = await self._api.service.open(inference)
             try:
-                ended = False
-                while not ended:
-                    events = await response.__anext__()
-                    ended = isinstance(events[-1], Done | Failed)
+                while events := await response.next_events():
                     await self._socket.send(*_render(events, renderer, inference.request_id, response.decided))
+                    if isinstance(events[-1], Done | Failed):
+                        break
+                else:
+                    raise Refusal(INTERNAL_ERROR)
             finally:
                 response.close()
         except Refusal as refusal:

@@ -5,7 +5,9 @@ from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from typing import Any
 
+from actors.api.request import View
 from engine.core.messages import TokenLogprobs
+from gateway.openai.json_text import encode
 
 _FLOOR = -9999.0
 """What the OpenAI API says for a token that is practically impossible; JSON has no infinity."""
@@ -40,6 +42,13 @@ def chat_logprobs(positions: Sequence[TokenLogprobs]) -> list[dict[str, Any]]:
 def prompt_logprobs(positions: Sequence[TokenLogprobs], count: int) -> list[dict[str, Any] | None]:
     """VLLM's `prompt_logprobs`: for each token of the prompt, by token id, itself and the `count` best; first null."""
     return [_ranked(each, count) for each in positions]
+
+
+def prompt_logprobs_field(view: View, positions: tuple[TokenLogprobs, ...]) -> bytes:
+    """`,"prompt_logprobs":…`, or nothing if nobody wants it, or it is not known."""
+    if view.prompt_logprobs is None or not positions:
+        return b""
+    return b',"prompt_logprobs":%b' % encode(prompt_logprobs(positions, view.prompt_logprobs))
 
 
 def _ranked(position: TokenLogprobs, count: int) -> dict[str, Any] | None:

@@ -6,14 +6,14 @@ from typing import Any
 import msgspec
 
 from actors.api.errors import ErrorBody
+from actors.api.request import View
 from actors.api.response import DecisionInfo, Delta, Done, Start, Usage
 from gateway.openai.json_text import encode, penstock_object, usage_fields
-from gateway.openai.logprobs import chat_logprobs
+from gateway.openai.logprobs import chat_logprobs, prompt_logprobs_field
 from gateway.openai.requests.chat_request import ChatBody
 from gateway.openai.requests.completion_request import CompletionBody
 from gateway.openai.responses.completion import call_list, finish_word
 from gateway.openai.responses.rate_limit_headers import limit_fields
-from gateway.openai.view import View
 from policies.admission.rate_limits import RateLimits
 
 MAX_ID_CHARACTERS = 128
@@ -99,7 +99,7 @@ class Renderer:
             b'"tool_calls":%b,' % encode(call_list(delta.calls)) if delta.calls else b"",
             encode(chat_logprobs(delta.logprobs)) if delta.logprobs else b"null",
             b"null" if reason is None else encode(reason),
-            self._view.prompt_field(delta.prompt_logprobs),
+            prompt_logprobs_field(self._view, delta.prompt_logprobs),
         )
 
     def usage(self, usage: Usage) -> bytes:

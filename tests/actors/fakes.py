@@ -19,7 +19,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from actors.api.engine_status import replica_titles
 from actors.api.errors import Refusal
-from actors.api.request import ChatMessage, ChatPrompt, InferenceRequest, TokenPrompt
+from actors.api.request import ChatMessage, ChatPrompt, Credentials, InferenceRequest, ParsedBody, TokenPrompt, View
 from actors.api.response import Delta, Done, Failed, ResponseEvent, Start
 from actors.engines.engine_thread import EngineLoaded, EngineLoading, LoadFailed
 from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, StoreFailed
@@ -396,27 +396,26 @@ class Stage:
         self, model: str = "small", *, text: str | None = None, prompts=None, **options: Any
     ) -> InferenceRequest:
         self._asked += 1
-        given = {
-            "n",
-            "grammar",
-            "embedding",
-            "api_key",
-            "tags",
-            "streamed",
-            "body_bytes",
-            "echo",
-            "truncate_prompt_tokens",
-        } & options.keys()
-        fields = {name: options.pop(name) for name in given}
+
+        def given(*names: str) -> dict[str, Any]:
+            return {name: options.pop(name) for name in names if name in options}
+
+        body = given("n", "grammar", "embedding", "streamed", "truncate_prompt_tokens")
+        credentials, view, size = given("api_key", "tags"), given("echo"), given("body_bytes")
         if prompts is None:
             prompts = (TokenPrompt(PROMPT) if text is None else ChatPrompt((ChatMessage("user", text),)),)
         return InferenceRequest(
             request_id=f"r{self._asked}",
-            model=model,
-            prompts=prompts,
-            params=SamplingParams(**{"max_tokens": 0, "temperature": 0.0, **options}),
+            credentials=Credentials(**credentials),
+            body=ParsedBody(
+                model=model,
+                prompts=prompts,
+                params=SamplingParams(**{"max_tokens": 0, "temperature": 0.0, **options}),
+                view=View(**view),
+                **body,
+            ),
             arrived_at=trio.current_time(),
-            **fields,
+            **size,
         )
 
     async def open(self, model: str = "small", **options: Any) -> ResponseStream:
@@ -434,7 +433,7 @@ class Stage:
     async def read(self, response: ResponseStream, answer: Answer | None = None) -> Answer:
         answer = answer or Answer()
         try:
-            async for events in response:
+            while events := await response.next_events():
                 assert events
                 answer.events += events
         except Refusal as refusal:

@@ -144,5 +144,5 @@ async def test_a_trailer_is_no_header() -> None:
         )
         assert (await client.response()).status == 200
     (request,) = service.requests
-    assert (request.api_key, request.tags) == (None, ())
-    assert not [value for _, value in request.headers if b"late" in value]
+    assert (request.credentials.api_key, request.credentials.tags) == (None, ())
+    assert not [value for _, value in request.credentials.headers if b"late" in value]

@@ -93,8 +93,8 @@ class Noted:
         self.decided = response.decided
         self.close = close
 
-    async def __anext__(self):
-        return await self._response.__anext__()
+    async def next_events(self):
+        return await self._response.next_events()
 
 
 @pytest.mark.parametrize("way", ["stream", "whole", "socket", "cancel"])

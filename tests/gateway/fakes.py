@@ -64,10 +64,7 @@ class FakeExchange:
     def decided(self) -> DecisionInfo:
         return self._service.decided
 
-    def __aiter__(self) -> "FakeExchange":
-        return self
-
-    async def __anext__(self) -> list[ResponseEvent]:
+    async def next_events(self) -> list[ResponseEvent]:
         await trio.lowlevel.checkpoint()
         while self._steps:
             step = self._steps.pop(0)
@@ -77,7 +74,7 @@ class FakeExchange:
                 await step()
             else:
                 return list(step)
-        raise StopAsyncIteration
+        return []
 
     def close(self) -> None:
         if not self.closed.is_set():

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import msgspec
 
 from actors.api.errors import Refusal
-from actors.api.request import InferenceRequest
+from actors.api.request import Credentials, InferenceRequest, ParsedBody
 from actors.prompt.model_text import ModelText
 from actors.routing.features import features_of, last_user_text
 from config.model.conditions import BreakerStateName
@@ -22,8 +22,8 @@ from config.problems.problems import nearest
 from engine.errors import EngineError
 from engine.model.encoder_config import is_encoder
 from gateway.cli.policy.request_flags import LOAD_KEYS
-from gateway.endpoints.completions import CHAT, COMPLETION, ParsedBody
-from gateway.endpoints.embeddings import EMBEDDING, read_embedding
+from gateway.endpoints.completions import CHAT, COMPLETION
+from gateway.endpoints.embeddings import parse_embedding
 from gateway.errors import CliError
 from policies.authoring.decision import Decider
 from policies.authoring.situation import Situation, situation_of
@@ -151,38 +151,31 @@ def _read_body(arguments: argparse.Namespace, decider: Decider, situation: Situa
     path = arguments.path or _path_of(arguments.request)
     features = situation.features
     try:
-        body, asked, streamed = _asked(path, _bytes(arguments.request), settings.server)
+        body = _parsed(path, _bytes(arguments.request), settings.server)
+        headers = tuple([(name.encode(), value.encode()) for name, value in features.headers.items()])
         request = InferenceRequest(
-            **{name: getattr(asked, name) for name in asked.__struct_fields__ if name != "view"},
-            echo=asked.view.echo,
             request_id=features.request,
-            model=body.model,
-            path=path,
-            headers=tuple([(name.encode(), value.encode()) for name, value in features.headers.items()]),
-            tags=tuple(features.tags),
-            user=body.user,
-            streamed=streamed,
+            credentials=Credentials(path=path, headers=headers, tags=tuple(features.tags)),
+            body=body,
             arrived_at=0.0,
+            model=body.model,
         )
         tokens, notes = _count(arguments, request, decider)
-        if request.bound_to is not None:
-            notes += (f"the answer is bound to {request.bound_to}: a cascade for which that is atomic works as a gate",)
+        if body.bound_to is not None:
+            notes += (f"the answer is bound to {body.bound_to}: a cascade for which that is atomic works as a gate",)
     except (Refusal, EngineError) as error:
         raise CliError(f"{arguments.request}: {error}", 2) from None
     tenant = decider.tenants[features.tenant]
     found = features_of(request, decider.policy, features.tenant, tenant, tokens)
-    text, turns = last_user_text(request.prompts)
+    text, turns = last_user_text(body.prompts)
     return _Asked(found, complexity_terms(text, turns)), notes
 
 
-def _asked(path: str, raw: bytes, settings: ServerSettings) -> tuple[Any, ParsedBody, bool]:
-    """The body, what it asks for, and whether it wants a stream."""
+def _parsed(path: str, raw: bytes, settings: ServerSettings) -> ParsedBody:
     if path == _EMBEDDINGS:
-        body, _ = EMBEDDING.decode(raw)
-        return body, read_embedding(body, settings.max_inputs), False
+        return parse_embedding(raw, settings.max_inputs)
     endpoint = COMPLETION if path == _COMPLETIONS else CHAT
-    body, given = endpoint.decoder.decode(raw)
-    return body, endpoint.read(body, given, settings.max_choices), bool(body.stream)
+    return endpoint.parse(raw, settings.max_choices)
 
 
 def _path_of(file: Path) -> str:
@@ -210,12 +203,13 @@ def _count(arguments: argparse.Namespace, request: InferenceRequest, decider: De
     folders = {
         name: engine.model
         for name, engine in decider.settings.engines.items()
-        if (engine.model / "tokenizer.json").is_file() and is_encoder(engine.model) == (request.embedding is not None)
+        if (engine.model / "tokenizer.json").is_file()
+        and is_encoder(engine.model) == (request.body.embedding is not None)
     }
     if folders:
         text = ModelText.load(folders.get(request.model, next(iter(folders.values()))))
-        return sum([len(text.encode(prompt)) for prompt in request.prompts]), ()
-    characters = len(msgspec.json.encode(request.prompts, enc_hook=dict))
+        return sum([len(text.encode(prompt)) for prompt in request.body.prompts]), ()
+    characters = len(msgspec.json.encode(request.body.prompts, enc_hook=dict))
     note = f"no tokenizer on this machine: prompt tokens are estimated at {_CHARACTERS_PER_TOKEN} characters each"
     return max(characters // _CHARACTERS_PER_TOKEN, 1), (note,)
 

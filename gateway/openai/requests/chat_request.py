@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: the body, checked, as an `InferenceRequest`."""
+"""`POST /v1/chat/completions`: the body, checked."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -6,13 +6,25 @@ from typing import Any, Literal
 
 import msgspec
 
-from actors.api.request import ChatMessage, ChatPrompt
+from actors.api.request import ChatMessage, ChatPrompt, ParsedBody, View
 from actors.upstream.reading.content_parts import plain
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
-from gateway.openai.requests.sampling import SamplingBody, check_choices, check_logprobs, sampling_params
+from gateway.openai.requests.forwarded_fields import written
+from gateway.openai.requests.grammar_request import answer_grammar
+from gateway.openai.requests.json_body import GivenFields
+from gateway.openai.requests.sampling import (
+    SamplingBody,
+    StreamOptions,
+    check_choices,
+    check_logprobs,
+    check_truncation,
+    sampling_params,
+)
 from gateway.openai.requests.tools_request import NamedChoice, SaidCall, ToolBody, earlier_calls, tool_set
-from gateway.openai.view import View
+from gateway.openai.requests.unused_fields import CHAT as CHAT_FIELDS
+from gateway.openai.requests.unused_fields import needs_upstream
+from gateway.openai.requests.user_and_conversation import conversation_of, user_of
 
 _MAX_MESSAGES = 2048
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
@@ -87,7 +99,31 @@ class ChatBody(SamplingBody, kw_only=True):
     web_search_options: Any = None
 
 
-def chat_prompt(body: ChatBody) -> ChatPrompt:
+def read_chat(body: ChatBody, given: GivenFields, max_choices: int) -> ParsedBody:
+    """Raises `BadField`."""
+    needs = needs_upstream(given, CHAT_FIELDS)
+    params, n, view = _params(body, max_choices)
+    prompt, grammar = _prompt(body), answer_grammar(body)
+    if grammar is not None and grammar.kind != "json_schema" and prompt.tools is not None:
+        raise BadField(grammar.param, f"'{grammar.param}' and 'tools' cannot be combined: give one of them.")
+    return ParsedBody(
+        model=body.model,
+        prompts=(prompt,),
+        params=params,
+        n=n,
+        grammar=grammar,
+        truncate_prompt_tokens=check_truncation(body),
+        streamed=bool(body.stream),
+        view=view,
+        user=user_of(body),
+        conversation=conversation_of(body),
+        cache_key=body.prompt_cache_key or "",
+        written=written(given),
+        needs_upstream=needs,
+    )
+
+
+def _prompt(body: ChatBody) -> ChatPrompt:
     """The conversation. Raises `BadField`."""
     if not body.messages:
         raise BadField("messages", "'messages' must hold at least one message.")
@@ -104,7 +140,7 @@ def chat_prompt(body: ChatBody) -> ChatPrompt:
     return ChatPrompt(messages, tool_set(body.tools, body.tool_choice, body.parallel_tool_calls))
 
 
-def chat_params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View]:
+def _params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View]:
     """How to sample, how many choices, and what is shown beside the text. Raises `BadField`."""
     n = check_choices(body.n, 1, max_choices)
     limit = body.max_completion_tokens
@@ -119,10 +155,13 @@ def chat_params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, 
         logprobs = check_logprobs("top_logprobs", body.top_logprobs or 0)
     elif body.top_logprobs:
         raise BadField("top_logprobs", "'top_logprobs' needs 'logprobs': true.")
+    options = body.stream_options or StreamOptions()
     view = View(
         logprobs,
         check_logprobs("prompt_logprobs", body.prompt_logprobs),
         may_call=bool(body.tools) and body.tool_choice != "none",
+        usage=bool(options.include_usage),
+        continuous_usage=bool(options.continuous_usage_stats),
     )
     return sampling_params(body, max_tokens=limit, default_max_tokens=0, view=view), n, view
 

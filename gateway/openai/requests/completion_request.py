@@ -1,11 +1,25 @@
-"""`POST /v1/completions`: the body, checked, as an `InferenceRequest`."""
+"""`POST /v1/completions`: the body, checked."""
 
 from typing import Any
 
+from actors.api.request import ParsedBody, View
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
-from gateway.openai.requests.sampling import SamplingBody, check_choices, check_logprobs, sampling_params
-from gateway.openai.view import View
+from gateway.openai.requests.forwarded_fields import written
+from gateway.openai.requests.grammar_request import answer_grammar
+from gateway.openai.requests.json_body import GivenFields
+from gateway.openai.requests.prompts import prompts_of
+from gateway.openai.requests.sampling import (
+    SamplingBody,
+    StreamOptions,
+    check_choices,
+    check_logprobs,
+    check_truncation,
+    sampling_params,
+)
+from gateway.openai.requests.unused_fields import COMPLETION as COMPLETION_FIELDS
+from gateway.openai.requests.unused_fields import needs_upstream
+from gateway.openai.requests.user_and_conversation import conversation_of, user_of
 
 _DEFAULT_MAX_TOKENS = 16
 """What the OpenAI API says for this endpoint."""
@@ -21,7 +35,29 @@ class CompletionBody(SamplingBody, kw_only=True):
     suffix: Any = None
 
 
-def completion_params(body: CompletionBody, prompts: int, max_choices: int) -> tuple[SamplingParams, int, View]:
+def read_completion(body: CompletionBody, given: GivenFields, max_choices: int) -> ParsedBody:
+    """Raises `BadField`."""
+    needs = needs_upstream(given, COMPLETION_FIELDS)
+    prompts = prompts_of("prompt", body.prompt)
+    params, n, view = _params(body, len(prompts), max_choices)
+    return ParsedBody(
+        model=body.model,
+        prompts=prompts,
+        params=params,
+        n=n,
+        grammar=answer_grammar(body),
+        truncate_prompt_tokens=check_truncation(body),
+        streamed=bool(body.stream),
+        view=view,
+        user=user_of(body),
+        conversation=conversation_of(body),
+        cache_key=body.prompt_cache_key or "",
+        written=written(given),
+        needs_upstream=needs,
+    )
+
+
+def _params(body: CompletionBody, prompts: int, max_choices: int) -> tuple[SamplingParams, int, View]:
     """How to sample, how many choices a prompt, and what is shown beside the text. Raises `BadField`."""
     n = check_choices(body.n, prompts, max_choices)
     if body.best_of is not None and body.best_of != n:
@@ -30,10 +66,13 @@ def completion_params(body: CompletionBody, prompts: int, max_choices: int) -> t
             f"'best_of' must be 'n' ({n}): choices are not made to be thrown away. Raise 'n', and choose.",
             "unsupported_parameter",
         )
+    options = body.stream_options or StreamOptions()
     view = View(
         check_logprobs("logprobs", body.logprobs),
         check_logprobs("prompt_logprobs", body.prompt_logprobs),
         bool(body.echo),
+        usage=bool(options.include_usage),
+        continuous_usage=bool(options.continuous_usage_stats),
     )
     params = sampling_params(body, max_tokens=body.max_tokens, default_max_tokens=_DEFAULT_MAX_TOKENS, view=view)
     return params, n, view

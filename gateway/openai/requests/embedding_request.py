@@ -7,13 +7,14 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from actors.api.request import EmbeddingParams, Prompt, TextPrompt
+from actors.api.request import EmbeddingParams, ParsedBody, Prompt, TextPrompt
 from actors.api.response import Served, Usage
+from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
 from gateway.openai.json_text import encode, penstock_object
 from gateway.openai.requests.prompts import prompts_of
 
-Encoding = Literal["float", "base64"]
+_NO_TOKENS = SamplingParams(max_tokens=0)
 
 
 class EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -21,12 +22,24 @@ class EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     model: str
     input: str | list[str | int | list[int]]
-    encoding_format: Encoding | None = None
+    encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
     user: str | None = None
 
 
-def embedding_inputs(body: EmbeddingBody, max_inputs: int) -> tuple[Prompt, ...]:
+def read_embedding(body: EmbeddingBody, max_inputs: int) -> ParsedBody:
+    """Raises `BadField`."""
+    return ParsedBody(
+        model=body.model,
+        prompts=_inputs(body, max_inputs),
+        params=_NO_TOKENS,
+        embedding=_params(body),
+        streamed=False,
+        user=body.user,
+    )
+
+
+def _inputs(body: EmbeddingBody, max_inputs: int) -> tuple[Prompt, ...]:
     """One prompt for each input. Raises `BadField`."""
     inputs = prompts_of("input", body.input)
     if len(inputs) > max_inputs:
@@ -40,15 +53,15 @@ def embedding_inputs(body: EmbeddingBody, max_inputs: int) -> tuple[Prompt, ...]
     return inputs
 
 
-def embedding_params(body: EmbeddingBody) -> EmbeddingParams:
+def _params(body: EmbeddingBody) -> EmbeddingParams:
     """What is asked of each embedding. Raises `BadField`."""
     if body.dimensions is not None and body.dimensions < 1:
         raise BadField("dimensions", f"'dimensions' must be at least 1, not {body.dimensions}.")
-    return EmbeddingParams(body.dimensions)
+    return EmbeddingParams(body.dimensions, body.encoding_format or "float")
 
 
 def embedding_answer(
-    model: str, embeddings: Sequence[bytes], encoding: Encoding, usage: Usage, served: Served
+    model: str, embeddings: Sequence[bytes], encoding: Literal["float", "base64"], usage: Usage, served: Served
 ) -> bytes:
     """The whole body. Each embedding is float32, little-endian."""
     render = _base64 if encoding == "base64" else _floats

@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
+from actors.api.request import View
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
 from gateway.openai.requests.grammar_request import GrammarBody, answer_grammar
-from gateway.openai.view import View
 
 _MAX_STOPS = 16
 _MAX_STOP_CHARACTERS = 256

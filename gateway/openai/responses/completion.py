@@ -6,11 +6,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from actors.api.request import View
 from actors.api.response import Delta, EndReason, MadeCall, Served, Usage
 from engine.core.messages import TokenLogprobs
 from gateway.openai.json_text import encode, penstock_object, usage_fields
-from gateway.openai.logprobs import CompletionLogprobs, chat_logprobs, prompt_logprobs
-from gateway.openai.view import View
+from gateway.openai.logprobs import CompletionLogprobs, chat_logprobs, prompt_logprobs, prompt_logprobs_field
 
 _FINISH: dict[EndReason, str] = {
     "stop": "stop",
@@ -95,7 +95,7 @@ class ChatChunks:
         """The role; from here on the choice has its template."""
         start = self._head + b'"choices":[{"index":%d,"delta":{' % delta.index
         self._starts[delta.index] = start + b'"content":'
-        field = self._view.prompt_field(delta.prompt_logprobs) if delta.index == 0 else b""
+        field = prompt_logprobs_field(self._view, delta.prompt_logprobs) if delta.index == 0 else b""
         return b'%b"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]%b%b' % (
             start,
             field,
@@ -180,7 +180,7 @@ class CompletionChunks:
         start = self._starts[delta.index] = self._head + b'"choices":[{"index":%d,"text":' % delta.index
         logprobs = self._logprobs[delta.index] = CompletionLogprobs(echo or delta.text)
         said = delta.prompt_logprobs
-        field = self._view.prompt_field(said)
+        field = prompt_logprobs_field(self._view, said)
         if not (self._view.echo or field):
             return b""
         shown = self._view.echo and self._view.logprobs is not None

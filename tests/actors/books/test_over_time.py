@@ -56,7 +56,7 @@ async def test_the_next_process_begins_with_what_was_spent_and_charges_what_brok
         await here.ask()
         await here.service.assert_clean()
         lost = await here.open()
-        await lost.__anext__()
+        await lost.next_events()
         # Nobody closes it: the process is gone.
     assert here.service.row("r2")["closed_at"] is None
     store = Store(path, "second")
@@ -82,7 +82,7 @@ async def test_an_answer_that_ends_as_the_service_stops_is_written(autojump_cloc
 async def test_whoever_reads_as_the_service_stops_is_written(autojump_clock):
     async with world(clean=False) as here:
         response = await here.open()
-        await response.__anext__()
+        await response.next_events()
         response.close()
     row = here.service.row("r1")
     assert (row["outcome"], row["completion_tokens"], row["cost"]) == ("gone", 1, 6.0)

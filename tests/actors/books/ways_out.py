@@ -203,7 +203,7 @@ async def left_embedding(world: World) -> Told:
 async def left_behind(world: World) -> Told:
     """The reader takes one piece, and leaves when four more wait for it."""
     response = await world.open()
-    await response.__anext__()
+    await response.next_events()
     await trio.sleep(0.45)
     response.close()
     return "left"
@@ -213,7 +213,7 @@ async def left_after_events(world: World, events: int, model: str = "small", **o
     """The reader takes so many pieces and leaves in the same breath."""
     response = await world.open(model, **options)
     for _ in range(events):
-        await response.__anext__()
+        await response.next_events()
     response.close()
     return "left"
 
@@ -310,7 +310,7 @@ async def too_late(world: World) -> Told:
 async def slow_reader(world: World) -> Told:
     """It takes one piece, and comes back when more than its slot may hold was made."""
     response = await world.open("small", ignore_eos=True, max_tokens=100)
-    answer = Answer(list(await response.__anext__()))
+    answer = Answer(list(await response.next_events()))
     await trio.sleep(12)
     return told(await world.service.read(response, answer))
 

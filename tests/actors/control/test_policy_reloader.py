@@ -52,7 +52,7 @@ async def test_a_good_file_is_swapped_and_whoever_has_begun_keeps_the_old_one(au
     async with stage({"small": says("a long answer that takes its time")}, source=ConfigSource(file)) as service:
         before = service.service.policy
         running = await service.open("small")
-        first = await running.__anext__()
+        first = await running.next_events()
         write(file, OTHER)
         result = await service.service.admin.reload()
         assert isinstance(result, Swapped)

@@ -103,7 +103,7 @@ async def test_whoever_has_begun_ends_with_the_version_it_began_with(autojump_cl
         registry = service.service.admin.adapters
         old = await tokens(service, "small:legal")
         running = await service.open("small:legal", max_tokens=6, ignore_eos=True)
-        events = await running.__anext__()
+        events = await running.next_events()
         view = await registry.load("small", "legal", folders["newer"])
         assert (view.version, view.current, view.running) == (2, True, 0)
         # After a restart it would be the folder that the configuration names.

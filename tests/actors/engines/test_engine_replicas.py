@@ -159,7 +159,7 @@ async def test_readers_that_leave_free_their_own_replica(autojump_clock):
     async with stage(settings=ONLY_SMALL) as service:
         responses = [await service.open("small", ignore_eos=True) for _ in range(4)]
         for response in responses:
-            await response.__anext__()
+            await response.next_events()
         assert service.service._backend_queues["small"].queue.in_hand == 4
         for response in responses:
             response.close()

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from actors.api.errors import EngineLoadFailed
-from actors.api.request import InferenceRequest, TokenPrompt
+from actors.api.request import InferenceRequest, ParsedBody, TokenPrompt
 from actors.kernel import thread_bridge as bridge_module
 from actors.kernel.thread_bridge import ThreadBridge, TimeSlices
 from actors.ledger.store import Store
@@ -218,16 +218,18 @@ async def until_ready(service: Service) -> None:
 async def ask(service: Service, number: int) -> Answer:
     request = InferenceRequest(
         request_id=f"r{number}",
-        model=("small", "both", "whole")[number % 3],
-        prompts=(TokenPrompt((5, 6, 7, 8)),),
-        params=SamplingParams(max_tokens=0, temperature=0.0),
-        streamed=bool(number % 2),
+        body=ParsedBody(
+            model=("small", "both", "whole")[number % 3],
+            prompts=(TokenPrompt((5, 6, 7, 8)),),
+            params=SamplingParams(max_tokens=0, temperature=0.0),
+            streamed=bool(number % 2),
+        ),
         arrived_at=trio.current_time(),
     )
     answer = Answer()
     response = await service.open(request)
     try:
-        async for events in response:
+        while events := await response.next_events():
             answer.events += events
     finally:
         response.close()

@@ -143,7 +143,7 @@ async def test_no_content_is_handed_out_before_its_line_is_committed(autojump_cl
         commit, committed = service.workers.store_file.commit, []
         service.workers.store_file.commit = lambda batch: committed.append(commit(batch))
         assert service.service._books.statistics().commits_total <= 1
-        await response.__anext__()
+        await response.next_events()
         assert service.row("r1")["closed_at"] is None
         response.close()
 

@@ -97,7 +97,7 @@ async def test_nothing_is_shown_before_the_large_engine_has_said_it(autojump_clo
     async with stage(scripts(small=wrong_at(8)), settings=config()) as service:
         response = await service.open("checked")
         shown = []
-        async for events in response:
+        while events := await response.next_events():
             shown += [token for event in events for token in getattr(event, "token_ids", ())]
             assert service.runners["large"][0].steps
             assert shown == [*TOKENS, EOS][: len(shown)]
@@ -153,7 +153,7 @@ async def test_several_choices_are_answered_by_the_large_engine_alone(autojump_c
 async def test_a_full_batch_is_not_given_drafts(autojump_clock):
     async with stage(scripts(), settings=config(off_above_batch=0)) as service:
         other = await service.open("large")
-        await other.__anext__()
+        await other.next_events()
         answer = await service.ask("checked")
         assert answer.text() == TEXT
         assert (answer.end.served.why, answer.end.served.drafted_tokens) == ("large_busy", 0)
@@ -270,7 +270,7 @@ async def test_a_client_that_leaves_frees_both_engines(autojump_clock, after_s):
     async with stage(scripts(small=wrong_at(4)), settings=config(draft_tokens=6)) as service:
         response = await service.open("checked")
         with trio.move_on_after(after_s):
-            async for _ in response:
+            while await response.next_events():
                 pass
         response.close()
         await wait_all_tasks_blocked()

@@ -316,7 +316,7 @@ async def test_a_client_that_leaves_frees_what_waits(autojump_clock: trio.testin
         prompts = tuple(TokenPrompt((number,)) for number in range(40))
         response = await running.open("mini", prompts=prompts, embedding=EmbeddingParams(), streamed=False)
         with trio.move_on_after(0.25):
-            await response.__anext__()
+            await response.next_events()
         response.close()
         await running.assert_clean()
         row = running.row("r1")

@@ -191,7 +191,7 @@ async def test_silence_within_a_stream_ends_it(autojump_clock):
     settings = CONFIG.replace('use = { ladder = "large-only" }', 'use = { ladder = "large-only" }' + SLOW)
     async with stage(settings=settings) as service:
         response = await service.open("large", ignore_eos=True)
-        answer = Answer(list(await response.__anext__()))
+        answer = Answer(list(await response.next_events()))
         service.worker("large").step_s = 60
         before = trio.current_time()
         await service.read(response, answer)
@@ -240,7 +240,7 @@ async def test_a_reader_that_is_too_slow_is_cut_and_nobody_else_waits(autojump_c
     monkeypatch.setattr("actors.protocol.delivery.MOST_TOKENS", 40)
     async with stage(step_s=0.01) as service:
         slow = await service.open("large", ignore_eos=True)
-        answer = Answer(list(await slow.__anext__()))
+        answer = Answer(list(await slow.next_events()))
         assert len((await service.ask("large", ignore_eos=True, max_tokens=100)).tokens()) == 100
         await trio.sleep(0.1)
         assert service.service.statistics().queues["large"].inside == 0
@@ -261,9 +261,9 @@ async def test_a_whole_answer_is_never_too_long_for_its_slot(autojump_clock, mon
 async def test_a_slow_reader_gets_merged_pieces(autojump_clock):
     async with stage(step_s=0.01) as service:
         response = await service.open("large", ignore_eos=True, max_tokens=100)
-        answer = Answer(list(await response.__anext__()))
+        answer = Answer(list(await response.next_events()))
         await trio.sleep(5)
-        events = await response.__anext__()
+        events = await response.next_events()
         answer.events += events
         assert len(answer.tokens()) == 100
         assert len(events) == 33 + 1

@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 import trio
 
-from actors.api.request import ChatMessage, ChatPrompt, EmbeddingParams, InferenceRequest, TextPrompt
+from actors.api.request import (
+    ChatMessage,
+    ChatPrompt,
+    Credentials,
+    EmbeddingParams,
+    InferenceRequest,
+    ParsedBody,
+    TextPrompt,
+)
 from actors.routing.features import features_of
 from config.model.tenancy import TenantSettings
 from engine.errors import EngineError
@@ -87,12 +95,11 @@ SPLIT = Split("e", "conversation", (("control", 0.5), ("b", 1.0)))
 def conversation(number: int, *texts: str, header: str = "", prompt: Any = None, **fields: Any) -> str:
     request = InferenceRequest(
         request_id=f"r{number}",
-        model="small",
-        prompts=(prompt or chat(*texts),),
-        params=SamplingParams(max_tokens=1),
-        headers=((b"x-penstock-conversation", header.encode()),) if header else (),
+        credentials=Credentials(headers=((b"x-penstock-conversation", header.encode()),) if header else ()),
+        body=ParsedBody(
+            model="small", prompts=(prompt or chat(*texts),), params=SamplingParams(max_tokens=1), **fields
+        ),
         arrived_at=0.0,
-        **fields,
     )
     return features_of(request, POLICY, "acme", TenantSettings(), 5).conversation
 
@@ -140,10 +147,7 @@ def test_another_conversation_of_the_same_user_is_another() -> None:
 def _features(unit: str) -> Any:
     request = InferenceRequest(
         request_id="r",
-        model="small",
-        prompts=(chat("x"),),
-        params=SamplingParams(max_tokens=1),
+        body=ParsedBody(model="small", prompts=(chat("x"),), params=SamplingParams(max_tokens=1), conversation=unit),
         arrived_at=0.0,
-        conversation=unit,
     )
     return features_of(request, POLICY, "acme", TenantSettings(), 5)

@@ -34,7 +34,7 @@ async def test_an_actor_that_dies_answers_its_message_in_hand_and_comes_back(aut
 async def test_an_offer_lost_with_dispatch_is_told_to_its_reader(autojump_clock):
     async with stage({"small": says("ok")}) as service:
         running = await service.open("small", ignore_eos=True)
-        await running.__anext__()
+        await running.next_events()
         lost = await service.open("small")
         lost._attempt_factory = structs.replace(
             lost._attempt_factory, principal=Principal("nobody", ["no name"], "default", 0, b"")
@@ -42,7 +42,7 @@ async def test_an_offer_lost_with_dispatch_is_told_to_its_reader(autojump_clock)
         refusal = (await service.read(lost)).refusal
         assert refusal.body.status == 503
         assert "actor_died" in refusal.body.message
-        await running.__anext__()
+        await running.next_events()
         running.close()
         assert service.service._supervisor.restarts["dispatch"] == 2
 
@@ -104,7 +104,7 @@ async def test_a_storm(autojump_clock, seed):
                     ends.append("refused")
                     return
                 try:
-                    async for events in response:
+                    while events := await response.next_events():
                         last = events[-1]
                         await trio.sleep(pause)
                 except Refusal as refusal:

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 from config.source import ConfigSource
 from engine.errors import EngineError
 from policies.lifecycle.reload import Swapped
+from policies.records.trace import read_trace
 from policies.rollout.shadow import TENANT, ShadowView
 from tests.actors.fakes import CONFIG, Stage, says, stage
 
@@ -50,6 +51,15 @@ async def test_a_copy_is_answered_compared_and_paid_by_nobody(autojump_clock):
         quota = service.service._quota.statistics(trio.current_time())
         assert TENANT not in quota.tenants
         assert quota.tenants["anonymous"].requests_total == 1
+
+
+async def test_a_copy_is_no_arrival_in_a_recording(autojump_clock, tmp_path: Path):
+    path = tmp_path / "recording.jsonl"
+    async with stage({"small": says("a"), "large": says("a")}, settings=SHADOWED, record=path) as service:
+        await service.ask("small")
+        await until_idle(service)
+        assert view(service).compared == 1
+    assert [request.rung for request in read_trace(path)] == ["small"]
 
 
 async def test_other_words_are_another_answer(autojump_clock):
@@ -97,7 +107,7 @@ async def test_who_waits_goes_first(autojump_clock):
         assert view(service).running == 2
         began_at = trio.current_time()
         real = await service.open("large")
-        first = await real.__anext__()
+        first = await real.next_events()
         assert first
         assert trio.current_time() - began_at < 1.0
         real.close()
@@ -130,7 +140,7 @@ async def test_the_drain_ends_copies_at_once_and_closes_their_lines(autojump_clo
 async def test_a_client_that_leaves_leaves_no_pair(autojump_clock):
     async with stage({"small": says("slow " * 20), "large": says("fast")}, settings=SHADOWED) as service:
         running = await service.open("small")
-        await running.__anext__()
+        await running.next_events()
         await until_idle(service)
         running.close()
         assert service.service._shadow_book.open_pairs == 0

@@ -48,8 +48,9 @@ async def test_a_whole_chat_completion() -> None:
         for name, value in (("route", "tests"), ("rung", "small"), ("why", "confident"), ("policy", "test")):
             assert response.headers[f"x-penstock-{name}"] == value
         request = service.requests[0]
-        assert request.prompts == (ChatPrompt((ChatMessage("user", "Hello?"),)),)
-        assert (request.api_key, request.tags, request.params.max_tokens) == ("k", ("a", "b"), 0)
+        assert request.body.prompts == (ChatPrompt((ChatMessage("user", "Hello?"),)),)
+        assert (request.credentials.api_key, request.credentials.tags) == ("k", ("a", "b"))
+        assert request.body.params.max_tokens == 0
         assert service.open_responses == 0
         # The connection is kept for the next one.
         assert (await client.request("/v1/chat/completions", CHAT)).status == 200
@@ -151,7 +152,7 @@ async def test_what_is_ready_goes_out_together() -> None:
 
 async def test_choices_are_in_order_whatever_comes_first() -> None:
     def script(request: InferenceRequest) -> list[Step]:
-        assert request.n == 2
+        assert request.body.n == 2
         return [words("second", index=1, reason="length"), words("first"), [Done(USAGE, SERVED)]]
 
     async with gateway(FakeService(script)) as running:
@@ -172,10 +173,10 @@ async def test_text_completions_of_several_prompts() -> None:
         body = (await client.request("/v1/completions", {"model": "m", "prompt": ["a", "b"]})).json
         assert [each["text"] for each in body["choices"]] == ["x", "y"]
         assert body["object"] == "text_completion"
-        assert service.requests[0].prompts == (TextPrompt("a"), TextPrompt("b"))
-        assert service.requests[0].params.max_tokens == 16
+        assert service.requests[0].body.prompts == (TextPrompt("a"), TextPrompt("b"))
+        assert service.requests[0].body.params.max_tokens == 16
         await client.request("/v1/completions", {"model": "m", "prompt": [[1, 2], [3]], "max_tokens": 4})
-        assert service.requests[1].prompts == (TokenPrompt((1, 2)), TokenPrompt((3,)))
+        assert service.requests[1].body.prompts == (TokenPrompt((1, 2)), TokenPrompt((3,)))
         streamed = events(
             (await client.request("/v1/completions", {"model": "m", "prompt": ["a", "b"], "stream": True})).body
         )
@@ -267,7 +268,7 @@ async def test_a_client_of_http_1_0_gets_a_stream_that_ends_with_the_connection(
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:
-    async with gateway(FakeService(lambda request: answer(request.model))) as running:
+    async with gateway(FakeService(lambda request: answer(request.body.model))) as running:
         client = await running.connect()
         await client.post("/v1/chat/completions", {**CHAT, "model": "a"})
         await client.post("/v1/chat/completions", {**STREAM, "model": "b"})

@@ -27,7 +27,7 @@ async def test_one_request() -> None:
         ]
         assert (usage["type"], usage["total_tokens"]) == ("usage", 8)
         assert done["penstock"]["why"] == "confident"
-        assert (service.requests[0].api_key, service.requests[0].params.temperature) == ("k", 0)
+        assert (service.requests[0].credentials.api_key, service.requests[0].body.params.temperature) == ("k", 0)
         assert service.requests[0].request_id == started["request_id"]
         # The id is free again.
         await socket.send({"type": "start", "id": "a", "endpoint": "completions", "model": "m", "prompt": "x"})
@@ -53,9 +53,9 @@ async def test_many_at_once_and_one_cancelled() -> None:
     release = trio.Event()
 
     def script(request: InferenceRequest) -> list[Step]:
-        if request.model == "slow":
+        if request.body.model == "slow":
             return [[Start("t", "small", 1), Delta(0, "x", (1,))], trio.sleep_forever]
-        return [release.wait, *answer(request.model)]
+        return [release.wait, *answer(request.body.model)]
 
     service = FakeService(script)
     async with gateway(service) as running, connected(running) as socket:
@@ -126,7 +126,7 @@ async def test_refusals_and_failures_name_their_request() -> None:
     failure = ErrorBody(503, "server_error", "engine_failed", "The engine failed.", should_retry=True)
 
     def script(request: InferenceRequest) -> list[Step]:
-        match request.model:
+        match request.body.model:
             case "busy":
                 raise Busy("queue_full", "The queue is full.", 2.5)
             case "crash":

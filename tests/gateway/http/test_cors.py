@@ -133,7 +133,7 @@ async def test_two_hundred_requests_on_one_connection_with_errors_between() -> N
 
     def script(request: InferenceRequest) -> list[Step]:
         ends: dict[str | None, list[Step]] = {"0": [[Failed(failure, USAGE, SERVED)]], "1": [RuntimeError("crash")]}
-        return [[Delta(0, "Hel", (1,))], *ends.get(request.user, [])]
+        return [[Delta(0, "Hel", (1,))], *ends.get(request.body.user, [])]
 
     service = FakeService(script)
     # What is logged is made into pages of colour otherwise.
@@ -180,8 +180,8 @@ async def test_a_page_brings_its_key_to_a_socket_as_a_subprotocol(protocols: str
             while b'"done"' not in client.buffer:
                 await client.more()
             (request,) = service.requests
-            assert request.api_key == "good"
-            assert not [value for _, value in request.headers if b"good" in value]
+            assert request.credentials.api_key == "good"
+            assert not [value for _, value in request.credentials.headers if b"good" in value]
 
 
 async def test_a_subprotocol_is_no_key_elsewhere() -> None:

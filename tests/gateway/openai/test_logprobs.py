@@ -28,7 +28,7 @@ ANSWER = said(8, b"!", -0.125, (8, -0.125, b"!"), (2, -9.0, b"x"))
 
 def service(*, only_prompt: bool = False, choices: int = 1) -> FakeService:
     def script(request: InferenceRequest) -> list[Step]:
-        echo = ("Hé",) * choices if request.echo else ()
+        echo = ("Hé",) * choices if request.body.view.echo else ()
         deltas = []
         for index in range(choices):
             ids, text, positions = ((), "", ()) if only_prompt else ((8,), "!", (ANSWER,))
@@ -59,7 +59,7 @@ async def test_echo_begins_text_and_logprobs_with_the_prompt() -> None:
     assert choice["text"] == "Hé!"
     assert choice["logprobs"] == ECHOED
     assert "prompt_logprobs" not in choice
-    params = scripted.requests[0].params
+    params = scripted.requests[0].body.params
     assert (params.logprobs, params.prompt_logprobs, params.prompt_only) == (1, 1, False)
 
 
@@ -67,7 +67,7 @@ async def test_echo_alone_asks_nothing_of_the_engine() -> None:
     scripted = service(only_prompt=True)
     (choice,) = (await ask(scripted, {**TEXT, "max_tokens": 0}))["choices"]
     assert (choice["text"], choice["logprobs"], choice["finish_reason"]) == ("Hé", None, "length")
-    params = scripted.requests[0].params
+    params = scripted.requests[0].body.params
     assert (params.prompt_logprobs, params.prompt_only, params.max_tokens) == (None, True, 1)
 
 
@@ -113,7 +113,7 @@ async def test_prompt_logprobs_stand_at_the_top_of_a_chat() -> None:
     scripted = service(choices=2)
     body = await ask(scripted, {**asked, "n": 2}, "/v1/chat/completions")
     assert [None if each is None else len(each) for each in body["prompt_logprobs"]] == [None, 1, 2, 2]
-    assert scripted.requests[0].params.prompt_only
+    assert scripted.requests[0].body.params.prompt_only
     streamed = await ask(service(choices=2), {**asked, "n": 2, "stream": True}, "/v1/chat/completions")
     assert streamed[0]["prompt_logprobs"] == body["prompt_logprobs"]
     assert not any("prompt_logprobs" in each for each in streamed[1:-1])

@@ -26,7 +26,8 @@ def embedding(index: int) -> bytes:
 
 def script(request: InferenceRequest) -> list[Step]:
     """Inputs end in another order than they came."""
-    deltas = [Delta(index, "", (), (), "stop", embedding=embedding(index)) for index in range(len(request.prompts))]
+    count = len(request.body.prompts)
+    deltas = [Delta(index, "", (), (), "stop", embedding=embedding(index)) for index in range(count)]
     return [[Start("tests", "mini", 5)], *[[each] for each in reversed(deltas)], [Done(Usage(7, 0), SERVED)]]
 
 
@@ -47,7 +48,8 @@ async def test_a_whole_answer() -> None:
     for name in ("x-request-id", "x-penstock-policy", "x-penstock-route", "x-penstock-why"):
         assert answer.headers[name]
     (request,) = service.requests
-    assert (request.streamed, request.n, request.user, request.path) == (False, 1, "eve", "/v1/embeddings")
+    body = request.body
+    assert (body.streamed, body.n, body.user, request.credentials.path) == (False, 1, "eve", "/v1/embeddings")
     assert service.open_responses == 0
 
 
@@ -75,7 +77,7 @@ async def test_inputs_of_every_kind(given: Any, prompts: Any) -> None:
         answer = await client.request("/v1/embeddings", {**ASK, "input": given, "dimensions": 12})
     assert len(answer.json["data"]) == len(prompts)
     (request,) = service.requests
-    assert request.prompts == prompts
+    assert request.body.prompts == prompts
     assert request.embedding is not None
     assert request.embedding.size == 12
 
@@ -141,7 +143,7 @@ async def test_many_numbers_are_written_whole() -> None:
     def large(request: InferenceRequest) -> list[Step]:
         deltas = [
             Delta(index, "", (), (), "stop", embedding=struct.pack("<400f", *([index / 7] * 400)))
-            for index in range(len(request.prompts))
+            for index in range(len(request.body.prompts))
         ]
         return [deltas, [Done(Usage(7, 0), SERVED)]]
 

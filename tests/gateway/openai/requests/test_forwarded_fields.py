@@ -6,10 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from actors.api.request import ParsedBody
 from actors.protocol.job import UpstreamCall
 from actors.upstream.request_body import question, why_not
 from config.model.upstreams import UpstreamSettings
-from gateway.endpoints.completions import CHAT, COMPLETION, Endpoint, ParsedBody
+from gateway.endpoints.completions import CHAT, COMPLETION, Endpoint
 from gateway.errors import BadField
 from gateway.openai.requests.chat_request import ChatBody
 from gateway.openai.requests.completion_request import CompletionBody

@@ -6,14 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.api.request import CallTurn
+from actors.api.request import CallTurn, ParsedBody, View
 from actors.api.response import Delta, Done, MadeCall, Start
 from engine.core.messages import TokenLogprobs
 from engine.sampling.grammar import MAX_CHARACTERS, Grammar
 from engine.text.tool_calls import ToolSet
-from gateway.endpoints.completions import CHAT, COMPLETION, ParsedBody
+from gateway.endpoints.completions import CHAT, COMPLETION
 from gateway.errors import HttpError
-from gateway.openai.view import View
 from gateway.openai.ws_messages import Renderer
 from tests.gateway.fakes import SERVED, USAGE, FakeService
 from tests.gateway.harness import CHAT as CHAT_BODY
