@@ -8,6 +8,7 @@ from config.model.tenancy import TenantSettings, TierSettings
 from engine.core.messages import EngineStats, sum_of_stats
 from gateway.simulation.replayed_sequence import Replayed
 from gateway.simulation.simulated_engine import SimulatedEngine
+from policies.fallback.fallback_machine import RungRefused
 from policies.queueing.backend_queue import BackendJob, BackendQueue, CancelOn, Fail, Reject, StartOn
 from policies.queueing.engine_capacity import EngineCapacity
 from policies.queueing.fair_queue import FairQueue
@@ -87,18 +88,16 @@ class SimulatedQueue:
         """
         return not len(self.queue) or self.queue.is_settled(1, self._least_blocks, self._figures(0.0))
 
-    def offer(self, job: SimulatedJob, now: float) -> Reject[SimulatedJob] | None:
-        """Into the queue, and on if there is room; None: it was let in."""
+    def offer(self, job: SimulatedJob, now: float) -> None:
+        """Into the queue, and on if there is room."""
         self.move_on(now)
         blocks = self._blocks(job.prompt_lengths)
         least = min(self._least_blocks, blocks) if len(self.queue) else blocks
+        waiting = len(self.queue)
         self.queue.offer(job, now, self._figures(now))
-        for effect in self.queue.effects():
-            assert isinstance(effect, Reject), "everything else was done before"
-            return effect
-        self._least_blocks = least
+        if len(self.queue) > waiting:
+            self._least_blocks = least
         self.move_on(now)
-        return None
 
     def withdraw(self, job: SimulatedJob, now: float) -> None:
         """Nobody waits for it any more, wherever it is."""
@@ -124,25 +123,25 @@ class SimulatedQueue:
 
     def _carry_out(self, now: float) -> None:
         started: dict[int, list[Replayed]] = {}
-        expired = []
+        rejected = []
         for effect in self.queue.effects():
             attempt = effect.job.attempt
             match effect:
                 case StartOn(replica=replica):
-                    attempt.on_taken(now)
+                    attempt.answer.on_started(attempt, now)
                     started.setdefault(replica, []).extend(attempt.sequences)
                 case CancelOn(replica=replica):
                     self.engines[replica].tell(now, (), [each for each in attempt.sequences if not each.finished])
                     self.queue.finished((effect.job.job_id,))
-                case Reject():
-                    expired.append(attempt)
+                case Reject(reason=reason, retry_after_s=retry_after_s):
+                    rejected.append((attempt, RungRefused(why=reason, retry_after_s=retry_after_s)))
                 case Fail():
                     raise AssertionError("no simulated engine goes down")
         # Together, as a step loop finds them: an idle engine would begin its step without the others.
         for replica in sorted(started):
             self.engines[replica].tell(now, started[replica])
-        for attempt in expired:
-            attempt.on_expired(now)
+        for attempt, event in rejected:
+            attempt.answer.on_rejected(attempt, event, now)
 
     def charge(self, now: float) -> None:
         """Tell the queue what was made for each tenant."""

@@ -14,6 +14,7 @@ PURE_CORES_AND_BOOKS = (
     "policies/queueing/backend_queue.py",
     "policies/cascade/cascade.py",
     "policies/fallback/fallback_machine.py",
+    "policies/answer/answer_machine.py",
     "policies/routing/conditions.py",
     "policies/routing/route_match.py",
     "policies/rollout/guard.py",
@@ -22,6 +23,7 @@ PURE_CORES_AND_BOOKS = (
     "actors/ledger/ledger.py",
     "actors/request/account.py",
     "actors/request/request_admission.py",
+    "actors/request/response_builder.py",
     "actors/request/response_stream.py",
     "actors/protocol/delivery.py",
     "actors/breakers/permits.py",
@@ -43,6 +45,7 @@ _BESIDE = {
     "policies/fallback/breaker.py": ("actors/request/test_fallback.py",),
     "policies/fallback/fallback_machine.py": ("actors/request/test_fallback.py",),
     "policies/cascade/cascade.py": ("actors/request/test_fallback.py",),
+    "policies/answer/answer_machine.py": ("actors/request/test_fallback.py",),
     "policies/admission/quota.py": ("actors/books",),
     "policies/admission/budget.py": ("actors/books",),
     "policies/admission/prices.py": ("actors/books",),
@@ -61,7 +64,7 @@ _BESIDE = {
     ),
     "actors/breakers/permits.py": ("actors/request/test_fallback.py", "actors/upstream/test_upstream_actor.py"),
     "actors/protocol/delivery.py": _SERVICE,
-    "actors/request/response_stream.py": (
+    "actors/request/response_": (
         *_SERVICE,
         "actors/service/test_stops.py",
         "actors/request/test_draft_verification.py",

@@ -20,7 +20,7 @@ from engine.sampling.params import SamplingParams
 def test_the_models_own_limit_holds_where_nobody_else_has_one(
     asked: int, cap: int | None, default: int | None, said: int
 ) -> None:
-    request: Any = SimpleNamespace(params=SamplingParams(max_tokens=asked))
+    request: Any = SimpleNamespace(body=SimpleNamespace(params=SamplingParams(max_tokens=asked)))
     plan: Any = SimpleNamespace(output_cap=cap)
     limits = EngineLimits(vocab_size=9, model_tokens=100, pool_tokens=1000, default_output_tokens=default)
     assert params_of(request, plan, 0, 10, limits).max_tokens == said
