@@ -21,7 +21,7 @@ from actors.request.output_assembly import OutputAssembly
 from engine.core.limits import EngineLimits
 from engine.core.messages import Submit, TokenDelta
 from engine.sampling.params import SamplingParams
-from policies.answer.answer_machine import MachineAttempt
+from policies.answer.answer_effects import MachineAttempt
 from policies.fallback.fallback_machine import Prefix
 from policies.model.plan import Plan
 

@@ -16,7 +16,7 @@ from actors.request.embedding_attempt import prepare_inputs
 from actors.request.ports import RequestPorts
 from actors.request.upstream_attempt import NotExpressible, prepare_calls
 from engine.core.limits import EngineLimits
-from policies.answer.answer_machine import MachineAttempt
+from policies.answer.answer_effects import MachineAttempt
 from policies.fallback.fallback_machine import RungRefused
 from policies.model.plan import Plan
 

@@ -59,9 +59,22 @@ class ResponseBuilder:
         self._account.forget()
         self._whole = []
 
-    def attempt_ended(self, attempt: Attempt) -> None:
-        """Keep what the response tells of it."""
-        assembly = attempt.assembly
+    def attempt_ended(self, attempt: Attempt, *, ok: bool | None, client_left: bool) -> None:
+        """Charge it and keep what is told of it. A client that leaves, or reads too slowly, pays for what was begun."""
+        account, assembly, drafter = self._account, attempt.assembly, attempt.drafter
+        made_tokens = assembly.tokens + attempt.unread_tokens
+        account.made_tokens += made_tokens
+        prompt_tokens = attempt.job.prompt_tokens // self._request.body.n
+        if attempt.rung in self._ports.upstreams:
+            prompt_tokens = account.once(assembly.prompts) or prompt_tokens
+        if ok or (client_left and attempt.of.has_started):
+            account.pay(attempt.rung, prompt_tokens, assembly.cached, made_tokens)
+        if drafter is not None:
+            account.made_tokens += drafter.made_tokens
+            if drafter.taken and (ok or client_left):
+                account.pay(drafter.engine, prompt_tokens, {}, drafter.made_tokens)
+        if self._ports.recording is not None:
+            account.observe(attempt.job, assembly.margins)
         if attempt.of.cascade is not None:
             self.margin = assembly.margin
         self._drafts = assembly.drafted, assembly.accepted

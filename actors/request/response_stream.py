@@ -14,25 +14,24 @@ import trio
 from actors.api.errors import ErrorBody, Refusal, Unavailable, ledger_unavailable, refusal_of
 from actors.api.principal import Principal
 from actors.api.request import InferenceRequest
-from actors.api.response import DecisionInfo, Delta, Done, Failed, ResponseEvent
+from actors.api.response import DecisionInfo, Done, Failed, ResponseEvent
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.reply import Reply
 from actors.prompt.model_text import ModelText
 from actors.prompt.output_constraints import ConstraintsByModel
 from actors.prompt.prompt_encoder import PromptEncoder
-from actors.protocol.delivery import Delivery, Item
-from actors.protocol.outputs import JobFailed, JobOutput, JobRejected, JobStarted, StreamNotice, Terminate
+from actors.protocol.delivery import Delivery
+from actors.protocol.outputs import JobStarted, Terminate
 from actors.protocol.queue import Enqueue, Withdraw
 from actors.request.account import Account
 from actors.request.attempt import Attempt
 from actors.request.attempt_factory import AttemptFactory
+from actors.request.attempt_input import AttemptInput
 from actors.request.ports import RequestPorts
 from actors.request.request_log import GONE_STATUS
 from actors.request.response_builder import ResponseBuilder
-from engine.core.messages import TokenDelta
-from policies.answer.answer_machine import (
+from policies.answer.answer_effects import (
     AnswerEffect,
-    AnswerMachine,
     AskPermit,
     Complete,
     EndAttempt,
@@ -44,7 +43,8 @@ from policies.answer.answer_machine import (
     RecordOutcome,
     WithdrawJob,
 )
-from policies.fallback.fallback_machine import AnswerStatic, AttemptFailed, Break, GiveUp, Prefix, RungRefused
+from policies.answer.answer_machine import AnswerMachine
+from policies.fallback.fallback_machine import AnswerStatic, Break, GiveUp, Prefix, RungRefused
 from policies.model.plan import Plan
 
 
@@ -81,10 +81,20 @@ class ResponseStream:
             request, plan, prompts=prompts, account=account, machine=self._machine, ports=ports
         )
         self._delivery = Delivery()
+        self._watch = ports.timers.watch(float("inf"), self._delivery.alarm)
+        self._input = AttemptInput(
+            request,
+            plan,
+            machine=self._machine,
+            builder=self._builder,
+            account=account,
+            delivery=self._delivery,
+            watch=self._watch,
+            ports=ports,
+        )
         self._attempt_factory = AttemptFactory(
             request, plan, principal, prompts, shapes, account, self._delivery, ports
         )
-        self._watch = ports.timers.watch(float("inf"), self._delivery.alarm)
         self._attempt: Attempt | None = None
         """In hand, or the last one."""
         self._started = False
@@ -109,7 +119,11 @@ class ResponseStream:
             attempt = self._attempt
             assert attempt is not None
             items = await self._delivery.take(quiet=attempt.quiet(streamed=self._streamed))
-            self._absorb(attempt, items, trio.current_time())
+            terminate = self._input.absorb(attempt, items, trio.current_time())
+            if terminate is not None:
+                self._terminate(terminate)
+            elif self._delivery.overrun and machine.attempt is attempt.of:
+                self._cut_off()
             if machine.has_effects:
                 await self._carry_out()
         if self._booked is not None:
@@ -132,96 +146,10 @@ class ResponseStream:
         """End it from outside, truthfully."""
         self._delivery.say(0, Terminate(code, message))
 
-    # --- what comes in ------------------------------------------------------------------------------------------
-
-    def _absorb(self, attempt: Attempt, items: list[Item], now: float) -> None:
-        """Tell the machine what has come, and what time it is."""
-        machine, of, drafter = self._machine, attempt.of, attempt.drafter
-        for position, (job_id, item) in enumerate(items, 1):
-            if drafter is not None and drafter.owns(job_id):
-                waited = drafter.waiting
-                self._account.worked = self._account.worked or isinstance(item, JobStarted)
-                drafter.take(item)
-                if waited and not drafter.waiting:
-                    machine.draft_ready()
-            elif isinstance(item, JobOutput):
-                if job_id == attempt.job.job_id:
-                    self._output(attempt, item, now)
-            elif job_id in {attempt.job.job_id, 0}:
-                self._notice(item, now)
-            if machine.attempt is not of:
-                # It is over. What has come since concerns the next one, or nobody.
-                self._delivery.put_back(items[position:])
-                return
-        if self._delivery.overrun:
-            self._stop(client_left=True)
-            error = ErrorBody(503, "server_error", "slow_reader", "The answer was cut: it was read too slowly.")
-            self._builder.fail(error)
-            return
-        if drafter is not None and drafter.waiting and now >= machine.due:
-            drafter.hurry()
-            machine.draft_ready()
-        else:
-            machine.on_deadline(now)
-        self._ports.timers.move(self._watch, machine.due)
-
-    def _output(self, attempt: Attempt, output: JobOutput, now: float) -> None:
-        machine, assembly, drafter = self._machine, attempt.assembly, attempt.drafter
-        machine.on_output(now)
-        if drafter is not None and isinstance(output, TokenDelta) and output.finish is None:
-            drafter.said(output.token_ids, self._plan.total_at)
-        shown: list[Delta] = []
-        verdict = assembly.feed(output, shown)
-        if shown:
-            self._show(attempt, shown, now)
-        match verdict:
-            case "going":
-                pass
-            case "complete":
-                draft_reason = "" if drafter is None else drafter.machine.why
-                machine.on_complete(
-                    now, ended=attempt.whole_in_engine, cascade_reason=assembly.why, draft_reason=draft_reason
-                )
-            case "escalate":
-                self._ports.counters.escalations[self._plan.route, assembly.why] += 1
-                machine.on_escalated(assembly.why, now)
-            case "broken":
-                broken = assembly.broken
-                assert broken is not None
-                if broken.code == "adapter_not_loaded":
-                    # It was unloaded between our look and the engine's.
-                    refused = RungRefused(why=broken.code, message=broken.message, lasting=True)
-                    machine.on_refused_by_engine(refused, now)
-                    return
-                fatal = broken.reason == "error"
-                failed = AttemptFailed(
-                    kind=broken.code or "aborted", retryable=False, fatal=fatal, message=broken.message
-                )
-                machine.on_failed(failed, now, ok=None, ended=False)
-
-    def _notice(self, notice: StreamNotice, now: float) -> None:
-        machine = self._machine
-        match notice:
-            case JobStarted(at):
-                machine.on_started()
-                self._account.worked = True
-                self._account.taken_at = self._account.taken_at or at
-                self._ports.counters.queue_wait.add(max(at - self._request.arrived_at, 0.0))
-            case JobRejected(why, message, retry_after_s, lasting, said):
-                refused = RungRefused(why=why, retry_after_s=retry_after_s, message=message, lasting=lasting, said=said)
-                machine.on_rejected(refused, now)
-            case JobFailed(code, message, retryable, retry_after_s, rung_is_up, said):
-                failed = AttemptFailed(
-                    kind=code,
-                    retryable=retryable,
-                    message=message,
-                    retry_after_s=retry_after_s,
-                    rung_is_up=rung_is_up,
-                    said=said,
-                )
-                machine.on_failed(failed, now, ok=None if rung_is_up else False, ended=True)
-            case Terminate():
-                self._terminate(notice)
+    def _cut_off(self) -> None:
+        self._stop(client_left=True)
+        error = ErrorBody(503, "server_error", "slow_reader", "The answer was cut: it was read too slowly.")
+        self._builder.fail(error)
 
     def _terminate(self, notice: Terminate) -> None:
         self._stop()
@@ -256,7 +184,10 @@ class ResponseStream:
             case OfferJob():
                 self._offer()
             case EndAttempt(_, ok, client_left):
-                self._end_attempt(ok=ok, client_left=client_left)
+                assert attempt is not None
+                if attempt.drafter is not None:
+                    attempt.drafter.close()
+                self._builder.attempt_ended(attempt, ok=ok, client_left=client_left)
             case WithdrawJob():
                 assert attempt is not None
                 self._ports.dispatch.put_unbounded(Withdraw(attempt.job))
@@ -285,7 +216,7 @@ class ResponseStream:
         self._attempt, ended = prepared
         self._delivery.first_at = None
         if ended:
-            self._show(self._attempt, ended, now)
+            self._input.show(self._attempt, ended, now)
         if not self._attempt.job.sequences:
             self._machine.on_nothing_left(of, now)
             return
@@ -317,35 +248,7 @@ class ResponseStream:
         else:
             self._ports.timers.move(self._watch, self._machine.due)
 
-    def _end_attempt(self, *, ok: bool | None, client_left: bool) -> None:
-        """Charge it and keep what is told of it. A client that leaves, or reads too slowly, pays for what was begun."""
-        attempt, account = self._attempt, self._account
-        assert attempt is not None
-        assembly, drafter = attempt.assembly, attempt.drafter
-        made_tokens = assembly.tokens + attempt.unread_tokens
-        account.made_tokens += made_tokens
-        prompt_tokens = attempt.job.prompt_tokens // self._request.body.n
-        if attempt.rung in self._ports.upstreams:
-            prompt_tokens = account.once(assembly.prompts) or prompt_tokens
-        if ok or (client_left and attempt.of.has_started):
-            account.pay(attempt.rung, prompt_tokens, assembly.cached, made_tokens)
-        if drafter is not None:
-            drafter.close()
-            account.made_tokens += drafter.made_tokens
-            if drafter.taken and (ok or client_left):
-                account.pay(drafter.engine, prompt_tokens, {}, drafter.made_tokens)
-        if self._ports.recording is not None:
-            account.observe(attempt.job, assembly.margins)
-        self._builder.attempt_ended(attempt)
-
     # --- what goes out ------------------------------------------------------------------------------------------
-
-    def _show(self, attempt: Attempt, deltas: list[Delta], now: float) -> None:
-        first_at = self._delivery.first_at
-        if first_at is None or not attempt.quiet(streamed=self._streamed):
-            # Else it was only waited for: there was content long before its reader woke.
-            first_at = now
-        self._builder.show(deltas, attempt, first_at, now)
 
     def _refuse(self, refusal: Refusal) -> NoReturn:
         self._finish("refused", refusal.body.code, refusal.body.status)

@@ -19,7 +19,7 @@ from config.model.upstreams import UpstreamSettings
 from engine.core.limits import EngineLimits
 from engine.sampling.params import SamplingParams
 from engine.text.tokenizer import Tokenizer
-from policies.answer.answer_machine import MachineAttempt
+from policies.answer.answer_effects import MachineAttempt
 from policies.model.plan import Plan
 
 

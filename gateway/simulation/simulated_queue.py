@@ -15,7 +15,7 @@ from policies.queueing.fair_queue import FairQueue
 from policies.queueing.placement import PrefixMark
 
 if TYPE_CHECKING:
-    from gateway.simulation.simulated_request import SimulatedAttempt
+    from gateway.simulation.simulated_attempt import SimulatedAttempt
 
 _NEVER = float("inf")
 

@@ -7,14 +7,13 @@ engine takes, and what it says: lengths and margins of the trace.
 from typing import TYPE_CHECKING
 
 from config.tenants import queue_line
-from gateway.simulation.draws import Margins
 from gateway.simulation.replayed_sequence import Replayed
+from gateway.simulation.simulated_attempt import TOKEN, SimulatedAttempt
 from gateway.simulation.simulated_queue import SimulatedJob
 from gateway.simulation.simulated_upstream import prompt_steps
 from policies.admission.budget import BudgetHold
 from policies.admission.quota import Reservation
-from policies.answer.answer_machine import (
-    AnswerMachine,
+from policies.answer.answer_effects import (
     AskPermit,
     Complete,
     EndAttempt,
@@ -26,7 +25,7 @@ from policies.answer.answer_machine import (
     RecordOutcome,
     WithdrawJob,
 )
-from policies.cascade.cascade import Accept, CascadeMachine, Escalate, Release
+from policies.answer.answer_machine import AnswerMachine
 from policies.fallback.breaker import BreakerOpen
 from policies.fallback.fallback_machine import AnswerStatic, Break, GiveUp, Prefix, RungRefused
 from policies.model.attempt_record import AttemptRecord
@@ -39,48 +38,6 @@ if TYPE_CHECKING:
     from gateway.simulation.world import World
 
 _BYTES_A_TOKEN = 4
-_TOKEN = (0,)
-_WORD = " x"
-"""A trace has no words; each output is taken for one."""
-
-
-class SimulatedAttempt:
-    """One try of one rung: its sequences, and how far its cascade machine has seen them."""
-
-    __slots__ = (
-        "answer",
-        "fed",
-        "gives_up_at",
-        "job",
-        "made",
-        "margins",
-        "of",
-        "prompt_tokens",
-        "sequences",
-        "unfinished",
-    )
-
-    def __init__(self, answer: "SimulatedRequest", of: MachineAttempt) -> None:
-        self.answer = answer
-        self.of = of
-        self.margins = Margins(())
-        self.gives_up_at: int | None = None
-        """Output token of each choice at which the cascade machine will escalate."""
-        self.sequences: list[Replayed] = []
-        self.fed: list[int] = []
-        """Output tokens of each sequence that the machine has seen."""
-        self.unfinished = 0
-        self.prompt_tokens = 0
-        self.job: SimulatedJob
-        self.made = 0
-        """Output tokens, once it is over."""
-
-    @property
-    def last_output_at(self) -> float | None:
-        """None: no token has come."""
-        if not any(each.made for each in self.sequences):
-            return None
-        return max(each.at for each in self.sequences)
 
 
 class SimulatedRequest:
@@ -192,16 +149,16 @@ class SimulatedRequest:
             return
         reason = ""
         if attempt.of.cascade is None:
-            self._show(sequence, sequence.made, now)
+            self.show(sequence, sequence.made, now)
             sequence.stop = sequence.end
         else:
-            reason = self._feed(attempt, attempt.of.cascade, sequence, now)
+            reason = attempt.feed(attempt.of.cascade, sequence, now)
             if reason == "escalate":
                 self._machine.on_escalated("low_margin", now)
                 self._carry_out(now)
                 return
             if not sequence.finished:
-                sequence.stop = self._next_stop(attempt, sequence)
+                sequence.stop = attempt.next_stop(sequence)
         if sequence.finished:
             attempt.unfinished -= 1
             if not attempt.unfinished:
@@ -286,7 +243,7 @@ class SimulatedRequest:
         # The small model's own answer may have been longer than the one that the reader got in the end.
         length = max(request.output_tokens, len(request.margins)) if wanted.watched else request.output_tokens
         output = min(length, asked) - prefix
-        attempt = self._attempt = SimulatedAttempt(self, of)
+        attempt = self._attempt = SimulatedAttempt(self, of, plan.cascade)
         if output < 1:
             self._machine.on_nothing_left(of, now)
             return
@@ -316,7 +273,7 @@ class SimulatedRequest:
             attempt.sequences.append(sequence)
             attempt.fed.append(0)
             if of.cascade is not None:
-                sequence.stop = self._next_stop(attempt, sequence)
+                sequence.stop = attempt.next_stop(sequence)
         attempt.unfinished = request.choices
         attempt.prompt_tokens = prompt
         attempt.job = SimulatedJob(
@@ -341,49 +298,9 @@ class SimulatedRequest:
     def _wake(self, attempt: SimulatedAttempt) -> None:
         self._world.wake(self._machine.due, lambda now: self.on_alarm(attempt, now))
 
-    # --- the cascade --------------------------------------------------------------------------------------------------
-
-    def _next_stop(self, attempt: SimulatedAttempt, sequence: Replayed) -> int:
-        """Known tokens at which the machine, or the reader, has something new."""
-        assert self.plan is not None
-        cascade, machine = self.plan.cascade, attempt.of.cascade
-        assert cascade is not None
-        stop = sequence.end
-        made = sequence.made
-        if attempt.gives_up_at is not None and attempt.gives_up_at > made:
-            stop = min(stop, sequence.begin + attempt.gives_up_at)
-        if not sequence.visible and machine is not None and machine.mode == "window":
-            stop = min(stop, sequence.begin + max(cascade.window, made) + 1)
-        return stop
-
-    def _feed(self, attempt: SimulatedAttempt, machine: CascadeMachine, sequence: Replayed, now: float) -> str:
-        """The machine sees all tokens since the last time. "escalate", or why the answer was accepted, or "".
-
-        Tokens that cannot be the end of what is released now go in as one output, as those of an accepted draft do.
-        """
-        choice, made, fed = sequence.choice, sequence.made, attempt.fed[sequence.choice]
-        assert self.plan is not None
-        assert self.plan.cascade is not None
-        single = made - self.plan.cascade.window - 1 if machine.mode == "window" else made - 1
-        while fed < made:
-            upto = max(single, fed + 1)
-            margins = attempt.margins.of(fed, upto)
-            finish = sequence.finished and upto == made
-            effects = machine.on_output(choice, _TOKEN * (upto - fed), _WORD, margins, finish)
-            fed = attempt.fed[choice] = upto
-            for effect in effects:
-                match effect:
-                    case Release(upto=shown):
-                        self._show(attempt.sequences[effect.index], shown, now)
-                    case Escalate():
-                        return "escalate"
-                    case Accept(why):
-                        return why
-        return ""
-
     # --- what goes out ------------------------------------------------------------------------------------------
 
-    def _show(self, sequence: Replayed, upto: int, now: float) -> None:
+    def show(self, sequence: Replayed, upto: int, now: float) -> None:
         """The reader has the first `upto` tokens of this attempt's choice."""
         if self.first_content_at is None:
             self.first_content_at = now
@@ -397,7 +314,7 @@ class SimulatedRequest:
         sequence.visible = True
 
     def _client_has(self, _rung: str) -> Prefix:
-        return (_TOKEN * self._released,) * self.request.choices if self._released else ()
+        return (TOKEN * self._released,) * self.request.choices if self._released else ()
 
     def _end_attempt(self, attempt: SimulatedAttempt, now: float, *, ok: bool | None) -> None:
         self._world.backend_queues[attempt.of.rung].catch_up(now)

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.answer.answer_machine import (
-    AnswerMachine,
+from policies.answer.answer_effects import (
     AskPermit,
     Complete,
     EndAttempt,
@@ -21,6 +20,7 @@ from policies.answer.answer_machine import (
     RecordOutcome,
     WithdrawJob,
 )
+from policies.answer.answer_machine import AnswerMachine
 from policies.fallback.fallback_machine import AnswerStatic, AttemptFailed, Break, GiveUp, Prefix, RungRefused
 from policies.model.breaker_view import Permit
 from policies.model.plan import Plan, PlannedCascade
