@@ -40,11 +40,11 @@ from actors.prompt.model_text import ModelText
 from actors.protocol.admission import AdmissionMessage, RestoreUsage
 from actors.protocol.breakers import BreakerMessage
 from actors.protocol.engine import EngineMessage
+from actors.protocol.job import Job
 from actors.protocol.ledger import CloseEntry, EntryClosing, LedgerMessage, OpenEntry
 from actors.protocol.queue import Enqueue, QueueMessage, Withdraw
 from actors.protocol.reloader import Reload
-from actors.queue.backend_queue import BackendQueue
-from actors.queue.replica_slot import ReplicaSlot
+from actors.queue.backend import Backend, ReplicaSlot
 from actors.readiness import EngineReadiness, ModelCard, Readiness, ServiceState
 from actors.recording.recorder import Recording
 from actors.request.ports import RequestPorts
@@ -69,6 +69,7 @@ from policies.admission.budget import BudgetBook
 from policies.admission.quota import QuotaBook
 from policies.admission.rate_limits import RateLimits
 from policies.fallback.retry_budget import RetryBudget
+from policies.queueing.backend_queue import BackendQueue
 from policies.queueing.engine_capacity import EngineCapacity
 from policies.queueing.fair_queue import FairQueue
 from policies.records.decision_log import DecisionLog
@@ -390,29 +391,25 @@ class Service:
             )
         return self._was_ready
 
-    def _backend_queue(self, name: str, snapshot: PolicySnapshot) -> BackendQueue:
+    def _backend_queue(self, name: str, snapshot: PolicySnapshot) -> Backend:
         lines = self._shadow_book.with_copies(self._settings.tiers, tenant_queues(snapshot.tenants))
-        queue = FairQueue(*lines)  # type: ignore[var-annotated]
+        queue: FairQueue[Job] = FairQueue(*lines)
         upstream = self._settings.upstreams.get(name)
         if upstream is not None:
             published = self._upstreams[name]
-            return BackendQueue(
-                published,
-                queue,
-                [ReplicaSlot(published, _mailbox(published), EngineCapacity(upstream.concurrent, None, ahead=0))],
-            )
+            capacity = EngineCapacity(upstream.concurrent, None, ahead=0)
+            slot = ReplicaSlot(published, _mailbox(published))
+            return Backend(published, BackendQueue(name, queue, [capacity]), [slot])
         engine = self._settings.engines[name]
         block_size: int | None = engine.kv.block_size
         ahead = None
         if self._texts[name].sizes is not None:
             # One step's inputs are computed while the next one's wait in front of it.
             block_size, ahead = None, engine.max_running
-        slots = [
-            ReplicaSlot(published, _mailbox(published), EngineCapacity(engine.max_running, block_size, ahead))
-            for published in self._replicas[name]
-        ]
+        slots = [ReplicaSlot(published, _mailbox(published)) for published in self._replicas[name]]
+        capacities = [EngineCapacity(engine.max_running, block_size, ahead) for _ in slots]
         prefixes = engine.kv.block_size if engine.prefix_cache and block_size is not None else None
-        return BackendQueue(self._all_published[name], queue, slots, prefixes)
+        return Backend(self._all_published[name], BackendQueue(name, queue, capacities, prefixes), slots)
 
     def _job_lost(self, message: QueueMessage) -> None:
         """The dispatcher died with this in hand: its reader was told, so the job must not run."""

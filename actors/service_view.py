@@ -13,7 +13,7 @@ from actors.control.policy_status import PolicyStatus
 from actors.engines.adapter_registry import AdapterRegistry
 from actors.kernel.clock import WallClock
 from actors.ledger.ledger import LedgerState
-from actors.queue.backend_queue import BackendQueue
+from actors.queue.backend import Backend
 from actors.readiness import ModelCard
 from actors.routing.router import Router
 from actors.supervision_tree import TreeStatus
@@ -36,7 +36,7 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     replicas: Mapping[str, Sequence[EngineStatus]]
     """By engine."""
     upstreams: Mapping[str, UpstreamStatus]
-    backend_queues: Mapping[str, BackendQueue]
+    backend_queues: Mapping[str, Backend]
     breakers: BreakerRegistry
     counters: ServiceCounters
     books: LedgerState

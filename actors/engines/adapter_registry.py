@@ -18,7 +18,7 @@ from actors.kernel.errors import ActorDied
 from actors.kernel.reply import Reply
 from actors.kernel.workers import WorkerPool
 from actors.protocol.engine import Install, Uninstall
-from actors.queue.replica_slot import ReplicaSlot
+from actors.queue.backend import ReplicaSlot
 from config.model.settings import EngineSettings
 from config.model.words import is_adapter_name
 from engine.errors import ModelError

@@ -10,7 +10,9 @@ from actors.protocol.delivery import Delivery
 from engine.core.messages import Embed, Submit
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
-from policies.queueing.fair_queue import QueueItem
+from engine.scheduling.prefix_marks import prefix_marks
+from policies.queueing.backend_queue import BackendJob
+from policies.queueing.placement import PrefixMark
 
 
 class UpstreamCall(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -31,7 +33,7 @@ class UpstreamCall(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """What the client has of the answer: it goes on after this."""
 
 
-class Job(QueueItem, frozen=True, kw_only=True):
+class Job(BackendJob, frozen=True, kw_only=True):
     """One attempt on one rung: what waits in the fair queue, and what the engine or the upstream then runs."""
 
     job_id: int
@@ -40,3 +42,19 @@ class Job(QueueItem, frozen=True, kw_only=True):
     sequences: tuple[Submit, ...] | tuple[UpstreamCall, ...] | tuple[Embed, ...]
     """Each with a `sequence_id`: `Submit` for an engine, `Embed` for an encoder, `UpstreamCall` for an upstream."""
     delivery: Delivery
+
+    @property
+    def sequence_count(self) -> int:
+        return len(self.sequences)
+
+    @property
+    def prompt_lengths(self) -> list[int]:
+        """Encoders and upstreams keep no KV blocks."""
+        return [len(each.prompt_token_ids) for each in self.sequences if isinstance(each, Submit)]
+
+    def prefix_marks(self, block_size: int) -> tuple[PrefixMark, ...]:
+        """Of the first choice, which begins as all do."""
+        first = self.sequences[0]
+        if not isinstance(first, Submit):
+            return ()
+        return tuple([PrefixMark(*mark) for mark in prefix_marks(first, block_size)])

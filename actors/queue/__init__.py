@@ -1,4 +1,4 @@
-"""Fair queues in front of each backend, and when work leaves them for which replica.
+"""Jobs on their way into the backends: the dispatcher drives a `policies.queueing.backend_queue` for each of them.
 
-Public: `dispatcher.Dispatcher`, `backend_queue`, `replica_slot`.
+Public: `dispatcher.Dispatcher`, `backend`.
 """

@@ -20,9 +20,8 @@ from actors.request.output_assembly import OutputAssembly
 from engine.core.limits import EngineLimits
 from engine.core.messages import Submit, TokenDelta
 from engine.sampling.params import SamplingParams
-from policies.cascade.cascade import CascadeMachine
-from policies.fallback.fallback_machine import Prefix, Try
-from policies.model.breaker_view import Permit
+from policies.answer.answer_effects import MachineAttempt
+from policies.fallback.fallback_machine import Prefix
 from policies.model.plan import Plan
 
 
@@ -37,43 +36,34 @@ class Attempt:
         "adapter",
         "assembly",
         "drafter",
-        "is_retry",
         "job",
         "model",
-        "output_seen",
-        "permit",
+        "of",
         "rung",
-        "taken",
         "unread_tokens",
-        "watched",
         "whole_in_engine",
     )
 
     def __init__(
         self,
-        effect: Try,
-        permit: Permit,
+        of: MachineAttempt,
         job: Job,
         assembly: OutputAssembly,
         *,
         whole_in_engine: bool,
         model: str = "",
     ) -> None:
-        """`model`: that an upstream was asked for."""
-        self.rung = effect.rung
-        self.model = model or effect.rung
-        self.adapter = effect.adapter
-        self.is_retry = effect.is_retry
-        self.watched = effect.watched
-        self.permit = permit
+        """`of`: what the answer machine knows of it. `model`: that an upstream was asked for."""
+        self.of = of
+        self.rung = of.rung
+        self.model = model or of.rung
+        self.adapter = of.wanted.adapter
         self.job = job
         self.assembly = assembly
         self.whole_in_engine = whole_in_engine
         """The engine itself sees the end of each sequence; else it may have to be told."""
         self.drafter: Drafter | None = None
         """Of the large stage whose small stage drafts for it."""
-        self.taken = False
-        self.output_seen = False
         self.unread_tokens = 0
         """That were made for it, and that its reader left behind."""
 
@@ -90,7 +80,7 @@ class Attempt:
             case TextDelta(token_count=count):
                 tokens = count
         if job_id == self.job.job_id:
-            self.taken = self.taken or isinstance(item, JobStarted)
+            self.of.has_started = self.of.has_started or isinstance(item, JobStarted)
             self.unread_tokens += tokens
         elif self.drafter is not None:
             self.drafter.taken = self.drafter.taken or isinstance(item, JobStarted)
@@ -100,12 +90,11 @@ class Attempt:
         """Only ends matter to the reader: nothing is shown before them, and nothing is to be decided."""
         if self.drafter is not None and not self.drafter.machine.alone:
             return self.drafter.waiting
-        return not streamed and not self.watched and self.whole_in_engine
+        return not streamed and self.of.cascade is None and self.whole_in_engine
 
 
 def prepare(
-    effect: Try,
-    permit: Permit,
+    of: MachineAttempt,
     *,
     request: InferenceRequest,
     plan: Plan,
@@ -132,7 +121,7 @@ def prepare(
             continue
         prompt = prompts[index // request.body.n]
         params = params_of(request, plan, index % request.body.n, len(prompt), limits)
-        prefix = _prefix(effect.prefix, index)
+        prefix = _prefix(of.wanted.prefix, index)
         if prefix:
             said, bound = "".join(was_told.texts), shape.grammar is not None
             continuation = ContinuationDetokenizer(params, text.tokenizer, prompt, prefix, said, exact=bound)
@@ -161,29 +150,25 @@ def prepare(
                 output_prefix=len(prefix),
                 cache_salt=principal.cache_salt,
                 grammar=shape.grammar,
-                adapter=effect.adapter,
+                adapter=of.wanted.adapter,
             )
         )
-    machine = None
-    if effect.watched:
-        assert plan.cascade is not None
-        machine = CascadeMachine(plan.cascade, len(told))
     prompt_tokens = sum([len(each.prompt_token_ids) for each in sequences])
     job = Job(
         job_id=next(numbers),
-        engine=effect.rung,
+        engine=of.rung,
         tenant=principal.line,
         prompt_tokens=prompt_tokens,
         tokens=prompt_tokens + sum([each.params.max_tokens for each in sequences]),
         bytes=request.body_bytes,
-        deadline=effect.deadline,
+        deadline=of.wanted.deadline,
         wait_s=plan.queue_s,
-        goes_on=any(effect.prefix),
+        goes_on=any(of.wanted.prefix),
         sequences=tuple(sequences),
         delivery=delivery,
     )
-    assembly = OutputAssembly(choices, machine, seams, readers)
-    return Attempt(effect, permit, job, assembly, whole_in_engine=not seams), ended
+    assembly = OutputAssembly(choices, of.cascade, seams, readers)
+    return Attempt(of, job, assembly, whole_in_engine=not seams), ended
 
 
 def params_of(

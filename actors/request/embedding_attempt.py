@@ -11,14 +11,12 @@ from actors.request.attempt import Attempt, TooLongHere
 from actors.request.output_assembly import OutputAssembly
 from engine.core.limits import EngineLimits
 from engine.core.messages import Embed
-from policies.fallback.fallback_machine import Try
-from policies.model.breaker_view import Permit
+from policies.answer.answer_effects import MachineAttempt
 from policies.model.plan import Plan
 
 
 def prepare_inputs(
-    effect: Try,
-    permit: Permit,
+    of: MachineAttempt,
     *,
     request: InferenceRequest,
     plan: Plan,
@@ -46,15 +44,15 @@ def prepare_inputs(
     tokens = sum(map(len, inputs))
     job = Job(
         job_id=next(numbers),
-        engine=effect.rung,
+        engine=of.rung,
         tenant=principal.line,
         prompt_tokens=tokens,
         tokens=tokens,
         bytes=request.body_bytes,
-        deadline=effect.deadline,
+        deadline=of.wanted.deadline,
         wait_s=plan.queue_s,
         sequences=sequences,
         delivery=delivery,
     )
     choices = {each.sequence_id: index for index, each in enumerate(sequences)}
-    return Attempt(effect, permit, job, OutputAssembly(choices), whole_in_engine=True)
+    return Attempt(of, job, OutputAssembly(choices), whole_in_engine=True)

@@ -17,9 +17,8 @@ from config.model.upstreams import UpstreamSettings
 from engine.core.limits import EngineLimits
 from engine.sampling.params import SamplingParams
 from engine.text.tokenizer import Tokenizer
-from policies.fallback.fallback_machine import Try
+from policies.answer.answer_effects import MachineAttempt
 from policies.model.backends import UNBOUNDED, UNSAID_TOKENS
-from policies.model.breaker_view import Permit
 from policies.model.plan import Plan
 
 
@@ -28,8 +27,7 @@ class NotExpressible(Exception):  # noqa: N818  (a fact about a rung)
 
 
 def prepare_calls(
-    effect: Try,
-    permit: Permit,
+    of: MachineAttempt,
     *,
     request: InferenceRequest,
     plan: Plan,
@@ -47,7 +45,7 @@ def prepare_calls(
     `lengths`: tokens of each prompt, as far as we know; `tokenizer`: the one that it shares with an engine. Raises
     TooLongHere and NotExpressible.
     """
-    goes_on = bool(effect.prefix) or effect.from_text
+    goes_on = bool(of.wanted.prefix) or of.wanted.from_text
     if goes_on and (request.body.tools is not None or request.body.grammar is not None):
         raise NotExpressible("an answer that has begun cannot be bound to a form, nor be read for tool calls")
     if request.body.truncate_prompt_tokens is not None:
@@ -69,7 +67,7 @@ def prepare_calls(
                 continue
             limit = None if limit is None else limit - was_told.tokens
             params = _params_after(params, was_told.tokens)
-            token_ids = effect.prefix[index] if effect.prefix else ()
+            token_ids = of.wanted.prefix[index] if of.wanted.prefix else ()
             prompt, begun = _after(prompt, "".join(was_told.texts), token_ids, tokenizer)
         number = next(numbers)
         call = UpstreamCall(
@@ -89,12 +87,12 @@ def prepare_calls(
     prompt_tokens = sum([lengths[index // request.body.n] + told[index].tokens for index in choices.values()])
     job = Job(
         job_id=next(numbers),
-        engine=effect.rung,
+        engine=of.rung,
         tenant=principal.line,
         prompt_tokens=prompt_tokens,
         tokens=prompt_tokens + sum([each.params.max_tokens for each in calls]),
         bytes=request.body_bytes,
-        deadline=effect.deadline,
+        deadline=of.wanted.deadline,
         wait_s=plan.queue_s,
         goes_on=goes_on,
         sequences=tuple(calls),
@@ -102,7 +100,7 @@ def prepare_calls(
     )
     assembly = OutputAssembly(choices, call_prefix=f"call_{request.request_id}_")
     model = settings.model or request.model
-    return Attempt(effect, permit, job, assembly, whole_in_engine=True, model=model), ended
+    return Attempt(of, job, assembly, whole_in_engine=True, model=model), ended
 
 
 def _after(prompt: Prompt, text: str, token_ids: tuple[int, ...], tokenizer: Tokenizer | None) -> tuple[Prompt, str]:

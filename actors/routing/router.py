@@ -7,7 +7,7 @@ import msgspec
 from actors.api.errors import UnknownModel
 from actors.breakers.breakers import BreakerRegistry
 from actors.kernel.clock import WallClock
-from actors.queue.backend_queue import BackendQueue
+from actors.queue.backend import Backend
 from actors.routing.policy_snapshot import PolicySnapshot
 from policies.errors import NoSuchModel
 from policies.model.load import EngineLoad, Load
@@ -26,7 +26,7 @@ class Router:
     def __init__(
         self,
         snapshot: PolicySnapshot,
-        backend_queues: Mapping[str, BackendQueue],
+        backend_queues: Mapping[str, Backend],
         breakers: BreakerRegistry,
         rollout: RolloutState,
         wall: WallClock,
@@ -86,7 +86,7 @@ class Router:
         )
         self._published_at = now
 
-    def _engine_load(self, name: str, backend_queue: BackendQueue, now: float, passed_s: float) -> EngineLoad:
+    def _engine_load(self, name: str, backend_queue: Backend, now: float, passed_s: float) -> EngineLoad:
         activity = backend_queue.published.activity
         healthy = backend_queue.published.state == "ready"
         if activity is None:

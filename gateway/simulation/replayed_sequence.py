@@ -8,7 +8,7 @@ from engine.scheduling.sequence import Sequence
 from policies.records.trace import TraceRequest
 
 if TYPE_CHECKING:
-    from gateway.simulation.simulated_request import SimulatedAttempt
+    from gateway.simulation.simulated_attempt import SimulatedAttempt
 
 _GREEDY = SamplingParams(max_tokens=1, temperature=0.0)
 _PROMPT, _OUTPUT, _SHARED = 1, 2, 3

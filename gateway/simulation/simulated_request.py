@@ -1,100 +1,51 @@
-"""One request on the virtual clock.
+"""One request on the virtual clock: the answer machine's other shell, where nothing is waited for.
 
-It drives the machines that `actors.request.response_stream` drives, without the waiting.
-
-Fallback machine, cascade machine, breakers, retry budget and fair queue are the service's own; this is their shell.
+Fallback, cascade, breakers, retry budget, deadlines and queues are the service's own; what is played is how long an
+engine takes, and what it says: lengths and margins of the trace.
 """
 
 from typing import TYPE_CHECKING
 
 from config.tenants import tenant_queue_name
-from gateway.simulation.draws import Margins
 from gateway.simulation.replayed_sequence import Replayed
-from gateway.simulation.simulated_queue import Waiting
+from gateway.simulation.simulated_attempt import TOKEN, SimulatedAttempt
+from gateway.simulation.simulated_queue import SimulatedJob
 from gateway.simulation.simulated_upstream import prompt_steps
 from policies.admission.budget import BudgetHold
 from policies.admission.quota import Reservation
-from policies.cascade.cascade import Accept, CascadeMachine, Escalate, Release
-from policies.fallback import fallback_machine
+from policies.answer.answer_effects import (
+    AskPermit,
+    Complete,
+    EndAttempt,
+    ForgetAnswer,
+    MachineAttempt,
+    OfferJob,
+    Pause,
+    Prepare,
+    RecordOutcome,
+    WithdrawJob,
+)
+from policies.answer.answer_machine import AnswerMachine
 from policies.fallback.breaker import BreakerOpen
+from policies.fallback.fallback_machine import AnswerStatic, Break, GiveUp, Prefix, RungRefused
 from policies.model.attempt_record import AttemptRecord
 from policies.model.breaker_view import Permit
 from policies.model.features import Features
 from policies.model.plan import Plan
-from policies.queueing.fair_queue import QueueFull
 from policies.records.trace import TraceRequest
 
 if TYPE_CHECKING:
     from gateway.simulation.world import World
 
 _BYTES_A_TOKEN = 4
-_TOKEN = (0,)
-_WORD = " x"
-"""A trace has no words; each output is taken for one."""
-
-
-class SimulatedAttempt:
-    """One try of one rung."""
-
-    __slots__ = (
-        "answer",
-        "deadline",
-        "fed",
-        "gives_up_at",
-        "item",
-        "machine",
-        "made",
-        "margins",
-        "permit",
-        "prompt_tokens",
-        "sequences",
-        "taken",
-        "try_",
-        "unfinished",
-    )
-
-    def __init__(
-        self, answer: "SimulatedRequest", effect: fallback_machine.Try, permit: Permit, machine: CascadeMachine | None
-    ) -> None:
-        self.answer = answer
-        self.try_ = effect
-        self.permit = permit
-        self.machine = machine
-        self.margins = Margins(())
-        self.gives_up_at: int | None = None
-        """Output token of each choice at which the machine will escalate."""
-        self.sequences: list[Replayed] = []
-        self.fed: list[int] = []
-        """Output tokens of each sequence that the machine has seen."""
-        self.unfinished = 0
-        self.prompt_tokens = 0
-        self.item: Waiting
-        self.deadline = effect.deadline
-        self.taken = False
-        self.made = 0
-        """Output tokens, once it is over."""
-
-    @property
-    def has_begun(self) -> bool:
-        """A token has come."""
-        return any(each.made for each in self.sequences)
-
-    def on_taken(self, now: float) -> None:
-        """It left the queue for its engine."""
-        self.taken = True
-        self.answer.on_taken(now)
-
-    def on_expired(self, now: float) -> None:
-        """It has waited in the queue for too long."""
-        self.answer.on_unserved(self, now)
 
 
 class SimulatedRequest:
-    """One answer under way, and its account of itself once it has ended."""
+    """One answer in progress, and its account of itself once it has ended."""
 
     __slots__ = (
         "_attempt",
-        "_climb",
+        "_machine",
         "_released",
         "_streamed",
         "_world",
@@ -132,8 +83,9 @@ class SimulatedRequest:
         self.hold: BudgetHold | None = None
         self.held = 0.0
         """By the cascade's budget for the day."""
-        self._climb: fallback_machine.FallbackMachine
-        self._attempt: SimulatedAttempt | None = None
+        self._machine: AnswerMachine
+        self._attempt: SimulatedAttempt
+        """In hand, or the last one."""
         self._streamed = not request.has or "stream" in request.has
         self._released = 0
         """Tokens of the first choice that the reader has."""
@@ -161,132 +113,141 @@ class SimulatedRequest:
 
     @property
     def history(self) -> tuple[AttemptRecord, ...]:
-        """See `Climb.history`; empty if it never climbed."""
-        return self._climb.history if self.plan is not None else ()
+        """See `FallbackMachine`; empty if nothing was tried."""
+        return self._machine.history if self.plan is not None else ()
 
     def start(self, plan: Plan, now: float) -> None:
-        """Begin the climb."""
+        """Begin with the first rung."""
         self.plan = plan
-        self._climb = fallback_machine.FallbackMachine(plan)
-        self._obey(self._climb.start(now), now)
+        self._machine = AnswerMachine(plan, self.request.choices, client_has=self._client_has)
+        self._machine.start(now)
+        self._carry_out(now)
 
     def refuse(self, code: str, now: float) -> None:
-        """Turned away before any climb."""
+        """Turned away before anything was tried."""
         self._end("refused", code, now)
 
     # --- what comes in ------------------------------------------------------------------------------------------
 
-    def on_taken(self, now: float) -> None:
+    def on_started(self, attempt: SimulatedAttempt, now: float) -> None:
         """An engine has it."""
+        if attempt.of is self._machine.attempt:
+            self._machine.on_started()
         if self.queue_wait_s is None:
             self.queue_wait_s = now - self.arrived_at
 
-    def on_unserved(self, attempt: SimulatedAttempt, now: float) -> None:
-        """Its time in the queue is up."""
-        if attempt is self._attempt:
-            self._close(ok=None, over=True, now=now)
-            self._obey(self._climb.on(fallback_machine.RungRefused(why="queue_timeout"), now), now)
+    def on_rejected(self, attempt: SimulatedAttempt, event: RungRefused, now: float) -> None:
+        """Its time in the queue is up, or the queue is full."""
+        if attempt.of is self._machine.attempt:
+            self._machine.on_rejected(event, now)
+            self._carry_out(now)
 
     def on_stop(self, sequence: Replayed, now: float) -> None:
         """A sequence has come to where something may happen."""
-        attempt = self._attempt
-        if attempt is None or sequence.attempt is not attempt:
+        attempt = sequence.attempt
+        if attempt.of is not self._machine.attempt:
             return
-        if attempt.machine is None:
-            self._show(sequence, sequence.made, now)
-            if sequence.finished:
-                self._finish_sequence(attempt, sequence, "", now)
-            else:
-                sequence.stop = sequence.end
-            return
-        why = self._feed(attempt, attempt.machine, sequence, now)
-        if why == "escalate":
-            event = fallback_machine.Escalated(prefix=self._prefix())
-            self._close(ok=True, over=False, now=now)
-            self._obey(self._climb.on(event, now), now)
-        elif sequence.finished:
-            self._finish_sequence(attempt, sequence, why, now)
+        reason = ""
+        if attempt.of.cascade is None:
+            self.show(sequence, sequence.made, now)
+            sequence.stop = sequence.end
         else:
-            sequence.stop = self._next_stop(attempt, sequence)
+            reason = attempt.feed(attempt.of.cascade, sequence, now)
+            if reason == "escalate":
+                self._machine.on_escalated("low_margin", now)
+                self._carry_out(now)
+                return
+            if not sequence.finished:
+                sequence.stop = attempt.next_stop(sequence)
+        if sequence.finished:
+            attempt.unfinished -= 1
+            if not attempt.unfinished:
+                self._world.backend_queues[attempt.of.rung].finished(attempt.job)
+                self._machine.on_complete(now, ended=True, cascade_reason=reason)
+                self._carry_out(now)
 
     def on_alarm(self, attempt: SimulatedAttempt, now: float) -> None:
         """One of its deadlines may have passed."""
-        if attempt is not self._attempt or self.plan is None:
+        machine = self._machine
+        if attempt.of is not machine.attempt:
             return
-        due = attempt.deadline
-        self._world.backend_queues[attempt.try_.rung].catch_up(now)
-        if attempt.has_begun:
-            due = min(max(each.at for each in attempt.sequences) + self.plan.stall_s, self.plan.total_at)
-        if now < due:
-            self._world.wake(due, attempt)
-            return
-        self._obey(self._climb.on(self._too_late(attempt, now), now), now)
+        self._world.backend_queues[attempt.of.rung].catch_up(now)
+        output_at = attempt.last_output_at
+        if output_at is not None:
+            machine.on_output(output_at)
+        machine.on_deadline(now)
+        if attempt.of is machine.attempt:
+            self._wake(attempt)
+        else:
+            self._carry_out(now)
 
-    def _too_late(self, attempt: SimulatedAttempt, now: float) -> fallback_machine.FallbackEvent:
-        assert self.plan is not None
-        if now >= self.plan.total_at:
-            prefix = self._prefix()
-            self._close(ok=None, over=False, now=now)
-            return fallback_machine.AttemptFailed(kind="total_timeout", retryable=False, prefix=prefix)
-        if not attempt.taken:
-            self._close(ok=None, over=False, now=now)
-            return fallback_machine.RungRefused(why="queue_timeout")
-        prefix = self._prefix()
-        self._close(ok=False, over=False, now=now)
-        kind = "stall" if attempt.has_begun else "ttft_timeout"
-        return fallback_machine.AttemptFailed(kind=kind, retryable=False, prefix=prefix)
+    # --- what the machine wants -----------------------------------------------------------------------------------
 
-    # --- what the climb wants -----------------------------------------------------------------------------------
-
-    def _obey(self, effect: fallback_machine.FallbackEffect | None, now: float) -> None:
-        while effect is not None:
+    def _carry_out(self, now: float) -> None:
+        machine, world = self._machine, self._world
+        for effect in machine.effects():
             match effect:
-                case fallback_machine.Try():
-                    event = self._try(effect, now)
-                    effect = self._climb.on(event, now) if event is not None else None
-                case fallback_machine.AnswerStatic(mark=mark):
+                case ForgetAnswer():
+                    self.first_content_at = None
+                case Pause(until):
+                    world.wake(until, self._resume)
+                case AskPermit(rung, is_retry):
+                    machine.on_permit(self._permit(rung, now, is_retry=is_retry), now)
+                case Prepare(of):
+                    self._prepare(of, now)
+                case OfferJob():
+                    self._offer(self._attempt, now)
+                case EndAttempt(_, ok):
+                    self._end_attempt(self._attempt, now, ok=ok)
+                case WithdrawJob():
+                    world.backend_queues[self._attempt.of.rung].withdraw(self._attempt.job, now)
+                case RecordOutcome(rung, permit, ok, is_retry):
+                    if not is_retry:
+                        world.retries.request()
+                    world.breakers[rung].record(permit, ok, now)
+                case Complete(_, reason):
+                    self._complete(self._attempt, reason, now)
+                case AnswerStatic(mark=mark):
                     self.rung, self.mark = "static_answer", mark or ""
                     self.first_at = self.first_content_at = now
                     self._end("ok", "static_answer", now)
-                    return
-                case fallback_machine.GiveUp(code=code):
+                case GiveUp(code=code):
                     self._end("refused", code, now)
-                    return
-                case fallback_machine.Break(code=code):
+                case Break(code=code):
                     self._end("failed", code, now)
-                    return
 
-    def _try(self, effect: fallback_machine.Try, now: float) -> fallback_machine.FallbackEvent | None:
-        world, request, plan = self._world, self.request, self.plan
-        assert plan is not None
-        if effect.is_retry and not world.retries.take(now):
-            return fallback_machine.RungRefused(why="retry_budget")
-        if effect.rung not in world.backend_queues:
-            return fallback_machine.RungRefused(why="not_simulated")
-        if not self._climb.committed:
-            self.first_content_at = None
-        permit = world.breakers[effect.rung].permit(now)
+    def _resume(self, now: float) -> None:
+        self._machine.resumed()
+        self._carry_out(now)
+
+    def _permit(self, rung: str, now: float, *, is_retry: bool) -> Permit | RungRefused:
+        world = self._world
+        if is_retry and not world.retries.take(now):
+            return RungRefused(why="retry_budget")
+        if rung not in world.backend_queues:
+            return RungRefused(why="not_simulated")
+        permit = world.breakers[rung].permit(now)
         if isinstance(permit, BreakerOpen):
-            return fallback_machine.RungRefused(why="breaker_open", retry_after_s=permit.retry_after_s)
-        backend_queue = world.backend_queues[effect.rung]
-        prefix = len(effect.prefix[0]) if effect.prefix else 0
-        longest = backend_queue.max_model_len
+            return RungRefused(why="breaker_open", retry_after_s=permit.retry_after_s)
+        return permit
+
+    def _prepare(self, of: MachineAttempt, now: float) -> None:
+        world, request, plan, wanted = self._world, self.request, self.plan, of.wanted
+        assert plan is not None
+        prefix = len(wanted.prefix[0]) if wanted.prefix else 0
+        longest = world.backend_queues[of.rung].max_model_len
         asked = output_limit(request, plan.output_cap, longest)
         if asked is None or request.prompt_tokens + prefix >= longest:
-            self._record(effect, permit, ok=None, now=now)
-            return fallback_machine.RungRefused(why="prompt_too_long", lasting=True)
+            self._machine.on_rejected(RungRefused(why="prompt_too_long", lasting=True), now)
+            return
         # The small model's own answer may have been longer than the one that the reader got in the end.
-        length = max(request.output_tokens, len(request.margins)) if effect.watched else request.output_tokens
+        length = max(request.output_tokens, len(request.margins)) if wanted.watched else request.output_tokens
         output = min(length, asked) - prefix
-        machine = None
-        if effect.watched:
-            assert plan.cascade is not None
-            machine = CascadeMachine(plan.cascade, request.choices)
-        attempt = self._attempt = SimulatedAttempt(self, effect, permit, machine)
+        attempt = self._attempt = SimulatedAttempt(self, of, plan.cascade)
         if output < 1:
-            self._complete(attempt, "asked_for", now)
-            return None
-        if machine is not None:
+            self._machine.on_nothing_left(of, now)
+            return
+        if of.cascade is not None:
             assert plan.cascade is not None
             attempt.margins = world.draws.margins(self.number, request, plan.cascade, output)
             attempt.gives_up_at = attempt.margins.gives_up_at(plan.cascade, output)
@@ -294,7 +255,7 @@ class SimulatedRequest:
         tenant = self.features.tenant
         line = tenant_queue_name(tenant, world.tenants[tenant], self.features.tier)
         prompt = request.prompt_tokens + prefix
-        upstream = world.upstreams.get(effect.rung)
+        upstream = world.upstreams.get(of.rung)
         begin = prompt if upstream is None else prompt_steps(upstream) + prefix
         limit = min(request.prompt_tokens + asked, longest)
         for choice in range(request.choices):
@@ -311,71 +272,35 @@ class SimulatedRequest:
             )
             attempt.sequences.append(sequence)
             attempt.fed.append(0)
-            if machine is not None:
-                sequence.stop = self._next_stop(attempt, sequence)
+            if of.cascade is not None:
+                sequence.stop = attempt.next_stop(sequence)
         attempt.unfinished = request.choices
         attempt.prompt_tokens = prompt
-        attempt.item = Waiting(
+        attempt.job = SimulatedJob(
             job_id=world.next_number(),
             tenant=line,
             prompt_tokens=prompt * request.choices,
             tokens=(prompt + asked - prefix) * request.choices,
             bytes=request.prompt_tokens * _BYTES_A_TOKEN,
-            deadline=effect.deadline,
+            deadline=wanted.deadline,
             goes_on=prefix > 0,
             attempt=attempt,
-            sequences=request.choices,
-            blocks=backend_queue.blocks([begin] * request.choices),
+            sequence_count=request.choices,
+            prompt_length=begin,
         )
-        full = backend_queue.offer(attempt.item, now)
-        if isinstance(full, QueueFull):
-            self._close(ok=None, over=True, now=now)
-            return fallback_machine.RungRefused(why="queue_full", retry_after_s=full.retry_after_s)
-        if self._attempt is attempt:
-            world.wake(effect.deadline, attempt)
-        return None
+        self._machine.prepared(of)
 
-    def _next_stop(self, attempt: SimulatedAttempt, sequence: Replayed) -> int:
-        """Known tokens at which the machine, or the reader, has something new."""
-        assert self.plan is not None
-        cascade = self.plan.cascade
-        assert cascade is not None
-        stop = sequence.end
-        made = sequence.made
-        if attempt.gives_up_at is not None and attempt.gives_up_at > made:
-            stop = min(stop, sequence.begin + attempt.gives_up_at)
-        if not sequence.visible and attempt.machine is not None and attempt.machine.mode == "window":
-            stop = min(stop, sequence.begin + max(cascade.window, made) + 1)
-        return stop
+    def _offer(self, attempt: SimulatedAttempt, now: float) -> None:
+        self._world.backend_queues[attempt.of.rung].offer(attempt.job, now)
+        if attempt.of is self._machine.attempt:
+            self._wake(attempt)
 
-    def _feed(self, attempt: SimulatedAttempt, machine: CascadeMachine, sequence: Replayed, now: float) -> str:
-        """The machine sees all tokens since the last time. "escalate", or why the answer was accepted, or "".
-
-        Tokens that cannot be the end of what is released now go in as one output, as those of an accepted draft do.
-        """
-        choice, made, fed = sequence.choice, sequence.made, attempt.fed[sequence.choice]
-        assert self.plan is not None
-        assert self.plan.cascade is not None
-        single = made - self.plan.cascade.window - 1 if machine.mode == "window" else made - 1
-        while fed < made:
-            upto = max(single, fed + 1)
-            margins = attempt.margins.of(fed, upto)
-            finish = sequence.finished and upto == made
-            effects = machine.on_output(choice, _TOKEN * (upto - fed), _WORD, margins, finish)
-            fed = attempt.fed[choice] = upto
-            for effect in effects:
-                match effect:
-                    case Release(upto=shown):
-                        self._show(attempt.sequences[effect.index], shown, now)
-                    case Escalate():
-                        return "escalate"
-                    case Accept(why):
-                        return why
-        return ""
+    def _wake(self, attempt: SimulatedAttempt) -> None:
+        self._world.wake(self._machine.due, lambda now: self.on_alarm(attempt, now))
 
     # --- what goes out ------------------------------------------------------------------------------------------
 
-    def _show(self, sequence: Replayed, upto: int, now: float) -> None:
+    def show(self, sequence: Replayed, upto: int, now: float) -> None:
         """The reader has the first `upto` tokens of this attempt's choice."""
         if self.first_content_at is None:
             self.first_content_at = now
@@ -383,51 +308,30 @@ class SimulatedRequest:
             return
         if self.first_at is None:
             self.first_at = now
-            self._climb.on(fallback_machine.ContentSent(), now)
+            self._machine.content_sent(now)
         if sequence.choice == 0:
             self._released = sequence.attempt.prompt_tokens - self.request.prompt_tokens + upto
         sequence.visible = True
 
-    def _prefix(self) -> fallback_machine.Prefix:
-        return (_TOKEN * self._released,) * self.request.choices if self._climb.committed and self._released else ()
+    def _client_has(self, _rung: str) -> Prefix:
+        return (TOKEN * self._released,) * self.request.choices if self._released else ()
 
-    def _finish_sequence(self, attempt: SimulatedAttempt, sequence: Replayed, why: str, now: float) -> None:
-        attempt.unfinished -= 1
-        if not attempt.unfinished:
-            self._complete(attempt, why or "asked_for", now)
+    def _end_attempt(self, attempt: SimulatedAttempt, now: float, *, ok: bool | None) -> None:
+        self._world.backend_queues[attempt.of.rung].catch_up(now)
+        attempt.made = sum([each.made for each in attempt.sequences])
+        if ok:
+            cached = sum([each.cached_tokens for each in attempt.sequences[:1]])
+            self.attempts.append((attempt.of.rung, attempt.prompt_tokens, cached, attempt.made))
 
-    def _complete(self, attempt: SimulatedAttempt, why: str, now: float) -> None:
-        self._climb.on(fallback_machine.Finished(why), now)
-        self.rung, self.mark = attempt.try_.rung, attempt.try_.mark or ""
-        before = self._released
-        if attempt.sequences:
-            before = attempt.prompt_tokens - self.request.prompt_tokens
-            self._world.backend_queues[self.rung].freed(attempt.item)
-        self._close(ok=True if attempt.sequences else None, over=True, now=now)
+    def _complete(self, attempt: SimulatedAttempt, reason: str, now: float) -> None:
+        self.rung, self.mark = attempt.of.rung, attempt.of.wanted.mark or ""
+        before = attempt.prompt_tokens - self.request.prompt_tokens if attempt.sequences else self._released
         self.shown = attempt.made + before * self.request.choices
         if self.first_at is None:
             self.first_at = now
         if self.first_content_at is None:
             self.first_content_at = now
-        self._end("ok", why, now)
-
-    def _close(self, *, ok: bool | None, over: bool, now: float) -> None:
-        attempt, self._attempt = self._attempt, None
-        assert attempt is not None
-        backend_queue = self._world.backend_queues[attempt.try_.rung]
-        backend_queue.catch_up(now)
-        attempt.made = sum([each.made for each in attempt.sequences])
-        if not over:
-            backend_queue.withdraw(attempt.item, now)
-        if ok:
-            cached = sum([each.cached_tokens for each in attempt.sequences[:1]])
-            self.attempts.append((attempt.try_.rung, attempt.prompt_tokens, cached, attempt.made))
-        self._record(attempt.try_, attempt.permit, ok=ok, now=now)
-
-    def _record(self, effect: fallback_machine.Try, permit: Permit, *, ok: bool | None, now: float) -> None:
-        if not effect.is_retry:
-            self._world.retries.request()
-        self._world.breakers[effect.rung].record(permit, ok, now)
+        self._end("ok", reason, now)
 
     def _end(self, outcome: str, code: str, now: float) -> None:
         self.outcome, self.code, self.ended_at = outcome, code, now

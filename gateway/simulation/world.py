@@ -18,7 +18,7 @@ from gateway.profiling.profile import BadProfile, EngineProfile, Profile
 from gateway.simulation.draws import SimulatedDraws
 from gateway.simulation.simulated_engine import SimulatedEngine
 from gateway.simulation.simulated_queue import SimulatedQueue
-from gateway.simulation.simulated_request import SimulatedAttempt, SimulatedRequest
+from gateway.simulation.simulated_request import SimulatedRequest
 from gateway.simulation.simulated_upstream import as_engine
 from gateway.simulation.turns import SimulatedTimeSlices, at_once, shares_cores
 from policies.admission.budget import BudgetBook, BudgetRefusal
@@ -160,9 +160,9 @@ class World:
         self._numbers += 1
         return self._numbers
 
-    def wake(self, due: float, attempt: SimulatedAttempt) -> None:
-        """Let an attempt look at its deadlines then."""
-        self._alarm(due, lambda now: attempt.answer.on_alarm(attempt, now))
+    def wake(self, due: float, fire: Callable[[float], None]) -> None:
+        """Call it then."""
+        self._alarm(due, fire)
 
     def on_end(self, answer: SimulatedRequest, now: float) -> None:
         """An answer has ended: settle it, and learn from it."""
@@ -332,7 +332,7 @@ class World:
     def _backend_queue(
         self, name: str, engine: EngineSettings, measured: EngineProfile, seed: int, leaps: bool
     ) -> SimulatedQueue:
-        backend_queue = SimulatedQueue(self.settings.tiers, tenant_queues(self.tenants), engine)
+        backend_queue = SimulatedQueue(name, self.settings.tiers, tenant_queues(self.tenants), engine)
         for replica in range(engine.replicas):
             title = name if engine.replicas == 1 else f"{name}/{replica}"
             places = list(range(len(measured.spread)))

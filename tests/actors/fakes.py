@@ -289,10 +289,7 @@ class Stage:
         assert {tenant: view.reserved for tenant, view in statistics.budgets.items() if view.reserved} == {}
         for backend_queue in service._backend_queues.values():
             backend_queue.queue.check_integrity()
-            assert (len(backend_queue.queue), backend_queue.inside) == (0, 0)
-            assert all((slot.inside, slot.room.sequences) == ({}, 0) for slot in backend_queue.slots)
-            if backend_queue.placement is not None:
-                backend_queue.placement.check_integrity()
+            assert (len(backend_queue.queue), backend_queue.queue.in_hand) == (0, 0)
         for title in self.titles:
             engine = self.worker(title).engine
             if engine is not None and not self.worker(title).ended.is_set():

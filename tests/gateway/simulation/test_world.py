@@ -23,10 +23,10 @@ def play(
     world = World(settings, costs, requests, seed=seed, shares={}, leaps=leaps)
     ended = world.run(lambda *_: None)
     for backend_queue in world.backend_queues.values():
-        for engine, room in zip(backend_queue.engines, backend_queue.rooms, strict=True):
+        for engine in backend_queue.engines:
             engine.check_integrity()
             assert not engine.busy
-            assert room.sequences == 0
+        assert backend_queue.queue.in_hand == 0
         assert not len(backend_queue.queue)
         backend_queue.queue.check_integrity()
     assert sorted(each.number for each in world.answers) == list(range(len(requests)))

@@ -1,0 +1,140 @@
+"""What comes of an attempt, read for the answer machine: its own outputs and notices, and those of its draft."""
+
+from actors.api.request import InferenceRequest
+from actors.api.response import Delta
+from actors.kernel.timers import Timer
+from actors.protocol.delivery import Delivery, Item
+from actors.protocol.outputs import JobFailed, JobOutput, JobRejected, JobStarted, StreamNotice, Terminate
+from actors.request.account import Account
+from actors.request.attempt import Attempt
+from actors.request.ports import RequestPorts
+from actors.request.response_builder import ResponseBuilder
+from engine.core.messages import TokenDelta
+from policies.answer.answer_machine import AnswerMachine
+from policies.fallback.fallback_machine import AttemptFailed, RungRefused
+from policies.model.plan import Plan
+
+
+class AttemptInput:
+    """One response's. Tells the machine what has come, the account what was begun, and the builder what to show."""
+
+    __slots__ = ("_account", "_builder", "_delivery", "_machine", "_plan", "_ports", "_request", "_streamed", "_watch")
+
+    def __init__(
+        self,
+        request: InferenceRequest,
+        plan: Plan,
+        *,
+        machine: AnswerMachine,
+        builder: ResponseBuilder,
+        account: Account,
+        delivery: Delivery,
+        watch: Timer,
+        ports: RequestPorts,
+    ) -> None:
+        self._request = request
+        self._streamed = request.body.streamed
+        self._plan = plan
+        self._machine = machine
+        self._builder = builder
+        self._account = account
+        self._delivery = delivery
+        self._watch = watch
+        self._ports = ports
+
+    def absorb(self, attempt: Attempt, items: list[Item], now: float) -> Terminate | None:
+        """Take in what has come and look at the deadlines. What it returns ends the answer from outside."""
+        machine, of, drafter = self._machine, attempt.of, attempt.drafter
+        for position, (job_id, item) in enumerate(items, 1):
+            if drafter is not None and drafter.owns(job_id):
+                waited = drafter.waiting
+                self._account.worked = self._account.worked or isinstance(item, JobStarted)
+                drafter.take(item)
+                if waited and not drafter.waiting:
+                    machine.draft_ready()
+            elif isinstance(item, JobOutput):
+                if job_id == attempt.job.job_id:
+                    self._output(attempt, item, now)
+            elif job_id in {attempt.job.job_id, 0}:
+                if isinstance(item, Terminate):
+                    return item
+                self._notice(item, now)
+            if machine.attempt is not of:
+                # It is over. What has come since concerns the next one, or nobody.
+                self._delivery.put_back(items[position:])
+                return None
+        if self._delivery.overrun:
+            return None
+        if drafter is not None and drafter.waiting and now >= machine.due:
+            drafter.hurry()
+            machine.draft_ready()
+        else:
+            machine.on_deadline(now)
+        self._ports.timers.move(self._watch, machine.due)
+        return None
+
+    def show(self, attempt: Attempt, deltas: list[Delta], now: float) -> None:
+        """Content for the client."""
+        first_at = self._delivery.first_at
+        if first_at is None or not attempt.quiet(streamed=self._streamed):
+            # Else it was only waited for: there was content long before its reader woke.
+            first_at = now
+        self._builder.show(deltas, attempt, first_at, now)
+
+    def _output(self, attempt: Attempt, output: JobOutput, now: float) -> None:
+        machine, assembly, drafter = self._machine, attempt.assembly, attempt.drafter
+        machine.on_output(now)
+        if drafter is not None and isinstance(output, TokenDelta) and output.finish is None:
+            drafter.said(output.token_ids, self._plan.total_at)
+        shown: list[Delta] = []
+        verdict = assembly.feed(output, shown)
+        if shown:
+            self.show(attempt, shown, now)
+        match verdict:
+            case "going":
+                pass
+            case "complete":
+                draft_reason = "" if drafter is None else drafter.machine.why
+                machine.on_complete(
+                    now, ended=attempt.whole_in_engine, cascade_reason=assembly.why, draft_reason=draft_reason
+                )
+            case "escalate":
+                self._ports.counters.escalations[self._plan.route, assembly.why] += 1
+                machine.on_escalated(assembly.why, now)
+            case "broken":
+                broken = assembly.broken
+                assert broken is not None
+                if broken.code == "adapter_not_loaded":
+                    # It was unloaded between our look and the engine's.
+                    refused = RungRefused(why=broken.code, message=broken.message, lasting=True)
+                    machine.on_refused_by_engine(refused, now)
+                    return
+                fatal = broken.reason == "error"
+                failed = AttemptFailed(
+                    kind=broken.code or "aborted", retryable=False, fatal=fatal, message=broken.message
+                )
+                machine.on_failed(failed, now, ok=None, ended=False)
+
+    def _notice(self, notice: StreamNotice, now: float) -> None:
+        machine = self._machine
+        match notice:
+            case JobStarted(at):
+                machine.on_started()
+                self._account.worked = True
+                self._account.taken_at = self._account.taken_at or at
+                self._ports.counters.queue_wait.add(max(at - self._request.arrived_at, 0.0))
+            case JobRejected(why, message, retry_after_s, lasting, said):
+                refused = RungRefused(why=why, retry_after_s=retry_after_s, message=message, lasting=lasting, said=said)
+                machine.on_rejected(refused, now)
+            case JobFailed(code, message, retryable, retry_after_s, rung_is_up, said):
+                failed = AttemptFailed(
+                    kind=code,
+                    retryable=retryable,
+                    message=message,
+                    retry_after_s=retry_after_s,
+                    rung_is_up=rung_is_up,
+                    said=said,
+                )
+                machine.on_failed(failed, now, ok=None if rung_is_up else False, ended=True)
+            case Terminate():
+                raise AssertionError("it ends the answer, not the attempt")

@@ -1,0 +1,200 @@
+"""What a response says: its events as they go out, and what they tell of how it was served."""
+
+from actors.api.errors import ErrorBody
+from actors.api.request import InferenceRequest
+from actors.api.response import AttemptSummary, Delta, Done, Failed, ResponseEvent, Served, Start, Usage
+from actors.prompt.prompt_encoder import PromptEncoder
+from actors.request.account import Account
+from actors.request.attempt import Attempt
+from actors.request.ports import RequestPorts
+from policies.answer.answer_machine import AnswerMachine
+from policies.fallback.fallback_machine import AnswerStatic
+from policies.model.degraded import degraded_codes
+from policies.model.plan import Plan
+
+_STATIC = "static_answer"
+
+
+class ResponseBuilder:
+    """Collects `events` until the response's task hands them out."""
+
+    def __init__(
+        self,
+        request: InferenceRequest,
+        plan: Plan,
+        *,
+        prompts: PromptEncoder,
+        account: Account,
+        machine: AnswerMachine,
+        ports: RequestPorts,
+    ) -> None:
+        self.events: list[ResponseEvent] = []
+        self.started = False
+        """The client has the beginning of the answer, and a status."""
+        self.margin: float | None = None
+        """The cascade's statistic of the last attempt that had one."""
+        self.adapter = ""
+        """Of the last attempt, as NAME@VERSION if it came to its end."""
+        self._request = request
+        self._streamed = request.body.streamed
+        self._plan = plan
+        self._prompts = prompts
+        self._account = account
+        self._machine = machine
+        self._ports = ports
+        self._whole: list[Delta] = []
+        """What is held back until the end of an answer that is not streamed."""
+        self._answer_sent = False
+        """Something of the answer itself, not reasoning alone."""
+        self._drafts = (0, 0)
+        """Of the last attempt: tokens drafted, tokens accepted."""
+        self._model = ""
+        """That answered last."""
+        self._upstream_finish: str | None = None
+        """Its upstream's finish reason, if it is none that is known."""
+        self._last_at = request.arrived_at
+
+    def forget(self) -> None:
+        """Nothing of what was shown has reached the client."""
+        self._account.forget()
+        self._whole = []
+
+    def attempt_ended(self, attempt: Attempt, *, ok: bool | None, client_left: bool) -> None:
+        """Charge it and keep what is told of it. A client that leaves, or reads too slowly, pays for what was begun."""
+        account, assembly, drafter = self._account, attempt.assembly, attempt.drafter
+        made_tokens = assembly.tokens + attempt.unread_tokens
+        account.made_tokens += made_tokens
+        prompt_tokens = attempt.job.prompt_tokens // self._request.body.n
+        if attempt.rung in self._ports.upstreams:
+            prompt_tokens = account.once(assembly.prompts) or prompt_tokens
+        if ok or (client_left and attempt.of.has_started):
+            account.pay(attempt.rung, prompt_tokens, assembly.cached, made_tokens)
+        if drafter is not None:
+            account.made_tokens += drafter.made_tokens
+            if drafter.taken and (ok or client_left):
+                account.pay(drafter.engine, prompt_tokens, {}, drafter.made_tokens)
+        if self._ports.recording is not None:
+            account.observe(attempt.job, assembly.margins)
+        if attempt.of.cascade is not None:
+            self.margin = assembly.margin
+        self._drafts = assembly.drafted, assembly.accepted
+        self._model = assembly.model or attempt.model
+        self._upstream_finish = assembly.word or None
+        version = assembly.adapter_version
+        self.adapter = f"{attempt.adapter}@{version}" if version else attempt.adapter
+
+    # --- content ------------------------------------------------------------------------------------------------
+
+    def show(self, deltas: list[Delta], attempt: Attempt, content_at: float, now: float) -> None:
+        """Content for the client: it goes out at once, or with the whole answer. `content_at`: when it was there."""
+        count = self._account.tell(deltas)
+        if self._account.first_content_at is None:
+            self._account.first_content_at = content_at
+        if not self._streamed:
+            self._whole += deltas
+            return
+        if not self.started:
+            self.started = True
+            self._ports.counters.ttft.add(now - self._request.arrived_at)
+            self._account.first_at = now
+            self._start(attempt.rung, self._account.prompt_tokens, attempt)
+            self._commit(deltas, now)
+        else:
+            if self._request.body.tools is not None or not self._answer_sent:
+                self._commit(deltas, now)
+            if count > 0:
+                self._ports.counters.itl.add((now - self._last_at) / count)
+        self._last_at = now
+        self.events += deltas
+
+    def _commit(self, deltas: list[Delta], now: float) -> None:
+        kind = "tool_calls" if any(delta.calls for delta in deltas) else self._request.body.bound_to
+        cascade = self._plan.cascade
+        self._answer_sent = self._answer_sent or any(_is_answer(delta) for delta in deltas)
+        atomic = kind is not None and (cascade is None or kind in cascade.atomic)
+        self._machine.content_sent(now, atomic=atomic, answer=self._answer_sent)
+
+    def _start(self, rung: str, prompt_tokens: int, attempt: Attempt | None) -> None:
+        """`attempt` None: a static answer."""
+        request = self._request
+        adapter, model = "", ""
+        if attempt is not None:
+            adapter, model = attempt.adapter, attempt.assembly.model or attempt.model
+        echo = self._prompts.shown(rung) if request.body.view.echo else ()
+        self.events.append(
+            Start(
+                self._plan.route,
+                rung,
+                prompt_tokens,
+                tuple([text for text in echo for _ in range(request.body.n)]),
+                adapter,
+                self._machine.mark,
+                self.degraded(rung),
+                self._account.downgraded_to,
+                request.body.model,
+                model,
+            )
+        )
+
+    # --- ends ---------------------------------------------------------------------------------------------------
+
+    def complete(self, attempt: Attempt, reason: str) -> None:
+        """The answer is whole."""
+        if not self._streamed:
+            self._start(attempt.rung, self._account.prompt_tokens, attempt)
+            self.events += self._whole
+        if attempt.rung in self._ports.upstreams and not attempt.job.goes_on:
+            self._account.prompts_read(attempt.assembly.prompts)
+        self._account.cached_tokens = self._account.once(attempt.assembly.cached)
+        self.events.append(Done(self._account.usage(), self._served(attempt.rung, reason, self._machine.mark)))
+
+    def answer(self, static: AnswerStatic, now: float) -> None:
+        """A static text is the answer."""
+        # What an earlier attempt said for an answer that is handed out whole has reached nobody.
+        self.forget()
+        account = self._account
+        account.worked = False
+        self.adapter = self._model = ""
+        self._upstream_finish = None
+        account.first_content_at = now
+        if self._streamed:
+            account.first_at = now
+        self._start(_STATIC, 0, None)
+        self.events += [Delta(index, static.text, (), (), "stop") for index in range(len(account.told))]
+        self.events.append(Done(Usage(0, 0), self._served(_STATIC, self._machine.reason, static.mark)))
+
+    def fail(self, error: ErrorBody) -> None:
+        """The answer breaks off."""
+        served = self._served(self._machine.rung, error.code, None)
+        self.events.append(Failed(error, self._account.usage(), served))
+
+    def degraded(self, rung: str) -> tuple[str, ...]:
+        """See `policies.model.degraded`."""
+        return degraded_codes(self._plan.degraded, self._machine.history, rung)
+
+    def _served(self, rung: str, reason: str, mark: str | None) -> Served:
+        plan = self._plan
+        experiment, arm = (plan.experiment, plan.arm) if plan.arm else (None, None)
+        return Served(
+            plan.route,
+            rung,
+            reason,
+            tuple([AttemptSummary(note.rung, note.outcome, note.why) for note in self._machine.history]),
+            mark,
+            self.margin,
+            *self._drafts,
+            plan.policy,
+            experiment,
+            arm,
+            self.adapter or None,
+            self.degraded(rung),
+            self._account.downgraded_to,
+            self._request.body.model,
+            self._model,
+            self._upstream_finish,
+        )
+
+
+def _is_answer(delta: Delta) -> bool:
+    """It holds more than reasoning."""
+    return bool(delta.text or delta.token_ids or delta.logprobs or delta.calls or delta.finish_reason)

@@ -1,0 +1,326 @@
+"""One answer from its plan to its one end, sans-IO: the server and the simulation drive this machine.
+
+It joins the fallback machine (what is tried next), the cascade machine of an attempt that may escalate, the commit
+point and the deadlines. Whoever drives it tells what happened and carries out `effects`, in order. An attempt goes
+
+    AskPermit ──on_permit──▶ Prepare ──prepared──▶ OfferJob ──on_started, on_output ...──▶ EndAttempt
+                   │                    │                                     │
+                   └────── refused: RecordOutcome, if there was a permit; then whatever the fallback machine says
+
+and every attempt that was prepared ends with exactly one `EndAttempt`, a `WithdrawJob` if its backend does not know
+yet, and one `RecordOutcome` for its permit. The answer ends with one of `Complete`, `AnswerStatic`, `GiveUp` and
+`Break`, or when it is stopped from outside.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from policies.answer.answer_effects import (
+    AnswerEffect,
+    AskPermit,
+    AttemptEnding,
+    Complete,
+    EndAttempt,
+    ForgetAnswer,
+    MachineAttempt,
+    OfferJob,
+    Pause,
+    Prepare,
+    RecordOutcome,
+    WithdrawJob,
+)
+from policies.cascade.cascade import CascadeMachine
+from policies.fallback.fallback_machine import (
+    AttemptFailed,
+    ContentSent,
+    Escalated,
+    FallbackEffect,
+    FallbackEvent,
+    FallbackMachine,
+    Finished,
+    Prefix,
+    RungRefused,
+    Try,
+)
+from policies.model.attempt_record import AttemptRecord
+from policies.model.breaker_view import Permit
+from policies.model.degraded import BY_BUDGET
+from policies.model.plan import Plan
+
+_NEVER = float("inf")
+
+
+class AnswerMachine:
+    """`now` is on the clock of the plan's deadlines. After each call, carry out `effects`; wake it at `due`."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        choices: int,
+        *,
+        client_has: Callable[[str], Prefix],
+        chance: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """`client_has`: what the client has of each choice, as token ids of this rung; asked after the commit point.
+
+        `chance`: numbers in 0..1, which spread retries.
+        """
+        self._plan = plan
+        self._choices = choices
+        self._client_has = client_has
+        self._chance = chance
+        self._fallback = FallbackMachine(plan)
+        self._wanted: Try | None = None
+        """Before there is an attempt: what is permitted or prepared."""
+        self._permit: Permit | None = None
+        """Given for it."""
+        self._stall_at = _NEVER
+        self._stopped_on = ""
+        """The rung whose attempt was stopped from outside: the fallback machine knows nothing of that."""
+        self._ended = False
+        self._effects: deque[AnswerEffect] = deque()
+        self.attempt: MachineAttempt | None = None
+        """In hand."""
+        self.due = _NEVER
+        """When `on_deadline` is to be called, unless something comes before."""
+
+    @property
+    def committed(self) -> bool:
+        """The client has content: the commit point is passed."""
+        return self._fallback.committed
+
+    @property
+    def history(self) -> tuple[AttemptRecord, ...]:
+        """See `FallbackMachine`."""
+        return self._fallback.history
+
+    @property
+    def mark(self) -> str | None:
+        """Of the current rung."""
+        return self._fallback.mark
+
+    @property
+    def rung(self) -> str:
+        """That has the answer in hand, or had it last."""
+        if self.attempt is not None:
+            return self.attempt.rung
+        history = self._fallback.history
+        return self._stopped_on or (history[-1].rung if history else "")
+
+    @property
+    def reason(self) -> str:
+        """Why it is not the first rung that answers; else the client's wish, or what a spent budget left of it."""
+        return self._last_trouble() or self._wish()
+
+    @property
+    def has_effects(self) -> bool:
+        """There is something to be done."""
+        return bool(self._effects)
+
+    def effects(self) -> Iterator[AnswerEffect]:
+        """What is to be done, in order; each is given out once."""
+        while self._effects:
+            yield self._effects.popleft()
+
+    # --- the way into a backend -------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Begin with the plan's first rung."""
+        self._obey(self._fallback.start(now), now)
+
+    def resumed(self) -> None:
+        """The pause is over."""
+        if self._wanted is not None:
+            self._effects.append(AskPermit(self._wanted.rung, self._wanted.is_retry))
+
+    def on_permit(self, answer: Permit | RungRefused, now: float) -> None:
+        """What the breaker and the retry budget say."""
+        wanted = self._wanted
+        if wanted is None:
+            # Stopped meanwhile. A probe that nobody uses must not keep the breaker waiting.
+            return
+        if isinstance(answer, RungRefused):
+            self._go_on(answer, now)
+            return
+        self._permit = answer
+        cascade = None
+        if wanted.watched:
+            assert self._plan.cascade is not None
+            cascade = CascadeMachine(self._plan.cascade, self._choices)
+        self._effects.append(Prepare(MachineAttempt(wanted, answer, cascade)))
+
+    def prepared(self, attempt: MachineAttempt, *, draft_until: float | None = None) -> None:
+        """Its job is made. `draft_until`: it is offered with `draft_ready`, or when a draft is late by then."""
+        if self._wanted is not attempt.wanted:
+            return
+        self._wanted = self._permit = None
+        self.attempt = attempt
+        self._stall_at = _NEVER
+        if draft_until is None:
+            self._offer(attempt)
+        else:
+            self.due = draft_until
+
+    def draft_ready(self) -> None:
+        """The first draft is there, or as much of it as there will be."""
+        if self.attempt is not None:
+            self._offer(self.attempt)
+
+    def on_rejected(self, event: RungRefused, now: float) -> None:
+        """The rung does not take the attempt in hand, or the one that was to be prepared."""
+        attempt, wanted, permit = self.attempt, self._wanted, self._permit
+        if attempt is not None:
+            self._end(attempt, ok=None, withdraw=False)
+            event = msgspec.structs.replace(event, prefix=self._prefix(attempt))
+        elif wanted is not None and permit is not None:
+            self._permit = None
+            self._effects.append(RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
+        self._go_on(event, now)
+
+    # --- the attempt in hand ----------------------------------------------------------------------------------------
+
+    def on_started(self) -> None:
+        """A backend has begun to work on it."""
+        if self.attempt is not None:
+            self.attempt.has_started = True
+
+    def on_output(self, now: float) -> None:
+        """Something of the answer has come."""
+        if self.attempt is not None:
+            self.attempt.has_output = True
+            self._stall_at = now + self._plan.stall_s
+
+    def content_sent(self, now: float, *, atomic: bool = False, answer: bool = True) -> None:
+        """Content goes to the client: the commit point. See `ContentSent`."""
+        self._fallback.on(ContentSent(atomic=atomic, answer=answer), now)
+
+    def on_complete(self, now: float, *, ended: bool, cascade_reason: str = "", draft_reason: str = "") -> None:
+        """All choices have come to a true end. `ended`: its backend knows. The reasons: of an accepted answer."""
+        attempt = self.attempt
+        assert attempt is not None
+        reason = self._reason_of(attempt, cascade_reason, draft_reason)
+        self._end(attempt, ok=True, withdraw=not ended)
+        self._complete(attempt, reason, now)
+
+    def on_nothing_left(self, attempt: MachineAttempt, now: float) -> None:
+        """Instead of `prepared`: what the client has is the whole answer, and there is no job to offer."""
+        if self._wanted is not attempt.wanted:
+            return
+        self._wanted = self._permit = None
+        self._end(attempt, ok=None, withdraw=False)
+        self._complete(attempt, self._reason_of(attempt, "", ""), now)
+
+    def on_escalated(self, why: str, now: float) -> None:
+        """The cascade does not trust the answer."""
+        attempt = self.attempt
+        assert attempt is not None
+        self._end(attempt, ok=True, withdraw=True)
+        self._go_on(Escalated(why=why, prefix=self._prefix(attempt)), now)
+
+    def on_refused_by_engine(self, event: RungRefused, now: float) -> None:
+        """The engine itself does not take a sequence of the attempt; it does not know of the others' end."""
+        attempt = self.attempt
+        assert attempt is not None
+        self._end(attempt, ok=None, withdraw=True)
+        self._go_on(event, now)
+
+    def on_failed(self, event: AttemptFailed, now: float, *, ok: bool | None, ended: bool) -> None:
+        """The attempt broke off. `ok` None: it says nothing about the rung. `ended`: its backend knows."""
+        attempt = self.attempt
+        assert attempt is not None
+        self._end(attempt, ok=ok, withdraw=not ended)
+        self._go_on(msgspec.structs.replace(event, prefix=self._prefix(attempt)), now)
+
+    def on_deadline(self, now: float) -> None:
+        """Time has passed, and perhaps a deadline of the attempt in hand; `due` moves with its outputs."""
+        attempt = self.attempt
+        if attempt is None:
+            return
+        if attempt.has_output:
+            self.due = min(self._stall_at, self._plan.total_at)
+        if now < self.due:
+            return
+        if now >= self._plan.total_at:
+            self.on_failed(AttemptFailed(kind="total_timeout", retryable=False), now, ok=None, ended=False)
+        elif not attempt.has_started:
+            self._end(attempt, ok=None, withdraw=True)
+            self._go_on(RungRefused(why="queue_timeout", message="It waited in the queue for too long."), now)
+        else:
+            kind = "stall" if attempt.has_output else "ttft_timeout"
+            self.on_failed(AttemptFailed(kind=kind, retryable=False), now, ok=False, ended=False)
+
+    def stop(self, *, client_left: bool = False) -> None:
+        """The answer ends from outside, at any time: what was begun is ended, and nothing follows."""
+        self._ended = True
+        wanted, permit = self._wanted, self._permit
+        self._wanted = self._permit = None
+        if self._effects:
+            # What was to follow does not.
+            self._effects = deque([each for each in self._effects if isinstance(each, AttemptEnding)])
+        if self.attempt is not None:
+            self._stopped_on = self.attempt.rung
+            self._end(self.attempt, ok=None, withdraw=True, client_left=client_left)
+        elif wanted is not None and permit is not None:
+            self._effects.append(RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
+
+    # --- what the fallback machine says ------------------------------------------------------------------------------
+
+    def _go_on(self, event: FallbackEvent, now: float) -> None:
+        self._wanted = None
+        self._obey(self._fallback.on(event, now, self._chance()), now)
+
+    def _obey(self, effect: FallbackEffect | None, now: float) -> None:
+        if effect is None or self._ended:
+            return
+        if not isinstance(effect, Try):
+            self._effects.append(effect)
+            return
+        if not self._fallback.committed:
+            self._effects.append(ForgetAnswer())
+        self._wanted = effect
+        if effect.not_before > now:
+            self._effects.append(Pause(effect.not_before))
+        else:
+            self._effects.append(AskPermit(effect.rung, effect.is_retry))
+
+    def _offer(self, attempt: MachineAttempt) -> None:
+        self.due = attempt.wanted.deadline
+        self._effects.append(OfferJob(attempt))
+
+    def _end(self, attempt: MachineAttempt, *, ok: bool | None, withdraw: bool, client_left: bool = False) -> None:
+        self.attempt = None
+        self.due = _NEVER
+        self._effects.append(EndAttempt(attempt, ok, client_left))
+        if withdraw:
+            self._effects.append(WithdrawJob(attempt))
+        self._effects.append(RecordOutcome(attempt.rung, attempt.permit, ok, attempt.wanted.is_retry))
+
+    def _complete(self, attempt: MachineAttempt, reason: str, now: float) -> None:
+        self._fallback.on(Finished(reason), now)
+        self._effects.append(Complete(attempt, reason))
+
+    def _prefix(self, attempt: MachineAttempt) -> Prefix:
+        return self._client_has(attempt.rung) if self._fallback.committed else ()
+
+    # --- why ----------------------------------------------------------------------------------------------------------
+
+    def _reason_of(self, attempt: MachineAttempt, cascade_reason: str, draft_reason: str) -> str:
+        trouble = self._last_trouble()
+        if trouble is not None:
+            return trouble
+        if attempt.wanted.watched:
+            return cascade_reason
+        if draft_reason:
+            return draft_reason
+        cascade = self._plan.cascade
+        if cascade is not None and cascade.drafts and attempt.rung == cascade.large.to:
+            return "small_unavailable"
+        return cascade.why if cascade is not None and cascade.why != "default" else self._wish()
+
+    def _wish(self) -> str:
+        return "asked_for" if BY_BUDGET.isdisjoint(self._plan.degraded) else "budget"
+
+    def _last_trouble(self) -> str | None:
+        return next((note.why for note in reversed(self._fallback.history) if note.outcome != "answered"), None)

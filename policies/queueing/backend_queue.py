@@ -1,0 +1,304 @@
+"""The way into one backend: a fair queue in front of its replicas, and which job may start when on which of them.
+
+Work waits in the fair queue, where priorities and fairness hold. The next job leaves it as soon as some replica can
+start it soon (`EngineCapacity`), for the replica that `Placement` chooses.
+
+Sans-IO: the owner tells what happened and carries out `effects`. They stay here until they are taken, so that an owner
+that fails between two of them can go on later. Every job that was offered is started or rejected exactly once, unless
+it is withdrawn before; one that was started ends with `finished`, or with `Fail` when its replica goes down.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+
+from config.model.tenancy import TenantSettings, TierSettings
+from policies.errors import IntegrityError, UnknownTenant
+from policies.queueing.engine_capacity import CapacityFigures, EngineCapacity
+from policies.queueing.fair_queue import FairQueue, FairQueueStatistics, QueueFull, QueueItem
+from policies.queueing.placement import Placed, Placement, PlacementFigures, PrefixMark
+
+
+class BackendJob(QueueItem, frozen=True, kw_only=True):
+    """What the queue must know of a job beyond its place in the order. Subclass it."""
+
+    @property
+    def sequence_count(self) -> int:
+        """Sequences that it runs side by side."""
+        raise NotImplementedError
+
+    @property
+    def prompt_lengths(self) -> Sequence[int]:
+        """Tokens of each sequence's prompt, as far as they take KV blocks."""
+        raise NotImplementedError
+
+    def prefix_marks(self, block_size: int) -> tuple[PrefixMark, ...]:
+        """Names of its prompt's beginnings. Asked for only where replicas keep prefixes."""
+        raise NotImplementedError
+
+
+class ReplicaFigures(CapacityFigures, PlacementFigures, Protocol):
+    """What a replica's last step reported; `engine.core.messages.EngineStats` is one."""
+
+
+J = TypeVar("J", bound=BackendJob)
+
+# --- effects --------------------------------------------------------------------------------------------------------
+
+
+class StartOn(msgspec.Struct, Generic[J], frozen=True, gc=False):
+    """Hand the job to this replica, which lives in this epoch."""
+
+    job: J
+    replica: int
+    epoch: int
+
+
+class CancelOn(msgspec.Struct, Generic[J], frozen=True, gc=False):
+    """The replica has a job that nobody waits for any more; `finished` is to follow."""
+
+    job: J
+    replica: int
+
+
+class Reject(msgspec.Struct, Generic[J], frozen=True, gc=False):
+    """The job was not, or no longer, let in."""
+
+    job: J
+    reason: str
+    message: str
+    retry_after_s: float | None = None
+
+
+class Fail(msgspec.Struct, Generic[J], frozen=True, gc=False):
+    """The replica went down while it had the job."""
+
+    job: J
+    code: str
+    message: str
+    rung_is_up: bool
+    """Other replicas serve on."""
+
+
+BackendQueueEffect = StartOn[J] | CancelOn[J] | Reject[J] | Fail[J]
+
+
+class _ReplicaSlot(Generic[J]):
+    __slots__ = ("capacity", "epoch", "jobs")
+
+    def __init__(self, capacity: EngineCapacity) -> None:
+        self.capacity = capacity
+        self.epoch: int | None = None
+        """Of its present life; None: it takes no work."""
+        self.jobs: dict[str | int, J] = {}
+        """Started and not ended."""
+
+
+class BackendQueue(Generic[J]):
+    """Mutable; owned by whoever hands work over. `figures` are of all replicas, None where nothing is known yet."""
+
+    def __init__(
+        self, name: str, queue: FairQueue[J], capacities: Sequence[EngineCapacity], prefix_block: int | None = None
+    ) -> None:
+        """`capacities`: one for each replica. They are all down until `replica_up`.
+
+        `prefix_block`: the replicas keep prefixes of prompts, in blocks of so many tokens; None: they do not.
+        """
+        self._name = name
+        self._queue = queue
+        self._replicas = [_ReplicaSlot[J](capacity) for capacity in capacities]
+        self._where: dict[str | int, int] = {}
+        """The replica that has a started job."""
+        self._prefix_block = prefix_block
+        self._placement = Placement(len(self._replicas), prefix_block or 1) if len(self._replicas) > 1 else None
+        self._placed: Placed | None = None
+        """The job that was looked at last ..."""
+        self._chosen = 0
+        """... and the replica where it fits."""
+        self._down_why = ("engine_loading", f"The engine {name} is being loaded.")
+        self._effects: deque[BackendQueueEffect[J]] = deque()
+        self.changed = False
+        """Since the last `advance` something happened that may let a job start."""
+
+    def __len__(self) -> int:
+        """Jobs that wait."""
+        return len(self._queue)
+
+    @property
+    def up(self) -> bool:
+        """Some replica takes work."""
+        return any(slot.epoch is not None for slot in self._replicas)
+
+    @property
+    def in_hand(self) -> int:
+        """Jobs that were started and have not ended."""
+        return len(self._where)
+
+    def replica_of(self, job_id: str | int) -> int | None:
+        """Which replica has the job; None: none, yet or any more."""
+        return self._where.get(job_id)
+
+    def effects(self) -> Iterator[BackendQueueEffect[J]]:
+        """What is to be done, in order; each is given out once."""
+        while self._effects:
+            yield self._effects.popleft()
+
+    # --- what happens -----------------------------------------------------------------------------------------------
+
+    def offer(self, job: J, now: float, figures: Sequence[ReplicaFigures | None]) -> None:
+        """Into the queue, or rejected. It starts with the next `advance` at the earliest."""
+        if not self.up:
+            self._effects.append(Reject(job, *self._down_why))
+            return
+        if self.changed:
+            # Jobs that were offered just before must not fill the queue while a replica could start them.
+            self.advance(now, figures)
+        self.changed = True
+        try:
+            answer = self._queue.offer(job, now)
+        except UnknownTenant:
+            # It began under a policy that had a queue for this tenant.
+            message = "The policy has no line any more in which it could wait."
+            self._effects.append(Reject(job, "line_gone", message, 1.0))
+            return
+        if isinstance(answer, QueueFull):
+            self._effects.append(Reject(job, "queue_full", str(answer), answer.retry_after_s))
+
+    def withdraw(self, job_id: str | int) -> None:
+        """Nobody waits for this job any more, wherever it is."""
+        self.changed = True
+        if self._queue.remove(job_id) is not None:
+            return
+        number = self._where.get(job_id)
+        if number is not None:
+            self._effects.append(CancelOn(self._replicas[number].jobs[job_id], number))
+
+    def finished(self, job_ids: Iterable[str | int]) -> None:
+        """These have ended on their replica. One that is not there (the replica went down before) changes nothing."""
+        self.changed = True
+        for job_id in job_ids:
+            number = self._where.pop(job_id, None)
+            if number is None:
+                continue
+            slot = self._replicas[number]
+            slot.capacity.leave(slot.jobs.pop(job_id).sequence_count)
+            if self._placement is not None:
+                self._placement.leave(number, job_id)
+
+    def charge(self, made: Mapping[str, int]) -> None:
+        """So many output tokens were made for each tenant: whose turn is next may change."""
+        self.changed = True
+        for tenant, tokens in made.items():
+            self._queue.charge(tenant, tokens)
+
+    def replica_up(self, replica: int, epoch: int) -> None:
+        """It takes work. Every life of a replica has its own epoch."""
+        self.changed = True
+        self._replicas[replica].epoch = epoch
+
+    def replica_down(self, replica: int, code: str, message: str, now: float) -> None:
+        """Its life is over, and with it all that it had. Without any replica nothing waits."""
+        slot = self._replicas[replica]
+        slot.epoch = None
+        lost, slot.jobs = slot.jobs, {}
+        slot.capacity.clear()
+        if self._placement is not None:
+            self._placement.forget(replica)
+        for job_id, job in lost.items():
+            del self._where[job_id]
+            self._effects.append(Fail(job, code, message, self.up))
+        if self.up:
+            return
+        self._down_why = ("engine_down", f"The engine {self._name} is being restarted.")
+        self._expire(now)
+        self._effects += [Reject(job, *self._down_why) for job in self._queue.clear()]
+
+    def advance(self, now: float, figures: Sequence[ReplicaFigures | None]) -> None:
+        """Start what can be started, and reject what has waited for too long."""
+        self.changed = False
+        while self.up and len(self._queue):
+            job = self._queue.take(now, lambda each: self._fits(each, figures))
+            if job is None:
+                break
+            self._start(job, figures)
+        self._expire(now)
+
+    # --- figures ----------------------------------------------------------------------------------------------------
+
+    def next_expiry(self) -> float | None:
+        """When a job has waited for too long, at the earliest."""
+        return self._queue.next_expiry()
+
+    def expected_wait_s(self, now: float) -> float:
+        """See `FairQueue`."""
+        return self._queue.expected_wait_s(now)
+
+    def waiting(self, tier: str) -> int:
+        """Jobs of one tier that wait."""
+        return self._queue.waiting(tier)
+
+    def statistics(self) -> FairQueueStatistics:
+        """Of the jobs that wait."""
+        return self._queue.statistics()
+
+    def apply_settings(self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]) -> None:
+        """See `FairQueue`."""
+        self._queue.apply_settings(tiers, tenants)
+
+    def is_settled(self, sequences: int, blocks: int, figures: Sequence[ReplicaFigures | None]) -> bool:
+        """Steps that only make tokens will let no job start that needs at least so much on any replica."""
+        return all(
+            slot.capacity.is_settled(sequences, blocks, each)
+            for slot, each in zip(self._replicas, figures, strict=True)
+        )
+
+    def check_integrity(self) -> None:
+        """Raise `IntegrityError` if a job was lost or is kept in two places, or a capacity does not add up."""
+        self._queue.check_integrity()
+        started = {job_id: number for number, slot in enumerate(self._replicas) for job_id in slot.jobs}
+        if started != self._where:
+            raise IntegrityError("the replicas' jobs differ from those that were started")
+        for number, slot in enumerate(self._replicas):
+            if slot.capacity.sequences != sum([job.sequence_count for job in slot.jobs.values()]):
+                raise IntegrityError(f"the sequences of replica {number} differ from those of its jobs")
+            if slot.epoch is None and slot.jobs:
+                raise IntegrityError(f"replica {number} is down and has jobs")
+        if len(self._queue) and not self.up:
+            raise IntegrityError("jobs wait although no replica is up")
+        if self._placement is not None:
+            self._placement.check_integrity()
+
+    def _fits(self, job: J, figures: Sequence[ReplicaFigures | None]) -> bool:
+        """Whether some replica can start it soon; it is `_chosen`."""
+        sequences, prompts = job.sequence_count, job.prompt_lengths
+        able = [
+            number
+            for number, slot in enumerate(self._replicas)
+            if slot.epoch is not None and slot.capacity.fits(sequences, slot.capacity.blocks(prompts), figures[number])
+        ]
+        if self._placement is None:
+            return bool(able)
+        if self._placed is None or self._placed.job_id != job.job_id:
+            marks = () if self._prefix_block is None else job.prefix_marks(self._prefix_block)
+            self._placed = Placed(job.job_id, job.tokens, marks)
+        number = self._placement.choose(able, self._placed, figures)
+        if number is not None:
+            self._chosen = number
+        return number is not None
+
+    def _start(self, job: J, figures: Sequence[ReplicaFigures | None]) -> None:
+        number = self._chosen
+        slot = self._replicas[number]
+        assert slot.epoch is not None, "only a replica that is up was chosen"
+        self._where[job.job_id] = number
+        slot.jobs[job.job_id] = job
+        slot.capacity.enter(job.sequence_count, slot.capacity.blocks(job.prompt_lengths), figures[number])
+        if self._placement is not None and self._placed is not None:
+            self._placement.enter(number, self._placed, figures[number])
+        self._effects.append(StartOn(job, number, slot.epoch))
+
+    def _expire(self, now: float) -> None:
+        for job in self._queue.expire(now):
+            self._effects.append(Reject(job, "queue_timeout", "It waited in the queue for too long.", 1.0))

@@ -1,0 +1,362 @@
+"""The way into a backend: nothing is lost, order and capacity are kept, and replicas come and go."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from config.model.table import Seconds
+from config.model.tenancy import QueueLimits, TenantSettings, TierSettings
+from policies.queueing.backend_queue import BackendJob, BackendQueue, CancelOn, Fail, Reject, StartOn
+from policies.queueing.engine_capacity import EngineCapacity
+from policies.queueing.fair_queue import FairQueue
+from policies.queueing.placement import PrefixMark
+
+BLOCK = 16
+TIERS = {"default": TierSettings(queue=QueueLimits(wait=Seconds(10), requests=6))}
+TENANTS = {"a": TenantSettings(), "b": TenantSettings()}
+
+
+@dataclass
+class Figures:
+    waiting: int = 0
+    free_blocks: int = 1000
+    steps_total: int = 0
+    outstanding_tokens: int = 0
+    total_blocks: int = 1000
+
+
+class Job(BackendJob, frozen=True, kw_only=True):
+    prompts: tuple[int, ...] = (10,)
+    beginning: bytes = b""
+
+    @property
+    def sequence_count(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def prompt_lengths(self) -> Sequence[int]:
+        return self.prompts
+
+    def prefix_marks(self, block_size: int) -> tuple[PrefixMark, ...]:
+        return (PrefixMark(self.beginning, block_size),) if self.beginning else ()
+
+
+def job(number: int, tenant: str = "a", *, prompts: tuple[int, ...] = (10,), **more: object) -> Job:
+    made = Job(job_id=number, tenant=tenant, prompt_tokens=sum(prompts), tokens=sum(prompts) + 10, prompts=prompts)
+    return msgspec.structs.replace(made, **more)
+
+
+def backend(*, replicas: int = 1, places: int = 2, prefix_block: int | None = None, up: bool = True):
+    capacities = [EngineCapacity(places, BLOCK, ahead=0) for _ in range(replicas)]
+    queue: BackendQueue[Job] = BackendQueue("small", FairQueue(TIERS, TENANTS), capacities, prefix_block)
+    for replica in range(replicas if up else 0):
+        queue.replica_up(replica, 1)
+    return queue
+
+
+IDLE = [Figures()]
+
+
+def test_a_job_starts_at_the_next_look_and_not_before() -> None:
+    queue = backend()
+    queue.offer(job(1), 0.0, IDLE)
+    assert (list(queue.effects()), len(queue), queue.in_hand) == ([], 1, 0)
+    queue.advance(0.0, IDLE)
+    assert list(queue.effects()) == [StartOn(job(1), 0, 1)]
+    assert (len(queue), queue.in_hand, queue.replica_of(1)) == (0, 1, 0)
+    assert not queue.changed
+
+
+def test_effects_stay_until_they_are_taken_and_are_given_out_once() -> None:
+    queue = backend()
+    for number in (1, 2):
+        queue.offer(job(number), 0.0, IDLE)
+    queue.advance(0.0, IDLE)
+    effects = queue.effects()
+    assert next(effects).job.job_id == 1
+    # Whoever carries them out failed here; its next life goes on.
+    assert [effect.job.job_id for effect in queue.effects()] == [2]
+    assert list(queue.effects()) == []
+
+
+def test_more_than_the_backend_holds_waits_and_follows() -> None:
+    queue = backend(places=2)
+    for number in (1, 2, 3):
+        queue.offer(job(number), 0.0, IDLE)
+    queue.advance(0.0, IDLE)
+    assert [effect.job.job_id for effect in queue.effects()] == [1, 2]
+    queue.finished((1,))
+    assert queue.changed
+    queue.advance(1.0, IDLE)
+    assert [effect.job.job_id for effect in queue.effects()] == [3]
+
+
+def test_jobs_offered_together_are_not_refused_while_the_backend_has_capacity() -> None:
+    queue = backend(places=8)
+    for number in range(8):
+        queue.offer(job(number), 0.0, IDLE)
+    assert all(isinstance(effect, StartOn) for effect in queue.effects())
+    queue = backend(places=1)
+    for number in range(8):
+        queue.offer(job(number), 0.0, IDLE)
+    effects = list(queue.effects())
+    assert [type(effect) for effect in effects] == [StartOn, Reject]
+    assert (effects[1].job.job_id, effects[1].reason) == (7, "queue_full")  # one runs, six wait
+
+
+def test_one_that_waits_too_long_is_rejected_once() -> None:
+    queue = backend(places=1)
+    for number in (1, 2):
+        queue.offer(job(number), 0.0, IDLE)
+    queue.advance(0.0, IDLE)
+    assert len(list(queue.effects())) == 1
+    assert queue.next_expiry() == 10.0
+    queue.advance(10.0, IDLE)
+    assert [(effect.job.job_id, effect.reason) for effect in queue.effects()] == [(2, "queue_timeout")]
+    queue.advance(20.0, IDLE)
+    assert list(queue.effects()) == []
+
+
+def test_one_without_a_queue_of_its_tenant_is_rejected() -> None:
+    queue = backend()
+    queue.offer(job(1, "gone"), 0.0, IDLE)
+    (effect,) = queue.effects()
+    assert (effect.reason, effect.retry_after_s) == ("line_gone", 1.0)
+
+
+def test_nothing_waits_for_a_backend_that_is_down() -> None:
+    queue = backend(up=False)
+    queue.offer(job(1), 0.0, [None])
+    (effect,) = queue.effects()
+    assert (effect.reason, effect.message) == ("engine_loading", "The engine small is being loaded.")
+    queue.replica_up(0, 1)
+    for number in (2, 3, 4):
+        queue.offer(job(number), 0.0, [None])
+    queue.advance(0.0, IDLE)
+    list(queue.effects())
+    queue.replica_down(0, "engine_failed", "It fell over.", 1.0)
+    told = [(type(effect), effect.job.job_id) for effect in queue.effects()]
+    assert told == [(Fail, 2), (Fail, 3), (Reject, 4)]
+    queue.offer(job(5), 2.0, [None])
+    (effect,) = queue.effects()
+    assert effect.reason == "engine_down"
+    # What its last life had is over: it is not counted twice.
+    queue.finished((2, 3))
+    queue.check_integrity()
+
+
+def test_one_replica_that_goes_down_leaves_the_others_and_what_waits() -> None:
+    queue = backend(replicas=2, places=1)
+    figures = [Figures(), Figures()]
+    for number in (1, 2, 3):
+        queue.offer(job(number), 0.0, figures)
+    queue.advance(0.0, figures)
+    assert [(effect.job.job_id, effect.replica) for effect in queue.effects()] == [(1, 0), (2, 1)]
+    queue.replica_down(0, "engine_failed", "It fell over.", 1.0)
+    assert list(queue.effects()) == [Fail(job(1), "engine_failed", "It fell over.", rung_is_up=True)]
+    queue.advance(1.0, figures)
+    assert list(queue.effects()) == []
+    queue.replica_up(0, 7)
+    queue.advance(2.0, figures)
+    assert list(queue.effects()) == [StartOn(job(3), 0, 7)]
+
+
+def test_a_withdrawn_job_leaves_the_queue_or_is_cancelled_where_it_runs() -> None:
+    queue = backend(places=1)
+    for number in (1, 2):
+        queue.offer(job(number), 0.0, IDLE)
+    queue.advance(0.0, IDLE)
+    list(queue.effects())
+    queue.withdraw(2)
+    queue.withdraw(99)
+    assert (list(queue.effects()), len(queue)) == ([], 0)
+    queue.withdraw(1)
+    assert list(queue.effects()) == [CancelOn(job(1), 0)]
+    assert queue.in_hand == 1, "until its replica says that it has ended"
+    queue.finished((1,))
+    assert queue.in_hand == 0
+
+
+def test_a_replica_that_knows_the_prompt_is_preferred() -> None:
+    queue = backend(replicas=2, places=8, prefix_block=BLOCK)
+    figures = [Figures(), Figures()]
+    known = {"prompts": (40,), "beginning": b"a"}
+    for number, more in ((1, {}), (2, known), (3, {})):
+        queue.offer(job(number, **more), 0.0, figures)
+        queue.advance(0.0, figures)
+    assert [effect.replica for effect in queue.effects()] == [0, 1, 0]
+    queue.finished((1, 2, 3))
+    queue.offer(job(4, **known), 0.0, figures)
+    queue.advance(0.0, figures)
+    assert [effect.replica for effect in queue.effects()] == [1]
+
+
+def test_output_tokens_change_whose_turn_it_is() -> None:
+    queue = backend(places=1)
+    for number, tenant in ((1, "a"), (2, "a"), (3, "b")):
+        queue.offer(job(number, tenant), 0.0, IDLE)
+    queue.advance(0.0, IDLE)
+    queue.charge({"b": 100, "nobody": 3})
+    queue.finished((1,))
+    queue.advance(0.0, IDLE)
+    assert [effect.job.job_id for effect in queue.effects()] == [1, 2]
+
+
+@pytest.mark.parametrize(("blocks", "settled"), [(5, False), (50, True)])
+def test_steps_alone_let_nothing_start_where_every_replica_lacks_blocks(blocks: int, settled: bool) -> None:
+    queue = backend(replicas=2, places=8)
+    tight = [Figures(free_blocks=20), Figures(free_blocks=20)]
+    for number in (1, 2):
+        queue.offer(job(number), 0.0, tight)
+        queue.advance(0.0, tight)
+    later = [Figures(free_blocks=20, steps_total=9), Figures(free_blocks=20, steps_total=9)]
+    assert queue.is_settled(1, blocks, later) is settled
+
+
+class BackendQueueMachine(RuleBasedStateMachine):
+    """Against a model that knows where each job is."""
+
+    PLACES = 3
+    REPLICAS = 3
+
+    @initialize()
+    def make(self) -> None:
+        capacities = [EngineCapacity(self.PLACES, BLOCK, ahead=1) for _ in range(self.REPLICAS)]
+        self.queue: BackendQueue[Job] = BackendQueue("small", FairQueue(TIERS, TENANTS), capacities, BLOCK)
+        self.figures = [Figures() for _ in range(self.REPLICAS)]
+        self.now = 0.0
+        self.number = 0
+        self.epochs: dict[int, int] = {}
+        self.waiting: dict[int, tuple[Job, float]] = {}
+        self.started: dict[int, tuple[Job, int]] = {}
+        self.cancelled: set[int] = set()
+
+    def obey(self, offered: int = 0) -> None:
+        """`offered`: the job that came last; those before it had their turn before it was in the queue."""
+        for effect in self.queue.effects():
+            number = int(effect.job.job_id)
+            match effect:
+                case StartOn(done, replica, epoch):
+                    _, expires_at = self.waiting.pop(number)
+                    assert expires_at > self.now
+                    assert self.epochs[replica] == epoch
+                    others = [each.sequence_count for each, where in self.started.values() if where == replica]
+                    assert not others or sum(others) + done.sequence_count <= self.PLACES + 1
+                    rivals = [each for each, at in self.waiting.values() if at > self.now]
+                    same = [
+                        (r.deadline, int(r.job_id)) for r in rivals if r.tenant == done.tenant and r.job_id != offered
+                    ]
+                    assert all((done.deadline, number) <= other for other in same)
+                    self.started[number] = done, replica
+                case CancelOn(_, replica):
+                    assert self.started[number][1] == replica
+                    self.cancelled.add(number)
+                case Reject(reason=reason):
+                    _, expires_at = self.waiting.pop(number)
+                    assert (reason == "queue_timeout") == (expires_at <= self.now)
+                    assert (reason in {"engine_loading", "engine_down"}) == (not self.epochs)
+                case Fail(rung_is_up=rung_is_up):
+                    _, replica = self.started.pop(number)
+                    self.cancelled.discard(number)
+                    assert replica not in self.epochs
+                    assert rung_is_up == bool(self.epochs)
+
+    @rule(seconds=st.sampled_from([0.0, 0.5, 4.0]), steps=st.integers(0, 3))
+    def wait(self, seconds: float, steps: int) -> None:
+        self.now += seconds
+        for each in self.figures:
+            each.steps_total += steps
+
+    @rule(
+        tenant=st.sampled_from(sorted(TENANTS)),
+        prompts=st.sampled_from([(5,), (40,), (5, 5), (30, 30, 30), (5,) * 6]),
+        due=st.sampled_from([1.0, 5.0, math.inf]),
+        beginning=st.sampled_from([b"", b"x", b"y"]),
+    )
+    def offer(self, tenant: str, prompts: tuple[int, ...], due: float, beginning: bytes) -> None:
+        self.number += 1
+        deadline = self.now + due
+        offered = job(self.number, tenant, prompts=prompts, deadline=deadline, beginning=beginning)
+        self.waiting[self.number] = offered, min(deadline, self.now + 10)
+        self.queue.offer(offered, self.now, self.figures)
+        self.obey(self.number)
+
+    @rule()
+    def advance(self) -> None:
+        self.queue.advance(self.now, self.figures)
+        self.obey()
+        assert not self.queue.changed
+        assert all(at > self.now for _, at in self.waiting.values())
+        busy = {where for _, where in self.started.values()}
+        assert not self.waiting or busy == set(self.epochs), "an empty replica takes anything"
+
+    @precondition(lambda self: self.started)
+    @rule(data=st.data(), tokens=st.integers(0, 30))
+    def finish(self, data: st.DataObject, tokens: int) -> None:
+        number = data.draw(st.sampled_from(sorted(self.started)))
+        ended, _ = self.started.pop(number)
+        self.cancelled.discard(number)
+        self.queue.finished((number,))
+        self.queue.charge({ended.tenant: tokens})
+
+    @precondition(lambda self: self.waiting or self.started)
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted({*self.waiting, *self.started})))
+        before = len(self.queue)
+        self.queue.withdraw(number)
+        if len(self.queue) < before:
+            del self.waiting[number]
+        else:
+            # It has begun, or expired: then the next look tells it.
+            assert number in self.started or self.waiting[number][1] <= self.now
+        self.obey()
+        assert number not in self.started or number in self.cancelled
+
+    @rule(replica=st.integers(0, REPLICAS - 1), blocks=st.sampled_from([0, 4, 1000]))
+    def use_blocks(self, replica: int, blocks: int) -> None:
+        self.figures[replica].free_blocks = blocks
+
+    @rule(replica=st.integers(0, REPLICAS - 1))
+    def come_and_go(self, replica: int) -> None:
+        if replica in self.epochs:
+            del self.epochs[replica]
+            self.queue.replica_down(replica, "engine_failed", "It fell over.", self.now)
+            assert self.epochs or not len(self.queue)
+        else:
+            self.number += 1
+            self.epochs[replica] = self.number
+            self.queue.replica_up(replica, self.number)
+        self.obey()
+
+    @invariant()
+    def adds_up(self) -> None:
+        self.queue.check_integrity()
+        assert self.queue.in_hand == len(self.started)
+        # Those that have expired are told of at the next look.
+        expired = [number for number, (_, at) in self.waiting.items() if at <= self.now]
+        assert len(self.waiting) - len(expired) <= len(self.queue) <= len(self.waiting)
+        for number, (_, replica) in self.started.items():
+            assert self.queue.replica_of(number) == replica
+
+    def teardown(self) -> None:
+        self.epochs.setdefault(0, 10**6)
+        self.queue.replica_up(0, self.epochs[0])
+        for _ in range(2 * self.number + 2):
+            self.queue.advance(self.now, self.figures)
+            self.obey()
+            self.queue.finished(list(self.started))
+            self.started.clear()
+        assert self.waiting == {}
+        assert (len(self.queue), self.queue.in_hand) == (0, 0)
+        self.queue.check_integrity()
+
+
+TestBackendQueueMachine = BackendQueueMachine.TestCase
+TestBackendQueueMachine.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
