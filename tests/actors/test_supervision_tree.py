@@ -508,3 +508,27 @@ async def test_a_policy_reloader_past_its_intensity_is_off_and_says_so(autojump_
         assert [(each["event"], each["log_level"]) for each in logs] == [("policy_reloader_off", "error")]
         assert service.service.statistics().auxiliaries_off["policy reloader"]
         assert outcome(await service.ask("small")) == "answered"
+
+
+async def test_replicas_stand_in_for_each_other_until_all_of_them_fail(autojump_clock):
+    text = CONFIG.replace('model = "small"', 'model = "small"\nreplicas = 2')
+    fault = Fault("StartJob", times=0, only="small")
+    with capture_logs() as logs:
+        async with stage({"large": says(TEXT)}, settings=text, actor_types=with_fault("engine", fault)) as service:
+            # Both have run for a whole period: one of them may fail as often as it likes.
+            await trio.sleep(61)
+            fault.left = 3
+            while fault.left:
+                await service.ask("small")
+            await trio.sleep(61)
+            assert not service.service.statistics().backends_down["small"]
+            fault.left = float("inf")
+            while not service.service.statistics().backends_down["small"]:
+                assert outcome(await service.ask("small")) == "answered"
+                await trio.sleep(0.5)
+            states = {each.state for each in service.service.statistics().replicas["small"]}
+            assert states == {"failed"}
+            fault.left = 0
+            await trio.sleep(31)
+            assert service.service.readiness().engines["small"].state == "ready"
+    assert [each["backend"] for each in logs if each["event"] == "backend_down"] == ["small"]
