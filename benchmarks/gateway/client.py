@@ -89,11 +89,11 @@ def open_streams(port: int, streams: int, tokens: int) -> Sockets:
 
 
 def read_streams(sockets: Sockets, seconds: float) -> Window:
-    """Read all streams for a while and count events. Raises RuntimeError if a stream ends."""
+    """Read all streams for a while, until there was at least one event, and count events. Raises RuntimeError if a stream ends."""
     begin = time.perf_counter()
     events = 0
     tails = dict.fromkeys(sockets.by_descriptor, b"")
-    while time.perf_counter() < begin + seconds:
+    while not events or time.perf_counter() < begin + seconds:
         for descriptor, _ in sockets.epoll.poll(0.1):
             data = tails[descriptor] + sockets.by_descriptor[descriptor].recv(_READ_BYTES)
             if data.endswith(_END) or not data:
