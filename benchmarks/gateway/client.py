@@ -89,7 +89,7 @@ def open_streams(port: int, streams: int, tokens: int) -> Sockets:
 
 
 def read_streams(sockets: Sockets, seconds: float) -> Window:
-    """Read all streams for a while, until there was at least one event, and count events. Raises RuntimeError if a stream ends."""
+    """Count events of all streams for a while, one at least. Raises RuntimeError if a stream ends."""
     begin = time.perf_counter()
     events = 0
     tails = dict.fromkeys(sockets.by_descriptor, b"")
