@@ -102,7 +102,7 @@ budget = { amount = 20, per = "hour", when_spent = "small_only" }
 tier = "gold"
 budget = { amount = 0.001, per = "hour", when_spent = "small_only" }
 [signals.hard]
-complexity = { at_least = 0.9 }
+complexity = { at_least = 0.75 }
 [[routes]]
 name = "none"
 when = { model = ["none"], tag = ["never"] }
@@ -165,7 +165,7 @@ when = { model = ["ladder"] }
 use = { ladder = "ladder" }
 [[routes]]
 name = "long"
-when = { prompt_tokens = { at_least = 200 } }
+when = { prompt_tokens = { at_least = 215 } }
 use = { cascade = "gate" }
 [[routes]]
 name = "low"
@@ -253,6 +253,8 @@ class Ask:
     headers: dict[str, str] = field(default_factory=dict)
     refused: str = ""
     """The code that all three must give; "": none."""
+    because: str = ""
+    """Part of a reason that the plan must give."""
     simulated: bool = True
     """False: a profile knows of encoders that they are there, neither how long nor how wide they are."""
 
@@ -306,7 +308,7 @@ ASKED: dict[str, Ask] = {
     "german": Ask(chat(GERMAN, max_tokens=10)),
     "german with tools": Ask(chat(GERMAN, max_tokens=10, tools=[TOOL])),
     "code": Ask(chat(CODE, max_tokens=10)),
-    "hard": Ask(chat(HARD, max_tokens=10)),
+    "hard": Ask(chat(HARD, max_tokens=10), because="skips to large"),
     "several turns": Ask(chat("and now?", "hi", "what is it?", max_tokens=10)),
     # lengths
     "long": Ask(tokens(220, max_tokens=10)),
@@ -321,7 +323,9 @@ ASKED: dict[str, Ask] = {
     "longer than all rungs of its route": Ask(tokens(300, model="brief"), refused=TOO_LONG),
     "longer than an upstream's context": Ask(tokens(290, model="near", max_tokens=20)),
     "an upstream of unknown length takes it": Ask(tokens(600, model="cloud")),
-    "a window that the large stage cannot go on after": Ask(tokens(40, model="near", max_tokens=270)),
+    "a window that the large stage cannot go on after": Ask(
+        tokens(40, model="near", max_tokens=270), because="near holds 300 tokens"
+    ),
     "a window that it can": Ask(tokens(40, model="near", max_tokens=200)),
     # caps
     "below the cap": Ask(tokens(20, model="capped", max_tokens=10)),
@@ -331,12 +335,16 @@ ASKED: dict[str, Ask] = {
     "the cap alone": Ask(tokens(20, model="capped")),
     "a cap larger than the room": Ask(chat("qz" * 125, model="brief"), "slow"),
     # forms
-    "json is atomic": Ask(chat("hi", max_tokens=10, **JSON)),
+    "json is atomic": Ask(chat("hi", max_tokens=10, **JSON), because="the answer is atomic (json)"),
     "a schema is atomic": Ask(chat("hi", max_tokens=10, **SCHEMA)),
     "json where nothing is atomic": Ask(chat("hi", max_tokens=10, **JSON), tags=("vip",)),
     "tools that may be called": Ask(chat("hi", max_tokens=10, tools=[TOOL])),
-    "tools that must be called": Ask(chat("hi", max_tokens=10, tools=[TOOL], tool_choice="required")),
-    "the prompt's log-probabilities": Ask(tokens(20, max_tokens=5, **LOGPROBS)),
+    "tools that must be called": Ask(
+        chat("hi", max_tokens=10, tools=[TOOL], tool_choice="required"), because="atomic (tool_calls)"
+    ),
+    "the prompt's log-probabilities": Ask(
+        tokens(20, max_tokens=5, **LOGPROBS), because="gate instead of window: the prompt's"
+    ),
     "the prompt only": Ask(tokens(20, max_tokens=0, **LOGPROBS)),
     "the prompt only, and all that fits": Ask(tokens(512, max_tokens=0, **LOGPROBS)),
     "log-probabilities of the answer": Ask(chat("hi", max_tokens=5, logprobs=True, top_logprobs=2)),
@@ -359,7 +367,7 @@ ASKED: dict[str, Ask] = {
     "an input that is too long": Ask(embed(10, 49), refused=TOO_LONG, simulated=False),
     "embeddings by a model that makes text": Ask(embed(10, model="ladder"), refused="model_makes_text"),
     "embeddings of a ladder that makes both": Ask(embed(10, model="mixed")),
-    "text of a ladder that makes both": Ask(tokens(10, model="mixed", max_tokens=5)),
+    "text of a ladder that makes both": Ask(tokens(10, model="mixed", max_tokens=5), because="mini is left out"),
     # what only an upstream can do
     "an upstream's field": Ask(chat("hi", model="cloud", max_tokens=10, reasoning_effort="high")),
     "an upstream's field for engines": Ask(
@@ -370,12 +378,12 @@ ASKED: dict[str, Ask] = {
     "it fits": Ask(tokens(5, max_tokens=5), "refused"),
     "refused": Ask(tokens(20, max_tokens=50), "refused", refused="budget_spent"),
     "unsaid tokens are dear": Ask(chat("hi"), "refused", refused="budget_spent"),
-    "downgraded": Ask(tokens(20, max_tokens=30), "downgraded"),
+    "downgraded": Ask(tokens(20, max_tokens=30), "downgraded", because="tier low instead of gold"),
     "not downgraded": Ask(tokens(5, max_tokens=5), "downgraded"),
     "downgraded, and still too dear": Ask(tokens(20, max_tokens=200), "downgraded", refused="budget_spent"),
     "downgraded by a tag that stays": Ask(tokens(20, max_tokens=100), "downgraded", ("vip",), refused="budget_spent"),
     "downgraded to where nothing drafts": Ask(tokens(20, model="drafted", max_tokens=20), "downgraded"),
-    "small only": Ask(tokens(20, max_tokens=40), "stingy"),
+    "small only": Ask(tokens(20, max_tokens=40), "stingy", because="the budget is spent: stays on small"),
     "small only on a ladder": Ask(tokens(20, model="ladder", max_tokens=40), "stingy"),
     "small only, and still too dear": Ask(tokens(20, max_tokens=150), "stingy", refused="budget_spent"),
     "small only for several choices": Ask(tokens(20, model="ladder", max_tokens=10, n=3), "stingy"),
@@ -542,6 +550,8 @@ def check(ask: Ask, served: Decided, told: Decided, explanation: Explanation) ->
     assert (told.code, without_clock(told.message)) == (served.code, without_clock(served.message))
     assert_same_plan(told.plan, served.plan)
     assert (told.tokens, told.cost) == (served.tokens, pytest.approx(served.cost))
+    reasons = () if served.plan is None else served.plan.reasons
+    assert not ask.because or any(ask.because in reason for reason in reasons), reasons
     if served.plan is not None:
         assert plain(told.features) == plain(served.features)
         assert (explanation.degraded, explanation.reasons) == (served.plan.degraded, served.plan.reasons)
