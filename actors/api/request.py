@@ -1,6 +1,7 @@
 """A request as the service takes it: parsed and bounded, before anything was decided about it."""
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any, Literal
 
 import msgspec
@@ -165,3 +166,21 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     """One of the settings' names; admission finds it, and the adapter, in the body's."""
     adapter: str = ""
+
+
+class Principal(msgspec.Struct, frozen=True, gc=False):
+    """Who asks, as far as engines and queues care."""
+
+    tenant: str
+    line: str
+    """Under which name its requests wait: see `config.tenants.queue_line`."""
+    tier: str
+    priority: int
+    cache_salt: bytes
+
+    @classmethod
+    def of(cls, tenant: str, line: str, tier: str, priority: int) -> "Principal":
+        """The salt keeps tenants from finding each other's prompts in the prefix cache."""
+        return cls(
+            tenant, line, tier, priority, blake2b(tenant.encode(), digest_size=16, person=b"prefix cache").digest()
+        )

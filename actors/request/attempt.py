@@ -5,8 +5,7 @@ from itertools import count
 
 import msgspec
 
-from actors.api.principal import Principal
-from actors.api.request import InferenceRequest
+from actors.api.request import InferenceRequest, Principal
 from actors.api.response import Delta
 from actors.prompt.continuation import ContinuationDetokenizer, params_after
 from actors.prompt.model_text import ModelText, TokenIds

@@ -3,8 +3,7 @@
 import msgspec
 
 from actors.api.errors import InvalidRequest, unsupported
-from actors.api.principal import Principal
-from actors.api.request import InferenceRequest
+from actors.api.request import InferenceRequest, Principal
 from actors.api.response import Delta
 from actors.prompt.output_constraints import ConstraintsByModel
 from actors.prompt.prompt_encoder import PromptEncoder

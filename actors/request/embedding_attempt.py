@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from itertools import count
 
-from actors.api.principal import Principal
-from actors.api.request import InferenceRequest
+from actors.api.request import InferenceRequest, Principal
 from actors.prompt.model_text import TokenIds
 from actors.protocol.delivery import Delivery
 from actors.protocol.job import Job

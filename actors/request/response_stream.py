@@ -12,8 +12,7 @@ from typing import NoReturn
 import trio
 
 from actors.api.errors import ErrorBody, Refusal, Unavailable, ledger_unavailable, refusal_of
-from actors.api.principal import Principal
-from actors.api.request import InferenceRequest
+from actors.api.request import InferenceRequest, Principal
 from actors.api.response import DecisionInfo, Done, Failed, ResponseEvent
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.reply import Reply

@@ -6,8 +6,7 @@ import msgspec
 import structlog
 import trio
 
-from actors.api.principal import Principal
-from actors.api.request import InferenceRequest
+from actors.api.request import InferenceRequest, Principal
 from actors.kernel.errors import MailboxFull
 from actors.kernel.mailbox import Mailbox
 from actors.prompt.prompt_encoder import PromptEncoder

@@ -5,8 +5,7 @@ from itertools import count
 
 import msgspec
 
-from actors.api.principal import Principal
-from actors.api.request import InferenceRequest, Prompt, TokenPrompt
+from actors.api.request import InferenceRequest, Principal, Prompt, TokenPrompt
 from actors.api.response import Delta
 from actors.protocol.delivery import Delivery
 from actors.protocol.job import Job, UpstreamCall

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from actors.api.errors import BadKey, Forbidden
-from actors.api.principal import Principal
+from actors.api.request import Principal
 from config.model.admin import AdminKey
 from config.model.metrics import MetricsKey
 from config.model.settings import Settings

@@ -12,7 +12,7 @@ import trio
 
 from actors.api.counters import ServiceCounters
 from actors.api.errors import Refusal
-from actors.api.principal import Principal
+from actors.api.request import Principal
 from actors.breakers.permits import Permits
 from actors.kernel.mailbox import Mailbox
 from actors.kernel.reply import Reply

@@ -1,27 +1,34 @@
-"""What all ways to ask have in common: who asks, and the request's identity."""
+"""What all endpoints have in common: the service, who asks, how bodies are read, and answers handed out whole."""
 
 import secrets
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 import structlog
 
 from actors.api.errors import ErrorBody, Refusal
 from actors.api.request import Credentials, InferenceRequest, ParsedBody
-from actors.api.response import DecisionInfo
+from actors.api.response import DecisionInfo, Delta, Done, Failed, Start
+from actors.kernel.thread_bridge import LongWork
+from actors.request.response_stream import ResponseStream
 from actors.service import Service
-from gateway.endpoints.offload import reading
 from gateway.endpoints.refusal_log import RefusalLog
 from gateway.errors import HttpError
-from gateway.http.connection import Connection
+from gateway.http.connection import INTERNAL_ERROR, Connection
 from gateway.http.request import KEY_HEADERS, Body, Request
 from gateway.openai.responses.completion import Identity
 from gateway.openai.responses.decision_headers import DecisionHeaders
 
+T = TypeVar("T")
+
+_AT_ONCE_BYTES = 64 * 1024
+"""A body that is not longer is read within about two milliseconds, whatever it holds; a thread would cost more."""
 _MAX_TAGS = 16
 _MAX_TAG_CHARACTERS = 64
+_long_work = LongWork()
 log = structlog.get_logger()
 
 
@@ -90,6 +97,33 @@ def credentials_of(request: Request) -> Credentials:
         tuple([(name, value) for name, value in request.headers if name not in KEY_HEADERS]),
         _tags(request.header(b"x-penstock-tags")),
     )
+
+
+async def reading(size: int, work: Callable[[], T]) -> T:
+    """The result of `work`, which reads a body of `size` bytes, or what it raises.
+
+    Large bodies are read beside the event loop, so that nobody else's stream waits for them.
+    """
+    if size <= _AT_ONCE_BYTES:
+        return work()
+    return await _long_work.run(work)
+
+
+async def whole_answer(response: ResponseStream, take: Callable[[Start | Delta], None]) -> Done:
+    """Its end; `take` has got all that comes before.
+
+    Raises Refusal: nothing was sent yet, so that a failure can have its true status.
+    """
+    while events := await response.next_events():
+        for event in events:
+            match event:
+                case Start() | Delta():
+                    take(event)
+                case Done():
+                    return event
+                case Failed():
+                    raise Refusal(event.error)
+    raise Refusal(INTERNAL_ERROR)
 
 
 def new_request_id() -> str:

@@ -11,8 +11,7 @@ import trio
 from actors.api.errors import ErrorBody, Refusal
 from actors.api.request import InferenceRequest, ParsedBody, View
 from actors.api.response import Delta, Done, ResponseEvent, Served, Start, Usage
-from gateway.endpoints.api_context import ApiContext, new_request_id
-from gateway.endpoints.collect import whole_answer
+from gateway.endpoints.api_context import ApiContext, new_request_id, whole_answer
 from gateway.errors import ClientGone
 from gateway.http.connection import INTERNAL_ERROR, Connection
 from gateway.http.event_stream import EventStream

@@ -7,9 +7,7 @@ import structlog
 from actors.api.errors import Refusal
 from actors.api.request import InferenceRequest, ParsedBody
 from actors.api.response import Delta, Start
-from gateway.endpoints.api_context import ApiContext, new_request_id
-from gateway.endpoints.collect import whole_answer
-from gateway.endpoints.offload import reading
+from gateway.endpoints.api_context import ApiContext, new_request_id, reading, whole_answer
 from gateway.http.connection import Connection
 from gateway.http.request import Body, Request
 from gateway.http.response_head import JSON_TYPE

@@ -12,8 +12,7 @@ from wsproto.frame_protocol import CloseReason
 from actors.api.errors import ErrorBody, Refusal
 from actors.api.request import Credentials, InferenceRequest, ParsedBody
 from actors.api.response import DecisionInfo, Delta, Done, Failed, ResponseEvent, Start
-from gateway.endpoints.api_context import ApiContext, credentials_of, new_request_id
-from gateway.endpoints.offload import reading
+from gateway.endpoints.api_context import ApiContext, credentials_of, new_request_id, reading
 from gateway.errors import BadField, ClientGone, HttpError
 from gateway.http.bounds.limits import ServerLimits
 from gateway.http.connection import INTERNAL_ERROR, Connection

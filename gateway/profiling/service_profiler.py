@@ -56,7 +56,7 @@ class Visited(Service):
 
     async def open(self, request: InferenceRequest) -> ResponseStream:
         """See `Service`."""
-        self.arrivals.setdefault(request.model, []).append(request.arrived_at)
+        self.arrivals.setdefault(request.body.model, []).append(request.arrived_at)
         return await super().open(request)
 
 

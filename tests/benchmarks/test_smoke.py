@@ -22,6 +22,7 @@ from tests.patience import PATIENCE_S
 ROWS: dict[str, tuple[str, str]] = {
     "benchmarks.actors_path": ("--requests 64 --tokens 400", "tokens, 200 streams"),
     "benchmarks.policies_decision": ("--batches 2 --batch 8", "breaker: permit + record"),
+    "benchmarks.request_path": ("", "actors/request/response_stream.py"),
     "benchmarks.reload": ("--streams 4 --seconds 2 --rounds 1", "p50"),
     "benchmarks.gateway": (
         "--rounds 1 --kinds service --seconds 0.1 --streams 2 2 2 --idle-streams 4 --first-events 3",

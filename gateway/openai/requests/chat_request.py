@@ -10,7 +10,8 @@ from actors.api.request import ChatMessage, ChatPrompt, ParsedBody, View
 from actors.upstream.reading.content_parts import plain
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
-from gateway.openai.requests.forwarded_fields import written
+from gateway.openai.requests.forwarded_fields import CHAT as CHAT_FIELDS
+from gateway.openai.requests.forwarded_fields import needs_upstream, written
 from gateway.openai.requests.grammar_request import answer_grammar
 from gateway.openai.requests.json_body import GivenFields
 from gateway.openai.requests.sampling import (
@@ -19,12 +20,11 @@ from gateway.openai.requests.sampling import (
     check_choices,
     check_logprobs,
     check_truncation,
+    conversation_of,
     sampling_params,
+    user_of,
 )
 from gateway.openai.requests.tools_request import NamedChoice, SaidCall, ToolBody, earlier_calls, tool_set
-from gateway.openai.requests.unused_fields import CHAT as CHAT_FIELDS
-from gateway.openai.requests.unused_fields import needs_upstream
-from gateway.openai.requests.user_and_conversation import conversation_of, user_of
 
 _MAX_MESSAGES = 2048
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")

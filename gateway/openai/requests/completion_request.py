@@ -5,7 +5,8 @@ from typing import Any
 from actors.api.request import ParsedBody, View
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
-from gateway.openai.requests.forwarded_fields import written
+from gateway.openai.requests.forwarded_fields import COMPLETION as COMPLETION_FIELDS
+from gateway.openai.requests.forwarded_fields import needs_upstream, written
 from gateway.openai.requests.grammar_request import answer_grammar
 from gateway.openai.requests.json_body import GivenFields
 from gateway.openai.requests.prompts import prompts_of
@@ -15,11 +16,10 @@ from gateway.openai.requests.sampling import (
     check_choices,
     check_logprobs,
     check_truncation,
+    conversation_of,
     sampling_params,
+    user_of,
 )
-from gateway.openai.requests.unused_fields import COMPLETION as COMPLETION_FIELDS
-from gateway.openai.requests.unused_fields import needs_upstream
-from gateway.openai.requests.user_and_conversation import conversation_of, user_of
 
 _DEFAULT_MAX_TOKENS = 16
 """What the OpenAI API says for this endpoint."""

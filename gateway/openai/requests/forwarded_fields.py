@@ -1,9 +1,19 @@
-"""What of a body an upstream is asked for in the client's own words."""
+"""Fields that no engine acts upon, and what of a body an upstream is asked for in the client's own words.
 
+A value that changes nothing is accepted, so that clients which always send the field work. Another one is refused where
+an engine would have to obey it, never ignored; what an upstream can be asked for goes there as it was written.
+"""
+
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from actors.api.errors import unsupported
+from gateway.errors import BadField
 from gateway.openai.requests.json_body import GivenFields
 
+_MAX_LABELS = 16
+_MAX_NAME_CHARACTERS = 64
+_MAX_LABEL_CHARACTERS = 512
 _READ_HERE = frozenset({
     "best_of",
     "echo",
@@ -17,6 +27,118 @@ _READ_HERE = frozenset({
     "type",
 })  # fmt: skip
 """What the gateway itself answers or replaces."""
+Neutral = Callable[[Any], bool]
+
+
+def _any_of(*values: object) -> Neutral:
+    return lambda value: any(value == each and type(value) is type(each) for each in values)
+
+
+def _empty(value: object) -> bool:
+    return value in ([], {}, "")
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _labels(value: object) -> bool:
+    """Within the bounds that the OpenAI API sets."""
+    return (
+        isinstance(value, dict)
+        and len(value) <= _MAX_LABELS
+        and all(
+            len(name) <= _MAX_NAME_CHARACTERS and isinstance(each, str) and len(each) <= _MAX_LABEL_CHARACTERS
+            for name, each in value.items()
+        )
+    )
+
+
+_COMMON: Mapping[str, Neutral] = {
+    "cache_salt": _empty,
+    "detokenize": _any_of(True),
+    "guided_decoding_backend": _text,
+    "guided_whitespace_pattern": _empty,
+    "kv_transfer_params": _empty,
+    "length_penalty": _any_of(1, 1.0),
+    "logits_processors": _empty,
+    "media_io_kwargs": _empty,
+    "metadata": _labels,
+    "priority": _any_of(0),
+    "prompt_cache_key": _text,
+    "return_token_ids": _any_of(False),
+    "request_id": _empty,
+    "return_tokens_as_token_ids": _any_of(False),
+    "safety_identifier": _text,
+    "service_tier": _any_of("auto", "default"),
+    "store": _any_of(False),
+    "structural_tag": _empty,
+    "use_beam_search": _any_of(False),
+    "vllm_xargs": _empty,
+}
+CHAT: Mapping[str, Neutral] = {
+    **_COMMON,
+    "add_generation_prompt": _any_of(True),
+    "add_special_tokens": _any_of(False),
+    "audio": _empty,
+    "chat_template": _empty,
+    "chat_template_kwargs": _empty,
+    "continue_final_message": _any_of(False),
+    "documents": _empty,
+    "echo": _any_of(False),
+    "include_reasoning": _any_of(True),
+    "mm_processor_kwargs": _empty,
+    "modalities": _any_of(["text"]),
+    "prediction": _empty,
+    "prompt_cache_retention": _text,
+    "reasoning_effort": _any_of("none"),
+    "verbosity": _any_of("medium"),
+    "web_search_options": _empty,
+}
+COMPLETION: Mapping[str, Neutral] = {
+    **_COMMON,
+    "add_special_tokens": _any_of(True),
+    "prompt_embeds": _empty,
+    "suffix": _empty,
+}
+
+
+FOR_UPSTREAMS: Mapping[str, Neutral] = {
+    "cache_salt": _text,
+    "chat_template_kwargs": _object,
+    "documents": lambda value: isinstance(value, list),
+    "include_reasoning": _any_of(True, False),
+    "prediction": _object,
+    "priority": lambda value: type(value) is int,
+    "reasoning_effort": _text,
+    "service_tier": _text,
+    "store": _any_of(True, False),
+    "verbosity": _text,
+    "vllm_xargs": _object,
+    "web_search_options": _object,
+}
+"""Fields whose other values mean something to an upstream, and what such a value looks like."""
+
+
+def needs_upstream(given: GivenFields, neutral: Mapping[str, Neutral]) -> tuple[str, ...]:
+    """Fields whose values ask for something that only an upstream can give. `null` asks for nothing.
+
+    Raises `BadField` for a value that nobody can obey here.
+    """
+    needs: list[str] = []
+    for name, value in given.items():
+        accepts = neutral.get(name)
+        if accepts is None or value is None or accepts(value):
+            continue
+        may_be = FOR_UPSTREAMS.get(name)
+        if may_be is None or not may_be(value):
+            raise BadField(name, unsupported(name), "unsupported_parameter")
+        needs.append(name)
+    return tuple(needs)
 
 
 def written(given: GivenFields) -> dict[str, Any]:

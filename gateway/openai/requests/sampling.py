@@ -10,6 +10,8 @@ from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
 from gateway.openai.requests.grammar_request import GrammarBody, answer_grammar
 
+_CONVERSATION = ("conversation_id", "conversation", "thread_id", "session_id", "chat_id")
+"""Keys of `metadata` that clients use for it; the first that is there counts."""
 _MAX_STOPS = 16
 _MAX_STOP_CHARACTERS = 256
 _MAX_STOP_TOKENS = 64
@@ -143,6 +145,17 @@ def sampling_params(
         prompt_only=prompt_only,
         left_out=tuple([name for name in _MODEL_CHOOSES if getattr(body, name) is None]),
     )
+
+
+def user_of(body: SamplingBody) -> str | None:
+    """`user`, or `safety_identifier`, which replaces it in newer clients."""
+    return body.user or body.safety_identifier
+
+
+def conversation_of(body: SamplingBody) -> str:
+    """The conversation's name in `metadata`; "" if there is none."""
+    metadata = body.metadata or {}
+    return next((metadata[key] for key in _CONVERSATION if metadata.get(key)), "")
 
 
 def check_truncation(body: SamplingBody) -> int | None:

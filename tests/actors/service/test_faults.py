@@ -7,7 +7,7 @@ import trio
 from msgspec import structs
 
 from actors.api.errors import Refusal
-from actors.api.principal import Principal
+from actors.api.request import Principal
 from actors.api.response import Done, Failed
 from actors.kernel.errors import ActorDied
 from actors.kernel.reply import Reply

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import msgspec
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -189,7 +188,7 @@ async def test_no_more_than_concurrent_at_once(autojump_clock):
 async def test_whoever_leaves_closes_the_connection_at_once(autojump_clock):
     async with stage(upstream_says("a", "b", "c", pause_s=5)) as (service, network):
         response = await service.open("cloud-only", prompts=CHAT)
-        await anext(response)
+        await response.next_events()
         assert network.open == 1
         now = trio.current_time()
         response.close()
@@ -203,7 +202,7 @@ async def test_a_slow_reader_loses_no_count(autojump_clock):
     texts = [f"{number} " for number in range(200)]
     async with stage(upstream_says(*texts, completion=300)) as (service, _):
         response = await service.open("cloud-only", prompts=CHAT)
-        events = await anext(response)
+        events = await response.next_events()
         await trio.sleep(5)
         answer = await service.read(response)
         answer.events[:0] = events
@@ -654,7 +653,7 @@ async def test_a_broken_tool_call_is_no_answer(autojump_clock):
 async def test_a_schema_is_passed_on(autojump_clock):
     grammar = Grammar("json_schema", '{"type":"object"}')
     async with stage(upstream_says('{"a":', "1}")) as (service, network):
-        request = msgspec.structs.replace(service.request("cloud-only", prompts=CHAT), grammar=grammar)
+        request = service.request("cloud-only", prompts=CHAT, grammar=grammar)
         answer = await service.read(await service.service.open(request))
         assert answer.text() == '{"a":1}'
         assert network.asked[0].body["response_format"] == {"type": "json_object"}

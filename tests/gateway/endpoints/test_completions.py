@@ -211,7 +211,7 @@ async def test_a_refusal_before_content_has_its_true_status(body: dict[str, obje
     def refuse(request: InferenceRequest) -> list[Step]:
         if len(service.requests) == 1:
             raise Busy("queue_full", "The queue is full.", 2.5)
-        return [[], Unavailable("no_rung", "No rung could serve.")]
+        return [Unavailable("no_rung", "No rung could serve.")]
 
     service = FakeService(refuse)
     async with gateway(service) as running:

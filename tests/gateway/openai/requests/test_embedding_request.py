@@ -78,8 +78,8 @@ async def test_inputs_of_every_kind(given: Any, prompts: Any) -> None:
     assert len(answer.json["data"]) == len(prompts)
     (request,) = service.requests
     assert request.body.prompts == prompts
-    assert request.embedding is not None
-    assert request.embedding.size == 12
+    assert request.body.embedding is not None
+    assert request.body.embedding.size == 12
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_a_text_completion():
 
 def asked_with(service, model: str, **fields):
     request = service.request(model, prompts=HI)
-    return msgspec.structs.replace(request, **fields)
+    return msgspec.structs.replace(request, body=msgspec.structs.replace(request.body, **fields))
 
 
 async def test_an_engine_refuses_by_name_what_it_cannot_obey(autojump_clock):

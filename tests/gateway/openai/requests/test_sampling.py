@@ -37,5 +37,5 @@ async def test_it_is_taken_from_where_clients_put_it(
         await socket.send({**START, "id": "a", **fields})
         await socket.until("done")
     assert len(service.requests) == 3
-    for each in service.requests:
-        assert (each.user, each.conversation, each.cache_key) == (user, conversation, cache_key)
+    for body in [request.body for request in service.requests]:
+        assert (body.user, body.conversation, body.cache_key) == (user, conversation, cache_key)
