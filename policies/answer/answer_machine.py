@@ -76,6 +76,8 @@ class AnswerMachine:
         """Before there is an attempt: what is permitted or prepared."""
         self._permit: Permit | None = None
         """Given for it."""
+        self._tried = False
+        """Something was tried before."""
         self._stall_at = _NEVER
         self._stopped_on = ""
         """The rung whose attempt was stopped from outside: the fallback machine knows nothing of that."""
@@ -277,8 +279,9 @@ class AnswerMachine:
         if not isinstance(effect, Try):
             self._effects.append(effect)
             return
-        if not self._fallback.committed:
+        if self._tried and not self._fallback.committed:
             self._effects.append(ForgetAnswer())
+        self._tried = True
         self._wanted = effect
         if effect.not_before > now:
             self._effects.append(Pause(effect.not_before))
