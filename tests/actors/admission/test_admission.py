@@ -97,13 +97,13 @@ async def test_a_tenant_that_is_gone_meanwhile_has_no_good_key(admission):
     assert isinstance(await admission.ask(tenant="free", cost=1e9).wait(), Grant)
 
 
-async def test_earlier_usage_is_restored_once_however_often_it_is_handed_over(admin):
+async def test_earlier_usage_is_restored_once_however_often_it_is_handed_over(admission):
     usage = RestoreUsage({"acme": {"hour": 2.0, "day": 2.0, "month": 2.0}}, {}, {"acme": (Used("day", 1.0, 30),)})
     for _ in range(2):
-        admin.mailbox.put_unbounded(usage)
+        admission.mailbox.put_unbounded(usage)
     await wait_all_tasks_blocked()
-    assert admin.held() == (0, 0, 0.0, 2.0)
-    assert admin.quota.statistics(trio.current_time()).tenants["acme"].day_tokens == 30
+    assert admission.held() == (0, 0, 0.0, 2.0)
+    assert admission.quota.statistics(trio.current_time()).tenants["acme"].day_tokens == 30
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from itertools import count
 import pytest
 import trio
 
-from actors.kernel.timers import TICK_S, TimerWheel
+from actors.kernel.timers import TICK_S, TimerLoop, TimerWheel
 
 
 async def test_deadlines_fire_once_late_by_a_tick_at_most_and_never_early(autojump_clock):
@@ -13,7 +13,7 @@ async def test_deadlines_fire_once_late_by_a_tick_at_most_and_never_early(autoju
     fired: list[tuple[float, float]] = []
     numbers = count()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(timers.run)
+        nursery.start_soon(TimerLoop(timers).run)
         start = trio.current_time()
         watches = []
         for number in range(50):
@@ -37,7 +37,7 @@ async def test_a_deadline_moves_both_ways(autojump_clock):
     timers = TimerWheel()
     fired: list[float] = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(timers.run)
+        nursery.start_soon(TimerLoop(timers).run)
         start = trio.current_time()
         watch = timers.watch(start + 5, lambda: fired.append(trio.current_time() - start))
         watch.due = start + 8

@@ -233,7 +233,7 @@ def with_target(more: str = "") -> Settings:
 
 async def test_the_next_process_goes_on_with_quotas_budgets_and_targets(autojump_clock, tmp_path, monkeypatch):
     lives = iter(("first", "second"))
-    monkeypatch.setattr("tests.actors.clock_workers.Store", lambda *_: Store(tmp_path / "ledger", next(lives)))
+    monkeypatch.setattr("tests.actors.fakes.Store", lambda *_: Store(tmp_path / "ledger", next(lives)))
     async with stage({"small": says("okay")}, settings=with_target(), clean=False) as service:
         assert (await service.ask("whole", max_tokens=20)).refusal is None
         await service.assert_clean()
@@ -275,7 +275,7 @@ override.b = { "routes.gate.use" = { cascade = "arm" } }
 
 async def test_an_arm_s_money_is_its_own_cascade_s_in_the_next_process(autojump_clock, tmp_path, monkeypatch):
     lives = iter(("first", "second"))
-    monkeypatch.setattr("tests.actors.clock_workers.Store", lambda *_: Store(tmp_path / "ledger", next(lives)))
+    monkeypatch.setattr("tests.actors.fakes.Store", lambda *_: Store(tmp_path / "ledger", next(lives)))
     async with stage({"small": says("okay")}, settings=with_target(TWO_CASCADES)) as service:
         for _ in range(12):
             await service.ask("whole", max_tokens=5)
