@@ -29,7 +29,7 @@ from config.model.table import AUTO
 from config.problems.errors import ConfigError, Problem
 from config.reader import COMMAND, decode_report
 from engine.core.loop import StepLoop, Stop
-from engine.core.messages import Command
+from engine.core.messages import Command, EngineFailed
 from engine.errors import EngineError
 from engine.memory.machine import available_cores
 
@@ -59,14 +59,19 @@ class RealWorkerThreads:
         def body(inbox: "SimpleQueue[Command | Stop]", post: Callable[[EnginePost], None]) -> None:
             try:
                 engine = factory(lambda what: post(EngineLoading(what)))
+                loaded = EngineLoaded(engine.limits, engine.stats(), engine.adapters, engine.read_adapter)
             except EngineError as error:
                 post(LoadFailed(error.message))
                 return
-            except Exception as error:  # noqa: BLE001  (a model directory can be broken in any way)
+            except BaseException as error:  # noqa: BLE001  (a model directory can be broken in any way)
                 post(LoadFailed(f"{type(error).__name__}: {error}"))
                 return
-            post(EngineLoaded(engine.limits, engine.stats(), engine.adapters, engine.read_adapter))
-            StepLoop(engine, inbox, post, turn).run()
+            post(loaded)
+            try:
+                StepLoop(engine, inbox, post, turn).run()
+            except BaseException as error:  # noqa: BLE001  (a panic of a Rust library is no Exception)
+                # The loop posts errors of its steps. This is what fails as it ends, or is no Exception.
+                post(EngineFailed("engine_thread_failed", f"engine {name}: {type(error).__name__}: {error}"))
 
         return ThreadBridge(f"engine {name}", body, on_posts, nice=NICE)
 

@@ -24,7 +24,7 @@ from policies.admission.keys import KeyRing, new_key
 from policies.admission.quota import QuotaBook, Reservation
 from policies.cascade.cascade import CascadeMachine
 from policies.fallback.breaker import Breaker
-from policies.fallback.fallback_machine import Begun, ContentSent, FallbackMachine, Finished
+from policies.fallback.fallback_machine import AttemptFinished, Begun, ContentSent, FallbackMachine
 from policies.model.breaker_view import Permit
 from policies.model.features import Features
 from policies.model.load import EngineLoad, Load
@@ -125,12 +125,12 @@ def main() -> None:
         small=stage, large=stage, threshold=1, mode="window", window=4, start_on="small", may_escalate=True, why=""
     )
 
-    def climb() -> None:
+    def machine() -> None:
         machine = FallbackMachine(plan)
         machine.start(0.0)
         machine.on(Begun(), 0.0)
         machine.on(ContentSent(), 0.1)
-        machine.on(Finished("confident"), 0.2)
+        machine.on(AttemptFinished("confident"), 0.2)
 
     def window() -> None:
         machine = CascadeMachine(cascade, 1)
@@ -160,7 +160,7 @@ def main() -> None:
         (f"queue: offer ({batch} wait, {_TENANTS} tenants)", offer_us),
         (f"queue: take ({batch} wait, {_TENANTS} tenants)", take_us),
         ("breaker: permit + record", microseconds(breaker_round)),
-        ("climb: a whole one", microseconds(climb)),
+        ("machine: a whole one", microseconds(machine)),
         ("cascade window: one output of 100", microseconds(window, per_step=100)),
     )
     for name, cost_us in rows:

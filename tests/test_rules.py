@@ -1,6 +1,7 @@
 """Rules of the service that no linter knows."""
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -233,3 +234,35 @@ def test_every_row_of_the_map_is_read_and_in_order() -> None:
     for section in text.split("## ")[1:]:
         modules = [row[0] for row in MAP_ROW.findall(section)]
         assert modules == sorted(modules)
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    """A reader who searches for a class finds one."""
+    found: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
+
+
+PRIVATE_WORDS = re.compile(
+    r"\b(house|desk|reception|lanes?|seats?|seam|shelf|colleagues|keeper|boards?|climbs?|course|purse|whoever)\b",
+    re.IGNORECASE,
+)
+"""Words that this project once used for what the glossary names otherwise."""
+ALLOWED_WORDS = {
+    "engine/kernels/quantized_simd.py": "a lane of a vector register",
+    "engine/kernels/simd.py": "lanes of a vector register",
+    "gateway/profiling/profile.py": "a field of a file format",
+}
+
+
+def test_product_code_uses_the_words_of_the_glossary() -> None:
+    found = {
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in FILES
+        if str(path.relative_to(ROOT)) not in ALLOWED_WORDS
+        for match in PRIVATE_WORDS.finditer(path.read_text())
+    }
+    assert found == set()

@@ -14,7 +14,7 @@ EngineState = Literal["loading", "ready", "failed"]
 
 
 class BackendActivity(msgspec.Struct, frozen=True, gc=False):
-    """What a backend has in hand and what it has made, whoever answers there."""
+    """Running and waiting jobs and generated tokens of a backend, engine or upstream."""
 
     running: int
     waiting: int

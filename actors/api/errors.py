@@ -159,7 +159,7 @@ def ledger_unavailable() -> Unavailable:
 
 
 def refusal_of(end: Verdict) -> Refusal:
-    """The refusal with which a climb has given up."""
+    """The refusal of a request that no rung has served."""
     wait_s = end.retry_after_s
     worth_waiting = wait_s is None or wait_s <= _WORTH_WAITING_S
     match end.status:

@@ -147,7 +147,7 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def bound_to(self) -> Literal["json", "tool_calls"] | None:
-        """What each answer is, by grammar: a part of it is of no use, and binds whoever would go on from it."""
+        """The kind of answer that a grammar makes atomic: part of one is useless, and no other model continues it."""
         if self.tools is not None and self.tools.choice == "required":
             return "tool_calls"
         return "json" if self.grammar is not None else None

@@ -168,7 +168,7 @@ class ServiceStatistics(msgspec.Struct, frozen=True):
     """Those with a target."""
     experiments: Mapping[str, ExperimentView]
     notices_total: Mapping[tuple[str, str], int]
-    """(event, cascade or experiment): what was logged of the policy's course."""
+    """(event, cascade or experiment): what the policy's rollout state has logged."""
     upstreams: Mapping[str, UpstreamStatistics] = msgspec.field(default_factory=dict)
     policy: PolicyStatistics = PolicyStatistics()
     shadows: Mapping[str, ShadowView] = msgspec.field(default_factory=dict)

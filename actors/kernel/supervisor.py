@@ -18,7 +18,15 @@ import trio
 
 from actors.kernel.errors import ActorError, RestartsExhausted, ServiceFailed
 from actors.kernel.mailbox import Mailbox
-from policies.lifecycle.supervision import Backoff, ChildSpec, Forget, GiveUp, Restart, RestartChild, Supervision
+from policies.lifecycle.supervision import (
+    Backoff,
+    ChildSpec,
+    EscalateFailure,
+    Forget,
+    Restart,
+    RestartChild,
+    Supervision,
+)
 
 log = structlog.get_logger()
 
@@ -133,7 +141,7 @@ class Supervisor:
                 if child.ended is not None:
                     child.ended(reason, after_s)
                 self._start(nursery, name, after_s)
-            case GiveUp(stop, why):
+            case EscalateFailure(stop, why):
                 await self._stop(stop)
                 failure = RestartsExhausted(f"{why}: {reason}")
                 failure.__cause__ = error

@@ -1,6 +1,6 @@
 """One request from admission to its last event.
 
-It runs in the task of whoever reads it, and owns nothing that is shared.
+It runs in the task that reads the answer, and owns no shared state.
 
 Public: `request_admission`, `response_stream`.
 """

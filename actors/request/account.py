@@ -170,7 +170,7 @@ class Account:
         cost = 0.0 if refused else self.cost
         used = usage.prompt_tokens + usage.completion_tokens
         if outcome == "gone":
-            # Whoever leaves pays for what was made meanwhile: work that nobody waits for is not free.
+            # A client that leaves is charged for the tokens generated until then.
             used = min(used + discarded, self._grant.reservation.tokens)
         admission, ledger = self._ports.admission, self._ports.ledger
         # A good end may travel quietly: admission reads it before it decides again, and the ledger looks for it as long

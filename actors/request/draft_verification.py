@@ -46,7 +46,7 @@ class Drafter:
     def __init__(
         self, machine: VerifiedMachine, job: Job, side: DraftSide, published: BackendStatus, ports: RequestPorts
     ) -> None:
-        """`work`: what the large engine is to be offered; `board` is its board."""
+        """`job`: the large engine's job; `published`: the large engine's status."""
         self.job = _seeded(job)
         """The attempt's, with the first draft as soon as it is there."""
         self.engine = side.engine

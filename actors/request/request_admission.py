@@ -33,7 +33,7 @@ from policies.routing.planner import Planned, PlanningSnapshot, PlanRefusal, Siz
 
 
 class RequestAdmission:
-    """Runs in the task of whoever opens an exchange; owns nothing."""
+    """Runs in the task that opens the response; owns no state."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class RequestAdmission:
             if self._ports.recording is not None and request.body.embedding is None:
                 self._ports.recording.note(RecordedRequest(features, request.arrived_at))
             raise
-        # From here to the exchange nothing may wait: whoever holds the grant must be able to settle it.
+        # From here to the response stream nothing may await: the holder of the grant must be able to settle it.
         ports, plan = self._ports, decided.plan
         entry_id = next(ports.numbers)
         booked: Reply[None] = Reply()
@@ -166,7 +166,7 @@ class RequestAdmission:
     def _keep(
         self, request: InferenceRequest, snapshot: PolicySnapshot, decided: Planned | PlanRefusal | Features
     ) -> LoggedDecision:
-        """What was decided, for whoever asks why; of a request that was refused before that, its features."""
+        """Log the decision, or the features of a request that was refused before one was made."""
         decision = LoggedDecision(
             request.request_id,
             arrived_at=request.arrived_at,

@@ -1,4 +1,4 @@
-"""One answer in progress: the answer machine's shell, in the task of whoever reads it.
+"""One answer in progress: the answer machine's shell, in the task that reads it.
 
 Exactly one end: every way out goes through `_finish`, which ends what runs, settles the reservation, closes the
 ledger's entry and counts.
@@ -31,7 +31,6 @@ from actors.request.request_log import GONE_STATUS
 from actors.request.response_builder import ResponseBuilder
 from policies.answer.answer_effects import (
     AnswerEffect,
-    AskPermit,
     Complete,
     EndAttempt,
     ForgetAnswer,
@@ -40,6 +39,7 @@ from policies.answer.answer_effects import (
     Pause,
     Prepare,
     RecordOutcome,
+    RequestPermit,
     WithdrawJob,
 )
 from policies.answer.answer_machine import AnswerMachine
@@ -163,7 +163,7 @@ class ResponseStream:
         machine = self._machine
         for effect in machine.effects():
             match effect:
-                case AskPermit(rung, is_retry):
+                case RequestPermit(rung, is_retry):
                     answer = await self._ports.permits.ask(rung, is_retry=is_retry)
                     machine.on_permit(answer, trio.current_time())
                 case Prepare(of):

@@ -1,4 +1,4 @@
-"""What a policy decides by, as one value: whoever holds it decides everything by the same policy."""
+"""A compiled policy with its settings, as one immutable value: its holder decides everything by the same policy."""
 
 from collections.abc import Iterable, Mapping
 

@@ -111,7 +111,7 @@ class Finish(msgspec.Struct, frozen=True):
     """The stop string or the stop token id that ended it."""
     preemptions: int = 0
     drafted_tokens: int = 0
-    """Tokens that were proposed for its output, by whoever submitted it or by the engine itself."""
+    """Draft tokens proposed for its output, by the submitter or by the engine itself."""
     accepted_tokens: int = 0
     """Those of them that the model took."""
     adapter_version: int = 0

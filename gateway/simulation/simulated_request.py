@@ -14,7 +14,6 @@ from gateway.simulation.simulated_upstream import prompt_steps
 from policies.admission.budget import BudgetHold
 from policies.admission.quota import Reservation
 from policies.answer.answer_effects import (
-    AskPermit,
     Complete,
     EndAttempt,
     ForgetAnswer,
@@ -23,6 +22,7 @@ from policies.answer.answer_effects import (
     Pause,
     Prepare,
     RecordOutcome,
+    RequestPermit,
     WithdrawJob,
 )
 from policies.answer.answer_machine import AnswerMachine
@@ -191,7 +191,7 @@ class SimulatedRequest:
                     self.first_content_at = None
                 case Pause(until):
                     world.wake(until, self._resume)
-                case AskPermit(rung, is_retry):
+                case RequestPermit(rung, is_retry):
                     machine.on_permit(self._permit(rung, now, is_retry=is_retry), now)
                 case Prepare(of):
                     self._prepare(of, now)

@@ -1,7 +1,7 @@
 """An upstream as a simulation sees it: so long to the first token, so long between two, so many requests at once.
 
-It is played as an engine whose steps all take the time between two tokens, whoever is in them, and whose prompts take
-as many steps as the time to the first token has: what other customers of the upstream do is in those two times.
+It is simulated as an engine whose steps all take the time between two tokens, for any number of calls, and whose
+prompts take as many steps as fit into the time to the first token. The load of other customers is in those two times.
 """
 
 from pathlib import Path

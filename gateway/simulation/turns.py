@@ -46,7 +46,7 @@ class SimulatedTimeSlices:
 
     @property
     def calm(self) -> bool:
-        """Nobody waits: whoever has a turn keeps it."""
+        """No engine waits: the holders keep their time slices."""
         return not self._book.contended
 
     def ask(self, title: str, now: float) -> bool:
@@ -65,7 +65,7 @@ class SimulatedTimeSlices:
         self._book.done(title, took_s, more=True)
 
     def done(self, title: str, took_s: float, now: float, *, more: bool) -> None:
-        """A step has ended; whoever has a turn by that begins."""
+        """A step has ended; engines that get a time slice by that begin theirs."""
         following = self._book.done(title, took_s, more=more)
         if following is not None:
             self._members[following].on_turn(now)

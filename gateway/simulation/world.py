@@ -1,7 +1,7 @@
 """The virtual clock: arrivals, engines' steps and deadlines in order of time, and the decisions at each of them.
 
 Events of the same instant go in this order: engines (as the settings name them), alarms, arrivals. With the same trace,
-policy, profile and seed every run takes the same course.
+policy, profile and seed every run is the same.
 """
 
 import heapq
@@ -113,7 +113,7 @@ class World:
         for name, (engine, measured) in hosts.items():
             self.backend_queues[name] = self._backend_queue(name, engine, measured, seed, leaps)
         self.engines = [engine for backend_queue in self.backend_queues.values() for engine in backend_queue.engines]
-        """Of all lanes, replica by replica."""
+        """Of all backend queues, replica by replica."""
         if self._turns is not None:
             self._turns.join([engine for engine in self.engines if shares_cores(hosts[engine.name][0])])
         self._expiries = dict.fromkeys(self.backend_queues, _NEVER)
@@ -153,7 +153,7 @@ class World:
                     progress(now, next_arrival)
             self._watch_expiries()
 
-    # --- what answers and lanes ask for ---------------------------------------------------------------------------
+    # --- for requests and backend queues ---------------------------------------------------------------------------
 
     def next_number(self) -> int:
         """Unique, rising."""

@@ -36,7 +36,7 @@ class Pause(msgspec.Struct, frozen=True, gc=False):
     until: float
 
 
-class AskPermit(msgspec.Struct, frozen=True, gc=False):
+class RequestPermit(msgspec.Struct, frozen=True, gc=False):
     """Ask the rung's breaker, and the retry budget for a retry; answer with `on_permit`."""
 
     rung: str
@@ -92,7 +92,7 @@ class Complete(msgspec.Struct, frozen=True, gc=False):
 AnswerEffect = (
     ForgetAnswer
     | Pause
-    | AskPermit
+    | RequestPermit
     | Prepare
     | OfferJob
     | EndAttempt

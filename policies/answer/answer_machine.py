@@ -1,7 +1,7 @@
 """One answer from its plan to its one end, sans-IO: the server and the simulation drive this machine.
 
 It joins the fallback machine (what is tried next), the cascade machine of an attempt that may escalate, the commit
-point and the deadlines. Whoever drives it tells what happened and carries out `effects`, in order. An attempt goes
+point and the deadlines. Its shell reports what happened and carries out `effects`, in order. An attempt goes
 
     AskPermit ──on_permit──▶ Prepare ──prepared──▶ OfferJob ──on_started, on_output ...──▶ EndAttempt
                    │                    │                                     │
@@ -19,7 +19,6 @@ import msgspec
 
 from policies.answer.answer_effects import (
     AnswerEffect,
-    AskPermit,
     AttemptEnding,
     Complete,
     EndAttempt,
@@ -29,17 +28,18 @@ from policies.answer.answer_effects import (
     Pause,
     Prepare,
     RecordOutcome,
+    RequestPermit,
     WithdrawJob,
 )
 from policies.cascade.cascade import CascadeMachine
 from policies.fallback.fallback_machine import (
     AttemptFailed,
+    AttemptFinished,
     ContentSent,
     Escalated,
     FallbackEffect,
     FallbackEvent,
     FallbackMachine,
-    Finished,
     Prefix,
     RungRefused,
     Try,
@@ -135,7 +135,7 @@ class AnswerMachine:
     def resumed(self) -> None:
         """The pause is over."""
         if self._wanted is not None:
-            self._effects.append(AskPermit(self._wanted.rung, self._wanted.is_retry))
+            self._effects.append(RequestPermit(self._wanted.rung, self._wanted.is_retry))
 
     def on_permit(self, answer: Permit | RungRefused, now: float) -> None:
         """What the breaker and the retry budget say."""
@@ -286,7 +286,7 @@ class AnswerMachine:
         if effect.not_before > now:
             self._effects.append(Pause(effect.not_before))
         else:
-            self._effects.append(AskPermit(effect.rung, effect.is_retry))
+            self._effects.append(RequestPermit(effect.rung, effect.is_retry))
 
     def _offer(self, attempt: MachineAttempt) -> None:
         self.due = attempt.wanted.deadline
@@ -301,7 +301,7 @@ class AnswerMachine:
         self._effects.append(RecordOutcome(attempt.rung, attempt.permit, ok, attempt.wanted.is_retry))
 
     def _complete(self, attempt: MachineAttempt, reason: str, now: float) -> None:
-        self._fallback.on(Finished(reason), now)
+        self._fallback.on(AttemptFinished(reason), now)
         self._effects.append(Complete(attempt, reason))
 
     def _prefix(self, attempt: MachineAttempt) -> Prefix:

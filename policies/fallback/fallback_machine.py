@@ -1,27 +1,27 @@
-"""The ladder's machine: what to try next when something fails, and when to stop trying.
+"""Decides what is tried next when an attempt fails, and when to stop trying.
 
-It owns one answer's climb over its plan. The shell asks it with `start` and then tells it what happened; each call
-gives the next thing to do, or None while the attempt in hand goes on.
+It takes one response through its plan. The shell calls `start`, then reports events; each call returns the next thing
+to do, or None while the current attempt goes on.
 
-- Before the commit point (the first content that the client receives) everything is possible: the same rung again,
-  within its `retries` and the shared retry budget, then the next rung, then a static answer.
-- After it the plan's `midstream` rules. "continue": the next rung with the same tokenizer goes on after the exact token
-  ids that the client has, or an upstream after the text. "error" and "restart": the stream breaks off with an error
-  event. Where nothing but reasoning was sent, "continue" and "restart" allow a new start.
-- Tool calls and JSON are atomic: where content of one was sent, no other rung goes on, whatever the plan says.
-- The cascade's way from small to large is no failure: it may happen after the commit point, with the released tokens
-  as prefix, whatever `midstream` says. If a stage cannot serve, the plan's rungs take over under the rules above.
-- One deadline bounds the whole climb: `ttft_at` before the commit point, `total_at` always. A static answer costs no
-  time and is given even then.
-- An engine that refused, or failed in a way that a retry does not help, is not asked again in this climb; one that
-  failed otherwise is asked again only as a retry.
-- Before an upstream is asked again there is a pause: a random part of a time that doubles with each retry. One that
-  asks for a pause itself gets it if that is within the rung's `wait_out`, once in a climb; else the next rung is asked
-  at once. No pause goes beyond the deadline.
-- What a content filter has refused is asked of nobody else, unless the plan's `on_content_filter` says "next". Nobody
-  gets a static answer to a request that a server has called bad: it would be told as an outage.
+- Before the commit point (the first content that the client receives): the same rung again, within its `retries` and
+  the shared retry budget, then the next rung, then a static answer.
+- After it the plan's `midstream` decides. "continue": the next rung with the same tokenizer continues from the exact
+  token ids that the client has, or an upstream from the text. "error" and "restart": the stream ends with an error
+  event. If only reasoning was sent, "continue" and "restart" allow a new start.
+- Tool calls and JSON are atomic: once content of one was sent, no other rung continues, whatever the plan says.
+- Escalation from the small to the large model is no failure: it may happen after the commit point, with the released
+  tokens as prefix, whatever `midstream` says. If a stage cannot serve, the plan's rungs follow under the rules above.
+- One deadline bounds the response: `ttft_at` before the commit point, `total_at` always. A static answer takes no time
+  and is sent even after it.
+- An engine that refused, or failed in a way that a retry does not help, is not tried again for this response; one that
+  failed otherwise is tried again only as a retry.
+- Before an upstream is tried again there is a pause: a random part of a time that doubles with each retry. A pause that
+  the upstream itself asks for is kept once for a response if it is within the rung's `wait_out`; otherwise the next
+  rung is tried at once. No pause exceeds the deadline.
+- What a content filter has refused is not tried elsewhere, unless the plan's `on_content_filter` says "next". A request
+  that a server has called invalid gets no static answer, which would look like an outage.
 
-It always ends: every failure uses up an attempt, and attempts are bounded by the plan.
+It always ends: every failure uses up an attempt, and the plan bounds attempts.
 """
 
 from typing import Literal
@@ -93,14 +93,14 @@ class Escalated(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
     """What was released to the client by now."""
 
 
-class Finished(msgspec.Struct, frozen=True, tag=True, gc=False):
+class AttemptFinished(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The answer is complete."""
 
     why: str = "answered"
     """"confident", "asked_for", "busy" ...: goes into the history."""
 
 
-FallbackEvent = Begun | ContentSent | AttemptFailed | RungRefused | Escalated | Finished
+FallbackEvent = Begun | ContentSent | AttemptFailed | RungRefused | Escalated | AttemptFinished
 
 # --- what to do -----------------------------------------------------------------------------------------------------
 
@@ -114,7 +114,7 @@ class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
     rung: str
     """The engine's name."""
     attempt: int
-    """1, 2, ... over the whole climb."""
+    """1, 2, ... over the whole response."""
     deadline: float
     """First content of this attempt is due; after the commit point it is the plan's `total_at`."""
     prefix: Prefix = ()
@@ -134,18 +134,18 @@ class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
 
 
 class AnswerStatic(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Send this static text as the answer; the climb has ended."""
+    """Send this static text as the answer; the response has ended."""
 
     text: str
     mark: str | None
 
 
 class GiveUp(Verdict, frozen=True, tag=True, gc=False):
-    """Nothing was sent and nothing will be: a true status is still possible. The climb has ended."""
+    """Nothing was sent and nothing will be: a true status is still possible. The response has ended."""
 
 
 class Break(Verdict, frozen=True, tag=True, gc=False):
-    """Content was sent and there is no way on: end the stream with this error event. The climb has ended."""
+    """Content was sent and there is no way on: end the stream with this error event. The response has ended."""
 
 
 FallbackEffect = Try | AnswerStatic | GiveUp | Break
@@ -157,7 +157,7 @@ _SAYS_NOTHING_OF_THE_RUNG = frozenset({"retry_budget", "adapter_not_loaded"})
 
 
 class FallbackMachine:
-    """One answer's climb. `now` is on the clock of the plan's deadlines."""
+    """One response's fallbacks. `now` is on the clock of the plan's deadlines."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -191,7 +191,7 @@ class FallbackMachine:
 
     @property
     def ended(self) -> bool:
-        """Whether the climb is over; further events have no effect."""
+        """Whether the response has ended; further events have no effect."""
         return self._ended
 
     @property
@@ -207,11 +207,11 @@ class FallbackMachine:
     def start(self, now: float) -> FallbackEffect:
         """The first thing to do."""
         if self._attempts or self._ended:
-            raise RuntimeError("a climb starts once")
+            raise RuntimeError("a fallback machine starts once")
         return self._next(now)
 
     def on(self, event: FallbackEvent, now: float, random01: float = 0.0) -> FallbackEffect | None:
-        """The next thing to do; None: go on with the attempt in hand, or the climb has ended.
+        """The next thing to do; None: go on with the attempt in hand, or the response has ended.
 
         `random01`: a random number in 0..1, by which a pause before a retry is shortened.
         """
@@ -225,7 +225,7 @@ class FallbackMachine:
                 self._answer_sent = self._answer_sent or answer
                 self._sealed = self._sealed or atomic
                 return None
-            case Finished(why):
+            case AttemptFinished(why):
                 self._note("answered", why)
                 self._ended = True
                 return None

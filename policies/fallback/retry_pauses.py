@@ -1,16 +1,16 @@
-"""When the same rung is asked again within a climb: after a failure, and after a pause that it asked for. Pure."""
+"""When the same rung is asked again for one response: after a failure, and after a pause that it asked for. Pure."""
 
 from policies.lifecycle.supervision import Backoff
 from policies.model.plan import PlannedRung
 
 _BACKOFF = Backoff(first_s=0.5, factor=2.0, longest_s=8.0, jitter=0.9)
-"""Before the k-th retry of a climb."""
+"""Before the k-th retry of a response."""
 _SPREAD_S = 0.1
 """Those that have waited out the same pause come back within this, and not at one instant."""
 
 
 class Pauses:
-    """One climb's. `random01`: a random number in 0..1; None means: not again."""
+    """The pauses of one response. `random01`: a random number in 0..1; None means: not again."""
 
     def __init__(self) -> None:
         self._retries = 0

@@ -1,4 +1,4 @@
-"""What a client is told when no rung has served: whose fault it was, over the whole climb. Pure.
+"""What a client is told when no rung has served: whose fault it was, over all attempts. Pure.
 
 1. A server that was asked says that the request itself is bad (`upstream_rejected`, `content_filter`): 400. Asking
    again is no use, whatever became of the other rungs.

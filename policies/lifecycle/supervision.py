@@ -55,14 +55,14 @@ class Forget(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The child has ended for good; the others run on."""
 
 
-class GiveUp(msgspec.Struct, frozen=True, tag=True, gc=False):
+class EscalateFailure(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Restarts do not help: stop these in this order, and fail."""
 
     stop: tuple[str, ...]
     why: str
 
 
-SupervisionDecision = RestartChild | Forget | GiveUp
+SupervisionDecision = RestartChild | Forget | EscalateFailure
 
 
 class SupervisionStatistics(msgspec.Struct, frozen=True):
@@ -117,7 +117,7 @@ class Supervision:
                 self._given_up = True
                 stop = tuple(other for other in reversed(self._order) if other in self._running)
                 self._running.clear()
-                return GiveUp(stop, self._why(name))
+                return EscalateFailure(stop, self._why(name))
             self._counted.append(now)
         own = self._restarts[name]
         own.append(now)

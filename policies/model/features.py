@@ -50,7 +50,7 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     downgraded_from: str = ""
     """The tenant's tier, if a spent budget has moved the request from there into `tier`."""
     requirements: Requirements = Requirements()
-    """What it needs of whoever answers it; no condition looks at it."""
+    """What it needs of the backend that answers; no condition looks at it."""
     request: str = ""
     conversation: str = ""
     user: str = ""

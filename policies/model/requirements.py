@@ -1,4 +1,4 @@
-"""What a request needs of whoever answers it: no condition looks at it, but its plan and its sizes follow from it."""
+"""What a request needs of the backend that answers: no condition looks at it, but plan and sizes follow from it."""
 
 from collections.abc import Collection
 from typing import Literal
@@ -21,7 +21,7 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     upstream_fields: tuple[str, ...] = ()
     """Fields whose values no engine obeys."""
     bound_to: BoundTo | None = None
-    """What each answer is, by grammar: a part of it is of no use, and binds whoever would go on from it."""
+    """The kind of answer that a grammar makes atomic: part of one is useless, and no other model continues it."""
     prompt_logprobs: bool = False
     prompt_only: bool = False
     """The prompt is read, and nothing is made after it."""

@@ -97,7 +97,7 @@ class _ReplicaSlot(Generic[J]):
 
 
 class BackendQueue(Generic[J]):
-    """Mutable; owned by whoever hands work over. `figures` are of all replicas, None where nothing is known yet."""
+    """Mutable; owned by the task that dispatches jobs. `figures`: of all replicas; None: not known yet."""
 
     def __init__(
         self, name: str, queue: FairQueue[J], capacities: Sequence[EngineCapacity], prefix_block: int | None = None

@@ -24,7 +24,7 @@ class CapacityFigures(Protocol):
 
 
 class EngineCapacity:
-    """One engine's, or one upstream's. Mutable; owned by whoever hands work over."""
+    """One engine's, or one upstream's. Mutable; owned by the task that dispatches jobs."""
 
     def __init__(self, places: int, block_size: int | None, ahead: int | None = None) -> None:
         """`places`: sequences that run side by side. `block_size` None: there are no KV blocks, only places.

@@ -127,11 +127,11 @@ class _TenantQueue(Generic[T]):
         self.count = 0
         self.heap: list[tuple[float, int, _Entry[T]]] = []
         self.queued = False
-        """The tier's heap holds this lane."""
+        """The tier's heap holds this tenant queue."""
 
 
 class _Tier(Generic[T]):
-    """One tier's lanes and bounds."""
+    """One tier's tenant queues and bounds."""
 
     __slots__ = ("bytes", "last_counter", "name", "requests", "settings", "tenant_queues", "tokens")
 
@@ -140,7 +140,7 @@ class _Tier(Generic[T]):
         self.settings = settings
         self.tenant_queues: list[tuple[float, str, _TenantQueue[T]]] = []
         self.last_counter = 0.0
-        """Of the lane that emptied last."""
+        """Counter of the tenant queue that emptied last."""
         self.requests = 0
         self.tokens = 0
         self.bytes = 0
@@ -339,11 +339,11 @@ class FairQueue(Generic[T]):
                 raise IntegrityError(f"the sums of tier '{tier.name}' differ from its entries")
         for tenant_queue in self._tenant_queues.values():
             if tenant_queue.count != sum(entry[2].waits for entry in tenant_queue.heap):
-                raise IntegrityError(f"the lane of tenant '{tenant_queue.tenant}' has lost count")
+                raise IntegrityError(f"the queue of tenant '{tenant_queue.tenant}' has lost count")
             if tenant_queue.count and not tenant_queue.queued:
-                raise IntegrityError(f"the lane of tenant '{tenant_queue.tenant}' waits but is not in its tier's heap")
+                raise IntegrityError(f"the queue of tenant '{tenant_queue.tenant}' waits but is not in its tier's heap")
             if len(tenant_queue.heap) > 2 * tenant_queue.count + _DEAD_ALLOWED:
-                raise IntegrityError(f"dead entries pile up in the lane of tenant '{tenant_queue.tenant}'")
+                raise IntegrityError(f"dead entries pile up in the queue of tenant '{tenant_queue.tenant}'")
         if len(self._expiries) > 2 * len(self._entries) + _DEAD_ALLOWED:
             raise IntegrityError("dead entries pile up among the expiries")
         ended = self._taken_total + self._removed_total + self._expired_total
@@ -400,7 +400,7 @@ class FairQueue(Generic[T]):
         tier.bytes += size
 
     def _next_tenant_queue(self, tier: _Tier[T]) -> _TenantQueue[T]:
-        """The waiting lane with the smallest counter. Counters only grow, so a stale key is never too big."""
+        """The waiting tenant queue with the smallest counter. Counters only grow, so a stale key is never too large."""
         tenant_queues = tier.tenant_queues
         while True:
             key, _, tenant_queue = tenant_queues[0]

@@ -65,7 +65,7 @@ class _Replica:
 
 
 class Placement:
-    """All replicas of one engine, by their number. Mutable; owned by whoever hands work over."""
+    """All replicas of one engine, by their number. Mutable; owned by the task that dispatches jobs."""
 
     def __init__(self, replicas: int, block_size: int) -> None:
         self._replicas = [_Replica() for _ in range(replicas)]

@@ -13,7 +13,7 @@ from config.model.words import LANGUAGES
 from policies.authoring.decision import Decider
 from policies.authoring.expectation import judge
 from tests.config.examples import with_hashes
-from tests.paths import DOCS
+from tests.paths import DOCS, ROOT
 
 POLICIES = (DOCS / "policies.md").read_text()
 
@@ -82,3 +82,23 @@ CALIBRATION = Calibration(
     isotonic=((0.0, 0.4), (2.0, 0.95)),
     error=CalibrationError(expected_calibration_error=0.02, brier=0.1, share_standard_error=0.02),
 )
+
+
+PATHS = re.compile(r"`((?:gateway|actors|engine|policies|config|tests|benchmarks)/[\w/.-]*|\w+\.py)`")
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_what_a_page_points_at_is_there(page: str) -> None:
+    """A file without a folder is in the folder that its line named last."""
+    missing = []
+    for line in (ROOT / page).read_text().splitlines():
+        folder = ROOT
+        for path in PATHS.findall(line):
+            place = (folder if "/" not in path else ROOT) / path
+            if not place.exists() and "/" not in path:
+                # Two files of one step may have folders of their own.
+                place = next((each for each in ROOT.glob(f"*/**/{path}") if ".venv" not in each.parts), place)
+            if not place.exists():
+                missing.append(f"{page}: {path}")
+            folder = place if place.is_dir() else place.parent
+    assert missing == []

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.answer.answer_effects import (
-    AskPermit,
     Complete,
     EndAttempt,
     ForgetAnswer,
@@ -18,6 +17,7 @@ from policies.answer.answer_effects import (
     Pause,
     Prepare,
     RecordOutcome,
+    RequestPermit,
     WithdrawJob,
 )
 from policies.answer.answer_machine import AnswerMachine
@@ -43,7 +43,7 @@ def offered(answer: AnswerMachine, now: float = 0.0, permit: Permit = PERMIT) ->
     """Through permit and preparation, into the queue of its backend."""
     for effect in answer.effects():
         match effect:
-            case AskPermit():
+            case RequestPermit():
                 answer.on_permit(permit, now)
             case Prepare(attempt):
                 answer.prepared(attempt)
@@ -73,7 +73,7 @@ def test_an_answer_that_goes_well() -> None:
     answer = machine(planned(rung("large")))
     answer.start(0.0)
     effects = answer.effects()
-    assert next(effects) == AskPermit("large", is_retry=False)
+    assert next(effects) == RequestPermit("large", is_retry=False)
     answer.on_permit(PERMIT, 0.0)
     prepare = next(effects)
     assert isinstance(prepare, Prepare)
@@ -100,7 +100,7 @@ def test_a_refused_permit_is_not_recorded_and_a_refusal_after_it_is() -> None:
     answer.start(0.0)
     assert did(answer) == ["AskPermit"]
     answer.on_permit(RungRefused(why="breaker_open"), 0.0)
-    assert list(answer.effects()) == [ForgetAnswer(), AskPermit("small", is_retry=False)]
+    assert list(answer.effects()) == [ForgetAnswer(), RequestPermit("small", is_retry=False)]
     answer.on_permit(PERMIT, 0.0)
     assert did(answer) == ["Prepare"]
     answer.on_rejected(RungRefused(why="prompt_too_long", lasting=True), 0.0)
@@ -148,7 +148,7 @@ def test_a_retry_waits_for_its_pause_and_asks_as_a_retry() -> None:
     assert [type(effect) for effect in effects] == [EndAttempt, RecordOutcome, ForgetAnswer, Pause]
     assert effects[3].until > 1.0
     answer.resumed()
-    assert list(answer.effects()) == [AskPermit("cloud", is_retry=True)]
+    assert list(answer.effects()) == [RequestPermit("cloud", is_retry=True)]
 
 
 def test_an_escalation_goes_on_after_what_the_client_has() -> None:
@@ -161,7 +161,7 @@ def test_an_escalation_goes_on_after_what_the_client_has() -> None:
     answer.content_sent(0.5)
     answer.on_escalated("low_margin", 1.0)
     effects = list(answer.effects())
-    assert [type(effect) for effect in effects] == [EndAttempt, WithdrawJob, RecordOutcome, AskPermit]
+    assert [type(effect) for effect in effects] == [EndAttempt, WithdrawJob, RecordOutcome, RequestPermit]
     assert (effects[0].ok, effects[3].rung) == (True, "large")
     answer.on_permit(PERMIT, 1.0)
     (prepare,) = answer.effects()
@@ -260,7 +260,7 @@ def test_it_ends_once_and_every_permit_and_job_is_given_back(
         for effect in answer.effects():
             assert not ends, "nothing follows the end"
             match effect:
-                case AskPermit(name):
+                case RequestPermit(name):
                     if rng.random() < 0.2:
                         answer.on_permit(RungRefused(why="breaker_open"), now)
                     else:

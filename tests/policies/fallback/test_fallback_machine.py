@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from policies.fallback.fallback_machine import (
     AnswerStatic,
     AttemptFailed,
+    AttemptFinished,
     Begun,
     Break,
     ContentSent,
     Escalated,
     FallbackEvent,
     FallbackMachine,
-    Finished,
     GiveUp,
     RungRefused,
     Try,
@@ -75,123 +75,123 @@ BROKE = AttemptFailed(kind="engine_failed", retryable=True)
 
 
 def test_the_first_rung_answers() -> None:
-    climb = FallbackMachine(planned(rung("large", ttft_s=2)))
-    assert tries(climb.start(1.0)) == Try(rung="large", attempt=1, deadline=3.0)
-    assert climb.on(Begun(), 1.0) is None
-    assert climb.on(ContentSent(), 2.0) is None
-    assert climb.committed
-    assert climb.on(Finished("asked_for"), 3.0) is None
-    assert climb.ended
-    assert climb.history == (AttemptRecord("large", "answered", "asked_for"),)
-    assert climb.on(BROKE, 4.0) is None
+    machine = FallbackMachine(planned(rung("large", ttft_s=2)))
+    assert tries(machine.start(1.0)) == Try(rung="large", attempt=1, deadline=3.0)
+    assert machine.on(Begun(), 1.0) is None
+    assert machine.on(ContentSent(), 2.0) is None
+    assert machine.committed
+    assert machine.on(AttemptFinished("asked_for"), 3.0) is None
+    assert machine.ended
+    assert machine.history == (AttemptRecord("large", "answered", "asked_for"),)
+    assert machine.on(BROKE, 4.0) is None
 
 
 def test_retries_then_the_next_rung_then_the_static_answer() -> None:
-    climb = FallbackMachine(planned(rung("large", retries=1), rung("small", mark="degraded"), ANSWER))
-    assert not tries(climb.start(0.0)).is_retry
-    again = tries(climb.on(BROKE, 1.0))
+    machine = FallbackMachine(planned(rung("large", retries=1), rung("small", mark="degraded"), ANSWER))
+    assert not tries(machine.start(0.0)).is_retry
+    again = tries(machine.on(BROKE, 1.0))
     assert (again.rung, again.attempt, again.is_retry) == ("large", 2, True)
-    third = tries(climb.on(BROKE, 2.0))
-    assert (third.rung, third.is_retry, third.mark, climb.mark) == ("small", False, "degraded", "degraded")
-    assert climb.on(BROKE, 3.0) == AnswerStatic("Sorry.", "static")
-    assert climb.ended
-    assert [record.outcome for record in climb.history] == ["failed", "failed", "failed", "answered"]
-    assert climb.history[-1].rung == "static_answer"
+    third = tries(machine.on(BROKE, 2.0))
+    assert (third.rung, third.is_retry, third.mark, machine.mark) == ("small", False, "degraded", "degraded")
+    assert machine.on(BROKE, 3.0) == AnswerStatic("Sorry.", "static")
+    assert machine.ended
+    assert [record.outcome for record in machine.history] == ["failed", "failed", "failed", "answered"]
+    assert machine.history[-1].rung == "static_answer"
 
 
 def test_without_a_retry_in_the_budget_the_next_rung_is_tried() -> None:
-    climb = FallbackMachine(planned(rung("large", retries=5), rung("small")))
-    climb.start(0.0)
-    assert tries(climb.on(BROKE, 0.0)).is_retry
-    assert tries(climb.on(RungRefused(why="retry_budget"), 0.0)).rung == "small"
+    machine = FallbackMachine(planned(rung("large", retries=5), rung("small")))
+    machine.start(0.0)
+    assert tries(machine.on(BROKE, 0.0)).is_retry
+    assert tries(machine.on(RungRefused(why="retry_budget"), 0.0)).rung == "small"
 
 
 def test_what_a_retry_does_not_help_is_not_retried() -> None:
-    climb = FallbackMachine(planned(rung("large", retries=5), rung("small"), rung("large")))
-    climb.start(0.0)
-    assert tries(climb.on(AttemptFailed(kind="too_long_for_it", retryable=False), 0.0)).rung == "small"
-    assert isinstance(climb.on(BROKE, 0.0), GiveUp)
+    machine = FallbackMachine(planned(rung("large", retries=5), rung("small"), rung("large")))
+    machine.start(0.0)
+    assert tries(machine.on(AttemptFailed(kind="too_long_for_it", retryable=False), 0.0)).rung == "small"
+    assert isinstance(machine.on(BROKE, 0.0), GiveUp)
 
 
 def test_a_request_at_fault_gives_up_at_once() -> None:
-    climb = FallbackMachine(planned(rung("large"), ANSWER))
-    climb.start(0.0)
+    machine = FallbackMachine(planned(rung("large"), ANSWER))
+    machine.start(0.0)
     fault = AttemptFailed(kind="bad_grammar", retryable=False, fatal=True, message="The grammar has no start.")
-    assert climb.on(fault, 0.0) == GiveUp(status=400, code="bad_grammar", message="The grammar has no start.")
+    assert machine.on(fault, 0.0) == GiveUp(status=400, code="bad_grammar", message="The grammar has no start.")
 
 
 def test_full_queues_are_reported_as_such() -> None:
-    climb = FallbackMachine(planned(rung("large"), rung("small")))
-    climb.start(0.0)
-    climb.on(RungRefused(why="queue_full", retry_after_s=4.0), 0.0)
-    end = climb.on(RungRefused(why="queue_full", retry_after_s=2.0, message="The queue is full."), 0.0)
+    machine = FallbackMachine(planned(rung("large"), rung("small")))
+    machine.start(0.0)
+    machine.on(RungRefused(why="queue_full", retry_after_s=4.0), 0.0)
+    end = machine.on(RungRefused(why="queue_full", retry_after_s=2.0, message="The queue is full."), 0.0)
     assert end == GiveUp(status=429, code="queue_full", message="The queue is full.", retry_after_s=2.0)
 
 
 def test_no_rung_left() -> None:
-    climb = FallbackMachine(planned(rung("large"), rung("small")))
-    climb.start(0.0)
-    climb.on(RungRefused(why="breaker_open", retry_after_s=4.0), 0.0)
-    end = climb.on(BROKE, 0.0)
+    machine = FallbackMachine(planned(rung("large"), rung("small")))
+    machine.start(0.0)
+    machine.on(RungRefused(why="breaker_open", retry_after_s=4.0), 0.0)
+    end = machine.on(BROKE, 0.0)
     assert isinstance(end, GiveUp)
     assert (end.status, end.code, end.retry_after_s) == (503, "no_rung_available", 4.0)
     assert "large: breaker_open, small: engine_failed" in end.message
 
 
 def test_the_deadline_bounds_the_whole_ladder() -> None:
-    climb = FallbackMachine(planned(rung("large", retries=3, ttft_s=6), rung("small")))
-    assert tries(climb.start(0.0)).deadline == 6.0
+    machine = FallbackMachine(planned(rung("large", retries=3, ttft_s=6), rung("small")))
+    assert tries(machine.start(0.0)).deadline == 6.0
     late = AttemptFailed(kind="ttft_timeout", retryable=True)
-    assert tries(climb.on(late, 6.0)).deadline == 10.0
-    end = climb.on(late, 10.0)
+    assert tries(machine.on(late, 6.0)).deadline == 10.0
+    end = machine.on(late, 10.0)
     assert isinstance(end, GiveUp)
     assert (end.status, end.code) == (504, "ttft_timeout")
 
 
 def test_a_static_answer_is_given_even_then() -> None:
-    climb = FallbackMachine(planned(rung("large"), rung("small"), ANSWER))
-    climb.start(0.0)
-    assert isinstance(climb.on(AttemptFailed(kind="ttft_timeout", retryable=True), 10.0), AnswerStatic)
+    machine = FallbackMachine(planned(rung("large"), rung("small"), ANSWER))
+    machine.start(0.0)
+    assert isinstance(machine.on(AttemptFailed(kind="ttft_timeout", retryable=True), 10.0), AnswerStatic)
 
 
 def test_after_the_commit_point_error_breaks() -> None:
-    climb = FallbackMachine(planned(rung("large", retries=3), rung("small"), ANSWER))
-    climb.start(0.0)
-    climb.on(ContentSent(), 1.0)
-    end = climb.on(AttemptFailed(kind="engine_failed", retryable=True, prefix=((1, 2),)), 2.0)
+    machine = FallbackMachine(planned(rung("large", retries=3), rung("small"), ANSWER))
+    machine.start(0.0)
+    machine.on(ContentSent(), 1.0)
+    end = machine.on(AttemptFailed(kind="engine_failed", retryable=True, prefix=((1, 2),)), 2.0)
     assert isinstance(end, Break)
     assert "incomplete" in end.message
 
 
 def test_after_the_commit_point_restart_breaks_too() -> None:
-    climb = FallbackMachine(planned(rung("large"), rung("small"), midstream="restart"))
-    climb.start(0.0)
-    climb.on(ContentSent(), 1.0)
-    assert isinstance(climb.on(AttemptFailed(kind="x", retryable=True, prefix=((1,),)), 2.0), Break)
+    machine = FallbackMachine(planned(rung("large"), rung("small"), midstream="restart"))
+    machine.start(0.0)
+    machine.on(ContentSent(), 1.0)
+    assert isinstance(machine.on(AttemptFailed(kind="x", retryable=True, prefix=((1,),)), 2.0), Break)
 
 
 def test_continue_goes_on_from_the_exact_tokens_on_the_same_tokenizer() -> None:
-    climb = FallbackMachine(planned(rung("large", retries=3), OTHER, rung("small"), midstream="continue"))
-    climb.start(0.0)
-    climb.on(ContentSent(), 1.0)
-    on = tries(climb.on(AttemptFailed(kind="stall", retryable=True, prefix=((1, 2),)), 20.0))
+    machine = FallbackMachine(planned(rung("large", retries=3), OTHER, rung("small"), midstream="continue"))
+    machine.start(0.0)
+    machine.on(ContentSent(), 1.0)
+    on = tries(machine.on(AttemptFailed(kind="stall", retryable=True, prefix=((1, 2),)), 20.0))
     assert (on.rung, on.prefix, on.deadline, on.is_retry) == ("small", ((1, 2),), 60.0, False)
-    assert climb.on(Finished(), 21.0) is None
-    assert [record.rung for record in climb.history] == ["large", "small"]
+    assert machine.on(AttemptFinished(), 21.0) is None
+    assert [record.rung for record in machine.history] == ["large", "small"]
 
 
 def test_continue_goes_on_on_the_rest_of_a_rung_that_lost_a_part() -> None:
-    climb = FallbackMachine(planned(rung("large", retries=1), rung("small"), midstream="continue"))
-    climb.start(0.0)
-    climb.on(ContentSent(), 1.0)
+    machine = FallbackMachine(planned(rung("large", retries=1), rung("small"), midstream="continue"))
+    machine.start(0.0)
+    machine.on(ContentSent(), 1.0)
     lost = AttemptFailed(kind="device_lost", retryable=True, prefix=((1, 2),), rung_is_up=True)
-    on = tries(climb.on(lost, 20.0))
+    on = tries(machine.on(lost, 20.0))
     assert (on.rung, on.prefix, on.is_retry) == ("large", ((1, 2),), True)
-    assert tries(climb.on(lost, 21.0)).rung == "small"
-    climb = FallbackMachine(planned(rung("large", retries=1)))
-    climb.start(0.0)
-    climb.on(ContentSent(), 1.0)
-    assert isinstance(climb.on(lost, 2.0), Break)
+    assert tries(machine.on(lost, 21.0)).rung == "small"
+    machine = FallbackMachine(planned(rung("large", retries=1)))
+    machine.start(0.0)
+    machine.on(ContentSent(), 1.0)
+    assert isinstance(machine.on(lost, 2.0), Break)
 
 
 @pytest.mark.parametrize(
@@ -207,19 +207,19 @@ def test_continue_goes_on_on_the_rest_of_a_rung_that_lost_a_part() -> None:
 def test_continue_breaks_where_it_cannot(
     first: PlannedRung, second: PlannedRung, prefix: tuple[tuple[int, ...], ...]
 ) -> None:
-    climb = FallbackMachine(planned(first, second, midstream="continue"))
-    climb.start(0.0)
-    climb.on(ContentSent(), 1.0)
-    assert isinstance(climb.on(AttemptFailed(kind="x", retryable=True, prefix=prefix), 2.0), Break)
+    machine = FallbackMachine(planned(first, second, midstream="continue"))
+    machine.start(0.0)
+    machine.on(ContentSent(), 1.0)
+    assert isinstance(machine.on(AttemptFailed(kind="x", retryable=True, prefix=prefix), 2.0), Break)
 
 
 def test_nobody_goes_on_from_a_tool_call_or_json() -> None:
-    climb = FallbackMachine(planned(rung("small"), rung("large"), midstream="continue"))
-    climb.start(0.0)
-    climb.on(ContentSent(), 1.0)
-    climb.on(ContentSent(atomic=True), 1.0)
-    climb.on(ContentSent(), 1.0)
-    assert isinstance(climb.on(msgspec.structs.replace(BROKE, prefix=((1, 2),)), 2.0), Break)
+    machine = FallbackMachine(planned(rung("small"), rung("large"), midstream="continue"))
+    machine.start(0.0)
+    machine.on(ContentSent(), 1.0)
+    machine.on(ContentSent(atomic=True), 1.0)
+    machine.on(ContentSent(), 1.0)
+    assert isinstance(machine.on(msgspec.structs.replace(BROKE, prefix=((1, 2),)), 2.0), Break)
     cascaded = FallbackMachine(planned(rung("large"), cascade=True, midstream="continue"))
     cascaded.start(0.0)
     cascaded.on(ContentSent(atomic=True), 1.0)
@@ -227,52 +227,54 @@ def test_nobody_goes_on_from_a_tool_call_or_json() -> None:
 
 
 def test_the_cascade_starts_small_and_escalates() -> None:
-    climb = FallbackMachine(planned(rung("large", retries=1), rung("small", mark="degraded"), cascade=True))
-    first = tries(climb.start(0.0))
+    machine = FallbackMachine(planned(rung("large", retries=1), rung("small", mark="degraded"), cascade=True))
+    first = tries(machine.start(0.0))
     assert (first.rung, first.watched) == ("small", True)
-    second = tries(climb.on(Escalated(), 1.0))
+    second = tries(machine.on(Escalated(), 1.0))
     assert (second.rung, second.watched, second.is_retry, second.prefix) == ("large", False, False, ())
-    climb.on(Finished(), 2.0)
-    assert climb.history == (
+    machine.on(AttemptFinished(), 2.0)
+    assert machine.history == (
         AttemptRecord("small", "escalated", "low_margin"),
         AttemptRecord("large", "answered", "answered"),
     )
 
 
 def test_the_cascade_escalates_after_the_commit_point_whatever_midstream_says() -> None:
-    climb = FallbackMachine(planned(rung("large"), rung("small"), cascade=True, midstream="error"))
-    climb.start(0.0)
-    climb.on(ContentSent(), 1.0)
-    on = tries(climb.on(Escalated(prefix=((1, 2, 3),)), 20.0))
+    machine = FallbackMachine(planned(rung("large"), rung("small"), cascade=True, midstream="error"))
+    machine.start(0.0)
+    machine.on(ContentSent(), 1.0)
+    on = tries(machine.on(Escalated(prefix=((1, 2, 3),)), 20.0))
     assert (on.rung, on.prefix, on.deadline) == ("large", ((1, 2, 3),), 60.0)
-    assert isinstance(climb.on(RungRefused(why="queue_full"), 20.0), Break)
+    assert isinstance(machine.on(RungRefused(why="queue_full"), 20.0), Break)
 
 
 def test_a_refused_escalation_after_the_commit_point_continues_if_the_plan_says_so() -> None:
-    climb = FallbackMachine(planned(rung("large"), rung("small", mark="degraded"), cascade=True, midstream="continue"))
-    climb.start(0.0)
-    climb.on(ContentSent(), 1.0)
-    climb.on(Escalated(prefix=((1,),)), 2.0)
-    on = tries(climb.on(RungRefused(why="breaker_open"), 2.0))
+    machine = FallbackMachine(
+        planned(rung("large"), rung("small", mark="degraded"), cascade=True, midstream="continue")
+    )
+    machine.start(0.0)
+    machine.on(ContentSent(), 1.0)
+    machine.on(Escalated(prefix=((1,),)), 2.0)
+    on = tries(machine.on(RungRefused(why="breaker_open"), 2.0))
     assert (on.rung, on.prefix, on.watched, on.mark) == ("small", ((1,),), False, "degraded")
 
 
 def test_a_stage_that_cannot_serve_hands_over_to_the_ladder() -> None:
-    climb = FallbackMachine(planned(rung("large", retries=1), rung("small", mark="degraded"), cascade=True))
-    climb.start(0.0)
-    climb.on(Escalated(), 1.0)
-    again = tries(climb.on(BROKE, 2.0))
+    machine = FallbackMachine(planned(rung("large", retries=1), rung("small", mark="degraded"), cascade=True))
+    machine.start(0.0)
+    machine.on(Escalated(), 1.0)
+    again = tries(machine.on(BROKE, 2.0))
     assert (again.rung, again.is_retry) == ("large", True)
-    climb.on(BROKE, 2.0)
-    assert climb.on(RungRefused(why="retry_budget"), 2.0) == tries(
+    machine.on(BROKE, 2.0)
+    assert machine.on(RungRefused(why="retry_budget"), 2.0) == tries(
         Try(rung="small", attempt=5, deadline=10.0, mark="degraded")
     )
 
 
 def test_a_small_stage_that_is_refused_goes_to_the_ladder_and_is_not_asked_again() -> None:
-    climb = FallbackMachine(planned(rung("small"), rung("large"), cascade=True))
-    climb.start(0.0)
-    on = tries(climb.on(RungRefused(why="breaker_open"), 0.0))
+    machine = FallbackMachine(planned(rung("small"), rung("large"), cascade=True))
+    machine.start(0.0)
+    on = tries(machine.on(RungRefused(why="breaker_open"), 0.0))
     assert (on.rung, on.watched) == ("large", False)
 
 
@@ -286,10 +288,10 @@ def test_starting_large_and_staying_small() -> None:
 
 
 def test_a_machine_starts_once() -> None:
-    climb = FallbackMachine(planned(rung("large")))
-    climb.start(0.0)
+    machine = FallbackMachine(planned(rung("large")))
+    machine.start(0.0)
     with pytest.raises(RuntimeError):
-        climb.start(0.0)
+        machine.start(0.0)
 
 
 RUNGS = st.lists(
@@ -320,7 +322,7 @@ EVENTS = st.one_of(
     ),
     st.builds(RungRefused, why=st.sampled_from(["breaker_open", "queue_full", "retry_budget"])),
     st.builds(Escalated, prefix=PREFIXES),
-    st.just(Finished()),
+    st.just(AttemptFinished()),
 )
 
 
@@ -341,7 +343,7 @@ def test_it_always_ends_and_keeps_its_rules(
 ) -> None:
     plan = planned(*rungs, cascade=cascade, midstream=midstream, start_on=start_on)
     most = sum(1 + planned_rung.retries for planned_rung in rungs) + (2 if cascade else 0)
-    climb = FallbackMachine(plan)
+    machine = FallbackMachine(plan)
     now = 0.0
     committed = False
     attempts = 0
@@ -353,7 +355,7 @@ def test_it_always_ends_and_keeps_its_rules(
     failures: list[tuple[FallbackEvent, float]] = [(AttemptFailed(kind="x", retryable=True, prefix=((1,),)), 0.0)] * (
         most + 1
     )
-    effect: object = climb.start(now)
+    effect: object = machine.start(now)
     for event, passed in [*steps, *failures]:
         match effect:
             case Try():
@@ -369,11 +371,11 @@ def test_it_always_ends_and_keeps_its_rules(
                 current = effect
             case AnswerStatic() | GiveUp():
                 assert not committed
-                assert climb.ended
+                assert machine.ended
             case Break():
                 assert committed
-                assert climb.ended
-        if climb.ended:
+                assert machine.ended
+        if machine.ended:
             break
         now += passed
         last = event
@@ -387,17 +389,17 @@ def test_it_always_ends_and_keeps_its_rules(
                 broke.add(current.rung)
             case AttemptFailed(retryable=False):
                 refused.add(current.rung)
-        before = len(climb.history)
-        effect = climb.on(event, now)
-        assert climb.committed == committed
+        before = len(machine.history)
+        effect = machine.on(event, now)
+        assert machine.committed == committed
         if effect is not None and not isinstance(effect, AnswerStatic):
-            assert len(climb.history) == before + 1
-    assert climb.ended
-    outcomes = [record.outcome for record in climb.history]
+            assert len(machine.history) == before + 1
+    assert machine.ended
+    outcomes = [record.outcome for record in machine.history]
     assert outcomes.count("answered") <= 1
     assert "answered" not in outcomes[:-1]
     for event, _ in steps:
-        assert climb.on(event, now) is None
+        assert machine.on(event, now) is None
 
 
 @pytest.mark.parametrize(
@@ -412,13 +414,13 @@ def test_it_always_ends_and_keeps_its_rules(
 def test_what_no_rung_will_ever_take_is_the_requests_fault_also_after_an_escalation(
     last: FallbackEvent, status: int, code: str
 ) -> None:
-    climb = FallbackMachine(planned(OTHER, cascade=True))
-    climb.start(0.0)
-    climb.on(Escalated(), 1.0)
-    asked = climb.on(RungRefused(why="prompt_too_long", lasting=True), 1.0)
+    machine = FallbackMachine(planned(OTHER, cascade=True))
+    machine.start(0.0)
+    machine.on(Escalated(), 1.0)
+    asked = machine.on(RungRefused(why="prompt_too_long", lasting=True), 1.0)
     assert isinstance(asked, Try)
     assert asked.rung == "other"
-    given_up = climb.on(last, 2.0)
+    given_up = machine.on(last, 2.0)
     assert isinstance(given_up, GiveUp)
     assert (given_up.status, given_up.code) == (status, code)
 
@@ -428,44 +430,44 @@ BUSY = RungRefused(why="upstream_busy", retry_after_s=1.5)
 
 
 def test_an_upstream_is_asked_again_after_a_pause_and_an_engine_at_once() -> None:
-    climb = FallbackMachine(planned(CLOUD, rung("large", retries=1)))
-    climb.start(0.0)
-    again = tries(climb.on(BROKE, 1.0, 0.0))
+    machine = FallbackMachine(planned(CLOUD, rung("large", retries=1)))
+    machine.start(0.0)
+    again = tries(machine.on(BROKE, 1.0, 0.0))
     assert (again.rung, again.not_before, again.deadline) == ("cloud", 1.5, 5.5)
-    again = tries(climb.on(BROKE, 2.0, 0.0))
+    again = tries(machine.on(BROKE, 2.0, 0.0))
     assert (again.rung, again.not_before) == ("cloud", 3.0)
-    first = tries(climb.on(BROKE, 3.0, 0.0))
+    first = tries(machine.on(BROKE, 3.0, 0.0))
     assert (first.rung, first.not_before) == ("large", 0.0)
-    assert tries(climb.on(BROKE, 3.0, 0.0)).not_before == 0.0
+    assert tries(machine.on(BROKE, 3.0, 0.0)).not_before == 0.0
 
 
 def test_a_pause_that_is_asked_for_is_waited_out_as_a_retry_and_once() -> None:
-    climb = FallbackMachine(planned(CLOUD, rung("large")))
-    climb.start(0.0)
-    again = tries(climb.on(BUSY, 1.0, 0.0))
+    machine = FallbackMachine(planned(CLOUD, rung("large")))
+    machine.start(0.0)
+    again = tries(machine.on(BUSY, 1.0, 0.0))
     assert (again.rung, again.is_retry) == ("cloud", True)
     assert 2.5 < again.not_before < 2.7
-    assert tries(climb.on(BUSY, 3.0, 0.0)).rung == "large"
+    assert tries(machine.on(BUSY, 3.0, 0.0)).rung == "large"
 
 
 def test_a_pause_that_is_too_long_is_a_step_down() -> None:
-    climb = FallbackMachine(planned(CLOUD, rung("large")))
-    climb.start(0.0)
-    assert tries(climb.on(RungRefused(why="upstream_busy", retry_after_s=2.5), 1.0)).rung == "large"
+    machine = FallbackMachine(planned(CLOUD, rung("large")))
+    machine.start(0.0)
+    assert tries(machine.on(RungRefused(why="upstream_busy", retry_after_s=2.5), 1.0)).rung == "large"
 
 
 def test_a_bad_request_gets_no_static_answer() -> None:
-    climb = FallbackMachine(planned(CLOUD, ANSWER))
-    climb.start(0.0)
-    end = climb.on(RungRefused(why="upstream_rejected", lasting=True, message="Bad."), 0.0)
+    machine = FallbackMachine(planned(CLOUD, ANSWER))
+    machine.start(0.0)
+    end = machine.on(RungRefused(why="upstream_rejected", lasting=True, message="Bad."), 0.0)
     assert end == GiveUp(status=400, code="upstream_rejected", message="Bad.")
 
 
 def test_a_content_filter_is_final_unless_the_plan_says_otherwise() -> None:
     filtered = RungRefused(why="content_filter", lasting=True, message="Filtered.")
-    climb = FallbackMachine(planned(CLOUD, rung("large")))
-    climb.start(0.0)
-    assert climb.on(filtered, 0.0) == GiveUp(status=400, code="content_filter", message="Filtered.")
-    climb = FallbackMachine(msgspec.structs.replace(planned(CLOUD, rung("large")), on_content_filter="next"))
-    climb.start(0.0)
-    assert tries(climb.on(filtered, 0.0)).rung == "large"
+    machine = FallbackMachine(planned(CLOUD, rung("large")))
+    machine.start(0.0)
+    assert machine.on(filtered, 0.0) == GiveUp(status=400, code="content_filter", message="Filtered.")
+    machine = FallbackMachine(msgspec.structs.replace(planned(CLOUD, rung("large")), on_content_filter="next"))
+    machine.start(0.0)
+    assert tries(machine.on(filtered, 0.0)).rung == "large"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.lifecycle.supervision import Backoff, ChildSpec, Forget, GiveUp, RestartChild, Supervision
+from policies.lifecycle.supervision import Backoff, ChildSpec, EscalateFailure, Forget, RestartChild, Supervision
 
 CHILDREN = (
     ChildSpec("ledger"),
@@ -32,7 +32,7 @@ def test_past_its_intensity_the_group_gives_up() -> None:
     for now in (0.0, 1.0):
         assert isinstance(supervision.exited("engine", now, 0.0), RestartChild)
     decision = supervision.exited("engine", 9.9, 0.0)
-    assert decision == GiveUp(("console", "queue", "ledger"), "engine ended after 2 restarts within 10 s")
+    assert decision == EscalateFailure(("console", "queue", "ledger"), "engine ended after 2 restarts within 10 s")
     assert supervision.exited("ledger", 9.9, 0.0) == Forget()
 
 
@@ -75,7 +75,7 @@ def test_a_group_without_an_intensity_never_gives_up_and_pauses_ever_longer() ->
 
 def test_without_any_restart_the_first_end_is_told_as_it_is() -> None:
     supervision = Supervision(CHILDREN, intensity=0)
-    assert supervision.exited("engine", 0.0, 0.0) == GiveUp(("console", "queue", "ledger"), "engine ended")
+    assert supervision.exited("engine", 0.0, 0.0) == EscalateFailure(("console", "queue", "ledger"), "engine ended")
 
 
 def test_restarts_do_not_count_while_another_child_stands_in() -> None:
@@ -90,13 +90,13 @@ def test_restarts_do_not_count_while_another_child_stands_in() -> None:
     # Now neither has run for a whole period.
     assert isinstance(supervision.exited("small/1", 20.0, 0.0), RestartChild)
     assert isinstance(supervision.exited("small/0", 20.5, 0.0), RestartChild)
-    assert isinstance(supervision.exited("small/1", 21.0, 0.0), GiveUp)
+    assert isinstance(supervision.exited("small/1", 21.0, 0.0), EscalateFailure)
 
 
 def test_one_child_alone_has_nobody_to_stand_in() -> None:
     supervision = Supervision((ChildSpec("alone"),), intensity=1, period_s=10, stand_in=True)
     assert isinstance(supervision.exited("alone", 0.0, 0.0), RestartChild)
-    assert isinstance(supervision.exited("alone", 1.0, 0.0), GiveUp)
+    assert isinstance(supervision.exited("alone", 1.0, 0.0), EscalateFailure)
 
 
 @settings(max_examples=80, deadline=None)
@@ -119,7 +119,7 @@ def test_restarts_never_exceed_the_intensity(ends: list[tuple[int, float]]) -> N
             case Forget():
                 assert name == "console"
                 running.discard(name)
-            case GiveUp(stop, _):
+            case EscalateFailure(stop, _):
                 running.discard(name)
                 assert list(stop) == sorted(running, key=order.index, reverse=True)
                 assert sum(at > now - 10 for at in restarts) == 3
