@@ -38,7 +38,7 @@ _READ_S = 120.0
 
 
 class WorkerThreads(EngineThreads, LedgerThreads, ConfigProcess, WorkerPool, Protocol):
-    """All of it; tests put one in its place that keeps their clock."""
+    """All that runs beside the event loop. Tests replace it by one on their own clock."""
 
 
 class RealWorkerThreads:

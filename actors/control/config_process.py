@@ -8,7 +8,7 @@ from config.load import LoadedConfig
 
 
 class ConfigProcess(WorkerPool, Protocol):
-    """Starts it."""
+    """Starts the process that reads a configuration."""
 
     async def read_config(self, path: Path, text: str | None = None) -> LoadedConfig:
         """Read and check a configuration, or the text that `path` could hold. Raises ConfigError."""

@@ -109,7 +109,7 @@ class LongWork:
         self._limiter = trio.CapacityLimiter(_LONG_WORK_THREADS)
 
     async def run(self, job: Callable[[], T]) -> T:
-        """The result of `work()`, or what it raises."""
+        """The result of `job()`, or what it raises."""
         return await trio.to_thread.run_sync(job, limiter=self._limiter)
 
 

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class WorkerHandle(Protocol):
-    """One thread's two ends; see `ThreadBridge`."""
+    """Sends commands to one thread and ends it; see `ThreadBridge`."""
 
     def send(self, command: Any) -> None: ...
     def abandon(self) -> None: ...

@@ -9,7 +9,7 @@ from actors.ledger.store import StoreEvent
 
 
 class LedgerThreads(Protocol):
-    """Starts it."""
+    """Starts the ledger's thread."""
 
     def store(self, path: Path | str, on_posts: Callable[[list[StoreEvent]], None]) -> WorkerHandle:
         """A handle that takes `LedgerBatch` and `StoreClosed`; `on_posts` is called in the event loop."""

@@ -1,4 +1,4 @@
-"""What the ledger is told: entries, which are opened and closed, and roll-backs."""
+"""Messages to the ledger: entries are opened and closed; roll-backs are written."""
 
 import msgspec
 
@@ -8,7 +8,7 @@ from policies.rollout.experiment import RollBack
 
 
 class LedgerEntry(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """A reservation, written down before the first content goes out."""
+    """A request with what it reserves, written before its first content is sent."""
 
     entry_id: int
     """Unique in this process."""
@@ -20,11 +20,11 @@ class LedgerEntry(msgspec.Struct, frozen=True, tag=True, gc=False):
     reserved_tokens: int
     reserved_cost: float
     cascade: str = ""
-    """Whose money it is, too; empty: no cascade's."""
+    """The cascade whose daily money the cost counts against; empty: none."""
 
 
 class EntryClosing(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Its end: what the tenant is charged."""
+    """The end of an entry: what the tenant is charged."""
 
     entry_id: int
     tenant: str
@@ -36,7 +36,7 @@ class EntryClosing(msgspec.Struct, frozen=True, tag=True, gc=False):
     discarded_tokens: int
     cost: float
     degraded: tuple[str, ...] = ()
-    """In which ways less was done than was asked for."""
+    """The degraded words of the answer."""
 
 
 class OpenEntry(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -47,25 +47,25 @@ class OpenEntry(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class CloseEntry(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Write the closing."""
+    """Write the end of an entry."""
 
     closing: EntryClosing
 
 
 class WriteRollBack(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """An experiment is over; written down before any answer that is decided so."""
+    """An experiment is rolled back; written before any answer that is decided by the roll-back."""
 
     roll_back: RollBack
 
 
 class Flush(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The reply is set when all that came before this is committed."""
+    """The reply is set when all earlier messages are committed."""
 
     reply: Reply[None]
 
 
 class FlushDue(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """What waits has waited for company long enough."""
+    """The time for which closings wait to be written together is over."""
 
 
 LedgerMessage = OpenEntry | CloseEntry | WriteRollBack | Flush | FlushDue | WorkerEvents

@@ -16,7 +16,7 @@ from policies.model.plan import Plan
 
 
 class AttemptInput:
-    """One response's. Tells the machine what has come, the account what was begun, and the builder what to show."""
+    """Handles the outputs of one response: reports them to the machine, the account and the builder."""
 
     __slots__ = ("_account", "_builder", "_delivery", "_machine", "_plan", "_ports", "_request", "_streamed", "_watch")
 

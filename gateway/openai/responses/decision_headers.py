@@ -39,17 +39,17 @@ class DecisionHeaders:
 def served_headers(served: Served) -> bytes:
     """Headers of a complete answer: route, rung, reason, models, degradation."""
     adapter, _, _ = (served.adapter or "").partition("@")
-    lines = _place_lines(served.route, served.rung, adapter) + _model_lines(served.model_asked, served.model_served)
+    lines = _rung_lines(served.route, served.rung, adapter) + _model_lines(served.model_asked, served.model_served)
     return lines + b"x-penstock-why: %b\r\n" % _ascii(served.why) + _degraded_lines(served)
 
 
 def start_headers(start: Start) -> bytes:
     """The same headers, as far as they are known at the first content."""
-    lines = _place_lines(start.route, start.rung, start.adapter) + _model_lines(start.model_asked, start.model_served)
+    lines = _rung_lines(start.route, start.rung, start.adapter) + _model_lines(start.model_asked, start.model_served)
     return lines + _degraded_lines(start)
 
 
-def _place_lines(route: str, rung: str, adapter: str) -> bytes:
+def _rung_lines(route: str, rung: str, adapter: str) -> bytes:
     """Route, rung and adapter."""
     lines = b"x-penstock-route: %b\r\nx-penstock-rung: %b\r\n" % (_ascii(route), _ascii(rung))
     return lines + b"x-penstock-adapter: %b\r\n" % _ascii(adapter) if adapter else lines
