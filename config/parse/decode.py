@@ -60,6 +60,10 @@ def _is_filled_in(info: _Info) -> bool:
     return False
 
 
+_RAW_KEYS = frozenset({"api_key", "key", "password", "secret", "token", "value"})
+"""What the key itself is written as, where its hash belongs."""
+
+
 class _Decoder:
     def __init__(self, problems: Problems, document: Mapping[str, object] | None = None) -> None:
         self._problems = problems
@@ -147,6 +151,16 @@ class _Decoder:
         corrected = dict(value)
         for key in value:
             if key in fields:
+                continue
+            if key in _RAW_KEYS and "hash" in fields and "hash" not in value:
+                self._problems.add(
+                    (*path, key),
+                    f"'{key}' is not stored: only the hash of a key is",
+                    expected="'id' and 'hash', as penstock keys new prints them",
+                    at_key=True,
+                )
+                corrected = {"id": f"key-{path[-1]}", "hash": "0" * 64} | corrected
+                del corrected[key]
                 continue
             meant = nearest(key, fields)
             self._problems.add(

@@ -121,3 +121,14 @@ def test_a_name_that_is_unknown_in_several_places_is_reported_once() -> None:
     (problem,) = problems_of(TEXT.replace('on_failure = "safe"', 'on_failure = "saef"'))
     assert "there is no ladder 'saef' (also on line " in problem.message
     assert problem.suggestion == "safe"
+
+
+@pytest.mark.parametrize("word", ["key", "api_key", "secret", "token", "value", "password"])
+@pytest.mark.parametrize("table", ["keys", "admin.keys", "metrics.keys"])
+def test_a_key_in_place_of_its_hash_is_one_error_that_does_not_repeat_it(table: str, word: str) -> None:
+    tenant = 'tenant = "acme"\n' if table == "keys" else ""
+    written = f'{TEXT}\n[[{table}]]\n{tenant}{word} = "penstock_1a2b3c4d_0123456789abcdef0123456789abcdef"\n'
+    (problem,) = problems_of(written)
+    assert "only the hash of a key" in problem.message
+    assert "penstock keys new" in problem.expected
+    assert "0123456789abcdef" not in str(problem)
