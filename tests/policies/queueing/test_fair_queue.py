@@ -161,6 +161,21 @@ def test_a_client_that_left_is_removed() -> None:
     assert drain(line) == [1]
 
 
+@pytest.mark.parametrize("leaves", ["removed", "taken"])
+def test_what_has_left_leaves_little_behind(leaves: str) -> None:
+    waiting = queue({"default": TierSettings(queue=QueueLimits(requests=1000))})
+    for number in range(500):
+        assert isinstance(waiting.offer(item(number, deadline=1000.0 - number), 0.0), Accepted)
+    waiting.check_integrity()
+    for number in range(499):
+        if leaves == "removed":
+            assert waiting.remove(number) is not None
+        else:
+            assert waiting.take(0.0) is not None
+        waiting.check_integrity()
+    assert (len(waiting), waiting.waiting("default"), waiting.waiting("none")) == (1, 1, 0)
+
+
 def bounded(**limits: int) -> FairQueue[QueueItem]:
     if "bytes" in limits:
         limits["bytes"] = Bytes(limits["bytes"])
