@@ -3,7 +3,7 @@
 It joins the fallback machine (what is tried next), the cascade machine of an attempt that may escalate, the commit
 point and the deadlines. Its shell reports what happened and carries out `effects`, in order. An attempt goes
 
-    AskPermit ──on_permit──▶ Prepare ──prepared──▶ OfferJob ──on_started, on_output ...──▶ EndAttempt
+    RequestPermit ──on_permit──▶ Prepare ──prepared──▶ OfferJob ──on_started, on_output ...──▶ EndAttempt
                    │                    │                                     │
                    └────── refused: RecordOutcome, if there was a permit; then whatever the fallback machine says
 

@@ -98,7 +98,7 @@ def test_a_backend_that_does_not_know_of_the_end_is_told() -> None:
 def test_a_refused_permit_is_not_recorded_and_a_refusal_after_it_is() -> None:
     answer = machine(planned(rung("large"), rung("small")))
     answer.start(0.0)
-    assert did(answer) == ["AskPermit"]
+    assert did(answer) == ["RequestPermit"]
     answer.on_permit(RungRefused(why="breaker_open"), 0.0)
     assert list(answer.effects()) == [ForgetAnswer(), RequestPermit("small", is_retry=False)]
     answer.on_permit(PERMIT, 0.0)
@@ -179,7 +179,7 @@ def test_before_the_commit_point_nothing_is_asked_of_the_client() -> None:
     answer.start(0.0)
     offered(answer)
     answer.on_failed(BROKE, 1.0, ok=False, ended=True)
-    assert did(answer)[-1] == "AskPermit"
+    assert did(answer)[-1] == "RequestPermit"
 
 
 def test_a_first_draft_is_waited_for_before_the_job_is_offered() -> None:
