@@ -59,6 +59,7 @@ ALONGSIDE = {
     "actors/ledger/ledger.py": ("actors/ledger/test_group_commits.py", "actors/books"),
     "actors/request/account.py": (
         "actors/books",
+        "gateway/endpoints/test_refusal_log.py",
         "actors/service/test_records.py",
         "actors/recording/test_recorder.py",
         "actors/request/test_response_stream.py",

@@ -17,7 +17,8 @@ from actors.kernel.supervisor import Child, Supervisor
 from actors.kernel.timers import TICK_S, TimerLoop, TimerWheel
 from actors.ledger.ledger import Ledger, LedgerState
 from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreClosed, StoreFailed
-from actors.protocol.ledger import CloseEntry, EntryClosing, Flush, LedgerEntry, LedgerMessage, OpenEntry
+from actors.protocol.ledger import CloseEntry, EntryClosing, Flush, LedgerEntry, LedgerMessage, OpenEntry, WriteRollBack
+from policies.rollout.experiment import RollBack
 
 with contextlib.closing(Store(":memory:", "nobody")) as empty:
     NOTHING_SPENT = empty.spent(0.0)
@@ -300,3 +301,14 @@ async def test_all_is_written_before_the_file_is_closed(autojump_clock):
     assert isinstance(made.file.sent[-1], StoreClosed)
     assert made.file.abandoned
     assert made.file.joins == [5.0]
+
+
+async def test_a_roll_back_is_written_at_once(autojump_clock):
+    async with ledger() as made:
+        await made.book(1)
+        await made.file.says(Committed())
+        before = trio.current_time()
+        made.mailbox.put_unbounded(WriteRollBack(RollBack("try", "digest", "worse")))
+        await wait_all_tasks_blocked()
+        assert made.file.sent[-1] == LedgerBatch((RollBack("try", "digest", "worse"),))
+        assert trio.current_time() == before

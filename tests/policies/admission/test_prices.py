@@ -1,5 +1,8 @@
 """The cost of an attempt, and the worst-case cost of a request."""
 
+from typing import Any
+
+import msgspec
 import pytest
 
 from config.model.tenancy import Price
@@ -97,4 +100,25 @@ def plan(*rungs: str | None, stages: tuple[str, str] | None = None) -> Plan:
     ],
 )
 def test_the_worst_case_cost_of_a_request(planned: Plan, cost: float) -> None:
+    assert worst_cost(PRICES, planned, prompt_tokens=10, output_tokens=5) == cost
+
+
+@pytest.mark.parametrize(
+    ("changes", "rungs", "cost"),
+    [
+        # One stage alone, or the ladder in its place: whichever is dearer.
+        ({"may_escalate": False}, (), 20.0),
+        ({"may_escalate": False}, ("large",), 200.0),
+        ({"start_on": "large"}, (), 200.0),
+        ({"start_on": "large"}, ("dear",), 450.0),
+        ({"start_on": "large"}, ("small",), 200.0),
+        # Drafts may take up to 90 tokens of the small model for 5 of the large one's answer.
+        ({"mode": "verified"}, (), 10 + 2 * 90 + 200),
+        ({"mode": "verified"}, ("dear",), 10 + 2 * 90 + 450),
+    ],
+)
+def test_the_worst_case_of_one_stage_or_drafts(changes: dict[str, Any], rungs: tuple[str, ...], cost: float) -> None:
+    planned = plan(*rungs, stages=("small", "large"))
+    assert planned.cascade is not None
+    planned = msgspec.structs.replace(planned, cascade=msgspec.structs.replace(planned.cascade, **changes))
     assert worst_cost(PRICES, planned, prompt_tokens=10, output_tokens=5) == cost

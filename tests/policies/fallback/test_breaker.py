@@ -314,3 +314,14 @@ def test_other_settings_count_within_their_own_window(over_s: float, counted: in
     fail(breaker, 1, 31.0)
     fail(breaker, 1, 61.0)
     assert breaker.statistics().failed == counted
+
+
+def test_the_failure_rate_itself_opens_it() -> None:
+    breaker = Breaker(SETTINGS)
+    for ok in (True, True, False):
+        permit = breaker.permit(0.0)
+        assert isinstance(permit, Permit)
+        breaker.record(permit, ok, 0.0)
+    assert breaker.state == "closed"
+    fail(breaker, 1, 0.0)
+    assert breaker.state == "open"

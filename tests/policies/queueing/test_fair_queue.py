@@ -279,6 +279,10 @@ def learned(line: FairQueue[QueueItem], tenant: str = "a") -> None:
 def test_an_empty_line_has_no_wait() -> None:
     line = queue()
     assert line.expected_wait_s(0.0) == 0.0
+    # Before anything was served there is no rate to tell a wait by.
+    line.offer(item(1), 0.0)
+    assert line.expected_wait_s(0.0) == 0.0
+    line.remove(1)
     learned(line)
     assert (len(line), line.expected_wait_s(20.0)) == (0, 0.0)
 
