@@ -23,6 +23,7 @@ from engine.sampling.params import SamplingParams
 from policies.answer.answer_effects import MachineAttempt
 from policies.fallback.fallback_machine import Prefix
 from policies.model.plan import Plan
+from policies.routing.token_budget import tokens_at
 
 
 class TooLongHere(Exception):  # noqa: N818  (a fact about a rung)
@@ -181,14 +182,9 @@ def params_of(
         if room < 0:
             raise TooLongHere
         return params
-    asked = params.max_tokens
-    if plan.output_cap is not None:
-        asked = min(asked or plan.output_cap, plan.output_cap)
-    if room < 1 or asked > room:
-        # What only the route's cap asks for, or nobody at all, may be less.
-        if room < 1 or params.max_tokens:
-            raise TooLongHere
-        asked = room
+    asked = tokens_at(params.max_tokens, plan.output_cap, room)
+    if asked is None:
+        raise TooLongHere
     asked = asked or min(room, limits.default_output_tokens or room)
     seed = params.seed
     if choice and seed is not None:

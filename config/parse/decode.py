@@ -60,10 +60,6 @@ def _is_filled_in(info: _Info) -> bool:
     return False
 
 
-_RAW_KEYS = frozenset({"api_key", "key", "password", "secret", "token", "value"})
-"""What the key itself is written as, where its hash belongs."""
-
-
 class _Decoder:
     def __init__(self, problems: Problems, document: Mapping[str, object] | None = None) -> None:
         self._problems = problems
@@ -152,7 +148,7 @@ class _Decoder:
         for key in value:
             if key in fields:
                 continue
-            if key in _RAW_KEYS and "hash" in fields and "hash" not in value:
+            if (key == "value" or is_secret_name(key)) and "hash" in fields and "hash" not in value:
                 self._problems.add(
                     (*path, key),
                     f"'{key}' is not stored: only the hash of a key is",

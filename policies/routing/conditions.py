@@ -22,7 +22,6 @@ Find = Callable[[Features, Load], "Finding"]
 Measure = Callable[[Features, Load], float | None]
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_DAY_MINUTES = 24 * 60
 
 
 class Finding(msgspec.Struct, frozen=True):

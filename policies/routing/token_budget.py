@@ -59,6 +59,18 @@ def output_bound(features: Features, plan: Plan, lengths: Sequence[int], max_mod
     return asked_or_cap or (min(cap, room) if cap is not None else room)
 
 
+def tokens_at(max_tokens: int, cap: int | None, room: int) -> int | None:
+    """Output tokens that a choice asks of one rung with `room` for them; 0: neither client nor route sets a limit.
+
+    `max_tokens`: of the client, 0 for none; `cap`: of the route. None: the rung cannot take it.
+    """
+    asked = max_tokens if cap is None else min(max_tokens or cap, cap)
+    if room < 1 or (max_tokens and asked > room):
+        return None
+    # A limit that only the route sets may be less.
+    return min(asked, room)
+
+
 _TOO_LONG = "context_length_exceeded"
 
 

@@ -14,7 +14,7 @@ from policies.model.load import Load
 from policies.model.requirements import Requirements, described_requirements
 from policies.routing.planner import Planned, PlanningSnapshot, PlanRefusal, SizesNeeded, decide
 from policies.routing.policy import Policy
-from policies.routing.token_budget import PromptSizes
+from policies.routing.token_budget import PromptSizes, tokens_at
 from tests.policies.model.test_plan import SAME, TEXT
 
 PRICED = """
@@ -160,3 +160,23 @@ def test_what_features_tell_of_a_request() -> None:
     assert described_requirements("/v1/embeddings", ()).embedding
     assert described_requirements("/v1/chat/completions", ("schema", "tools")).bound_to == "json"
     assert described_requirements("/v1/completions", ("stream",)) == Requirements(param="prompt")
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "cap", "room", "tokens"),
+    [
+        (5, None, 10, 5),
+        (5, 3, 10, 3),
+        (0, 3, 10, 3),
+        (0, None, 10, 0),
+        # What the client asks for must fit; a cap alone may be cut.
+        (11, None, 10, None),
+        (12, 11, 10, None),
+        (11, 10, 10, 10),
+        (0, 11, 10, 10),
+        (0, None, 0, None),
+        (1, 1, 0, None),
+    ],
+)
+def test_the_tokens_of_a_choice_at_one_rung(max_tokens: int, cap: int | None, room: int, tokens: int | None) -> None:
+    assert tokens_at(max_tokens, cap, room) == tokens
