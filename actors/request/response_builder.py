@@ -7,12 +7,11 @@ from actors.prompt.prompt_encoder import PromptEncoder
 from actors.request.account import Account
 from actors.request.attempt import Attempt
 from actors.request.ports import RequestPorts
+from config.model.words import STATIC_ANSWER
 from policies.answer.answer_machine import AnswerMachine
 from policies.fallback.fallback_machine import AnswerStatic
 from policies.model.degraded import degraded_codes
 from policies.model.plan import Plan
-
-_STATIC = "static_answer"
 
 
 class ResponseBuilder:
@@ -159,9 +158,9 @@ class ResponseBuilder:
         account.first_content_at = now
         if self._streamed:
             account.first_at = now
-        self._start(_STATIC, 0, None)
+        self._start(STATIC_ANSWER, 0, None)
         self.events += [Delta(index, static.text, (), (), "stop") for index in range(len(account.told))]
-        self.events.append(Done(Usage(0, 0), self._served(_STATIC, self._machine.reason, static.mark)))
+        self.events.append(Done(Usage(0, 0), self._served(STATIC_ANSWER, self._machine.reason, static.mark)))
 
     def fail(self, error: ErrorBody) -> None:
         """The answer breaks off."""

@@ -6,6 +6,7 @@ engine takes, and what it says: lengths and margins of the trace.
 
 from typing import TYPE_CHECKING
 
+from config.model.words import STATIC_ANSWER
 from config.tenants import tenant_queue_name
 from gateway.simulation.replayed_sequence import Replayed
 from gateway.simulation.simulated_attempt import TOKEN, SimulatedAttempt
@@ -33,6 +34,7 @@ from policies.model.breaker_view import Permit
 from policies.model.features import Features
 from policies.model.plan import Plan
 from policies.records.trace import TraceRequest
+from policies.routing.token_budget import tokens_at
 
 if TYPE_CHECKING:
     from gateway.simulation.world import World
@@ -208,9 +210,9 @@ class SimulatedRequest:
                 case Complete(_, reason):
                     self._complete(self._attempt, reason, now)
                 case AnswerStatic(mark=mark):
-                    self.rung, self.mark = "static_answer", mark or ""
+                    self.rung, self.mark = STATIC_ANSWER, mark or ""
                     self.first_at = self.first_content_at = now
-                    self._end("ok", "static_answer", now)
+                    self._end("ok", STATIC_ANSWER, now)
                 case GiveUp(code=code):
                     self._end("refused", code, now)
                 case Break(code=code):
@@ -343,9 +345,5 @@ class SimulatedRequest:
 def output_limit(request: TraceRequest, cap: int | None, longest: int) -> int | None:
     """Output tokens of a choice at the most on a rung that holds `longest` tokens; None: it cannot take the request."""
     room = longest - request.prompt_tokens
-    asked = min(request.max_tokens or cap, cap) if cap is not None else request.max_tokens
-    if room < 1 or asked > room:
-        if room < 1 or request.max_tokens:
-            return None
-        asked = room
-    return asked or room
+    asked = tokens_at(request.max_tokens, cap, room)
+    return None if asked is None else asked or room

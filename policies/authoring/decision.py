@@ -7,6 +7,7 @@ from typing import Self
 import msgspec
 
 from config.model.settings import Settings
+from config.model.words import STATIC_ANSWER
 from config.tenants import known_tenants
 from policies.admission.budget import BudgetView
 from policies.authoring.situation import Situation
@@ -18,9 +19,6 @@ from policies.routing.model_name import find_model
 from policies.routing.planner import Planned, PlanningSnapshot, PlanRefusal, SizesNeeded, decide
 from policies.routing.policy import Policy
 from policies.routing.token_budget import PromptSizes
-
-STATIC_ANSWER = "static_answer"
-"""Stands for a ladder's static text in lists of rungs."""
 
 
 class DecisionRefusal(msgspec.Struct, frozen=True):

@@ -28,6 +28,7 @@ from typing import Literal
 
 import msgspec
 
+from config.model.words import STATIC_ANSWER
 from policies.fallback.retry_pauses import Pauses
 from policies.fallback.verdict import NOTHING_SAID, Reason, Said, Verdict, verdict
 from policies.model.attempt_record import AttemptOutcome, AttemptRecord
@@ -347,7 +348,7 @@ class FallbackMachine:
                 if any(reason.why == "upstream_rejected" for reason in self._reasons):
                     return self._stop(now)
                 self._current = rung
-                self._note("answered", "static_answer")
+                self._note("answered", STATIC_ANSWER)
                 self._ended = True
                 return AnswerStatic(rung.answer, rung.mark)
             if self._may_try(rung, now):
@@ -417,6 +418,6 @@ class FallbackMachine:
 
     def _note(self, outcome: AttemptOutcome, why: str, said: Said = NOTHING_SAID) -> None:
         assert self._current is not None
-        rung = self._current.to if self._current.to is not None else "static_answer"
+        rung = self._current.to if self._current.to is not None else STATIC_ANSWER
         words = ": ".join([part for part in (said.code, said.noted) if part])
         self._history.append(AttemptRecord(rung, outcome, why, self._current.adapter, words))

@@ -7,6 +7,8 @@ and `done`, in the decision record and in the ledger. They are a public interfac
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from config.model.words import STATIC_ANSWER
+
 if TYPE_CHECKING:
     from policies.model.attempt_record import AttemptRecord
 
@@ -22,6 +24,6 @@ def degraded_codes(planned: Sequence[Degraded], history: "Sequence[AttemptRecord
     codes = list(planned)
     if history and any(attempt.outcome in {"failed", "refused"} and attempt.rung != rung for attempt in history):
         codes.append("fallback")
-    if rung == "static_answer":
+    if rung == STATIC_ANSWER:
         codes.append("static_answer")
     return tuple(codes)

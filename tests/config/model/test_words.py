@@ -1,7 +1,11 @@
 """The names in the policy language are those that the other modules define."""
 
+from typing import get_args
+
 from config.model.words import ADDRESSES, LANGUAGES, STATIC_ANSWER
 from policies.authoring import decision
+from policies.model.degraded import Degraded
+from policies.model.plan import PlannedRung
 from policies.routing.language import language
 from tests.paths import ROOT
 
@@ -19,4 +23,5 @@ def test_paths_are_those_at_which_requests_arrive() -> None:
 
 
 def test_a_static_answer_has_one_name() -> None:
-    assert STATIC_ANSWER == decision.STATIC_ANSWER
+    assert STATIC_ANSWER == decision.rung_name(PlannedRung(to=None, answer="Sorry.")) == "static_answer"
+    assert STATIC_ANSWER in get_args(Degraded)
