@@ -19,6 +19,7 @@ from actors.protocol.outputs import TextDelta
 from actors.upstream.failures.failure import Failure, UpstreamCallError, error_in, garbled, of_event, truncated
 from actors.upstream.reading.chunk import Chunk, ChunkChoice, Message, read_chunk, token_logprobs_of
 from actors.upstream.reading.content_parts import text_of
+from actors.upstream.reading.event_template import EventTemplate
 from actors.upstream.reading.finish_reason import FinishMeaning, finish_meaning
 from actors.upstream.reading.lenient_chunk import LenientReader
 from actors.upstream.reading.sse import BOM, EventTooLong, SseEvent, SseReader
@@ -35,6 +36,8 @@ _MAX_BYTES = 1 << 30
 """Maximum size of a body, for any `max_tokens`."""
 _MAX_JSON_BYTES = 16 << 20
 """Maximum bytes of an answer that is one JSON object."""
+_EVENTS_TO_LEARN = 4
+"""The first of these that has only text is the template of those after it."""
 _MAX_FINISH_WORD = 64
 _MAX_MODEL_NAME = 256
 _DONE = frozenset({b"[DONE]", b"DONE"})
@@ -59,6 +62,8 @@ class ResponseReader:
         self._sequence_id = sequence_id
         self._logprobs = logprobs
         self._sse = SseReader()
+        self._template = EventTemplate()
+        self._unlearned = _EVENTS_TO_LEARN
         self._body: bytearray | None = None
         """The body of an answer that is not streamed."""
         self._began = False
@@ -111,7 +116,7 @@ class ResponseReader:
             return None
         before = self._counter.tokens
         try:
-            self._take_all(self._events(data))
+            self._take_stream(data)
         except UpstreamCallError as error:
             output = self._output(before)
             if output is None:
@@ -159,6 +164,21 @@ class ResponseReader:
                 raise garbled("it is a page, and no event stream")
             if first in {b"{", b"["}:
                 self._body = bytearray()
+
+    def _take_stream(self, data: bytes) -> None:
+        while self._unlearned and not self._template:
+            # One event at a time: as soon as one is known, those after it need not be parsed.
+            self._unlearned -= 1
+            end = data.find(b"\n\n") + 2
+            self._take_all(self._events(data[:end] if end > 1 else data))
+            data = data[end:] if end > 1 else b""
+            if not data:
+                return
+        if self._template and self._ending is None and self._sse.between_events:
+            texts, data = self._template.match(data)
+            self._add_all(texts)
+        if data:
+            self._take_all(self._events(data))
 
     def _events(self, data: bytes) -> list[SseEvent]:
         try:
@@ -218,6 +238,8 @@ class ResponseReader:
             self._counts = self._counts.then(counts_of(usage=chunk.x_groq.get("usage")))
         for choice in chunk.choices or ():
             self._choice(choice)
+        if self._unlearned and not self._template and self._new_texts and _is_text_only(chunk, self._new_texts[-1]):
+            self._template.learn(data, self._new_texts[-1])
 
     def _read_leniently(self, data: bytes) -> Chunk | None:
         """Parse leniently. None: it was several events, which were all processed. Raises UpstreamCallError."""
@@ -273,10 +295,20 @@ class ResponseReader:
             self._new_reasoning.append(reasoning)
             self._reasoning.append(reasoning)
         self._positions += positions
-        self._characters += len(added)
+        self._counter.add(added, len(positions))
+        self._count_characters(len(added))
+
+    def _add_all(self, texts: list[str]) -> None:
+        """Several events that have only text."""
+        self._new_texts += texts
+        self._content += texts
+        self._counter.add_all(texts)
+        self._count_characters(sum([len(text) for text in texts]))
+
+    def _count_characters(self, count: int) -> None:
+        self._characters += count
         if self._characters > self._max_characters:
             raise garbled("it says far more than was asked for")
-        self._counter.add(added, len(positions))
 
     def _parts(self, message: Message) -> str:
         """Keep fragments of tool calls; returns their text, for counting."""
@@ -345,6 +377,38 @@ class ResponseReader:
             cached_tokens=counts.cached,
             stop=self._stop,
         )
+
+
+def _is_text_only(chunk: Chunk, text: str) -> bool:
+    """Whether the chunk says nothing beside `text`, apart from names and times."""
+    match chunk:
+        case Chunk(
+            choices=[
+                ChunkChoice(
+                    delta=Message(
+                        content=str() as content,
+                        refusal=None,
+                        reasoning_content=None,
+                        reasoning=None,
+                        reasoning_details=None,
+                        thinking=None,
+                        tool_calls=None,
+                        function_call=None,
+                    ),
+                    message=None,
+                    text=None,
+                    finish_reason=None,
+                    usage=None,
+                    error=None,
+                ) as choice
+            ],
+            usage=None,
+            x_groq=None,
+            timings=None,
+            error=None,
+        ):
+            return content == text and not token_logprobs_of(choice.logprobs)
+    return False
 
 
 def _abnormal_end(ending: FinishMeaning, word: str, *, has_content: bool) -> Failure:

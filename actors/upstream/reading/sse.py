@@ -36,6 +36,11 @@ class SseReader:
         self._skip_lf = False
         self._first = True
 
+    @property
+    def between_events(self) -> bool:
+        """Whether an event ended with the last byte."""
+        return not (self._first or self._line or self._data or self._name or self._skip_lf)
+
     def feed(self, data: bytes) -> list[SseEvent]:
         """The events that are complete now. Raises EventTooLong, after which the reader is unusable."""
         events: list[SseEvent] = []

@@ -28,8 +28,12 @@ class TokenCounter:
     def add(self, text: str, positions: int) -> None:
         """Add one event's text. `positions`: number of tokens with log-probabilities in it."""
         self._pieces.append(text)
-        size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-        self.tokens += positions or size // _BYTES_PER_TOKEN or 1
+        self.tokens += positions or _size(text) // _BYTES_PER_TOKEN or 1
+
+    def add_all(self, texts: list[str]) -> None:
+        """Add several events' texts."""
+        self._pieces += texts
+        self.tokens += sum([_size(text) // _BYTES_PER_TOKEN or 1 for text in texts])
 
     def settle(self, counts: UsageCounts) -> None:
         """Replace the count by the upstream's own, if that is plausible."""
@@ -46,3 +50,8 @@ class TokenCounter:
         if reported * _MAX_CHARACTERS_PER_TOKEN >= characters:
             return True
         return reported * _MAX_CHARACTERS_PER_TOKEN >= len(_RUN.sub(r"\1", "".join(self._pieces)))
+
+
+def _size(text: str) -> int:
+    """Bytes in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
