@@ -54,7 +54,7 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
     "tests/engine/tensor_parallel/test_runner.py": ({"_others", "_process", "_runner"}, WORKER),
     "tests/faults/test_upstream_sockets.py": ({"_http", "_pool", "_ssl_context", "_transport"}, THEIRS),
     "tests/faults/test_websocket_faults.py": (
-        {"_connections", "_heard_at", "_socket", "_ticking"},
+        {"_connections", "_heard_at", "_socket"},
         "a peer that fell silent an hour ago, without an hour",
     ),
     "tests/gateway/cli/test_parser.py": ({"_SubParsersAction", "_actions", "_parser"}, THEIRS),

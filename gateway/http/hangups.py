@@ -6,16 +6,9 @@ unread bytes (a pipelined request). The kernel's edge-triggered EPOLLRDHUP has n
 
 import select
 import socket
-from typing import Protocol
+from collections.abc import Callable
 
 import trio
-
-
-class Watched(Protocol):
-    """The receiver of a hang-up."""
-
-    def hung_up(self) -> None:
-        """The peer closed its side, or the connection broke."""
 
 
 class HangupWatcher:
@@ -23,11 +16,11 @@ class HangupWatcher:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._watched: dict[int, Watched] = {}
+        self._watched: dict[int, Callable[[], None]] = {}
 
-    def watch(self, sock: socket.socket, watched: Watched) -> None:
-        """Call `watched.hung_up` once when the peer is gone."""
-        self._watched[sock.fileno()] = watched
+    def watch(self, sock: socket.socket, hung_up: Callable[[], None]) -> None:
+        """Call `hung_up` once when the peer has closed its side, or the connection broke."""
+        self._watched[sock.fileno()] = hung_up
         self._epoll.register(sock.fileno(), select.EPOLLRDHUP | select.EPOLLET)
 
     def forget(self, sock: socket.socket) -> None:
@@ -39,7 +32,7 @@ class HangupWatcher:
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
             for descriptor, _ in self._epoll.poll(0):
-                self._watched[descriptor].hung_up()
+                self._watched[descriptor]()
 
     def close(self) -> None:
         """Close the epoll object; nothing may be watched any more."""

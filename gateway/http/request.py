@@ -2,8 +2,6 @@
 
 from types import EllipsisType
 
-from gateway.http.route import Route
-
 Body = bytes | bytearray
 
 
@@ -20,7 +18,6 @@ class Request:
         "method",
         "path",
         "query",
-        "route",
         "upgrade",
         "version",
     )
@@ -38,7 +35,6 @@ class Request:
         self.keep_alive = True
         self.upgrade = False
         self.arrived_at = 0.0
-        self.route: Route
 
     def header(self, name: bytes) -> bytes | None:
         """The first header with that name (lower case)."""
