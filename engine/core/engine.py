@@ -126,7 +126,7 @@ class Engine:
         defaults = read_defaults(settings.model) if settings.generation_config else API_DEFAULTS
         if progress is not None and defaults != API_DEFAULTS:
             progress(str(defaults))
-        from engine.torch_runner import load_runner
+        from engine.tensor_parallel.runner import load_runner
 
         runner = load_runner(settings, progress)
         try:

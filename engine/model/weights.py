@@ -15,7 +15,6 @@ from engine.model.unused_tensors import BUFFERS, check_unused_tensors
 from engine.quantization.config import Quantization
 from engine.quantization.scheme import join
 from engine.quantization.tensors import QuantizedSource
-from engine.tensor_parallel.shard import Shard
 
 
 class LayerWeights(NamedTuple):
@@ -46,46 +45,6 @@ class Weights(NamedTuple):
     head: Linear
 
 
-def load_weights(  # noqa: PLR0917
-    checkpoint: Checkpoint,
-    config: ModelConfig,
-    dtype: torch.dtype,
-    device: torch.device,
-    linears: LinearFactory,
-    quantization: Quantization | None,
-    progress: Callable[[str], None],
-    shard: Shard | None = None,
-    *,
-    ignored: Collection[str] = (),
-) -> Weights:
-    """Read, check, fuse and prepare every tensor, or this rank's part of it. `config` describes the whole model.
-
-    `ignored`: see `check_unused_tensors`.
-
-    Raises:
-        ModelError: a tensor is missing, unused, non-finite, has another shape than config.json implies, or cannot be
-            quantized as configured.
-    """
-    source = QuantizedSource(checkpoint, quantization)
-    if shard is None:
-        loader = WeightLoader(checkpoint, config, dtype, device, linears, source)
-    else:
-        from engine.tensor_parallel.shard_weights import ShardLoader
-
-        loader = ShardLoader(checkpoint, config, dtype, device, linears, source, shard)
-    layers = []
-    for layer in range(config.layers):
-        progress(f"loading layer {layer + 1} of {config.layers}")
-        layers.append(loader.layer(layer))
-    embedding = loader.take("model.embed_tokens.weight", config.vocab_size, config.hidden_size)
-    head = loader.head(embedding)
-    scale = None if config.embedding_scale == 1 else torch.tensor(config.embedding_scale, dtype=dtype, device=device)
-    final_norm = loader.norm("model.norm", config.hidden_size)
-    loader.check_tied(embedding)
-    check_unused_tensors(checkpoint, BUFFERS, ignored)
-    return Weights(embedding.to(device), scale, tuple(layers), final_norm, head)
-
-
 def qkv_parts(config: ModelConfig, attention: str) -> dict[str, int]:
     """Output sizes of the q, k and v matrices by tensor name, in the order of the fused product."""
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
@@ -111,14 +70,37 @@ class WeightLoader:
         dtype: torch.dtype,
         device: torch.device,
         linears: LinearFactory,
-        quantized: QuantizedSource,
+        quantization: Quantization | None,
     ) -> None:
+        """`config` describes the whole model."""
         self._checkpoint = checkpoint
         self._config = config
         self._dtype = dtype
         self._device = device
         self._linears = linears
-        self._quantized = quantized
+        self._quantized = QuantizedSource(checkpoint, quantization)
+
+    def load(self, progress: Callable[[str], None], ignored: Collection[str] = ()) -> Weights:
+        """Read, check, fuse and prepare every tensor. `ignored`: see `check_unused_tensors`.
+
+        Raises:
+            ModelError: a tensor is missing, unused, non-finite, has another shape than config.json implies, or cannot
+                be quantized as configured.
+        """
+        config = self._config
+        layers = []
+        for layer in range(config.layers):
+            progress(f"loading layer {layer + 1} of {config.layers}")
+            layers.append(self.layer(layer))
+        embedding = self.take("model.embed_tokens.weight", config.vocab_size, config.hidden_size)
+        head = self.head(embedding)
+        scale = None
+        if config.embedding_scale != 1:
+            scale = torch.tensor(config.embedding_scale, dtype=self._dtype, device=self._device)
+        final_norm = self.norm("model.norm", config.hidden_size)
+        self.check_tied(embedding)
+        check_unused_tensors(self._checkpoint, BUFFERS, ignored)
+        return Weights(embedding.to(self._device), scale, tuple(layers), final_norm, head)
 
     def take(self, name: str, *shape: int) -> Tensor:
         """A whole tensor, in the compute dtype."""

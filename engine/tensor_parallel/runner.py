@@ -20,6 +20,7 @@ import torch
 from config.model.settings import EngineSettings
 from engine.errors import EngineError, ModelError
 from engine.lora.adapters import PreparedAdapter
+from engine.memory.resources import resolve_alone
 from engine.scheduling.batch import Batch, Sampled
 from engine.tensor_parallel.group import join_group
 from engine.tensor_parallel.ranks import rank_settings
@@ -118,6 +119,19 @@ class TensorRunner:
             raise EngineError(
                 "tensor_parallel_failed", f"the ranks cannot compute together: {str(error).splitlines()[0]}"
             ) from error
+
+
+def load_runner(settings: EngineSettings, progress: Callable[[str], None] | None = None) -> TorchRunner | TensorRunner:
+    """Load `settings.model`; `progress` receives short messages about the loading stages.
+
+    Raises:
+        ModelError: the directory cannot be served; the message says why.
+    """
+    report = progress or (lambda _: None)
+    settings = resolve_alone(settings)
+    if settings.tensor_parallel > 1:
+        return TensorRunner(settings, report)
+    return TorchRunner(rank_settings(settings)[0], report)
 
 
 class _Rank:

@@ -7,7 +7,6 @@ from engine.model.checkpoint import Checkpoint
 from engine.model.linear import Linear, LinearFactory
 from engine.model.model_config import ModelConfig
 from engine.model.weights import WeightLoader
-from engine.quantization.tensors import QuantizedSource
 from engine.tensor_parallel.shard import Shard, ShardPart, rows_of
 
 
@@ -21,10 +20,9 @@ class ShardLoader(WeightLoader):
         dtype: torch.dtype,
         device: torch.device,
         linears: LinearFactory,
-        quantized: QuantizedSource,
         shard: Shard,
     ) -> None:
-        super().__init__(checkpoint, config, dtype, device, linears, quantized)
+        super().__init__(checkpoint, config, dtype, device, linears, None)
         self._shard = shard
 
     def linear(self, parts: dict[str, int], inputs: int, *, bias: bool) -> Linear:

@@ -125,7 +125,7 @@ def measure_engine(
 def load_for_measure(settings: EngineSettings, say: Callable[[str], None]) -> tuple[Runner, Tokenizer, ModelConfig]:
     """Load an engine's parts. Raises ModelError. Imports torch."""
     config = read_model_config(settings.model, settings.ignore_config_keys)
-    from engine.torch_runner import load_runner
+    from engine.tensor_parallel.runner import load_runner
 
     return load_runner(settings, say), Tokenizer.load(settings.model), config
 

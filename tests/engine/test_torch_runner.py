@@ -12,7 +12,8 @@ from engine.kernels import compiled as compiled_kernels
 from engine.kernels.simd import has_bfloat16_products
 from engine.model.decoder import Decoder
 from engine.scheduling.batch import Batch
-from engine.torch_runner import TorchRunner, load_runner
+from engine.tensor_parallel.runner import load_runner
+from engine.torch_runner import TorchRunner
 from tests.engine.conformance import RunnerConformance
 from tests.parity import driver, models
 

@@ -15,8 +15,8 @@ from engine.core.messages import AddAdapter, Submit, TokenDelta
 from engine.lora.adapters import Adapter
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Batch, Runner, Sampled
+from engine.tensor_parallel.runner import load_runner
 from engine.text.tokenizer import Tokenizer
-from engine.torch_runner import load_runner
 from tests.parity.adapters import write_pair
 
 VOCAB = 211

@@ -24,8 +24,8 @@ from engine.model.mlp import gated
 from engine.model.model_config import Activation, read_model_config
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Runner
+from engine.tensor_parallel.runner import load_runner
 from engine.text.tokenizer import Tokenizer
-from engine.torch_runner import load_runner
 from tests.parity import adapters, models
 
 VOCAB = 211

@@ -15,7 +15,8 @@ from engine.kernels.simd import has_bfloat16_products
 from engine.lora.adapters import Adapter
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import AdapterRows
-from engine.torch_runner import TorchRunner, load_runner
+from engine.tensor_parallel.runner import load_runner
+from engine.torch_runner import TorchRunner
 from tests.parity import adapters, driver, models
 from tests.parity.routing import Routing
 

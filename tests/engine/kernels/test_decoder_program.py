@@ -10,7 +10,8 @@ from engine.kernels import decoder_program
 from engine.kernels.cpu import CpuKernels
 from engine.kernels.decoder_program import DecoderProgram
 from engine.kernels.simd import has_bfloat16_products
-from engine.torch_runner import TorchRunner, load_runner
+from engine.tensor_parallel.runner import load_runner
+from engine.torch_runner import TorchRunner
 from tests.parity import driver, models
 
 TYPES = ["float32", *(["bfloat16"] if has_bfloat16_products() else [])]
