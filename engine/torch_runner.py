@@ -11,10 +11,11 @@ from torch import Tensor
 
 from config.model.settings import EngineSettings
 from engine.errors import ModelError
+from engine.forward.choice import choose_kernels, choose_pick, make_kernels
+from engine.forward.cpu import CpuKernels
+from engine.forward.decoder import Decoder
+from engine.forward.graphs import Capture, CudaCapture, GraphDecoder
 from engine.gpu.async_copy import AsyncCopy, to_device
-from engine.gpu.graphs import Capture, CudaCapture, GraphDecoder
-from engine.kernels.choice import choose_kernels, choose_pick, make_kernels
-from engine.kernels.cpu import CpuKernels
 from engine.kernels.simd import has_bfloat16_products
 from engine.lora.adapters import PreparedAdapter
 from engine.lora.deltas import AdapterReader
@@ -23,21 +24,19 @@ from engine.memory.kv_pool import KvPool
 from engine.memory.kv_swap import KvSwap
 from engine.memory.resources import resolve_alone
 from engine.model.checkpoint import Checkpoint
-from engine.model.decoder import Decoder
-from engine.model.linear import LinearFactory
 from engine.model.model_config import ModelConfig, read_model_config
-from engine.model.weights import WeightLoader
 from engine.quantization.config import Quantization, quantization, read_quantization
 from engine.quantization.scheme import scheme_of
-from engine.sampling.device_sampler import choose
-from engine.sampling.logit_rules import chosen_by_device
+from engine.sampler.device_sampler import choose
+from engine.sampler.prompt_scores import pieces, score
+from engine.sampler.sampler import sample
 from engine.sampling.params import SamplingParams
-from engine.sampling.prompt_scores import pieces, score
-from engine.sampling.sampler import sample
-from engine.scheduling.batch import Batch, Sampled, SampleRow, sampled_rows
-from engine.tensor_parallel.shard import Shard
-from engine.tensor_parallel.shard_weights import ShardLoader
+from engine.scheduling.batch import Batch, Sampled, SampleRow, chosen_by_device, sampled_rows
 from engine.threads import set_threads
+from engine.weights.decoder_weights import WeightLoader
+from engine.weights.linear import LinearFactory
+from engine.weights.shard import Shard
+from engine.weights.shard_weights import ShardLoader
 
 
 class TorchRunner:

@@ -1,7 +1,7 @@
 """A `Runner` over several tensor-parallel ranks: rank 0 in this process, the others in processes of their own.
 
-Every rank runs the same forward passes with its part of the weights (see shard.py); scheduler, KV block management and
-sampler exist on rank 0 only.
+Every rank runs the same forward passes with its part of the weights (see engine/weights/shard.py); scheduler, KV block
+management and sampler exist on rank 0 only.
 """
 
 import os
@@ -24,10 +24,10 @@ from engine.memory.resources import resolve_alone
 from engine.scheduling.batch import Batch, Sampled
 from engine.tensor_parallel.group import join_group
 from engine.tensor_parallel.ranks import rank_settings
-from engine.tensor_parallel.shard import Shard, ShardExchange
 from engine.tensor_parallel.wire import Setup, Step, WorkerFailed, WorkerLoaded, WorkerReply, frame, read_frame
 from engine.tensor_parallel.worker import COMMAND
 from engine.torch_runner import TorchRunner
+from engine.weights.shard import Shard, ShardExchange
 
 T = TypeVar("T")
 _END_S = 2.0

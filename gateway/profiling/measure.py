@@ -15,8 +15,8 @@ import numpy as np
 
 from config.model.settings import EngineSettings
 from engine.core.engine import Engine
-from engine.core.messages import Submit
 from engine.lora.adapters import PreparedAdapter
+from engine.messages import Submit
 from engine.model.model_config import ModelConfig, read_model_config
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Batch, Runner, Sampled

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from engine.core.messages import Submit
+from engine.messages import Submit
 from engine.sampling.params import SamplingParams
 from engine.scheduling.sequence import Sequence
 from policies.records.trace import TraceRequest

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from config.model.settings import EngineSettings
 from config.model.tenancy import TenantSettings, TierSettings
-from engine.core.messages import EngineStats, sum_of_stats
+from engine.messages import EngineStats, sum_of_stats
 from gateway.simulation.replayed_sequence import Replayed
 from gateway.simulation.simulated_engine import SimulatedEngine
 from policies.fallback.fallback_machine import RungRefused

@@ -9,7 +9,7 @@ import msgspec
 
 from config.model.settings import EngineSettings, Settings
 from config.tenants import known_tenants, tenant_queues
-from engine.core.messages import EngineStats
+from engine.messages import EngineStats
 from gateway.profiling.profile import BadProfile, EngineProfile, Profile
 from gateway.simulation.draws import SimulatedDraws
 from gateway.simulation.simulated_engine import SimulatedEngine

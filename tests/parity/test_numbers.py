@@ -9,8 +9,8 @@ import torch
 from config.model.settings import EngineSettings, KVSettings
 from config.model.table import Bytes
 from engine.core.engine import Engine
-from engine.core.messages import Submit
 from engine.kernels.simd import has_bfloat16_products
+from engine.messages import Submit
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Runner
 from engine.tensor_parallel.runner import load_runner

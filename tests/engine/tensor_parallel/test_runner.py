@@ -17,14 +17,14 @@ from config.model.settings import EngineSettings, KVSettings
 from config.model.table import Bytes, Seconds
 from engine.core.engine import Engine
 from engine.core.loop import StepLoop, Stop
-from engine.core.messages import Command, EngineFailed, StepReport, Submit
 from engine.errors import EngineDead, EngineError, ModelError
-from engine.model.linear import Linear
-from engine.model.weights import WeightLoader
+from engine.messages import Command, EngineFailed, StepReport, Submit
 from engine.sampling.params import SamplingParams
 from engine.tensor_parallel.runner import TensorRunner
 from engine.text.tokenizer import Tokenizer
 from engine.torch_runner import TorchRunner
+from engine.weights.decoder_weights import WeightLoader
+from engine.weights.linear import Linear
 from tests.parity import driver, models
 from tests.patience import PATIENCE_S
 
