@@ -28,6 +28,10 @@ class SimulatedJob(BackendJob, frozen=True, kw_only=True):
     """Of every sequence, as the engine computes it."""
 
     @property
+    def sequence_count(self) -> int:
+        return len(self.sequences)
+
+    @property
     def prompt_lengths(self) -> list[int]:
         return [self.prompt_length] * len(self.sequences)
 
