@@ -57,7 +57,8 @@ from actors.routing.router import Router
 from actors.service_view import ServiceView
 from actors.shadows.shadows import CopiesUnderWay
 from actors.supervision_tree import ActorTypes, BackendReplica, TreeStatus, auxiliary, backend, service_tree
-from actors.upstream.client import MakeTransport, UpstreamClient
+from actors.upstream.client import UpstreamClient
+from actors.upstream.http.pool import Connect
 from actors.upstream.secret import read_secret
 from actors.upstream.upstream_status import UpstreamStatus
 from actors.worker_threads import RealWorkerThreads, WorkerThreads
@@ -94,7 +95,7 @@ class Service:
         *,
         texts: Mapping[str, ModelText] | None = None,
         workers: WorkerThreads | None = None,
-        transport: MakeTransport | None = None,
+        network: Connect | None = None,
         source: ConfigSource | None = None,
         watches: bool = False,
         record: Path | None = None,
@@ -104,7 +105,7 @@ class Service:
         """`engines`: how each replica of each engine is made.
 
         `texts`: how each engine reads; None loads it from the engines' model directories.
-        `transport`: how upstreams are reached, if not over the network. `source`: what the settings were read from, so
+        `network`: how upstreams are reached, if not over the network. `source`: what the settings were read from, so
         that they can be read again; `watches`: whenever it changes. `record`: a file for a recording of the traffic.
         `wall`: what budgets, experiments and the ledger are dated by.
         Raises EngineLoadFailed if a tokenizer or a chat template cannot be read, and UpstreamKeyMissing.
@@ -132,7 +133,7 @@ class Service:
             for name, upstream in settings.upstreams.items()
         }
         self._upstream_keys = {name: read_secret(name, each.key) for name, each in settings.upstreams.items()}
-        self._transport = transport
+        self._network = network
         self._replicas = {name: _replica_published(name, each.replicas) for name, each in settings.engines.items()}
         self._engines: dict[str, EngineStatus | ReplicatedEngineStatus] = {
             name: all_published[0] if len(all_published) == 1 else ReplicatedEngineStatus(name, all_published)
@@ -487,7 +488,7 @@ class Service:
                 headers=settings.headers,
                 connect_s=float(settings.connect),
                 keep=settings.concurrent,
-                transport=self._transport() if self._transport is not None else None,
+                network=self._network,
                 wall=self.wall,
             )
 

@@ -30,7 +30,6 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
     "tests/actors/test_service.py": ({"_delivery"}, FAULT),
     "tests/actors/shadows/test_shadows.py": ({"_shadow_book"}, INSIDE),
     "tests/actors/test_supervision_tree.py": ({"_breakers_mail", "_tree"}, FAULT),
-    "tests/actors/upstream/network.py": ({"_pool"}, THEIRS),
     "tests/actors/upstream/test_upstream_actor.py": ({"_backend_queues", "_upstream_keys"}, FAULT),
     "tests/benchmarks/test_smoke.py": ({"_process"}, WORKER),
     "tests/e2e/test_deployment.py": ({"_parser"}, "the commands that the parser knows"),
@@ -52,7 +51,6 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
     "tests/engine/scheduling/test_block_manager.py": ({"_by_name"}, SPOILS),
     "tests/engine/scheduling/test_scheduler.py": ({"_preempt", "_running", "_waiting"}, PREEMPTS),
     "tests/engine/tensor_parallel/test_runner.py": ({"_others", "_process", "_runner"}, WORKER),
-    "tests/faults/test_upstream_sockets.py": ({"_http", "_pool", "_ssl_context", "_transport"}, THEIRS),
     "tests/faults/test_websocket_faults.py": (
         {"_connections", "_heard_at", "_socket"},
         "a peer that fell silent an hour ago, without an hour",

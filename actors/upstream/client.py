@@ -7,25 +7,27 @@ are verified against the system's trust store. Cancelling a call closes its conn
 import contextlib
 import http
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
-import httpx
 import msgspec
 import trio
 
 from actors.kernel.clock import WallClock, system_time
 from actors.protocol.outputs import TextDelta
-from actors.upstream.connections import transport_of
 from actors.upstream.failures.failure import Failure, UpstreamCallError, garbled, of_status
 from actors.upstream.failures.redaction import Redactor
 from actors.upstream.failures.retry_after import requested_pause_s
-from actors.upstream.reading.decompress import Decompressor, unpacker
+from actors.upstream.http.address import address
+from actors.upstream.http.errors import ConnectError, HttpCallError
+from actors.upstream.http.pool import Call, Connect, ConnectionPool
+from actors.upstream.http.stream import connect
+from actors.upstream.reading.decompress import unpacker
 from actors.upstream.reading.response_reader import ResponseReader
 from actors.upstream.request_body import UpstreamRequestBody
 from actors.upstream.secret import Secret
 from policies.fallback.verdict import NOTHING_SAID
 
-MakeTransport = Callable[[], httpx.AsyncBaseTransport]
 _MAX_ERROR_BYTES = 16_384
 _ERROR_S = 2.0
 """Time limit for reading the body of an error response."""
@@ -53,10 +55,10 @@ class UpstreamClient:
         headers: Mapping[str, str],
         connect_s: float,
         keep: int,
-        transport: httpx.AsyncBaseTransport | None = None,
+        network: Connect | None = None,
         wall: WallClock = system_time,
     ) -> None:
-        """`keep`: maximum number of idle connections. `transport`: replaces the network in tests."""
+        """`keep`: maximum number of idle connections. `network`: opens connections instead of TCP."""
         self._wall = wall
         given = {
             "accept": "text/event-stream",
@@ -68,20 +70,18 @@ class UpstreamClient:
             bearer = key_header.lower() == "authorization"
             given[key_header.lower()] = f"Bearer {key.reveal()}" if bearer else key.reveal()
         given |= {name.lower(): value for name, value in headers.items()}
+        self._lines = "".join([f"{name}: {value}\r\n" for name, value in given.items()]).encode()
         self._secrets = (*headers.values(), *([key.reveal()] if key is not None else []))
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=keep, keepalive_expiry=_IDLE_S)
-        self._http = httpx.AsyncClient(
-            headers=given,
-            # No read timeout: the caller cancels the call at the deadlines of its route.
-            timeout=httpx.Timeout(None, connect=connect_s, write=connect_s),
-            follow_redirects=False,
-            trust_env=False,
-            transport=transport or transport_of(ssl.create_default_context(), limits),
+        self._pool = ConnectionPool(
+            network or partial(connect, context=ssl.create_default_context()),
+            keep=keep,
+            idle_s=_IDLE_S,
+            connect_s=connect_s,
         )
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Close idle connections."""
-        await self._http.aclose()
+        self._pool.close()
 
     async def call(
         self, url: str, body: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TextDelta], None]
@@ -97,35 +97,32 @@ class UpstreamClient:
     ) -> Failure | None:
         headed = False
         try:
-            async with self._http.stream("POST", address(url, body.path), content=body.body) as response:
+            # No time limit for reading: the caller cancels the call at the deadlines of its route.
+            async with Call(self._pool, address(url, body.path), self._lines, body.body) as response:
                 headed = True
-                if not response.is_success:
+                if response.status // 100 != 2:
                     return await _refusal(response, self._wall())
-                unpack = unpacker(response.headers.get("content-encoding"))
-                _check_type(response.headers.get("content-type"))
-                stream = response.aiter_raw()
-                try:
-                    await _read(stream, unpack, reader, on_output)
-                finally:
-                    await _leave(stream, _LINGER_S if reader.done else 0.0)
+                await _read(response, reader, on_output)
+                if reader.done:
+                    await _drain(response)
         except UpstreamCallError as error:
             return error.failure
-        except (httpx.ConnectError, httpx.ConnectTimeout):
+        except ConnectError:
             return Failure(kind="upstream_unreachable", message="The upstream cannot be connected to.", reached=False)
-        except (httpx.HTTPError, httpx.StreamError) as error:
+        except HttpCallError as error:
             if not headed:
-                return Failure(kind="upstream_error", message=f"The upstream gave no answer ({type(error).__name__}).")
+                return Failure(kind="upstream_error", message=f"The upstream gave no answer: {error}.")
             return _lost(reader, on_output)
         return None
 
 
-async def _read(
-    stream: AsyncIterator[bytes], unpack: Decompressor, reader: ResponseReader, on_output: Callable[[TextDelta], None]
-) -> None:
-    """Read the whole answer. Raises UpstreamCallError, and httpx's errors."""
+async def _read(response: Call, reader: ResponseReader, on_output: Callable[[TextDelta], None]) -> None:
+    """Read the whole answer. Raises UpstreamCallError and HttpCallError."""
+    unpack = unpacker(response.headers.get("content-encoding"))
+    _check_type(response.headers.get("content-type"))
     patience = trio.CancelScope()
     with patience:
-        async for data in stream:
+        while data := await response.read():
             for piece in unpack(data):
                 output = reader.feed(piece)
                 if output is not None:
@@ -143,6 +140,13 @@ async def _read(
         on_output(output)
 
 
+async def _drain(response: Call) -> None:
+    """After the answer's end, wait a little for the body's: then the connection can be used again."""
+    with trio.move_on_after(_LINGER_S), contextlib.suppress(HttpCallError):
+        while await response.read():
+            pass
+
+
 def _lost(reader: ResponseReader, on_output: Callable[[TextDelta], None]) -> Failure | None:
     try:
         output = reader.lost()
@@ -153,19 +157,13 @@ def _lost(reader: ResponseReader, on_output: Callable[[TextDelta], None]) -> Fai
     return None
 
 
-def address(url: str, path: str) -> httpx.URL:
-    """The URL of `path` under an upstream's address, whose query is kept."""
-    base = httpx.URL(url)
-    return base.copy_with(path=base.path.rstrip("/") + path)
-
-
-async def _refusal(response: httpx.Response, at: float) -> Failure:
+async def _refusal(response: Call, at: float) -> Failure:
     headers = response.headers
     body = await _error_body(response)
     return of_status(
-        response.status_code,
+        response.status,
         body,
-        pause_s=requested_pause_s(headers, at, limits=response.status_code == http.HTTPStatus.TOO_MANY_REQUESTS),
+        pause_s=requested_pause_s(headers, at, limits=response.status == http.HTTPStatus.TOO_MANY_REQUESTS),
         retryable=headers.get("x-should-retry", "").strip().lower() != "false",
     )
 
@@ -176,29 +174,14 @@ def _check_type(given: str | None) -> None:
         raise garbled(f"it is {kind[:64]}, and no event stream")
 
 
-async def _error_body(response: httpx.Response) -> bytes:
+async def _error_body(response: Call) -> bytes:
     """The beginning of an error response's body, as far as it arrives within the time limit."""
     body = b""
-    stream = response.aiter_raw()
-    with trio.move_on_after(_ERROR_S), contextlib.suppress(UpstreamCallError):
+    with trio.move_on_after(_ERROR_S), contextlib.suppress(UpstreamCallError, HttpCallError):
         unpack = unpacker(response.headers.get("content-encoding"))
-        async for data in stream:
+        while len(body) < _MAX_ERROR_BYTES and (data := await response.read()):
             for piece in unpack(data):
                 body += piece
                 if len(body) >= _MAX_ERROR_BYTES:
                     break
-            if len(body) >= _MAX_ERROR_BYTES:
-                break
-    await _leave(stream, 0.0)
     return body[:_MAX_ERROR_BYTES]
-
-
-async def _leave(stream: AsyncIterator[bytes], after_s: float) -> None:
-    """Drain the stream for at most `after_s` seconds, then close it.
-
-    httpx reads through a chain of generators, and closing the outermost one leaves the others to the garbage collector.
-    Cancelling a read unwinds all of them.
-    """
-    with trio.move_on_after(after_s):
-        async for _ in stream:
-            pass

@@ -27,7 +27,6 @@ from actors.upstream.request_body import UpstreamRequestBody, build_request_body
 from actors.upstream.upstream_status import UpstreamStatus
 from config.model.upstreams import UpstreamSettings
 
-_CLOSE_S = 1.0
 _MAX_TOKENS = 1 << 20
 """Limit for counting the tokens of an answer that has none."""
 log = structlog.get_logger()
@@ -80,8 +79,7 @@ class UpstreamActor(Actor[EngineMessage]):
             published.state, published.why = "failed", message
             published.inside = published.running = published.waiting = published.generation_tokens_total = 0
             self._dispatch.put_unbounded(EngineDown(published.name, published.epoch, "upstream_stopped", message))
-            with trio.move_on_after(_CLOSE_S, shield=True):
-                await self._client.aclose()
+            self._client.close()
 
     def on(self, message: EngineMessage) -> None:
         """Start and drop jobs; an engine's other messages are not sent to upstreams."""

@@ -262,7 +262,7 @@ class QuotaBook:
             ("tokens_per_minute", account.minute, settings.tokens.per_minute, tokens),
             ("tokens_per_day", account.day, settings.tokens.per_day, tokens),
         )
-        worst: QuotaRefusal | None = None
+        refusals: list[QuotaRefusal] = []
         for limit, window, value, requested in windows:
             used = window.sum(now)
             if value is None or used + requested <= value:
@@ -270,10 +270,9 @@ class QuotaBook:
             refusal = QuotaRefusal(limit, scope, value, used, requested, window.fits_in_s(requested, value, now))
             if refusal.resets_in_s is None:
                 return refusal
-            # Report the limit that lasts longest: a client that waits for another one would be refused again.
-            if worst is None or worst.resets_in_s is None or refusal.resets_in_s > worst.resets_in_s:
-                worst = refusal
-        return worst
+            refusals.append(refusal)
+        # Report the limit that lasts longest: a client that waits for another one would be refused again.
+        return max(refusals, key=lambda refusal: refusal.resets_in_s or 0.0, default=None)
 
     def _close(self, reservation: Reservation) -> _Open | None:
         entry = self._open.pop(reservation.number, None)

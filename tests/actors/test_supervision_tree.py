@@ -146,7 +146,7 @@ async def tree(tmp_path: Path, types: ActorTypes, **options: Any) -> AsyncIterat
             async with stage(
                 {"small": unsure, "large": right},
                 source=ConfigSource(file),
-                transport=network.transport,
+                network=network.connect,
                 record=tmp_path / "trace.jsonl",
                 actor_types=types,
                 **options,

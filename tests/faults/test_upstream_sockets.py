@@ -4,12 +4,15 @@ import contextlib
 import functools
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+import trustme
 
 from actors.protocol.outputs import TextDelta
-from actors.upstream.client import UpstreamClient, address
+from actors.upstream.client import UpstreamClient
 from actors.upstream.failures.failure import Failure
 from actors.upstream.reading.response_reader import ResponseReader
 from actors.upstream.request_body import UpstreamRequestBody
@@ -24,18 +27,19 @@ Serve = Callable[[trio.SocketStream], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
-async def server(serve: Serve) -> AsyncIterator[str]:
+async def server(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """Its address."""
 
-    async def handle(stream: trio.SocketStream) -> None:
+    async def handle(plain: trio.SocketStream) -> None:
         with contextlib.suppress(trio.BrokenResourceError):
+            stream: Any = plain if tls is None else trio.SSLStream(plain, tls, server_side=True)
             while not (await stream.receive_some(65536)).endswith(b"{}"):
                 pass
             await serve(stream)
 
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(functools.partial(trio.serve_tcp, handle, 0, host="127.0.0.1"))
-        yield f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/v1"
+        yield f"http{'' if tls is None else 's'}://127.0.0.1:{listeners[0].socket.getsockname()[1]}/v1"
         nursery.cancel_scope.cancel()
 
 
@@ -52,7 +56,7 @@ async def ask(
             reader = ResponseReader(1, 100)
             return await client.call(url, QUESTION, reader, on_output)
     finally:
-        await client.aclose()
+        client.close()
 
 
 async def whole(stream: trio.SocketStream) -> None:
@@ -126,28 +130,32 @@ async def test_a_server_without_tls_where_tls_is_asked_for() -> None:
     assert (failure.kind, failure.reached) == ("upstream_unreachable", False)
 
 
-async def test_certificates_are_checked() -> None:
-    client = UpstreamClient(key=None, headers={}, connect_s=PATIENCE_S, keep=4)
-    context = client._http._transport._pool._ssl_context  # type: ignore[attr-defined]
-    assert context.verify_mode == ssl.CERT_REQUIRED
-    assert context.check_hostname
-    await client.aclose()
+@pytest.mark.parametrize(
+    ("host", "known", "reached"),
+    [("127.0.0.1", True, True), ("127.0.0.1", False, False), ("other.example", True, False)],
+)
+async def test_certificates_are_checked(
+    host: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, known: bool, reached: bool
+) -> None:
+    authority = trustme.CA()
+    bundle = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    if known:
+        monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(host).configure_cert(context)
+    heard: list[TextDelta] = []
+    async with server(whole, context) as url:
+        failure = await ask(url, heard.append)
+    assert "".join(each.text for each in heard) == ("hello" if reached else "")
+    if reached:
+        assert failure is None
+    else:
+        assert failure is not None
+        assert (failure.kind, failure.reached) == ("upstream_unreachable", False)
 
 
 async def test_names_that_do_not_resolve() -> None:
     failure = await ask("http://nowhere.invalid/v1", connect_s=0.1)
     assert failure is not None
     assert failure.kind == "upstream_unreachable"
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("http://a/v1", "http://a/v1/chat/completions"),
-        ("http://a/v1/", "http://a/v1/chat/completions"),
-        ("http://a", "http://a/chat/completions"),
-        ("https://a:8/x/v1?api-version=2", "https://a:8/x/v1/chat/completions?api-version=2"),
-    ],
-)
-def test_addresses(url: str, expected: str) -> None:
-    assert str(address(url, "/chat/completions")) == expected

@@ -574,7 +574,7 @@ async def test_server_simulation_and_explain_agree(autojump_clock, tmp_path: Pat
     async with trio.open_nursery() as nursery:
         network = Network(nursery, {"a": upstream_says("hi")})
         encoders = {"mini": SIZES}
-        async with stage(settings=policy, lengths=LENGTHS, encoders=encoders, transport=network.transport) as service:
+        async with stage(settings=policy, lengths=LENGTHS, encoders=encoders, network=network.connect) as service:
             for number, (name, ask) in enumerate(ASKED.items()):
                 served = await by_server(service, number, ask)
                 try:
@@ -599,9 +599,7 @@ async def test_what_is_reserved_by_others_counts_in_all_three(
     """A first request holds money while a second one is decided."""
     first, second = Ask(tokens(4, max_tokens=3), tenant), Ask(tokens(8, max_tokens=20), tenant)
     policy = settings()
-    async with stage(
-        settings=policy, lengths=LENGTHS, encoders={"mini": SIZES}, transport=lambda: None, clean=False
-    ) as service:
+    async with stage(settings=policy, lengths=LENGTHS, encoders={"mini": SIZES}, network=None, clean=False) as service:
         key = KEYS[tenant].raw
         opened = []
         for number, ask in enumerate((first, second)):

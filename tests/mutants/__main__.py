@@ -1,6 +1,7 @@
 """`make mutants`: a seeded sample of small changes to the pure cores and the books, and which of them no test notices.
 
-Each mutant stands in a copy of the tree, never in the working tree, and meets the tests that concern its module.
+Each mutant stands in a copy of the tree, never in the working tree, and meets the tests that concern its module; what
+they do not notice meets the type checker.
 """
 
 import argparse
@@ -42,6 +43,7 @@ def main(arguments: list[str], root: Path) -> int:
     chosen = sample(root, options.paths or list(PURE_CORES_AND_BOOKS), options.count, options.seed, options.since)
     noticed: Counter[Path] = Counter()
     total: Counter[Path] = Counter()
+    mistyped = 0
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copies: SimpleQueue[Copy] = SimpleQueue()
@@ -65,6 +67,7 @@ def main(arguments: list[str], root: Path) -> int:
                     if outcome != "not tried":
                         total[mutant.path] += 1
                         noticed[mutant.path] += outcome != "survived"
+                        mistyped += outcome == "mistyped"
                         _say(mutant, outcome)
             except BrokenBaseline as error:
                 pool.shutdown(cancel_futures=True)
@@ -72,7 +75,8 @@ def main(arguments: list[str], root: Path) -> int:
                 return 2
     for path in sorted(total):
         print(f"{path}: {noticed[path]} of {total[path]}")
-    print(f"noticed: {noticed.total()} of {total.total()} (seed {options.seed}, {options.count} asked for)")
+    by_types = f", {mistyped} of them by the type checker alone" if mistyped else ""
+    print(f"noticed: {noticed.total()} of {total.total()}{by_types} (seed {options.seed}, {options.count} asked for)")
     return int(noticed.total() < total.total())
 
 

@@ -8,6 +8,7 @@ import pytest
 from tests.mutants import areas
 from tests.mutants.__main__ import main, sample
 from tests.mutants.mutations import mutations
+from tests.mutants.trial import Baselines, Copy
 from tests.paths import ROOT
 
 TOY = '''"""A toy."""
@@ -66,6 +67,15 @@ def test_tests_that_fail_anyway_judge_nothing(toy: Path, capsys: pytest.CaptureF
     (toy / "tests/policies/test_toy.py").unlink()
     assert main(["--paths", "policies", "--count", "1"], toy) == 2
     assert "no test concerns policies/toy.py" in capsys.readouterr().err
+
+
+def test_what_no_test_notices_meets_the_type_checker(toy: Path, tmp_path: Path) -> None:
+    copy = Copy(toy, tmp_path / "copy", Baselines())
+    outcomes = [
+        copy.trial(Path("policies/toy.py"), TOY.replace("return left + right", changed), ["tests/policies/test_toy.py"])
+        for changed in ("return left - right", "return None")
+    ]
+    assert outcomes == ["survived", "mistyped"]
 
 
 def test_a_seed_names_a_sample(toy: Path) -> None:

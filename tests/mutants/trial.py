@@ -1,4 +1,4 @@
-"""One mutant at a time in a copy of the tree: do the tests of its area notice?"""
+"""One mutant at a time in a copy of the tree: do the tests of its area notice, or else the type checker?"""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-Outcome = Literal["noticed", "survived", "hung"]
+Outcome = Literal["noticed", "survived", "hung", "mistyped"]
 _LEAST_LIMIT_S = 20.0
 _TIMES_THE_BASELINE = 6.0
 _BASELINE_LIMIT_S = 600.0
@@ -68,6 +68,9 @@ class Copy:
         try:
             place.write_text(mutated)
             code = self._run(tests, limit_s)
+            if code == 0 and self._mypy(path) == 1:
+                # It cannot land: `make test` begins with the type checker.
+                return "mistyped"
         finally:
             place.write_bytes(before)
         # 2 to 5: nothing could even be collected.
@@ -75,18 +78,15 @@ class Copy:
 
     def _run(self, tests: list[str], limit_s: float) -> int | None:
         """The exit code of pytest; None: it took too long."""
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-qx",
-            "--timeout=60",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "tests.mutants.quick",
-            *tests,
-        ]
+        options = ["-qx", "--timeout=60", "-p", "no:cacheprovider", "-p", "tests.mutants.quick"]
+        return self._call(["pytest", *options, *tests], limit_s)
+
+    def _mypy(self, path: Path) -> int | None:
+        """The exit code of mypy on one file; 1: it has found an error."""
+        return self._call(["mypy", str(path)], _BASELINE_LIMIT_S)
+
+    def _call(self, module: list[str], limit_s: float) -> int | None:
+        command = [sys.executable, "-m", *module]
         environment = {**os.environ, "PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
         quiet = subprocess.DEVNULL
         with subprocess.Popen(

@@ -207,7 +207,7 @@ async def world(
         async with stage(
             {"small": says(TEXT), "large": says(TEXT), **(scripts or {})},
             settings=settings or config(),
-            transport=network.transport,
+            network=network.connect,
             encoders={"encoder": EmbeddingSizes(8)},
             clean=clean,
             **workers,

@@ -8,12 +8,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpcore
-import httpx
 import trio
 from trio.testing import memory_stream_pair
 
-from actors.upstream.connections import CleanPool
+from actors.upstream.http.address import Address
+from actors.upstream.http.errors import ConnectError
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -80,34 +79,24 @@ def says(*texts: str, completion: int | None = None, pause_s: float = 0.0) -> Se
     return serve
 
 
-class _Stream(httpcore.AsyncNetworkStream):
-    def __init__(self, stream: trio.abc.Stream) -> None:
+class _Stream:
+    """Our side of a connection."""
+
+    def __init__(self, stream: trio.StapledStream[Any, Any]) -> None:
         self._stream = stream
+        self.send_all = stream.send_all
+        self.receive_some = stream.receive_some
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
-        try:
-            with trio.fail_after(float("inf") if timeout is None else timeout):
-                return await self._stream.receive_some(max_bytes)
-        except trio.TooSlowError:
-            raise httpcore.ReadTimeout from None
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise httpcore.ReadError from None
+    def close(self) -> None:
+        self._stream.send_stream.close()
+        self._stream.receive_stream.close()
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        try:
-            await self._stream.send_all(buffer)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise httpcore.WriteError from None
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    def get_extra_info(self, info: str) -> Any:
-        return False if info == "is_readable" else None
+    def has_unread(self) -> bool:
+        return False
 
 
 @dataclass
-class Network(httpcore.AsyncNetworkBackend):
+class Network:
     nursery: trio.Nursery
     servers: dict[str, Server]
     """By host. A host without one refuses connections."""
@@ -116,26 +105,14 @@ class Network(httpcore.AsyncNetworkBackend):
     """Connections that neither side has closed."""
     connect_s: float = 0.0
 
-    def transport(self) -> httpx.AsyncBaseTransport:
-        made = httpx.AsyncHTTPTransport(trust_env=False)
-        made._pool = CleanPool(network_backend=self, max_keepalive_connections=8)
-        return made
-
-    async def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):  # noqa: ASYNC109
-        try:
-            with trio.fail_after(float("inf") if timeout is None else timeout):
-                await trio.sleep(self.connect_s)
-        except trio.TooSlowError:
-            raise httpcore.ConnectTimeout from None
-        if host not in self.servers:
-            raise httpcore.ConnectError("refused")
+    async def connect(self, address: Address) -> _Stream:
+        await trio.sleep(self.connect_s)
+        if address.host not in self.servers:
+            raise ConnectError("refused")
         ours, theirs = memory_stream_pair()
         self.open += 1
-        self.nursery.start_soon(self._serve, host, theirs)
+        self.nursery.start_soon(self._serve, address.host, theirs)
         return _Stream(ours)
-
-    async def sleep(self, seconds: float) -> None:
-        await trio.sleep(seconds)
 
     async def _serve(self, host: str, stream: trio.abc.Stream) -> None:
         """Serve one connection until either side closes it; a server that returns keeps it for the next request."""

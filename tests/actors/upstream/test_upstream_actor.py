@@ -90,7 +90,7 @@ async def stage(
     """A service with an upstream; afterwards no task, connection, slot or reservation may remain."""
     async with trio.open_nursery() as nursery:
         network = Network(nursery, server if isinstance(server, dict) else {"a": server})
-        async with service_stage(scripts or {}, settings=text or config(extra), transport=network.transport) as built:
+        async with service_stage(scripts or {}, settings=text or config(extra), network=network.connect) as built:
             yield built, network
             await built.assert_clean()
             upstream = built.service.statistics().upstreams["cloud"]

@@ -41,6 +41,10 @@ def test_the_worst_case_is_reserved_and_the_difference_released() -> None:
     view = money.view("acme", NOON)
     assert view is not None
     assert (view.spent, view.reserved, view.used) == (1.5, 0.0, 0.15)
+    money.reserve("acme", 1.0, NOON)
+    view = money.view("acme", NOON)
+    assert view is not None
+    assert (view.spent, view.reserved, view.used) == (1.5, 1.0, 0.25)
     assert view.resets_in_s == 11.5 * 3600
 
 

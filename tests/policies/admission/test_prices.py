@@ -34,6 +34,8 @@ PRICES = {
 )
 def test_the_cost_of_an_attempt(rung: str, prompt: int, made: int, cached: int, cost: float) -> None:
     assert cost_of(PRICES.get(rung), prompt, made, cached) == cost
+    if not cached:
+        assert cost_of(PRICES.get(rung), prompt, made) == cost
 
 
 @pytest.mark.parametrize(

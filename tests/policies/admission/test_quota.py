@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from config.model.tenancy import TenantSettings, TokenQuota
-from policies.admission.quota import QuotaBook, QuotaRefusal, Reservation
+from policies.admission.quota import QuotaBook, QuotaRefusal, Reservation, Used
 from policies.admission.rate_limits import RateLimits, WindowLimit
 from policies.errors import IntegrityError, UnknownTenant
 
@@ -188,6 +188,7 @@ ACME = TenantSettings(tokens=TokenQuota(per_day=100), requests_per_minute=1)
     [
         # Requests in flight, the minute and the day keep the account independently.
         (0, False, 130.0, "concurrent"),
+        (0, False, 2 * 86_400.0, "concurrent"),
         (0, True, 30.0, "requests_per_minute"),
         (100, True, 130.0, "tokens_per_day"),
         (0, True, 130.0, None),
@@ -208,6 +209,21 @@ def test_a_tenant_that_is_added_again_keeps_its_usage(
         reserve(quota, 100, back_at)
     else:
         assert refuse(quota, 1, back_at).limit == limit
+
+
+def test_a_lowered_limit_tells_what_runs_already() -> None:
+    quota = QuotaBook({"acme": TenantSettings(concurrent=3)})
+    for _ in range(3):
+        reserve(quota, 1, 0.0)
+    quota.apply_settings({"acme": TenantSettings(concurrent=1)}, 0.0)
+    assert refuse(quota, 1, 0.0) == QuotaRefusal("concurrent", "tenant acme", 1, 3, 1, None)
+
+
+def test_restored_tokens_are_no_requests_unless_they_say_so() -> None:
+    quota = book()
+    quota.restore("acme", [Used("minute", 1.0, 5), Used("minute", 1.0, 2, 3), Used("day", 1.0, 9)], 10.0)
+    use = quota.statistics(10.0).tenants["acme"]
+    assert (use.minute_tokens, use.minute_requests, use.day_tokens) == (7, 3, 9)
 
 
 def test_integrity_is_really_checked() -> None:
@@ -339,6 +355,7 @@ def test_remaining_limits_and_when_they_reset() -> None:
     assert later is not None
     assert later.tokens == WindowLimit(1500, 500, 300.0 + 86_400.0 - 74.0)
     assert later.requests == WindowLimit(5, 5, 0.0)
+    assert book(requests_per_minute=5).limits("acme", 0.0) == RateLimits(WindowLimit(5, 5, 0.0), None)
     smaller = book(per_minute=100)
     reserve(smaller, 100, 0.0)
     smaller.apply_settings({"acme": TenantSettings(tokens=TokenQuota(per_minute=50))}, 1.0)

@@ -107,6 +107,14 @@ def test_what_is_restored_out_of_order_counts_from_its_own_time() -> None:
     assert [made.sum(at) for at in (114.9, 115.0, 134.9, 135.0, 164.9, 165.0)] == [15, 5, 5, 1, 1, 0]
 
 
+def test_an_empty_window_is_restored_in_any_order() -> None:
+    made = window()
+    for amount, at in ((1, 53.0), (2, 71.0), (4, 51.0), (8, 72.0)):
+        made.restore(amount, at)
+        made.check_integrity()
+    assert [made.sum(at) for at in (114.9, 115.0, 134.9, 135.0)] == [15, 10, 10, 0]
+
+
 def test_it_is_empty_when_its_last_slice_ends() -> None:
     assert window().empties_in_s(7.0) == 0.0
     assert window((1, 0.0)).empties_in_s(7.0) == 58.0

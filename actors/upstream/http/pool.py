@@ -1,0 +1,148 @@
+"""Connections to the servers of one upstream, reused while that is safe, and calls over them.
+
+A connection carries one call at a time. It is kept for the next one if the response was complete, both sides keep it
+alive, and nothing more has arrived on it; else it is closed.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+import trio
+
+from actors.upstream.http.address import Address
+from actors.upstream.http.errors import ConnectError, ConnectionLostError
+from actors.upstream.http.response_parser import ResponseParser
+from actors.upstream.http.stream import ByteStream
+
+Connect = Callable[[Address], Awaitable[ByteStream]]
+_READ_BYTES = 64 * 1024
+
+
+class ConnectionPool:
+    """Idle connections by origin. `keep`: at most so many of all origins, each for `idle_s` seconds."""
+
+    def __init__(self, connect: Connect, *, keep: int, idle_s: float, connect_s: float) -> None:
+        """`connect_s`: time limit for a connection with its TLS, and again for sending a request."""
+        self._connect = connect
+        self.connect_s = connect_s
+        self._keep = keep
+        self._idle_s = idle_s
+        self._idle: list[tuple[tuple[bool, str, int], float, ByteStream]] = []
+        """(origin, idle since, connection), the longest idle first."""
+
+    async def connection(self, address: Address) -> ByteStream:
+        """An idle connection that is still good, the last used first, or a new one. Raises ConnectError."""
+        self._drop_expired()
+        for index in range(len(self._idle) - 1, -1, -1):
+            if self._idle[index][0] == address.origin:
+                stream = self._idle.pop(index)[2]
+                if not stream.has_unread():
+                    return stream
+                stream.close()
+        try:
+            with trio.fail_after(self.connect_s):
+                return await self._connect(address)
+        except trio.TooSlowError:
+            raise ConnectError("TimeoutError") from None
+
+    def give_back(self, address: Address, stream: ByteStream) -> None:
+        """Keep a connection for the next call."""
+        self._drop_expired()
+        self._idle.append((address.origin, trio.current_time(), stream))
+        while len(self._idle) > self._keep:
+            self._idle.pop(0)[2].close()
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        for _, _, stream in self._idle:
+            stream.close()
+        self._idle.clear()
+
+    def _drop_expired(self) -> None:
+        until = trio.current_time() - self._idle_s
+        while self._idle and self._idle[0][1] < until:
+            self._idle.pop(0)[2].close()
+
+
+class Call:
+    """One request and its response: `async with Call(...)` sends the request and waits for the response's head.
+
+    Raises HttpCallError. When the context ends before the response does, the connection is closed at once.
+    """
+
+    def __init__(self, pool: ConnectionPool, address: Address, lines: bytes, body: bytes) -> None:
+        """`lines`: header lines beside Host and Content-Length."""
+        self._pool = pool
+        self._address = address
+        self._data = b"POST %b HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
+            address.target.encode(),
+            address.authority.encode(),
+            lines,
+            len(body),
+            body,
+        )
+        self._parser = ResponseParser()
+        self._stream: ByteStream | None = None
+        self._first = b""
+        """Of the body: what arrived with the head."""
+
+    @property
+    def status(self) -> int:
+        """The response's status."""
+        return self._parser.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The response's headers by lower-case name."""
+        return self._parser.headers
+
+    async def read(self) -> bytes:
+        """The next bytes of the body: all that has arrived. b"": the body is complete. Raises ConnectionLostError."""
+        data, self._first = self._first, b""
+        while not data and not self._parser.complete:
+            data = await self._receive()
+        return data
+
+    async def __aenter__(self) -> Self:
+        self._stream = await self._pool.connection(self._address)
+        try:
+            await self._send()
+            while not self._parser.status:
+                self._first += await self._receive()
+        except BaseException:
+            self._stream.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._stream is not None
+        if self._parser.reusable:
+            self._pool.give_back(self._address, self._stream)
+        else:
+            self._stream.close()
+
+    async def _send(self) -> None:
+        assert self._stream is not None
+        try:
+            with trio.fail_after(self._pool.connect_s):
+                await self._stream.send_all(self._data)
+        except trio.TooSlowError:
+            raise ConnectionLostError("the request was not read in time") from None
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            # A server may answer and close before it has read the whole request: its answer counts.
+            pass
+        self._data = b""
+
+    async def _receive(self) -> bytes:
+        assert self._stream is not None
+        try:
+            data = await self._stream.receive_some(_READ_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise ConnectionLostError("the connection was reset") from None
+        if not data:
+            self._parser.end()
+            return b""
+        return self._parser.feed(bytes(data))

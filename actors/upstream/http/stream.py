@@ -1,0 +1,141 @@
+"""Byte streams to servers: TCP on a non-blocking socket, and TLS over it with the system's trust store."""
+
+import socket
+import ssl
+from typing import Protocol
+
+import trio
+
+from actors.upstream.http.address import Address
+from actors.upstream.http.errors import ConnectError
+
+_READS_BEFORE_CHECKPOINT = 16
+"""Reads that do not wait never let other tasks run."""
+
+
+class ByteStream(Protocol):
+    """A connection's bytes. Errors are trio's `BrokenResourceError` and `ClosedResourceError`."""
+
+    async def send_all(self, data: bytes, /) -> None: ...
+
+    async def receive_some(self, max_bytes: int, /) -> bytes | bytearray: ...
+
+    def close(self) -> None:
+        """Close at once, without waiting and without a farewell."""
+
+    def has_unread(self) -> bool:
+        """Whether bytes, or the end, have arrived that were not received."""
+
+
+class TcpStream(trio.abc.Stream):
+    """A connected socket. Sends and receives at once where that is possible: no pass of the event loop is spent."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = sock
+        self._drained = False
+        """The last read took all that had arrived."""
+        self._reads = 0
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Raises BrokenResourceError."""
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[self._socket.send(left) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
+            except OSError as error:
+                raise trio.BrokenResourceError from error
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.wait_writable(self._socket)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """All that has arrived, up to `max_bytes`; b"": the end. Raises BrokenResourceError."""
+        max_bytes = max_bytes or 65536
+        self._reads += 1
+        if self._drained or self._reads >= _READS_BEFORE_CHECKPOINT:
+            self._reads = 0
+            await trio.lowlevel.wait_readable(self._socket)
+        while True:
+            try:
+                data = self._socket.recv(max_bytes)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._socket)
+            except OSError as error:
+                raise trio.BrokenResourceError from error
+            else:
+                self._drained = len(data) < max_bytes
+                return data
+
+    def close(self) -> None:
+        """Close the socket, waking the task that waits for it."""
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+    async def aclose(self) -> None:
+        """Close the socket."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def has_unread(self) -> bool:
+        """Whether bytes, the end, or an error have arrived."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+
+class TlsStream:
+    """TLS over TCP. An end without a farewell is an end: HTTP's framing tells whether something is missing."""
+
+    def __init__(self, tcp: TcpStream, context: ssl.SSLContext, host: str) -> None:
+        self._tcp = tcp
+        self._tls = trio.SSLStream(tcp, context, server_hostname=host, https_compatible=True)
+
+    async def handshake(self) -> None:
+        """Raises BrokenResourceError, also for a certificate that is not valid."""
+        await self._tls.do_handshake()
+
+    async def send_all(self, data: bytes) -> None:
+        """Raises BrokenResourceError."""
+        await self._tls.send_all(data)
+
+    async def receive_some(self, max_bytes: int) -> bytes | bytearray:
+        """What has arrived; b"": the end. Raises BrokenResourceError."""
+        return await self._tls.receive_some(max_bytes)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._tcp.close()
+
+    def has_unread(self) -> bool:
+        """Whether anything has arrived at the socket."""
+        return self._tcp.has_unread()
+
+
+async def connect(address: Address, context: ssl.SSLContext) -> ByteStream:
+    """A connection to the address's server, by TLS if its scheme says so. Raises ConnectError."""
+    stream: TcpStream | None = None
+    try:
+        opened = await trio.open_tcp_stream(address.host, address.port)
+        stream = TcpStream(socket.socket(fileno=opened.socket.detach()))
+        if not address.tls:
+            return stream
+        tls = TlsStream(stream, context, address.host)
+        await tls.handshake()
+    except (OSError, ValueError, trio.BrokenResourceError) as error:
+        if stream is not None:
+            stream.close()
+        raise ConnectError(type(error).__name__) from error
+    except BaseException:
+        if stream is not None:
+            stream.close()
+        raise
+    return tls
