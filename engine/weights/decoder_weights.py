@@ -9,12 +9,14 @@ from torch import Tensor
 from engine.errors import ModelError
 from engine.model.checkpoint import Checkpoint
 from engine.model.model_config import Experts, ModelConfig
-from engine.model.unused_tensors import BUFFERS, check_unused_tensors
 from engine.quantization.config import Quantization
 from engine.quantization.scheme import join
 from engine.quantization.tensors import QuantizedSource
 from engine.weights.linear import Linear, LinearFactory
 from engine.weights.mlp import Dense, Mixture, Mlp
+
+_BUFFERS = (r".*\.rotary_emb\.(inv_freq|cos_cached|sin_cached)",)
+"""Rotary tables, which are computed from config.json."""
 
 
 class LayerWeights(NamedTuple):
@@ -81,7 +83,7 @@ class WeightLoader:
         self._quantized = QuantizedSource(checkpoint, quantization)
 
     def load(self, progress: Callable[[str], None], ignored: Collection[str] = ()) -> Weights:
-        """Read, check, fuse and prepare every tensor. `ignored`: see `check_unused_tensors`.
+        """Read, check, fuse and prepare every tensor. `ignored`: see `Checkpoint.check_unused`.
 
         Raises:
             ModelError: a tensor is missing, unused, non-finite, has another shape than config.json implies, or cannot
@@ -99,7 +101,7 @@ class WeightLoader:
             scale = torch.tensor(config.embedding_scale, dtype=self._dtype, device=self._device)
         final_norm = self.norm("model.norm", config.hidden_size)
         self.check_tied(embedding)
-        check_unused_tensors(self._checkpoint, BUFFERS, ignored)
+        self._checkpoint.check_unused(_BUFFERS, ignored)
         return Weights(embedding.to(self._device), scale, tuple(layers), final_norm, head)
 
     def take(self, name: str, *shape: int) -> Tensor:

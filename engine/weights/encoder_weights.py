@@ -8,7 +8,6 @@ from torch import Tensor
 
 from engine.model.checkpoint import Checkpoint
 from engine.model.encoder_config import EncoderConfig
-from engine.model.unused_tensors import ENCODER_HEADS, check_unused_tensors
 from engine.weights.linear import Linear, LinearFactory
 
 
@@ -42,6 +41,8 @@ class EncoderWeights(NamedTuple):
     layers: tuple[EncoderLayer, ...]
 
 
+_HEADS = (r"(.*\.)?embeddings\.position_ids", r"(.*\.)?pooler\..*", r"cls\..*", r"lm_head\..*")
+"""The position ids 0, 1, 2, ... and the modules after the layers, which embeddings do not use."""
 WORD_EMBEDDINGS = "embeddings.word_embeddings.weight"
 
 
@@ -60,7 +61,7 @@ def load_encoder_weights(  # noqa: PLR0917
     *,
     ignored: Collection[str] = (),
 ) -> EncoderWeights:
-    """Read, check, fuse and prepare every tensor that an embedding needs; `ignored`: see `check_unused_tensors`.
+    """Read, check, fuse and prepare every tensor that an embedding needs; `ignored`: see `Checkpoint.check_unused`.
 
     Raises:
         ModelError: a tensor is missing, unused, non-finite, or has another shape than config.json implies.
@@ -99,5 +100,5 @@ def load_encoder_weights(  # noqa: PLR0917
             )
         )
     first = norm("embeddings.LayerNorm")
-    check_unused_tensors(checkpoint, ENCODER_HEADS, ignored)
+    checkpoint.check_unused(_HEADS, ignored)
     return EncoderWeights(words.to(device), (positions + kinds[0]).to(device), first, tuple(layers))

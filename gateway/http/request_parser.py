@@ -9,9 +9,8 @@ from actors.api.errors import ErrorBody, Refusal
 from gateway.errors import HttpError
 from gateway.http.bounds.body_book import BodyAccount
 from gateway.http.bounds.limits import ServerLimits
-from gateway.http.framing_rules import check_head
 from gateway.http.gate import Route
-from gateway.http.request import Body, Request
+from gateway.http.request import Body, Request, check_head
 
 _DROPPED_BYTES = 64 * 1024
 """A body that the route does not read is dropped up to this length, so that the connection can be kept."""
