@@ -18,7 +18,7 @@ from actors.readiness import ModelCard
 from actors.routing.router import Router
 from actors.supervision_tree import TreeStatus
 from actors.upstream.upstream_status import UpstreamStatus
-from engine.core.messages import EngineStats
+from engine.messages import EngineStats
 from policies.admission.budget import BudgetBook
 from policies.rollout.rollout_state import RolloutState
 from policies.rollout.shadow import ShadowBook

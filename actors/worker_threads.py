@@ -29,9 +29,9 @@ from config.model.table import AUTO
 from config.problems.errors import ConfigError, Problem
 from config.reader import COMMAND, decode_report
 from engine.core.loop import StepLoop, Stop
-from engine.core.messages import Command, EngineFailed
 from engine.errors import EngineError
 from engine.memory.machine import available_cores
+from engine.messages import Command, EngineFailed
 
 T = TypeVar("T")
 _READ_S = 120.0

@@ -13,7 +13,7 @@ import msgspec
 from config.model.settings import EngineSettings, KVSettings
 from config.model.table import Bytes
 from engine.core.engine import Engine
-from engine.core.messages import Submit
+from engine.messages import Submit
 from engine.model.model_config import ModelConfig, read_model_config
 from engine.sampling.params import SamplingParams
 from engine.text.tokenizer import Tokenizer

@@ -8,15 +8,15 @@ import torch
 
 from config.model.settings import EngineSettings
 from engine.errors import ModelError
+from engine.forward.encoder import Encoder
 from engine.memory.resources import resolve_alone
 from engine.model.checkpoint import Checkpoint
-from engine.model.encoder import Encoder
 from engine.model.encoder_config import EncoderConfig, read_encoder_config
-from engine.model.encoder_weights import WORD_EMBEDDINGS, load_encoder_weights, name_prefix
-from engine.model.linear import LinearFactory
 from engine.quantization.config import read_quantization
 from engine.threads import set_threads
 from engine.torch_runner import compute_dtype, open_device
+from engine.weights.encoder_weights import WORD_EMBEDDINGS, load_encoder_weights, name_prefix
+from engine.weights.linear import LinearFactory
 
 
 class EncoderRunner:

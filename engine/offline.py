@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.core.engine import Engine
-from engine.core.messages import Submit
 from engine.errors import ModelError, RequestRefused
+from engine.messages import Submit
 from engine.sampling.params import SamplingParams
 from engine.text.chat_template import ChatTemplate
 from engine.text.tokenizer import Tokenizer

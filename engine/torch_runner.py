@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +11,11 @@ from torch import Tensor
 
 from config.model.settings import EngineSettings
 from engine.errors import ModelError
+from engine.forward.choice import choose_kernels, choose_pick, make_kernels
+from engine.forward.cpu import CpuKernels
+from engine.forward.decoder import Decoder
+from engine.forward.graphs import Capture, CudaCapture, GraphDecoder
 from engine.gpu.async_copy import AsyncCopy, to_device
-from engine.gpu.graphs import Capture, CudaCapture, GraphDecoder
-from engine.kernels.choice import choose_kernels, choose_pick, make_kernels
-from engine.kernels.cpu import CpuKernels
 from engine.kernels.simd import has_bfloat16_products
 from engine.lora.adapters import PreparedAdapter
 from engine.lora.deltas import AdapterReader
@@ -24,24 +24,19 @@ from engine.memory.kv_pool import KvPool
 from engine.memory.kv_swap import KvSwap
 from engine.memory.resources import resolve_alone
 from engine.model.checkpoint import Checkpoint
-from engine.model.decoder import Decoder
-from engine.model.linear import LinearFactory
 from engine.model.model_config import ModelConfig, read_model_config
-from engine.model.weights import load_weights
 from engine.quantization.config import Quantization, quantization, read_quantization
 from engine.quantization.scheme import scheme_of
-from engine.sampling.device_sampler import choose
-from engine.sampling.logit_rules import chosen_by_device
+from engine.sampler.device_sampler import choose
+from engine.sampler.prompt_scores import pieces, score
+from engine.sampler.sampler import sample
 from engine.sampling.params import SamplingParams
-from engine.sampling.prompt_scores import pieces, score
-from engine.sampling.sampler import sample
-from engine.scheduling.batch import Batch, Sampled, SampleRow, sampled_rows
-from engine.tensor_parallel.ranks import rank_settings
-from engine.tensor_parallel.shard import Shard
+from engine.scheduling.batch import Batch, Sampled, SampleRow, chosen_by_device, sampled_rows
 from engine.threads import set_threads
-
-if TYPE_CHECKING:
-    from engine.tensor_parallel.runner import TensorRunner
+from engine.weights.decoder_weights import WeightLoader
+from engine.weights.linear import LinearFactory
+from engine.weights.shard import Shard
+from engine.weights.shard_weights import ShardLoader
 
 
 class TorchRunner:
@@ -103,9 +98,11 @@ class TorchRunner:
             self._adapters = None
             if shard is None:
                 self._adapters = AdapterReader(config, linears, dtype, max_rank=settings.max_adapter_rank)
-            weights = load_weights(
-                checkpoint, whole, dtype, device, linears, quantized, progress, shard, ignored=settings.ignore_tensors
-            )
+            if shard is None:
+                loader = WeightLoader(checkpoint, whole, dtype, device, linears, quantized)
+            else:
+                loader = ShardLoader(checkpoint, whole, dtype, device, linears, shard)
+            weights = loader.load(progress, settings.ignore_tensors)
             if device.type == "cuda":
                 check_memory(settings, config, dtype, free_bytes=torch.cuda.mem_get_info(device)[0])
             pool = KvPool(
@@ -276,23 +273,6 @@ def _blank(tokens: int, block_size: int, samples: list[SampleRow]) -> Batch:
 def torch_version() -> str:
     """The version of the installed torch build."""
     return str(torch.__version__)
-
-
-def load_runner(
-    settings: EngineSettings, progress: Callable[[str], None] | None = None
-) -> "TorchRunner | TensorRunner":
-    """Load `settings.model`; `progress` receives short messages about the loading stages.
-
-    Raises:
-        ModelError: the directory cannot be served; the message says why.
-    """
-    report = progress or (lambda _: None)
-    settings = resolve_alone(settings)
-    if settings.tensor_parallel > 1:
-        from engine.tensor_parallel.runner import TensorRunner
-
-        return TensorRunner(settings, report)
-    return TorchRunner(rank_settings(settings)[0], report)
 
 
 def open_device(name: str) -> torch.device:

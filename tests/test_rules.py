@@ -2,9 +2,12 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 from tests.module_map import MAP_ROW, mapped
@@ -37,6 +40,46 @@ def names(path: Path) -> frozenset[str]:
 def users(*wanted: str) -> set[str]:
     """Files, from the root, that use one of the names."""
     return {str(path.relative_to(ROOT)) for path in FILES if not set(wanted).isdisjoint(names(path))}
+
+
+Imports = dict[str, set[str]]
+"""By module or folder, dotted: what it imports."""
+
+
+@cache
+def imports() -> Imports:
+    """Those inside functions and those for types alone count, too: who reads a file follows them all."""
+    graph = grimp.build_graph(*ROOMS, exclude_type_checking_imports=False, cache_dir=None)
+    return {module: set(graph.find_modules_directly_imported_by(module)) for module in graph.modules}
+
+
+def circles(files: Imports) -> Iterator[str]:
+    """One of files, if there is one; then of the files and folders of each folder."""
+    folders = {"": files}
+    for file, others in files.items():
+        for other in others:
+            ours, theirs = file.split("."), other.split(".")
+            depth = next((at for at, (one, two) in enumerate(zip(ours, theirs, strict=False)) if one != two), 0)
+            if depth:  # else the files of packages, which import-linter orders, or an __init__ and its own folder
+                folder = folders.setdefault(".".join(ours[:depth]), {})
+                folder.setdefault(".".join(ours[: depth + 1]), set()).add(".".join(theirs[: depth + 1]))
+    for folder in folders.values():
+        try:
+            TopologicalSorter(folder).prepare()
+        except CycleError as error:
+            yield " imports ".join(reversed(error.args[1]))
+
+
+def test_imports_go_in_no_circle() -> None:
+    """Of files or of folders: else none of them can be read, tested or replaced without the others."""
+    found = list(circles(imports()))
+    assert not found, "\n".join(found)
+
+
+def test_a_circle_is_named() -> None:
+    assert list(circles({"a.x": {"a.y"}, "a.y": {"a.x"}})) == ["a.x imports a.y imports a.x"] * 2
+    between = {"a.b.x": {"a.c.x"}, "a.c.y": {"a.b.y"}}
+    assert list(circles(between)) == ["a.b imports a.c imports a.b"]
 
 
 def test_threads_live_in_one_file() -> None:

@@ -7,8 +7,8 @@ from typing import Literal, Protocol
 import msgspec
 
 from engine.core.limits import EngineLimits
-from engine.core.messages import EngineStats, sum_of_stats
 from engine.lora.adapters import Adapter, AdapterUse, PreparedAdapter
+from engine.messages import EngineStats, sum_of_stats
 
 EngineState = Literal["loading", "ready", "failed"]
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from actors.api.errors import ErrorBody
-from engine.core.messages import FinishReason, TokenLogprobs
+from engine.messages import FinishReason, TokenLogprobs
 
 EndReason = FinishReason | Literal["tool_calls"]
 """Of a choice. With "tool_calls" it ended as it should, and it called tools."""

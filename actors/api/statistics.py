@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from actors.api.engine_status import EngineState
-from engine.core.messages import EngineStats
+from engine.messages import EngineStats
 from policies.admission.budget import BudgetView
 from policies.rollout.rollout_state import CascadeView, ExperimentView
 from policies.rollout.shadow import ShadowView

@@ -31,7 +31,9 @@ from actors.protocol.engine import CancelJob, EngineMessage, Install, StallAlarm
 from actors.protocol.job import Job
 from actors.protocol.queue import DraftTokens, EngineDown, EngineUp, JobsFinished, QueueMessage
 from engine.core.loop import Stepping, Stop
-from engine.core.messages import (
+from engine.errors import EngineError
+from engine.lora.adapters import Adapter
+from engine.messages import (
     Abort,
     AddAdapter,
     Command,
@@ -41,8 +43,6 @@ from engine.core.messages import (
     StepReport,
     TokenDelta,
 )
-from engine.errors import EngineError
-from engine.lora.adapters import Adapter
 
 _JOIN_S = 5.0
 log = structlog.get_logger()

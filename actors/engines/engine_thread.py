@@ -9,8 +9,8 @@ import msgspec
 from actors.kernel.workers import WorkerHandle
 from engine.core.limits import EngineLimits
 from engine.core.loop import Stepping
-from engine.core.messages import EngineFailed, EngineStats, StepReport
 from engine.lora.adapters import Adapter, PreparedAdapter
+from engine.messages import EngineFailed, EngineStats, StepReport
 
 EngineFactory = Callable[[Callable[[str], None]], Stepping]
 """Called in the engine's own thread with a function that takes words on its progress. Raises EngineError."""

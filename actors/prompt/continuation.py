@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from engine.core.messages import Finish, FinishReason, TokenDelta
+from engine.messages import Finish, FinishReason, TokenDelta
 from engine.sampling.params import SamplingParams
 from engine.scheduling.output import Output
 from engine.text.tokenizer import Tokenizer

@@ -12,7 +12,8 @@ from actors.kernel.workers import WorkerPool
 from actors.prompt.model_text import ModelText
 from engine.errors import RequestRefused
 from engine.sampling.grammar import CompiledGrammar, Grammar
-from engine.text.tool_calls import ToolSet, ToolStyle, calls_grammar
+from engine.sampling.tool_grammar import calls_grammar
+from engine.text.tool_calls import ToolSet, ToolStyle
 
 
 class OutputConstraints(msgspec.Struct, frozen=True):

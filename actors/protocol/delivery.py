@@ -9,7 +9,7 @@ from itertools import chain
 import trio
 
 from actors.protocol.outputs import JobOutput, JobRejected, JobStarted, StreamNotice, TextDelta
-from engine.core.messages import TokenDelta
+from engine.messages import TokenDelta
 
 Item = tuple[int, JobOutput | StreamNotice]
 """(job id, what came of it)"""

@@ -7,7 +7,7 @@ import msgspec
 
 from actors.api.request import Prompt
 from actors.protocol.delivery import Delivery
-from engine.core.messages import Embed, Submit
+from engine.messages import Embed, Submit
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
 from engine.scheduling.prefix_marks import prefix_marks

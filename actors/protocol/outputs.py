@@ -2,7 +2,7 @@
 
 import msgspec
 
-from engine.core.messages import Finish, SequenceOutput, TokenLogprobs
+from engine.messages import Finish, SequenceOutput, TokenLogprobs
 from engine.text.tool_calls import ToolCall
 from policies.fallback.verdict import NOTHING_SAID, Said
 

@@ -7,7 +7,7 @@ import msgspec
 from actors.protocol.delivery import Delivery
 from actors.protocol.job import Job
 from engine.core.limits import EngineLimits
-from engine.core.messages import ExpectTokens
+from engine.messages import ExpectTokens
 
 
 class Enqueue(msgspec.Struct, frozen=True, tag=True, gc=False):

@@ -24,7 +24,7 @@ from actors.protocol.queue import (
     Withdraw,
 )
 from actors.queue.backend import Backend
-from engine.core.messages import EngineStats
+from engine.messages import EngineStats
 from policies.queueing.backend_queue import CancelOn, Fail, Reject, StartOn
 
 _LOOK_AGAIN_S = 0.05

@@ -16,7 +16,7 @@ from actors.request.ports import RequestPorts
 from actors.request.request_log import LogIdentity
 from actors.routing.policy_snapshot import PolicySnapshot
 from config.model.tenancy import TokenQuota
-from engine.core.messages import Submit
+from engine.messages import Submit
 from engine.text.tokenizer import Tokenizer
 from policies.admission.prices import cost_of
 from policies.fallback.fallback_machine import Prefix

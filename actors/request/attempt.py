@@ -18,7 +18,7 @@ from actors.request.account import EmittedChoice
 from actors.request.draft_verification import Drafter
 from actors.request.output_assembly import OutputAssembly
 from engine.core.limits import EngineLimits
-from engine.core.messages import Submit, TokenDelta
+from engine.messages import Submit, TokenDelta
 from engine.sampling.params import SamplingParams
 from policies.answer.answer_effects import MachineAttempt
 from policies.fallback.fallback_machine import Prefix

@@ -9,7 +9,7 @@ from actors.request.account import Account
 from actors.request.attempt import Attempt
 from actors.request.ports import RequestPorts
 from actors.request.response_builder import ResponseBuilder
-from engine.core.messages import TokenDelta
+from engine.messages import TokenDelta
 from policies.answer.answer_machine import AnswerMachine
 from policies.fallback.fallback_machine import AttemptFailed, RungRefused
 from policies.model.plan import Plan

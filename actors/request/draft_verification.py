@@ -20,7 +20,7 @@ from actors.protocol.job import Job
 from actors.protocol.outputs import JobFailed, JobOutput, JobRejected, JobStarted, StreamNotice
 from actors.protocol.queue import DraftTokens, Enqueue, Withdraw
 from actors.request.ports import RequestPorts
-from engine.core.messages import ExpectTokens, Finish, Finished, Submit, TokenDelta
+from engine.messages import ExpectTokens, Finish, Finished, Submit, TokenDelta
 from policies.cascade.verified import Draft, VerifiedMachine, draft_deadline
 from policies.model.breaker_view import Permit
 from policies.model.plan import PlannedCascade

@@ -10,7 +10,7 @@ from actors.protocol.job import Job
 from actors.request.attempt import Attempt, TooLongHere
 from actors.request.output_assembly import OutputAssembly
 from engine.core.limits import EngineLimits
-from engine.core.messages import Embed
+from engine.messages import Embed
 from policies.answer.answer_effects import MachineAttempt
 from policies.model.plan import Plan
 

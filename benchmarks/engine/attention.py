@@ -12,15 +12,15 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from engine.kernels.cpu import CpuKernels
+from engine.forward.cpu import CpuKernels
+from engine.forward.rope import rotations
 from engine.memory.kv_pool import KvPool
 from engine.memory.kv_sizing import kv_token_bytes
-from engine.model.mlp import Dense
 from engine.model.model_config import ModelConfig
-from engine.model.rope import rotations
 from engine.model.rope_config import Rope
-from engine.model.weights import LayerWeights
 from engine.scheduling.batch import Batch
+from engine.weights.decoder_weights import LayerWeights
+from engine.weights.mlp import Dense
 
 _CONTEXT = 1024
 _BLOCK = 16

@@ -30,7 +30,7 @@ from benchmarks.engine.make_model import tensors
 from config.model.settings import EngineSettings, GpuSettings, KVSettings
 from config.model.table import Bytes
 from engine.core.engine import Engine
-from engine.core.messages import Submit
+from engine.messages import Submit
 from engine.sampling.params import SamplingParams
 
 SHAPES: dict[str, dict[str, Any]] = {

@@ -20,10 +20,10 @@ from config.model.table import Bytes
 from engine import torch_runner
 from engine.bench import machine
 from engine.core.engine import Engine
-from engine.core.messages import Submit
-from engine.kernels.cpu import CpuKernels
-from engine.model.linear import LinearFactory
+from engine.forward.cpu import CpuKernels
+from engine.messages import Submit
 from engine.sampling.params import SamplingParams
+from engine.weights.linear import LinearFactory
 
 STREAMS = (1, 16)
 PROMPT, OUTPUT = 128, 32

@@ -18,9 +18,9 @@ import numpy as np
 from config.model.settings import EngineSettings
 from engine.bench import machine
 from engine.core.engine import Engine
-from engine.core.messages import Submit
+from engine.messages import Submit
+from engine.sampler.sampler import sample
 from engine.sampling.params import SamplingParams
-from engine.sampling.sampler import sample
 from engine.scheduling.batch import Batch, Sampled, SampleRow
 from engine.testing.fake_runner import FakeRunner
 from engine.text.tokenizer import Tokenizer

@@ -24,8 +24,8 @@ from engine.errors import ModelError
 from engine.offline import generate_offline
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Batch, SampleRow
-from engine.tensor_parallel.runner import TensorRunner
-from engine.torch_runner import TorchRunner, load_runner
+from engine.tensor_parallel.runner import TensorRunner, load_runner
+from engine.torch_runner import TorchRunner
 from engine.zoo.corpus import Corpus
 from engine.zoo.evaluate import MAX_ANSWER_TOKENS, wilson
 from engine.zoo.recipe import RECIPES

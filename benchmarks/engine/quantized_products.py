@@ -14,9 +14,9 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from engine.model.linear import Linear, LinearFactory
 from engine.quantization.scheme import Scheme, quantize
 from engine.threads import set_threads
+from engine.weights.linear import Linear, LinearFactory
 
 SHAPES = ((4096, 768), (768, 4096), (8192, 2048), (2048, 8192))
 KINDS: dict[str, Scheme | None] = {

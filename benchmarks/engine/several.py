@@ -23,7 +23,7 @@ from actors.kernel.thread_bridge import NICE, ThreadBridge, TimeSlices
 from config.model.settings import EngineSettings
 from engine.core.engine import Engine
 from engine.core.loop import StepLoop, Stop
-from engine.core.messages import Command, EngineFailed, SequenceOutput, StepReport, Submit, TokenDelta
+from engine.messages import Command, EngineFailed, SequenceOutput, StepReport, Submit, TokenDelta
 from engine.sampling.params import SamplingParams
 from engine.threads import prepare_environment
 from engine.zoo.evaluate import MODELS

@@ -4,7 +4,9 @@ import time
 from pathlib import Path
 
 from engine.core.limits import EngineLimits
-from engine.core.messages import (
+from engine.errors import ModelError
+from engine.lora.adapters import Adapter, PreparedAdapter
+from engine.messages import (
     Abort,
     Command,
     EngineStats,
@@ -16,8 +18,6 @@ from engine.core.messages import (
     Submit,
     TokenDelta,
 )
-from engine.errors import ModelError
-from engine.lora.adapters import Adapter, PreparedAdapter
 
 _TOTAL_BLOCKS = 1_000_000
 

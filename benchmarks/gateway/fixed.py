@@ -4,9 +4,9 @@ import trio
 
 from gateway.http.bounds.limits import ServerLimits
 from gateway.http.connection import Connection
+from gateway.http.gate import Route
 from gateway.http.request import Request
 from gateway.http.response_head import JSON_TYPE
-from gateway.http.route import Route
 from gateway.http.server import Server, listen
 
 WHOLE = (

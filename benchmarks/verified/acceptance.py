@@ -13,7 +13,7 @@ import numpy.typing as npt
 from benchmarks.verified.service import prompts
 from config.model.settings import EngineSettings
 from engine.core.engine import Engine
-from engine.core.messages import Finish, Submit, TokenLogprobs
+from engine.messages import Finish, Submit, TokenLogprobs
 from engine.sampling.params import SamplingParams
 from engine.text.chat_template import ChatTemplate
 from engine.text.tokenizer import Tokenizer

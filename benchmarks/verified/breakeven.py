@@ -15,7 +15,7 @@ from time import perf_counter
 from config.model.settings import EngineSettings, KVSettings
 from config.model.table import Bytes
 from engine.core.engine import Engine
-from engine.core.messages import ExpectTokens, Submit
+from engine.messages import ExpectTokens, Submit
 from engine.sampling.params import SamplingParams
 
 _PROMPT = 64

@@ -1,1 +1,1 @@
-"""An engine and an encoder on any runner, the loop that steps them, and their messages."""
+"""An engine and an encoder on any runner, and the loop that steps them."""

@@ -16,7 +16,9 @@ import numpy.typing as npt
 from config.model.settings import EngineSettings
 from engine.core.lifecycle import EngineLifecycle
 from engine.core.limits import EngineLimits
-from engine.core.messages import (
+from engine.errors import EngineError, ModelError, RequestRefused
+from engine.lora.adapters import Adapter, PreparedAdapter
+from engine.messages import (
     Abort,
     AddAdapter,
     Command,
@@ -31,8 +33,6 @@ from engine.core.messages import (
     Submit,
     failed_output,
 )
-from engine.errors import EngineError, ModelError, RequestRefused
-from engine.lora.adapters import Adapter, PreparedAdapter
 from engine.model.encoder_config import EmbeddingSizes
 
 _PRIORITY = attrgetter("priority")

@@ -16,7 +16,9 @@ import msgspec
 from config.model.settings import EngineSettings
 from engine.core.lifecycle import EngineLifecycle
 from engine.core.limits import EngineLimits
-from engine.core.messages import (
+from engine.errors import EngineError, RequestRefused
+from engine.lora.adapters import Adapter, AdapterTable, PreparedAdapter
+from engine.messages import (
     Abort,
     AddAdapter,
     Command,
@@ -34,8 +36,6 @@ from engine.core.messages import (
     TokenLogprobs,
     failed_output,
 )
-from engine.errors import EngineError, RequestRefused
-from engine.lora.adapters import Adapter, AdapterTable, PreparedAdapter
 from engine.model.model_config import read_model_config
 from engine.sampling.bad_words import spellings
 from engine.sampling.defaults import API_DEFAULTS, SamplingDefaults, read_defaults
@@ -126,7 +126,7 @@ class Engine:
         defaults = read_defaults(settings.model) if settings.generation_config else API_DEFAULTS
         if progress is not None and defaults != API_DEFAULTS:
             progress(str(defaults))
-        from engine.torch_runner import load_runner
+        from engine.tensor_parallel.runner import load_runner
 
         runner = load_runner(settings, progress)
         try:

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from engine.core.messages import Submit
 from engine.errors import RequestRefused
+from engine.messages import Submit
 
 
 class EngineLimits(msgspec.Struct, frozen=True):

@@ -8,10 +8,10 @@ from typing import Protocol
 import msgspec
 
 from engine.core.limits import EngineLimits
-from engine.core.messages import Command, EngineFailed, EngineStats, StepReport
 from engine.core.time_slices import NoTimeSlices, TimeSlice
 from engine.errors import EngineError
 from engine.lora.adapters import Adapter, PreparedAdapter
+from engine.messages import Command, EngineFailed, EngineStats, StepReport
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):

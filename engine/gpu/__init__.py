@@ -1,1 +1,1 @@
-"""GPU-specific parts: Triton kernels, CUDA graphs, asynchronous copies."""
+"""GPU-specific parts: Triton code, the division of attention, sizes of graphs, asynchronous copies."""

@@ -393,7 +393,7 @@ def pick_part(
 ):
     """Program (row, part of the vocabulary): best and second best logit; if DRAW, also the drawn token.
 
-    The drawn token has the largest logit / temperature + Gumbel noise. The noise is that of `engine.sampling.noise`:
+    The drawn token has the largest logit / temperature + Gumbel noise. The noise is that of `engine.sampler.noise`:
     SplitMix64 over the row's key, in float64. If a logit is NaN or infinite, the second best is NaN.
     """
     row = tl.program_id(0).to(tl.int64)

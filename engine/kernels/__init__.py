@@ -1,1 +1,1 @@
-"""Kernels of the decoder: matrix products and the operations between them, compiled for the CPU or in plain torch."""
+"""Kernels compiled for the processor, the memory that they read, and tiles of constant shape in plain torch."""

@@ -44,6 +44,14 @@ class AdapterUse(msgspec.Struct, frozen=True, gc=False):
     """Number of live sequences that use it."""
 
 
+class AdapterRows(msgspec.Struct, frozen=True, gc=False):
+    """The rows start : end of the flat batch use `adapter`."""
+
+    start: int
+    end: int
+    adapter: Adapter
+
+
 class AdapterTable:
     """Which version new sequences get, and which versions live sequences hold.
 

@@ -11,14 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.lora.adapters import PreparedAdapter
+from engine.lora.adapters import AdapterRows, PreparedAdapter
 from engine.lora.peft_folder import LoraModule, read_peft_folder
-from engine.model.linear import Linear, LinearFactory
-from engine.model.mlp import Dense, Mlp
 from engine.model.model_config import ModelConfig
-from engine.model.weights import LayerWeights, Weights, gate_up_parts, qkv_parts
-from engine.scheduling.batch import AdapterRows
 from engine.threads import one_thread
+from engine.weights.decoder_weights import LayerWeights, Weights, gate_up_parts, qkv_parts
+from engine.weights.linear import Linear, LinearFactory
+from engine.weights.mlp import Dense, Mlp
 
 Deltas = tuple[dict[str, "LoraDelta"], ...]
 """Per layer, by product (a key of `products_of`); products that the adapter does not change are absent."""

@@ -1,1 +1,1 @@
-"""Models: reading a model directory, and the layers of decoders and encoders over one flat batch."""
+"""What a model's folder says: its configuration and its files of tensors."""

@@ -2,7 +2,9 @@
 
 import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +14,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from engine.errors import ModelError
+
+_SHOWN = 3
+"""Unread tensors that an error names."""
 
 
 class Checkpoint:
@@ -129,9 +134,30 @@ class Checkpoint:
         part: Tensor = view[cut]
         return self._finite(name, part.to(dtype))
 
-    def unused(self) -> list[str]:
-        """Names, sorted, of tensors that no call has read."""
-        return sorted(self._where.keys() - self._read)
+    def check_unused(self, harmless: Iterable[str], ignored: Iterable[str]) -> None:
+        """After loading, check that only tensors matched by `harmless` (regular expressions) are left unread.
+
+        `ignored`: names with `*` as wildcard, from the engine's settings.
+
+        Raises:
+            ModelError: other tensors are left; the message names some.
+        """
+        known = [re.compile(pattern) for pattern in harmless]
+        wildcards = list(ignored)
+        left = [
+            name
+            for name in sorted(self._where.keys() - self._read)
+            if not any(pattern.fullmatch(name) for pattern in known)
+            and not any(fnmatchcase(name, wildcard) for wildcard in wildcards)
+        ]
+        if left:
+            more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+            raise ModelError(
+                "model_unsupported",
+                f"{self.directory}: nothing of this architecture reads tensor {', '.join(left[:_SHOWN])}{more}: the "
+                "numbers would not be the model's; if they are of no account, list them in the engine's table: "
+                f'ignore_tensors = ["{left[0]}"]; * stands for any part of a name',
+            )
 
     def _finite(self, name: str, tensor: Tensor) -> Tensor:
         # aminmax propagates NaN. It is three times as fast as a copy of the tensor and ten times as fast as `isfinite`.

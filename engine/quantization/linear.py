@@ -116,7 +116,7 @@ class QuantizedPanels:
 
     @property
     def arguments(self) -> Arguments:
-        """See `engine.model.linear.CompiledProduct`."""
+        """See `engine.weights.linear.CompiledProduct`."""
         self._arguments[product.UNPACKED] = self._scratch.unpacked.ctypes.data  # reallocated while a model is loaded
         return self._arguments
 

@@ -1,1 +1,1 @@
-"""Sampling: parameters, filters, penalties, random draws, grammars, prompt scores."""
+"""What a request wants of sampling: parameters, bad words, grammars. Pure."""

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engine.lora.adapters import Adapter, PreparedAdapter
+from engine.lora.adapters import AdapterRows, PreparedAdapter
 from engine.sampling.grammar import GrammarState
 from engine.sampling.params import SamplingParams
 from engine.scheduling.host_blocks import Move
@@ -35,6 +35,25 @@ class SampleRow(msgspec.Struct, gc=False):
     """Queried after the forward pass for the tokens that may follow `output_token_ids`; takes precedence over bans."""
 
 
+def changes_logits(row: SampleRow) -> bool:
+    """Whether any rule modifies the row's logits."""
+    params = row.params
+    return (
+        params.presence_penalty != 0
+        or params.frequency_penalty != 0
+        or params.repetition_penalty != 1
+        or bool(params.logit_bias)
+        or bool(params.allowed_token_ids)
+        or bool(row.banned_token_ids)
+        or bool(row.bad_words)
+    )
+
+
+def chosen_by_device(row: SampleRow) -> bool:
+    """Whether sampling needs nothing but the logits and numbers known before the step."""
+    return row.grammar is None and row.params.logprobs is None and not changes_logits(row)
+
+
 class ScoredToken(msgspec.Struct, frozen=True, gc=False):
     """Log-probability of a prompt token under the model's own distribution."""
 
@@ -55,14 +74,6 @@ class ScoreRows(msgspec.Struct, gc=False):
     """For each row the prompt token that follows it."""
     top: int
     """Number of most probable tokens to report per row."""
-
-
-class AdapterRows(msgspec.Struct, frozen=True, gc=False):
-    """The rows start : end of the flat batch use `adapter`."""
-
-    start: int
-    end: int
-    adapter: Adapter
 
 
 class Batch(msgspec.Struct):

@@ -2,7 +2,7 @@
 
 from collections.abc import Container
 
-from engine.core.messages import FinishReason
+from engine.messages import FinishReason
 from engine.sampling.params import SamplingParams
 from engine.text.detokenizer import Detokenizer
 from engine.text.stop import StopMatcher

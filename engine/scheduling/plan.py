@@ -5,9 +5,8 @@ from itertools import groupby
 import msgspec
 import numpy as np
 
-from engine.lora.adapters import Adapter
-from engine.sampling.logit_rules import chosen_by_device
-from engine.scheduling.batch import AdapterRows, Batch, SampleRow, ScoreRows
+from engine.lora.adapters import Adapter, AdapterRows
+from engine.scheduling.batch import Batch, SampleRow, ScoreRows, chosen_by_device
 from engine.scheduling.block_table import BlockTable
 from engine.scheduling.sequence import Sequence
 

@@ -1,6 +1,6 @@
 """Few, cheap hashes of a prompt's prefixes, by which requests are routed to a replica that may have them cached."""
 
-from engine.core.messages import Submit
+from engine.messages import Submit
 from engine.scheduling.block_chain import chain_next
 from engine.scheduling.sequence import chain_root_of
 

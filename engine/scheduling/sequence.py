@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence as Items
 
-from engine.core.messages import Submit
 from engine.lora.adapters import Adapter
+from engine.messages import Submit
 from engine.sampling.grammar import GrammarState
 from engine.scheduling.block_chain import chain_next, chain_root
 

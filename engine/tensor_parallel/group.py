@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributed import FileStore, GatherOptions, ProcessGroupGloo  # type: ignore[attr-defined]
 
-from engine.tensor_parallel.shard import ShardExchange
+from engine.weights.shard import ShardExchange
 
 
 def join_group(store: str, rank: int, ranks: int, device: torch.device, patience_s: float) -> ShardExchange:

@@ -1,7 +1,7 @@
 """A `Runner` over several tensor-parallel ranks: rank 0 in this process, the others in processes of their own.
 
-Every rank runs the same forward passes with its part of the weights (see shard.py); scheduler, KV block management and
-sampler exist on rank 0 only.
+Every rank runs the same forward passes with its part of the weights (see engine/weights/shard.py); scheduler, KV block
+management and sampler exist on rank 0 only.
 """
 
 import os
@@ -20,13 +20,14 @@ import torch
 from config.model.settings import EngineSettings
 from engine.errors import EngineError, ModelError
 from engine.lora.adapters import PreparedAdapter
+from engine.memory.resources import resolve_alone
 from engine.scheduling.batch import Batch, Sampled
 from engine.tensor_parallel.group import join_group
 from engine.tensor_parallel.ranks import rank_settings
-from engine.tensor_parallel.shard import Shard, ShardExchange
 from engine.tensor_parallel.wire import Setup, Step, WorkerFailed, WorkerLoaded, WorkerReply, frame, read_frame
 from engine.tensor_parallel.worker import COMMAND
 from engine.torch_runner import TorchRunner
+from engine.weights.shard import Shard, ShardExchange
 
 T = TypeVar("T")
 _END_S = 2.0
@@ -118,6 +119,19 @@ class TensorRunner:
             raise EngineError(
                 "tensor_parallel_failed", f"the ranks cannot compute together: {str(error).splitlines()[0]}"
             ) from error
+
+
+def load_runner(settings: EngineSettings, progress: Callable[[str], None] | None = None) -> TorchRunner | TensorRunner:
+    """Load `settings.model`; `progress` receives short messages about the loading stages.
+
+    Raises:
+        ModelError: the directory cannot be served; the message says why.
+    """
+    report = progress or (lambda _: None)
+    settings = resolve_alone(settings)
+    if settings.tensor_parallel > 1:
+        return TensorRunner(settings, report)
+    return TorchRunner(rank_settings(settings)[0], report)
 
 
 class _Rank:

@@ -11,9 +11,9 @@ import sys
 from typing import BinaryIO
 
 from engine.errors import EngineError
-from engine.tensor_parallel.shard import Shard, ShardExchange
 from engine.tensor_parallel.wire import Setup, Step, WorkerFailed, WorkerLoaded, frame, read_frame
 from engine.threads import prepare_environment
+from engine.weights.shard import Shard, ShardExchange
 
 COMMAND = (sys.executable, "-P", "-c", "import engine.tensor_parallel.worker; engine.tensor_parallel.worker.main()")
 _PR_SET_PDEATHSIG = 1

@@ -6,9 +6,9 @@ from actors.api.errors import Refusal
 from actors.control.admin_service import AdminService
 from gateway.endpoints.admin_routes import create_admin_app
 from gateway.http.asgi import AsgiRoute
+from gateway.http.gate import RefusedHandler, Route
 from gateway.http.loopback import check_local
 from gateway.http.request import Request, bearer_of
-from gateway.http.route import RefusedHandler, Route
 
 
 class AdminRoutes:

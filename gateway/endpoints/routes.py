@@ -13,9 +13,9 @@ from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
 from gateway.http.bounds.limits import ServerLimits
 from gateway.http.cors import Cors
+from gateway.http.gate import Handler, RefusedHandler, Route
 from gateway.http.loopback import check_local
 from gateway.http.request import Request
-from gateway.http.route import Handler, RefusedHandler, Route
 from gateway.openai.requests.json_body import check_content_encoding, check_content_type
 
 

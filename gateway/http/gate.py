@@ -1,6 +1,6 @@
 """Decides on a request's head before its body is read: routing, and a place among the working connections."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -8,8 +8,40 @@ from actors.api.errors import ErrorBody
 from gateway.errors import HttpError
 from gateway.http.bounds.body_book import BodyAccount
 from gateway.http.bounds.connection_places import ConnectionPlaces, PlaceRefusal
+from gateway.http.connection import Connection
 from gateway.http.request import Request
-from gateway.http.route import RefusedHandler, Route
+
+Handler = Callable[[Connection, Request], Awaitable[None]]
+"""Answers one request with `respond`, `event_stream` or `begin_upgrade`; raises `Refusal` to refuse it."""
+
+
+class Route(msgspec.Struct, frozen=True, gc=False):
+    """The routing decision. A refusal is a route, too, whose handler answers with the error."""
+
+    handler: Handler
+    body: bool = False
+    """The handler reads the body. Otherwise it is called at once, and the body is dropped."""
+    works: bool = False
+    """The connection needs a place among the working ones, counted for `key`."""
+    key: str = ""
+    """Empty where no key is needed."""
+    tiers_above: int = 0
+    """Number of tiers above the key's."""
+    lines: bytes = b""
+    """Header lines of every response to the request, errors included."""
+
+
+class RefusedHandler:
+    """A handler that answers with an error."""
+
+    def __init__(self, error: ErrorBody, lines: bytes = b"", *, close: bool = False) -> None:
+        self._error = error
+        self._lines = lines
+        self._close = close
+
+    async def __call__(self, connection: Connection, request: Request) -> None:
+        del request
+        await connection.respond_error(self._error, self._lines, close=self._close)
 
 
 class Gate:

@@ -9,9 +9,8 @@ from actors.api.errors import ErrorBody, Refusal
 from gateway.errors import HttpError
 from gateway.http.bounds.body_book import BodyAccount
 from gateway.http.bounds.limits import ServerLimits
-from gateway.http.framing_rules import check_head
-from gateway.http.request import Body, Request
-from gateway.http.route import Route
+from gateway.http.gate import Route
+from gateway.http.request import Body, Request, check_head
 
 _DROPPED_BYTES = 64 * 1024
 """A body that the route does not read is dropped up to this length, so that the connection can be kept."""
@@ -33,7 +32,7 @@ class RequestParser:
         self._listener = _Listener(limits, admit, account)
         self._llhttp = httptools.HttpRequestParser(self._listener)
         self.requests = self._listener.requests
-        """Requests that can be answered."""
+        """Requests that can be answered, with their routes."""
         self.trailing = b""
         """Bytes that followed an upgrade request: the beginning of the other protocol."""
 
@@ -117,7 +116,7 @@ class _Listener:
         self._account = account
         self.llhttp: httptools.HttpRequestParser | None = None
         """Set only while bytes are fed."""
-        self.requests: deque[Request] = deque()
+        self.requests: deque[tuple[Request, Route]] = deque()
         self.refusal: ErrorBody | None = None
         self.mid_head = False
         self.mid_body = False
@@ -127,6 +126,7 @@ class _Listener:
         self.body_left = 0
         self.lines = b""
         self._request = Request()
+        self._route: Route
         self._target = b""
         self._body: Body = b""
         self._body_bytes = 0
@@ -216,15 +216,15 @@ class _Listener:
         except HttpError as error:
             self.refusal = error.body
             return
-        request.route = self._admit(request)
-        self.lines = request.route.lines
+        self._route = self._admit(request)
+        self.lines = self._route.lines
         self._await_body(request, length)
 
     def _await_body(self, request: Request, length: int | None) -> None:
         chunked = length is None and request.header(b"transfer-encoding") is not None
         expects = (request.header(b"expect") or b"").lower() == b"100-continue"
         self.body_left = length or 0
-        self.dropping = not request.route.body
+        self.dropping = not self._route.body
         if not self.dropping:
             self.wants_continue = expects
             if self.body_left > self._limits.max_body_bytes:
@@ -233,7 +233,7 @@ class _Listener:
         if chunked or self.body_left > _DROPPED_BYTES or (expects and self.body_left):
             # The next request would begin only after a long or unbounded rest of the body.
             request.keep_alive = False
-        self.requests.append(request)
+        self.requests.append((request, self._route))
 
     def on_body(self, part: bytes) -> None:
         size = len(part)
@@ -266,7 +266,7 @@ class _Listener:
         self._body = b""
         if not self.dropping:
             request.body = body
-            self.requests.append(request)
+            self.requests.append((request, self._route))
 
     def _refuse(self, error: HttpError) -> None:
         if self.refusal is None:

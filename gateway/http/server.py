@@ -1,8 +1,9 @@
-"""Accepts connections, limits and ticks them, and ends them when the service drains."""
+"""Accepts connections, limits and ticks them, notices hang-ups, and ends them when the service drains."""
 
 import contextlib
 import errno
 import itertools
+import select
 import socket
 from collections.abc import Callable
 
@@ -13,12 +14,10 @@ import trio
 from actors.api.errors import ErrorBody
 from gateway.http.bounds.limits import ServerLimits
 from gateway.http.bounds.peer import PeerNames
-from gateway.http.connection import Connection, Shared
-from gateway.http.gate import place_refusal
-from gateway.http.hangups import HangupWatcher
+from gateway.http.connection_task import ConnectionTask, Shared
+from gateway.http.gate import Route, place_refusal
 from gateway.http.request import Request
 from gateway.http.response_head import error_headers, error_object, whole
-from gateway.http.route import Route
 
 _BACKLOG = 1024
 _SEND_BUFFER_BYTES = 256 * 1024
@@ -67,7 +66,7 @@ class Server:
         self._listener = listener
         self._limits = limits
         self._shared = Shared(limits, route, refused)
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, ConnectionTask] = {}
         self._numbers = itertools.count()
         self._names = PeerNames(limits.trusted_proxies)
         self._hangups = HangupWatcher()
@@ -99,8 +98,8 @@ class Server:
                     await self._accept(nursery)
                 self._listener.close()
                 self._shared.closing = True
-                for connection in list(self._connections.values()):
-                    connection.close_when_idle()
+                for task in list(self._connections.values()):
+                    task.close_when_idle()
                 if self._connections:
                     await self._all_closed.wait()
                 nursery.cancel_scope.cancel()
@@ -114,8 +113,8 @@ class Server:
         with trio.move_on_after(grace_s):
             if self._connections:
                 await self._all_closed.wait()
-        for connection in list(self._connections.values()):
-            connection.cancel()
+        for task in list(self._connections.values()):
+            task.connection.cancel()
 
     async def _accept(self, nursery: trio.Nursery) -> None:
         while True:
@@ -153,17 +152,18 @@ class Server:
                 sock.shutdown(socket.SHUT_WR)
             return
         if opening.gives_way is not None:
-            self._connections[opening.gives_way].cancel()
-        connection = self._connections[number] = Connection(self._shared, sock, number, peer)
-        nursery.start_soon(self._serve, number, connection)
+            self._connections[opening.gives_way].connection.cancel()
+        task = self._connections[number] = ConnectionTask(self._shared, sock, number, peer)
+        nursery.start_soon(self._serve, number, task)
 
-    async def _serve(self, number: int, connection: Connection) -> None:
-        self._hangups.watch(connection.socket, connection)
+    async def _serve(self, number: int, task: ConnectionTask) -> None:
+        sock = task.connection.socket
+        self._hangups.watch(sock, task.connection.hung_up)
         try:
-            await connection.run()
+            await task.run()
         finally:
-            self._hangups.forget(connection.socket)
-            connection.socket.close()
+            self._hangups.forget(sock)
+            sock.close()
             del self._connections[number]
             if not self._connections and self._shared.closing:
                 self._all_closed.set()
@@ -174,6 +174,38 @@ class Server:
             self._look(trio.current_time())
 
     def _look(self, now: float) -> None:
-        # In a function of its own, or a local variable of the ticker would keep the last connection alive.
-        for connection in self._connections.values():
-            connection.tick(now)
+        # In a function of its own, or a local variable of the ticker would keep the last task alive.
+        for task in self._connections.values():
+            task.tick(now)
+
+
+class HangupWatcher:
+    """Notices clients that hang up while nothing is read from or sent to them, with one task for all connections.
+
+    A reader task for each connection would cost memory and a switch for each request, and would not see the end behind
+    unread bytes (a pipelined request). The kernel's edge-triggered EPOLLRDHUP has neither disadvantage.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._watched: dict[int, Callable[[], None]] = {}
+
+    def watch(self, sock: socket.socket, hung_up: Callable[[], None]) -> None:
+        """Call `hung_up` once when the peer has closed its side, or the connection broke."""
+        self._watched[sock.fileno()] = hung_up
+        self._epoll.register(sock.fileno(), select.EPOLLRDHUP | select.EPOLLET)
+
+    def forget(self, sock: socket.socket) -> None:
+        """Must be called before the socket is closed."""
+        self._epoll.unregister(sock.fileno())
+        del self._watched[sock.fileno()]
+
+    async def run(self) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+            for descriptor, _ in self._epoll.poll(0):
+                self._watched[descriptor]()
+
+    def close(self) -> None:
+        """Close the epoll object; nothing may be watched any more."""
+        self._epoll.close()

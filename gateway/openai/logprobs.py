@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors.api.request import View
-from engine.core.messages import TokenLogprobs
+from engine.messages import TokenLogprobs
 from gateway.openai.json_text import encode
 
 _FLOOR = -9999.0

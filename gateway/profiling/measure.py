@@ -15,8 +15,8 @@ import numpy as np
 
 from config.model.settings import EngineSettings
 from engine.core.engine import Engine
-from engine.core.messages import Submit
 from engine.lora.adapters import PreparedAdapter
+from engine.messages import Submit
 from engine.model.model_config import ModelConfig, read_model_config
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Batch, Runner, Sampled
@@ -125,7 +125,7 @@ def measure_engine(
 def load_for_measure(settings: EngineSettings, say: Callable[[str], None]) -> tuple[Runner, Tokenizer, ModelConfig]:
     """Load an engine's parts. Raises ModelError. Imports torch."""
     config = read_model_config(settings.model, settings.ignore_config_keys)
-    from engine.torch_runner import load_runner
+    from engine.tensor_parallel.runner import load_runner
 
     return load_runner(settings, say), Tokenizer.load(settings.model), config
 

@@ -7,7 +7,7 @@ import msgspec
 
 from config.model.settings import EngineSettings
 from engine.core.engine import Engine
-from engine.core.messages import Command, StepReport, Submit
+from engine.messages import Command, StepReport, Submit
 from engine.sampling.defaults import API_DEFAULTS, SamplingDefaults
 from engine.scheduling.batch import Runner
 from engine.text.tokenizer import Tokenizer

@@ -1,14 +1,11 @@
 """A sequence without tokens: the engine's scheduler and block manager see lengths, and names of blocks."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from engine.core.messages import Submit
+from engine.messages import Submit
 from engine.sampling.params import SamplingParams
 from engine.scheduling.sequence import Sequence
 from policies.records.trace import TraceRequest
-
-if TYPE_CHECKING:
-    from gateway.simulation.simulated_attempt import SimulatedAttempt
 
 _GREEDY = SamplingParams(max_tokens=1, temperature=0.0)
 _PROMPT, _OUTPUT, _SHARED = 1, 2, 3
@@ -17,12 +14,12 @@ _PROMPT, _OUTPUT, _SHARED = 1, 2, 3
 class Replayed(Sequence):
     """One choice of one attempt. Two of them share the blocks that the trace says they share, and no others."""
 
-    __slots__ = ("at", "attempt", "begin", "choice", "end", "request", "stop", "tenant", "visible")
+    __slots__ = ("at", "begin", "choice", "end", "on_stop", "request", "stop", "tenant", "visible")
 
     def __init__(
         self,
-        attempt: "SimulatedAttempt",
         choice: int,
+        on_stop: Callable[["Replayed", float], None],
         *,
         number: int,
         priority: int,
@@ -32,11 +29,14 @@ class Replayed(Sequence):
         output_tokens: int,
         limit: int,
     ) -> None:
-        """`number`: in the order of arrival at the engine. `tenant`: its salt and the line in which it waits."""
+        """`number`: in the order of arrival at the engine. `tenant`: its salt and the line in which it waits.
+
+        `on_stop` is called when it has come to `stop`, with it and the time.
+        """
         command = Submit(sequence_id=number, prompt_token_ids=(), params=_GREEDY, priority=priority)
         super().__init__(command, arrival=number, limit=limit, seed=0, banned=())
-        self.attempt = attempt
         self.choice = choice
+        self.on_stop = on_stop
         self.known = self.begin = prompt_tokens
         self.end = prompt_tokens + output_tokens
         """Known tokens with which its answer is complete."""

@@ -139,13 +139,13 @@ def make_report(world: World, ended: float, name: str) -> SimulationReport:
     delivery = world.delivery_s
     ttft = [each.first_at - each.arrived_at + delivery for each in good if each.first_at is not None]
     costs = [world.cost(each) for each in answers]
-    stats = world.stats(ended)
+    stats = world.service.stats(ended)
     tenants = _tenants(world, costs)
     even = [tenant.tokens / tenant.weight for tenant in tenants.values()]
     rungs = _counts([each.rung for each in good])
     return SimulationReport(
         policy=name,
-        digest=world.policy.digest,
+        digest=world.service.policy.digest,
         requests=len(answers),
         seconds=_round(ended),
         answered=len(good),
@@ -173,7 +173,7 @@ def make_report(world: World, ended: float, name: str) -> SimulationReport:
         engines={
             name: EngineReport(
                 steps=each.steps_total,
-                busy=_round(world.backend_queues[name].busy_s / ended) if ended else 0.0,
+                busy=_round(world.service.backend_queues[name].busy_s / ended) if ended else 0.0,
                 prompt_tokens=each.prompt_tokens_total,
                 output_tokens=each.generation_tokens_total,
                 prefix_hits=_share(each.prefix_hits_total, each.prefix_queries_total),
@@ -207,8 +207,8 @@ def quantiles(values: Sequence[float], weights: npt.NDArray[np.int64] | None = N
 
 
 def _itl(world: World) -> Quantiles:
-    gaps = np.concatenate([np.array(engine.gaps) for engine in world.engines])
-    weights = np.concatenate([np.array(engine.weights, np.int64) for engine in world.engines])
+    gaps = np.concatenate([np.array(engine.gaps) for engine in world.service.engines])
+    weights = np.concatenate([np.array(engine.weights, np.int64) for engine in world.service.engines])
     return quantiles(gaps, weights) if int(weights.sum()) > 0 else quantiles([])  # type: ignore[arg-type]
 
 
@@ -246,7 +246,7 @@ def _tenants(world: World, costs: list[float]) -> dict[str, TenantReport]:
             requests=len(own),
             answered=sum(each.outcome == "ok" for each, _ in own),
             tokens=sum(each.request.prompt_tokens + each.shown for each, _ in own if each.outcome == "ok"),
-            weight=world.tenants[name].weight,
+            weight=world.service.tenants[name].weight,
             cost=_round(sum(cost for _, cost in own)),
         )
     return found

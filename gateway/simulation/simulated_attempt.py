@@ -1,16 +1,13 @@
 """One try of one rung on the virtual clock: what its sequences have made, and what a cascade machine has seen of it."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from gateway.simulation.draws import Margins
 from gateway.simulation.replayed_sequence import Replayed
+from gateway.simulation.simulated_queue import SimulatedJob
 from policies.answer.answer_effects import MachineAttempt
 from policies.cascade.cascade import Accept, CascadeMachine, Escalate, Release
 from policies.model.plan import PlannedCascade
-
-if TYPE_CHECKING:
-    from gateway.simulation.simulated_queue import SimulatedJob
-    from gateway.simulation.simulated_request import SimulatedRequest
 
 TOKEN = (0,)
 """A trace has no words: all its tokens are this one ..."""
@@ -22,7 +19,6 @@ class SimulatedAttempt:
     """Its sequences, and how far its cascade machine has seen them."""
 
     __slots__ = (
-        "answer",
         "cascade",
         "fed",
         "gives_up_at",
@@ -35,8 +31,7 @@ class SimulatedAttempt:
         "unfinished",
     )
 
-    def __init__(self, answer: "SimulatedRequest", of: MachineAttempt, cascade: PlannedCascade | None) -> None:
-        self.answer = answer
+    def __init__(self, of: MachineAttempt, cascade: PlannedCascade | None) -> None:
         self.of = of
         self.cascade = cascade
         self.margins = Margins(())
@@ -71,9 +66,10 @@ class SimulatedAttempt:
             stop = min(stop, sequence.begin + max(cascade.window, made) + 1)
         return stop
 
-    def feed(self, machine: CascadeMachine, sequence: Replayed, now: float) -> str:
+    def feed(self, machine: CascadeMachine, sequence: Replayed, show: Callable[[Replayed, int], None]) -> str:
         """The machine sees all tokens since the last time. "escalate", or why the answer was accepted, or "".
 
+        `show` is called with a sequence of which so many tokens are released.
         Tokens that cannot be the end of what is released now go in as one output, as those of an accepted draft do.
         """
         choice, made, fed = sequence.choice, sequence.made, self.fed[sequence.choice]
@@ -88,7 +84,7 @@ class SimulatedAttempt:
             for effect in effects:
                 match effect:
                     case Release(upto=shown):
-                        self.answer.show(self.sequences[effect.index], shown, now)
+                        show(self.sequences[effect.index], shown)
                     case Escalate():
                         return "escalate"
                     case Accept(why):

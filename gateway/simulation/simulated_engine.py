@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from config.model.settings import EngineSettings
-from engine.core.messages import EngineStats
+from engine.messages import EngineStats
 from engine.scheduling.plan import Share, shares_of
 from engine.scheduling.scheduler import Scheduler
 from gateway.profiling.profile import BadProfile, EngineProfile, EngineTimes, shape_of

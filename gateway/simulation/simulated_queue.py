@@ -1,11 +1,10 @@
 """The way into one simulated backend: the service's own `BackendQueue`, on the virtual clock."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 from config.model.settings import EngineSettings
 from config.model.tenancy import TenantSettings, TierSettings
-from engine.core.messages import EngineStats, sum_of_stats
+from engine.messages import EngineStats, sum_of_stats
 from gateway.simulation.replayed_sequence import Replayed
 from gateway.simulation.simulated_engine import SimulatedEngine
 from policies.fallback.fallback_machine import RungRefused
@@ -14,27 +13,31 @@ from policies.queueing.engine_capacity import EngineCapacity
 from policies.queueing.fair_queue import FairQueue
 from policies.queueing.placement import PrefixMark
 
-if TYPE_CHECKING:
-    from gateway.simulation.simulated_attempt import SimulatedAttempt
-
 _NEVER = float("inf")
 
 
 class SimulatedJob(BackendJob, frozen=True, kw_only=True):
     """An attempt on its way into an engine."""
 
-    attempt: "SimulatedAttempt"
-    sequence_count: int
+    sequences: list[Replayed]
+    on_started: Callable[[float], None]
+    """An engine has it."""
+    on_rejected: Callable[[RungRefused, float], None]
+    """Its time in the queue is up, or the queue is full."""
     prompt_length: int
     """Of every sequence, as the engine computes it."""
 
     @property
+    def sequence_count(self) -> int:
+        return len(self.sequences)
+
+    @property
     def prompt_lengths(self) -> list[int]:
-        return [self.prompt_length] * self.sequence_count
+        return [self.prompt_length] * len(self.sequences)
 
     def prefix_marks(self, block_size: int) -> tuple[PrefixMark, ...]:
         """See `engine.scheduling.prefix_marks`."""
-        sequence = self.attempt.sequences[0]
+        sequence = self.sequences[0]
         depths = []
         depth = 1
         while depth * block_size < sequence.begin:
@@ -125,23 +128,23 @@ class SimulatedQueue:
         started: dict[int, list[Replayed]] = {}
         rejected = []
         for effect in self.queue.effects():
-            attempt = effect.job.attempt
+            job = effect.job
             match effect:
                 case StartOn(replica=replica):
-                    attempt.answer.on_started(attempt, now)
-                    started.setdefault(replica, []).extend(attempt.sequences)
+                    job.on_started(now)
+                    started.setdefault(replica, []).extend(job.sequences)
                 case CancelOn(replica=replica):
-                    self.engines[replica].tell(now, (), [each for each in attempt.sequences if not each.finished])
-                    self.queue.finished((effect.job.job_id,))
+                    self.engines[replica].tell(now, (), [each for each in job.sequences if not each.finished])
+                    self.queue.finished((job.job_id,))
                 case Reject(reason=reason, retry_after_s=retry_after_s):
-                    rejected.append((attempt, RungRefused(why=reason, retry_after_s=retry_after_s)))
+                    rejected.append((job, RungRefused(why=reason, retry_after_s=retry_after_s)))
                 case Fail():
                     raise AssertionError("no simulated engine goes down")
         # Together, as a step loop finds them: an idle engine would begin its step without the others.
         for replica in sorted(started):
             self.engines[replica].tell(now, started[replica])
-        for attempt, event in rejected:
-            attempt.answer.on_rejected(attempt, event, now)
+        for job, event in rejected:
+            job.on_rejected(event, now)
 
     def charge(self, now: float) -> None:
         """Tell the queue what was made for each tenant."""

@@ -4,13 +4,15 @@ Fallback, cascade, breakers, retry budget, deadlines and queues are the service'
 engine takes, and what it says: lengths and margins of the trace.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
 
 from config.model.words import STATIC_ANSWER
 from config.tenants import tenant_queue_name
 from gateway.simulation.replayed_sequence import Replayed
 from gateway.simulation.simulated_attempt import TOKEN, SimulatedAttempt
 from gateway.simulation.simulated_queue import SimulatedJob
+from gateway.simulation.simulated_service import SimulatedService
 from gateway.simulation.simulated_upstream import prompt_steps
 from policies.admission.budget import BudgetHold
 from policies.admission.quota import Reservation
@@ -36,9 +38,6 @@ from policies.model.plan import Plan
 from policies.records.trace import TraceRequest
 from policies.routing.token_budget import tokens_at
 
-if TYPE_CHECKING:
-    from gateway.simulation.world import World
-
 _BYTES_A_TOKEN = 4
 
 
@@ -48,9 +47,10 @@ class SimulatedRequest:
     __slots__ = (
         "_attempt",
         "_machine",
+        "_on_end",
         "_released",
+        "_service",
         "_streamed",
-        "_world",
         "arrived_at",
         "attempts",
         "cached",
@@ -73,13 +73,20 @@ class SimulatedRequest:
     )
 
     def __init__(
-        self, world: "World", number: int, request: TraceRequest, features: Features, arrived_at: float
+        self,
+        service: SimulatedService,
+        number: int,
+        request: TraceRequest,
+        features: Features,
+        on_end: Callable[["SimulatedRequest", float], None],
     ) -> None:
-        self._world = world
+        """`number`: its place in the trace. `on_end` is called once, with it and the time."""
+        self._service = service
+        self._on_end = on_end
         self.number = number
         self.request = request
         self.features = features
-        self.arrived_at = arrived_at
+        self.arrived_at = request.at
         self.plan: Plan | None = None
         self.reservation: Reservation | None = None
         self.hold: BudgetHold | None = None
@@ -144,17 +151,16 @@ class SimulatedRequest:
             self._machine.on_rejected(event, now)
             self._carry_out(now)
 
-    def on_stop(self, sequence: Replayed, now: float) -> None:
+    def on_stop(self, attempt: SimulatedAttempt, sequence: Replayed, now: float) -> None:
         """A sequence has come to where something may happen."""
-        attempt = sequence.attempt
         if attempt.of is not self._machine.attempt:
             return
         reason = ""
         if attempt.of.cascade is None:
-            self.show(sequence, sequence.made, now)
+            self._show(attempt, now, sequence, sequence.made)
             sequence.stop = sequence.end
         else:
-            reason = attempt.feed(attempt.of.cascade, sequence, now)
+            reason = attempt.feed(attempt.of.cascade, sequence, partial(self._show, attempt, now))
             if reason == "escalate":
                 self._machine.on_escalated("low_margin", now)
                 self._carry_out(now)
@@ -164,7 +170,7 @@ class SimulatedRequest:
         if sequence.finished:
             attempt.unfinished -= 1
             if not attempt.unfinished:
-                self._world.backend_queues[attempt.of.rung].finished(attempt.job)
+                self._service.backend_queues[attempt.of.rung].finished(attempt.job)
                 self._machine.on_complete(now, ended=True, cascade_reason=reason)
                 self._carry_out(now)
 
@@ -173,7 +179,7 @@ class SimulatedRequest:
         machine = self._machine
         if attempt.of is not machine.attempt:
             return
-        self._world.backend_queues[attempt.of.rung].catch_up(now)
+        self._service.backend_queues[attempt.of.rung].catch_up(now)
         output_at = attempt.last_output_at
         if output_at is not None:
             machine.on_output(output_at)
@@ -186,13 +192,13 @@ class SimulatedRequest:
     # --- what the machine wants -----------------------------------------------------------------------------------
 
     def _carry_out(self, now: float) -> None:
-        machine, world = self._machine, self._world
+        machine, service = self._machine, self._service
         for effect in machine.effects():
             match effect:
                 case ForgetAnswer():
                     self.first_content_at = None
                 case Pause(until):
-                    world.wake(until, self._resume)
+                    service.wake(until, self._resume)
                 case RequestPermit(rung, is_retry):
                     machine.on_permit(self._permit(rung, now, is_retry=is_retry), now)
                 case Prepare(of):
@@ -202,11 +208,11 @@ class SimulatedRequest:
                 case EndAttempt(_, ok):
                     self._end_attempt(self._attempt, now, ok=ok)
                 case WithdrawJob():
-                    world.backend_queues[self._attempt.of.rung].withdraw(self._attempt.job, now)
+                    service.backend_queues[self._attempt.of.rung].withdraw(self._attempt.job, now)
                 case RecordOutcome(rung, permit, ok, is_retry):
                     if not is_retry:
-                        world.retries.request()
-                    world.breakers[rung].record(permit, ok, now)
+                        service.retries.request()
+                    service.breakers[rung].record(permit, ok, now)
                 case Complete(_, reason):
                     self._complete(self._attempt, reason, now)
                 case AnswerStatic(mark=mark):
@@ -223,21 +229,21 @@ class SimulatedRequest:
         self._carry_out(now)
 
     def _permit(self, rung: str, now: float, *, is_retry: bool) -> Permit | RungRefused:
-        world = self._world
-        if is_retry and not world.retries.take(now):
+        service = self._service
+        if is_retry and not service.retries.take(now):
             return RungRefused(why="retry_budget")
-        if rung not in world.backend_queues:
+        if rung not in service.backend_queues:
             return RungRefused(why="not_simulated")
-        permit = world.breakers[rung].permit(now)
+        permit = service.breakers[rung].permit(now)
         if isinstance(permit, BreakerOpen):
             return RungRefused(why="breaker_open", retry_after_s=permit.retry_after_s)
         return permit
 
     def _prepare(self, of: MachineAttempt, now: float) -> None:
-        world, request, plan, wanted = self._world, self.request, self.plan, of.wanted
+        service, request, plan, wanted = self._service, self.request, self.plan, of.wanted
         assert plan is not None
         prefix = len(wanted.prefix[0]) if wanted.prefix else 0
-        longest = world.backend_queues[of.rung].max_model_len
+        longest = service.backend_queues[of.rung].max_model_len
         asked = output_limit(request, plan.output_cap, longest)
         if asked is None or request.prompt_tokens + prefix >= longest:
             self._machine.on_rejected(RungRefused(why="prompt_too_long", lasting=True), now)
@@ -245,28 +251,28 @@ class SimulatedRequest:
         # The small model's own answer may have been longer than the one that the reader got in the end.
         length = max(request.output_tokens, len(request.margins)) if wanted.watched else request.output_tokens
         output = min(length, asked) - prefix
-        attempt = self._attempt = SimulatedAttempt(self, of, plan.cascade)
+        attempt = self._attempt = SimulatedAttempt(of, plan.cascade)
         if output < 1:
             self._machine.on_nothing_left(of, now)
             return
         if of.cascade is not None:
             assert plan.cascade is not None
-            attempt.margins = world.draws.margins(self.number, request, plan.cascade, output)
+            attempt.margins = service.draws.margins(self.number, request, plan.cascade, output)
             attempt.gives_up_at = attempt.margins.gives_up_at(plan.cascade, output)
-        tier = world.settings.tiers[self.features.tier]
+        tier = service.settings.tiers[self.features.tier]
         tenant = self.features.tenant
-        line = tenant_queue_name(tenant, world.tenants[tenant], self.features.tier)
+        line = tenant_queue_name(tenant, service.tenants[tenant], self.features.tier)
         prompt = request.prompt_tokens + prefix
-        upstream = world.upstreams.get(of.rung)
+        upstream = service.upstreams.get(of.rung)
         begin = prompt if upstream is None else prompt_steps(upstream) + prefix
         limit = min(request.prompt_tokens + asked, longest)
         for choice in range(request.choices):
             sequence = Replayed(
-                attempt,
                 choice,
-                number=world.next_number(),
+                partial(self.on_stop, attempt),
+                number=service.next_number(),
                 priority=tier.priority,
-                tenant=(world.salts[tenant], line),
+                tenant=(service.salts[tenant], line),
                 request=(self.number, request),
                 prompt_tokens=begin,
                 output_tokens=output,
@@ -279,30 +285,31 @@ class SimulatedRequest:
         attempt.unfinished = request.choices
         attempt.prompt_tokens = prompt
         attempt.job = SimulatedJob(
-            job_id=world.next_number(),
+            job_id=service.next_number(),
             tenant=line,
             prompt_tokens=prompt * request.choices,
             tokens=(prompt + asked - prefix) * request.choices,
             bytes=request.prompt_tokens * _BYTES_A_TOKEN,
             deadline=wanted.deadline,
             goes_on=prefix > 0,
-            attempt=attempt,
-            sequence_count=request.choices,
+            sequences=attempt.sequences,
+            on_started=partial(self.on_started, attempt),
+            on_rejected=partial(self.on_rejected, attempt),
             prompt_length=begin,
         )
         self._machine.prepared(of)
 
     def _offer(self, attempt: SimulatedAttempt, now: float) -> None:
-        self._world.backend_queues[attempt.of.rung].offer(attempt.job, now)
+        self._service.backend_queues[attempt.of.rung].offer(attempt.job, now)
         if attempt.of is self._machine.attempt:
             self._wake(attempt)
 
     def _wake(self, attempt: SimulatedAttempt) -> None:
-        self._world.wake(self._machine.due, lambda now: self.on_alarm(attempt, now))
+        self._service.wake(self._machine.due, lambda now: self.on_alarm(attempt, now))
 
     # --- what goes out ------------------------------------------------------------------------------------------
 
-    def show(self, sequence: Replayed, upto: int, now: float) -> None:
+    def _show(self, attempt: SimulatedAttempt, now: float, sequence: Replayed, upto: int) -> None:
         """The reader has the first `upto` tokens of this attempt's choice."""
         if self.first_content_at is None:
             self.first_content_at = now
@@ -312,14 +319,14 @@ class SimulatedRequest:
             self.first_at = now
             self._machine.content_sent(now)
         if sequence.choice == 0:
-            self._released = sequence.attempt.prompt_tokens - self.request.prompt_tokens + upto
+            self._released = attempt.prompt_tokens - self.request.prompt_tokens + upto
         sequence.visible = True
 
     def _client_has(self, _rung: str) -> Prefix:
         return (TOKEN * self._released,) * self.request.choices if self._released else ()
 
     def _end_attempt(self, attempt: SimulatedAttempt, now: float, *, ok: bool | None) -> None:
-        self._world.backend_queues[attempt.of.rung].catch_up(now)
+        self._service.backend_queues[attempt.of.rung].catch_up(now)
         attempt.made = sum([each.made for each in attempt.sequences])
         if ok:
             cached = sum([each.cached_tokens for each in attempt.sequences[:1]])
@@ -339,7 +346,7 @@ class SimulatedRequest:
         self.outcome, self.code, self.ended_at = outcome, code, now
         if outcome == "failed":
             self.shown = self._released * self.request.choices
-        self._world.on_end(self, now)
+        self._on_end(self, now)
 
 
 def output_limit(request: TraceRequest, cap: int | None, longest: int) -> int | None:

@@ -6,27 +6,19 @@ policy, profile and seed every run is the same.
 
 import heapq
 from collections.abc import Callable, Mapping
-from functools import partial
-from random import Random
 
 import msgspec
 
-from config.model.settings import EngineSettings, Settings
-from config.tenants import known_tenants, tenant_queues
-from engine.core.messages import EngineStats
-from gateway.profiling.profile import BadProfile, EngineProfile, Profile
-from gateway.simulation.draws import SimulatedDraws
+from config.model.settings import Settings
+from gateway.profiling.profile import Profile
 from gateway.simulation.simulated_engine import SimulatedEngine
 from gateway.simulation.simulated_queue import SimulatedQueue
 from gateway.simulation.simulated_request import SimulatedRequest
-from gateway.simulation.simulated_upstream import as_engine
-from gateway.simulation.turns import SimulatedTimeSlices, at_once, shares_cores
+from gateway.simulation.simulated_service import SimulatedService
 from policies.admission.budget import BudgetBook, BudgetRefusal
 from policies.admission.prices import cost_of
 from policies.admission.quota import QuotaBook, QuotaRefusal
 from policies.admission.reservation import set_aside
-from policies.fallback.breaker import Breaker
-from policies.fallback.retry_budget import RetryBudget
 from policies.model.backends import Backends, EmbeddingModel, upstream_length
 from policies.model.load import EngineLoad, Load
 from policies.model.plan import Plan
@@ -35,7 +27,6 @@ from policies.rollout.experiment import unit_of
 from policies.rollout.rollout_state import AnswerResult, RolloutState
 from policies.routing.busy import BusyBook
 from policies.routing.planner import PlanningSnapshot, PlanRefusal, SizesNeeded, decide
-from policies.routing.policy import Policy
 from policies.routing.token_budget import PromptSizes
 
 _NEVER = float("inf")
@@ -75,49 +66,20 @@ class World:
         self.trace = trace
         self.answers: list[SimulatedRequest] = []
         """Those that have ended."""
-        hosts = {name: self._measured(name, profile) for name in settings.engines if name not in profile.encoders}
-        self.upstreams = {name: profile.upstreams[name] for name in settings.upstreams if name in profile.upstreams}
-        """Those whose times are known; the others refuse."""
-        hosts |= {name: as_engine(settings.upstreams[name], times) for name, times in self.upstreams.items()}
-        if not hosts and settings.upstreams:
-            raise BadProfile(
-                f"the policy has upstreams only, and nobody told how fast they are: give --upstream "
-                f"{next(iter(settings.upstreams))}=TTFT,ITL, such as 600ms,25ms, or 'upstreams' in the profile"
-            )
-        self.samples: dict[str, list[Sample]] = {name: [] for name in hosts}
-        tokenizers = {name: each.tokenizer for name, each in profile.engines.items() if name in settings.engines}
-        for name, upstream in settings.upstreams.items():
-            tokenizers[name] = tokenizers.get(upstream.tokenizer or "", "")
-        self.policy = Policy.compile(settings, tokenizers)
-        self.draws = SimulatedDraws(seed, self.policy, shares, trace)
-        self.retries = RetryBudget(settings.retry_budget)
-        self.breakers = {rung: Breaker(each) for rung, each in self.policy.breakers.items()}
-        self.tenants = known_tenants(settings)
-        self.salts = {name: number for number, name in enumerate(self.tenants)}
+        self.service = SimulatedService(settings, profile, trace, seed=seed, shares=shares, leaps=leaps)
+        self.samples: dict[str, list[Sample]] = {name: [] for name in self.service.backend_queues}
         self.features = [trace_features(request, settings, number) for number, request in enumerate(trace)]
-        self.backend_queues: dict[str, SimulatedQueue] = {}
         self.delivery_s = profile.service.delivery_s
         """From a step's end to its reader."""
         self._arrival_s = profile.service.arrival_s
-        self._quota = QuotaBook(self.tenants)
-        self._budgets = BudgetBook(self.tenants)
+        self._quota = QuotaBook(self.service.tenants)
+        self._budgets = BudgetBook(self.service.tenants)
         self._busy = BusyBook(settings)
         self._epoch = trace[0].wall_at - trace[0].at
         self._rollout = RolloutState(settings, self._epoch)
         self._load = Load()
         self._published_at = -_NEVER
-        self._alarms: list[tuple[float, int, Callable[[float], None]]] = []
-        self._numbers = 0
-        most = at_once(settings, profile.cores)
-        self._turns = None if most is None else SimulatedTimeSlices(most)
-        for name, (engine, measured) in hosts.items():
-            self.backend_queues[name] = self._backend_queue(name, engine, measured, seed, leaps)
-        self.engines = [engine for backend_queue in self.backend_queues.values() for engine in backend_queue.engines]
-        """Of all backend queues, replica by replica."""
-        if self._turns is not None:
-            self._turns.join([engine for engine in self.engines if shares_cores(hosts[engine.name][0])])
-        self._expiries = dict.fromkeys(self.backend_queues, _NEVER)
-        self._planning = PlanningSnapshot(self.policy, self.tenants, self._backends(profile))
+        self._planning = PlanningSnapshot(self.service.policy, self.service.tenants, self._backends(profile))
 
     def run(self, progress: Callable[[float, int], None]) -> float:
         """To the end of the last answer; the time then. `progress` hears the time and how many have arrived."""
@@ -126,11 +88,12 @@ class World:
         every = max(len(arrivals) // 50, 1)
         pause = max(arrivals[-1] / _SAMPLES, 1e-3)
         next_sample = 0.0
+        service = self.service
         while True:
             at = arrivals[next_arrival] if next_arrival < len(arrivals) else _NEVER
-            alarm = self._alarms[0][0] if self._alarms else _NEVER
+            alarm = service.alarms[0][0] if service.alarms else _NEVER
             due, engine = _NEVER, None
-            for each in self.engines:
+            for each in service.engines:
                 if each.due < due:
                     due, engine = each.due, each
             soonest = min(at, alarm, due)
@@ -145,26 +108,15 @@ class World:
             if due <= now and engine is not None:
                 self._step(engine, now)
             elif alarm <= now:
-                heapq.heappop(self._alarms)[2](now)
+                heapq.heappop(service.alarms)[2](now)
             else:
                 self._arrive(next_arrival, now)
                 next_arrival += 1
                 if not next_arrival % every:
                     progress(now, next_arrival)
-            self._watch_expiries()
+            service.watch_expiries()
 
-    # --- for requests and backend queues ---------------------------------------------------------------------------
-
-    def next_number(self) -> int:
-        """Unique, rising."""
-        self._numbers += 1
-        return self._numbers
-
-    def wake(self, due: float, fire: Callable[[float], None]) -> None:
-        """Call it then."""
-        self._alarm(due, fire)
-
-    def on_end(self, answer: SimulatedRequest, now: float) -> None:
+    def _on_end(self, answer: SimulatedRequest, now: float) -> None:
         """An answer has ended: settle it, and learn from it."""
         self.answers.append(answer)
         request, plan = answer.request, answer.plan
@@ -208,15 +160,9 @@ class World:
             (rung, cost_of(prices.get(rung), prompt, made, cached)) for rung, prompt, cached, made in answer.attempts
         ]
 
-    def stats(self, now: float) -> dict[str, EngineStats]:
-        """Of all engines."""
-        return {name: backend_queue.stats(now) for name, backend_queue in self.backend_queues.items()}
-
-    # --- events ---------------------------------------------------------------------------------------------------
-
     def _arrive(self, number: int, now: float) -> None:
         request, features = self.trace[number], self.features[number]
-        answer = SimulatedRequest(self, number, request, features, request.at)
+        answer = SimulatedRequest(self.service, number, request, features, self._on_end)
         at = self._epoch + now
         budget = self._budgets.view(features.tenant, at)
         if budget is not None:
@@ -241,9 +187,9 @@ class World:
     def _backends(self, profile: Profile) -> Backends:
         """As a server has them once its engines are loaded."""
         lengths = {
-            name: self.backend_queues[name].max_model_len
+            name: self.service.backend_queues[name].max_model_len
             for name in self.settings.engines
-            if name in self.backend_queues
+            if name in self.service.backend_queues
         }
         for name, upstream in self.settings.upstreams.items():
             lengths[name] = upstream_length(upstream.context, counts=upstream.tokenizer is not None)
@@ -253,34 +199,20 @@ class World:
 
     def _step(self, engine: SimulatedEngine, now: float) -> None:
         for sequence in engine.on_due(now):
-            sequence.attempt.answer.on_stop(sequence, now)
-        self.backend_queues[engine.name].move_on(now)
+            sequence.on_stop(sequence, now)
+        self.service.backend_queues[engine.name].move_on(now)
 
     def _sample(self, at: float) -> None:
-        for name, backend_queue in self.backend_queues.items():
+        for name, backend_queue in self.service.backend_queues.items():
             stats = backend_queue.stats(at)
             usage = 1 - stats.free_blocks / stats.total_blocks
             self.samples[name].append(Sample(at, stats.running + stats.waiting, len(backend_queue.queue), usage))
 
-    def _alarm(self, due: float, fire: Callable[[float], None]) -> None:
-        heapq.heappush(self._alarms, (due, self.next_number(), fire))
-
-    def _watch_expiries(self) -> None:
-        for name, backend_queue in self.backend_queues.items():
-            if len(backend_queue.queue) and (due := backend_queue.next_expiry()) < self._expiries[name]:
-                self._expiries[name] = due
-                self._alarm(due, lambda now, name=name: self._expire(name, now))  # type: ignore[misc]
-
-    def _expire(self, name: str, now: float) -> None:
-        self._expiries[name] = _NEVER
-        self.backend_queues[name].move_on(now)
-
     def _live_load(self, now: float) -> Load:
         if now - self._published_at >= _FRESH_S:
-            engines = {
-                name: self._engine_load(name, backend_queue, now) for name, backend_queue in self.backend_queues.items()
-            }
-            load = Load(engines=engines, breakers={rung: each.view(now) for rung, each in self.breakers.items()})
+            service = self.service
+            engines = {name: self._engine_load(name, each, now) for name, each in service.backend_queues.items()}
+            load = Load(engines=engines, breakers={rung: each.view(now) for rung, each in service.breakers.items()})
             self._load = msgspec.structs.replace(
                 load,
                 busy=self._busy.update(load, now),
@@ -310,50 +242,6 @@ class World:
             if experiment.name == answer.plan.experiment:
                 return unit_of(answer.features, experiment.unit)
         return ""
-
-    def _others_compute(self, title: str) -> bool:
-        return any(other.busy for other in self.engines if other.title != title)
-
-    def _turned(self, title: str, now: float) -> None:
-        """The others' steps take another time from now on: what they planned ahead does not hold."""
-        for other in self.engines:
-            if other.title != title and other.feels_others:
-                other.cut(now)
-
-    def _measured(self, name: str, profile: Profile) -> tuple[EngineSettings, EngineProfile]:
-        measured = profile.engines.get(name)
-        if measured is None:
-            raise BadProfile(
-                f"the profile knows nothing of engine '{name}' (it has {', '.join(profile.engines)}): make it with "
-                "`penstock engine profile --config` and this policy"
-            )
-        return self.settings.engines[name], measured
-
-    def _backend_queue(
-        self, name: str, engine: EngineSettings, measured: EngineProfile, seed: int, leaps: bool
-    ) -> SimulatedQueue:
-        backend_queue = SimulatedQueue(name, self.settings.tiers, tenant_queues(self.tenants), engine)
-        for replica in range(engine.replicas):
-            title = name if engine.replicas == 1 else f"{name}/{replica}"
-            places = list(range(len(measured.spread)))
-            Random(f"{seed} {title}").shuffle(places)  # noqa: S311  (the same order every time is the point)
-            # Alike to the bit, two of them could end a step at the same instant, and whose came first would decide.
-            own = tuple([factor * (1 + replica * 1e-6) for factor in measured.spread])
-            backend_queue.engines.append(
-                SimulatedEngine(
-                    name,
-                    engine,
-                    msgspec.structs.replace(measured, spread=own),
-                    tuple(places),
-                    title=title,
-                    leaps=leaps,
-                    calm=backend_queue.calm,
-                    beside=partial(self._others_compute, title),
-                    turned=partial(self._turned, title),
-                    turns=self._turns if shares_cores(engine) else None,
-                )
-            )
-        return backend_queue
 
 
 def _played(plan: Plan) -> Plan:

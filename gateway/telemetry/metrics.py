@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from actors.api.statistics import Histogram, QueueStatistics, ReplicaView, ServiceStatistics, UpstreamStatistics
 from actors.service import Service
-from engine.core.messages import EngineStats
+from engine.messages import EngineStats
 from gateway.telemetry.live_metrics import adapter_families, live_families, supervision_families
 from gateway.telemetry.policy_metrics import policy_families
 

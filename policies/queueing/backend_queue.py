@@ -40,7 +40,7 @@ class BackendJob(QueueItem, frozen=True, kw_only=True):
 
 
 class ReplicaFigures(CapacityFigures, PlacementFigures, Protocol):
-    """What a replica's last step reported; `engine.core.messages.EngineStats` is one."""
+    """What a replica's last step reported; `engine.messages.EngineStats` is one."""
 
 
 J = TypeVar("J", bound=BackendJob)

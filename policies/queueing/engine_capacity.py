@@ -13,7 +13,7 @@ _STEPS_TO_SHOW = 2
 
 
 class CapacityFigures(Protocol):
-    """What is known of an engine since its last step; `engine.core.messages.EngineStats` is one."""
+    """What is known of an engine since its last step; `engine.messages.EngineStats` is one."""
 
     @property
     def waiting(self) -> int: ...

@@ -24,7 +24,7 @@ _STEPS_TO_SHOW = 2
 
 
 class PlacementFigures(Protocol):
-    """What is known of a replica since its last step; `engine.core.messages.EngineStats` is one."""
+    """What is known of a replica since its last step; `engine.messages.EngineStats` is one."""
 
     @property
     def outstanding_tokens(self) -> int: ...

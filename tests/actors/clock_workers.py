@@ -16,8 +16,8 @@ from config.reader import decode_report, encode_report, report
 from engine.core.embedder import Embedder
 from engine.core.engine import Engine
 from engine.core.loop import Stop
-from engine.core.messages import EngineFailed
 from engine.errors import EngineError
+from engine.messages import EngineFailed
 
 
 class ClockEngineWorker:

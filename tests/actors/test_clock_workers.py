@@ -18,8 +18,8 @@ from actors.worker_threads import RealWorkerThreads
 from engine.core.embedder import Embedder
 from engine.core.engine import Engine
 from engine.core.loop import Stop
-from engine.core.messages import Abort, AddAdapter, DropAdapter, Embed, EngineFailed, ExpectTokens, StepReport
 from engine.errors import EngineError, ModelError
+from engine.messages import Abort, AddAdapter, DropAdapter, Embed, EngineFailed, ExpectTokens, StepReport
 from engine.testing.fake_encoder import FakeEncoder
 from engine.testing.fake_runner import FakeRunner
 from tests.actors.clock_workers import ClockWorkerThreads

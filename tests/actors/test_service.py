@@ -10,7 +10,7 @@ from actors.api.response import Delta, Done, Failed, Start, Usage
 from actors.protocol.delivery import Delivery
 from actors.protocol.outputs import JobOutput
 from actors.request.response_stream import ResponseStream
-from engine.core.messages import TokenDelta
+from engine.messages import TokenDelta
 from tests.actors.fakes import CONFIG, PROMPT, Answer, says, stage
 
 TEXT = "the quick brown fox"

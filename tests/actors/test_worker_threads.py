@@ -8,7 +8,7 @@ from actors.engines.engine_thread import EngineLoaded, EnginePost, LoadFailed
 from actors.worker_threads import RealWorkerThreads
 from engine.core.engine import Engine
 from engine.core.loop import Stop
-from engine.core.messages import EngineFailed, EngineStats
+from engine.messages import EngineFailed, EngineStats
 from engine.testing.fake_runner import FakeRunner
 from tests.engine.driving import engine_settings
 from tests.engine.tiny_tokenizers import byte_level_tokenizer

@@ -18,8 +18,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from engine.forward.triton_kernels import _TILE_WARPS, columns
 from engine.gpu import triton_code as code
-from engine.gpu.triton_kernels import _TILE_WARPS, columns
 
 HALF, FULL, DOUBLE, INTS, LONGS = "*bf16", "*fp32", "*fp64", "*i32", "*i64"
 KINDS = {

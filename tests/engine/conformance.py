@@ -13,8 +13,8 @@ import pytest
 from msgspec import structs
 
 from config.model.settings import Speculate
-from engine.core.messages import Submit
 from engine.errors import RequestRefused
+from engine.messages import Submit
 from engine.sampling.grammar import Grammar, Grammars
 from engine.scheduling.batch import Runner
 from engine.scheduling.scheduler import Scheduler

@@ -7,8 +7,8 @@ from typing import Any
 
 from config.model.settings import EngineSettings
 from engine.core.engine import Engine
-from engine.core.messages import Finish, Finished, SequenceOutput, StepReport, Submit, TokenDelta, TokenLogprobs
 from engine.lora.adapters import Adapter, PreparedAdapter
+from engine.messages import Finish, Finished, SequenceOutput, StepReport, Submit, TokenDelta, TokenLogprobs
 from engine.sampling.grammar import CompiledGrammar
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Runner

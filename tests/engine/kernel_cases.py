@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.kernels.interface import Kernels
-from engine.model.mlp import Dense
+from engine.forward.interface import Kernels
 from engine.model.model_config import ModelConfig
 from engine.model.rope_config import Rope
-from engine.model.weights import LayerWeights
 from engine.scheduling.batch import Batch
+from engine.weights.decoder_weights import LayerWeights
+from engine.weights.mlp import Dense
 
 
 def shape(heads: int, kv_heads: int, head_dim: int, window: int, **options: Any) -> ModelConfig:

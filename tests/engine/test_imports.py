@@ -13,15 +13,15 @@ FOLDER = Path(engine.__file__).parent
 PURE = {
     *(
         path.relative_to(FOLDER).as_posix()
-        for folder in ("scheduling", "text")
+        for folder in ("sampling", "scheduling", "text")
         for path in FOLDER.glob(f"{folder}/*.py")
     ),
-    *(f"sampling/{name}.py" for name in ("__init__", "bad_words", "grammar", "logit_rules", "params")),
-    *(f"sampling/{name}.py" for name in ("schema_numbers", "schema_relax", "seed")),
     *(f"gpu/{name}.py" for name in ("__init__", "attention_work", "graph_sizes")),
     *(f"lora/{name}.py" for name in ("__init__", "adapters")),
-    *(f"core/{name}.py" for name in ("lifecycle", "limits", "messages")),
+    *(f"core/{name}.py" for name in ("lifecycle", "limits")),
     "errors.py",
+    "messages.py",
+    "sampler/logit_rules.py",
 }
 IMPURE = {"trio", "torch", "time", "random", "secrets", "threading", "structlog", "policies"}
 

@@ -8,11 +8,12 @@ from safetensors.torch import load_file, save_file
 from config.model.settings import EngineSettings, KVSettings
 from config.model.table import Bytes
 from engine.errors import EngineError, ModelError
+from engine.forward.decoder import Decoder
 from engine.kernels import compiled as compiled_kernels
 from engine.kernels.simd import has_bfloat16_products
-from engine.model.decoder import Decoder
 from engine.scheduling.batch import Batch
-from engine.torch_runner import TorchRunner, load_runner
+from engine.tensor_parallel.runner import load_runner
+from engine.torch_runner import TorchRunner
 from tests.engine.conformance import RunnerConformance
 from tests.parity import driver, models
 
@@ -151,7 +152,7 @@ def test_closing_twice_is_fine_and_ends_the_runner(llama: Path) -> None:
 def test_the_librarys_products_serve_where_ours_do_not(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = driver.Sequence([4, 5, 6], [1]), driver.Sequence([4, 5, 6], [1])
     first = driver.step(runner_of(llama, dtype="bfloat16"), [(ours, 3)])
-    monkeypatch.setattr("engine.model.linear.has_bfloat16_products", lambda: False)
+    monkeypatch.setattr("engine.weights.linear.has_bfloat16_products", lambda: False)
     runner = runner_of(llama, dtype="bfloat16")
     second = driver.step(runner, [(theirs, 3)])
     assert second.margins == pytest.approx(first.margins, abs=0.2)

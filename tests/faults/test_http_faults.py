@@ -34,8 +34,8 @@ import trio
 
 from gateway.http.bounds.limits import ServerLimits
 from gateway.http.connection import Connection
+from gateway.http.gate import Route
 from gateway.http.request import Request
-from gateway.http.route import Route
 from gateway.http.server import Server, listen
 from tests.gateway.fakes import FakeService, answer
 from tests.gateway.harness import CHAT, STREAM, UPGRADE, Gateway, gateway

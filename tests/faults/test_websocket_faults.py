@@ -145,13 +145,13 @@ async def test_pings() -> None:
 async def test_who_answers_pings_lives_on() -> None:
     """Pinged by hand: the peer has as long as it needs to answer."""
     async with gateway(FakeService()) as running, connected(running) as polite:
-        (connection,) = running.server._connections.values()
+        (task,) = running.server._connections.values()
         await polite.send(START)
         assert (await polite.until("done"))[-1]["id"] == "a"
         for _ in range(5):
-            heard_at = connection._ticking._socket._heard_at
-            connection._ticking.tick(trio.current_time(), 0)
-            await until(lambda before=heard_at: connection._ticking._socket._heard_at > before)
+            heard_at = task.connection.ticking._socket._heard_at
+            task.connection.ticking.tick(trio.current_time(), 0)
+            await until(lambda before=heard_at: task.connection.ticking._socket._heard_at > before)
         await polite.send({**START, "id": "b"})
         assert (await polite.until("done"))[-1]["id"] == "b"
 

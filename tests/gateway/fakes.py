@@ -21,7 +21,7 @@ from actors.api.statistics import (
     UpstreamStatistics,
 )
 from actors.request.request_log import RequestLog
-from engine.core.messages import EngineStats, FinishReason, TokenLogprobs
+from engine.messages import EngineStats, FinishReason, TokenLogprobs
 from policies.admission.budget import BudgetView
 from policies.admission.rate_limits import RateLimits
 from policies.rollout.rollout_state import ArmView, CascadeView, ExperimentView

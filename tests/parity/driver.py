@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from engine.lora.adapters import AdapterRows
 from engine.sampling.params import SamplingParams
-from engine.scheduling.batch import AdapterRows, Batch, Runner, Sampled, SampleRow
+from engine.scheduling.batch import Batch, Runner, Sampled, SampleRow
 
 GREEDY = SamplingParams(max_tokens=1024, temperature=0)
 

@@ -11,12 +11,12 @@ import msgspec
 from config.model.settings import EngineSettings, KVSettings, Speculate
 from config.model.table import Bytes
 from engine.core.engine import Engine
-from engine.core.messages import AddAdapter, Submit, TokenDelta
 from engine.lora.adapters import Adapter
+from engine.messages import AddAdapter, Submit, TokenDelta
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Batch, Runner, Sampled
+from engine.tensor_parallel.runner import load_runner
 from engine.text.tokenizer import Tokenizer
-from engine.torch_runner import load_runner
 from tests.parity.adapters import write_pair
 
 VOCAB = 211

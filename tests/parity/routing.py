@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.model.mlp import Mixture
 from engine.torch_runner import TorchRunner
+from engine.weights.mlp import Mixture
 
 
 class Routing:

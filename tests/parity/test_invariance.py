@@ -13,19 +13,19 @@ from config.model.settings import EngineSettings, KVSettings
 from config.model.table import Bytes
 from engine import torch_runner
 from engine.core.engine import Engine
-from engine.core.messages import AddAdapter, Submit, TokenDelta
 from engine.errors import ModelError
-from engine.kernels.cpu import CpuKernels
+from engine.forward.cpu import CpuKernels
 from engine.kernels.simd import has_bfloat16_products
 from engine.kernels.tiles import check_places, in_tiles
 from engine.lora.adapters import Adapter
-from engine.model.linear import LinearFactory
-from engine.model.mlp import gated
+from engine.messages import AddAdapter, Submit, TokenDelta
 from engine.model.model_config import Activation, read_model_config
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Runner
+from engine.tensor_parallel.runner import load_runner
 from engine.text.tokenizer import Tokenizer
-from engine.torch_runner import load_runner
+from engine.weights.linear import LinearFactory
+from engine.weights.mlp import gated
 from tests.parity import adapters, models
 
 VOCAB = 211

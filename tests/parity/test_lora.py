@@ -10,12 +10,12 @@ from msgspec import structs
 from config.model.settings import EngineSettings, KVSettings
 from config.model.table import Bytes
 from engine.core.engine import Engine
-from engine.core.messages import AddAdapter, Submit
 from engine.kernels.simd import has_bfloat16_products
-from engine.lora.adapters import Adapter
+from engine.lora.adapters import Adapter, AdapterRows
+from engine.messages import AddAdapter, Submit
 from engine.sampling.params import SamplingParams
-from engine.scheduling.batch import AdapterRows
-from engine.torch_runner import TorchRunner, load_runner
+from engine.tensor_parallel.runner import load_runner
+from engine.torch_runner import TorchRunner
 from tests.parity import adapters, driver, models
 from tests.parity.routing import Routing
 

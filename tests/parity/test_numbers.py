@@ -9,12 +9,12 @@ import torch
 from config.model.settings import EngineSettings, KVSettings
 from config.model.table import Bytes
 from engine.core.engine import Engine
-from engine.core.messages import Submit
 from engine.kernels.simd import has_bfloat16_products
+from engine.messages import Submit
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Runner
+from engine.tensor_parallel.runner import load_runner
 from engine.text.tokenizer import Tokenizer
-from engine.torch_runner import load_runner
 from tests.parity import driver, models
 
 VOCAB = 211

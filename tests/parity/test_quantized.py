@@ -16,7 +16,8 @@ from engine.kernels.simd import has_bfloat16_products
 from engine.quantization.convert import quantize_model
 from engine.quantization.scheme import Scheme, scheme_of
 from engine.sampling.params import SamplingParams
-from engine.torch_runner import TorchRunner, load_runner
+from engine.tensor_parallel.runner import load_runner
+from engine.torch_runner import TorchRunner
 from tests.parity import driver, models, quantized
 from tests.parity.test_numbers import VOCAB, teacher_forced
 

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from config.model.settings import EngineSettings, KVSettings
 from config.model.table import Bytes
-from engine.torch_runner import load_runner
+from engine.tensor_parallel.runner import load_runner
 from tests.parity import models
 from tests.parity.grid import GREEDY, OUTPUTS, Cell, prompts, run
 from tests.parity.test_numbers import BF16, VOCAB, teacher_forced

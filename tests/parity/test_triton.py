@@ -9,8 +9,8 @@ import torch
 from config.model.settings import EngineSettings, GpuSettings, KVSettings
 from config.model.table import Bytes
 from engine.core.engine import Engine
-from engine.core.messages import Submit
-from engine.gpu.graphs import GraphDecoder
+from engine.forward.graphs import GraphDecoder
+from engine.messages import Submit
 from engine.sampling.params import SamplingParams
 from engine.text.tokenizer import Tokenizer
 from engine.torch_runner import TorchRunner

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from actors.upstream.failures.failure import garbled
-from engine.core.messages import TokenLogprobs
+from engine.messages import TokenLogprobs
 
 UNKNOWN_TOKEN = -1
 

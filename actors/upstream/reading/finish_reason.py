@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from engine.core.messages import FinishReason
+from engine.messages import FinishReason
 
 AbnormalEnd = Literal["failed", "broke_off", "load"]
 

@@ -26,7 +26,7 @@ from actors.upstream.reading.sse import BOM, EventTooLong, SseEvent, SseReader
 from actors.upstream.reading.token_counter import TokenCounter
 from actors.upstream.reading.tool_call_assembler import ToolCallAssembler
 from actors.upstream.reading.usage import UsageCounts, counts_of
-from engine.core.messages import Finish, TokenLogprobs
+from engine.messages import Finish, TokenLogprobs
 from engine.text.tool_calls import ToolCall
 
 _MAX_CHARACTERS_PER_TOKEN = 256

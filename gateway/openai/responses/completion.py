@@ -8,7 +8,7 @@ import msgspec
 
 from actors.api.request import View
 from actors.api.response import Delta, EndReason, MadeCall, Served, Usage
-from engine.core.messages import TokenLogprobs
+from engine.messages import TokenLogprobs
 from gateway.openai.json_text import encode, penstock_object, usage_fields
 from gateway.openai.logprobs import CompletionLogprobs, chat_logprobs, prompt_logprobs, prompt_logprobs_field
 

@@ -8,8 +8,8 @@ from actors.api.engine_status import EngineStatus, ReplicatedEngineStatus
 from actors.api.request import TokenPrompt
 from actors.api.response import Done
 from engine.core.limits import EngineLimits
-from engine.core.messages import EngineStats
 from engine.errors import EngineError
+from engine.messages import EngineStats
 from tests.actors.fakes import CONFIG, Answer, says, stage
 from tests.actors.request.test_draft_verification import config as verified_config
 from tests.actors.request.test_response_stream import TEXT, fails_at, outcomes

@@ -20,8 +20,8 @@ from actors.worker_threads import RealWorkerThreads
 from config.model.settings import EngineSettings
 from engine.core.engine import Engine
 from engine.core.loop import StepLoop, Stop
-from engine.core.messages import EngineFailed, Submit
 from engine.errors import ModelError
+from engine.messages import EngineFailed, Submit
 from engine.sampling.params import SamplingParams
 from engine.testing.fake_runner import FakeRunner
 from tests.actors.clock_workers import connection

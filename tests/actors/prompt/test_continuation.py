@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.prompt.continuation import ContinuationDetokenizer, params_after
-from engine.core.messages import Finish, TokenDelta
+from engine.messages import Finish, TokenDelta
 from engine.sampling.params import SamplingParams
 from engine.scheduling.output import Output
 from tests.engine.tiny_tokenizers import byte_level_tokenizer, sentencepiece_tokenizer

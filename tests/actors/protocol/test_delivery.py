@@ -8,7 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from actors.protocol.delivery import MOST_CHARACTERS, MOST_TOKENS, SEPARATE_OUTPUTS, Delivery
 from actors.protocol.outputs import JobFailed, JobStarted
-from engine.core.messages import Finish, TokenDelta
+from engine.messages import Finish, TokenDelta
 
 
 def output(sequence: int, token: int, *, end: bool = False) -> TokenDelta:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from engine.core.messages import ExpectTokens
 from engine.errors import RequestRefused
-from engine.sampling.sampler import sample
+from engine.messages import ExpectTokens
+from engine.sampler.sampler import sample
 from engine.scheduling.batch import Sampled
 from engine.testing.fake_runner import FakeRunner
 from tests.engine import tiny_tokenizers

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from config.model.settings import EngineSettings, KVSettings, Speculate
 from config.model.table import Bytes
 from engine.core.embedder import Embedder
-from engine.core.messages import Abort, Embed, Embedding, Finished, Submit
 from engine.errors import EngineDead, EngineError, RequestRefused
+from engine.messages import Abort, Embed, Embedding, Finished, Submit
 from engine.model.encoder_config import EmbeddingSizes
 from engine.sampling.params import SamplingParams
 from engine.testing.fake_encoder import FakeEncoder

@@ -1,8 +1,8 @@
 import pytest
 
 from engine.core.engine import Engine
-from engine.core.messages import Abort, EngineStats
 from engine.errors import EngineDead, RequestRefused
+from engine.messages import Abort, EngineStats
 from engine.testing.fake_runner import FakeRunner
 from tests.engine import tiny_tokenizers
 from tests.engine.driving import Answers, engine_settings, make_engine, run, submit

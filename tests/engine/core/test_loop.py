@@ -5,8 +5,8 @@ from queue import Empty, SimpleQueue
 import pytest
 
 from engine.core.loop import StepLoop, Stop
-from engine.core.messages import Abort, EngineFailed
 from engine.errors import EngineError
+from engine.messages import Abort, EngineFailed
 from engine.testing.fake_runner import FakeRunner
 from tests.engine.driving import Answers, make_engine, submit
 

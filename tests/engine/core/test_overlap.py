@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from engine.core.messages import ExpectTokens
 from engine.errors import EngineDead, EngineError
+from engine.messages import ExpectTokens
 from engine.testing.fake_runner import FakeRunner
 from tests.engine.conformance import RunnerConformance
 from tests.engine.driving import Answers, make_engine, run, submit

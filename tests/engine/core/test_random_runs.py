@@ -7,7 +7,7 @@ from msgspec import structs
 
 from config.model.settings import Speculate
 from engine.core.engine import Engine
-from engine.core.messages import ExpectTokens, Submit
+from engine.messages import ExpectTokens, Submit
 from engine.testing.fake_runner import FakeRunner
 from tests.engine.driving import Answers, make_engine, run, submit
 

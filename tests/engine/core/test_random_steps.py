@@ -10,8 +10,8 @@ from random import Random
 import pytest
 
 from engine.core.engine import Engine
-from engine.core.messages import AddAdapter, DropAdapter, Submit
 from engine.lora.adapters import Adapter
+from engine.messages import AddAdapter, DropAdapter, Submit
 from engine.scheduling.block_manager import BlockManager
 from engine.testing.fake_runner import FakeRunner
 from tests.engine.driving import Answers, adapter, make_engine, run, submit

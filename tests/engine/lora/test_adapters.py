@@ -5,9 +5,9 @@ import weakref
 
 import pytest
 
-from engine.core.messages import AddAdapter, DropAdapter
 from engine.errors import EngineError, RequestRefused
 from engine.lora.adapters import Adapter, AdapterTable
+from engine.messages import AddAdapter, DropAdapter
 from engine.scheduling.batch import Batch
 from engine.testing.fake_runner import FakeRunner
 from tests.engine.driving import Answers, adapter, make_engine, run, submit

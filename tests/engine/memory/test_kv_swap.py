@@ -8,7 +8,7 @@ from config.model.table import Bytes
 from engine.errors import ModelError
 from engine.memory.kv_swap import KvSwap
 from engine.scheduling.host_blocks import Move
-from engine.torch_runner import load_runner
+from engine.tensor_parallel.runner import load_runner
 from tests.parity import models
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

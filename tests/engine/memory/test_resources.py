@@ -13,7 +13,7 @@ from engine.memory import resources
 from engine.memory.gpu_memory import step_bytes
 from engine.memory.resources import resolve, resolve_alone, threads_per_engine
 from engine.model.model_config import read_model_config
-from engine.torch_runner import load_runner
+from engine.tensor_parallel.runner import load_runner
 from tests.parity import adapters, models
 
 MiB = 2**20

@@ -8,10 +8,10 @@ import torch
 
 from config.model.settings import EngineSettings, GpuSettings, KVSettings
 from config.model.table import Bytes
-from engine.kernels.cpu import CpuKernels
+from engine.forward.cpu import CpuKernels
 from engine.model.model_config import read_model_config
-from engine.tensor_parallel.shard import Shard, ShardExchange
-from engine.torch_runner import load_runner
+from engine.tensor_parallel.runner import load_runner
+from engine.weights.shard import Shard, ShardExchange
 from tests.parity import models
 
 TOLD: list[tuple[str, dict[str, Any], str]] = [

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from engine.kernels.quantized_simd import has_quantized_products
-from engine.model.linear import LinearFactory
 from engine.quantization.scheme import INT8, Quantized, Scheme, dequantize, quantize
+from engine.weights.linear import LinearFactory
 
 CPU = torch.device("cpu")
 SCHEMES = [INT8, Scheme(4, 16), Scheme(4, 32), Scheme(4)]
@@ -90,7 +90,7 @@ def test_float32_computes_with_what_the_integers_stand_for(scheme: Scheme) -> No
 
 
 def test_without_the_instructions_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.model.linear.has_quantized_products", lambda: False)
+    monkeypatch.setattr("engine.weights.linear.has_quantized_products", lambda: False)
     made = LinearFactory(CPU, torch.bfloat16, 1)
     if made.own:
         made.compile()

@@ -9,7 +9,8 @@ import pytest
 from engine.errors import RequestRefused
 from engine.sampling.grammar import Grammar, Grammars
 from engine.sampling.schema_relax import list_places, relax, strict_fault
-from engine.text.tool_calls import Tool, ToolSet, calls_grammar
+from engine.sampling.tool_grammar import calls_grammar
+from engine.text.tool_calls import Tool, ToolSet
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 
 TOKENIZER = byte_level_tokenizer()

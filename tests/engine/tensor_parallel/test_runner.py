@@ -17,14 +17,14 @@ from config.model.settings import EngineSettings, KVSettings
 from config.model.table import Bytes, Seconds
 from engine.core.engine import Engine
 from engine.core.loop import StepLoop, Stop
-from engine.core.messages import Command, EngineFailed, StepReport, Submit
 from engine.errors import EngineDead, EngineError, ModelError
-from engine.model import weights
-from engine.model.linear import Linear
+from engine.messages import Command, EngineFailed, StepReport, Submit
 from engine.sampling.params import SamplingParams
 from engine.tensor_parallel.runner import TensorRunner
 from engine.text.tokenizer import Tokenizer
 from engine.torch_runner import TorchRunner
+from engine.weights.decoder_weights import WeightLoader
+from engine.weights.linear import Linear
 from tests.parity import driver, models
 from tests.patience import PATIENCE_S
 
@@ -58,7 +58,7 @@ def runner(directory: Path) -> Iterator[TensorRunner]:
     runner.close()
 
 
-class SplitLoader(weights.WeightLoader):
+class SplitLoader(WeightLoader):
     """One rank that sums in the order of two."""
 
     def residual_linear(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
@@ -90,7 +90,7 @@ def test_two_ranks_are_one_that_splits_its_sums_alike_to_the_bit(
 ) -> None:
     one = settings_of(directory, tensor_parallel=1)
     plain = TorchRunner(one, lambda _: None)
-    monkeypatch.setattr(weights, "WeightLoader", SplitLoader)
+    monkeypatch.setattr("engine.torch_runner.WeightLoader", SplitLoader)
     split = TorchRunner(one, lambda _: None)
     theirs = logprobs(runner, PROMPTS[1], chunk)
     assert torch.equal(theirs, logprobs(split, PROMPTS[1], chunk))

@@ -10,7 +10,7 @@ import trio.lowlevel
 from actors.api.errors import Busy, ErrorBody, Unavailable
 from actors.api.request import ChatMessage, ChatPrompt, InferenceRequest, TextPrompt, TokenPrompt
 from actors.api.response import DecisionInfo, Delta, Done, Failed, Start
-from engine.core.messages import TokenLogprobs
+from engine.messages import TokenLogprobs
 from tests.gateway.fakes import SERVED, USAGE, FakeService, Step, answer, words
 from tests.gateway.harness import CHAT, STREAM, Client, events, gateway
 

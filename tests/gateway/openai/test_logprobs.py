@@ -5,7 +5,7 @@ from typing import Any
 
 from actors.api.request import InferenceRequest
 from actors.api.response import Delta, Done, Start
-from engine.core.messages import TokenLogprobs
+from engine.messages import TokenLogprobs
 from tests.gateway.fakes import SERVED, USAGE, FakeService, Step
 from tests.gateway.harness import events, gateway
 

@@ -9,7 +9,7 @@ import pytest
 
 from config.load import parse_settings
 from config.model.settings import EngineSettings
-from engine.core.messages import Submit
+from engine.messages import Submit
 from engine.sampling.params import SamplingParams
 from engine.testing.fake_runner import FakeRunner
 from engine.text.tokenizer import Tokenizer

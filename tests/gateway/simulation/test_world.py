@@ -22,7 +22,7 @@ def play(
 ) -> tuple[World, SimulationReport]:
     world = World(settings, costs, requests, seed=seed, shares={}, leaps=leaps)
     ended = world.run(lambda *_: None)
-    for backend_queue in world.backend_queues.values():
+    for backend_queue in world.service.backend_queues.values():
         for engine in backend_queue.engines:
             engine.check_integrity()
             assert not engine.busy
@@ -73,7 +73,7 @@ def test_leaps_lead_to_the_same_with_replicas(seed: int) -> None:
     single, expected = play(settings, costs, requests, leaps=False)
     assert rollout(leaping) == rollout(single)
     assert report == expected
-    for backend_queue in leaping.backend_queues.values():
+    for backend_queue in leaping.service.backend_queues.values():
         assert all(engine.busy_s > 0 for engine in backend_queue.engines)
 
 

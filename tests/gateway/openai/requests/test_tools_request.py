@@ -8,7 +8,7 @@ import pytest
 
 from actors.api.request import CallTurn, ParsedBody, View
 from actors.api.response import Delta, Done, MadeCall, Start
-from engine.core.messages import TokenLogprobs
+from engine.messages import TokenLogprobs
 from engine.sampling.grammar import MAX_CHARACTERS, Grammar
 from engine.text.tool_calls import ToolSet
 from gateway.endpoints.completions import CHAT, COMPLETION

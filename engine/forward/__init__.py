@@ -1,0 +1,1 @@
+"""The forward pass: decoder, encoder, and the operations between their products on each kind of device."""
