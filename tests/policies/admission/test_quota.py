@@ -224,6 +224,8 @@ def test_restored_tokens_are_no_requests_unless_they_say_so() -> None:
     quota.restore("acme", [Used("minute", 1.0, 5), Used("minute", 1.0, 2, 3), Used("day", 1.0, 9)], 10.0)
     use = quota.statistics(10.0).tenants["acme"]
     assert (use.minute_tokens, use.minute_requests, use.day_tokens) == (7, 3, 9)
+    quota.restore("gone", [Used("minute", 1.0, 5)], 10.0)
+    assert set(quota.statistics(10.0).tenants) == {"acme", "other"}
 
 
 def test_integrity_is_really_checked() -> None:

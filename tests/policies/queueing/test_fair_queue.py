@@ -2,6 +2,7 @@
 
 import math
 from itertools import permutations
+from random import Random
 
 import msgspec
 import pytest
@@ -447,6 +448,110 @@ def test_those_who_left_do_not_pile_up(waiting: int) -> None:
                 line.check_integrity()
     left = line.clear()
     assert {each.job_id for each in left} >= set(range(waiting))
+
+
+@pytest.mark.parametrize("leaves", ["removed", "expired"])
+def test_the_order_survives_those_who_leave(leaves: str) -> None:
+    """Deadlines in no order, most of the requests gone, so that dead entries are swept out of both heaps."""
+    chance = Random(5)
+    line = queue({"default": TierSettings(queue=QueueLimits(requests=1000, wait=Seconds(10_000)))})
+    deadlines = {number: float(chance.randrange(100, 5000)) for number in range(600)}
+    for number, deadline in deadlines.items():
+        line.offer(item(number, deadline=deadline), 0.0)
+    if leaves == "removed":
+        for number in chance.sample(range(600), 500):
+            line.remove(number)
+            del deadlines[number]
+            line.check_integrity()
+            assert line.next_expiry() == min(deadlines.values())
+    else:
+        gone = [each.job_id for each in line.expire(4000.0)]
+        assert sorted(gone, key=str) == sorted([n for n, at in deadlines.items() if at <= 4000.0], key=str)
+        for number in gone:
+            del deadlines[int(number)]
+    line.check_integrity()
+    assert [deadlines[int(number)] for number in drain(line, 1.0)] == sorted(deadlines.values())
+
+
+def test_the_first_may_leave_before_it_is_served() -> None:
+    line = queue()
+    for number in range(4):
+        line.offer(item(number, deadline=10.0 + number), 0.0)
+    line.remove(0)
+    line.remove(1)
+    assert line.next_expiry() == 12.0
+    assert drain(line) == [2, 3]
+
+
+def test_what_is_charged() -> None:
+    line = queue(None, a=TenantSettings(weight=2), b=TenantSettings(weight=0.5))
+    for number, name in enumerate("ab"):
+        line.offer(item(number, name, prompt=30), 0.0)
+    assert len(drain(line)) == 2
+    for name in "ab":
+        line.charge(name, 5)
+    assert line.statistics().counters == {"a": 30 / 2 + 2 * 5 / 2, "b": 30 / 0.5 + 2 * 5 / 0.5}
+    line.apply_settings({"default": TierSettings()}, {"a": TenantSettings(weight=4), "b": TenantSettings()})
+    for name in "ab":
+        line.charge(name, 4)
+    assert line.statistics().counters == {"a": 20.0 + 2 * 4 / 4, "b": 80.0 + 2 * 4}
+
+
+def test_a_tenant_that_moves_to_another_tier_earns_no_credit_there() -> None:
+    tiers = {"one": TierSettings(), "two": TierSettings()}
+    line = queue(tiers, a=TenantSettings(tier="one"), b=TenantSettings(tier="two"))
+    line.charge("b", 50)
+    line.offer(item(1, "a"), 0.0)
+    line.offer(item(2, "b"), 0.0)
+    line.apply_settings(tiers, {"a": TenantSettings(tier="two"), "b": TenantSettings(tier="two")})
+    assert line.statistics().counters == {"a": 100.0, "b": 100.0}
+    # A tier without tenants stays.
+    assert {name: use.requests for name, use in line.statistics().tiers.items()} == {"one": 0, "two": 2}
+
+
+def test_lowered_bounds_are_told_with_what_waits_already() -> None:
+    line = bounded(requests=4)
+    for number in range(4):
+        line.offer(item(number), 0.0)
+    line.apply_settings(
+        {"default": TierSettings(queue=QueueLimits(requests=2))}, {"a": TenantSettings(), "b": TenantSettings()}
+    )
+    full = line.offer(item(9), 0.0)
+    assert isinstance(full, QueueFull)
+    assert (full.reason, full.limit, full.used) == ("queue_requests_full", 2, 4)
+
+
+def test_a_tier_that_keeps_nothing_back_is_not_saturated_by_another() -> None:
+    limits = {"requests": 10, "tokens": 1000}
+    tiers = {name: TierSettings(queue=QueueLimits(**limits)) for name in ("one", "two")}
+    tenants = {"a": TenantSettings(tier="one"), "b": TenantSettings(tier="two")}
+    line = queue(tiers, **tenants)
+    for number in range(10):
+        line.offer(item(number, "a"), 0.0)
+    tiers["one"] = TierSettings(queue=QueueLimits(requests=1))
+    tiers["two"] = TierSettings(queue=QueueLimits(requests=2))
+    line.apply_settings(tiers, tenants)
+    assert isinstance(line.offer(item(20, "b"), 0.0), Accepted)
+
+
+def test_a_tenant_that_is_gone_from_the_settings_keeps_what_waits() -> None:
+    line = queue()
+    line.offer(item(1, "a"), 0.0)
+    line.apply_settings({"default": TierSettings()}, {"b": TenantSettings()})
+    line.check_integrity()
+    assert drain(line) == [1]
+
+
+def test_the_expected_wait_of_one_that_is_accepted() -> None:
+    line = bounded(requests=20)
+    for number in range(11):
+        line.offer(item(number), 0.0)
+    line.take(0.0, lambda _: False)
+    for step in range(1, 6):
+        assert line.take(step * 1.0) is not None
+    accepted = line.offer(item(99), 5.0)
+    assert isinstance(accepted, Accepted)
+    assert accepted.expected_wait_s == line.expected_wait_s(5.0) == pytest.approx(7.0, rel=0.3)
 
 
 def test_integrity_is_really_checked() -> None:
