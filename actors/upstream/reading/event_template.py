@@ -8,7 +8,7 @@ import re
 
 _BEFORE = b"data: "
 _AFTER = b"\n\n"
-_PLAIN = re.compile(r"[^\"\\\x00-\x1f]+")
+_PLAIN = re.compile(rb"[^\"\\\x00-\x1f]+")
 """Text that JSON writes as it is."""
 
 
@@ -24,29 +24,45 @@ class EventTemplate:
 
     def learn(self, event: bytes, text: str) -> None:
         """`event`: the data of an event whose only content is `text`."""
-        if not _PLAIN.fullmatch(text):
+        content = text.encode()
+        if not _is_plain(content):
             return
-        before, quoted, after = event.partition(b'"content":"%b"' % text.encode())
-        if quoted and text.encode() not in after and b"\n" not in event and b"\r" not in event:
+        before, quoted, after = event.partition(b'"content":"%b"' % content)
+        if quoted and content not in after and b"\n" not in event and b"\r" not in event:
             self._prefix = _BEFORE + before + b'"content":"'
             self._suffix = b'"' + after + _AFTER
 
     def match(self, data: bytes) -> tuple[list[str], bytes]:
         """The texts of the complete events at the beginning of `data` that match, and the rest of `data`."""
         prefix, suffix = self._prefix, self._suffix
-        texts: list[str] = []
-        at = 0
-        while data.startswith(prefix, at):
-            begin = at + len(prefix)
-            end = data.find(suffix, begin)
-            if end < 0:
-                break
-            try:
-                text = data[begin:end].decode()
-            except UnicodeDecodeError:
-                break
-            if not _PLAIN.fullmatch(text):
-                break
-            texts.append(text)
-            at = end + len(suffix)
-        return texts, data[at:] if at else data
+        end = data.rfind(suffix)
+        if end < 0 or not data.startswith(prefix):
+            return [], data
+        between = suffix + prefix
+        pieces = data[len(prefix) : end].split(between)
+        if not all(pieces) or not _is_plain(b"".join(pieces)):
+            pieces = _plain_ones(pieces, suffix)
+        try:
+            texts = [piece.decode() for piece in pieces]
+        except UnicodeDecodeError:
+            # A character that is split over two events.
+            return [], data
+        at = sum(map(len, pieces)) + len(pieces) * len(between)
+        return texts, data[at:]
+
+
+def _is_plain(text: bytes) -> bool:
+    return _PLAIN.fullmatch(text) is not None
+
+
+def _plain_ones(pieces: list[bytes], suffix: bytes) -> list[bytes]:
+    """Those at the beginning that are plain text; another event may have followed the last of them."""
+    plain: list[bytes] = []
+    for piece in pieces:
+        first, other, _ = piece.partition(suffix)
+        if not _is_plain(first):
+            break
+        plain.append(first)
+        if other:
+            break
+    return plain

@@ -39,7 +39,6 @@ def test_complete_events_at_the_beginning() -> None:
         events("a").replace(b"\n\n", b"\r\n\r\n"),
         events("a").replace(b"data: ", b"data:"),
         events("a").replace(b'"index":0', b'"index":1'),
-        events("ü").replace("ü".encode(), "ü".encode()[:1]),
         b"data: %b\n\n" % data("a", usage={"completion_tokens": 1}),
         b": ping\n\n",
         b"event: error\n" + events("a"),
@@ -49,6 +48,11 @@ def test_complete_events_at_the_beginning() -> None:
 def test_others_are_left(rest: bytes) -> None:
     assert learned().match(events("b") + rest) == (["b"], rest)
     assert learned().match(rest) == ([], rest)
+
+
+def test_a_character_that_is_split_over_two_events_is_left() -> None:
+    split = events("b", "ü").replace("ü".encode(), "ü".encode()[:1])
+    assert learned().match(split) == ([], split)
 
 
 @pytest.mark.parametrize(
