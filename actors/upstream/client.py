@@ -21,6 +21,7 @@ from actors.upstream.failures.retry_after import requested_pause_s
 from actors.upstream.http.address import address
 from actors.upstream.http.errors import ConnectError, HttpCallError
 from actors.upstream.http.pool import Call, Connect, ConnectionPool
+from actors.upstream.http.read_watcher import ReadWatcher
 from actors.upstream.http.stream import connect
 from actors.upstream.reading.decompress import unpacker
 from actors.upstream.reading.response_reader import ResponseReader
@@ -72,16 +73,22 @@ class UpstreamClient:
         given |= {name.lower(): value for name, value in headers.items()}
         self._lines = "".join([f"{name}: {value}\r\n" for name, value in given.items()]).encode()
         self._secrets = (*headers.values(), *([key.reveal()] if key is not None else []))
+        self._watcher = ReadWatcher()
         self._pool = ConnectionPool(
-            network or partial(connect, context=ssl.create_default_context()),
+            network or partial(connect, context=ssl.create_default_context(), watcher=self._watcher),
             keep=keep,
             idle_s=_IDLE_S,
             connect_s=connect_s,
         )
 
+    async def run(self) -> None:
+        """Receive, in a task of its own, as long as there are calls."""
+        await self._watcher.run()
+
     def close(self) -> None:
         """Close idle connections."""
         self._pool.close()
+        self._watcher.close()
 
     async def call(
         self, url: str, body: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TextDelta], None]
@@ -121,20 +128,26 @@ async def _read(response: Call, reader: ResponseReader, on_output: Callable[[Tex
     unpack = unpacker(response.headers.get("content-encoding"))
     _check_type(response.headers.get("content-type"))
     patience = trio.CancelScope()
+
+    def take(data: bytes) -> bool:
+        for piece in unpack(data):
+            output = reader.feed(piece)
+            if output is not None:
+                on_output(output)
+            if reader.error is not None:
+                raise reader.error
+            if reader.done:
+                return False
+        if reader.has_ended:
+            patience.deadline = trio.current_time() + _TAIL_S
+        elif patience.deadline != _NEVER:
+            patience.deadline = _NEVER
+        return True
+
     with patience:
-        while data := await response.read():
-            for piece in unpack(data):
-                output = reader.feed(piece)
-                if output is not None:
-                    on_output(output)
-                if reader.error is not None:
-                    raise reader.error
-                if reader.done:
-                    return
-            if reader.has_ended:
-                patience.deadline = trio.current_time() + _TAIL_S
-            elif patience.deadline != _NEVER:
-                patience.deadline = _NEVER
+        await response.read_each(take)
+    if reader.done:
+        return
     output = reader.lost() if patience.cancelled_caught else reader.end()
     if output is not None:
         on_output(output)

@@ -69,6 +69,7 @@ class UpstreamActor(Actor[EngineMessage]):
         self._client = self._make_client()
         try:
             async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._client.run)
                 published.state, published.why, published.down_until = "ready", None, None
                 self._publish()
                 assert published.limits is not None

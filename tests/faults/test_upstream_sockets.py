@@ -53,8 +53,11 @@ async def ask(
     client = UpstreamClient(key=Secret("sk-x"), headers={}, connect_s=connect_s, keep=4)
     try:
         with trio.fail_after(PATIENCE_S):
-            reader = ResponseReader(1, 100)
-            return await client.call(url, QUESTION, reader, on_output)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client.run)
+                failure = await client.call(url, QUESTION, ResponseReader(1, 100), on_output)
+                nursery.cancel_scope.cancel()
+            return failure
     finally:
         client.close()
 

@@ -5,6 +5,7 @@ alive, and nothing more has arrived on it; else it is closed.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -13,10 +14,9 @@ import trio
 from actors.upstream.http.address import Address
 from actors.upstream.http.errors import ConnectError, ConnectionLostError
 from actors.upstream.http.response_parser import ResponseParser
-from actors.upstream.http.stream import ByteStream
+from actors.upstream.http.stream import READ_BYTES, ByteStream
 
 Connect = Callable[[Address], Awaitable[ByteStream]]
-_READ_BYTES = 64 * 1024
 
 
 class ConnectionPool:
@@ -104,6 +104,27 @@ class Call:
             data = await self._receive()
         return data
 
+    async def read_each(self, take: Callable[[bytes], bool]) -> None:
+        """Call `take` with the body's bytes, as they arrive, until it returns False or the body is complete.
+
+        Raises ConnectionLostError, and what `take` raises.
+        """
+        data, self._first = self._first, b""
+        if (data and not take(data)) or self._parser.complete:
+            return
+        assert self._stream is not None
+        try:
+            await self._stream.receive_each(partial(self._received, take))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise ConnectionLostError("the connection was reset") from None
+
+    def _received(self, take: Callable[[bytes], bool], data: bytes) -> bool:
+        if not data:
+            self._parser.end()
+            return False
+        body = self._parser.feed(data)
+        return (not body or take(body)) and not self._parser.complete
+
     async def __aenter__(self) -> Self:
         self._stream = await self._pool.connection(self._address)
         try:
@@ -139,7 +160,7 @@ class Call:
     async def _receive(self) -> bytes:
         assert self._stream is not None
         try:
-            data = await self._stream.receive_some(_READ_BYTES)
+            data = await self._stream.receive_some(READ_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise ConnectionLostError("the connection was reset") from None
         if not data:

@@ -2,13 +2,17 @@
 
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Protocol
 
+import outcome
 import trio
 
 from actors.upstream.http.address import Address
 from actors.upstream.http.errors import ConnectError
+from actors.upstream.http.read_watcher import ReadWatcher
 
+READ_BYTES = 64 * 1024
 _READS_BEFORE_CHECKPOINT = 16
 """Reads that do not wait never let other tasks run."""
 
@@ -20,6 +24,12 @@ class ByteStream(Protocol):
 
     async def receive_some(self, max_bytes: int, /) -> bytes | bytearray: ...
 
+    async def receive_each(self, take: Callable[[bytes], bool], /) -> None:
+        """Call `take` with all that arrives, as it arrives, until it returns False; b"" is the end, and the last.
+
+        Raises what `take` raises.
+        """
+
     def close(self) -> None:
         """Close at once, without waiting and without a farewell."""
 
@@ -30,10 +40,12 @@ class ByteStream(Protocol):
 class TcpStream(trio.abc.Stream):
     """A connected socket. Sends and receives at once where that is possible: no pass of the event loop is spent."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, watcher: ReadWatcher) -> None:
+        """`watcher`: runs as long as anything is received."""
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = sock
+        self._watcher = watcher
         self._drained = False
         """The last read took all that had arrived."""
         self._reads = 0
@@ -69,6 +81,33 @@ class TcpStream(trio.abc.Stream):
             else:
                 self._drained = len(data) < max_bytes
                 return data
+
+    async def receive_each(self, take: Callable[[bytes], bool]) -> None:
+        """`take` is called in the watcher's task, so that a piece costs no task switch. Raises BrokenResourceError."""
+        task = trio.lowlevel.current_task()
+
+        def on_readable() -> None:
+            result: outcome.Outcome[None]
+            try:
+                data = self._socket.recv(READ_BYTES)
+                if take(data) and data:
+                    return
+                result = outcome.Value(None)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                result = outcome.Error(trio.BrokenResourceError(str(error)))
+            except Exception as error:  # noqa: BLE001  (it is raised in the task that receives)
+                result = outcome.Error(error)
+            self._watcher.remove(self._socket)
+            trio.lowlevel.reschedule(task, result)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._watcher.remove(self._socket)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._watcher.add(self._socket, on_readable)
+        await trio.lowlevel.wait_task_rescheduled(abort)
 
     def close(self) -> None:
         """Close the socket, waking the task that waits for it."""
@@ -111,6 +150,10 @@ class TlsStream:
         """What has arrived; b"": the end. Raises BrokenResourceError."""
         return await self._tls.receive_some(max_bytes)
 
+    async def receive_each(self, take: Callable[[bytes], bool]) -> None:
+        """Raises BrokenResourceError."""
+        await receive_each(self, take)
+
     def close(self) -> None:
         """Close the socket."""
         self._tcp.close()
@@ -120,12 +163,20 @@ class TlsStream:
         return self._tcp.has_unread()
 
 
-async def connect(address: Address, context: ssl.SSLContext) -> ByteStream:
+async def receive_each(stream: ByteStream, take: Callable[[bytes], bool]) -> None:
+    """`ByteStream.receive_each` by `receive_some`."""
+    while True:
+        data = bytes(await stream.receive_some(READ_BYTES))
+        if not take(data) or not data:
+            return
+
+
+async def connect(address: Address, context: ssl.SSLContext, watcher: ReadWatcher) -> ByteStream:
     """A connection to the address's server, by TLS if its scheme says so. Raises ConnectError."""
     stream: TcpStream | None = None
     try:
         opened = await trio.open_tcp_stream(address.host, address.port)
-        stream = TcpStream(socket.socket(fileno=opened.socket.detach()))
+        stream = TcpStream(socket.socket(fileno=opened.socket.detach()), watcher)
         if not address.tls:
             return stream
         tls = TlsStream(stream, context, address.host)

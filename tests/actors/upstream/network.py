@@ -13,6 +13,7 @@ from trio.testing import memory_stream_pair
 
 from actors.upstream.http.address import Address
 from actors.upstream.http.errors import ConnectError
+from actors.upstream.http.stream import receive_each
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -90,6 +91,9 @@ class _Stream:
     def close(self) -> None:
         self._stream.send_stream.close()
         self._stream.receive_stream.close()
+
+    async def receive_each(self, take: Callable[[bytes], bool]) -> None:
+        await receive_each(self, take)
 
     def has_unread(self) -> bool:
         return False

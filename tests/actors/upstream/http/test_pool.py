@@ -1,6 +1,6 @@
 """Connections are used again only when that is safe, and a call leaves none behind."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import trio
@@ -8,6 +8,7 @@ import trio
 from actors.upstream.http.address import Address, address
 from actors.upstream.http.errors import ConnectError, ConnectionLostError
 from actors.upstream.http.pool import Call, ConnectionPool
+from actors.upstream.http.stream import receive_each
 
 HERE, THERE = address("http://here/v1", "/x"), address("http://there/v1", "/x")
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -37,6 +38,9 @@ class Scripted:
             await trio.sleep_forever()
         assert piece is not None
         return piece
+
+    async def receive_each(self, take: Callable[[bytes], bool]) -> None:
+        await receive_each(self, take)
 
     def close(self) -> None:
         self.closed = True
