@@ -6,8 +6,7 @@ from collections.abc import Collection
 import structlog
 import trio
 
-from actors.kernel.mailbox import Mailbox
-from actors.kernel.reply import Reply
+from actors.kernel.actor import Mailbox, Reply
 from actors.protocol.ledger import Flush, LedgerMessage
 from actors.request.response_stream import ResponseStream
 from policies.lifecycle.drain import Drain, DrainAction, DrainState

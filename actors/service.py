@@ -11,7 +11,6 @@ from pathlib import Path
 import structlog
 import trio
 
-from actors.api.counters import ServiceCounters
 from actors.api.engine_status import BackendStatus, EngineStatus, ReplicatedEngineStatus, replica_titles
 from actors.api.errors import (
     BadKey,
@@ -21,40 +20,32 @@ from actors.api.errors import (
     ledger_unavailable,
 )
 from actors.api.request import InferenceRequest
-from actors.api.statistics import ServiceStatistics
-from actors.breakers.breakers import BreakerRegistry
-from actors.breakers.permits import Permits
+from actors.api.statistics import ServiceCounters, ServiceStatistics
+from actors.breakers.breakers import BreakerMessage, BreakerRegistry, Permits
 from actors.control.admin_service import AdminService
-from actors.control.policy_status import PolicyStatus
+from actors.control.policy_reloader import PolicyStatus, Reload
 from actors.drain import DrainController
 from actors.engines.adapter_registry import AdapterRegistry
 from actors.engines.engine_thread import EngineFactory
+from actors.kernel.actor import Mailbox
 from actors.kernel.clock import WallClock, system_time
 from actors.kernel.errors import RestartsExhausted, ServiceFailed
-from actors.kernel.mailbox import Mailbox
 from actors.kernel.supervisor import Child
 from actors.kernel.timers import TimerWheel
-from actors.ledger.ledger import LedgerState
-from actors.ledger.lock import ledger_lock
+from actors.ledger.ledger import LedgerState, ledger_lock
 from actors.prompt.model_text import ModelText
 from actors.protocol.admission import AdmissionMessage, RestoreUsage
-from actors.protocol.breakers import BreakerMessage
-from actors.protocol.engine import EngineMessage
-from actors.protocol.job import Job
+from actors.protocol.job import EngineMessage, Enqueue, Job, QueueMessage, Withdraw
 from actors.protocol.ledger import CloseEntry, EntryClosing, LedgerMessage, OpenEntry
-from actors.protocol.queue import Enqueue, QueueMessage, Withdraw
-from actors.protocol.reloader import Reload
-from actors.queue.backend import Backend, ReplicaSlot
-from actors.readiness import EngineReadiness, ModelCard, Readiness, ServiceState
+from actors.queue.dispatcher import Backend, ReplicaSlot
 from actors.recording.recorder import Recording
 from actors.request.ports import RequestPorts
 from actors.request.request_admission import RequestAdmission
 from actors.request.request_log import LogIdentity, RequestLog
 from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import Copy, ShadowPorts
-from actors.routing.policy_snapshot import PolicySnapshot
-from actors.routing.router import Router
-from actors.service_view import ServiceView
+from actors.routing.router import PolicySnapshot, Router
+from actors.service_view import EngineReadiness, ModelCard, Readiness, ServiceState, ServiceView
 from actors.shadows.shadows import CopiesUnderWay
 from actors.supervision_tree import ActorTypes, BackendReplica, TreeStatus, auxiliary, backend, service_tree
 from actors.upstream.client import MakeTransport, UpstreamClient
@@ -66,12 +57,11 @@ from config.source import ConfigSource
 from config.tenants import tenant_queues
 from engine.errors import ModelError
 from policies.admission.budget import BudgetBook
-from policies.admission.quota import QuotaBook
-from policies.admission.rate_limits import RateLimits
+from policies.admission.quota import QuotaBook, RateLimits
 from policies.fallback.retry_budget import RetryBudget
 from policies.queueing.backend_queue import BackendQueue
-from policies.queueing.engine_capacity import EngineCapacity
 from policies.queueing.fair_queue import FairQueue
+from policies.queueing.placement import EngineCapacity
 from policies.records.decision_log import DecisionLog
 from policies.rollout.rollout_state import RolloutState
 from policies.rollout.shadow import TIER as SHADOW_TIER

@@ -1,27 +1,63 @@
-"""What clients and scrapers read of the service: the models, and all figures. It owns nothing, and asks no actor."""
+"""What probes, clients and scrapers read of the service: readiness, the models, and all figures. It owns nothing."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
 
 import msgspec
 import trio
 
-from actors.api.counters import ServiceCounters
-from actors.api.engine_status import BackendStatus, EngineStatus, ReplicatedEngineStatus
-from actors.api.statistics import ReplicaView, ServiceStatistics
+from actors.api.engine_status import BackendStatus, EngineState, EngineStatus, ReplicatedEngineStatus
+from actors.api.statistics import ReplicaView, ServiceCounters, ServiceStatistics
 from actors.breakers.breakers import BreakerRegistry
-from actors.control.policy_status import PolicyStatus
+from actors.control.policy_reloader import PolicyStatus
 from actors.engines.adapter_registry import AdapterRegistry
 from actors.kernel.clock import WallClock
 from actors.ledger.ledger import LedgerState
-from actors.queue.backend import Backend
-from actors.readiness import ModelCard
+from actors.queue.dispatcher import Backend
 from actors.routing.router import Router
 from actors.supervision_tree import TreeStatus
 from actors.upstream.upstream_status import UpstreamStatus
 from engine.core.messages import EngineStats
 from policies.admission.budget import BudgetBook
+from policies.lifecycle.drain import DrainState
 from policies.rollout.rollout_state import RolloutState
 from policies.rollout.shadow import ShadowBook
+
+ServiceState = DrainState | Literal["ledger_blocked", "backends_down"]
+"""ledger_blocked: the ledger's file takes nothing, and nothing is handed out that is not written down. backends_down:
+every engine and upstream is marked down."""
+
+
+class EngineReadiness(msgspec.Struct, frozen=True):
+    """One engine or upstream."""
+
+    state: EngineState
+    why: str | None
+    """While loading: the last step; when failed: what went wrong."""
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """The service."""
+
+    ready: bool
+    state: ServiceState
+    engines: Mapping[str, EngineReadiness]
+
+
+class ModelCard(msgspec.Struct, frozen=True):
+    """A name that clients may put into `model`."""
+
+    id: str
+    description: str
+    created: int
+    """Unix time."""
+    max_model_len: int | None
+    """None until the engines are loaded."""
+    parent: str | None = None
+    """The model that it is an adapter of."""
+    available: bool = True
+    """False: every backend that may answer to it is marked down."""
+
 
 _NOTHING_YET = EngineStats(0, 0, 0, 0, 0, 0)
 

@@ -28,11 +28,11 @@ from actors.api.engine_status import EngineStatus
 from actors.breakers.breakers import Breakers
 from actors.control.policy_reloader import PolicyReloader
 from actors.engines.engine_actor import EngineActor
-from actors.kernel.mailbox import Mailbox
+from actors.kernel.actor import Mailbox
 from actors.kernel.supervisor import Child, Supervisor
 from actors.kernel.timers import TimerLoop
 from actors.ledger.ledger import Ledger
-from actors.protocol.engine import EngineMessage
+from actors.protocol.job import EngineMessage
 from actors.queue.dispatcher import Dispatcher
 from actors.recording.recorder import Recorder
 from actors.shadows.shadows import Shadows

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 import msgspec
 import trio
 
-from actors.control.config_process import ConfigProcess
+from actors.control.policy_reloader import ConfigProcess
 from actors.engines.engine_thread import (
     EngineFactory,
     EngineLoaded,
@@ -20,9 +20,8 @@ from actors.engines.engine_thread import (
     LoadFailed,
 )
 from actors.kernel.clock import WallClock, system_time
-from actors.kernel.thread_bridge import NICE, LongWork, ThreadBridge, TimeSlices
-from actors.kernel.workers import WorkerHandle, WorkerPool
-from actors.ledger.ledger_thread import LedgerThreads
+from actors.kernel.thread_bridge import NICE, LongWork, ThreadBridge, TimeSlices, WorkerHandle, WorkerPool
+from actors.ledger.ledger import LedgerThreads
 from actors.ledger.store import LedgerBatch, Store, StoreClosed, StoreEvent, keep_books
 from config.load import LoadedConfig
 from config.model.table import AUTO

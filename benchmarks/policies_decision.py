@@ -25,9 +25,8 @@ from policies.admission.quota import QuotaBook, Reservation
 from policies.cascade.cascade import CascadeMachine
 from policies.fallback.breaker import Breaker
 from policies.fallback.fallback_machine import AttemptFinished, Begun, ContentSent, FallbackMachine
-from policies.model.breaker_view import Permit
 from policies.model.features import Features
-from policies.model.load import EngineLoad, Load
+from policies.model.load import EngineLoad, Load, Permit
 from policies.model.plan import PlannedCascade, PlannedRung
 from policies.queueing.fair_queue import FairQueue, QueueItem
 from policies.routing.complexity import complexity

@@ -10,13 +10,11 @@ from typing import ClassVar
 import trio
 
 from actors.api.errors import BadKey, BudgetSpent, OverQuota
-from actors.kernel.actor import Actor
+from actors.kernel.actor import Actor, Mailbox
 from actors.kernel.clock import WallClock
-from actors.kernel.mailbox import Mailbox
 from actors.protocol.admission import AdmissionMessage, Grant, Reserve, RestoreUsage, Settle
-from policies.admission.budget import BudgetBook, BudgetRefusal
+from policies.admission.budget import BudgetBook, BudgetRefusal, set_aside
 from policies.admission.quota import QuotaBook, QuotaRefusal
-from policies.admission.reservation import set_aside
 from policies.errors import UnknownTenant
 
 

@@ -43,7 +43,7 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     adapter: str = ""
     mark: str | None = None
     degraded: tuple[str, ...] = ()
-    """See `policies.model.degraded`; what comes after this is in `Served`."""
+    """See `policies.model.plan.Degraded`; what comes after this is in `Served`."""
     tier: str | None = None
     """In which it is served, if a spent budget has moved it there."""
     model_asked: str = ""
@@ -119,7 +119,7 @@ class Served(msgspec.Struct, frozen=True):
     adapter: str | None = None
     """That answered, as NAME@VERSION."""
     degraded: tuple[str, ...] = ()
-    """In which ways less was done than was asked for: see `policies.model.degraded`."""
+    """In which ways less was done than was asked for: see `policies.model.plan.Degraded`."""
     tier: str | None = None
     """In which it was served, if a spent budget has moved it there."""
     model_asked: str = ""

@@ -1,5 +1,10 @@
-"""Frozen figures for `/metrics` and for people: counters since the start, histograms, and the state of each part."""
+"""Figures for `/metrics` and for people: frozen statistics, and the counters and histograms behind them.
 
+Counters are written by whichever task ends a request or emits a token, without an await in between: no actor is needed.
+"""
+
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
@@ -180,3 +185,45 @@ class ServiceStatistics(msgspec.Struct, frozen=True):
     """Those that are marked down: restarts did not help, and the next one comes after a long pause."""
     auxiliaries_off: Mapping[str, bool] = msgspec.field(default_factory=dict)
     """Those that have failed too often, and stay off until the process starts again."""
+
+
+class HistogramCounter:
+    """A histogram under way."""
+
+    __slots__ = ("counts", "sum")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(LATENCY_BOUNDS_S) + 1)
+        self.sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        """One observation."""
+        self.counts[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
+        self.sum += seconds
+
+    def frozen(self) -> Histogram:
+        """As it stands."""
+        return Histogram(LATENCY_BOUNDS_S, tuple(self.counts), self.sum)
+
+
+class ServiceCounters:
+    """All of them."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[RequestKey] = Counter()
+        self.refusals: Counter[str] = Counter()
+        self.escalations: Counter[tuple[str, str]] = Counter()
+        self.fallbacks: Counter[tuple[str, str, str]] = Counter()
+        self.notices: Counter[tuple[str, str]] = Counter()
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.discarded_tokens = 0
+        self.overruns = 0
+        self.ttft = HistogramCounter()
+        self.itl = HistogramCounter()
+        self.e2e = HistogramCounter()
+        self.queue_wait = HistogramCounter()
+
+    def latency(self) -> LatencyStatistics:
+        """The histograms as they stand."""
+        return LatencyStatistics(self.ttft.frozen(), self.itl.frozen(), self.e2e.frozen(), self.queue_wait.frozen())

@@ -1,7 +1,7 @@
-"""The breaker actor: all circuit breakers, and the retry budget that they share.
+"""Circuit breakers and the retry budget that they share: the actor that owns them, and how requests ask for permits.
 
-Its state is `policies.fallback.breaker` and `policies.fallback.retry_budget`, and it is published. While a breaker is
-closed nobody asks for a permit: only the outcomes are sent. The breaker of a backend that is marked down reads as open,
+The state is `policies.fallback.breaker` and `policies.fallback.retry_budget`, and it is published. No permit is
+requested for a closed breaker: only outcomes are sent. The breaker of a backend that is marked down reads as open,
 until the backend is ready again.
 """
 
@@ -14,13 +14,36 @@ import structlog
 import trio
 
 from actors.api.engine_status import BackendStatus
-from actors.kernel.actor import Actor
-from actors.kernel.mailbox import Mailbox
-from actors.protocol.breakers import AskPermit, BreakerMessage, Record
+from actors.kernel.actor import Actor, Mailbox, Reply
+from actors.kernel.errors import ActorDied, MailboxFull
 from config.model.routing import BreakerSettings, RetryBudgetSettings
+from policies.fallback import fallback_machine
 from policies.fallback.breaker import Breaker, BreakerOpen
 from policies.fallback.retry_budget import RetryBudget
-from policies.model.breaker_view import BreakerView, Permit
+from policies.model.load import BreakerView, Permit
+
+
+class AskPermit(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Asked only while the published breaker is not closed, or for a retry, which the shared budget pays."""
+
+    rung: str
+    is_retry: bool
+    reply: Reply[Permit | BreakerOpen | None]
+    """None: the retry budget is spent."""
+
+
+class Record(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """An attempt's outcome. `ok` None says nothing about the rung."""
+
+    rung: str
+    permit: Permit
+    ok: bool | None
+    at: float
+    is_retry: bool
+
+
+BreakerMessage = AskPermit | Record
+
 
 _SOON_S = 1.0
 """Until a backend that is being started again may be asked again."""
@@ -100,3 +123,42 @@ class Breakers(Actor[BreakerMessage]):
                 breaker.record(permit, ok, at)
                 if breaker.state != before:
                     log.warning("breaker_changed", rung=rung, before=before, after=breaker.state)
+
+
+class Permits:
+    """A closed breaker, the usual case, is read from the published registry; for any other one the actor is asked."""
+
+    def __init__(self, breakers: Mailbox[BreakerMessage], published: BreakerRegistry) -> None:
+        self._breakers = breakers
+        self._published = published
+
+    def closed(self, rung: str) -> Permit | None:
+        """A permit of a closed breaker; None: it is not closed."""
+        return self._published.view(rung, trio.current_time()).closed_permit()
+
+    async def ask(self, rung: str, *, is_retry: bool) -> Permit | fallback_machine.RungRefused:
+        """A permit, or why there is none."""
+        permit = None if is_retry else self.closed(rung)
+        if permit is not None:
+            return permit
+        reply: Reply[Permit | BreakerOpen | None] = Reply()
+        try:
+            self._breakers.put_nowait(AskPermit(rung, is_retry, reply))
+            match await reply.wait():
+                case Permit() as permit:
+                    return permit
+                case BreakerOpen(retry_after_s):
+                    return fallback_machine.RungRefused(why="breaker_open", retry_after_s=retry_after_s)
+                case None:
+                    return fallback_machine.RungRefused(why="retry_budget")
+        except (MailboxFull, ActorDied) as error:
+            return fallback_machine.RungRefused(why="breakers_busy", retry_after_s=1.0, message=str(error))
+
+    def record(self, rung: str, permit: Permit, *, ok: bool | None, is_retry: bool) -> None:
+        """The attempt's outcome; None says nothing about the rung."""
+        record = Record(rung, permit, ok, trio.current_time(), is_retry)
+        if ok is False or permit.probe:
+            self._breakers.put_unbounded(record)
+        else:
+            # It changes no breaker's state: it may wait until the actor wakes for another message.
+            self._breakers.put_deferred(record)

@@ -7,14 +7,11 @@ import structlog
 import trio
 
 from actors.api.errors import BadKey, InvalidRequest, Unavailable
-from actors.control.config_process import ConfigProcess
-from actors.control.policy_status import PolicyStatus
+from actors.control.policy_reloader import ConfigProcess, PolicyStatus, Reload, ReloadTrigger
 from actors.engines.adapter_registry import AdapterRegistry
+from actors.kernel.actor import Mailbox, Reply
 from actors.kernel.errors import ActorDied, MailboxClosed, MailboxFull
-from actors.kernel.mailbox import Mailbox
-from actors.kernel.reply import Reply
 from actors.protocol.ledger import Flush, LedgerMessage, WriteRollBack
-from actors.protocol.reloader import Reload, ReloadTrigger
 from actors.routing.router import Router
 from config.problems.errors import ConfigError, Problem
 from config.source import ConfigSource

@@ -1,32 +1,73 @@
 """Changes the policy while it serves: every way to do so ends here, one attempt after the other.
 
 A changed file is noticed by comparing its content once a second: that works on every file system, and needs no thread
-or library of its own. A file that is still being written is left alone until two comparisons agree.
+or library of its own. A file that is still being written is left alone until two comparisons agree. It is read in a
+process of its own, so that a large one delays no answer.
 
 If the actor dies in the middle of an attempt, the next life makes it once more. If it is off, the last good policy
-serves on, and only a restart of the server changes it.
+stays in force, and only a restart of the server changes it.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Literal, Protocol
 
 import msgspec
 import structlog
 import trio
 
 from actors.api.errors import Refusal
-from actors.control.config_process import ConfigProcess
-from actors.control.policy_status import PolicyStatus
+from actors.api.statistics import PolicyStatistics
 from actors.engines.adapter_registry import AdapterRegistry
+from actors.kernel.actor import Mailbox, Reply
 from actors.kernel.clock import WallClock
-from actors.kernel.mailbox import Mailbox
-from actors.protocol.reloader import Reload, ReloadTrigger
-from actors.routing.policy_snapshot import PolicySnapshot
+from actors.kernel.thread_bridge import WorkerPool
+from actors.routing.router import PolicySnapshot
+from config.load import LoadedConfig
 from config.model.settings import Settings
 from config.problems.errors import ConfigError, Problem
 from config.source import ConfigSource
 from policies.lifecycle.reload import Change, ReloadRefused, ReloadResult, Swapped, Unchanged, compare, restart_problems
+
+
+class ConfigProcess(WorkerPool, Protocol):
+    """Starts the process that reads a configuration."""
+
+    async def read_config(self, path: Path, text: str | None = None) -> LoadedConfig:
+        """Read and check a configuration, or the text that `path` could hold. Raises ConfigError."""
+        ...
+
+
+class PolicyStatus:
+    """Outlives the reloader's restarts."""
+
+    __slots__ = ("problems", "reloads", "since", "warnings")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        """When the policy that decides began to, seconds since 1970."""
+        self.reloads: Counter[str] = Counter(swapped=0, unchanged=0, refused=0)
+        self.problems: tuple[Problem, ...] = ()
+        """Why the last attempt was refused; empty if it was not."""
+        self.warnings: tuple[Problem, ...] = ()
+        """Of the policy that decides."""
+
+    def statistics(self, policy: str) -> PolicyStatistics:
+        """`policy`: the digest of the one that decides."""
+        return PolicyStatistics(policy, self.since, dict(self.reloads))
+
+
+ReloadTrigger = Literal["signal", "file", "admin"]
+
+
+class Reload(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Read the configuration again, and swap the policy if it is good."""
+
+    asked_by: ReloadTrigger
+    reply: Reply[ReloadResult] | None = None
+
 
 _LOOK_EVERY_S = 1.0
 _MOST_PROBLEMS_LOGGED = 20

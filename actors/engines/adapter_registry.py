@@ -14,11 +14,11 @@ import structlog
 
 from actors.api.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from actors.api.statistics import AdapterView
+from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied
-from actors.kernel.reply import Reply
-from actors.kernel.workers import WorkerPool
-from actors.protocol.engine import Install, Uninstall
-from actors.queue.backend import ReplicaSlot
+from actors.kernel.thread_bridge import WorkerPool
+from actors.protocol.job import Install, Uninstall
+from actors.queue.dispatcher import ReplicaSlot
 from config.model.settings import EngineSettings
 from config.model.words import is_adapter_name
 from engine.errors import ModelError

@@ -21,15 +21,25 @@ from actors.engines.engine_thread import (
     EnginePost,
     EngineThreads,
     LoadFailed,
+    LoadProgress,
 )
-from actors.engines.load_progress import LoadProgress
-from actors.kernel.actor import Actor
-from actors.kernel.mailbox import Mailbox
+from actors.kernel.actor import Actor, Mailbox
+from actors.kernel.thread_bridge import WorkerEvents, WorkerHandle
 from actors.kernel.timers import TimerWheel
-from actors.kernel.workers import WorkerEvents, WorkerHandle
-from actors.protocol.engine import CancelJob, EngineMessage, Install, StallAlarm, StartJob, Uninstall
-from actors.protocol.job import Job
-from actors.protocol.queue import DraftTokens, EngineDown, EngineUp, JobsFinished, QueueMessage
+from actors.protocol.job import (
+    CancelJob,
+    DraftTokens,
+    EngineDown,
+    EngineMessage,
+    EngineUp,
+    Install,
+    Job,
+    JobsFinished,
+    QueueMessage,
+    StallAlarm,
+    StartJob,
+    Uninstall,
+)
 from engine.core.loop import Stepping, Stop
 from engine.core.messages import (
     Abort,

@@ -16,8 +16,8 @@ import msgspec
 import structlog
 import trio
 
+from actors.kernel.actor import Mailbox
 from actors.kernel.errors import ActorError, RestartsExhausted, ServiceFailed
-from actors.kernel.mailbox import Mailbox
 from policies.lifecycle.supervision import (
     Backoff,
     ChildSpec,

@@ -1,14 +1,18 @@
-"""The only file with threads: one long-lived thread with an inbox; its posts reach the loop in one hop a batch."""
+"""The only file with threads: one long-lived thread with an inbox; its posts reach the loop in one hop a batch.
+
+`WorkerHandle` and `WorkerPool` are what actors see of it.
+"""
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, get_native_id
 from time import perf_counter
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+import msgspec
 import trio
 
 from engine.core.time_slices import TimeSliceScheduler
@@ -16,6 +20,31 @@ from engine.core.time_slices import TimeSliceScheduler
 C = TypeVar("C")
 P = TypeVar("P")
 T = TypeVar("T")
+
+
+class WorkerHandle(Protocol):
+    """Sends commands to one thread and ends it; see `ThreadBridge`."""
+
+    def send(self, command: Any) -> None: ...
+    def abandon(self) -> None: ...
+    async def join(self, timeout_s: float) -> bool: ...
+
+
+class WorkerPool(Protocol):
+    """A few threads for work that takes the processor for long."""
+
+    async def run_in_thread(self, job: Callable[[], T]) -> T:
+        """The result of `job()`, or what it raises; the event loop goes on meanwhile."""
+        ...
+
+
+class WorkerEvents(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """What a thread has posted to its actor since the last time."""
+
+    posts: Sequence[Any]
+    life: object = None
+    """The actor that started the thread: its successor ignores what an earlier thread posts."""
+
 
 _SWITCH_INTERVAL_S = 5e-4
 """A thread that computes releases the interpreter within this: it bounds the event loop's latency, at the price of

@@ -3,24 +3,26 @@
 While one group is being committed the next one gathers, so that the writer's thread has one batch at a time and a burst
 costs few commits. Nothing is lost with the actor or with the thread: what was not committed is kept in `LedgerState`
 and committed by the next life, and a message that was in hand is handed to it. Rows and totals take each entry once.
+
+A lock keeps the file to one process: two would each take the other's open rows for those of a crash.
 """
 
+import fcntl
+import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import structlog
 import trio
 
 from actors.api.statistics import LedgerStatistics
-from actors.kernel.actor import Actor
+from actors.kernel.actor import Actor, Mailbox, Reply
 from actors.kernel.errors import ActorError, ServiceFailed
-from actors.kernel.mailbox import Mailbox
-from actors.kernel.reply import Reply
+from actors.kernel.thread_bridge import WorkerEvents, WorkerHandle
 from actors.kernel.timers import TimerWheel
-from actors.kernel.workers import WorkerEvents, WorkerHandle
-from actors.ledger.ledger_thread import LedgerThreads
 from actors.ledger.store import Committed, LedgerBatch, Opened, StoreBusy, StoreClosed, StoreEvent, StoreFailed
 from actors.protocol.admission import RestoreUsage
 from actors.protocol.ledger import (
@@ -34,6 +36,40 @@ from actors.protocol.ledger import (
     WriteRollBack,
 )
 from policies.rollout.experiment import RollBack
+
+
+@contextmanager
+def ledger_lock(path: Path | str) -> Iterator[None]:
+    """Hold `PATH.lock` as long as the ledger is kept; the system frees it with the process. ":memory:" needs none.
+
+    Raises ServiceFailed: another process holds it, or the file cannot be made.
+    """
+    if str(path) == ":memory:":
+        yield
+        return
+    try:
+        file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ServiceFailed(f"the ledger cannot be opened: {error.strerror}: {path}") from error
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServiceFailed(
+                f"the ledger {path} is kept by another process: stop that one, or set [ledger] path to another file"
+            ) from None
+        yield
+    finally:
+        os.close(file)
+
+
+class LedgerThreads(Protocol):
+    """Starts the ledger's thread."""
+
+    def store(self, path: Path | str, on_posts: Callable[[list[StoreEvent]], None]) -> WorkerHandle:
+        """A handle that takes `LedgerBatch` and `StoreClosed`; `on_posts` is called in the event loop."""
+        ...
+
 
 _GROUP = 512
 _LINGER_S = 0.05

@@ -8,7 +8,7 @@ import msgspec
 
 from actors.api.errors import InvalidRequest
 from actors.api.request import InferenceRequest
-from actors.kernel.workers import WorkerPool
+from actors.kernel.thread_bridge import WorkerPool
 from actors.prompt.model_text import ModelText
 from engine.errors import RequestRefused
 from engine.sampling.grammar import CompiledGrammar, Grammar

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from actors.api.errors import InvalidRequest
 from actors.api.request import Prompt, TextPrompt
-from actors.kernel.workers import WorkerPool
+from actors.kernel.thread_bridge import WorkerPool
 from actors.prompt.model_text import ModelText, TokenIds, encode_prompts, estimated_tokens
 from policies.routing.token_budget import PromptSizes
 

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from actors.kernel.reply import Reply
+from actors.kernel.actor import Reply
 from policies.admission.budget import BudgetHold, BudgetRefusal, Period
 from policies.admission.quota import QuotaRefusal, Reservation, Used
 from policies.rollout.experiment import RollBack

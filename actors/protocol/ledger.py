@@ -2,8 +2,8 @@
 
 import msgspec
 
-from actors.kernel.reply import Reply
-from actors.kernel.workers import WorkerEvents
+from actors.kernel.actor import Reply
+from actors.kernel.thread_bridge import WorkerEvents
 from policies.rollout.experiment import RollBack
 
 

@@ -1,31 +1,64 @@
 """The backend queues' actor: takes jobs in or rejects them, and hands them to replicas that have capacity.
 
-Whatever becomes of a job, its delivery is told exactly once: it was started, or why it was not.
+Every job's delivery gets exactly one notice: that it started, or why it did not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import msgspec
 import trio
 
-from actors.kernel.actor import Actor
-from actors.kernel.mailbox import Mailbox
+from actors.api.engine_status import BackendStatus, EngineStatus
+from actors.api.statistics import QueueStatistics
+from actors.kernel.actor import Actor, Mailbox
 from actors.kernel.timers import TimerWheel
-from actors.protocol.engine import CancelJob, StartJob
-from actors.protocol.outputs import JobFailed, JobRejected, JobStarted
-from actors.protocol.queue import (
+from actors.protocol.delivery import JobFailed, JobRejected, JobStarted
+from actors.protocol.job import (
+    CancelJob,
     DraftTokens,
     EngineDown,
+    EngineMessage,
     EngineUp,
     Enqueue,
+    Job,
     JobsFinished,
     QueueAlarm,
     QueueMessage,
+    StartJob,
     Withdraw,
 )
-from actors.queue.backend import Backend
 from engine.core.messages import EngineStats
-from policies.queueing.backend_queue import CancelOn, Fail, Reject, StartOn
+from policies.queueing.backend_queue import BackendQueue, CancelOn, Fail, Reject, StartOn
+
+
+class ReplicaSlot(msgspec.Struct, frozen=True):
+    """One replica of an engine. An engine without replicas, and an upstream, has one."""
+
+    published: EngineStatus
+    mailbox: Mailbox[EngineMessage]
+    """Of its actor."""
+
+
+class Backend(msgspec.Struct, frozen=True):
+    """An engine with its replicas, or an upstream. Only the dispatcher moves the queue."""
+
+    published: BackendStatus
+    queue: BackendQueue[Job]
+    slots: Sequence[ReplicaSlot]
+
+    def statistics(self, now: float) -> QueueStatistics:
+        """The figures now."""
+        waiting = self.queue.statistics()
+        return QueueStatistics(
+            requests=waiting.requests,
+            tokens=waiting.tokens,
+            inside=self.published.inside,
+            refused_total=sum(waiting.refused_total.values()),
+            expired_total=waiting.expired_total,
+            expected_wait_s=self.queue.expected_wait_s(now),
+        )
+
 
 _LOOK_AGAIN_S = 0.05
 """While something waits or runs, capacity is looked at this often: blocks also become free without an end, and ends

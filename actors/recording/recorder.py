@@ -16,13 +16,11 @@ import msgspec
 import structlog
 import trio
 
-from actors.kernel.actor import Actor
+from actors.kernel.actor import Actor, Mailbox
 from actors.kernel.errors import MailboxFull
-from actors.kernel.mailbox import Mailbox
-from actors.kernel.workers import WorkerPool
+from actors.kernel.thread_bridge import WorkerPool
 from engine.scheduling.block_chain import chain_next, chain_root
-from policies.model.features import Features
-from policies.model.requirements import described_requirements
+from policies.model.features import Features, described_requirements
 from policies.records.trace import TraceHead, TraceRequest
 
 PREFIX_BLOCK = 16

@@ -14,15 +14,14 @@ from actors.protocol.ledger import CloseEntry, EntryClosing, WriteRollBack
 from actors.recording.recorder import RecordedRequest
 from actors.request.ports import RequestPorts
 from actors.request.request_log import LogIdentity
-from actors.routing.policy_snapshot import PolicySnapshot
+from actors.routing.router import PolicySnapshot
 from config.model.tenancy import TokenQuota
 from engine.core.messages import Submit
 from engine.text.tokenizer import Tokenizer
 from policies.admission.prices import cost_of
 from policies.fallback.fallback_machine import Prefix
-from policies.model.attempt_record import AttemptRecord
 from policies.model.features import Features
-from policies.model.plan import Plan
+from policies.model.plan import AttemptRecord, Plan
 from policies.records.decision_log import DecisionEnd, LoggedDecision, with_bounded_messages
 from policies.records.decision_record import Timings, TokenCounts
 from policies.rollout.experiment import unit_of
@@ -89,7 +88,7 @@ class Account:
         self.adapter = ""
         """That answered, as NAME@VERSION."""
         self.degraded: tuple[str, ...] = ()
-        """See `policies.model.degraded`."""
+        """See `policies.model.plan.Degraded`."""
         self.downgraded_to = features.tier if features.downgraded_from else None
         """The tier, if a spent budget has moved it there."""
         self.on_settled: Callable[[str], None] | None = None

@@ -11,9 +11,8 @@ from actors.prompt.continuation import ContinuationDetokenizer, params_after
 from actors.prompt.model_text import ModelText, TokenIds
 from actors.prompt.output_constraints import OutputConstraints
 from actors.prompt.tool_call_reader import ToolCallReader
-from actors.protocol.delivery import Delivery
+from actors.protocol.delivery import Delivery, JobOutput, JobStarted, StreamNotice, TextDelta
 from actors.protocol.job import Job
-from actors.protocol.outputs import JobOutput, JobStarted, StreamNotice, TextDelta
 from actors.request.account import EmittedChoice
 from actors.request.draft_verification import Drafter
 from actors.request.output_assembly import OutputAssembly

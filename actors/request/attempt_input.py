@@ -3,8 +3,16 @@
 from actors.api.request import InferenceRequest
 from actors.api.response import Delta
 from actors.kernel.timers import Timer
-from actors.protocol.delivery import Delivery, Item
-from actors.protocol.outputs import JobFailed, JobOutput, JobRejected, JobStarted, StreamNotice, Terminate
+from actors.protocol.delivery import (
+    Delivery,
+    Item,
+    JobFailed,
+    JobOutput,
+    JobRejected,
+    JobStarted,
+    StreamNotice,
+    Terminate,
+)
 from actors.request.account import Account
 from actors.request.attempt import Attempt
 from actors.request.ports import RequestPorts

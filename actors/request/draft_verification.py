@@ -16,13 +16,12 @@ from actors.kernel.errors import MailboxFull
 from actors.prompt.continuation import params_after
 from actors.prompt.model_text import TokenIds
 from actors.prompt.prompt_encoder import PromptEncoder
-from actors.protocol.job import Job
-from actors.protocol.outputs import JobFailed, JobOutput, JobRejected, JobStarted, StreamNotice
-from actors.protocol.queue import DraftTokens, Enqueue, Withdraw
+from actors.protocol.delivery import JobFailed, JobOutput, JobRejected, JobStarted, StreamNotice
+from actors.protocol.job import DraftTokens, Enqueue, Job, Withdraw
 from actors.request.ports import RequestPorts
 from engine.core.messages import ExpectTokens, Finish, Finished, Submit, TokenDelta
 from policies.cascade.verified import Draft, VerifiedMachine, draft_deadline
-from policies.model.breaker_view import Permit
+from policies.model.load import Permit
 from policies.model.plan import PlannedCascade
 
 

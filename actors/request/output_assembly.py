@@ -9,7 +9,7 @@ from typing import Literal
 from actors.api.response import Delta, EndReason, MadeCall
 from actors.prompt.continuation import ContinuationDetokenizer
 from actors.prompt.tool_call_reader import ToolCallReader
-from actors.protocol.outputs import JobOutput, TextDelta
+from actors.protocol.delivery import JobOutput, TextDelta
 from engine.core.messages import Embedding, Finish, Finished, TokenDelta
 from policies.cascade.cascade import Accept, CascadeMachine, Escalate, Release
 

@@ -5,16 +5,16 @@ from itertools import count
 
 import msgspec
 
-from actors.api.counters import ServiceCounters
 from actors.api.engine_status import BackendStatus
-from actors.breakers.permits import Permits
+from actors.api.statistics import ServiceCounters
+from actors.breakers.breakers import Permits
+from actors.kernel.actor import Mailbox
 from actors.kernel.clock import WallClock
-from actors.kernel.mailbox import Mailbox
 from actors.kernel.timers import TimerWheel
 from actors.prompt.model_text import ModelText
 from actors.protocol.admission import AdmissionMessage
+from actors.protocol.job import QueueMessage
 from actors.protocol.ledger import LedgerMessage
-from actors.protocol.queue import QueueMessage
 from actors.recording.recorder import Recording
 from actors.request.request_log import RequestLog
 from config.model.upstreams import UpstreamSettings

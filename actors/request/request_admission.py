@@ -8,9 +8,9 @@ import trio
 from actors.admission.admission import budget_spent, over_quota
 from actors.api.errors import InvalidRequest, Refusal, Unavailable
 from actors.api.request import InferenceRequest
+from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied, MailboxFull
-from actors.kernel.reply import Reply
-from actors.kernel.workers import WorkerPool
+from actors.kernel.thread_bridge import WorkerPool
 from actors.prompt.output_constraints import ConstraintsByModel
 from actors.prompt.prompt_encoder import PromptEncoder
 from actors.protocol.admission import Grant, Reserve, Settle
@@ -22,8 +22,7 @@ from actors.request.request_log import LogIdentity
 from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import CopiedRequest, ShadowPorts
 from actors.routing.features import features_of
-from actors.routing.policy_snapshot import PolicySnapshot
-from actors.routing.router import Router
+from actors.routing.router import PolicySnapshot, Router
 from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView
 from policies.admission.quota import QuotaRefusal
 from policies.model.backends import Backends, EmbeddingModel

@@ -7,7 +7,7 @@ import trio
 
 from actors.api.errors import Refusal
 from actors.api.request import InferenceRequest
-from policies.model.attempt_record import AttemptRecord
+from policies.model.plan import AttemptRecord
 from policies.records.decision_log import DecisionEnd
 from policies.records.decision_record import Timings
 

@@ -10,8 +10,7 @@ from actors.request.ports import RequestPorts
 from config.model.words import STATIC_ANSWER
 from policies.answer.answer_machine import AnswerMachine
 from policies.fallback.fallback_machine import AnswerStatic
-from policies.model.degraded import degraded_codes
-from policies.model.plan import Plan
+from policies.model.plan import Plan, degraded_codes
 
 
 class ResponseBuilder:
@@ -168,7 +167,7 @@ class ResponseBuilder:
         self.events.append(Failed(error, self._account.usage(), served))
 
     def degraded(self, rung: str) -> tuple[str, ...]:
-        """See `policies.model.degraded`."""
+        """See `policies.model.plan.Degraded`."""
         return degraded_codes(self._plan.degraded, self._machine.history, rung)
 
     def _served(self, rung: str, reason: str, mark: str | None) -> Served:

@@ -14,14 +14,13 @@ import trio
 from actors.api.errors import ErrorBody, Refusal, Unavailable, ledger_unavailable, refusal_of
 from actors.api.request import InferenceRequest, Principal
 from actors.api.response import DecisionInfo, Done, Failed, ResponseEvent
+from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied, MailboxFull
-from actors.kernel.reply import Reply
 from actors.prompt.model_text import ModelText
 from actors.prompt.output_constraints import ConstraintsByModel
 from actors.prompt.prompt_encoder import PromptEncoder
-from actors.protocol.delivery import Delivery
-from actors.protocol.outputs import JobStarted, Terminate
-from actors.protocol.queue import Enqueue, Withdraw
+from actors.protocol.delivery import Delivery, JobStarted, Terminate
+from actors.protocol.job import Enqueue, Withdraw
 from actors.request.account import Account
 from actors.request.attempt import Attempt
 from actors.request.attempt_factory import AttemptFactory

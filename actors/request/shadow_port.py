@@ -7,11 +7,11 @@ import structlog
 import trio
 
 from actors.api.request import InferenceRequest, Principal
+from actors.kernel.actor import Mailbox
 from actors.kernel.errors import MailboxFull
-from actors.kernel.mailbox import Mailbox
 from actors.prompt.prompt_encoder import PromptEncoder
 from actors.request.account import Account
-from actors.routing.policy_snapshot import PolicySnapshot
+from actors.routing.router import PolicySnapshot
 from policies.model.features import Features
 from policies.model.load import Load
 from policies.model.plan import Plan, PlannedShadow

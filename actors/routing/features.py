@@ -6,8 +6,7 @@ from hashlib import blake2b
 from actors.api.request import ChatPrompt, InferenceRequest, ParsedBody, Prompt, TextPrompt, TokenPrompt
 from config.model.conditions import Has
 from config.model.tenancy import TenantSettings
-from policies.model.features import Features
-from policies.model.requirements import Requirements
+from policies.model.features import Features, Requirements
 from policies.routing.code_share import code_density
 from policies.routing.complexity import complexity
 from policies.routing.language import language

@@ -13,13 +13,12 @@ import msgspec
 import structlog
 import trio
 
-from actors.api.counters import ServiceCounters
 from actors.api.errors import Refusal
 from actors.api.request import Principal
-from actors.breakers.permits import Permits
-from actors.kernel.mailbox import Mailbox
-from actors.kernel.reply import Reply
-from actors.kernel.workers import WorkerPool
+from actors.api.statistics import ServiceCounters
+from actors.breakers.breakers import Permits
+from actors.kernel.actor import Mailbox, Reply
+from actors.kernel.thread_bridge import WorkerPool
 from actors.prompt.output_constraints import ConstraintsByModel
 from actors.protocol.admission import AdmissionMessage, Grant
 from actors.protocol.ledger import LedgerEntry, OpenEntry
@@ -31,7 +30,7 @@ from actors.request.shadow_port import Copy, note_answer
 from policies.admission.budget import BudgetHold
 from policies.admission.quota import Reservation
 from policies.fallback import fallback_machine
-from policies.model.breaker_view import Permit
+from policies.model.load import Permit
 from policies.model.plan import PlannedRung
 from policies.records.decision_log import LoggedDecision
 from policies.rollout.shadow import TENANT, TIER, ShadowAnswer, ShadowBook, shadow_tier

@@ -11,12 +11,19 @@ import structlog
 import trio
 
 from actors.api.request import ChatPrompt
-from actors.kernel.actor import Actor
-from actors.kernel.mailbox import Mailbox
-from actors.protocol.engine import CancelJob, EngineMessage, StartJob
-from actors.protocol.job import Job, UpstreamCall
-from actors.protocol.outputs import JobFailed, JobRejected, StreamNotice, TextDelta
-from actors.protocol.queue import EngineDown, EngineUp, JobsFinished, QueueMessage
+from actors.kernel.actor import Actor, Mailbox
+from actors.protocol.delivery import JobFailed, JobRejected, StreamNotice, TextDelta
+from actors.protocol.job import (
+    CancelJob,
+    EngineDown,
+    EngineMessage,
+    EngineUp,
+    Job,
+    JobsFinished,
+    QueueMessage,
+    StartJob,
+    UpstreamCall,
+)
 from actors.upstream.call_tracker import CallTracker
 from actors.upstream.client import UpstreamClient
 from actors.upstream.failures.failure import Failure

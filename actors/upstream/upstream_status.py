@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 import trio
 
-from actors.api.counters import HistogramCounter
 from actors.api.engine_status import BackendActivity, EngineStatus
-from actors.api.statistics import UpstreamStatistics
+from actors.api.statistics import HistogramCounter, UpstreamStatistics
 from actors.upstream.replicas import Replicas
 from engine.core.limits import EngineLimits
 from policies.model.backends import UNBOUNDED, upstream_length

@@ -3,7 +3,8 @@
 import secrets
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 import msgspec
 import structlog
@@ -14,12 +15,11 @@ from actors.api.response import DecisionInfo, Delta, Done, Failed, Start
 from actors.kernel.thread_bridge import LongWork
 from actors.request.response_stream import ResponseStream
 from actors.service import Service
-from gateway.endpoints.refusal_log import RefusalLog
-from gateway.errors import HttpError
+from gateway.errors import ClientGone, HttpError
 from gateway.http.connection import INTERNAL_ERROR, Connection
 from gateway.http.request import KEY_HEADERS, Body, Request
 from gateway.openai.responses.completion import Identity
-from gateway.openai.responses.decision_headers import DecisionHeaders
+from gateway.openai.responses.headers import DecisionHeaders
 
 T = TypeVar("T")
 
@@ -29,6 +29,30 @@ _MAX_TAGS = 16
 _MAX_TAG_CHARACTERS = 64
 _long_work = LongWork()
 log = structlog.get_logger()
+
+
+class RefusalLog:
+    """A context manager around the reading of a request: logs it if that raises. Later failures the service logs."""
+
+    __slots__ = ("_arrived_at", "_key", "_path", "_request_id", "_service")
+
+    def __init__(self, service: Service, request_id: str, path: str, arrived_at: float, key: str | None) -> None:
+        self._service = service
+        self._key = key
+        self._request_id = request_id
+        self._path = path
+        self._arrived_at = arrived_at
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: TracebackType | None) -> None:
+        if error is not None:
+            gone = isinstance(error, ClientGone)
+            tenant = self._service.known_tenant(self._key)
+            self._service.request_log.not_read(
+                self._request_id, self._path, self._arrived_at, error, tenant=tenant, gone=gone
+            )
 
 
 class ApiContext(msgspec.Struct, frozen=True, kw_only=True):

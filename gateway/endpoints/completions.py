@@ -29,7 +29,7 @@ from gateway.openai.responses.completion import (
     chat_body,
     completion_body,
 )
-from gateway.openai.responses.decision_headers import DecisionHeaders, served_headers, start_headers
+from gateway.openai.responses.headers import DecisionHeaders, served_headers, start_headers
 from gateway.openai.responses.sse import SseRenderer, error_event
 
 log = structlog.get_logger()

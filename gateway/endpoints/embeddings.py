@@ -13,7 +13,7 @@ from gateway.http.request import Body, Request
 from gateway.http.response_head import JSON_TYPE
 from gateway.openai.requests.embedding_request import EmbeddingBody, embedding_answer, read_embedding
 from gateway.openai.requests.json_body import BodyDecoder
-from gateway.openai.responses.decision_headers import DecisionHeaders, served_headers
+from gateway.openai.responses.headers import DecisionHeaders, served_headers
 
 EMBEDDING = BodyDecoder(EmbeddingBody)
 _NUMBER_BYTES = 5

@@ -13,8 +13,8 @@ from gateway.openai.logprobs import chat_logprobs, prompt_logprobs_field
 from gateway.openai.requests.chat_request import ChatBody
 from gateway.openai.requests.completion_request import CompletionBody
 from gateway.openai.responses.completion import call_list, finish_word
-from gateway.openai.responses.rate_limit_headers import limit_fields
-from policies.admission.rate_limits import RateLimits
+from gateway.openai.responses.headers import limit_fields
+from policies.admission.quota import RateLimits
 
 MAX_ID_CHARACTERS = 128
 

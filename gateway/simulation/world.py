@@ -21,10 +21,9 @@ from gateway.simulation.simulated_queue import SimulatedQueue
 from gateway.simulation.simulated_request import SimulatedRequest
 from gateway.simulation.simulated_upstream import as_engine
 from gateway.simulation.turns import SimulatedTimeSlices, at_once, shares_cores
-from policies.admission.budget import BudgetBook, BudgetRefusal
+from policies.admission.budget import BudgetBook, BudgetRefusal, set_aside
 from policies.admission.prices import cost_of
 from policies.admission.quota import QuotaBook, QuotaRefusal
-from policies.admission.reservation import set_aside
 from policies.fallback.breaker import Breaker
 from policies.fallback.retry_budget import RetryBudget
 from policies.model.backends import Backends, EmbeddingModel, upstream_length

@@ -4,7 +4,7 @@ import msgspec
 
 from policies.cascade.cascade import CascadeMachine
 from policies.fallback.fallback_machine import AnswerStatic, Break, GiveUp, Try
-from policies.model.breaker_view import Permit
+from policies.model.load import Permit
 
 
 class MachineAttempt:

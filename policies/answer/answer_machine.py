@@ -44,10 +44,8 @@ from policies.fallback.fallback_machine import (
     RungRefused,
     Try,
 )
-from policies.model.attempt_record import AttemptRecord
-from policies.model.breaker_view import Permit
-from policies.model.degraded import BY_BUDGET
-from policies.model.plan import Plan
+from policies.model.load import Permit
+from policies.model.plan import BY_BUDGET, AttemptRecord, Plan
 
 _NEVER = float("inf")
 

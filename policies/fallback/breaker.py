@@ -13,7 +13,7 @@ import msgspec
 
 from config.model.routing import BreakerSettings
 from policies.errors import IntegrityError
-from policies.model.breaker_view import BreakerState, BreakerView, Permit
+from policies.model.load import BreakerState, BreakerView, Permit
 
 _SLICES = 10
 """The rolling window moves in steps of a tenth."""

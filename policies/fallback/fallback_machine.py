@@ -29,10 +29,9 @@ from typing import Literal
 import msgspec
 
 from config.model.words import STATIC_ANSWER
-from policies.fallback.retry_pauses import Pauses
+from policies.fallback.retry_budget import Pauses
 from policies.fallback.verdict import NOTHING_SAID, Reason, Said, Verdict, verdict
-from policies.model.attempt_record import AttemptOutcome, AttemptRecord
-from policies.model.plan import Plan, PlannedRung
+from policies.model.plan import AttemptOutcome, AttemptRecord, Plan, PlannedRung
 
 Prefix = tuple[tuple[int, ...], ...]
 """Token ids that the client has, one tuple for each choice; empty: from the beginning."""

@@ -1,9 +1,14 @@
-"""Retries in relation to requests, shared by all: keeps a failing rung from being hammered by its own rescuers."""
+"""Retries: a budget in relation to requests, shared by all, and the pauses before the same rung is tried again.
+
+The budget keeps retries from multiplying the load of a rung that is failing.
+"""
 
 import msgspec
 
 from config.model.routing import RetryBudgetSettings
 from policies.errors import IntegrityError
+from policies.lifecycle.supervision import Backoff
+from policies.model.plan import PlannedRung
 
 _BURST_S = 10.0
 """Retries saved up are those of this many seconds of `min_per_second`, or `_BURST_RETRIES`, whichever is more."""
@@ -59,3 +64,35 @@ class RetryBudget:
         """Raise `IntegrityError` if the bucket holds less than nothing or more than its capacity."""
         if not 0 <= self._tokens <= self._capacity:
             raise IntegrityError(f"the retry budget holds {self._tokens} of {self._capacity}")
+
+
+_BACKOFF = Backoff(first_s=0.5, factor=2.0, longest_s=8.0, jitter=0.9)
+"""Before the k-th retry of a response."""
+_SPREAD_S = 0.1
+"""Those that have waited out the same pause come back within this, and not at one instant."""
+
+
+class Pauses:
+    """The pauses of one response. `random01`: a random number in 0..1; None means: not again."""
+
+    def __init__(self) -> None:
+        self._retries = 0
+        self._waited_out: set[str] = set()
+
+    def before_retry(self, now: float, random01: float, due: float) -> float | None:
+        """When a rung that has failed may be asked again, if that is before `due`. Longer with each retry."""
+        at = now + _BACKOFF.delay_s(self._retries + 1, random01)
+        if at >= due:
+            return None
+        self._retries += 1
+        return at
+
+    def waited_out(self, rung: PlannedRung, pause_s: float, now: float, random01: float, due: float) -> float | None:
+        """When a rung is asked again that wants `pause_s`: once, if its policy and `due` have the time."""
+        at = now + pause_s + _SPREAD_S * (1.0 - 0.9 * random01)
+        if rung.to is None or rung.to in self._waited_out or pause_s > rung.wait_out_s or at >= due:
+            return None
+        if not rung.wait_out_s:
+            return None
+        self._waited_out.add(rung.to)
+        return at

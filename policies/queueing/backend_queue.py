@@ -10,15 +10,14 @@ it is withdrawn before; one that was started ends with `finished`, or with `Fail
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
 from config.model.tenancy import TenantSettings, TierSettings
 from policies.errors import IntegrityError, UnknownTenant
-from policies.queueing.engine_capacity import CapacityFigures, EngineCapacity
 from policies.queueing.fair_queue import FairQueue, FairQueueStatistics, QueueFull, QueueItem
-from policies.queueing.placement import Placed, Placement, PlacementFigures, PrefixMark
+from policies.queueing.placement import EngineCapacity, Placed, Placement, PrefixMark, ReplicaFigures
 
 
 class BackendJob(QueueItem, frozen=True, kw_only=True):
@@ -37,10 +36,6 @@ class BackendJob(QueueItem, frozen=True, kw_only=True):
     def prefix_marks(self, block_size: int) -> tuple[PrefixMark, ...]:
         """Names of its prompt's beginnings. Asked for only where replicas keep prefixes."""
         raise NotImplementedError
-
-
-class ReplicaFigures(CapacityFigures, PlacementFigures, Protocol):
-    """What a replica's last step reported; `engine.core.messages.EngineStats` is one."""
 
 
 J = TypeVar("J", bound=BackendJob)

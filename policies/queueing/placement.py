@@ -1,37 +1,116 @@
-"""Which of an engine's replicas gets the next work: the one with the fewest tokens ahead, or one that knows the prompt.
+"""When a replica can start another job (`EngineCapacity`), and which replica gets it (`Placement`).
 
-A replica's tokens ahead are those that it last reported (prompt tokens to compute and output tokens allowed), and those
-of what was handed over since. The replica that probably holds the longest beginning of the prompt in its prefix cache
-is preferred as long as it has no more than half as much again ahead as the least loaded one, and the tokens that it
-saves: so one hot prefix spreads to as many replicas as its load needs.
+Jobs wait in the fair queue, where priorities and fairness hold, and not in the engine's own list, which is kept just
+long enough that a step never lacks work while a report is on its way.
 
-What a replica holds is remembered by marks: names of the prompt's first 1, 2, 4, 8 ... blocks. As many are kept as its
-KV pool has room for, the latest ones.
+Placement prefers the replica with the fewest tokens ahead: those that it last reported (prompt tokens to compute and
+output tokens allowed), and those of jobs started since. The replica that probably holds the longest beginning of the
+prompt in its prefix cache is preferred as long as it has at most `IMBALANCE` times the tokens ahead of the least loaded
+one, plus the tokens that it saves: so one hot prefix spreads to as many replicas as its load needs.
+
+The contents of a replica's cache are remembered by marks: names of the prompt's first 1, 2, 4, 8 ... blocks. As many
+are kept as its KV pool has room for, the latest ones.
 """
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from policies.errors import IntegrityError
 
-IMBALANCE = 1.5
-"""A replica that knows the prompt may have so many times as much ahead as the least loaded one."""
 _STEPS_TO_SHOW = 2
-"""After so many more steps a replica's figures include what was handed over before them."""
+"""After this many more steps a replica's figures include the jobs that were started before them."""
+IMBALANCE = 1.5
+"""A replica that knows the prompt may have this many times the tokens ahead of the least loaded one."""
 
 
-class PlacementFigures(Protocol):
-    """What is known of a replica since its last step; `engine.core.messages.EngineStats` is one."""
+class ReplicaFigures(Protocol):
+    """What a replica's last step reported; `engine.core.messages.EngineStats` is one."""
 
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def free_blocks(self) -> int: ...
+    @property
+    def total_blocks(self) -> int: ...
     @property
     def outstanding_tokens(self) -> int: ...
     @property
     def steps_total(self) -> int: ...
-    @property
-    def total_blocks(self) -> int: ...
+
+
+class EngineCapacity:
+    """One engine's, or one upstream's. Mutable; owned by the task that dispatches jobs."""
+
+    def __init__(self, places: int, block_size: int | None, ahead: int | None = None) -> None:
+        """`places`: sequences that run side by side. `block_size` None: there are no KV blocks, only places.
+
+        `ahead`: sequences handed over beyond those; None: an eighth of them.
+        """
+        self._places = places
+        self._block_size = block_size
+        self._ahead = max(1, places // 8) if ahead is None else ahead
+        self._works = 0
+        self.sequences = 0
+        """Handed over and not ended."""
+        self._unseen: deque[tuple[int, int]] = deque()
+        """(steps when handed over, blocks that its prompts will take)"""
+        self._coming = 0
+        """The sum of those blocks."""
+
+    def blocks(self, prompts: Iterable[int]) -> int:
+        """What prompts of these lengths will take."""
+        size = self._block_size
+        return sum([length // size + 1 for length in prompts]) if size is not None else 0
+
+    def fits(self, sequences: int, blocks: int, figures: ReplicaFigures | None) -> bool:
+        """Whether this can be started soon. An empty engine takes anything that its limits allow."""
+        if not self._works:
+            return True
+        if self.sequences + sequences > self._places + self._ahead:
+            return False
+        if figures is None or self._block_size is None:
+            return True
+        if figures.waiting > self._ahead:
+            return False
+        while self._unseen and self._unseen[0][0] + _STEPS_TO_SHOW <= figures.steps_total:
+            self._see_oldest()
+        # One more block for each that runs: its output grows.
+        return figures.free_blocks - self._coming - self.sequences >= blocks
+
+    def enter(self, sequences: int, blocks: int, figures: ReplicaFigures | None) -> None:
+        """It is handed over."""
+        self._works += 1
+        self.sequences += sequences
+        if self._block_size is None:
+            return
+        self._unseen.append((figures.steps_total if figures is not None else 0, blocks))
+        self._coming += blocks
+        if len(self._unseen) > self._places + self._ahead:
+            self._see_oldest()
+
+    def leave(self, sequences: int) -> None:
+        """A work has ended there."""
+        self._works -= 1
+        self.sequences -= sequences
+
+    def clear(self) -> None:
+        """The engine is gone, with all that it had."""
+        self._works = self.sequences = self._coming = 0
+        self._unseen.clear()
+
+    def is_settled(self, sequences: int, blocks: int, figures: ReplicaFigures | None) -> bool:
+        """Steps that only make tokens will make no room for so much: something has to leave before."""
+        if not self._works:
+            return False
+        if self.sequences + sequences > self._places + self._ahead:
+            return True
+        return figures is not None and not self.fits(sequences, blocks, figures) and not self._unseen
+
+    def _see_oldest(self) -> None:
+        self._coming -= self._unseen.popleft()[1]
 
 
 class PrefixMark(msgspec.Struct, frozen=True, gc=False):
@@ -71,7 +150,7 @@ class Placement:
         self._replicas = [_Replica() for _ in range(replicas)]
         self._block_size = block_size
 
-    def choose(self, able: Sequence[int], item: Placed, figures: Sequence[PlacementFigures | None]) -> int | None:
+    def choose(self, able: Sequence[int], item: Placed, figures: Sequence[ReplicaFigures | None]) -> int | None:
         """One of those that are `able` to take it; None if none is. `figures` are of all replicas."""
         if not able:
             return None
@@ -86,7 +165,7 @@ class Placement:
         assert best is not None, "the least loaded one is within every bound"
         return best[-1]
 
-    def enter(self, number: int, item: Placed, figures: PlacementFigures | None) -> None:
+    def enter(self, number: int, item: Placed, figures: ReplicaFigures | None) -> None:
         """It is handed to this replica."""
         replica = self._replicas[number]
         replica.inside.add(item.job_id)
@@ -118,7 +197,7 @@ class Placement:
         self._replicas[number] = _Replica()
         self._replicas[number].started_total = started
 
-    def ahead(self, number: int, figures: PlacementFigures | None) -> int:
+    def ahead(self, number: int, figures: ReplicaFigures | None) -> int:
         """Tokens that this replica may still have to compute."""
         replica = self._replicas[number]
         if not replica.inside:

@@ -15,8 +15,7 @@ from policies.model.plan import Plan
 from policies.rollout.budget_controller import BudgetController
 from policies.rollout.experiment import CONTROL, RollBack, settings_digest
 from policies.rollout.guard import SampleRatioTest, WorseTest
-from policies.rollout.share_controller import ShareController
-from policies.rollout.share_tracker import ShareTracker, ShareView
+from policies.rollout.share_controller import ShareController, ShareTracker, ShareView
 
 _MAX_UNITS = 100_000
 """Distinct units remembered per experiment; later ones are not counted for the sample ratio."""

@@ -1,23 +1,26 @@
-"""The way from a request's features to its final plan and what is to be reserved for it.
+"""From a request's features to its final plan and to what is reserved for it.
 
-The server, the simulation, `policy explain` and the tests inside a policy all come this way, so that they agree.
+The server, the simulation, `policy explain` and the tests inside a policy all call `decide`, so that they agree. A plan
+that `policies.routing.policy` made is adjusted here to what its backends can do: models that make text and models that
+make embeddings share routes and ladders but never an answer, and in mode "window" a cascade may release tokens before
+it has decided only if the large model can continue after them.
 """
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
+from msgspec.structs import replace
 
 from config.model.tenancy import Budget, TenantSettings
 from policies.admission.budget import BudgetRefusal, BudgetView, spending_options
 from policies.admission.prices import worst_cost
-from policies.errors import CannotServe, unsupported
-from policies.model.backends import Backends
+from policies.errors import CannotServe, NoSuchModel, unsupported
+from policies.model.backends import Backends, EmbeddingModel
 from policies.model.features import Features
 from policies.model.load import Load
-from policies.model.plan import Plan, capped, with_adapter
-from policies.routing.modality import of_one_kind
+from policies.model.plan import Plan, capped, gated, with_adapter
 from policies.routing.policy import Policy, make_plan
-from policies.routing.release import released_safely
 from policies.routing.token_budget import PromptSizes, output_bound
 
 BUDGET_SPENT = "budget_spent"
@@ -136,3 +139,113 @@ def _spent(planned: Planned, settings: Budget | None, view: BudgetView | None) -
     period = "" if settings is None else f" for this {settings.per}"
     message = f"The budget of tenant '{tenant}' is spent{period}." if refusal is None else str(refusal)
     return PlanRefusal(BUDGET_SPENT, message, planned.features, plan=planned.plan, budget=refusal)
+
+
+def of_one_kind(plan: Plan, features: Features, encoders: Mapping[str, EmbeddingModel]) -> Plan:
+    """The plan with the rungs that make what is asked for; `encoders` are the rungs that make embeddings.
+
+    Raises CannotServe if there is none.
+    """
+    if features.requirements.embedding:
+        return _embedding(plan, features, encoders)
+    return _text(plan, features, encoders) if encoders else plan
+
+
+def _embedding(plan: Plan, features: Features, encoders: Mapping[str, EmbeddingModel]) -> Plan:
+    """Rungs of the first encoder's model only."""
+    first = next((rung.to for rung in plan.rungs if rung.to in encoders), None)
+    if first is None or plan.cascade is not None:
+        raise CannotServe(
+            f"The model '{features.model}' makes text, not embeddings. Ask a model for it that is an encoder.",
+            param="model",
+            code="model_makes_text",
+        )
+    model, size = encoders[first], features.requirements.dimensions
+    if size is not None and not model.allows(size):
+        raise CannotServe(
+            f"The model '{features.model}' makes embeddings of {model.whole} numbers, not of {size}. "
+            f"{_other_sizes(model)}",
+            param="dimensions",
+            code="dimensions_unsupported",
+        )
+    alike = {name for name, each in encoders.items() if each.folder == model.folder}
+    rungs = tuple([rung for rung in plan.rungs if rung.to in alike])
+    left_out = [str(rung.to or "a static answer") for rung in plan.rungs if rung not in rungs]
+    reasons = _with_left_out(plan, left_out, f"no embeddings of {first}'s model")
+    return replace(plan, rungs=rungs, shadows=(), reasons=reasons)
+
+
+def _other_sizes(model: EmbeddingModel) -> str:
+    if model.shorter is None:
+        return f"It was trained to be cut: give 'dimensions' from 1 to {model.whole}."
+    if model.shorter:
+        return f"It was trained to be cut to {', '.join(map(str, model.shorter))}: give one of these as 'dimensions'."
+    return "It was not trained to be cut: leave 'dimensions' out."
+
+
+def _text(plan: Plan, features: Features, encoders: Mapping[str, EmbeddingModel]) -> Plan:
+    stages = () if plan.cascade is None else (plan.cascade.small.to, plan.cascade.large.to)
+    rungs = tuple([rung for rung in plan.rungs if rung.to not in encoders])
+    left_out = [rung.to for rung in plan.rungs if rung.to is not None and rung.to in encoders]
+    nobody = plan.cascade is None and all(rung.to is None for rung in rungs) and left_out
+    if nobody or any(stage in encoders for stage in stages):
+        raise CannotServe(
+            f"The model '{features.model}' makes embeddings, not text. Ask it at /v1/embeddings, or ask another model.",
+            param="model",
+            code="model_makes_embeddings",
+        )
+    shadows = tuple([shadow for shadow in plan.shadows if shadow.to not in encoders])
+    return replace(plan, rungs=rungs, shadows=shadows, reasons=_with_left_out(plan, left_out, "no text"))
+
+
+def _with_left_out(plan: Plan, left_out: list[str], what: str) -> tuple[str, ...]:
+    return (*plan.reasons, *[f"{rung} is left out: it makes {what}" for rung in left_out])
+
+
+def released_safely(plan: Plan, features: Features, prompt_tokens: int, max_model_len: Mapping[str, int]) -> Plan:
+    """The plan, as a gate where a window would be a mistake; `prompt_tokens` are those of the longest prompt."""
+    cascade = plan.cascade
+    if cascade is None or cascade.mode != "window":
+        return plan
+    reason = _goes_too_far(plan, features, prompt_tokens, max_model_len)
+    if reason is not None:
+        return gated(plan, reason)
+    # That is what the one model says that answers.
+    if features.requirements.prompt_logprobs:
+        return gated(plan, "the prompt's log-probabilities are asked for")
+    # Half of an atomic answer is of no use to anybody.
+    if features.requirements.bound_to in cascade.atomic:
+        return gated(plan, f"the answer is atomic ({features.requirements.bound_to})")
+    return plan
+
+
+def _goes_too_far(plan: Plan, features: Features, prompt_tokens: int, max_model_len: Mapping[str, int]) -> str | None:
+    """The large model must be able to go on after whatever the small one may have said."""
+    cascade, asked = plan.cascade, features.max_tokens
+    assert cascade is not None
+    if cascade.start_on != "small" or not cascade.may_escalate:
+        return None
+    small, large = max_model_len.get(cascade.small.to or ""), max_model_len.get(cascade.large.to or "")
+    if small is None or large is None:
+        return None
+    most = min([bound for bound in (asked, plan.output_cap) if bound] or [small - prompt_tokens])
+    # What only the cap asks for is cut to what a model leaves.
+    most = most if asked else min(most, small - prompt_tokens)
+    if prompt_tokens + max(most, 1) <= large:
+        return None
+    return f"{cascade.large.to} holds {large} tokens, fewer than the answer may need"
+
+
+_SHOWN = 200
+
+
+def find_model(asked: str, models: Collection[str], adapters_of: Callable[[str], Collection[str]]) -> tuple[str, str]:
+    """The model and the adapter, "" if none was asked for. Raises NoSuchModel."""
+    if asked in models:
+        return asked, ""
+    model, _, adapter = asked.rpartition(":")
+    if model in models and adapter in adapters_of(model):
+        return model, adapter
+    known = [*models, *(f"{model}:{adapter}" for model in models for adapter in adapters_of(model))]
+    nearest = difflib.get_close_matches(asked[:_SHOWN], known, n=1)
+    raise NoSuchModel(asked[:_SHOWN], nearest[0] if nearest else None)

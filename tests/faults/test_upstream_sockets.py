@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import trio
 
-from actors.protocol.outputs import TextDelta
+from actors.protocol.delivery import TextDelta
 from actors.upstream.client import UpstreamClient, address
 from actors.upstream.failures.failure import Failure
 from actors.upstream.reading.response_reader import ResponseReader

@@ -15,16 +15,15 @@ from collections.abc import Collection
 
 import msgspec
 
-from actors.protocol.outputs import TextDelta
+from actors.protocol.delivery import TextDelta
 from actors.upstream.failures.failure import Failure, UpstreamCallError, error_in, garbled, of_event, truncated
 from actors.upstream.reading.chunk import Chunk, ChunkChoice, Message, read_chunk, token_logprobs_of
 from actors.upstream.reading.content_parts import text_of
 from actors.upstream.reading.finish_reason import FinishMeaning, finish_meaning
 from actors.upstream.reading.lenient_chunk import LenientReader
 from actors.upstream.reading.sse import BOM, EventTooLong, SseEvent, SseReader
-from actors.upstream.reading.token_counter import TokenCounter
 from actors.upstream.reading.tool_call_assembler import ToolCallAssembler
-from actors.upstream.reading.usage import UsageCounts, counts_of
+from actors.upstream.reading.usage import TokenCounter, UsageCounts, counts_of
 from engine.core.messages import Finish, TokenLogprobs
 from engine.text.tool_calls import ToolCall
 

@@ -12,7 +12,7 @@ from actors.api.response import Served, Usage
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
 from gateway.openai.json_text import encode, penstock_object
-from gateway.openai.requests.prompts import prompts_of
+from gateway.openai.requests.completion_request import prompts_of
 
 _NO_TOKENS = SamplingParams(max_tokens=0)
 

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from actors.protocol.delivery import MOST_CHARACTERS, MOST_TOKENS, SEPARATE_OUTPUTS, Delivery
-from actors.protocol.outputs import JobFailed, JobStarted
+from actors.protocol.delivery import MOST_CHARACTERS, MOST_TOKENS, SEPARATE_OUTPUTS, Delivery, JobFailed, JobStarted
 from engine.core.messages import Finish, TokenDelta
 
 

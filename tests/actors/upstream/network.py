@@ -13,7 +13,7 @@ import httpx
 import trio
 from trio.testing import memory_stream_pair
 
-from actors.upstream.connections import CleanPool
+from actors.upstream.client import CleanPool
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 

@@ -21,8 +21,7 @@ from policies.fallback.fallback_machine import (
     RungRefused,
     Try,
 )
-from policies.model.attempt_record import AttemptRecord
-from policies.model.plan import Plan, PlannedCascade, PlannedRung
+from policies.model.plan import AttemptRecord, Plan, PlannedCascade, PlannedRung
 
 SMALL = PlannedRung(to="small", tokenizer="t")
 LARGE = PlannedRung(to="large", tokenizer="t")

@@ -6,8 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from config.model.rollout import ShadowSettings
 from config.model.tenancy import TenantSettings, TierSettings
-from policies.model.breaker_view import BreakerView
-from policies.model.load import EngineLoad, Load
+from policies.model.load import BreakerView, EngineLoad, Load
 from policies.rollout.shadow import TENANT, TIER, ShadowAnswer, ShadowBook
 
 TRY = ShadowSettings(name="try", route=("all",), to="large", share=1.0, concurrent=2)
