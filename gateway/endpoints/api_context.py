@@ -1,7 +1,7 @@
 """What all endpoints have in common: the service, who asks, how bodies are read, and answers handed out whole."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
@@ -22,6 +22,7 @@ from gateway.openai.responses.completion import Identity
 from gateway.openai.responses.headers import DecisionHeaders
 
 T = TypeVar("T")
+Answer = Callable[[Connection, Request, InferenceRequest, DecisionHeaders], Awaitable[None]]
 
 _AT_ONCE_BYTES = 64 * 1024
 """A body that is not longer is read within about two milliseconds, whatever it holds; a thread would cost more."""
@@ -66,19 +67,29 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     shows_served: bool = False
     """The field `model` of an answer names the model that answered, not the one that was requested."""
 
-    def edge_line(self, request_id: str, path: str, arrived_at: float, key: str | None) -> RefusalLog:
-        """A context manager around the reading of a request: it logs the request if that fails."""
+    def refusal_log(self, request_id: str, path: str, arrived_at: float, key: str | None) -> RefusalLog:
         return RefusalLog(self.service, request_id, path, arrived_at, key)
 
-    def told(self, request_id: str, key: str | None) -> DecisionHeaders:
-        """The headers of the request's answer."""
+    def headers(self, request_id: str, key: str | None) -> DecisionHeaders:
         return DecisionHeaders(request_id, DecisionInfo(self.service.policy), partial(self.service.rate_limits, key))
 
-    async def read(
+    async def handle(
+        self, connection: Connection, request: Request, parse: Callable[[Body], ParsedBody], answer: Answer
+    ) -> None:
+        """Read one request and answer it. When the client hangs up, the connection's cancel scope cancels this."""
+        request_id = new_request_id()
+        headers = self.headers(request_id, request.key)
+        try:
+            await answer(connection, request, await self._read(connection, request, request_id, parse), headers)
+        except Refusal as refusal:
+            log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)
+            await connection.respond_error(refusal.body, headers.headers())
+
+    async def _read(
         self, connection: Connection, request: Request, request_id: str, parse: Callable[[Body], ParsedBody]
     ) -> InferenceRequest:
         """The request as the service takes it; its body is released. Raises Refusal, and writes the log's line then."""
-        with self.edge_line(request_id, request.path.decode("latin1"), request.arrived_at, request.key):
+        with self.refusal_log(request_id, request.path.decode("latin1"), request.arrived_at, request.key):
             size = len(request.body)
             body = await reading(size, partial(parse, request.body))
             inference = InferenceRequest(
@@ -98,7 +109,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
         log.debug("request_refused", request_id=request_id, code=error.code, status=error.status)
         tenant = self.service.known_tenant(key)
         self.service.request_log.not_read(request_id, path, arrived_at, Refusal(error), tenant=tenant)
-        return self.told(request_id, key).headers()
+        return self.headers(request_id, key).headers()
 
     def identity(self, request_id: str, asked: str, served: str, policy: str) -> Identity:
         """The fields that are the same in all parts of an answer.

@@ -115,7 +115,7 @@ class _Session:
         peek: Peek | None = None
         arrived_at = trio.current_time()
         try:
-            with self._api.edge_line("", _PATH, arrived_at, self._credentials.api_key):
+            with self._api.refusal_log("", _PATH, arrived_at, self._credentials.api_key):
                 if text is None:
                     raise HttpError(400, "binary_message", "Messages must be text frames that hold JSON.")
                 raw = text.encode()
@@ -148,7 +148,7 @@ class _Session:
 
     async def _start(self, peek: Peek, raw: bytes, arrived_at: float, nursery: trio.Nursery) -> None:
         request_id = new_request_id()
-        with self._api.edge_line(request_id, _PATH, arrived_at, self._credentials.api_key):
+        with self._api.refusal_log(request_id, _PATH, arrived_at, self._credentials.api_key):
             inference = await self._read_start(request_id, peek, raw, arrived_at)
         assert peek.id is not None, "it was asked for"
         self._running[peek.id] = trio.CancelScope()

@@ -103,16 +103,13 @@ class Renderer:
         )
 
     def usage(self, usage: Usage) -> bytes:
-        """`usage`: exact token counts."""
         fields: dict[str, Any] = usage_fields(usage)
         return b'{"type":"usage","id":%b,%b' % (self._id, encode(fields)[1:])
 
     def done(self, done: Done) -> bytes:
-        """`done`: the successful end."""
         return b'{"type":"done","id":%b,"penstock":%b}' % (self._id, penstock_object(done.served))
 
     def error(self, error: ErrorBody) -> bytes:
-        """`error`: the request failed."""
         return error_message(self._name, error, self._limits())
 
 

@@ -11,7 +11,7 @@ from actors.upstream.reading.content_parts import plain
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
 from gateway.openai.requests.forwarded_fields import CHAT as CHAT_FIELDS
-from gateway.openai.requests.forwarded_fields import needs_upstream, written
+from gateway.openai.requests.forwarded_fields import needs_upstream
 from gateway.openai.requests.grammar_request import answer_grammar
 from gateway.openai.requests.json_body import GivenFields
 from gateway.openai.requests.sampling import (
@@ -19,10 +19,8 @@ from gateway.openai.requests.sampling import (
     StreamOptions,
     check_choices,
     check_logprobs,
-    check_truncation,
-    conversation_of,
+    parsed_body,
     sampling_params,
-    user_of,
 )
 from gateway.openai.requests.tools_request import NamedChoice, SaidCall, ToolBody, earlier_calls, tool_set
 
@@ -106,21 +104,7 @@ def read_chat(body: ChatBody, given: GivenFields, max_choices: int) -> ParsedBod
     prompt, grammar = _prompt(body), answer_grammar(body)
     if grammar is not None and grammar.kind != "json_schema" and prompt.tools is not None:
         raise BadField(grammar.param, f"'{grammar.param}' and 'tools' cannot be combined: give one of them.")
-    return ParsedBody(
-        model=body.model,
-        prompts=(prompt,),
-        params=params,
-        n=n,
-        grammar=grammar,
-        truncate_prompt_tokens=check_truncation(body),
-        streamed=bool(body.stream),
-        view=view,
-        user=user_of(body),
-        conversation=conversation_of(body),
-        cache_key=body.prompt_cache_key or "",
-        written=written(given),
-        needs_upstream=needs,
-    )
+    return parsed_body(body, given, needs, (prompt,), params, n, view, grammar)
 
 
 def _prompt(body: ChatBody) -> ChatPrompt:

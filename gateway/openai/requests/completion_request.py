@@ -6,7 +6,7 @@ from actors.api.request import ParsedBody, Prompt, TextPrompt, TokenPrompt, View
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
 from gateway.openai.requests.forwarded_fields import COMPLETION as COMPLETION_FIELDS
-from gateway.openai.requests.forwarded_fields import needs_upstream, written
+from gateway.openai.requests.forwarded_fields import needs_upstream
 from gateway.openai.requests.grammar_request import answer_grammar
 from gateway.openai.requests.json_body import GivenFields
 from gateway.openai.requests.sampling import (
@@ -14,10 +14,8 @@ from gateway.openai.requests.sampling import (
     StreamOptions,
     check_choices,
     check_logprobs,
-    check_truncation,
-    conversation_of,
+    parsed_body,
     sampling_params,
-    user_of,
 )
 
 _DEFAULT_MAX_TOKENS = 16
@@ -39,21 +37,7 @@ def read_completion(body: CompletionBody, given: GivenFields, max_choices: int) 
     needs = needs_upstream(given, COMPLETION_FIELDS)
     prompts = prompts_of("prompt", body.prompt)
     params, n, view = _params(body, len(prompts), max_choices)
-    return ParsedBody(
-        model=body.model,
-        prompts=prompts,
-        params=params,
-        n=n,
-        grammar=answer_grammar(body),
-        truncate_prompt_tokens=check_truncation(body),
-        streamed=bool(body.stream),
-        view=view,
-        user=user_of(body),
-        conversation=conversation_of(body),
-        cache_key=body.prompt_cache_key or "",
-        written=written(given),
-        needs_upstream=needs,
-    )
+    return parsed_body(body, given, needs, prompts, params, n, view, answer_grammar(body))
 
 
 def _params(body: CompletionBody, prompts: int, max_choices: int) -> tuple[SamplingParams, int, View]:
