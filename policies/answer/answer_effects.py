@@ -7,20 +7,17 @@ from policies.fallback.fallback_machine import AnswerStatic, Break, GiveUp, Try
 from policies.model.load import Permit
 
 
-class MachineAttempt:
+class MachineAttempt(msgspec.Struct, eq=False):
     """The attempt in hand, as the machine knows it."""
 
-    __slots__ = ("cascade", "has_output", "has_started", "permit", "rung", "wanted")
-
-    def __init__(self, wanted: Try, permit: Permit, cascade: CascadeMachine | None) -> None:
-        self.wanted = wanted
-        self.rung = wanted.rung
-        self.permit = permit
-        self.cascade = cascade
-        """Of a small stage that may escalate: it sees every output before the client does."""
-        self.has_started = False
-        """A backend has begun to work on it."""
-        self.has_output = False
+    rung: str
+    wanted: Try
+    permit: Permit
+    cascade: CascadeMachine | None
+    """Of a small stage that may escalate: it sees every output before the client does."""
+    has_started: bool = False
+    """A backend has begun to work on it."""
+    has_output: bool = False
 
 
 # --- effects --------------------------------------------------------------------------------------------------------

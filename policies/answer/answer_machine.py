@@ -93,12 +93,10 @@ class AnswerMachine:
 
     @property
     def history(self) -> tuple[AttemptRecord, ...]:
-        """See `FallbackMachine`."""
         return self._fallback.history
 
     @property
     def mark(self) -> str | None:
-        """Of the current rung."""
         return self._fallback.mark
 
     @property
@@ -131,7 +129,6 @@ class AnswerMachine:
         self._obey(self._fallback.start(now), now)
 
     def resumed(self) -> None:
-        """The pause is over."""
         if self._wanted is not None:
             self._effects.append(RequestPermit(self._wanted.rung, self._wanted.is_retry))
 
@@ -149,7 +146,7 @@ class AnswerMachine:
         if wanted.watched:
             assert self._plan.cascade is not None
             cascade = CascadeMachine(self._plan.cascade, self._choices)
-        self._effects.append(Prepare(MachineAttempt(wanted, answer, cascade)))
+        self._effects.append(Prepare(MachineAttempt(wanted.rung, wanted, answer, cascade)))
 
     def prepared(self, attempt: MachineAttempt, *, draft_until: float | None = None) -> None:
         """Its job is made. `draft_until`: it is offered with `draft_ready`, or when a draft is late by then."""

@@ -201,7 +201,6 @@ class FallbackMachine:
 
     @property
     def mark(self) -> str | None:
-        """The current rung's mark."""
         return self._current.mark if self._current is not None else None
 
     def start(self, now: float) -> FallbackEffect:

@@ -123,7 +123,6 @@ class BackendQueue(Generic[J]):
 
     @property
     def up(self) -> bool:
-        """Some replica takes work."""
         return any(slot.epoch is not None for slot in self._replicas)
 
     @property
@@ -227,19 +226,15 @@ class BackendQueue(Generic[J]):
         return self._queue.next_expiry()
 
     def expected_wait_s(self, now: float) -> float:
-        """See `FairQueue`."""
         return self._queue.expected_wait_s(now)
 
     def waiting(self, tier: str) -> int:
-        """Jobs of one tier that wait."""
         return self._queue.waiting(tier)
 
     def statistics(self) -> FairQueueStatistics:
-        """Of the jobs that wait."""
         return self._queue.statistics()
 
     def apply_settings(self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]) -> None:
-        """See `FairQueue`."""
         self._queue.apply_settings(tiers, tenants)
 
     def is_settled(self, sequences: int, blocks: int, figures: Sequence[ReplicaFigures | None]) -> bool:

@@ -321,7 +321,6 @@ class RolloutState:
         return frozenset(name for name, experiment in self._experiments.items() if experiment.rolled_back)
 
     def experiments(self) -> dict[str, ExperimentView]:
-        """By name."""
         return {name: experiment.view() for name, experiment in self._experiments.items()}
 
     def cascades(self, at: float) -> dict[str, CascadeView]:

@@ -145,7 +145,6 @@ class ShadowBook:
             self._compare(shadow, request_id, pair)
 
     def views(self) -> dict[str, ShadowView]:
-        """By name."""
         return {
             name: ShadowView(**{field: getattr(counts, field) for field in ShadowView.__struct_fields__})
             for name, counts in self._counts.items()
