@@ -32,11 +32,9 @@ class DrainController:
 
     @property
     def state(self) -> DrainState:
-        """Where it stands."""
         return self._drain.state
 
     def look(self) -> None:
-        """An answer has ended."""
         if self._drain.state != "serving":
             self._changed.set()
 

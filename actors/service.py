@@ -306,7 +306,6 @@ class Service:
 
     @property
     def keyless(self) -> bool:
-        """No key is needed."""
         return not self._router.snapshot.settings.keys
 
     @property
@@ -496,9 +495,7 @@ class Service:
         if self._recording is not None:
             recorder = partial(self._types.recorder, self._recording, self._workers)
             found.append(auxiliary(Child("recorder", recorder, self._recording.mailbox), self._tree))
-        shadows = partial(
-            self._types.shadows, self._shadow_mail, self._copies, self._workers, self._ports, self._someone_waits
-        )
+        shadows = partial(self._types.shadows, self._shadow_mail, self._copies, self._ports, self._someone_waits)
         found.append(auxiliary(Child("shadows", shadows, self._shadow_mail), self._tree, self._copies.stop))
         return found
 

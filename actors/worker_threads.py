@@ -83,7 +83,6 @@ class RealWorkerThreads:
         return ThreadBridge("ledger", body, on_posts)
 
     async def run_in_thread(self, job: Callable[[], T]) -> T:
-        """In a worker thread."""
         return await self._long_work.run(job)
 
     async def read_config(self, path: Path, text: str | None = None) -> LoadedConfig:

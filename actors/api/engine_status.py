@@ -114,12 +114,10 @@ class EngineStatus:
 
     @property
     def activity(self) -> BackendActivity | None:
-        """See `BackendStatus`."""
         return _activity(self.stats)
 
     @property
     def batch(self) -> int:
-        """See `BackendStatus`."""
         return self.inside
 
 
@@ -168,17 +166,14 @@ class ReplicatedEngineStatus:
 
     @property
     def activity(self) -> BackendActivity | None:
-        """Of all replicas together."""
         return _activity(self.stats)
 
     @property
     def restarts(self) -> int:
-        """Of all replicas."""
         return sum([published.restarts for published in self.all_published])
 
     @property
     def inside(self) -> int:
-        """In all replicas."""
         return sum([published.inside for published in self.all_published])
 
     @property

@@ -141,7 +141,6 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tools(self) -> ToolSet | None:
-        """What the model may call."""
         prompt = self.prompts[0]
         return prompt.tools if isinstance(prompt, ChatPrompt) else None
 

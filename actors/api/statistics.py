@@ -197,12 +197,10 @@ class HistogramCounter:
         self.sum = 0.0
 
     def add(self, seconds: float) -> None:
-        """One observation."""
         self.counts[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
         self.sum += seconds
 
     def frozen(self) -> Histogram:
-        """As it stands."""
         return Histogram(LATENCY_BOUNDS_S, tuple(self.counts), self.sum)
 
 
@@ -225,5 +223,4 @@ class ServiceCounters:
         self.queue_wait = HistogramCounter()
 
     def latency(self) -> LatencyStatistics:
-        """The histograms as they stand."""
         return LatencyStatistics(self.ttft.frozen(), self.itl.frozen(), self.e2e.frozen(), self.queue_wait.frozen())

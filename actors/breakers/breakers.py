@@ -71,13 +71,11 @@ class BreakerRegistry:
         self.budget.apply_settings(budget)
 
     def view(self, rung: str, now: float) -> BreakerView:
-        """One breaker's present state."""
         view = self.breakers[rung].view(now)
         down_s = self._down_for_s(rung, now)
         return view if down_s is None else msgspec.structs.replace(view, state="open", opens_for_s=down_s)
 
     def views(self, now: float) -> dict[str, BreakerView]:
-        """All of them."""
         return {rung: self.view(rung, now) for rung in self.breakers}
 
     def permit(self, rung: str, now: float) -> Permit | BreakerOpen:

@@ -117,7 +117,6 @@ class AdminService:
             raise BadKey(missing=key is None)
 
     def policy(self) -> PolicyView:
-        """Which one decides."""
         published, snapshot = self._published, self._router.snapshot
         files = () if self._source is None else tuple(map(str, self._source.files(snapshot.settings)))
         return PolicyView(
@@ -173,7 +172,6 @@ class AdminService:
         return self._decisions.find(request_id)
 
     def experiments(self) -> tuple[ExperimentSummary, ...]:
-        """All that the policy has."""
         views = self._rollout.experiments()
         return tuple(
             ExperimentSummary(
@@ -190,7 +188,6 @@ class AdminService:
         )
 
     def shadows(self) -> Mapping[str, ShadowView]:
-        """Figures of all, by name."""
         return self._shadows.views()
 
     async def roll_back(self, experiment: str) -> bool:

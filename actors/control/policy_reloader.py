@@ -121,7 +121,6 @@ class PolicyReloader:
         self._seen = ""
 
     async def run(self) -> None:
-        """Until cancelled."""
         begun = await self._read(self._snapshot())
         self._tried = self._seen = begun.stamp
         self._published.warnings = begun.warnings
@@ -136,7 +135,6 @@ class PolicyReloader:
             self.mailbox.done()
 
     async def on(self, message: Reload) -> None:
-        """One attempt."""
         result = await self.reload(message.asked_by)
         if message.reply is not None:
             message.reply.set(result)

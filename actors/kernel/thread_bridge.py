@@ -87,7 +87,6 @@ class ThreadBridge(Generic[C, P]):
         self._thread.start()
 
     def send(self, command: C) -> None:
-        """Never blocks."""
         self._inbox.put(command)
 
     def abandon(self) -> None:

@@ -41,7 +41,6 @@ class TimerWheel:
         return sum(map(len, self._slices.values()))
 
     def watch(self, due: float, fire: Callable[[], None]) -> Timer:
-        """A new timer."""
         timer = Timer(due, fire)
         self._file(timer)
         return timer
@@ -115,7 +114,6 @@ class TimerLoop:
         self._timers = timers
 
     async def run(self) -> None:
-        """Until cancelled."""
         while True:
             self._timers.fire_due(trio.current_time())
             await self._timers.until_due()

@@ -98,7 +98,6 @@ class LedgerState:
         self.costs: dict[tuple[str, str], float] = {}
 
     def statistics(self) -> LedgerStatistics:
-        """The figures now."""
         return LedgerStatistics(
             open=len(self.open),
             settled_total=self.settled_total,
@@ -112,7 +111,6 @@ class LedgerState:
         return self.asked_at is not None and now - self.asked_at > _BLOCKED_S
 
     def count(self, closing: EntryClosing) -> None:
-        """Add it to the totals."""
         key = (closing.tenant, closing.rung, closing.outcome)
         requests, prompt, completion = self.usage.get(key, (0, 0, 0))
         self.usage[key] = (requests + 1, prompt + closing.prompt_tokens, completion + closing.completion_tokens)

@@ -237,7 +237,6 @@ class Store:
         self._connection.close()
 
     def _now(self) -> str:
-        """As rows have it."""
         return dt.datetime.fromtimestamp(self.wall(), dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 

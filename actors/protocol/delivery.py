@@ -158,7 +158,6 @@ class Delivery:
         return tuple(self._items)
 
     def close(self) -> None:
-        """Nobody will read."""
         self.closed = True
         self._items.clear()
 

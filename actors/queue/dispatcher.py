@@ -48,7 +48,6 @@ class Backend(msgspec.Struct, frozen=True):
     slots: Sequence[ReplicaSlot]
 
     def statistics(self, now: float) -> QueueStatistics:
-        """The figures now."""
         waiting = self.queue.statistics()
         return QueueStatistics(
             requests=waiting.requests,
@@ -80,7 +79,6 @@ class Dispatcher(Actor[QueueMessage]):
         self._alarmed = True
 
     async def run(self) -> None:
-        """Until cancelled."""
         try:
             # What an earlier life took in and did not carry out must not wait for the next message.
             self.after_batch()

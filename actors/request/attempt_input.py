@@ -1,6 +1,5 @@
 """What comes of an attempt, read for the answer machine: its own outputs and notices, and those of its draft."""
 
-from actors.api.request import InferenceRequest
 from actors.api.response import Delta
 from actors.kernel.timers import Timer
 from actors.protocol.delivery import (
@@ -15,40 +14,26 @@ from actors.protocol.delivery import (
 )
 from actors.request.account import Account
 from actors.request.attempt import Attempt
-from actors.request.ports import RequestPorts
 from actors.request.response_builder import ResponseBuilder
 from engine.core.messages import TokenDelta
 from policies.answer.answer_machine import AnswerMachine
 from policies.fallback.fallback_machine import AttemptFailed, RungRefused
-from policies.model.plan import Plan
 
 
 class AttemptInput:
     """Handles the outputs of one response: reports them to the machine, the account and the builder."""
 
-    __slots__ = ("_account", "_builder", "_delivery", "_machine", "_plan", "_ports", "_request", "_streamed", "_watch")
+    __slots__ = ("_account", "_builder", "_delivery", "_machine", "_streamed", "_watch")
 
     def __init__(
-        self,
-        request: InferenceRequest,
-        plan: Plan,
-        *,
-        machine: AnswerMachine,
-        builder: ResponseBuilder,
-        account: Account,
-        delivery: Delivery,
-        watch: Timer,
-        ports: RequestPorts,
+        self, account: Account, *, machine: AnswerMachine, builder: ResponseBuilder, delivery: Delivery, watch: Timer
     ) -> None:
-        self._request = request
-        self._streamed = request.body.streamed
-        self._plan = plan
+        self._account = account
+        self._streamed = account.request.body.streamed
         self._machine = machine
         self._builder = builder
-        self._account = account
         self._delivery = delivery
         self._watch = watch
-        self._ports = ports
 
     def absorb(self, attempt: Attempt, items: list[Item], now: float) -> Terminate | None:
         """Take in what has come and look at the deadlines. What it returns ends the answer from outside."""
@@ -78,11 +63,10 @@ class AttemptInput:
             machine.draft_ready()
         else:
             machine.on_deadline(now)
-        self._ports.timers.move(self._watch, machine.due)
+        self._account.ports.timers.move(self._watch, machine.due)
         return None
 
     def show(self, attempt: Attempt, deltas: list[Delta], now: float) -> None:
-        """Content for the client."""
         first_at = self._delivery.first_at
         if first_at is None or not attempt.quiet(streamed=self._streamed):
             # Else it was only waited for: there was content long before its reader woke.
@@ -93,7 +77,7 @@ class AttemptInput:
         machine, assembly, drafter = self._machine, attempt.assembly, attempt.drafter
         machine.on_output(now)
         if drafter is not None and isinstance(output, TokenDelta) and output.finish is None:
-            drafter.said(output.token_ids, self._plan.total_at)
+            drafter.said(output.token_ids, self._account.plan.total_at)
         shown: list[Delta] = []
         verdict = assembly.feed(output, shown)
         if shown:
@@ -107,7 +91,7 @@ class AttemptInput:
                     now, ended=attempt.whole_in_engine, cascade_reason=assembly.why, draft_reason=draft_reason
                 )
             case "escalate":
-                self._ports.counters.escalations[self._plan.route, assembly.why] += 1
+                self._account.ports.counters.escalations[self._account.plan.route, assembly.why] += 1
                 machine.on_escalated(assembly.why, now)
             case "broken":
                 broken = assembly.broken
@@ -130,7 +114,7 @@ class AttemptInput:
                 machine.on_started()
                 self._account.worked = True
                 self._account.taken_at = self._account.taken_at or at
-                self._ports.counters.queue_wait.add(max(at - self._request.arrived_at, 0.0))
+                self._account.ports.counters.queue_wait.add(max(at - self._account.request.arrived_at, 0.0))
             case JobRejected(why, message, retry_after_s, lasting, said):
                 refused = RungRefused(why=why, retry_after_s=retry_after_s, message=message, lasting=lasting, said=said)
                 machine.on_rejected(refused, now)

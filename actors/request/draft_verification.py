@@ -15,7 +15,7 @@ from actors.api.engine_status import BackendStatus
 from actors.kernel.errors import MailboxFull
 from actors.prompt.continuation import params_after
 from actors.prompt.model_text import TokenIds
-from actors.prompt.prompt_encoder import PromptEncoder
+from actors.prompt.request_text import RequestText
 from actors.protocol.delivery import JobFailed, JobOutput, JobRejected, JobStarted, StreamNotice
 from actors.protocol.job import DraftTokens, Enqueue, Job, Withdraw
 from actors.request.ports import RequestPorts
@@ -209,8 +209,8 @@ def _sequence_of(job: Job) -> Submit:
     return sequence
 
 
-async def drafter_for(job: Job, cascade: PlannedCascade, prompts: PromptEncoder, ports: RequestPorts) -> Drafter | None:
-    """For `work` of the large stage; None: the small one cannot draft, and it goes on alone. Raises InvalidRequest."""
+async def drafter_for(job: Job, cascade: PlannedCascade, text: RequestText, ports: RequestPorts) -> Drafter | None:
+    """For `job` of the large stage; None: the small one cannot draft, and it goes on alone. Raises InvalidRequest."""
     small, large = cascade.small.to, cascade.large.to
     assert small is not None
     assert large is not None
@@ -218,7 +218,7 @@ async def drafter_for(job: Job, cascade: PlannedCascade, prompts: PromptEncoder,
     large_limits = ports.all_published[large].limits
     if limits is None or large_limits is None:
         return None
-    (prompt,) = await prompts.read_by(small)
+    (prompt,) = await text.read_by(small)
     machine = VerifiedMachine(
         draft_tokens=cascade.draft_tokens,
         off_above_batch=cascade.off_above_batch,

@@ -11,8 +11,7 @@ from actors.api.request import InferenceRequest
 from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.thread_bridge import WorkerPool
-from actors.prompt.output_constraints import ConstraintsByModel
-from actors.prompt.prompt_encoder import PromptEncoder
+from actors.prompt.request_text import RequestText
 from actors.protocol.admission import Grant, Reserve, Settle
 from actors.protocol.ledger import LedgerEntry, OpenEntry
 from actors.recording.recorder import RecordedRequest
@@ -72,24 +71,20 @@ class RequestAdmission:
         tenant = who.tenant = snapshot.tenant_of(request.credentials.api_key)
         model, adapter = self._router.find_model(request.body.model)
         request = msgspec.structs.replace(request, model=model, adapter=adapter)
-        texts = self._texts_for[request.body.embedding is not None]
-        prompts = PromptEncoder(
-            request.body.prompts, request.body.param, texts, self._workers, most=request.body.truncate_prompt_tokens
-        )
-        shapes = ConstraintsByModel(request, self._texts, self._workers)
-        lengths = await prompts.lengths(request.model, lenient=bool(self._ports.upstreams))
+        text = RequestText(request, self._texts_for[request.body.embedding is not None], self._workers)
+        lengths = await text.lengths(request.model, lenient=bool(self._ports.upstreams))
         features = self._features(request, snapshot, tenant, lengths)
         wanted, budget = features, None
         decided: Planned | PlanRefusal | None = None
         try:
             while True:
-                decided = await self._decide(request, snapshot, prompts, wanted, budget)
+                decided = await self._decide(request, snapshot, text, wanted, budget)
                 if isinstance(decided, PlanRefusal):
                     raise _refusal_of(decided)
                 who.route = decided.plan.route
                 first = next(iter(decided.plan.backends), "")
                 if first in self._texts and first not in self._ports.upstreams:
-                    await shapes.for_engine(first)
+                    await text.constraints(first)
                 grant = await self._reserve(decided)
                 if isinstance(grant, Grant):
                     break
@@ -125,10 +120,8 @@ class RequestAdmission:
             raise Unavailable("ledger_busy", str(full), 1.0) from None
         account = Account(
             request,
-            plan,
+            decided,
             snapshot=snapshot,
-            features=decided.features,
-            prompt_tokens=decided.prompt_tokens,
             grant=grant,
             entry_id=entry_id,
             decision=self._keep(request, snapshot, decided),
@@ -136,20 +129,8 @@ class RequestAdmission:
         )
         principal = snapshot.callers[tenant, decided.features.tier]
         if plan.shadows:
-            self._shadows.copy(
-                CopiedRequest(request, plan, snapshot, decided.features, decided.load, principal, prompts), account
-            )
-        return ResponseStream(
-            request,
-            plan,
-            principal=principal,
-            prompts=prompts,
-            shapes=shapes,
-            account=account,
-            booked=booked,
-            ports=ports,
-            on_end=self._on_end,
-        )
+            self._shadows.copy(CopiedRequest(request, decided, snapshot, principal.cache_salt, text), account)
+        return ResponseStream(account, principal=principal, text=text, booked=booked, on_end=self._on_end)
 
     def _features(
         self, request: InferenceRequest, snapshot: PolicySnapshot, tenant: str, lengths: Sequence[int]
@@ -181,12 +162,12 @@ class RequestAdmission:
         self,
         request: InferenceRequest,
         snapshot: PolicySnapshot,
-        prompts: PromptEncoder,
+        text: RequestText,
         features: Features,
         budget: BudgetView | None,
     ) -> Planned | PlanRefusal:
         """Raises InvalidRequest: nobody can read the prompt."""
-        sizes = prompts.sizes
+        sizes = text.sizes
         while True:
             lengths = {
                 name: published.limits.max_model_len
@@ -198,7 +179,7 @@ class RequestAdmission:
             decided = decide(planning, features, sizes, load, budget, request.arrived_at)
             if not isinstance(decided, SizesNeeded):
                 return decided
-            counted = await prompts.lengths(decided.rung, lenient=decided.may_estimate)
+            counted = await text.lengths(decided.rung, lenient=decided.may_estimate)
             sizes = sizes.counted(decided.rung, counted)
 
     async def _reserve(self, decided: Planned) -> Grant | BudgetRefusal:

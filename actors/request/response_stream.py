@@ -12,20 +12,18 @@ from typing import NoReturn
 import trio
 
 from actors.api.errors import ErrorBody, Refusal, Unavailable, ledger_unavailable, refusal_of
-from actors.api.request import InferenceRequest, Principal
+from actors.api.request import Principal
 from actors.api.response import DecisionInfo, Done, Failed, ResponseEvent
 from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.prompt.model_text import ModelText
-from actors.prompt.output_constraints import ConstraintsByModel
-from actors.prompt.prompt_encoder import PromptEncoder
+from actors.prompt.request_text import RequestText
 from actors.protocol.delivery import Delivery, JobStarted, Terminate
 from actors.protocol.job import Enqueue, Withdraw
 from actors.request.account import Account
 from actors.request.attempt import Attempt
 from actors.request.attempt_factory import AttemptFactory
 from actors.request.attempt_input import AttemptInput
-from actors.request.ports import RequestPorts
 from actors.request.request_log import GONE_STATUS
 from actors.request.response_builder import ResponseBuilder
 from policies.answer.answer_effects import (
@@ -43,7 +41,6 @@ from policies.answer.answer_effects import (
 )
 from policies.answer.answer_machine import AnswerMachine
 from policies.fallback.fallback_machine import AnswerStatic, Break, GiveUp, Prefix, RungRefused
-from policies.model.plan import Plan
 
 
 class ResponseStream:
@@ -51,48 +48,31 @@ class ResponseStream:
 
     def __init__(
         self,
-        request: InferenceRequest,
-        plan: Plan,
+        account: Account,
         *,
         principal: Principal,
-        prompts: PromptEncoder,
-        shapes: ConstraintsByModel,
-        account: Account,
+        text: RequestText,
         booked: Reply[None],
-        ports: RequestPorts,
         on_end: "Callable[[ResponseStream], None]",
         chance: Callable[[], float] = random.random,
     ) -> None:
         """`booked`: the ledger's reply for the account's entry. `chance`: numbers in 0..1, which spread retries."""
-        self._request = request
-        self._streamed = request.body.streamed
-        self._plan = plan
         self._account = account
+        self._streamed = account.request.body.streamed
         self._booked: Reply[None] | None = booked
-        self._shapes = shapes
-        self._ports = ports
+        self._text = text
+        self._ports = ports = account.ports
         self._on_end = on_end
-        # No method of its own goes in there: a cycle would leave every answer to the garbage collector.
+        # Without a method of this object: a reference cycle would leave every answer to the garbage collector.
         client_has = partial(_client_has, account, ports.texts)
-        self._machine = AnswerMachine(plan, len(account.told), client_has=client_has, chance=chance)
-        self._builder = ResponseBuilder(
-            request, plan, prompts=prompts, account=account, machine=self._machine, ports=ports
+        self._machine = machine = AnswerMachine(
+            account.plan, len(account.emitted), client_has=client_has, chance=chance
         )
-        self._delivery = Delivery()
-        self._watch = ports.timers.watch(float("inf"), self._delivery.alarm)
-        self._input = AttemptInput(
-            request,
-            plan,
-            machine=self._machine,
-            builder=self._builder,
-            account=account,
-            delivery=self._delivery,
-            watch=self._watch,
-            ports=ports,
-        )
-        self._attempt_factory = AttemptFactory(
-            request, plan, principal, prompts, shapes, account, self._delivery, ports
-        )
+        self._builder = builder = ResponseBuilder(account, text, machine)
+        self._delivery = delivery = Delivery()
+        self._watch = watch = ports.timers.watch(float("inf"), delivery.alarm)
+        self._input = AttemptInput(account, machine=machine, builder=builder, delivery=delivery, watch=watch)
+        self._attempt_factory = AttemptFactory(account, principal, text, delivery)
         self._attempt: Attempt | None = None
         """In hand, or the last one."""
         self._started = False
@@ -101,8 +81,8 @@ class ResponseStream:
     @property
     def decided(self) -> DecisionInfo:
         """By which policy, and in which arm."""
-        plan = self._plan
-        return DecisionInfo(plan.policy, plan.experiment, plan.arm, self._shapes.passed_over)
+        plan = self._account.plan
+        return DecisionInfo(plan.policy, plan.experiment, plan.arm, self._text.passed_over)
 
     async def next_events(self) -> list[ResponseEvent]:
         """At least one event; none after the last one. Raises Refusal before the first content."""
@@ -255,7 +235,7 @@ class ResponseStream:
     async def _wait_for_the_ledger(self, booked: Reply[None]) -> None:
         """Nothing is handed out before its entry is committed, and nobody waits for that past the deadlines."""
         try:
-            with trio.move_on_at(min(self._plan.ttft_at, self._plan.total_at)):
+            with trio.move_on_at(min(self._account.plan.ttft_at, self._account.plan.total_at)):
                 await booked.wait()
         except ActorDied:
             self._account.entry_id = None
@@ -291,8 +271,6 @@ class ResponseStream:
         if gone and not builder.started:
             # A whole answer that was under way has reached nobody.
             account.forget()
-        account.margin = builder.margin
-        account.adapter = builder.adapter
         account.degraded = builder.degraded(rung)
         account.settle(outcome, why, rung, self._machine.history, status)
         self._on_end(self)

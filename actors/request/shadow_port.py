@@ -6,16 +6,15 @@ import msgspec
 import structlog
 import trio
 
-from actors.api.request import InferenceRequest, Principal
+from actors.api.request import InferenceRequest
 from actors.kernel.actor import Mailbox
 from actors.kernel.errors import MailboxFull
-from actors.prompt.prompt_encoder import PromptEncoder
+from actors.prompt.request_text import RequestText
 from actors.request.account import Account
 from actors.routing.router import PolicySnapshot
-from policies.model.features import Features
-from policies.model.load import Load
-from policies.model.plan import Plan, PlannedShadow
+from policies.model.plan import PlannedShadow
 from policies.rollout.shadow import ShadowAnswer, ShadowBook
+from policies.routing.planner import Planned
 
 log = structlog.get_logger()
 
@@ -24,12 +23,10 @@ class CopiedRequest(msgspec.Struct, frozen=True):
     """An original, as its copy needs it."""
 
     request: InferenceRequest
-    plan: Plan
+    decided: Planned
     snapshot: PolicySnapshot
-    features: Features
-    load: Load
-    principal: Principal
-    prompts: PromptEncoder
+    cache_salt: bytes
+    text: RequestText
 
 
 class Copy(msgspec.Struct, frozen=True):
@@ -56,8 +53,8 @@ class ShadowPorts:
     def _copy(self, of: CopiedRequest, account: Account) -> None:
         request_id = of.request.request_id
         made: list[str] = []
-        for shadow in of.plan.shadows:
-            if self._book.begin(shadow.name, request_id, shadow.to, of.load) is not None:
+        for shadow in of.decided.plan.shadows:
+            if self._book.begin(shadow.name, request_id, shadow.to, of.decided.load) is not None:
                 continue
             made.append(shadow.name)
             try:
@@ -79,9 +76,9 @@ def note_answer(account: Account, outcome: str, since: float, answers: list[Shad
     """Append what a shadow comparison needs of an answer that has ended; `since`: when it arrived."""
     if outcome == "ok":
         digest = blake2b(digest_size=16)
-        for told in account.told:
-            text = "".join(told.texts).encode()
+        for choice in account.emitted:
+            text = "".join(choice.texts).encode()
             digest.update(b"%d:" % len(text))
             digest.update(text)
-        tokens = sum([len(told.token_ids) for told in account.told])
+        tokens = sum([len(choice.token_ids) for choice in account.emitted])
         answers.append(ShadowAnswer(digest.digest(), tokens, trio.current_time() - since))

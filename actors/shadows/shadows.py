@@ -18,8 +18,6 @@ from actors.api.request import Principal
 from actors.api.statistics import ServiceCounters
 from actors.breakers.breakers import Permits
 from actors.kernel.actor import Mailbox, Reply
-from actors.kernel.thread_bridge import WorkerPool
-from actors.prompt.output_constraints import ConstraintsByModel
 from actors.protocol.admission import AdmissionMessage, Grant
 from actors.protocol.ledger import LedgerEntry, OpenEntry
 from actors.request.account import Account
@@ -84,20 +82,17 @@ class Shadows:
         self,
         mailbox: Mailbox[Copy],
         copies: CopiesUnderWay,
-        workers: WorkerPool,
         ports: RequestPorts,
         someone_waits: Callable[[str], bool],
     ) -> None:
         """`someone_waits`: whether jobs other than copies wait in front of this rung."""
         self.mailbox = mailbox
         self._book = copies.book
-        self._workers = workers
         self._ports = _unheard(ports)
         self._someone_waits = someone_waits
         self._running = copies.running
 
     async def run(self) -> None:
-        """Until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
                 with trio.move_on_after(_LOOK_EVERY_S if self._running else float("inf")):
@@ -108,7 +103,6 @@ class Shadows:
                 self._make_way()
 
     def on(self, message: Copy, nursery: trio.Nursery) -> None:
-        """Start the copy."""
         running = _Running(message.shadow.to)
         self._running[running] = None
         nursery.start_soon(self._live, message, running)
@@ -140,7 +134,7 @@ class Shadows:
     async def _answer(self, message: Copy, running: _Running, answers: list[ShadowAnswer]) -> None:
         of, shadow, ports = message.of, message.shadow, self._ports
         began_at = trio.current_time()
-        lengths = await of.prompts.lengths(shadow.to, lenient=True)
+        lengths = await of.text.lengths(shadow.to, lenient=True)
         request = msgspec.structs.replace(
             of.request,
             request_id=f"{of.request.request_id}~{shadow.name}",
@@ -148,7 +142,7 @@ class Shadows:
             body=msgspec.structs.replace(of.request.body, streamed=False),
         )
         plan = msgspec.structs.replace(
-            of.plan,
+            of.decided.plan,
             route=f"(shadow) {shadow.name}",
             experiment="",
             arm="",
@@ -158,19 +152,18 @@ class Shadows:
             shadows=(),
             midstream="error",
         )
-        features = msgspec.structs.replace(of.features, tenant=TENANT, tier=TIER)
+        features = msgspec.structs.replace(of.decided.features, tenant=TENANT, tier=TIER)
         entry_id = next(ports.numbers)
         booked: Reply[None] = Reply()
         entry = LedgerEntry(
             entry_id, request.request_id, TENANT, request.model, plan.route, sum(lengths), sum(lengths), 0.0
         )
         ports.ledger.put_nowait(OpenEntry(entry, booked))
+        decided = msgspec.structs.replace(of.decided, features=features, plan=plan, prompt_tokens=sum(lengths))
         account = Account(
             request,
-            plan,
+            decided,
             snapshot=of.snapshot,
-            features=features,
-            prompt_tokens=sum(lengths),
             grant=Grant(Reservation(0, TENANT, 0), BudgetHold(0, TENANT, 0.0, 0.0)),
             entry_id=entry_id,
             decision=LoggedDecision(
@@ -178,7 +171,7 @@ class Shadows:
                 arrived_at=request.arrived_at,
                 policy=plan.policy,
                 features=features,
-                load=of.load,
+                load=of.decided.load,
                 plan=plan,
             ),
             ports=ports,
@@ -186,14 +179,10 @@ class Shadows:
         account.on_settled = lambda outcome: note_answer(account, outcome, began_at, answers)
         priority = shadow_tier(of.snapshot.settings.tiers).priority
         running.response = ResponseStream(
-            request,
-            plan,
-            principal=Principal(TENANT, TENANT, TIER, priority, of.principal.cache_salt),
-            prompts=of.prompts,
-            shapes=ConstraintsByModel(request, ports.texts, self._workers),
-            account=account,
+            account,
+            principal=Principal(TENANT, TENANT, TIER, priority, of.cache_salt),
+            text=of.text.for_copy(),
             booked=booked,
-            ports=ports,
             on_end=lambda _: None,
         )
         while await running.response.next_events():

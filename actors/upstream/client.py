@@ -46,7 +46,6 @@ class CleanPool(httpcore.AsyncConnectionPool):
     """A connection pool that discards connections with unread bytes."""
 
     def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
-        """A new connection."""
         connection = super().create_connection(origin)
         assert isinstance(connection, httpcore.AsyncHTTPConnection), "no proxy is configured"
         return _CleanConnection(connection)
@@ -140,7 +139,6 @@ class UpstreamClient:
         )
 
     async def aclose(self) -> None:
-        """Close idle connections."""
         await self._http.aclose()
 
     async def call(

@@ -69,7 +69,6 @@ class UpstreamActor(Actor[EngineMessage]):
         self._client: UpstreamClient | None = None
 
     async def run(self) -> None:
-        """Serve until cancelled."""
         published = self._published
         if published.epoch:
             published.restarts += 1

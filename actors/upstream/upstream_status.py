@@ -46,13 +46,11 @@ class UpstreamStatus(EngineStatus):
 
     @property
     def activity(self) -> BackendActivity | None:
-        """See `BackendStatus`."""
         if self.state != "ready":
             return None
         return BackendActivity(self.running, self.waiting, self.generation_tokens_total)
 
     def statistics(self) -> UpstreamStatistics:
-        """The current figures."""
         return UpstreamStatistics(
             requests_total=self.requests_total,
             failures_total=dict(self.failures),
