@@ -12,8 +12,8 @@ import trio
 from actors.api.errors import BadKey, BudgetSpent, OverQuota
 from actors.kernel.actor import Actor, Mailbox
 from actors.kernel.clock import WallClock
-from actors.protocol.admission import AdmissionMessage, Grant, Reserve, RestoreUsage, Settle
-from policies.admission.budget import BudgetBook, BudgetRefusal, set_aside
+from actors.protocol.admission import AdmissionMessage, Reserve, RestoreUsage, Settle
+from policies.admission.budget import BudgetBook, BudgetRefusal, Grant, set_aside
 from policies.admission.quota import QuotaBook, QuotaRefusal
 from policies.errors import UnknownTenant
 
@@ -45,7 +45,9 @@ class Admission(Actor[AdmissionMessage]):
         match message:
             case Reserve():
                 try:
-                    answer = self._reserve(message, now)
+                    answer = set_aside(
+                        self._quota, self._budgets, message.tenant, message.tokens, message.cost, now, self._wall()
+                    )
                 except UnknownTenant:
                     # Its tenant was taken out of the configuration after its key was checked.
                     message.reply.fail(BadKey(missing=False))
@@ -68,10 +70,6 @@ class Admission(Actor[AdmissionMessage]):
             self._restored.add(tenant)
             self._budgets.restore(tenant, usage.by_tenant.get(tenant, {}), self._wall())
             self._quota.restore(tenant, usage.used.get(tenant, ()), now)
-
-    def _reserve(self, asked: Reserve, now: float) -> Grant | QuotaRefusal | BudgetRefusal:
-        aside = set_aside(self._quota, self._budgets, asked.tenant, asked.tokens, asked.cost, now, self._wall())
-        return Grant(*aside) if isinstance(aside, tuple) else aside
 
 
 def over_quota(refusal: QuotaRefusal) -> OverQuota:

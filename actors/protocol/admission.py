@@ -1,4 +1,4 @@
-"""What admission is told and asked."""
+"""Messages to the admission actor."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,16 +6,9 @@ from types import MappingProxyType
 import msgspec
 
 from actors.kernel.actor import Reply
-from policies.admission.budget import BudgetHold, BudgetRefusal, Period
-from policies.admission.quota import QuotaRefusal, Reservation, Used
+from policies.admission.budget import BudgetRefusal, Grant, Period
+from policies.admission.quota import QuotaRefusal, Used
 from policies.rollout.experiment import RollBack
-
-
-class Grant(msgspec.Struct, frozen=True, gc=False):
-    """What was set aside for one request."""
-
-    reservation: Reservation
-    hold: BudgetHold
 
 
 class Reserve(msgspec.Struct, frozen=True, tag=True, gc=False):

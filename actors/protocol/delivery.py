@@ -11,7 +11,7 @@ import trio
 
 from engine.core.messages import Finish, SequenceOutput, TokenDelta, TokenLogprobs
 from engine.text.tool_calls import ToolCall
-from policies.fallback.verdict import NOTHING_SAID, Said
+from policies.fallback.fallback_machine import AttemptFailed, RungRefused
 
 
 class TextDelta(msgspec.Struct, frozen=True, gc=False):
@@ -43,33 +43,6 @@ class JobStarted(msgspec.Struct, frozen=True, tag=True, gc=False):
     at: float
 
 
-class JobRejected(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The work was not, or no longer, let in."""
-
-    why: str
-    message: str
-    retry_after_s: float | None = None
-    lasting: bool = False
-    """The rung takes no such request, now or later."""
-    said: Said = NOTHING_SAID
-    """By an upstream."""
-
-
-class JobFailed(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The engine or upstream broke off while it had the work."""
-
-    code: str
-    message: str
-    retryable: bool = True
-    """The same rung may do better at once."""
-    retry_after_s: float | None = None
-    """An upstream has asked for so long a pause."""
-    rung_is_up: bool = False
-    """Other replicas of the engine serve on: it says nothing about the rung."""
-    said: Said = NOTHING_SAID
-    """By an upstream."""
-
-
 class Terminate(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The service ends this answer."""
 
@@ -77,7 +50,8 @@ class Terminate(msgspec.Struct, frozen=True, tag=True, gc=False):
     message: str
 
 
-StreamNotice = JobStarted | JobRejected | JobFailed | Terminate
+StreamNotice = JobStarted | RungRefused | AttemptFailed | Terminate
+"""RungRefused: the job was not, or no longer, let in. AttemptFailed: its engine or upstream broke off."""
 
 
 Item = tuple[int, JobOutput | StreamNotice]
@@ -139,7 +113,7 @@ class Delivery:
 
     def fail(self, error: Exception) -> bool:
         """The work's message was lost in a crash."""
-        self.say(0, JobRejected("actor_died", str(error)))
+        self.say(0, RungRefused(why="actor_died", message=str(error)))
         return not self.closed
 
     def alarm(self) -> None:

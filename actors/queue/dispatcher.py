@@ -13,7 +13,7 @@ from actors.api.engine_status import BackendStatus, EngineStatus
 from actors.api.statistics import QueueStatistics
 from actors.kernel.actor import Actor, Mailbox
 from actors.kernel.timers import TimerWheel
-from actors.protocol.delivery import JobFailed, JobRejected, JobStarted
+from actors.protocol.delivery import JobStarted
 from actors.protocol.job import (
     CancelJob,
     DraftTokens,
@@ -29,6 +29,7 @@ from actors.protocol.job import (
     Withdraw,
 )
 from engine.core.messages import EngineStats
+from policies.fallback.fallback_machine import AttemptFailed, RungRefused
 from policies.queueing.backend_queue import BackendQueue, CancelOn, Fail, Reject, StartOn
 
 
@@ -141,9 +142,11 @@ class Dispatcher(Actor[QueueMessage]):
                 case CancelOn(replica=replica):
                     backend.slots[replica].mailbox.put_unbounded(CancelJob(job))
                 case Reject(reason=reason, message=message, retry_after_s=retry_after_s):
-                    job.delivery.say(job.job_id, JobRejected(reason, message, retry_after_s))
+                    refused = RungRefused(why=reason, message=message, retry_after_s=retry_after_s)
+                    job.delivery.say(job.job_id, refused)
                 case Fail(code=code, message=message, rung_is_up=rung_is_up):
-                    job.delivery.say(job.job_id, JobFailed(code, message, rung_is_up=rung_is_up))
+                    failed = AttemptFailed(kind=code, message=message, retryable=True, rung_is_up=rung_is_up)
+                    job.delivery.say(job.job_id, failed)
 
     def _set_alarm(self, now: float) -> None:
         due = float("inf")

@@ -8,7 +8,7 @@ import trio
 from actors.api.request import InferenceRequest
 from actors.api.response import Delta, Usage
 from actors.api.statistics import RequestKey
-from actors.protocol.admission import Grant, Settle
+from actors.protocol.admission import Settle
 from actors.protocol.job import Job
 from actors.protocol.ledger import CloseEntry, EntryClosing, WriteRollBack
 from actors.recording.recorder import RecordedRequest
@@ -18,6 +18,7 @@ from actors.routing.router import PolicySnapshot
 from config.model.tenancy import TokenQuota
 from engine.core.messages import Submit
 from engine.text.tokenizer import Tokenizer
+from policies.admission.budget import Grant
 from policies.admission.prices import cost_of
 from policies.fallback.fallback_machine import Prefix
 from policies.model.plan import AttemptRecord

@@ -5,9 +5,7 @@ from actors.kernel.timers import Timer
 from actors.protocol.delivery import (
     Delivery,
     Item,
-    JobFailed,
     JobOutput,
-    JobRejected,
     JobStarted,
     StreamNotice,
     Terminate,
@@ -115,18 +113,9 @@ class AttemptInput:
                 self._account.worked = True
                 self._account.taken_at = self._account.taken_at or at
                 self._account.ports.counters.queue_wait.add(max(at - self._account.request.arrived_at, 0.0))
-            case JobRejected(why, message, retry_after_s, lasting, said):
-                refused = RungRefused(why=why, retry_after_s=retry_after_s, message=message, lasting=lasting, said=said)
-                machine.on_rejected(refused, now)
-            case JobFailed(code, message, retryable, retry_after_s, rung_is_up, said):
-                failed = AttemptFailed(
-                    kind=code,
-                    retryable=retryable,
-                    message=message,
-                    retry_after_s=retry_after_s,
-                    rung_is_up=rung_is_up,
-                    said=said,
-                )
-                machine.on_failed(failed, now, ok=None if rung_is_up else False, ended=True)
+            case RungRefused():
+                machine.on_rejected(notice, now)
+            case AttemptFailed(rung_is_up=rung_is_up):
+                machine.on_failed(notice, now, ok=None if rung_is_up else False, ended=True)
             case Terminate():
                 raise AssertionError("it ends the answer, not the attempt")

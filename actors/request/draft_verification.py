@@ -16,11 +16,12 @@ from actors.kernel.errors import MailboxFull
 from actors.prompt.continuation import params_after
 from actors.prompt.model_text import TokenIds
 from actors.prompt.request_text import RequestText
-from actors.protocol.delivery import JobFailed, JobOutput, JobRejected, JobStarted, StreamNotice
+from actors.protocol.delivery import JobOutput, JobStarted, StreamNotice
 from actors.protocol.job import DraftTokens, Enqueue, Job, Withdraw
 from actors.request.ports import RequestPorts
 from engine.core.messages import ExpectTokens, Finish, Finished, Submit, TokenDelta
 from policies.cascade.verified import Draft, VerifiedMachine, draft_deadline
+from policies.fallback.fallback_machine import AttemptFailed, RungRefused
 from policies.model.load import Permit
 from policies.model.plan import PlannedCascade
 
@@ -96,9 +97,9 @@ class Drafter:
                 self._finished(finish)
             case JobStarted():
                 self.taken = True
-            case JobRejected():
+            case RungRefused():
                 self._end(ok=None, trouble="draft_refused")
-            case JobFailed(rung_is_up=rung_is_up):
+            case AttemptFailed(rung_is_up=rung_is_up):
                 self._end(ok=None if rung_is_up else False, trouble="draft_failed")
             case _:
                 pass

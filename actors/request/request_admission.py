@@ -12,7 +12,7 @@ from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.thread_bridge import WorkerPool
 from actors.prompt.request_text import RequestText
-from actors.protocol.admission import Grant, Reserve, Settle
+from actors.protocol.admission import Reserve, Settle
 from actors.protocol.ledger import LedgerEntry, OpenEntry
 from actors.recording.recorder import RecordedRequest
 from actors.request.account import Account
@@ -22,7 +22,7 @@ from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import CopiedRequest, ShadowPorts
 from actors.routing.features import features_of
 from actors.routing.router import PolicySnapshot, Router
-from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView
+from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView, Grant
 from policies.admission.quota import QuotaRefusal
 from policies.model.backends import Backends, EmbeddingModel
 from policies.model.features import Features

@@ -18,14 +18,14 @@ from actors.api.request import Principal
 from actors.api.statistics import ServiceCounters
 from actors.breakers.breakers import Permits
 from actors.kernel.actor import Mailbox, Reply
-from actors.protocol.admission import AdmissionMessage, Grant
+from actors.protocol.admission import AdmissionMessage
 from actors.protocol.ledger import LedgerEntry, OpenEntry
 from actors.request.account import Account
 from actors.request.ports import RequestPorts
 from actors.request.request_log import RequestLog
 from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import Copy, note_answer
-from policies.admission.budget import BudgetHold
+from policies.admission.budget import BudgetHold, Grant
 from policies.admission.quota import Reservation
 from policies.fallback import fallback_machine
 from policies.model.load import Permit

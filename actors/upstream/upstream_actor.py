@@ -12,7 +12,7 @@ import trio
 
 from actors.api.request import ChatPrompt
 from actors.kernel.actor import Actor, Mailbox
-from actors.protocol.delivery import JobFailed, JobRejected, StreamNotice, TextDelta
+from actors.protocol.delivery import StreamNotice, TextDelta
 from actors.protocol.job import (
     CancelJob,
     EngineDown,
@@ -33,6 +33,7 @@ from actors.upstream.replicas import AllPaused
 from actors.upstream.request_body import UpstreamRequestBody, build_request_body
 from actors.upstream.upstream_status import UpstreamStatus
 from config.model.upstreams import UpstreamSettings
+from policies.fallback.fallback_machine import AttemptFailed, RungRefused
 
 _CLOSE_S = 1.0
 _MAX_TOKENS = 1 << 20
@@ -237,8 +238,22 @@ class UpstreamActor(Actor[EngineMessage]):
     def _fail(self, job: Job, failure: Failure) -> None:
         """One call has failed, and the whole attempt with it."""
         self._drop(job)
-        kind, message, pause_s, said = failure.kind, failure.client_message, failure.retry_after_s, failure.said
-        notice: StreamNotice = JobFailed(kind, message, failure.retryable, pause_s, failure.by_model, said)
+        notice: StreamNotice
         if failure.refused:
-            notice = JobRejected(kind, message, pause_s, lasting=failure.fault == "client", said=said)
+            notice = RungRefused(
+                why=failure.kind,
+                message=failure.client_message,
+                retry_after_s=failure.retry_after_s,
+                lasting=failure.fault == "client",
+                said=failure.said,
+            )
+        else:
+            notice = AttemptFailed(
+                kind=failure.kind,
+                message=failure.client_message,
+                retryable=failure.retryable,
+                retry_after_s=failure.retry_after_s,
+                rung_is_up=failure.by_model,
+                said=failure.said,
+            )
         job.delivery.say(job.job_id, notice)

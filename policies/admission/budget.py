@@ -11,7 +11,7 @@ quota and budget in one step.
 import datetime as dt
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -256,9 +256,16 @@ def spending_options(features: Features, budget: Budget | None) -> tuple[Feature
     return (features,) if changed is None else (features, changed)
 
 
+class Grant(NamedTuple):
+    """What was set aside for one request."""
+
+    reservation: Reservation
+    hold: BudgetHold
+
+
 def set_aside(  # noqa: PLR0917  (a quota and a budget, each with its own clock)
     quota: QuotaBook, budgets: BudgetBook, tenant: str, tokens: int, cost: float, now: float, at: float
-) -> tuple[Reservation, BudgetHold] | QuotaRefusal | BudgetRefusal:
+) -> Grant | QuotaRefusal | BudgetRefusal:
     """Reserve both, or neither. Synchronous: no other request can be admitted between the check and the reservation.
 
     `now` is on the quotas' monotonic clock, `at` in seconds since 1970. Raises UnknownTenant.
@@ -270,4 +277,4 @@ def set_aside(  # noqa: PLR0917  (a quota and a budget, each with its own clock)
     reservation = quota.reserve(tenant, tokens, now)
     if isinstance(reservation, QuotaRefusal):
         return reservation
-    return reservation, budgets.reserve(tenant, cost, at)
+    return Grant(reservation, budgets.reserve(tenant, cost, at))

@@ -40,10 +40,6 @@ Prefix = tuple[tuple[int, ...], ...]
 # --- what happened ------------------------------------------------------------------------------------------------
 
 
-class Begun(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The attempt was let in: its breaker gave a permit, the engine's queue took it."""
-
-
 class ContentSent(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Content went to the client: the commit point is passed. Telling it again changes nothing but `atomic`."""
 
@@ -100,7 +96,7 @@ class AttemptFinished(msgspec.Struct, frozen=True, tag=True, gc=False):
     """"confident", "asked_for", "busy" ...: goes into the history."""
 
 
-FallbackEvent = Begun | ContentSent | AttemptFailed | RungRefused | Escalated | AttemptFinished
+FallbackEvent = ContentSent | AttemptFailed | RungRefused | Escalated | AttemptFinished
 
 # --- what to do -----------------------------------------------------------------------------------------------------
 
@@ -217,8 +213,6 @@ class FallbackMachine:
         if self._ended or self._current is None:
             return None
         match event:
-            case Begun():
-                return None
             case ContentSent(atomic, answer):
                 self._committed = True
                 self._answer_sent = self._answer_sent or answer

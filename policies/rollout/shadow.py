@@ -150,11 +150,6 @@ class ShadowBook:
             for name, counts in self._counts.items()
         }
 
-    @property
-    def open_pairs(self) -> int:
-        """Pairs of which the copy or the original has not ended."""
-        return len(self._pairs)
-
     def _drop_reason(self, settings: ShadowSettings, counts: _Counts, to: str, load: Load) -> Dropped | None:
         if self.closed:
             return "shutting_down"
