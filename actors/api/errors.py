@@ -164,7 +164,7 @@ def refusal_of(end: Verdict) -> Refusal:
     worth_waiting = wait_s is None or wait_s <= _WORTH_WAITING_S
     match end.status:
         case 400:
-            refusal: Refusal = InvalidRequest(end.message, param=end.said.param, code=end.code)
+            refusal: Refusal = InvalidRequest(end.message, param=end.upstream_error.param, code=end.code)
         case 429:
             refusal = Busy(end.code, end.message, wait_s if wait_s is not None else 1.0)
         case 504:
@@ -172,7 +172,9 @@ def refusal_of(end: Verdict) -> Refusal:
         case _:
             refusal = Unavailable(end.code, end.message, wait_s)
     should_retry = refusal.body.should_retry and worth_waiting and not end.lasting
-    refusal.body = msgspec.structs.replace(refusal.body, should_retry=should_retry, upstream_code=end.said.code or None)
+    refusal.body = msgspec.structs.replace(
+        refusal.body, should_retry=should_retry, upstream_code=end.upstream_error.code or None
+    )
     return refusal
 
 

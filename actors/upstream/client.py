@@ -27,7 +27,7 @@ from actors.upstream.reading.decompress import Decompressor, unpacker
 from actors.upstream.reading.response_reader import ResponseReader
 from actors.upstream.request_body import UpstreamRequestBody
 from actors.upstream.secret import Secret
-from policies.fallback.verdict import NOTHING_SAID
+from policies.fallback.verdict import NO_UPSTREAM_ERROR
 
 
 def transport_of(context: ssl.SSLContext, limits: httpx.Limits) -> httpx.AsyncBaseTransport:
@@ -146,9 +146,11 @@ class UpstreamClient:
     ) -> Failure | None:
         """None: the answer was complete, and `on_output` received all of it. A failure's text is redacted."""
         failure = await self._call(url, body, reader, on_output)
-        if failure is None or failure.said == NOTHING_SAID:
+        if failure is None or failure.upstream_error == NO_UPSTREAM_ERROR:
             return failure
-        return msgspec.structs.replace(failure, said=Redactor(self._secrets, url).clean(failure.said))
+        return msgspec.structs.replace(
+            failure, upstream_error=Redactor(self._secrets, url).clean(failure.upstream_error)
+        )
 
     async def _call(
         self, url: str, body: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TextDelta], None]

@@ -212,9 +212,11 @@ class UpstreamActor(Actor[EngineMessage]):
             self._tokens_total += reader.tokens
             published.replicas.end(number, ok, trio.current_time(), retry_after_s=pause_s)
         if failure is not None:
-            failure = msgspec.structs.replace(failure, said=without_prompt_quotes(failure.said, call.prompt))
+            failure = msgspec.structs.replace(
+                failure, upstream_error=without_prompt_quotes(failure.upstream_error, call.prompt)
+            )
             published.failures[failure.kind] += 1
-            details = {"code": failure.said.code, "words": failure.said.noted}
+            details = {"code": failure.upstream_error.code, "words": failure.upstream_error.log_message}
             details = {name: value for name, value in details.items() if value}
             level = {"operator": log.error, "client": log.info}.get(failure.fault, log.warning)
             level(
@@ -245,7 +247,7 @@ class UpstreamActor(Actor[EngineMessage]):
                 message=failure.client_message,
                 retry_after_s=failure.retry_after_s,
                 lasting=failure.fault == "client",
-                said=failure.said,
+                upstream_error=failure.upstream_error,
             )
         else:
             notice = AttemptFailed(
@@ -254,6 +256,6 @@ class UpstreamActor(Actor[EngineMessage]):
                 retryable=failure.retryable,
                 retry_after_s=failure.retry_after_s,
                 rung_is_up=failure.by_model,
-                said=failure.said,
+                upstream_error=failure.upstream_error,
             )
         job.delivery.say(job.job_id, notice)

@@ -1,4 +1,4 @@
-"""A circuit breaker: leaves a failing rung alone for a while, then lets a few probes decide.
+"""A circuit breaker: stops attempts on a failing rung for a while, then decides by a few probes.
 
     closed ──failure rate reached──▶ open ──`open` has passed──▶ half_open ──`probes` successes──▶ closed
                                       ▲───────────any probe fails──────────────┘
@@ -20,7 +20,7 @@ _SLICES = 10
 
 
 class BreakerOpen(msgspec.Struct, frozen=True, gc=False):
-    """No leave; asking again pays after `retry_after_s`."""
+    """No permit; ask again after `retry_after_s`."""
 
     retry_after_s: float
 
@@ -64,7 +64,7 @@ class Breaker:
         self._refused_total = 0
 
     def apply_settings(self, settings: BreakerSettings) -> None:
-        """Other settings from now on; the state and what was counted stay, but probes begin anew."""
+        """Replace the settings. State and counts are kept, but probing starts again."""
         if settings == self._settings:
             return
         self._settings = settings
@@ -78,7 +78,7 @@ class Breaker:
         return self._state
 
     def permit(self, now: float) -> Permit | BreakerOpen:
-        """Leave for one attempt; answer each permit with one `record`."""
+        """A permit for one attempt; each permit must be followed by one `record`."""
         if self._state == "closed":
             return Permit(self._epoch)
         if self._state == "open":
@@ -89,7 +89,7 @@ class Breaker:
         return self._probe(now)
 
     def record(self, permit: Permit, ok: bool | None, now: float) -> None:
-        """The attempt's outcome. None: it says nothing about the rung (the client left, the queue was full)."""
+        """Record an attempt's outcome. None: no evidence about the rung (the client left, the queue was full)."""
         if permit.epoch != self._epoch:
             return
         if self._state == "half_open":
@@ -100,14 +100,13 @@ class Breaker:
                 self._open(now)
 
     def view(self, now: float) -> BreakerView:
-        """The snapshot to publish; after `open` has passed it says half_open, so that somebody comes and probes."""
+        """The snapshot to publish; after `open` has passed it shows half_open, so that a probe is requested."""
         if self._state == "open":
             left = self._open_until - now
             return BreakerView("open" if left > 0 else "half_open", self._epoch, max(left, 0.0))
         return BreakerView(self._state, self._epoch)
 
     def statistics(self) -> BreakerStatistics:
-        """Figures as of the last call."""
         return BreakerStatistics(
             state=self._state,
             epoch=self._epoch,
@@ -130,7 +129,7 @@ class Breaker:
             raise IntegrityError("more probes than the settings allow")
 
     def _probe(self, now: float) -> Permit | BreakerOpen:
-        # A probe whose outcome never came (its owner died) must not keep the rung shut for ever.
+        # A probe whose outcome was never recorded (its owner died) must not keep the breaker open for ever.
         lost = [probe for probe, given_at in self._probes_out.items() if now - given_at >= self._lost_after_s()]
         for probe in lost:
             del self._probes_out[probe]

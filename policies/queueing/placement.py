@@ -45,29 +45,29 @@ class EngineCapacity:
     """One engine's, or one upstream's. Mutable; owned by the task that dispatches jobs."""
 
     def __init__(self, places: int, block_size: int | None, ahead: int | None = None) -> None:
-        """`places`: sequences that run side by side. `block_size` None: there are no KV blocks, only places.
+        """`places`: sequences that run in one batch. `block_size` None: only places are limited, not KV blocks.
 
-        `ahead`: sequences handed over beyond those; None: an eighth of them.
+        `ahead`: sequences that may be started beyond those; None: an eighth of them.
         """
         self._places = places
         self._block_size = block_size
         self._ahead = max(1, places // 8) if ahead is None else ahead
-        self._works = 0
+        self._jobs = 0
         self.sequences = 0
-        """Handed over and not ended."""
+        """Started and not ended."""
         self._unseen: deque[tuple[int, int]] = deque()
-        """(steps when handed over, blocks that its prompts will take)"""
+        """By job that the figures do not include yet: (steps at its start, blocks of its prompts)"""
         self._coming = 0
         """The sum of those blocks."""
 
     def blocks(self, prompts: Iterable[int]) -> int:
-        """What prompts of these lengths will take."""
+        """KV blocks that prompts of these lengths take."""
         size = self._block_size
         return sum([length // size + 1 for length in prompts]) if size is not None else 0
 
     def fits(self, sequences: int, blocks: int, figures: ReplicaFigures | None) -> bool:
-        """Whether this can be started soon. An empty engine takes anything that its limits allow."""
-        if not self._works:
+        """Whether a job can start soon. An idle engine takes any job that its limits allow."""
+        if not self._jobs:
             return True
         if self.sequences + sequences > self._places + self._ahead:
             return False
@@ -77,12 +77,12 @@ class EngineCapacity:
             return False
         while self._unseen and self._unseen[0][0] + _STEPS_TO_SHOW <= figures.steps_total:
             self._see_oldest()
-        # One more block for each that runs: its output grows.
+        # One more block for each running sequence: its output grows.
         return figures.free_blocks - self._coming - self.sequences >= blocks
 
     def enter(self, sequences: int, blocks: int, figures: ReplicaFigures | None) -> None:
-        """It is handed over."""
-        self._works += 1
+        """A job was started."""
+        self._jobs += 1
         self.sequences += sequences
         if self._block_size is None:
             return
@@ -92,18 +92,18 @@ class EngineCapacity:
             self._see_oldest()
 
     def leave(self, sequences: int) -> None:
-        """A work has ended there."""
-        self._works -= 1
+        """A job has ended."""
+        self._jobs -= 1
         self.sequences -= sequences
 
     def clear(self) -> None:
-        """The engine is gone, with all that it had."""
-        self._works = self.sequences = self._coming = 0
+        """The engine is down: all its jobs are lost."""
+        self._jobs = self.sequences = self._coming = 0
         self._unseen.clear()
 
     def is_settled(self, sequences: int, blocks: int, figures: ReplicaFigures | None) -> bool:
-        """Steps that only make tokens will make no room for so much: something has to leave before."""
-        if not self._works:
+        """Whether a job has to end before this fits: steps that only make tokens will not free enough."""
+        if not self._jobs:
             return False
         if self.sequences + sequences > self._places + self._ahead:
             return True
@@ -114,14 +114,14 @@ class EngineCapacity:
 
 
 class PrefixMark(msgspec.Struct, frozen=True, gc=False):
-    """A prompt's first `tokens` tokens, under a name that no other beginning has."""
+    """A prompt's first `tokens` tokens, under a name that is unique to them."""
 
     name: bytes
     tokens: int
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """A work, as far as its place matters."""
+    """What placement needs of a job."""
 
     job_id: int | str
     tokens: int
@@ -136,7 +136,7 @@ class _Replica:
     def __init__(self) -> None:
         self.inside: set[int | str] = set()
         self.unseen: dict[int | str, tuple[int, int]] = {}
-        """By work: (steps when it was handed over, tokens)."""
+        """By job that the figures do not include yet: (steps at its start, tokens)."""
         self.held: OrderedDict[bytes, int] = OrderedDict()
         """By mark, the oldest first: the tokens between it and the mark before it."""
         self.held_tokens = 0
@@ -151,7 +151,7 @@ class Placement:
         self._block_size = block_size
 
     def choose(self, able: Sequence[int], item: Placed, figures: Sequence[ReplicaFigures | None]) -> int | None:
-        """One of those that are `able` to take it; None if none is. `figures` are of all replicas."""
+        """One of the replicas that are `able` to take it; None if none is. `figures` are of all replicas."""
         if not able:
             return None
         ahead = {number: self.ahead(number, figures[number]) for number in able}
@@ -166,7 +166,7 @@ class Placement:
         return best[-1]
 
     def enter(self, number: int, item: Placed, figures: ReplicaFigures | None) -> None:
-        """It is handed to this replica."""
+        """The job was started on this replica."""
         replica = self._replicas[number]
         replica.inside.add(item.job_id)
         replica.unseen[item.job_id] = figures.steps_total if figures is not None else 0, item.tokens
@@ -187,12 +187,12 @@ class Placement:
             replica.held_tokens -= replica.held.popitem(last=False)[1]
 
     def leave(self, number: int, job_id: int | str) -> None:
-        """It has ended there; what is not in there changes nothing."""
+        """The job has ended there; without effect for an unknown job."""
         self._replicas[number].inside.discard(job_id)
         self._replicas[number].unseen.pop(job_id, None)
 
     def forget(self, number: int) -> None:
-        """The replica is gone, with all that it had."""
+        """The replica is down: its jobs and its cache are lost."""
         started = self._replicas[number].started_total
         self._replicas[number] = _Replica()
         self._replicas[number].started_total = started
@@ -204,9 +204,11 @@ class Placement:
             return 0
         if figures is None:
             return sum([tokens for _, tokens in replica.unseen.values()])
-        seen = [work for work, (steps, _) in replica.unseen.items() if steps + _STEPS_TO_SHOW <= figures.steps_total]
-        for work in seen:
-            del replica.unseen[work]
+        seen = [
+            job_id for job_id, (steps, _) in replica.unseen.items() if steps + _STEPS_TO_SHOW <= figures.steps_total
+        ]
+        for job_id in seen:
+            del replica.unseen[job_id]
         return figures.outstanding_tokens + sum([tokens for _, tokens in replica.unseen.values()])
 
     def known(self, number: int, marks: Sequence[PrefixMark]) -> int:

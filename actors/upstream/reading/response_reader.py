@@ -194,7 +194,7 @@ class ResponseReader:
         if self._ending is None and not self._counter:
             # No answer: then the object may be an error in an unknown form.
             failure = of_event(body)
-            if failure.said.words:
+            if failure.upstream_error.message:
                 raise UpstreamCallError(failure)
         if self._ending is None and self._counter:
             # A whole response is complete by its form, and some servers omit the finish reason.
