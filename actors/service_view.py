@@ -24,12 +24,12 @@ from policies.rollout.rollout_state import RolloutState
 from policies.rollout.shadow import ShadowBook
 
 ServiceState = DrainState | Literal["ledger_blocked", "backends_down"]
-"""ledger_blocked: the ledger's file takes nothing, and nothing is handed out that is not written down. backends_down:
+"""ledger_blocked: the ledger cannot commit, and no answer is sent without a committed entry. backends_down:
 every engine and upstream is marked down."""
 
 
 class EngineReadiness(msgspec.Struct, frozen=True):
-    """One engine or upstream."""
+    """Of one engine or upstream."""
 
     state: EngineState
     why: str | None
@@ -37,7 +37,7 @@ class EngineReadiness(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """The service."""
+    """Of the service."""
 
     ready: bool
     state: ServiceState
@@ -45,7 +45,7 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 class ModelCard(msgspec.Struct, frozen=True):
-    """A name that clients may put into `model`."""
+    """A name that clients may use as `model`."""
 
     id: str
     description: str
@@ -54,9 +54,9 @@ class ModelCard(msgspec.Struct, frozen=True):
     max_model_len: int | None
     """None until the engines are loaded."""
     parent: str | None = None
-    """The model that it is an adapter of."""
+    """The base model of an adapter."""
     available: bool = True
-    """False: every backend that may answer to it is marked down."""
+    """False: every backend that may serve it is marked down."""
 
 
 _NOTHING_YET = EngineStats(0, 0, 0, 0, 0, 0)
@@ -83,13 +83,13 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     registry: AdapterRegistry
     tree: TreeStatus
     running: Collection[object]
-    """Answers that have not ended."""
+    """The responses that have not ended."""
     wall: WallClock
     created: int
-    """When the service began, seconds since 1970."""
+    """When the service was created, seconds since 1970."""
 
     def models(self) -> tuple[ModelCard, ...]:
-        """The names that clients may ask for."""
+        """The model names that clients may use."""
         cards: list[ModelCard] = []
         for name, model in self.router.snapshot.settings.models.items():
             length, available = self._length_of(name), self._is_available(name)
@@ -139,18 +139,18 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _is_available(self, model: str) -> bool:
-        """Some backend that may answer to this name is not marked down."""
+        """Whether a backend that may serve this model is not marked down."""
         rungs = self.router.snapshot.policy.rungs_of(model)
         return not rungs or any(self.all_published[rung].down_until is None for rung in rungs)
 
     def _length_of(self, model: str) -> int | None:
-        """Tokens that every backend which may answer to this name can hold."""
+        """The context length that every backend which may serve this model has; None: unknown."""
         lengths = [self._length_at(name) for name in self.router.snapshot.policy.rungs_of(model)]
         known = [each for each in lengths if each is not None]
         return min(known) if known and len(known) == len(lengths) else None
 
     def _length_at(self, rung: str) -> int | None:
-        """Tokens that it holds, as far as that is known."""
+        """Context length in tokens; None: unknown."""
         if rung in self.upstreams:
             return self.upstreams[rung].context
         limits = self.all_published[rung].limits

@@ -1,4 +1,4 @@
-"""The admission actor: reserves and settles quotas and budgets, and words the refusals.
+"""The admission actor: reserves and settles quotas and budgets; and the refusals that clients receive.
 
 Its books are `policies.admission.quota` and `policies.admission.budget`, which outlive its restarts. A `Settle` that is
 in hand when it dies is handed to the next life and takes effect once, so that no reservation stays open; a `Reserve`
@@ -19,7 +19,7 @@ from policies.errors import UnknownTenant
 
 
 class Admission(Actor[AdmissionMessage]):
-    """Answers `Reserve`; obeys `Settle` and `RestoreUsage`."""
+    """Handles `Reserve`, `Settle` and `RestoreUsage`."""
 
     redelivered: ClassVar[tuple[type, ...]] = (Settle, RestoreUsage)
 
@@ -32,7 +32,7 @@ class Admission(Actor[AdmissionMessage]):
         restored: set[str],
         wall: WallClock,
     ) -> None:
-        """`restored`: the tenants whose earlier usage is in the books; it outlives restarts, as the books do."""
+        """`restored`: tenants whose earlier usage is in the books; outlives restarts, as the books do."""
         super().__init__(mailbox)
         self._quota = quota
         self._budgets = budgets
@@ -40,7 +40,7 @@ class Admission(Actor[AdmissionMessage]):
         self._wall = wall
 
     def on(self, message: AdmissionMessage) -> None:
-        """Reserve, or settle: both books keep their entries by number, so that one is settled at most once."""
+        """Both books keep entries by number, so that each is settled at most once."""
         now = trio.current_time()
         match message:
             case Reserve():
@@ -49,11 +49,11 @@ class Admission(Actor[AdmissionMessage]):
                         self._quota, self._budgets, message.tenant, message.tokens, message.cost, now, self._wall()
                     )
                 except UnknownTenant:
-                    # Its tenant was taken out of the configuration after its key was checked.
+                    # The tenant was removed from the configuration after its key was checked.
                     message.reply.fail(BadKey(missing=False))
                     return
                 if not message.reply.set(answer) and isinstance(answer, Grant):
-                    # Its task was cancelled while it waited: nobody else would settle it.
+                    # Its task was cancelled while it waited, and will not settle it.
                     self._quota.cancel(answer.reservation, now)
                     self._budgets.settle(answer.hold, 0.0)
             case Settle(grant, None):
@@ -73,15 +73,15 @@ class Admission(Actor[AdmissionMessage]):
 
 
 def over_quota(refusal: QuotaRefusal) -> OverQuota:
-    """What the client reads."""
+    """The refusal that the client receives."""
     return OverQuota(f"{refusal.limit}_exceeded", str(refusal), _resets_in_s(refusal))
 
 
 def budget_spent(refusal: BudgetRefusal) -> BudgetSpent:
-    """What the client reads."""
+    """The refusal that the client receives."""
     return BudgetSpent(str(refusal), refusal.view.resets_in_s)
 
 
 def _resets_in_s(refusal: QuotaRefusal) -> float | None:
-    # One of the running requests ends when it ends: a second is as good a guess as any.
+    # When a running request will end is unknown: one second is a guess.
     return 1.0 if refusal.limit == "concurrent" else refusal.resets_in_s

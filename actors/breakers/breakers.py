@@ -24,7 +24,7 @@ from policies.model.load import BreakerView, Permit
 
 
 class AskPermit(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Asked only while the published breaker is not closed, or for a retry, which the shared budget pays."""
+    """Sent only while the published breaker is not closed, or for a retry, which needs the shared budget."""
 
     rung: str
     is_retry: bool
@@ -33,7 +33,7 @@ class AskPermit(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class Record(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """An attempt's outcome. `ok` None says nothing about the rung."""
+    """An attempt's outcome. `ok` None: no evidence about the rung."""
 
     rung: str
     permit: Permit
@@ -46,12 +46,12 @@ BreakerMessage = AskPermit | Record
 
 
 _SOON_S = 1.0
-"""Until a backend that is being started again may be asked again."""
+"""Minimum `Retry-After` for a backend that is being restarted."""
 log = structlog.get_logger()
 
 
 class BreakerRegistry:
-    """The breakers, for everybody to read. Their actor changes them, and a reload their settings, without an await."""
+    """The breakers, published: their actor changes them, and a reload their settings, without an await."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class BreakerRegistry:
         self._backends = backends
 
     def apply_settings(self, settings: Mapping[str, BreakerSettings], budget: RetryBudgetSettings) -> None:
-        """Other settings for the same rungs; what the breakers know stays."""
+        """Replace the settings of the same rungs; counts and states are kept."""
         for rung, each in settings.items():
             self.breakers[rung].apply_settings(each)
         self.budget.apply_settings(budget)
@@ -79,7 +79,7 @@ class BreakerRegistry:
         return {rung: self.view(rung, now) for rung in self.breakers}
 
     def permit(self, rung: str, now: float) -> Permit | BreakerOpen:
-        """Leave for one attempt; only the actor asks."""
+        """A permit for one attempt; called by the actor only."""
         down_s = self._down_for_s(rung, now)
         return self.breakers[rung].permit(now) if down_s is None else BreakerOpen(down_s)
 
@@ -90,10 +90,10 @@ class BreakerRegistry:
 
 
 class Breakers(Actor[BreakerMessage]):
-    """Answers `AskPermit`; obeys `Record`.
+    """Handles `AskPermit` and `Record`.
 
-    A `Record` is not lost with the actor: a probe's outcome counts once, and an outcome under a closed breaker is a
-    sample in a window, of which one more does no harm.
+    A `Record` is not lost with the actor: handled twice, a probe's outcome counts once, and an outcome under a closed
+    breaker is one more sample in a window, which is harmless.
     """
 
     redelivered: ClassVar[tuple[type, ...]] = (Record,)
@@ -103,7 +103,6 @@ class Breakers(Actor[BreakerMessage]):
         self._published = published
 
     def on(self, message: BreakerMessage) -> None:
-        """Give a permit, or take an outcome."""
         match message:
             case AskPermit(rung, is_retry, reply):
                 now = trio.current_time()
@@ -124,7 +123,7 @@ class Breakers(Actor[BreakerMessage]):
 
 
 class Permits:
-    """A closed breaker, the usual case, is read from the published registry; for any other one the actor is asked."""
+    """Permits of closed breakers, the usual case, are read from the published registry; others need the actor."""
 
     def __init__(self, breakers: Mailbox[BreakerMessage], published: BreakerRegistry) -> None:
         self._breakers = breakers
@@ -135,7 +134,6 @@ class Permits:
         return self._published.view(rung, trio.current_time()).closed_permit()
 
     async def ask(self, rung: str, *, is_retry: bool) -> Permit | fallback_machine.RungRefused:
-        """A permit, or why there is none."""
         permit = None if is_retry else self.closed(rung)
         if permit is not None:
             return permit
@@ -153,10 +151,10 @@ class Permits:
             return fallback_machine.RungRefused(why="breakers_busy", retry_after_s=1.0, message=str(error))
 
     def record(self, rung: str, permit: Permit, *, ok: bool | None, is_retry: bool) -> None:
-        """The attempt's outcome; None says nothing about the rung."""
+        """Record an attempt's outcome; None: no evidence about the rung."""
         record = Record(rung, permit, ok, trio.current_time(), is_retry)
         if ok is False or permit.probe:
             self._breakers.put_unbounded(record)
         else:
-            # It changes no breaker's state: it may wait until the actor wakes for another message.
+            # This changes no breaker's state, so it need not wake the actor.
             self._breakers.put_deferred(record)

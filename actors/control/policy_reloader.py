@@ -75,21 +75,21 @@ log = structlog.get_logger()
 
 
 class _Read(msgspec.Struct, frozen=True):
-    """What the files say now."""
+    """The result of reading the files."""
 
     stamp: str
     change: Change = Change((), ())
     snapshot: PolicySnapshot | None = None
-    """None: there is nothing to swap."""
+    """None: the policy is unchanged or invalid."""
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
 
 class PolicyReloader:
-    """Obeys `Reload`. What it publishes outlives its restarts."""
+    """Handles `Reload`. Its published status outlives its restarts."""
 
     redelivered: ClassVar[tuple[type, ...]] = (Reload,)
-    """Made twice, an attempt finds the second time that nothing has changed."""
+    """Handled twice, the second attempt finds nothing changed."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class PolicyReloader:
         self._workers = workers
         self._watches = watches
         self._tried = ""
-        """The stamp of what was read last, good or bad."""
+        """The stamp of the last configuration read, valid or not."""
         self._seen = ""
 
     async def run(self) -> None:
@@ -152,7 +152,7 @@ class PolicyReloader:
             published.reloads["unchanged"] += 1
             return Unchanged(before.policy.digest)
         try:
-            # What the new policy may name is there before it decides; what the old one named goes after it.
+            # New adapters are loaded before the swap; adapters that only the old policy names are unloaded after it.
             await self._load_adapters(before.settings, read.snapshot.settings)
         except Refusal as refusal:
             return self._refuse(self._at_adapters(refusal), asked_by)
@@ -188,7 +188,7 @@ class PolicyReloader:
         return (Problem(file=self._source.path, line=0, column=0, where="engines.*.adapters", message=message),)
 
     async def _read(self, before: PolicySnapshot) -> _Read:
-        """The stamp comes first: what changes while we read is seen as a change again."""
+        """The stamp is taken first, so that a change during the reading is noticed later."""
         stamp = await self._stamp()
         try:
             loaded = self._source.finished(await self._workers.read_config(self._source.path))
@@ -202,7 +202,7 @@ class PolicyReloader:
         except ConfigError as error:
             return _Read(stamp, problems=error.problems)
         except Exception as error:
-            # What the checks have missed must not end the reloader.
+            # Faults that the checks have missed must not end the reloader.
             log.exception("policy_not_compiled")
             message = f"it cannot be compiled ({type(error).__name__}: {error})"
             return _Read(
@@ -222,7 +222,7 @@ class PolicyReloader:
         stamp = await self._stamp()
         settled, self._seen = stamp == self._seen, stamp
         if settled and stamp != self._tried:
-            # As a message, so that it is not lost if this life ends with it.
+            # As a message, so that it is redelivered if this life ends.
             self.mailbox.put_unbounded(Reload("file"))
 
     async def _stamp(self) -> str:

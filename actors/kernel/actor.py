@@ -41,7 +41,7 @@ class Reply(Generic[T]):
         return self._outcome is not None
 
     def set(self, value: T) -> bool:
-        """False if it will not be read (its task was cancelled, or it was settled before): undo what it stands for."""
+        """False if no task will read it (cancelled, or settled before): the caller must undo its effects."""
         return self._settle(outcome.Value(value))
 
     def fail(self, error: Exception) -> bool:
@@ -72,7 +72,7 @@ class Reply(Generic[T]):
 
 
 class Mailbox(Generic[M]):
-    """Belongs to the child's specification in the supervisor and outlives the actor's restarts."""
+    """Part of the child's specification in the supervisor; outlives the actor's restarts."""
 
     __slots__ = (
         "_lost",
@@ -87,16 +87,16 @@ class Mailbox(Generic[M]):
     )
 
     def __init__(self, name: str, capacity: int, lost: Callable[[M], None] | None = None) -> None:
-        """`lost` is called with each message that no actor will handle, or finish handling."""
+        """`lost` is called with every message that no actor will handle, or finish handling."""
         self.name = name
         self.capacity = capacity
         self.in_hand: M | None = None
-        """What the actor works on."""
+        """The message that the actor handles."""
         self.closed = False
         self.refused_total = 0
         self._lost = lost
         self._redelivered: M | None = None
-        """The last message that was handed to a second life."""
+        """The last message that was delivered a second time."""
         self._messages: deque[M] = deque()
         self._waiter: trio.lowlevel.Task | None = None
 
@@ -104,7 +104,7 @@ class Mailbox(Generic[M]):
         return len(self._messages)
 
     def put_nowait(self, message: M) -> None:
-        """Raises MailboxFull, and MailboxClosed while no actor comes for it."""
+        """Raises MailboxFull, and MailboxClosed while it is closed."""
         if self.closed:
             self.refused_total += 1
             raise MailboxClosed(f"the actor of the mailbox {self.name} is off")
@@ -116,7 +116,7 @@ class Mailbox(Generic[M]):
             self._wake()
 
     def put_unbounded(self, message: M) -> None:
-        """Never refused: for what follows from something that was let in before, and so is bounded by that."""
+        """Never refused: for messages whose number is bounded by earlier admitted ones."""
         if self.closed:
             self._lose(message)
             return
@@ -125,7 +125,7 @@ class Mailbox(Generic[M]):
             self._wake()
 
     def put_deferred(self, message: M) -> None:
-        """As `put_unbounded`, but the owner wakes with the next other message, or at a quarter of the capacity."""
+        """As `put_unbounded`, but the actor wakes only with another message, or at a quarter of the capacity."""
         if self.closed:
             self._lose(message)
             return
@@ -134,7 +134,7 @@ class Mailbox(Generic[M]):
             self._wake()
 
     async def ready(self) -> None:
-        """Return when there is something to take; other tasks get their turn in any case."""
+        """Wait for messages; a checkpoint in any case."""
         if self._messages:
             await trio.lowlevel.checkpoint()
             return
@@ -144,16 +144,16 @@ class Mailbox(Generic[M]):
         await trio.lowlevel.wait_task_rescheduled(self._abort)
 
     def take(self) -> M:
-        """The oldest message; it is the one in hand until the next `take` or `done`. IndexError if there is none."""
+        """The oldest message; it is in hand until the next `take` or `done`. IndexError if there is none."""
         message = self.in_hand = self._messages.popleft()
         return message
 
     def done(self) -> None:
-        """Nothing is in hand any more."""
+        """The message in hand was handled."""
         self.in_hand = None
 
     def actor_died(self, redelivered: tuple[type, ...]) -> bool:
-        """The actor has ended. Returns whether the message in hand, of one of these kinds, waits for the next life."""
+        """The actor has ended. Returns whether the message in hand, of one of these kinds, is redelivered."""
         message, self.in_hand = self.in_hand, None
         if message is None:
             return False
@@ -165,7 +165,7 @@ class Mailbox(Generic[M]):
         return False
 
     def close(self) -> None:
-        """No actor comes for what waits here, nor for what is sent until `reopen`: all of that is lost."""
+        """Lose all messages, and those that are sent until `reopen`."""
         self.closed = True
         while self._messages:
             self._lose(self._messages.popleft())
@@ -195,8 +195,8 @@ class Actor(ABC, Generic[M]):
     """Owns a piece of shared state. One object is one life: a restart makes another one."""
 
     redelivered: ClassVar[tuple[type, ...]] = ()
-    """Kinds of messages that must not be lost: one that is in hand when the actor dies is handed to the next life,
-    once. To handle one of them twice must have the same effect as to handle it once."""
+    """Kinds of messages that must not be lost: one that is in hand when the actor dies is delivered once more, to the
+    next life. Handling one of them twice must have the same effect as handling it once."""
 
     def __init__(self, mailbox: Mailbox[M]) -> None:
         self.mailbox = mailbox
@@ -206,7 +206,7 @@ class Actor(ABC, Generic[M]):
         mailbox = self.mailbox
         while True:
             await mailbox.ready()
-            # Only what was there at the wake: others get their turn although messages keep coming.
+            # Only the messages present at the wake, so that other tasks run although messages keep coming.
             for _ in range(len(mailbox)):
                 self.on(mailbox.take())
             mailbox.done()
@@ -217,4 +217,4 @@ class Actor(ABC, Generic[M]):
         """Handle one message."""
 
     def after_batch(self) -> None:
-        """Called when all messages of one wake are handled."""
+        """Called after all messages of one wake."""

@@ -39,11 +39,11 @@ class WorkerPool(Protocol):
 
 
 class WorkerEvents(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """What a thread has posted to its actor since the last time."""
+    """A thread's posts since the last such message."""
 
     posts: Sequence[Any]
     life: object = None
-    """The actor that started the thread: its successor ignores what an earlier thread posts."""
+    """The actor that started the thread: its successor ignores posts of an earlier thread."""
 
 
 _SWITCH_INTERVAL_S = 5e-4
@@ -54,7 +54,7 @@ NICE = 5
 """How much nicer than the process threads are that compute without end, with the OpenMP teams that they start (Linux).
 When the event loop wakes while all cores compute, it gets one sooner; where a core is free it costs nothing."""
 _LONGEST_TURN_S = 1.0
-"""A thread that holds its time slice for longer (it hangs, or the machine does) is no longer waited for."""
+"""Other threads no longer wait for a thread that holds its time slice for longer (it hangs, or the machine does)."""
 
 
 class ThreadBridge(Generic[C, P]):
@@ -81,7 +81,7 @@ class ThreadBridge(Generic[C, P]):
         self._ended = trio.Event()
         self._body = body
         self._nice = nice
-        # One bound method for all posts: trio recognises it and runs it once, however often it was asked.
+        # One bound method for all posts: trio recognises it and runs it once for several calls.
         self._deliver_soon = self._deliver
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -90,7 +90,7 @@ class ThreadBridge(Generic[C, P]):
         self._inbox.put(command)
 
     def abandon(self) -> None:
-        """Drop its later posts; the thread ends by itself or with the process."""
+        """Ignore later posts; the thread ends by itself or with the process."""
         self._on_posts = None
 
     async def join(self, timeout_s: float) -> bool:
@@ -108,13 +108,13 @@ class ThreadBridge(Generic[C, P]):
         try:
             self._body(self._inbox, self._post)
         finally:
-            self._tell(self._ended.set)
+            self._run_soon(self._ended.set)
 
     def _post(self, value: P) -> None:
         self._outbox.put(value)
-        self._tell(self._deliver_soon)
+        self._run_soon(self._deliver_soon)
 
-    def _tell(self, what: Callable[[], None]) -> None:
+    def _run_soon(self, what: Callable[[], None]) -> None:
         # The event loop may have ended without waiting for this thread.
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(what, idempotent=True)

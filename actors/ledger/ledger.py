@@ -75,13 +75,13 @@ _GROUP = 512
 _LINGER_S = 0.05
 _CLOSE_S = 5.0
 _BLOCKED_S = 2.0
-"""A file that takes nothing for longer than this is not just slow."""
+"""A commit that takes longer than this is blocked, not slow."""
 log = structlog.get_logger()
 _Entry = tuple[LedgerEntry | EntryClosing | RollBack | None, Reply[None] | None]
 
 
 class LedgerState:
-    """What is not committed yet, and the totals. Only the actor writes it, and it outlives the actor's restarts."""
+    """Uncommitted entries and the totals. Written by the actor only; outlives its restarts."""
 
     def __init__(self) -> None:
         self.waiting: deque[_Entry] = deque()
@@ -93,7 +93,7 @@ class LedgerState:
         self.recovered_total = 0
         self.opened = False
         self.asked_at: float | None = None
-        """When the writer got the batch that it works on; None: it has none."""
+        """When the writer got its current batch; None: it has none."""
         self.usage: dict[tuple[str, str, str], tuple[int, int, int]] = {}
         self.costs: dict[tuple[str, str], float] = {}
 
@@ -107,7 +107,7 @@ class LedgerState:
         )
 
     def is_blocked(self, now: float) -> bool:
-        """The file has taken nothing for too long: another process has locked it, or the disk has stopped."""
+        """Whether a commit takes too long: another process has locked the file, or the disk hangs."""
         return self.asked_at is not None and now - self.asked_at > _BLOCKED_S
 
     def count(self, closing: EntryClosing) -> None:
@@ -121,10 +121,10 @@ class LedgerState:
 
 
 class Ledger(Actor[LedgerMessage]):
-    """One life of the actor, and of the thread that writes."""
+    """One life of the actor and of its writer thread."""
 
     redelivered: ClassVar[tuple[type, ...]] = (OpenEntry, CloseEntry, WriteRollBack, Flush)
-    """Opened twice, a row stays as it is; an entry that is closed already is not closed again."""
+    """Handled twice, a row that is there stays as it is, and a closed entry is not closed again."""
 
     def __init__(
         self,
@@ -136,13 +136,13 @@ class Ledger(Actor[LedgerMessage]):
         timers: TimerWheel,
         on_spent: Callable[[RestoreUsage], None],
     ) -> None:
-        """`on_spent` is called when the file is first opened, with the usage of the time before this process."""
+        """`on_spent` is called when the file is first opened, with the usage from before this process started."""
         super().__init__(mailbox)
         self._on_spent = on_spent
         self._timers = timers
         self._watch = timers.watch(float("inf"), self._alarm)
         self._hurry = False
-        """A reply waits for the next group; closings alone may wait for more of them."""
+        """A reply waits for the next group; closings alone may wait for more closings."""
         self._books = books
         self._path = path
         self._workers = workers
@@ -150,7 +150,7 @@ class Ledger(Actor[LedgerMessage]):
         self._writing = True
 
     async def run(self) -> None:
-        """Open the file and keep it until cancelled; then commit what is left and close it."""
+        """Open the file and commit until cancelled; then commit the rest and close it."""
         books = self._books
         books.waiting.extendleft(reversed(books.in_commit))
         books.in_commit = []
@@ -163,7 +163,7 @@ class Ledger(Actor[LedgerMessage]):
             self._gather()
             raise
         finally:
-            # What the next life will commit, too, is sent already now: there may be none.
+            # The next life commits this again, but there may be none.
             self._timers.cancel(self._watch)
             self._worker.abandon()
             while books.waiting:
@@ -175,7 +175,7 @@ class Ledger(Actor[LedgerMessage]):
                     log.error("ledger_not_closed", path=str(self._path))
 
     def on(self, message: LedgerMessage) -> None:
-        """Entries wait for the next group; the thread's posts end the one in hand."""
+        """Entries wait for the next group; the thread's posts end the current one."""
         books = self._books
         match message:
             case OpenEntry(entry, reply):
@@ -204,7 +204,7 @@ class Ledger(Actor[LedgerMessage]):
         """Start the next group if the writer is free."""
         books = self._books
         if books.open or books.waiting:
-            # Closings do not wake the actor: while entries are open, a timer does.
+            # Closings do not wake the actor: a timer does while entries are open.
             now = trio.current_time()
             if not now < self._watch.due <= now + _LINGER_S:
                 self._timers.move(self._watch, now + _LINGER_S)
@@ -220,10 +220,10 @@ class Ledger(Actor[LedgerMessage]):
         books = self._books
         group = [books.waiting.popleft() for _ in range(min(len(books.waiting), _GROUP))]
         books.in_commit += group
-        return LedgerBatch(tuple(line for line, _ in group if line is not None))
+        return LedgerBatch(tuple(entry for entry, _ in group if entry is not None))
 
     def _gather(self) -> None:
-        """At a stop: what came meanwhile belongs into the file, too."""
+        """At a stop: handle the messages that are still in the mailbox."""
         while len(self.mailbox):
             message = self.mailbox.take()
             try:

@@ -15,30 +15,30 @@ from policies.fallback.fallback_machine import AttemptFailed, RungRefused
 
 
 class TextDelta(msgspec.Struct, frozen=True, gc=False):
-    """What one piece of an upstream's answer brought for one call: text, whose token ids nobody names."""
+    """New text of one upstream call, without token ids."""
 
     sequence_id: int
     text: str
     token_count: int
-    """An estimate; the last delta corrects it, also downwards."""
+    """An estimate; the last delta corrects it, possibly downwards."""
     logprobs: tuple[TokenLogprobs, ...] = ()
     finish: Finish | None = None
-    """With the last one."""
+    """Set in the last delta."""
     upstream_finish: str = ""
-    """The upstream's own finish reason, if it is none that is known; `finish.reason` is "stop" then."""
+    """The upstream's own finish reason if it is an unknown one; `finish.reason` is "stop" then."""
     tool_calls: tuple[ToolCall, ...] = ()
-    """All at once, with the finish."""
+    """All of them, with the finish."""
     reasoning: str = ""
-    """What the model thought, beside `text`; its tokens are counted, too."""
+    """Reasoning, which is not in `text`; its tokens are counted, too."""
     model: str = ""
-    """As the upstream names it; "" if it does not."""
+    """The model's name as the upstream sends it; "" if it sends none."""
 
 
 JobOutput = SequenceOutput | TextDelta
 
 
 class JobStarted(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The work has left the queue for its engine."""
+    """The job has left the queue for its engine."""
 
     at: float
 
@@ -55,10 +55,10 @@ StreamNotice = JobStarted | RungRefused | AttemptFailed | Terminate
 
 
 Item = tuple[int, JobOutput | StreamNotice]
-"""(job id, what came of it)"""
+"""(job id, output or notice)"""
 
 SEPARATE_OUTPUTS = 32
-"""A reader that finds more than so many gets the later ones merged, one for each sequence."""
+"""If more than this many outputs wait, the later ones are merged, one for each sequence."""
 MOST_TOKENS = 16_384
 MOST_CHARACTERS = 262_144
 
@@ -76,14 +76,14 @@ class Delivery:
         self._alarmed = False
         self._quiet = False
         self.first_at: float | None = None
-        """When the first output came to a reader that waits for the end only: it learns it from here."""
+        """When the first output came while the reader waited quietly: see `take`."""
         self.overrun = False
-        """The reader was too slow; nothing more is kept."""
+        """The reader was too slow: later outputs are dropped."""
         self.closed = False
-        """Nobody reads any more."""
+        """There is no reader any more."""
 
     def put(self, job_id: int, output: JobOutput) -> bool:
-        """False: it was not kept, and the sequence need not go on."""
+        """False: it was dropped, and the sequence may be aborted."""
         if self.closed or self.overrun:
             return False
         if self._quiet and self.first_at is None:
@@ -103,8 +103,8 @@ class Delivery:
             self._wake()
         return True
 
-    def say(self, job_id: int, notice: StreamNotice) -> None:
-        """Something about the work that is not output."""
+    def notify(self, job_id: int, notice: StreamNotice) -> None:
+        """Add a notice about the job."""
         if self.closed:
             return
         self._items.append((job_id, notice))
@@ -112,23 +112,22 @@ class Delivery:
             self._wake()
 
     def fail(self, error: Exception) -> bool:
-        """The work's message was lost in a crash."""
-        self.say(0, RungRefused(why="actor_died", message=str(error)))
+        """The message with the job was lost in a crash."""
+        self.notify(0, RungRefused(why="actor_died", message=str(error)))
         return not self.closed
 
     def alarm(self) -> None:
-        """Let the reader look at its deadlines."""
+        """Wake the reader, so that it checks its deadlines."""
         self._alarmed = True
         self._wake()
 
     def put_back(self, items: list[Item]) -> None:
-        """These were taken too early: the next `take` begins with them."""
+        """Return items that were taken too early: the next `take` begins with them."""
         self._items[:0] = items
         for _, item in items:
             self._count(item)
 
     def unread(self) -> tuple[Item, ...]:
-        """What has come and was not taken."""
         return tuple(self._items)
 
     def close(self) -> None:
@@ -136,7 +135,7 @@ class Delivery:
         self._items.clear()
 
     async def take(self, *, quiet: bool) -> list[Item]:
-        """What has come; nothing if an alarm or an overrun woke. `quiet`: wait for an end, or half of the bounds."""
+        """Wait for items; none if an alarm or an overrun woke. `quiet`: wait for an end, or half of the bounds."""
         self._quiet = quiet
         if self._alarmed or self.overrun or (self._items and not self._only_quiet_items()):
             self._alarmed = False
@@ -149,7 +148,7 @@ class Delivery:
         return items if len(items) <= SEPARATE_OUTPUTS else _conflated(items)
 
     def _only_quiet_items(self) -> bool:
-        """Nothing here would have woken the reader."""
+        """Whether no item would have woken the reader."""
         for _, item in self._items:
             if isinstance(item, JobOutput):
                 if not self._quiet or item.finish is not None:
@@ -176,7 +175,7 @@ class Delivery:
 
 
 def _conflated(items: list[Item]) -> list[Item]:
-    """What came after the first outputs, one item a sequence; notices keep their place between them."""
+    """The first outputs, then the later ones merged by sequence; notices keep their place between them."""
     kept = items[:SEPARATE_OUTPUTS]
     runs: dict[int, list[JobOutput]] = {}
     jobs: dict[int, int] = {}
@@ -192,7 +191,7 @@ def _conflated(items: list[Item]) -> list[Item]:
 
 
 def _merged(outputs: list[JobOutput]) -> JobOutput:
-    """Of one sequence, in order: what an engine brought, or what an upstream did."""
+    """Several outputs of one sequence as one."""
     last = outputs[-1]
     if len(outputs) == 1:
         return last

@@ -20,29 +20,29 @@ from policies.queueing.placement import PrefixMark
 
 
 class UpstreamCall(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """One choice's answer, asked of an upstream: what `Submit` is for an engine."""
+    """The call of an upstream for one choice: what `Submit` is for an engine."""
 
     sequence_id: int
     model: str
-    """The name that the upstream knows."""
+    """The model's name at the upstream."""
     prompt: Prompt
     params: SamplingParams
     grammar: Grammar | None = None
-    """What the answer must be like, if it is no tool call."""
+    """Constraint on the answer unless it is a tool call."""
     limit: int | None = None
-    """Output tokens that client or route allow; None: they have not said. `params` has a bound in either case."""
+    """Output tokens that the client or the route allow; None: no limit. `params` always has a bound."""
     written: Mapping[str, Any] = {}
     """The fields of the request, as the client wrote them."""
     begun: str = ""
-    """What the client has of the answer: it goes on after this."""
+    """The text that the client has received: the answer continues after it."""
 
 
 class Job(BackendJob, frozen=True, kw_only=True):
-    """One attempt on one rung: what waits in the fair queue, and what the engine or the upstream then runs."""
+    """The work of one attempt: it waits in a backend's fair queue, then the engine or the upstream runs it."""
 
     job_id: int
     engine: str
-    """The rung's name."""
+    """The name of the engine or upstream."""
     sequences: tuple[Submit, ...] | tuple[UpstreamCall, ...] | tuple[Embed, ...]
     """Each with a `sequence_id`: `Submit` for an engine, `Embed` for an encoder, `UpstreamCall` for an upstream."""
     delivery: Delivery
@@ -57,7 +57,7 @@ class Job(BackendJob, frozen=True, kw_only=True):
         return [len(each.prompt_token_ids) for each in self.sequences if isinstance(each, Submit)]
 
     def prefix_marks(self, block_size: int) -> tuple[PrefixMark, ...]:
-        """Of the first choice, which begins as all do."""
+        """Of the first choice; the prompts of all choices begin alike."""
         first = self.sequences[0]
         if not isinstance(first, Submit):
             return ()
@@ -65,31 +65,31 @@ class Job(BackendJob, frozen=True, kw_only=True):
 
 
 class Enqueue(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Take this into the queue of its engine. All answers go to the work's delivery."""
+    """Enqueue the job at its backend. All outputs and notices go to its delivery."""
 
     job: Job
 
     @property
     def reply(self) -> Delivery:
-        """Told when the message is lost in a crash."""
+        """Its `fail` is called if the message is lost in a crash."""
         return self.job.delivery
 
 
 class Withdraw(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Nobody waits for this work any more, wherever it is."""
+    """The job is not needed any more: dequeue or cancel it."""
 
     job: Job
 
 
 class DraftTokens(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """A draft for the sequence of this work. Nobody hears of it if the work does not run any more."""
+    """A draft for the job's sequence. It is dropped if the job does not run any more."""
 
     job: Job
     expect: ExpectTokens
 
 
 class EngineUp(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """A replica of the engine takes work. Every life of a replica has its own epoch."""
+    """A replica takes jobs. Every life of a replica has its own epoch."""
 
     engine: str
     epoch: int
@@ -98,7 +98,7 @@ class EngineUp(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class EngineDown(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """A replica's life is over, and with it all that it had in hand."""
+    """A replica is down and has lost its jobs."""
 
     engine: str
     epoch: int
@@ -108,7 +108,7 @@ class EngineDown(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class JobsFinished(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """These works have ended in the engine, and so many output tokens were made for each tenant since the last time."""
+    """Jobs that have ended in the engine, and output tokens by tenant since the last such message."""
 
     engine: str
     jobs: tuple[Job, ...]
@@ -116,21 +116,21 @@ class JobsFinished(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class QueueAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Something in the queue may have expired."""
+    """A job in a queue may have expired."""
 
 
 QueueMessage = Enqueue | Withdraw | DraftTokens | EngineUp | EngineDown | JobsFinished | QueueAlarm
 
 
 class StartJob(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Start this work, if the engine still lives in this epoch (else dispatch has told its reader already)."""
+    """Start the job if the replica is still in this epoch (else the dispatcher has failed the job already)."""
 
     job: Job
     epoch: int
 
 
 class CancelJob(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Abort what still runs of this work."""
+    """Abort the job's running sequences."""
 
     job: Job
 
@@ -140,15 +140,15 @@ class StallAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class Install(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Work that is started after this gets the adapter when it asks for its name."""
+    """Jobs that are started after this can use the adapter."""
 
     adapter: Adapter
     reply: Reply[None]
-    """Set as soon as everybody can see it."""
+    """Set when the adapter is published."""
 
 
 class Uninstall(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Work that is started after this does not get that adapter any more."""
+    """Jobs that are started after this cannot use the adapter."""
 
     name: str
     reply: Reply[None]

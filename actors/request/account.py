@@ -76,19 +76,19 @@ class Account:
         self.worked = False
         """An engine has begun to work on it, so that its prompt is charged."""
         self.made_tokens = 0
-        """By all attempts that are over."""
+        """By all attempts that have ended."""
         self.cached_tokens = 0
         self.truncated = False
         self.entry_id: int | None = entry_id
-        """None: the ledger has lost it."""
+        """None: the ledger lost it in a crash."""
         self.first_at: float | None = None
-        """When the reader got the first content."""
+        """When the first content was sent."""
         self.first_content_at: float | None = None
-        """When there was content of this answer, whether or not it went out at once."""
+        """When the first content was there, streamed or not."""
         self.cost = 0.0
-        """Money, of all attempts that are over."""
+        """Money, of all attempts that have ended."""
         self.taken_at: float | None = None
-        """When the first rung took it."""
+        """When the first backend started a job of it."""
         self.margin: float | None = None
         """The cascade's statistic of the last attempt that had one."""
         self.adapter = ""
@@ -109,7 +109,7 @@ class Account:
         self.forget()
 
     def observe(self, job: Job, margins: list[float]) -> None:
-        """For the recording: what the first attempt read, and how sure the small model was."""
+        """For the recording: the token ids of the first attempt's prompt, and the small model's margins."""
         first = job.sequences[0] if job.sequences else None
         if isinstance(first, Submit) and not self.prompt:
             self.prompt = first.prompt_token_ids
@@ -121,7 +121,7 @@ class Account:
         self.first_content_at = None
 
     def emit(self, deltas: list[Delta]) -> int:
-        """The reader gets these; how many tokens they hold."""
+        """Note what is handed to the reader. Returns its number of tokens."""
         count = 0
         for delta in deltas:
             mine = self.emitted[delta.index]
@@ -135,24 +135,24 @@ class Account:
         return count
 
     def once(self, tokens: Mapping[int, int]) -> int:
-        """Of a prompt's tokens by choice: each prompt's once, whatever `n` is."""
+        """The sum of prompt tokens given by choice, with each prompt counted once whatever `n` is."""
         return sum([tokens.get(index, 0) for index in range(0, len(self.emitted), self.request.body.n)])
 
     def pay(self, rung: str, prompt_tokens: int, cached: Mapping[int, int], made_tokens: int) -> None:
-        """An attempt that did its work is over; `cached` by choice. Those that failed are on the service."""
+        """Charge a successful attempt. Failed attempts are not billed. `cached`: prefix-cache hit tokens by choice."""
         price = self.snapshot.policy.prices.get(rung)
         self.cost += cost_of(price, prompt_tokens, made_tokens, min(self.once(cached), prompt_tokens))
 
     def prefix(self, tokenizer: Tokenizer | None) -> Prefix:
-        """Token ids of each choice, from which the answer can go on; empty if they are not known.
+        """Token ids of each choice, from which another rung can continue; empty if they are not known.
 
-        What an upstream has said has no ids. With its `tokenizer` they are those of the text, if they give just that
-        text again; and then the tokens are counted truly, too.
+        Text of an upstream has no ids. With its `tokenizer` they are those of the text, if they decode to exactly that
+        text; then its tokens are counted by them, too.
         """
         return tuple([_ids(each, tokenizer) for each in self.emitted])
 
     def prompts_read(self, tokens: Mapping[int, int]) -> None:
-        """What an upstream says that it has read, by choice: it knows better than we, if it says something."""
+        """Prompt tokens by choice as an upstream reports them; they replace our own count."""
         self.prompt_tokens = self.once(tokens) or self.prompt_tokens
 
     def usage(self) -> Usage:
@@ -160,7 +160,7 @@ class Account:
         return Usage(self.prompt_tokens if self.worked else 0, tokens, self.cached_tokens)
 
     def settle(self, outcome: str, why: str, rung: str, history: tuple[AttemptRecord, ...], status: int) -> None:
-        """Give back what was not used, close the line, and count. `status`: what the client got."""
+        """Settle the reservation, close the ledger's entry, count and log. `status`: the client's HTTP status."""
         refused = outcome == "refused"
         usage = Usage(0, 0) if refused else self.usage()
         discarded = max(self.made_tokens - usage.completion_tokens, 0)
@@ -170,13 +170,13 @@ class Account:
             # A client that leaves is charged for the tokens generated until then.
             used = min(used + discarded, self._grant.reservation.tokens)
         admission, ledger = self.ports.admission, self.ports.ledger
-        # A good end may travel quietly: admission reads it before it decides again, and the ledger looks for it as long
-        # as a line is open. The others are rare, and somebody may be waiting for what they free. What is left
-        # of a budget or of tokens is published, and must be true on an idle server, too.
-        quietly = outcome == "ok"
+        # After a complete answer neither actor is woken: admission reads the message before its next decision, and the
+        # ledger polls while entries are open. Other ends are rare, and a request may wait for what they free. What
+        # remains of a budget or a token quota is published, and must be current on an idle server, too.
+        deferred = outcome == "ok"
         settings = self.snapshot.tenants.get(self.features.tenant)
         published = settings is not None and (settings.budget is not None or settings.tokens != TokenQuota())
-        send = admission.put_deferred if quietly and not published else admission.put_unbounded
+        send = admission.put_deferred if deferred and not published else admission.put_unbounded
         send(Settle(self._grant, None if refused else used, cost))
         if self.entry_id is not None:
             prompt, completion = usage.prompt_tokens, usage.completion_tokens
@@ -192,7 +192,7 @@ class Account:
                 cost,
                 self.degraded,
             )
-            (ledger.put_deferred if quietly else ledger.put_unbounded)(CloseEntry(closing))
+            (ledger.put_deferred if deferred else ledger.put_unbounded)(CloseEntry(closing))
         self._count(RequestKey(self.plan.route, rung, outcome, why), usage, discarded, history)
         self._learn(rung, outcome, usage, cost, history)
         end = self._decision.end = DecisionEnd(
@@ -218,9 +218,9 @@ class Account:
         )
 
         self.ports.request_log.ended(self.request, end, who=self._who, policy=self.plan.policy, why=why, status=status)
-        told, self.on_settled = self.on_settled, None
-        if told is not None:
-            told(outcome)
+        on_settled, self.on_settled = self.on_settled, None
+        if on_settled is not None:
+            on_settled(outcome)
         recording = self.ports.recording
         if recording is not None and self.request.body.embedding is None:
             recording.note(
@@ -254,7 +254,7 @@ class Account:
                 counters.fallbacks[key.route, note.rung, note.why] += 1
 
     def _learn(self, rung: str, outcome: str, usage: Usage, cost: float, history: tuple[AttemptRecord, ...]) -> None:
-        """What the policy makes of it: experiments, targets, budgets."""
+        """Report the result to experiments, cascade targets and budgets."""
         plan, features = self.plan, self.features
         if plan.cascade is None and not plan.experiment:
             return
@@ -282,14 +282,14 @@ class Account:
             self.ports.ledger.put_unbounded(WriteRollBack(roll_back))
 
 
-def _ids(told: EmittedChoice, tokenizer: Tokenizer | None) -> tuple[int, ...]:
-    if not told.unnamed:
-        return tuple(told.token_ids)
+def _ids(choice: EmittedChoice, tokenizer: Tokenizer | None) -> tuple[int, ...]:
+    if not choice.unnamed:
+        return tuple(choice.token_ids)
     if tokenizer is None:
         return ()
-    text = "".join(told.texts)
+    text = "".join(choice.texts)
     ids = tokenizer.encode(text, add_special_tokens=False)
     if tokenizer.decode(ids) != text:
         return ()
-    told.unnamed = len(ids) - len(told.token_ids)
+    choice.unnamed = len(ids) - len(choice.token_ids)
     return tuple(ids)

@@ -17,70 +17,73 @@ AssemblyVerdict = Literal["going", "complete", "escalate", "broken"]
 
 
 class OutputAssembly:
-    """Feed it every output of the attempt, in order."""
+    """What may be shown of one attempt's outputs, and whether the attempt has decided. Sans-IO.
+
+    Feed it every output in order. Without a cascade machine everything is shown as it comes.
+    """
 
     def __init__(
         self,
         choices: Mapping[int, int],
         machine: CascadeMachine | None = None,
-        seams: Mapping[int, ContinuationDetokenizer] | None = None,
+        continuations: Mapping[int, ContinuationDetokenizer] | None = None,
         readers: Mapping[int, ToolCallReader] | None = None,
         call_prefix: str = "",
     ) -> None:
-        """`choices`: the choice that each sequence answers. `seams`: by choice, where it goes on from another rung.
+        """`choices`: by sequence. `continuations`: by choice, if it continues another rung's output.
 
-        `readers`: by choice, if its text may hold tool calls. `call_prefix`: of the ids of calls that come as such.
+        `readers`: by choice, if its text may hold tool calls. `call_prefix`: of the ids of an upstream's tool calls.
         """
         self._choices = dict(choices)
         self._machine = machine
         self._held: dict[int, list[Delta]] = {index: [] for index in choices.values()} if machine else {}
         self._seen: dict[int, int] = dict.fromkeys(self._held, 0)
-        """Outputs of a choice that were shown."""
-        self._seams = dict(seams or {})
+        """By choice: number of outputs that were shown."""
+        self._continuations = dict(continuations or {})
         self._readers = dict(readers or {})
         self._call_prefix = call_prefix
         self._unshown: dict[int, int] = {}
-        """By choice: tokens that were only counted, and are told of with the next ones."""
+        """By choice: tokens without text, which are reported with the next delta."""
         self._unfinished = len(choices)
         self.why = ""
-        """Why it escalated or was accepted."""
+        """Reason code of the escalation or acceptance."""
         self.broken: Finish | None = None
-        """The engine ended a sequence without a true end."""
+        """The engine ended a sequence with an abort or an error."""
         self.tokens = 0
-        """That the engine made for this attempt."""
+        """Made by the engine for this attempt."""
         self.cached: dict[int, int] = {}
         """By choice: prompt tokens that the prefix cache supplied."""
         self.drafted = 0
-        """Tokens that the engine was, or made itself, expect."""
+        """Draft tokens, given to the engine or made by it."""
         self.accepted = 0
         self.adapter_version = 0
-        """Of the adapter that the engine answered with."""
+        """Of the adapter that the engine used."""
         self._margins: dict[int, list[float]] = {index: [] for index in self._held}
         self.prompts: dict[int, int] = {}
-        """By choice: prompt tokens that were read for it."""
+        """By choice: prompt tokens."""
         self.model = ""
-        """As an upstream names it."""
-        self.word = ""
-        """An upstream's own finish reason, if it is none that is known."""
+        """The model's name as an upstream sends it."""
+        self.upstream_finish = ""
+        """An upstream's own finish reason, if it is an unknown one."""
 
     @property
     def margin(self) -> float | None:
-        """The cascade's statistic of what came, in nats."""
+        """The cascade's statistic so far, in nats."""
         return self._machine.statistic if self._machine is not None and self.tokens else None
 
     @property
     def margins(self) -> list[float]:
-        """Of the least sure choice, if a cascade looks at it."""
+        """Of the least sure choice, in a cascade."""
         return [] if self._machine is None else self._margins[self._machine.least_sure]
 
     def feed(self, output: JobOutput, shown: list[Delta]) -> AssemblyVerdict:
-        """Append to `shown` what may be shown now. After any verdict but "going" the attempt is over."""
+        """Append to `shown` what may be shown now. After any verdict but "going" the attempt has ended."""
         index = self._choices.get(output.sequence_id)
         if index is None:
             return "going"
         if isinstance(output, TokenDelta):
             self.tokens += len(output.token_ids)
-            if self._seams and (continuation := self._seams.get(index)) is not None:
+            if self._continuations and (continuation := self._continuations.get(index)) is not None:
                 output = continuation.carry_on(output)
         elif isinstance(output, TextDelta):
             self.tokens += output.token_count
@@ -122,12 +125,12 @@ class OutputAssembly:
         self.prompts[index] = finish.prompt_tokens
 
     def _of_upstream(self, index: int, output: TextDelta) -> Delta:
-        """Tokens without ids, and calls that came as such, all at once."""
+        """Text without token ids, and tool calls."""
         self.model = output.model or self.model
-        self.word = output.upstream_finish or self.word
+        self.upstream_finish = output.upstream_finish or self.upstream_finish
         calls = tuple(
             [
-                # An upstream may know its own ids only: they come back to it with the next turn.
+                # An upstream may accept only its own ids, which come back with the next turn.
                 MadeCall(
                     number, call.id or f"{self._call_prefix}{index}_{number}", call.name, call.arguments, call.extra
                 )
@@ -199,7 +202,7 @@ def _of_engine(index: int, output: TokenDelta) -> Delta:
 
 
 class Attempt:
-    """A try under way."""
+    """One attempt."""
 
     __slots__ = (
         "adapter",
@@ -222,7 +225,7 @@ class Attempt:
         whole_in_engine: bool,
         model: str = "",
     ) -> None:
-        """`of`: what the answer machine knows of it. `model`: that an upstream was asked for."""
+        """`of`: the answer machine's view of it. `model`: the name that was sent to an upstream."""
         self.of = of
         self.rung = of.rung
         self.model = model or of.rung
@@ -230,18 +233,18 @@ class Attempt:
         self.job = job
         self.assembly = assembly
         self.whole_in_engine = whole_in_engine
-        """The engine itself sees the end of each sequence; else it may have to be told."""
+        """The engine itself detects the end of every sequence; otherwise the job may have to be withdrawn."""
         self.drafter: Drafter | None = None
-        """Of the large stage whose small stage drafts for it."""
+        """Of a large stage whose small stage drafts for it."""
         self.unread_tokens = 0
-        """That were made for it, and that its reader left behind."""
+        """Tokens that its reader has left unread."""
 
     def owns(self, job_id: int) -> bool:
-        """Whether this work is done for it: its own, or a draft."""
+        """Whether this is its job or its draft's."""
         return job_id == self.job.job_id or (self.drafter is not None and self.drafter.owns(job_id))
 
     def count(self, job_id: int, item: JobOutput | StreamNotice) -> None:
-        """Its reader has left and will not read this item of its own work or its draft's."""
+        """Count an item, of its job or its draft's, that the reader has left unread."""
         tokens = 0
         match item:
             case TokenDelta(token_ids=token_ids):
@@ -256,7 +259,7 @@ class Attempt:
             self.drafter.made_tokens += tokens
 
     def quiet(self, *, streamed: bool) -> bool:
-        """Only ends matter to the reader: nothing is shown before them, and nothing is to be decided."""
+        """Whether the reader may sleep until an end: nothing is shown or decided before it."""
         if self.drafter is not None and not self.drafter.machine.alone:
             return self.drafter.waiting
         return not streamed and self.of.cascade is None and self.whole_in_engine

@@ -1,4 +1,4 @@
-"""What comes of an attempt, read for the answer machine: its own outputs and notices, and those of its draft."""
+"""Handles the outputs and notices of an attempt, and of its draft, for the answer machine."""
 
 from actors.api.response import Delta
 from actors.kernel.timers import Timer
@@ -34,7 +34,7 @@ class AttemptInput:
         self._watch = watch
 
     def absorb(self, attempt: Attempt, items: list[Item], now: float) -> Terminate | None:
-        """Take in what has come and look at the deadlines. What it returns ends the answer from outside."""
+        """Handle items and check the deadlines. A returned notice ends the answer from outside."""
         machine, of, drafter = self._machine, attempt.of, attempt.drafter
         for position, (job_id, item) in enumerate(items, 1):
             if drafter is not None and drafter.owns(job_id):
@@ -51,7 +51,7 @@ class AttemptInput:
                     return item
                 self._notice(item, now)
             if machine.attempt is not of:
-                # It is over. What has come since concerns the next one, or nobody.
+                # The attempt has ended: later items are for the next one, or are dropped there.
                 self._delivery.put_back(items[position:])
                 return None
         if self._delivery.overrun:
@@ -67,7 +67,7 @@ class AttemptInput:
     def show(self, attempt: Attempt, deltas: list[Delta], now: float) -> None:
         first_at = self._delivery.first_at
         if first_at is None or not attempt.quiet(streamed=self._streamed):
-            # Else it was only waited for: there was content long before its reader woke.
+            # Otherwise the content was there before its reader woke, since `first_at`.
             first_at = now
         self._builder.show(deltas, attempt, first_at, now)
 
@@ -75,7 +75,7 @@ class AttemptInput:
         machine, assembly, drafter = self._machine, attempt.assembly, attempt.drafter
         machine.on_output(now)
         if drafter is not None and isinstance(output, TokenDelta) and output.finish is None:
-            drafter.said(output.token_ids, self._account.plan.total_at)
+            drafter.on_output(output.token_ids, self._account.plan.total_at)
         shown: list[Delta] = []
         verdict = assembly.feed(output, shown)
         if shown:

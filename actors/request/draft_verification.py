@@ -59,7 +59,7 @@ class Drafter:
         self._side = side
         self._published = published
         self._ports = ports
-        self._said: list[int] = []
+        self._output: list[int] = []
         self._draft: Job | None = None
         self._permit: Permit | None = None
         self._waiting = False
@@ -109,38 +109,38 @@ class Drafter:
         self._withdraw()
         self._end(ok=None, trouble="draft_late")
 
-    def said(self, token_ids: Sequence[int], deadline: float) -> None:
-        """The large engine has said these; it may be time for the next draft."""
+    def on_output(self, token_ids: Sequence[int], deadline: float) -> None:
+        """New tokens of the large engine; the next draft may be due."""
         if self.machine.alone:
             return
-        self._said += token_ids
+        self._output += token_ids
         draft = self.machine.on_output(token_ids, self._published.batch)
         if draft is not None:
             self._ask(draft, draft_deadline(trio.current_time(), deadline))
 
     def close(self) -> None:
-        """The large engine's attempt is over."""
+        """The large engine's attempt has ended."""
         self._waiting = False
         self._withdraw()
         self._record(ok=None)
 
     def _ask(self, draft: Draft, deadline: float) -> None:
         """Offer the draft to the small engine."""
-        side, sequence, said = self._side, self._sequence, self._said
-        prompt = (*side.prompt, *said)
+        side, sequence, output = self._side, self._sequence, self._output
+        prompt = (*side.prompt, *output)
         count = min(draft.tokens, side.room - len(prompt))
         self._permit = self._ports.permits.closed(side.engine)
         if count < 1 or self._permit is None:
             self._end(ok=None, trouble="no_room_to_draft" if count < 1 else "breaker_open")
             return
-        params = params_after(sequence.params, len(said))
+        params = params_after(sequence.params, len(output))
         numbers = self._ports.numbers
         submit = msgspec.structs.replace(
             sequence,
             sequence_id=next(numbers),
             prompt_token_ids=prompt,
             params=msgspec.structs.replace(params, max_tokens=count, logprobs=None, prompt_logprobs=None),
-            output_prefix=len(said),
+            output_prefix=len(output),
             adapter=side.adapter,
         )
         job = msgspec.structs.replace(
@@ -150,7 +150,7 @@ class Drafter:
             prompt_tokens=len(prompt),
             tokens=len(prompt) + count,
             deadline=deadline,
-            goes_on=bool(said),
+            goes_on=bool(output),
             sequences=(submit,),
         )
         try:
@@ -165,7 +165,7 @@ class Drafter:
         self._end(ok=None if broken else True, trouble="draft_failed" if broken else "")
 
     def _end(self, *, ok: bool | None, trouble: str) -> None:
-        """The draft is over; what there is of it goes to the large engine."""
+        """The draft has ended; its tokens so far go to the large engine."""
         self._draft = None
         self._record(ok=ok)
         expect = self.machine.on_draft_end(trouble)
@@ -178,7 +178,7 @@ class Drafter:
             sequence = msgspec.structs.replace(self._sequence, draft=token_ids[:known])
             self.job = msgspec.structs.replace(self.job, sequences=(sequence,))
             return
-        # Nobody waits for a draft: one that does not get through is no loss.
+        # A draft that is not delivered only costs speed.
         with suppress(MailboxFull):
             self._ports.dispatch.put_nowait(
                 DraftTokens(self.job, ExpectTokens(self._sequence.sequence_id, expect.after, token_ids[:known]))

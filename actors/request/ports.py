@@ -1,4 +1,4 @@
-"""Whom a request's own task talks to: mailboxes, and what actors publish."""
+"""What a request's task uses of the service: mailboxes, and what actors publish."""
 
 from collections.abc import Mapping
 from itertools import count
@@ -23,7 +23,7 @@ from policies.rollout.rollout_state import RolloutState
 
 
 class RequestPorts(msgspec.Struct, frozen=True, kw_only=True):
-    """One set for all requests, and one for all shadows' copies, which nobody hears of."""
+    """One set for all requests, and one with null ports for the copies of shadows."""
 
     admission: Mailbox[AdmissionMessage]
     dispatch: Mailbox[QueueMessage]

@@ -1,4 +1,4 @@
-"""How a request comes in: who asks, what will be tried, and what it may spend."""
+"""Admits a request: authenticates it, plans it, and reserves what it may use."""
 
 from collections.abc import Callable, Sequence
 
@@ -63,9 +63,9 @@ class RequestAdmission:
         self._on_end = on_end
 
     async def open(self, request: InferenceRequest, who: LogIdentity) -> ResponseStream:
-        """Decide who asks, what may be spent and what will be tried. Raises Refusal; on any error nothing is left.
+        """Authenticate, plan and reserve. Raises Refusal; on any error nothing stays reserved.
 
-        `who` is told what is found out, for the log of a request that is refused.
+        `who` is filled in on the way, for the log of a request that is refused.
         """
         snapshot = self._router.snapshot
         tenant = who.tenant = snapshot.tenant_of(request.credentials.api_key)
@@ -90,7 +90,7 @@ class RequestAdmission:
                     break
                 if wanted.budget_spent:
                     raise budget_spent(grant)
-                # Admission has the last word on money: what was read before may be spent, or given back, by its turn.
+                # Only the admission actor decides about money: what was read before may be outdated when it reserves.
                 wanted, budget = msgspec.structs.replace(features, budget_spent=True), grant.view
         except Refusal as refusal:
             end = DecisionEnd(outcome="refused", code=refusal.body.code, rung="")
@@ -98,7 +98,7 @@ class RequestAdmission:
             if self._ports.recording is not None and request.body.embedding is None:
                 self._ports.recording.note(RecordedRequest(features, request.arrived_at))
             raise
-        # From here to the response stream nothing may await: the holder of the grant must be able to settle it.
+        # No await from here to the response stream: a cancellation in between would leave the grant unsettled.
         ports, plan = self._ports, decided.plan
         entry_id = next(ports.numbers)
         booked: Reply[None] = Reply()
@@ -166,7 +166,7 @@ class RequestAdmission:
         features: Features,
         budget: BudgetView | None,
     ) -> Planned | PlanRefusal:
-        """Raises InvalidRequest: nobody can read the prompt."""
+        """Raises InvalidRequest if no rung can encode the prompt."""
         sizes = text.sizes
         while True:
             lengths = {
@@ -183,7 +183,7 @@ class RequestAdmission:
             sizes = sizes.counted(decided.rung, counted)
 
     async def _reserve(self, decided: Planned) -> Grant | BudgetRefusal:
-        """Money for it, if that is left when it is admission's turn: what was read before may be spent by then."""
+        """Ask the admission actor. A budget that was sufficient when it was read may be spent by then."""
         reply: Reply[Grant | QuotaRefusal | BudgetRefusal] = Reply()
         try:
             reserve = Reserve(decided.features.tenant, decided.tokens, decided.cost, reply)
@@ -197,7 +197,7 @@ class RequestAdmission:
 
 
 def _refusal_of(decided: PlanRefusal) -> Refusal:
-    """What the client reads."""
+    """The refusal that the client receives."""
     if decided.budget is not None:
         return budget_spent(decided.budget)
     return InvalidRequest(decided.message, param=decided.param, code=decided.code)

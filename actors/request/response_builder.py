@@ -1,4 +1,4 @@
-"""What a response says: its events as they go out, and what they tell of how it was served."""
+"""Builds the events of a response, and its summary of how the request was served."""
 
 from actors.api.errors import ErrorBody
 from actors.api.response import AttemptSummary, Delta, Done, Failed, ResponseEvent, Served, Start, Usage
@@ -17,7 +17,7 @@ class ResponseBuilder:
     def __init__(self, account: Account, text: RequestText, machine: AnswerMachine) -> None:
         self.events: list[ResponseEvent] = []
         self.started = False
-        """The client has the beginning of the answer, and a status."""
+        """The client has received the start of the answer, and an HTTP status."""
         self._account = account
         self._request = account.request
         self._streamed = account.request.body.streamed
@@ -25,25 +25,25 @@ class ResponseBuilder:
         self._ports = account.ports
         self._text = text
         self._machine = machine
-        self._whole: list[Delta] = []
-        """What is held back until the end of an answer that is not streamed."""
+        self._held: list[Delta] = []
+        """Of an answer that is not streamed, until its end."""
         self._answer_sent = False
-        """Something of the answer itself, not reasoning alone."""
+        """Part of the answer itself was sent, not only reasoning."""
         self._drafts = (0, 0)
         """Of the last attempt: tokens drafted, tokens accepted."""
         self._model = ""
-        """That answered last."""
+        """The model that answered last."""
         self._upstream_finish: str | None = None
-        """Its upstream's finish reason, if it is none that is known."""
+        """Its upstream's finish reason, if it is an unknown one."""
         self._last_at = account.request.arrived_at
 
     def forget(self) -> None:
-        """Nothing of what was shown has reached the client."""
+        """Discard what was shown: the client has received none of it."""
         self._account.forget()
-        self._whole = []
+        self._held = []
 
     def attempt_ended(self, attempt: Attempt, *, ok: bool | None, client_left: bool) -> None:
-        """Charge it and keep what is told of it. A client that leaves, or reads too slowly, pays for what was begun."""
+        """Charge it. A client that leaves, or reads too slowly, is charged for a started attempt."""
         account, assembly, drafter = self._account, attempt.assembly, attempt.drafter
         made_tokens = assembly.tokens + attempt.unread_tokens
         account.made_tokens += made_tokens
@@ -62,19 +62,19 @@ class ResponseBuilder:
             account.margin = assembly.margin
         self._drafts = assembly.drafted, assembly.accepted
         self._model = assembly.model or attempt.model
-        self._upstream_finish = assembly.word or None
+        self._upstream_finish = assembly.upstream_finish or None
         version = assembly.adapter_version
         account.adapter = f"{attempt.adapter}@{version}" if version else attempt.adapter
 
     # --- content ------------------------------------------------------------------------------------------------
 
     def show(self, deltas: list[Delta], attempt: Attempt, content_at: float, now: float) -> None:
-        """Content for the client: it goes out at once, or with the whole answer. `content_at`: when it was there."""
+        """Add content, to be sent at once or with the whole answer. `content_at`: when it was there."""
         count = self._account.emit(deltas)
         if self._account.first_content_at is None:
             self._account.first_content_at = content_at
         if not self._streamed:
-            self._whole += deltas
+            self._held += deltas
             return
         if not self.started:
             self.started = True
@@ -124,15 +124,15 @@ class ResponseBuilder:
     def complete(self, attempt: Attempt, reason: str) -> None:
         if not self._streamed:
             self._start(attempt.rung, self._account.prompt_tokens, attempt)
-            self.events += self._whole
+            self.events += self._held
         if attempt.rung in self._ports.upstreams and not attempt.job.goes_on:
             self._account.prompts_read(attempt.assembly.prompts)
         self._account.cached_tokens = self._account.once(attempt.assembly.cached)
         self.events.append(Done(self._account.usage(), self._served(attempt.rung, reason, self._machine.mark)))
 
     def answer(self, static: AnswerStatic, now: float) -> None:
-        """A static text is the answer."""
-        # What an earlier attempt said for an answer that is handed out whole has reached nobody.
+        """Answer with a static text."""
+        # Of an answer that is not streamed, output of earlier attempts is discarded.
         self.forget()
         account = self._account
         account.worked = False

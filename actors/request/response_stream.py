@@ -1,7 +1,7 @@
 """One answer in progress: the answer machine's shell, in the task that reads it.
 
-Exactly one end: every way out goes through `_finish`, which ends what runs, settles the reservation, closes the
-ledger's entry and counts.
+However the answer ends, `_finish` is called exactly once: it ends the current attempt, settles the reservation, closes
+the ledger's entry and counts.
 """
 
 import random
@@ -44,7 +44,7 @@ from policies.fallback.fallback_machine import AnswerStatic, Break, GiveUp, Pref
 
 
 class ResponseStream:
-    """Ask for `next_events` until `Done` or `Failed`; `close` must be called however it ends."""
+    """Call `next_events` until `Done` or `Failed`, and `close` in any case."""
 
     def __init__(
         self,
@@ -74,13 +74,12 @@ class ResponseStream:
         self._input = AttemptInput(account, machine=machine, builder=builder, delivery=delivery, watch=watch)
         self._attempt_factory = AttemptFactory(account, principal, text, delivery)
         self._attempt: Attempt | None = None
-        """In hand, or the last one."""
+        """The current or the last one."""
         self._started = False
         self._ended = False
 
     @property
     def decided(self) -> DecisionInfo:
-        """By which policy, and in which arm."""
         plan = self._account.plan
         return DecisionInfo(plan.policy, plan.experiment, plan.arm, self._text.passed_over)
 
@@ -116,13 +115,13 @@ class ResponseStream:
         return events
 
     def close(self) -> None:
-        """Synchronous, idempotent. What still runs is aborted, and what was delivered is settled."""
+        """Synchronous, idempotent. A running attempt is aborted, and what was delivered is settled."""
         if not self._ended:
             self._finish("gone", "client_gone", GONE_STATUS)
 
     def cut(self, code: str, message: str) -> None:
-        """End it from outside, truthfully."""
-        self._delivery.say(0, Terminate(code, message))
+        """End it from outside, with this error."""
+        self._delivery.notify(0, Terminate(code, message))
 
     def _cut_off(self) -> None:
         self._stop(client_left=True)
@@ -135,7 +134,7 @@ class ResponseStream:
             self._refuse(Unavailable(notice.code, notice.message, retry_after_s=1.0))
         self._builder.fail(ErrorBody(503, "server_error", notice.code, notice.message, should_retry=True))
 
-    # --- what the machine wants -----------------------------------------------------------------------------------
+    # --- effects of the machine -----------------------------------------------------------------------------------
 
     async def _carry_out(self) -> None:
         """Raises Refusal."""
@@ -154,7 +153,7 @@ class ResponseStream:
                     self._carry_out_now(effect)
 
     def _carry_out_now(self, effect: AnswerEffect) -> None:
-        """Whatever does not wait. Raises Refusal."""
+        """Effects that do not wait. Raises Refusal."""
         attempt = self._attempt
         match effect:
             case ForgetAnswer():
@@ -205,10 +204,10 @@ class ResponseStream:
             self._ports.timers.move(self._watch, until)
 
     async def _pause(self, until: float) -> None:
-        """Between two attempts. Raises Refusal if the answer is ended meanwhile."""
+        """Pause between two attempts. Raises Refusal if the answer is ended meanwhile."""
         self._ports.timers.move(self._watch, until)
         while trio.current_time() < until and not self._delivery.overrun and not self._builder.events:
-            # Outputs that still come are of the attempt before.
+            # Outputs that come now are of the previous attempt.
             for _, item in await self._delivery.take(quiet=False):
                 if isinstance(item, Terminate):
                     self._terminate(item)
@@ -226,14 +225,14 @@ class ResponseStream:
         else:
             self._ports.timers.move(self._watch, self._machine.due)
 
-    # --- what goes out ------------------------------------------------------------------------------------------
+    # --- refusals and the ledger ----------------------------------------------------------------------------------
 
     def _refuse(self, refusal: Refusal) -> NoReturn:
         self._finish("refused", refusal.body.code, refusal.body.status)
         raise refusal
 
     async def _wait_for_the_ledger(self, booked: Reply[None]) -> None:
-        """Nothing is handed out before its entry is committed, and nobody waits for that past the deadlines."""
+        """No event is returned before the ledger's entry is committed; the deadlines bound the wait."""
         try:
             with trio.move_on_at(min(self._account.plan.ttft_at, self._account.plan.total_at)):
                 await booked.wait()
@@ -269,14 +268,14 @@ class ResponseStream:
         self._ports.timers.cancel(self._watch)
         account, builder, rung = self._account, self._builder, self._machine.rung
         if gone and not builder.started:
-            # A whole answer that was under way has reached nobody.
+            # Of an answer that is not streamed the client has received nothing.
             account.forget()
         account.degraded = builder.degraded(rung)
         account.settle(outcome, why, rung, self._machine.history, status)
         self._on_end(self)
 
     def _count_unread(self) -> None:
-        """Work that was begun and tokens that were made are paid for, even if nobody waited to read of them."""
+        """Count the outputs that the reader left unread: they are charged."""
         attempt = self._attempt
         if attempt is None or self._machine.attempt is None:
             return

@@ -1,4 +1,4 @@
-"""Where a request's task hands over what a shadow is to copy."""
+"""How a request's task sends copies of the request to the shadows' actor."""
 
 from hashlib import blake2b
 
@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 
 class CopiedRequest(msgspec.Struct, frozen=True):
-    """An original, as its copy needs it."""
+    """What a copy needs of its original."""
 
     request: InferenceRequest
     decided: Planned
@@ -37,14 +37,14 @@ class Copy(msgspec.Struct, frozen=True):
 
 
 class ShadowPorts:
-    """How an original gets its copies: called in its own task, never waits and never raises."""
+    """Called in the original's task; never waits and never raises."""
 
     def __init__(self, mailbox: Mailbox[Copy], book: ShadowBook) -> None:
         self._mailbox = mailbox
         self._book = book
 
     def copy(self, of: CopiedRequest, account: Account) -> None:
-        """Send the copies that may be made now, and hear of the original's end."""
+        """Send the copies that may be made now, and note the original's end for the comparison."""
         try:
             self._copy(of, account)
         except Exception:
@@ -73,7 +73,7 @@ class ShadowPorts:
 
 
 def note_answer(account: Account, outcome: str, since: float, answers: list[ShadowAnswer]) -> None:
-    """Append what a shadow comparison needs of an answer that has ended; `since`: when it arrived."""
+    """Append what a shadow comparison needs of a complete answer; `since`: when the request arrived."""
     if outcome == "ok":
         digest = blake2b(digest_size=16)
         for choice in account.emitted:

@@ -28,16 +28,16 @@ from policies.routing.policy import Policy
 
 
 class PolicySnapshot(msgspec.Struct, frozen=True):
-    """Immutable. A request takes the rules that hold when it comes, and keeps them."""
+    """Immutable. A request keeps the snapshot that was in force when it came."""
 
     settings: Settings
     policy: Policy
     tenants: Mapping[str, TenantSettings]
     callers: Mapping[tuple[str, str], Principal]
-    """By tenant and tier: a spent budget may move a tenant into another one."""
+    """By tenant and tier: a spent budget may change the tier."""
     keys: KeyRing
     operators: tuple[KeyRing, KeyRing]
-    """The keys of the admin API, and those that open `/metrics` only."""
+    """The keys of the admin API, and those for `/metrics` only."""
     ranks: Mapping[str, int]
     """By tenant: how many priorities of other tenants are above its own."""
 
@@ -62,7 +62,7 @@ class PolicySnapshot(msgspec.Struct, frozen=True):
         return self.ranks[self.tenant_of(key)]
 
     def tenant_of(self, key: str | None) -> str:
-        """Who asks. Raises BadKey."""
+        """Raises BadKey."""
         if not self.settings.keys:
             return ANONYMOUS
         tenant = self.keys.authenticate(key) if key is not None else None

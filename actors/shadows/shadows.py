@@ -1,9 +1,9 @@
 """Runs the copies of requests that no client sees: the shell of `policies.rollout.shadow`.
 
-Whatever a copy does, the original is not affected: the copy's account has no reservation and no budget, it asks no
-breaker that is not closed and reports no failure to one, and its end changes no figures but the shadow's own.
+A copy never affects its original: its account has no reservation and no budget, it needs a closed breaker and reports
+no failure to it, and it counts in no figures but the shadow's own.
 
-If the actor dies, the copies under way are cut with it, and so is the one in hand (`CopiesUnderWay.lost`).
+If the actor dies, the running copies end with it, and so does the one in hand (`CopiesUnderWay.lost`).
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ from policies.records.decision_log import LoggedDecision
 from policies.rollout.shadow import TENANT, TIER, ShadowAnswer, ShadowBook, shadow_tier
 
 _LOOK_EVERY_S = 0.02
-"""While copies run: how often to look whether other requests wait behind one."""
+"""While copies run: how often to check whether other requests wait for their rungs."""
 log = structlog.get_logger()
 
 
@@ -48,7 +48,7 @@ class _Running:
         self.cut = False
 
     def end(self) -> None:
-        """At once: what was made so far is settled now."""
+        """At once; its tokens so far are settled."""
         self.cut = True
         if self.response is not None:
             self.response.close()
@@ -56,18 +56,18 @@ class _Running:
 
 
 class CopiesUnderWay:
-    """The copies that run now; outlives the actor's restarts."""
+    """The running copies; outlives the actor's restarts."""
 
     def __init__(self, book: ShadowBook) -> None:
         self.book = book
         self.running: dict[_Running, None] = {}
 
     def lost(self, message: Copy) -> None:
-        """The actor will not make this copy, or not finish it."""
+        """The actor will not run or finish this copy."""
         self.book.copy_ended(message.shadow.name, message.of.request.request_id, None, cut=True)
 
     def stop(self) -> None:
-        """No more copies from now on; those under way are over when this returns."""
+        """Run no more copies; running ones have ended when this returns."""
         self.book.closed = True
         for running in list(self.running):
             running.end()
@@ -88,7 +88,7 @@ class Shadows:
         """`someone_waits`: whether jobs other than copies wait in front of this rung."""
         self.mailbox = mailbox
         self._book = copies.book
-        self._ports = _unheard(ports)
+        self._ports = _silent_ports(ports)
         self._someone_waits = someone_waits
         self._running = copies.running
 
@@ -190,7 +190,7 @@ class Shadows:
 
 
 class _SilentPermits(Permits):
-    """Only closed breakers let a copy through, and none gets its outcome: copies wait longest and must open none."""
+    """Copies need a closed breaker and report no outcome: they wait longest, and must not open a breaker."""
 
     def __init__(self, permits: Permits) -> None:
         self._permits = permits
@@ -207,7 +207,7 @@ class _SilentPermits(Permits):
 
 
 class _NoAdmission(Mailbox[AdmissionMessage]):
-    """Copies have reserved nothing, so there is nothing to settle."""
+    """Copies have no reservation to settle."""
 
     def put_unbounded(self, message: AdmissionMessage) -> None:
         pass
@@ -216,8 +216,8 @@ class _NoAdmission(Mailbox[AdmissionMessage]):
         pass
 
 
-def _unheard(ports: RequestPorts) -> RequestPorts:
-    """The same rungs, ledger and clock; counters, breakers, admission and recording get nothing of copies."""
+def _silent_ports(ports: RequestPorts) -> RequestPorts:
+    """The same rungs, ledger and clock; null ports for counters, breakers, admission and recording."""
     return RequestPorts(
         admission=_NoAdmission("copies", 1),
         dispatch=ports.dispatch,

@@ -258,4 +258,4 @@ class UpstreamActor(Actor[EngineMessage]):
                 rung_is_up=failure.by_model,
                 upstream_error=failure.upstream_error,
             )
-        job.delivery.say(job.job_id, notice)
+        job.delivery.notify(job.job_id, notice)

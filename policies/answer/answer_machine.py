@@ -121,7 +121,7 @@ class AnswerMachine:
         while self._effects:
             yield self._effects.popleft()
 
-    # --- the way into a backend -------------------------------------------------------------------------------------
+    # --- the way into a backend -----------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
         """Start with the plan's first rung."""
@@ -174,7 +174,7 @@ class AnswerMachine:
             self._effects.append(RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
         self._report(event, now)
 
-    # --- the attempt in hand ----------------------------------------------------------------------------------------
+    # --- the attempt in hand --------------------------------------------------------------------------------------
 
     def on_started(self) -> None:
         """A backend has started the job."""
@@ -258,7 +258,7 @@ class AnswerMachine:
         elif wanted is not None and permit is not None:
             self._effects.append(RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
 
-    # --- the fallback machine ------------------------------------------------------------------------------
+    # --- the fallback machine -------------------------------------------------------------------------------------
 
     def _report(self, event: FallbackEvent, now: float) -> None:
         self._wanted = None
@@ -298,7 +298,7 @@ class AnswerMachine:
     def _prefix(self, attempt: MachineAttempt) -> Prefix:
         return self._client_has(attempt.rung) if self._fallback.committed else ()
 
-    # --- why ----------------------------------------------------------------------------------------------------------
+    # --- why ------------------------------------------------------------------------------------------------------
 
     def _reason_of(self, attempt: MachineAttempt, cascade_reason: str, draft_reason: str) -> str:
         trouble = self._last_trouble()

@@ -1,7 +1,7 @@
-"""How the service ends: serving → draining → stopping → dead, never backwards, each within a bounded time.
+"""How the service stops: serving → draining → stopping → dead, never backwards, each within a bounded time.
 
-draining: not ready, new requests are refused, running answers continue until the deadline. stopping: answers that still
-run get their terminal error; then the ledger is flushed. dead: the process may end.
+draining: not ready, new requests are refused, running answers continue until the deadline. stopping: answers that are
+still running get their terminal error; then the ledger is flushed. dead: the process may end.
 """
 
 from typing import Literal
@@ -40,7 +40,7 @@ class Drain:
         return self._deadline
 
     def begin(self, deadline: float, running: int, now: float) -> tuple[DrainAction, ...]:
-        """The drain is asked for, by SIGTERM for example. A second call may only bring the deadline forward."""
+        """Start to drain, for example after SIGTERM. A second call may only bring the deadline forward."""
         if self._state == "serving":
             self._state = "draining"
             self._deadline = deadline
