@@ -54,5 +54,5 @@ class IntegrityError(PolicyError):
 
 
 def unsupported(name: str) -> str:
-    """What is said of a field whose value nobody obeys here."""
+    """The message about a field whose value is not supported."""
     return f"'{name}' is not supported by this server with that value. Remove the field."

@@ -171,15 +171,19 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
     """The client of a request, as engines and queues see it."""
 
     tenant: str
-    line: str
+    tenant_queue: str
     """Name of its tenant queue: see `config.tenants.tenant_queue_name`."""
     tier: str
     priority: int
     cache_salt: bytes
 
     @classmethod
-    def of(cls, tenant: str, line: str, tier: str, priority: int) -> "Principal":
+    def of(cls, tenant: str, tenant_queue: str, tier: str, priority: int) -> "Principal":
         """The salt keeps tenants from detecting each other's prompts in the prefix cache."""
         return cls(
-            tenant, line, tier, priority, blake2b(tenant.encode(), digest_size=16, person=b"prefix cache").digest()
+            tenant,
+            tenant_queue,
+            tier,
+            priority,
+            blake2b(tenant.encode(), digest_size=16, person=b"prefix cache").digest(),
         )

@@ -25,7 +25,7 @@ from engine.text.tokenizer import Tokenizer
 from policies.answer.answer_effects import MachineAttempt
 from policies.errors import unsupported
 from policies.fallback.fallback_machine import RungRefused
-from policies.model.backends import UNBOUNDED, UNSAID_TOKENS
+from policies.model.backends import UNBOUNDED, UNLIMITED_OUTPUT_TOKENS
 from policies.routing.token_budget import tokens_at
 
 
@@ -192,7 +192,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
             params = self._params(index % body.n, lengths[index // body.n], limits)
             limit = params.max_tokens if body.params.max_tokens or account.plan.output_cap is not None else None
             if limit is None and limits.max_model_len >= UNBOUNDED:
-                params = msgspec.structs.replace(params, max_tokens=UNSAID_TOKENS)
+                params = msgspec.structs.replace(params, max_tokens=UNLIMITED_OUTPUT_TOKENS)
             prompt, begun = body.prompts[index // body.n], ""
             if goes_on:
                 if limit is not None and emitted.tokens >= limit:
@@ -240,7 +240,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         return Job(
             job_id=next(self.account.ports.numbers),
             engine=of.rung,
-            tenant=self.principal.line,
+            tenant=self.principal.tenant_queue,
             prompt_tokens=prompt_tokens,
             tokens=tokens,
             bytes=self.account.request.body_bytes,

@@ -62,12 +62,8 @@ class Drafter:
         self._output: list[int] = []
         self._draft: Job | None = None
         self._permit: Permit | None = None
-        self._waiting = False
-
-    @property
-    def waiting(self) -> bool:
-        """The large engine has not begun: the first draft is being made."""
-        return self._waiting
+        self.waiting = False
+        """The large engine has not started: the first draft is being made."""
 
     def begin(self, deadline: float) -> float | None:
         """Ask for the first draft; until when to wait for it, or None if the large engine is to begin at once."""
@@ -76,8 +72,8 @@ class Drafter:
             now = trio.current_time()
             until = draft_deadline(now, deadline)
             self._ask(draft, until)
-            self._waiting = self.machine.drafting
-            if self._waiting:
+            self.waiting = self.machine.drafting
+            if self.waiting:
                 return until
         return None
 
@@ -120,7 +116,7 @@ class Drafter:
 
     def close(self) -> None:
         """The large engine's attempt has ended."""
-        self._waiting = False
+        self.waiting = False
         self._withdraw()
         self._record(ok=None)
 
@@ -169,7 +165,7 @@ class Drafter:
         self._draft = None
         self._record(ok=ok)
         expect = self.machine.on_draft_end(trouble)
-        first, self._waiting = self._waiting, False
+        first, self.waiting = self.waiting, False
         if expect is None:
             return
         token_ids = expect.token_ids

@@ -1,4 +1,4 @@
-"""What all endpoints have in common: the service, who asks, how bodies are read, and answers handed out whole."""
+"""Shared by all endpoints: the service, credentials, reading of bodies, and answers that are not streamed."""
 
 import secrets
 from collections.abc import Awaitable, Callable
@@ -25,7 +25,7 @@ T = TypeVar("T")
 Answer = Callable[[Connection, Request, InferenceRequest, DecisionHeaders], Awaitable[None]]
 
 _AT_ONCE_BYTES = 64 * 1024
-"""A body that is not longer is read within about two milliseconds, whatever it holds; a thread would cost more."""
+"""A body up to this length is parsed within about two milliseconds; a thread would cost more."""
 _MAX_TAGS = 16
 _MAX_TAG_CHARACTERS = 64
 _long_work = LongWork()
@@ -57,7 +57,7 @@ class RefusalLog:
 
 
 class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
-    """The service, and the settings that endpoints need."""
+    """The service, and the settings of endpoints."""
 
     service: Service
     max_choices: int
@@ -88,7 +88,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     async def _read(
         self, connection: Connection, request: Request, request_id: str, parse: Callable[[Body], ParsedBody]
     ) -> InferenceRequest:
-        """The request as the service takes it; its body is released. Raises Refusal, and writes the log's line then."""
+        """Parse the body and release it. Raises Refusal after logging it."""
         with self.refusal_log(request_id, request.path.decode("latin1"), request.arrived_at, request.key):
             size = len(request.body)
             body = await reading(size, partial(parse, request.body))
@@ -104,7 +104,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
         return inference
 
     def refused(self, error: ErrorBody, path: str, arrived_at: float | None, key: str | None) -> bytes:
-        """Log a request that was refused before the service had it; returns header lines for the answer."""
+        """Log a request that was refused before the service got it; returns header lines for the answer."""
         request_id = new_request_id()
         log.debug("request_refused", request_id=request_id, code=error.code, status=error.status)
         tenant = self.service.known_tenant(key)
@@ -124,7 +124,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def credentials_of(request: Request) -> Credentials:
-    """Raises `HttpError` for headers that cannot be understood."""
+    """Raises `HttpError` for invalid headers."""
     return Credentials(
         request.key,
         request.path.decode("latin1"),
@@ -134,9 +134,9 @@ def credentials_of(request: Request) -> Credentials:
 
 
 async def reading(size: int, work: Callable[[], T]) -> T:
-    """The result of `work`, which reads a body of `size` bytes, or what it raises.
+    """The result of `work`, which parses a body of `size` bytes.
 
-    Large bodies are read beside the event loop, so that nobody else's stream waits for them.
+    Large bodies are parsed in a worker thread, so that they do not delay other streams.
     """
     if size <= _AT_ONCE_BYTES:
         return work()
@@ -144,9 +144,9 @@ async def reading(size: int, work: Callable[[], T]) -> T:
 
 
 async def whole_answer(response: ResponseStream, take: Callable[[Start | Delta], None]) -> Done:
-    """Its end; `take` has got all that comes before.
+    """Pass all events but the last to `take`; returns the last one.
 
-    Raises Refusal: nothing was sent yet, so that a failure can have its true status.
+    Raises Refusal: nothing was sent yet, so that a failure has its true status.
     """
     while events := await response.next_events():
         for event in events:

@@ -38,22 +38,22 @@ class EmbeddingHandler:
     async def _answer(
         self, connection: Connection, _: Request, inference: InferenceRequest, headers: DecisionHeaders
     ) -> None:
-        asked = inference.body.embedding
-        assert asked is not None, "this endpoint asks for nothing else"
+        params = inference.body.embedding
+        assert params is not None, "this endpoint asks for nothing else"
         embeddings = [b""] * len(inference.body.prompts)
         response = await self._api.service.open(inference)
         headers.decided = response.decided
 
         def take(event: Start | Delta) -> None:
             if isinstance(event, Delta):
-                assert event.embedding is not None, "only embeddings were asked for"
+                assert event.embedding is not None, "only embeddings were params for"
                 embeddings[event.index] = event.embedding
 
         try:
             done = await whole_answer(response, take)
             size = _NUMBER_BYTES * sum(map(len, embeddings))
             model = self._api.model_field(inference.body.model, done.served.model_served)
-            answer = partial(embedding_answer, model, embeddings, asked.encoding, done.usage, done.served)
+            answer = partial(embedding_answer, model, embeddings, params.encoding, done.usage, done.served)
             body = await reading(size, answer)
             await connection.respond(200, headers.headers() + JSON_TYPE + served_headers(done.served), body)
         finally:

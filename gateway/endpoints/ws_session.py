@@ -150,7 +150,7 @@ class _Session:
         request_id = new_request_id()
         with self._api.refusal_log(request_id, _PATH, arrived_at, self._credentials.api_key):
             inference = await self._read_start(request_id, peek, raw, arrived_at)
-        assert peek.id is not None, "it was asked for"
+        assert peek.id is not None, "checked while reading"
         self._running[peek.id] = trio.CancelScope()
         nursery.start_soon(self._serve, peek.id, inference)
 
@@ -174,13 +174,13 @@ class _Session:
         if body.stream is False:
             raise BadField("stream", "Answers on this connection are always streamed: leave 'stream' out.")
         body.stream = True
-        asked = read(body, given, self._api.max_choices)
-        if asked.view.echo:
+        parsed = read(body, given, self._api.max_choices)
+        if parsed.view.echo:
             raise BadField("echo", "'echo' is for POST /v1/completions: a client of a socket has its prompt.")
         return InferenceRequest(
             request_id=request_id,
             credentials=self._credentials,
-            body=asked,
+            body=parsed,
             body_bytes=len(raw),
             arrived_at=arrived_at,
         )

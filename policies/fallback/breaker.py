@@ -51,7 +51,8 @@ class Breaker:
     def __init__(self, settings: BreakerSettings) -> None:
         self._settings = settings
         self._slice_s = settings.over / _SLICES
-        self._state: BreakerState = "closed"
+        self.state: BreakerState = "closed"
+        """Time alone moves it from open to half_open only at the next `permit`."""
         self._epoch = 0
         self._slices: deque[_Slice] = deque()
         self._succeeded = 0
@@ -69,19 +70,14 @@ class Breaker:
             return
         self._settings = settings
         self._slice_s = settings.over / _SLICES
-        if self._state == "half_open":
+        if self.state == "half_open":
             self._enter("half_open")
-
-    @property
-    def state(self) -> BreakerState:
-        """As of the last call; time alone moves it from open to half_open at the next `permit`."""
-        return self._state
 
     def permit(self, now: float) -> Permit | BreakerOpen:
         """A permit for one attempt; each permit must be followed by one `record`."""
-        if self._state == "closed":
+        if self.state == "closed":
             return Permit(self._epoch)
-        if self._state == "open":
+        if self.state == "open":
             if now < self._open_until:
                 self._refused_total += 1
                 return BreakerOpen(self._open_until - now)
@@ -92,23 +88,23 @@ class Breaker:
         """Record an attempt's outcome. None: no evidence about the rung (the client left, the queue was full)."""
         if permit.epoch != self._epoch:
             return
-        if self._state == "half_open":
+        if self.state == "half_open":
             self._record_probe(permit, ok, now)
-        elif self._state == "closed" and ok is not None:
+        elif self.state == "closed" and ok is not None:
             self._count(ok, now)
             if not ok and self._is_failing():
                 self._open(now)
 
     def view(self, now: float) -> BreakerView:
         """The snapshot to publish; after `open` has passed it shows half_open, so that a probe is requested."""
-        if self._state == "open":
+        if self.state == "open":
             left = self._open_until - now
             return BreakerView("open" if left > 0 else "half_open", self._epoch, max(left, 0.0))
-        return BreakerView(self._state, self._epoch)
+        return BreakerView(self.state, self._epoch)
 
     def statistics(self) -> BreakerStatistics:
         return BreakerStatistics(
-            state=self._state,
+            state=self.state,
             epoch=self._epoch,
             succeeded=self._succeeded,
             failed=self._failed,
@@ -123,7 +119,7 @@ class Breaker:
             raise IntegrityError("the breaker's successes differ from its slices")
         if self._failed != sum(s.failed for s in self._slices):
             raise IntegrityError("the breaker's failures differ from its slices")
-        if self._state != "half_open" and (self._probes_out or self._probes_passed):
+        if self.state != "half_open" and (self._probes_out or self._probes_passed):
             raise IntegrityError("probes are out although the breaker is not half open")
         if len(self._probes_out) + self._probes_passed > self._settings.probes:
             raise IntegrityError("more probes than the settings allow")
@@ -180,7 +176,7 @@ class Breaker:
         self._opened_total += 1
 
     def _enter(self, state: BreakerState) -> None:
-        self._state = state
+        self.state = state
         self._epoch += 1
         self._slices.clear()
         self._succeeded = self._failed = 0

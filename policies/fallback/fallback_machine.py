@@ -165,7 +165,8 @@ class FallbackMachine:
         self._retries_left = plan.rungs[0].retries if plan.rungs and self._stage == "ladder" else 0
         self._attempts = 0
         self._current: PlannedRung | None = None
-        self._committed = False
+        self.committed = False
+        """The client has received content."""
         self._sealed = False
         """No rung can continue what was sent."""
         self._answer_sent = False
@@ -178,17 +179,8 @@ class FallbackMachine:
         self._barred: set[str] = set()
         self._tried_and_failed: set[str] = set()
         self._history: list[AttemptRecord] = []
-        self._ended = False
-
-    @property
-    def committed(self) -> bool:
-        """Whether the client has received content."""
-        return self._committed
-
-    @property
-    def ended(self) -> bool:
-        """Whether the response has ended; further events have no effect."""
-        return self._ended
+        self.ended = False
+        """The response has ended; further events have no effect."""
 
     @property
     def history(self) -> tuple[AttemptRecord, ...]:
@@ -201,7 +193,7 @@ class FallbackMachine:
 
     def start(self, now: float) -> FallbackEffect:
         """The first effect."""
-        if self._attempts or self._ended:
+        if self._attempts or self.ended:
             raise RuntimeError("a fallback machine starts once")
         return self._next(now)
 
@@ -210,17 +202,17 @@ class FallbackMachine:
 
         `random01`: a random number in 0..1, by which a pause before a retry is shortened.
         """
-        if self._ended or self._current is None:
+        if self.ended or self._current is None:
             return None
         match event:
             case ContentSent(atomic, answer):
-                self._committed = True
+                self.committed = True
                 self._answer_sent = self._answer_sent or answer
                 self._sealed = self._sealed or atomic
                 return None
             case AttemptFinished(why):
                 self._note("answered", why)
-                self._ended = True
+                self.ended = True
                 return None
             case Escalated(why=why, prefix=prefix):
                 return self._escalate(why, prefix, now)
@@ -297,7 +289,7 @@ class FallbackMachine:
     def _wait_out(self, pause_s: float | None, now: float, random01: float) -> bool:
         """Whether to wait for the pause that the rung asked for, and to try it again."""
         rung = self._current
-        if rung is None or rung.to is None or pause_s is None or self._committed or self._stage != "ladder":
+        if rung is None or rung.to is None or pause_s is None or self.committed or self._stage != "ladder":
             return False
         at = self._pauses.waited_out(rung, pause_s, now, random01, self._deadline())
         if at is None:
@@ -307,12 +299,12 @@ class FallbackMachine:
         return True
 
     def _may_retry(self, event: AttemptFailed) -> bool:
-        if not self._committed:
+        if not self.committed:
             return event.retryable
         return event.retryable and event.rung_is_up and self._plan.midstream == "continue" and not self._sealed
 
     def _move_on(self, now: float) -> FallbackEffect:
-        if self._sealed or (self._committed and not self._may_continue()):
+        if self._sealed or (self.committed and not self._may_continue()):
             return self._stop(now)
         self._advance()
         return self._next(now)
@@ -336,12 +328,12 @@ class FallbackMachine:
             rung = self._rung()
             if rung is None:
                 return self._stop(now)
-            if rung.answer is not None and not self._committed:
+            if rung.answer is not None and not self.committed:
                 if any(reason.why == "upstream_rejected" for reason in self._reasons):
                     return self._stop(now)
                 self._current = rung
                 self._note("answered", STATIC_ANSWER)
-                self._ended = True
+                self.ended = True
                 return AnswerStatic(rung.answer, rung.mark)
             if self._may_try(rung, now):
                 return self._try(rung, now)
@@ -368,7 +360,7 @@ class FallbackMachine:
         return same and any(self._prefix)
 
     def _deadline(self) -> float:
-        return self._plan.total_at if self._committed else self._plan.ttft_at
+        return self._plan.total_at if self.committed else self._plan.ttft_at
 
     def _try(self, rung: PlannedRung, now: float) -> Try:
         assert rung.to is not None
@@ -378,7 +370,7 @@ class FallbackMachine:
         deadline = self._deadline()
         begins_at = max(now, self._not_before)
         not_before, self._not_before = self._not_before, 0.0
-        if rung.ttft_s is not None and not self._committed:
+        if rung.ttft_s is not None and not self.committed:
             deadline = min(deadline, begins_at + rung.ttft_s)
         return Try(
             rung=rung.to,
@@ -395,15 +387,15 @@ class FallbackMachine:
         )
 
     def _stop(self, now: float) -> GiveUp | Break:
-        self._ended = True
+        self.ended = True
         attempts = ", ".join(f"{record.rung}: {record.why}" for record in self._history)
         late = None
         if now >= self._plan.total_at:
             late = "total_timeout"
-        elif not self._committed and now >= self._plan.ttft_at:
+        elif not self.committed and now >= self._plan.ttft_at:
             late = "ttft_timeout"
         end = verdict(self._reasons, attempts, late=late)
-        if not self._committed:
+        if not self.committed:
             return GiveUp(**msgspec.structs.asdict(end))
         end = msgspec.structs.replace(end, message=f"{end.message} The answer is incomplete.")
         return Break(**msgspec.structs.asdict(end))

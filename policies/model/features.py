@@ -13,29 +13,29 @@ EMBEDDINGS_PATH = "/v1/embeddings"
 
 
 class Requirements(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Facts of the request's body, without any of its text."""
+    """From the request's body, without its text; no condition looks at them."""
 
     adapter: str = ""
-    """That the client asked for with the model's name."""
+    """The adapter that the client requested with the model's name."""
     embedding: bool = False
-    """Embeddings are wanted, one for each prompt; False: text is."""
+    """Embeddings are requested, one for each prompt; False: text is."""
     dimensions: int | None = None
-    """Numbers that an embedding shall have; None: as many as the model gives it."""
+    """Dimensions of the embeddings; None: the model's own number."""
     upstream_fields: tuple[str, ...] = ()
-    """Fields whose values no engine obeys."""
+    """Fields whose values no engine supports."""
     bound_to: BoundTo | None = None
     """The kind of answer that a grammar makes atomic: part of one is useless, and no other model continues it."""
     prompt_logprobs: bool = False
     prompt_only: bool = False
-    """The prompt is read, and nothing is made after it."""
+    """Only the prompt is processed; no token is generated."""
     prompt_lengths: tuple[int, ...] = ()
-    """Tokens of each prompt, if there are several; else `Features.prompt_tokens` is the one."""
+    """Tokens of each prompt if there are several."""
     param: str = "messages"
-    """The field in which the prompts came."""
+    """The field that contains the prompts."""
 
 
 def described_requirements(path: str, has: Collection[str]) -> Requirements:
-    """As far as features tell them: of requests that are described, or were recorded without them."""
+    """Requirements that follow from features, for described requests and recordings without requirements."""
     if path == EMBEDDINGS_PATH:
         return Requirements(embedding=True, param="input")
     return Requirements(
@@ -84,7 +84,7 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     downgraded_from: str = ""
     """The tenant's tier, if a spent budget has moved the request from there into `tier`."""
     requirements: Requirements = Requirements()
-    """What it needs of the backend that answers; no condition looks at it."""
+    """What it needs of the backend that answers."""
     request: str = ""
     conversation: str = ""
     user: str = ""

@@ -28,7 +28,7 @@ BUDGET_SPENT = "budget_spent"
 
 
 class PlanningSnapshot(msgspec.Struct, frozen=True):
-    """What does not change from one request to the next."""
+    """Planning inputs that are the same for many requests."""
 
     policy: Policy
     tenants: Mapping[str, TenantSettings]
@@ -36,48 +36,48 @@ class PlanningSnapshot(msgspec.Struct, frozen=True):
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """What a request may do, and what it needs in the worst case."""
+    """A request's final plan, and what to reserve for its worst case."""
 
     features: Features
-    """With which it was planned: a spent budget may have changed them."""
+    """As planned: a spent budget may have changed them."""
     load: Load
     plan: Plan
     prompt_tokens: int
     """Of all prompts together, as the first rung reads them."""
     output_bound: int
-    """Output tokens of a choice at the most, on whatever rung."""
+    """Maximum output tokens of a choice on any rung."""
     cost: float
     """Money to reserve."""
 
     @property
     def tokens(self) -> int:
-        """To reserve."""
+        """Tokens to reserve."""
         return self.prompt_tokens + self.output_bound * self.features.choices
 
 
 class PlanRefusal(msgspec.Struct, frozen=True):
-    """The request cannot be served, or not for the money that is left."""
+    """The request cannot be served, or exceeds the remaining budget."""
 
     code: str
     message: str
     features: Features
-    """With which that was found out."""
+    """As planned: a spent budget may have changed them."""
     param: str | None = None
-    """The field of the body that is to blame."""
+    """The field of the body that is at fault."""
     plan: Plan | None = None
-    """Of a request for which there is no money: what would have been tried."""
+    """The plan of a request that exceeds its budget."""
     budget: BudgetRefusal | None = None
 
 
 class SizesNeeded(msgspec.Struct, frozen=True):
-    """Decide again with the prompts' sizes for this rung."""
+    """Call `decide` again with the prompts' sizes for this rung."""
 
     rung: str
     may_estimate: bool
-    """An upstream may take what the rung cannot read."""
+    """An upstream may take prompts that the rung cannot encode."""
 
 
-def decide(  # noqa: PLR0917  (what a plan is made of)
+def decide(  # noqa: PLR0917  (all inputs of a plan)
     snapshot: PlanningSnapshot,
     features: Features,
     sizes: PromptSizes,
@@ -92,9 +92,9 @@ def decide(  # noqa: PLR0917  (what a plan is made of)
     """
     settings = snapshot.tenants[features.tenant].budget
     known_spent = features.budget_spent and settings is not None
-    asked = msgspec.structs.replace(features, budget_spent=False) if features.budget_spent else features
+    unspent = msgspec.structs.replace(features, budget_spent=False) if features.budget_spent else features
     refusal: PlanRefusal | None = None
-    for wanted in spending_options(asked, settings):
+    for wanted in spending_options(unspent, settings):
         try:
             planned = _planned(snapshot, wanted, sizes, load, now)
         except CannotServe as error:
@@ -102,10 +102,10 @@ def decide(  # noqa: PLR0917  (what a plan is made of)
         if isinstance(planned, SizesNeeded):
             return planned
         fits = budget is None or budget.fits(planned.cost)
-        if fits and not (known_spent and wanted is asked):
+        if fits and not (known_spent and wanted is unspent):
             return planned
         refusal = _spent(planned, settings, budget)
-    assert refusal is not None, "there is always the request as it is"
+    assert refusal is not None, "the unchanged request is always an option"
     return refusal
 
 
@@ -142,7 +142,7 @@ def _spent(planned: Planned, settings: Budget | None, view: BudgetView | None) -
 
 
 def of_one_kind(plan: Plan, features: Features, encoders: Mapping[str, EmbeddingModel]) -> Plan:
-    """The plan with the rungs that make what is asked for; `encoders` are the rungs that make embeddings.
+    """The plan with only the rungs that make text or embeddings, as requested; `encoders` make embeddings.
 
     Raises CannotServe if there is none.
     """
@@ -152,7 +152,7 @@ def of_one_kind(plan: Plan, features: Features, encoders: Mapping[str, Embedding
 
 
 def _embedding(plan: Plan, features: Features, encoders: Mapping[str, EmbeddingModel]) -> Plan:
-    """Rungs of the first encoder's model only."""
+    """Keep the rungs of the first encoder's model."""
     first = next((rung.to for rung in plan.rungs if rung.to in encoders), None)
     if first is None or plan.cascade is not None:
         raise CannotServe(
@@ -187,8 +187,8 @@ def _text(plan: Plan, features: Features, encoders: Mapping[str, EmbeddingModel]
     stages = () if plan.cascade is None else (plan.cascade.small.to, plan.cascade.large.to)
     rungs = tuple([rung for rung in plan.rungs if rung.to not in encoders])
     left_out = [rung.to for rung in plan.rungs if rung.to is not None and rung.to in encoders]
-    nobody = plan.cascade is None and all(rung.to is None for rung in rungs) and left_out
-    if nobody or any(stage in encoders for stage in stages):
+    no_text = plan.cascade is None and all(rung.to is None for rung in rungs) and left_out
+    if no_text or any(stage in encoders for stage in stages):
         raise CannotServe(
             f"The model '{features.model}' makes embeddings, not text. Ask it at /v1/embeddings, or ask another model.",
             param="model",
@@ -203,24 +203,26 @@ def _with_left_out(plan: Plan, left_out: list[str], what: str) -> tuple[str, ...
 
 
 def released_safely(plan: Plan, features: Features, prompt_tokens: int, max_model_len: Mapping[str, int]) -> Plan:
-    """The plan, as a gate where a window would be a mistake; `prompt_tokens` are those of the longest prompt."""
+    """The plan, with mode "gate" where a window is not safe; `prompt_tokens`: of the longest prompt."""
     cascade = plan.cascade
     if cascade is None or cascade.mode != "window":
         return plan
-    reason = _goes_too_far(plan, features, prompt_tokens, max_model_len)
+    reason = _too_long_to_continue(plan, features, prompt_tokens, max_model_len)
     if reason is not None:
         return gated(plan, reason)
-    # That is what the one model says that answers.
+    # They must come from the model that answers in the end.
     if features.requirements.prompt_logprobs:
         return gated(plan, "the prompt's log-probabilities are asked for")
-    # Half of an atomic answer is of no use to anybody.
+    # A part of an atomic answer is useless.
     if features.requirements.bound_to in cascade.atomic:
         return gated(plan, f"the answer is atomic ({features.requirements.bound_to})")
     return plan
 
 
-def _goes_too_far(plan: Plan, features: Features, prompt_tokens: int, max_model_len: Mapping[str, int]) -> str | None:
-    """The large model must be able to go on after whatever the small one may have said."""
+def _too_long_to_continue(
+    plan: Plan, features: Features, prompt_tokens: int, max_model_len: Mapping[str, int]
+) -> str | None:
+    """Why the large model may be unable to continue the longest output of the small one; None: it can."""
     cascade, asked = plan.cascade, features.max_tokens
     assert cascade is not None
     if cascade.start_on != "small" or not cascade.may_escalate:
@@ -229,7 +231,7 @@ def _goes_too_far(plan: Plan, features: Features, prompt_tokens: int, max_model_
     if small is None or large is None:
         return None
     most = min([bound for bound in (asked, plan.output_cap) if bound] or [small - prompt_tokens])
-    # What only the cap asks for is cut to what a model leaves.
+    # A limit of the route alone is cut to the small model's room.
     most = most if asked else min(most, small - prompt_tokens)
     if prompt_tokens + max(most, 1) <= large:
         return None
@@ -239,13 +241,15 @@ def _goes_too_far(plan: Plan, features: Features, prompt_tokens: int, max_model_
 _SHOWN = 200
 
 
-def find_model(asked: str, models: Collection[str], adapters_of: Callable[[str], Collection[str]]) -> tuple[str, str]:
-    """The model and the adapter, "" if none was asked for. Raises NoSuchModel."""
-    if asked in models:
-        return asked, ""
-    model, _, adapter = asked.rpartition(":")
+def find_model(
+    requested: str, models: Collection[str], adapters_of: Callable[[str], Collection[str]]
+) -> tuple[str, str]:
+    """The model and the adapter of a client's `model`: NAME or NAME:ADAPTER; "" without one. Raises NoSuchModel."""
+    if requested in models:
+        return requested, ""
+    model, _, adapter = requested.rpartition(":")
     if model in models and adapter in adapters_of(model):
         return model, adapter
     known = [*models, *(f"{model}:{adapter}" for model in models for adapter in adapters_of(model))]
-    nearest = difflib.get_close_matches(asked[:_SHOWN], known, n=1)
-    raise NoSuchModel(asked[:_SHOWN], nearest[0] if nearest else None)
+    nearest = difflib.get_close_matches(requested[:_SHOWN], known, n=1)
+    raise NoSuchModel(requested[:_SHOWN], nearest[0] if nearest else None)

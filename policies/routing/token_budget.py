@@ -1,4 +1,4 @@
-"""How many tokens a request may need under its plan, by what its rungs hold."""
+"""The tokens that a request may need under its plan, given the context lengths of its rungs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -6,18 +6,18 @@ from typing import Self
 import msgspec
 
 from policies.errors import CannotServe
-from policies.model.backends import UNBOUNDED, UNSAID_TOKENS
+from policies.model.backends import UNBOUNDED, UNLIMITED_OUTPUT_TOKENS
 from policies.model.features import Features
 from policies.model.plan import Plan
 
 
 class PromptSizes(msgspec.Struct, frozen=True):
-    """Tokens of each prompt: tokenizers differ, and with them what a rung reads."""
+    """Tokens of each prompt by rung, as tokenizers differ."""
 
     by_rung: Mapping[str, tuple[int, ...] | None]
     """None: not counted yet."""
     otherwise: tuple[int, ...] | None = None
-    """Of rungs that are not named."""
+    """For all other rungs."""
 
     @classmethod
     def alike(cls, features: Features) -> "PromptSizes":
@@ -30,12 +30,12 @@ class PromptSizes(msgspec.Struct, frozen=True):
         return self.by_rung.get(rung, self.otherwise)
 
     def counted(self, rung: str, lengths: Sequence[int]) -> Self:
-        """With those of one more rung."""
+        """With the counts of one more rung."""
         return msgspec.structs.replace(self, by_rung={**self.by_rung, rung: tuple(lengths)})
 
 
 def output_bound(features: Features, plan: Plan, lengths: Sequence[int], max_model_len: Mapping[str, int]) -> int:
-    """Output tokens of a choice at the most, on whatever rung; `lengths` are the prompts' in tokens.
+    """The maximum output tokens of a choice on any rung; `lengths` are the prompts' in tokens.
 
     Raises CannotServe if no rung can take it.
     """
@@ -54,20 +54,20 @@ def output_bound(features: Features, plan: Plan, lengths: Sequence[int], max_mod
     for length in lengths:
         if length + (0 if needs.prompt_only else max(asked_or_cap, 1)) > longest:
             raise CannotServe(_prompt_too_long(longest, length, asked_or_cap), param=needs.param, code=_TOO_LONG)
-    # Asked for if nobody says how much: all that is left, or where the length is not known a fixed count.
-    room = max(UNSAID_TOKENS if limit >= UNBOUNDED else limit - min(lengths) for limit in limits)
+    # Without a limit: all tokens that are left, or a fixed count if the context length is unknown.
+    room = max(UNLIMITED_OUTPUT_TOKENS if limit >= UNBOUNDED else limit - min(lengths) for limit in limits)
     return asked_or_cap or (min(cap, room) if cap is not None else room)
 
 
 def tokens_at(max_tokens: int, cap: int | None, room: int) -> int | None:
-    """Output tokens that a choice asks of one rung with `room` for them; 0: neither client nor route sets a limit.
+    """Output tokens of a choice on a rung with `room` for them; 0: neither client nor route sets a limit.
 
     `max_tokens`: of the client, 0 for none; `cap`: of the route. None: the rung cannot take it.
     """
     asked = max_tokens if cap is None else min(max_tokens or cap, cap)
     if room < 1 or (max_tokens and asked > room):
         return None
-    # A limit that only the route sets may be less.
+    # A limit of the route alone is cut to the room.
     return min(asked, room)
 
 

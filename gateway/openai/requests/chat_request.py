@@ -22,11 +22,11 @@ from gateway.openai.requests.sampling import (
     parsed_body,
     sampling_params,
 )
-from gateway.openai.requests.tools_request import NamedChoice, SaidCall, ToolBody, earlier_calls, tool_set
+from gateway.openai.requests.tools_request import EarlierCall, NamedChoice, ToolBody, earlier_calls, tool_set
 
 _MAX_MESSAGES = 2048
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
-_THOUGHTS = frozenset({"thinking", "reasoning", "redacted_thinking"})
+_REASONING_PARTS = frozenset({"thinking", "reasoning", "redacted_thinking"})
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _NO_FUNCTIONS: tuple[Any, ...] = (None, [], "none", "auto")
 
@@ -57,7 +57,7 @@ class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     content: str | list[TextPart] | None = None
     name: str | None = None
     tool_call_id: str | None = None
-    tool_calls: list[SaidCall] | None = None
+    tool_calls: list[EarlierCall] | None = None
     function_call: Any = None
     refusal: Any = None
     audio: Any = None
@@ -170,7 +170,7 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
             raise BadField(f"{where}.content", f"The content of a {message.role} message is missing.", "missing_field")
         content = ""
     elif isinstance(content, list):
-        texts = [each for each in enumerate(content) if each[1].type not in _THOUGHTS]
+        texts = [each for each in enumerate(content) if each[1].type not in _REASONING_PARTS]
         content = "".join([_text(f"{where}.content[{number}]", part) for number, part in texts])
     return ChatMessage(message.role, content, message.name, calls, message.tool_call_id, reasoning, written)
 
@@ -178,17 +178,19 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
 def _reasoning(where: str, message: MessageBody) -> tuple[str, Mapping[str, Any]]:
     """The reasoning of an earlier answer as text, and its fields as the client wrote them. Raises `BadField`."""
     written = {name: value for name in _REASONING if (value := getattr(message, name))}
-    thoughts = [part for part in message.content if part.type in _THOUGHTS] if isinstance(message.content, list) else []
-    if not written and not thoughts:
+    parts = (
+        [part for part in message.content if part.type in _REASONING_PARTS] if isinstance(message.content, list) else []
+    )
+    if not written and not parts:
         return "", _NOTHING
     if message.role != "assistant":
         name = f"{where}.{next(iter(written), 'content')}"
         raise BadField(name, f"'{name}' is allowed in assistant messages only, not in {message.role} messages.")
-    said = plain(next(iter(written.values()), ""))
-    if thoughts:
+    reasoning = plain(next(iter(written.values()), ""))
+    if parts:
         written["content"] = msgspec.to_builtins(message.content)
-        said = said or plain(msgspec.to_builtins(thoughts))
-    return said, written
+        reasoning = reasoning or plain(msgspec.to_builtins(parts))
+    return reasoning, written
 
 
 def _check_answers(messages: Sequence[ChatMessage]) -> None:

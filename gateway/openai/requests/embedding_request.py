@@ -54,7 +54,7 @@ def _inputs(body: EmbeddingBody, max_inputs: int) -> tuple[Prompt, ...]:
 
 
 def _params(body: EmbeddingBody) -> EmbeddingParams:
-    """What is asked of each embedding. Raises `BadField`."""
+    """Raises `BadField`."""
     if body.dimensions is not None and body.dimensions < 1:
         raise BadField("dimensions", f"'dimensions' must be at least 1, not {body.dimensions}.")
     return EmbeddingParams(body.dimensions, body.encoding_format or "float")

@@ -145,10 +145,10 @@ class ChatChunks(Chunks):
 
     def _with_reasoning(self, delta: Delta) -> bytes:
         """A chunk with the reasoning, under both names that clients read, then one with the rest."""
-        said = encode(delta.reasoning)
+        reasoning = encode(delta.reasoning)
         chunk = (
             b'%b"choices":[{"index":%d,"delta":{"reasoning_content":%b,"reasoning":%b},'
-            b'"logprobs":null,"finish_reason":null}]%b' % (self._head, delta.index, said, said, self._tail)
+            b'"logprobs":null,"finish_reason":null}]%b' % (self._head, delta.index, reasoning, reasoning, self._tail)
         )
         if not (delta.text or delta.calls or delta.logprobs):
             return chunk
@@ -184,15 +184,15 @@ class CompletionChunks(Chunks):
         """The echoed prompt, if requested: text completions have no role."""
         start = self._starts[delta.index] = self._head + b'"choices":[{"index":%d,"text":' % delta.index
         logprobs = self._logprobs[delta.index] = CompletionLogprobs(echo or delta.text)
-        said = delta.prompt_logprobs
-        field = prompt_logprobs_field(self._view, said)
+        positions = delta.prompt_logprobs
+        field = prompt_logprobs_field(self._view, positions)
         if not (self._view.echo or field):
             return b""
         shown = self._view.echo and self._view.logprobs is not None
         return b'%b%b,"logprobs":%b%b,"finish_reason":null}]%b' % (
             start,
             encode(echo),
-            encode(logprobs.fields(said, self._view.logprobs or 0) if shown else None),
+            encode(logprobs.fields(positions, self._view.logprobs or 0) if shown else None),
             field,
             self._tail,
         )
@@ -262,8 +262,8 @@ def call_list(calls: Sequence[MadeCall]) -> list[dict[str, Any]]:
 
 
 def _call(call: MadeCall) -> dict[str, Any]:
-    told = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-    return told if call.extra is None else {**told, "extra_content": call.extra}
+    fields = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    return fields if call.extra is None else {**fields, "extra_content": call.extra}
 
 
 def completion_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, view: View) -> bytes:

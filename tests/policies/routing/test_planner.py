@@ -9,7 +9,7 @@ from config.load import parse_settings
 from config.tenants import known_tenants
 from policies.admission.budget import BudgetView
 from policies.errors import NoSuchModel
-from policies.model.backends import UNBOUNDED, UNSAID_TOKENS, Backends, EmbeddingModel, upstream_length
+from policies.model.backends import UNBOUNDED, UNLIMITED_OUTPUT_TOKENS, Backends, EmbeddingModel, upstream_length
 from policies.model.features import Features, Requirements, described_requirements
 from policies.model.load import Load
 from policies.routing.planner import Planned, PlanningSnapshot, PlanRefusal, SizesNeeded, decide, find_model
@@ -146,7 +146,7 @@ def test_engines_of_unknown_length() -> None:
     assert planned(unsaid, Backends()).output_bound == 30
     assert upstream_length(500, counts=True) == 500
     assert upstream_length(500, counts=False) == upstream_length(None, counts=True) == UNBOUNDED
-    assert UNSAID_TOKENS < UNBOUNDED
+    assert UNLIMITED_OUTPUT_TOKENS < UNBOUNDED
 
 
 def test_sizes_of_embeddings() -> None:
