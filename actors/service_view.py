@@ -28,6 +28,9 @@ ServiceState = DrainState | Literal["ledger_blocked", "backends_down"]
 every engine and upstream is marked down."""
 
 
+_NOTHING_YET = EngineStats(0, 0, 0, 0, 0, 0)
+
+
 class EngineReadiness(msgspec.Struct, frozen=True):
     """Of one engine or upstream."""
 
@@ -57,9 +60,6 @@ class ModelCard(msgspec.Struct, frozen=True):
     """The base model of an adapter."""
     available: bool = True
     """False: every backend that may serve it is marked down."""
-
-
-_NOTHING_YET = EngineStats(0, 0, 0, 0, 0, 0)
 
 
 class ServiceView(msgspec.Struct, frozen=True, kw_only=True):

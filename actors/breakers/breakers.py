@@ -22,6 +22,10 @@ from policies.fallback.breaker import Breaker, BreakerOpen
 from policies.fallback.retry_budget import RetryBudget
 from policies.model.load import BreakerView, Permit
 
+_SOON_S = 1.0
+"""Minimum `Retry-After` for a backend that is being restarted."""
+log = structlog.get_logger()
+
 
 class AskPermit(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Sent only while the published breaker is not closed, or for a retry, which needs the shared budget."""
@@ -43,11 +47,6 @@ class Record(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 BreakerMessage = AskPermit | Record
-
-
-_SOON_S = 1.0
-"""Minimum `Retry-After` for a backend that is being restarted."""
-log = structlog.get_logger()
 
 
 class BreakerRegistry:

@@ -31,6 +31,11 @@ from config.problems.errors import ConfigError, Problem
 from config.source import ConfigSource
 from policies.lifecycle.reload import Change, ReloadRefused, ReloadResult, Swapped, Unchanged, compare, restart_problems
 
+ReloadTrigger = Literal["signal", "file", "admin"]
+_LOOK_EVERY_S = 1.0
+_MOST_PROBLEMS_LOGGED = 20
+log = structlog.get_logger()
+
 
 class ConfigProcess(WorkerPool, Protocol):
     """Starts the process that reads a configuration."""
@@ -59,19 +64,11 @@ class PolicyStatus:
         return PolicyStatistics(policy, self.since, dict(self.reloads))
 
 
-ReloadTrigger = Literal["signal", "file", "admin"]
-
-
 class Reload(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Read the configuration again, and swap the policy if it is good."""
 
     asked_by: ReloadTrigger
     reply: Reply[ReloadResult] | None = None
-
-
-_LOOK_EVERY_S = 1.0
-_MOST_PROBLEMS_LOGGED = 20
-log = structlog.get_logger()
 
 
 class _Read(msgspec.Struct, frozen=True):

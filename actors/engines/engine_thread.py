@@ -16,6 +16,10 @@ EngineFactory = Callable[[Callable[[str], None]], Stepping]
 """Called in the engine's own thread with a function that takes words on its progress. Raises EngineError."""
 
 
+_DIGITS = str.maketrans("", "", "0123456789")
+_PAUSE_S = 1.0
+
+
 class EngineLoading(msgspec.Struct, frozen=True, tag=True):
     """A step of loading has begun."""
 
@@ -48,10 +52,6 @@ class EngineThreads(Protocol):
     def engine(self, name: str, factory: EngineFactory, on_posts: Callable[[list[EnginePost]], None]) -> WorkerHandle:
         """A handle that takes `Command` and `Stop`; `on_posts` is called in the event loop."""
         ...
-
-
-_DIGITS = str.maketrans("", "", "0123456789")
-_PAUSE_S = 1.0
 
 
 class LoadProgress:

@@ -22,6 +22,17 @@ P = TypeVar("P")
 T = TypeVar("T")
 
 
+_SWITCH_INTERVAL_S = 5e-4
+"""A thread that computes releases the interpreter within this: it bounds the event loop's latency, at the price of
+switches."""
+_LONG_WORK_THREADS = 2
+NICE = 5
+"""How much nicer than the process threads are that compute without end, with the OpenMP teams that they start (Linux).
+When the event loop wakes while all cores compute, it gets one sooner; where a core is free it costs nothing."""
+_LONGEST_TURN_S = 1.0
+"""Other threads no longer wait for a thread that holds its time slice for longer (it hangs, or the machine does)."""
+
+
 class WorkerHandle(Protocol):
     """Sends commands to one thread and ends it; see `ThreadBridge`."""
 
@@ -44,17 +55,6 @@ class WorkerEvents(msgspec.Struct, frozen=True, tag=True, gc=False):
     posts: Sequence[Any]
     life: object = None
     """The actor that started the thread: its successor ignores posts of an earlier thread."""
-
-
-_SWITCH_INTERVAL_S = 5e-4
-"""A thread that computes releases the interpreter within this: it bounds the event loop's latency, at the price of
-switches."""
-_LONG_WORK_THREADS = 2
-NICE = 5
-"""How much nicer than the process threads are that compute without end, with the OpenMP teams that they start (Linux).
-When the event loop wakes while all cores compute, it gets one sooner; where a core is free it costs nothing."""
-_LONGEST_TURN_S = 1.0
-"""Other threads no longer wait for a thread that holds its time slice for longer (it hangs, or the machine does)."""
 
 
 class ThreadBridge(Generic[C, P]):

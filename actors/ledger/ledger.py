@@ -37,6 +37,14 @@ from actors.protocol.ledger import (
 )
 from policies.rollout.experiment import RollBack
 
+_GROUP = 512
+_LINGER_S = 0.05
+_CLOSE_S = 5.0
+_BLOCKED_S = 2.0
+"""A commit that takes longer than this is blocked, not slow."""
+log = structlog.get_logger()
+_Entry = tuple[LedgerEntry | EntryClosing | RollBack | None, Reply[None] | None]
+
 
 @contextmanager
 def ledger_lock(path: Path | str) -> Iterator[None]:
@@ -69,15 +77,6 @@ class LedgerThreads(Protocol):
     def store(self, path: Path | str, on_posts: Callable[[list[StoreEvent]], None]) -> WorkerHandle:
         """A handle that takes `LedgerBatch` and `StoreClosed`; `on_posts` is called in the event loop."""
         ...
-
-
-_GROUP = 512
-_LINGER_S = 0.05
-_CLOSE_S = 5.0
-_BLOCKED_S = 2.0
-"""A commit that takes longer than this is blocked, not slow."""
-log = structlog.get_logger()
-_Entry = tuple[LedgerEntry | EntryClosing | RollBack | None, Reply[None] | None]
 
 
 class LedgerState:

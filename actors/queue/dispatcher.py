@@ -32,6 +32,10 @@ from engine.core.messages import EngineStats
 from policies.fallback.fallback_machine import AttemptFailed, RungRefused
 from policies.queueing.backend_queue import BackendQueue, CancelOn, Fail, Reject, StartOn
 
+_LOOK_AGAIN_S = 0.05
+"""While jobs wait or run, capacity is checked this often: blocks also become free before a job ends, and ends are
+reported without a wake-up while no job waits."""
+
 
 class ReplicaSlot(msgspec.Struct, frozen=True):
     """One replica of an engine. An engine without replicas has one, and so has an upstream."""
@@ -58,11 +62,6 @@ class Backend(msgspec.Struct, frozen=True):
             expired_total=waiting.expired_total,
             expected_wait_s=self.queue.expected_wait_s(now),
         )
-
-
-_LOOK_AGAIN_S = 0.05
-"""While jobs wait or run, capacity is checked this often: blocks also become free before a job ends, and ends are
-reported without a wake-up while no job waits."""
 
 
 class Dispatcher(Actor[QueueMessage]):

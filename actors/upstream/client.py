@@ -29,6 +29,22 @@ from actors.upstream.request_body import UpstreamRequestBody
 from actors.upstream.secret import Secret
 from policies.fallback.verdict import NO_UPSTREAM_ERROR
 
+MakeTransport = Callable[[], httpx.AsyncBaseTransport]
+_MAX_ERROR_BYTES = 16_384
+_ERROR_S = 2.0
+"""Time limit for reading the body of an error response."""
+_IDLE_S = 4.0
+"""Keep-alive time of idle connections. Below 5 s, after which uvicorn, the usual server of these APIs, closes its own:
+a call sent on a closing connection is lost."""
+_LINGER_S = 0.25
+"""After [DONE], time to wait for the end of the body; later the connection is closed instead of reused."""
+_TAIL_S = 5.0
+"""After the finish reason, time to wait for usage and the end: some servers send neither and keep the connection open.
+"""
+_NEVER = float("inf")
+_NO_ANSWERS = ("image/", "audio/", "video/", "multipart/", "application/xml", "text/xml")
+"""Other content types are read: servers label event streams and JSON as plain text, HTML (Flask), or not at all."""
+
 
 def transport_of(context: ssl.SSLContext, limits: httpx.Limits) -> httpx.AsyncBaseTransport:
     """An httpx transport over a `CleanPool`."""
@@ -82,23 +98,6 @@ class _CleanConnection(httpcore.AsyncConnectionInterface):
 
     def is_closed(self) -> bool:
         return self._inner.is_closed()
-
-
-MakeTransport = Callable[[], httpx.AsyncBaseTransport]
-_MAX_ERROR_BYTES = 16_384
-_ERROR_S = 2.0
-"""Time limit for reading the body of an error response."""
-_IDLE_S = 4.0
-"""Keep-alive time of idle connections. Below 5 s, after which uvicorn, the usual server of these APIs, closes its own:
-a call sent on a closing connection is lost."""
-_LINGER_S = 0.25
-"""After [DONE], time to wait for the end of the body; later the connection is closed instead of reused."""
-_TAIL_S = 5.0
-"""After the finish reason, time to wait for usage and the end: some servers send neither and keep the connection open.
-"""
-_NEVER = float("inf")
-_NO_ANSWERS = ("image/", "audio/", "video/", "multipart/", "application/xml", "text/xml")
-"""Other content types are read: servers label event streams and JSON as plain text, HTML (Flask), or not at all."""
 
 
 class UpstreamClient:

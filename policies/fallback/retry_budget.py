@@ -15,6 +15,12 @@ _BURST_S = 10.0
 _BURST_RETRIES = 10.0
 
 
+_BACKOFF = Backoff(first_s=0.5, factor=2.0, longest_s=8.0, jitter=0.9)
+"""Before the k-th retry of a response."""
+_SPREAD_S = 0.1
+"""Requests that waited for the same pause are spread over this time."""
+
+
 class RetryBudgetStatistics(msgspec.Struct, frozen=True):
     """Figures of the budget."""
 
@@ -63,12 +69,6 @@ class RetryBudget:
         """Raise `IntegrityError` if the bucket is below 0 or above its capacity."""
         if not 0 <= self._tokens <= self._capacity:
             raise IntegrityError(f"the retry budget holds {self._tokens} of {self._capacity}")
-
-
-_BACKOFF = Backoff(first_s=0.5, factor=2.0, longest_s=8.0, jitter=0.9)
-"""Before the k-th retry of a response."""
-_SPREAD_S = 0.1
-"""Requests that waited for the same pause are spread over this time."""
 
 
 class Pauses:

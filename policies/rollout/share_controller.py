@@ -24,6 +24,14 @@ _TOLERANCE = 0.03
 _SIGMAS = 3.0
 
 
+_MEMORY = 200
+"""Decisions: the constant of the exponential averages."""
+_PRIOR = 30
+"""Weight of the calibration itself, in decisions."""
+_MIN_SHARE = 0.005
+"""Shares are kept at least this far from 0 and 1, so that some decisions of either kind remain to learn from."""
+
+
 class ShareView(msgspec.Struct, frozen=True):
     """The target and the realised share of the last decisions."""
 
@@ -60,14 +68,6 @@ class ShareTracker:
     def view(self) -> ShareView:
         count = len(self._last)
         return ShareView(self.target, self._large / count if count else 0.0, count, self._drifted)
-
-
-_MEMORY = 200
-"""Decisions: the constant of the exponential averages."""
-_PRIOR = 30
-"""Weight of the calibration itself, in decisions."""
-_MIN_SHARE = 0.005
-"""Shares are kept at least this far from 0 and 1, so that some decisions of either kind remain to learn from."""
 
 
 class ShareController:

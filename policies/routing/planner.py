@@ -27,6 +27,9 @@ BUDGET_SPENT = "budget_spent"
 """The code of the refusal."""
 
 
+_SHOWN = 200
+
+
 class PlanningSnapshot(msgspec.Struct, frozen=True):
     """Planning inputs that are the same for many requests."""
 
@@ -236,9 +239,6 @@ def _too_long_to_continue(
     if prompt_tokens + max(most, 1) <= large:
         return None
     return f"{cascade.large.to} holds {large} tokens, fewer than the answer may need"
-
-
-_SHOWN = 200
 
 
 def find_model(

@@ -13,6 +13,14 @@ _MAX_TOKENS = 1 << 31
 """Maximum tokens of one call; larger numbers do not fit into the ledger."""
 
 
+_BYTES_PER_TOKEN = 8
+_MAX_CHARACTERS_PER_TOKEN = 16
+"""No tokenizer averages more characters per token, not counting runs of one character."""
+_MAX_HIDDEN = 1 << 20
+"""Maximum tokens of hidden reasoning without a limit; no model reasons longer."""
+_RUN = re.compile(r"(.)\1+", re.DOTALL)
+
+
 class UsageCounts(msgspec.Struct, frozen=True):
     """Tokens; 0 where nothing plausible was reported."""
 
@@ -86,14 +94,6 @@ def _count(table: Mapping[str, Any], *names: str) -> int:
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _MAX_TOKENS:
             return int(value) if value == int(value) else 0
     return 0
-
-
-_BYTES_PER_TOKEN = 8
-_MAX_CHARACTERS_PER_TOKEN = 16
-"""No tokenizer averages more characters per token, not counting runs of one character."""
-_MAX_HIDDEN = 1 << 20
-"""Maximum tokens of hidden reasoning without a limit; no model reasons longer."""
-_RUN = re.compile(r"(.)\1+", re.DOTALL)
 
 
 class TokenCounter:
