@@ -3,8 +3,8 @@
 PolicyError
 ├── CannotServe         the request cannot be served as it is
 │   └── NoRoute         no route takes it
-├── NoSuchModel         nothing has the name that was asked for
-├── UnknownTenant       a book was asked about a tenant that the settings do not name
+├── NoSuchModel         the requested name is unknown
+├── UnknownTenant       the settings do not name this tenant
 └── IntegrityError      a book contradicts itself: a defect, never the caller's input
 """
 

@@ -165,12 +165,12 @@ class PolicyReloader:
 
     async def _load_adapters(self, before: Settings, after: Settings) -> None:
         """All or none. Raises Refusal."""
-        found = []
+        loaded = []
         for engine, settings in after.engines.items():
             for name, adapter in settings.adapters.items():
                 if before.engines[engine].adapters.get(name) != adapter:
-                    found.append((engine, name, adapter.path, await self._registry.read(engine, adapter.path)))
-        for each in found:
+                    loaded.append((engine, name, adapter.path, await self._registry.read(engine, adapter.path)))
+        for each in loaded:
             await self._registry.put(*each)
 
     async def _unload_adapters(self, before: Settings, after: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Makes the attempt that the answer machine wants, for an engine, an encoder or an upstream, or says why it cannot."""
+"""Prepares the attempt that the answer machine names, for an engine, an encoder or an upstream."""
 
 from collections.abc import Sequence
 
@@ -34,7 +34,7 @@ class _TooLong(Exception):  # noqa: N818  (a fact about a rung)
 
 
 class _NotExpressible(Exception):  # noqa: N818  (a fact about a rung)
-    """The upstream cannot be asked for this."""
+    """The upstream's API cannot express the request."""
 
 
 class AttemptFactory(msgspec.Struct, frozen=True):

@@ -125,10 +125,10 @@ class Router:
         self.snapshot = snapshot
         self._busy.apply_settings(snapshot.settings)
 
-    def find_model(self, asked: str) -> tuple[str, str]:
-        """The model and the adapter that a client asks for: NAME or NAME:ADAPTER. Raises UnknownModel."""
+    def find_model(self, requested: str) -> tuple[str, str]:
+        """The model and the adapter of a client's `model`: NAME or NAME:ADAPTER. Raises UnknownModel."""
         try:
-            return find_model(asked, self.snapshot.settings.models, self.adapters_of)
+            return find_model(requested, self.snapshot.settings.models, self.adapters_of)
         except NoSuchModel as error:
             raise UnknownModel(str(error)) from None
 

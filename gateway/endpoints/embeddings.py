@@ -39,7 +39,7 @@ class EmbeddingHandler:
         self, connection: Connection, _: Request, inference: InferenceRequest, headers: DecisionHeaders
     ) -> None:
         params = inference.body.embedding
-        assert params is not None, "this endpoint asks for nothing else"
+        assert params is not None, "this endpoint parses embedding requests only"
         embeddings = [b""] * len(inference.body.prompts)
         response = await self._api.service.open(inference)
         headers.decided = response.decided

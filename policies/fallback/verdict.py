@@ -74,7 +74,7 @@ def verdict(reasons: Sequence[Reason], attempts: str, *, late: str | None) -> Ve
         return Verdict(status=504, code=late, message=message, retry_after_s=shortest)
     busy = [reason for reason in reasons if reason.why in _BUSY]
     if busy:
-        # Of equals the last one: the rung that was asked last knows best.
+        # Of equal waits that of the last rung, which is the most recent one.
         soonest = min(reversed(busy), key=_wait)
         message = soonest.message or "All queues are full; try again later."
         return Verdict(

@@ -21,7 +21,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     outcome: AttemptOutcome
     why: str
     adapter: str = ""
-    """The adapter that the rung was asked to use; "" is none."""
+    """The adapter of the attempt; "" is none."""
     said: str = ""
     """An upstream's own error code and message; "" if it sent none."""
 

@@ -226,17 +226,17 @@ def _too_long_to_continue(
     plan: Plan, features: Features, prompt_tokens: int, max_model_len: Mapping[str, int]
 ) -> str | None:
     """Why the large model may be unable to continue the longest output of the small one; None: it can."""
-    cascade, asked = plan.cascade, features.max_tokens
+    cascade, max_tokens = plan.cascade, features.max_tokens
     assert cascade is not None
     if cascade.start_on != "small" or not cascade.may_escalate:
         return None
     small, large = max_model_len.get(cascade.small.to or ""), max_model_len.get(cascade.large.to or "")
     if small is None or large is None:
         return None
-    most = min([bound for bound in (asked, plan.output_cap) if bound] or [small - prompt_tokens])
+    output_tokens = min([bound for bound in (max_tokens, plan.output_cap) if bound] or [small - prompt_tokens])
     # A limit of the route alone is cut to the small model's room.
-    most = most if asked else min(most, small - prompt_tokens)
-    if prompt_tokens + max(most, 1) <= large:
+    output_tokens = output_tokens if max_tokens else min(output_tokens, small - prompt_tokens)
+    if prompt_tokens + max(output_tokens, 1) <= large:
         return None
     return f"{cascade.large.to} holds {large} tokens, fewer than the answer may need"
 

@@ -40,23 +40,23 @@ def output_bound(features: Features, plan: Plan, lengths: Sequence[int], max_mod
     Raises CannotServe if no rung can take it.
     """
     needs = features.requirements
-    limits = [max_model_len[name] for name in plan.backends if name in max_model_len]
-    asked, cap = features.max_tokens, plan.output_cap
-    asked_or_cap = min(asked, cap) if asked and cap is not None else asked
-    if not limits:
-        return asked_or_cap
-    longest = max(limits)
+    context_lengths = [max_model_len[name] for name in plan.backends if name in max_model_len]
+    max_tokens, cap = features.max_tokens, plan.output_cap
+    capped = min(max_tokens, cap) if max_tokens and cap is not None else max_tokens
+    if not context_lengths:
+        return capped
+    longest = max(context_lengths)
     if needs.embedding:
         for index, length in enumerate(lengths):
             if length > longest:
                 raise CannotServe(_input_too_long(longest, length, index), param=needs.param, code=_TOO_LONG)
         return 0
     for length in lengths:
-        if length + (0 if needs.prompt_only else max(asked_or_cap, 1)) > longest:
-            raise CannotServe(_prompt_too_long(longest, length, asked_or_cap), param=needs.param, code=_TOO_LONG)
+        if length + (0 if needs.prompt_only else max(capped, 1)) > longest:
+            raise CannotServe(_prompt_too_long(longest, length, capped), param=needs.param, code=_TOO_LONG)
     # Without a limit: all tokens that are left, or a fixed count if the context length is unknown.
-    room = max(UNLIMITED_OUTPUT_TOKENS if limit >= UNBOUNDED else limit - min(lengths) for limit in limits)
-    return asked_or_cap or (min(cap, room) if cap is not None else room)
+    room = max(UNLIMITED_OUTPUT_TOKENS if each >= UNBOUNDED else each - min(lengths) for each in context_lengths)
+    return capped or (min(cap, room) if cap is not None else room)
 
 
 def tokens_at(max_tokens: int, cap: int | None, room: int) -> int | None:
@@ -64,23 +64,23 @@ def tokens_at(max_tokens: int, cap: int | None, room: int) -> int | None:
 
     `max_tokens`: of the client, 0 for none; `cap`: of the route. None: the rung cannot take it.
     """
-    asked = max_tokens if cap is None else min(max_tokens or cap, cap)
-    if room < 1 or (max_tokens and asked > room):
+    tokens = max_tokens if cap is None else min(max_tokens or cap, cap)
+    if room < 1 or (max_tokens and tokens > room):
         return None
     # A limit of the route alone is cut to the room.
-    return min(asked, room)
+    return min(tokens, room)
 
 
 _TOO_LONG = "context_length_exceeded"
 
 
 def _prompt_too_long(longest: int, prompt_tokens: int, max_tokens: int) -> str:
-    asked = f"{prompt_tokens} in the prompt"
+    needed = f"{prompt_tokens} in the prompt"
     if max_tokens:
-        asked += f" and {max_tokens} for the completion"
+        needed += f" and {max_tokens} for the completion"
     return (
         f"This model's maximum context length is {longest} tokens, but the request needs "
-        f"{prompt_tokens + max(max_tokens, 1)} ({asked}). Shorten the prompt or lower max_tokens."
+        f"{prompt_tokens + max(max_tokens, 1)} ({needed}). Shorten the prompt or lower max_tokens."
     )
 
 
