@@ -1,8 +1,8 @@
 """What the ledger's file knows in sums: so that a start is as fast with ten million rows as with ten.
 
-`used` has the tokens that count against quotas, in slices of five minutes; `spent` has money, by the hour; both by
-when a request was let in. A row goes into them when it is closed, in the same transaction, exactly once. `rolled_back`
-has the experiments that are over.
+`used` has the tokens that count against quotas, in slices of five minutes; `spent` has money, by the hour; both by when
+a request was admitted. A row goes into them when it is closed, in the same transaction, exactly once. `rolled_back` has
+the experiments that are over.
 """
 
 import datetime as dt

@@ -51,7 +51,7 @@ class Terminate(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 StreamNotice = JobStarted | RungRefused | AttemptFailed | Terminate
-"""RungRefused: the job was not, or no longer, let in. AttemptFailed: its engine or upstream broke off."""
+"""RungRefused: the job was not admitted, or expired. AttemptFailed: its engine or upstream failed."""
 
 
 Item = tuple[int, JobOutput | StreamNotice]

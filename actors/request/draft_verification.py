@@ -1,7 +1,7 @@
-"""The small model's part in an answer of the large one: drafts, made beside it and given to it.
+"""The small model's part in an answer of the large one: it drafts tokens, which the large engine verifies.
 
-Nothing of a draft is ever shown. The large model's attempt is an attempt like any other; if drafts fail, come late or
-are wrong, it goes on as if there had been none.
+No draft is ever shown. The large model's attempt is an ordinary attempt; if drafts fail, are late or are wrong, it
+generates the answer alone.
 """
 
 from collections.abc import Sequence
@@ -27,17 +27,17 @@ from policies.model.plan import PlannedCascade
 
 
 class DraftSide(msgspec.Struct, frozen=True, gc=False):
-    """The small engine, as one request sees it."""
+    """What one request needs to know of the small engine."""
 
     engine: str
     prompt: TokenIds
-    """As this engine reads it."""
+    """In this engine's token ids."""
     room: int
-    """Tokens, prompt and output, that fit."""
+    """Context length in tokens."""
     vocab_size: int
-    """Ids below this are known to both engines."""
+    """Token ids below this exist in both engines."""
     adapter: str = ""
-    """That it drafts with."""
+    """The adapter that it drafts with."""
 
 
 class Drafter:
@@ -48,13 +48,13 @@ class Drafter:
     ) -> None:
         """`job`: the large engine's job; `published`: the large engine's status."""
         self.job = _seeded(job)
-        """The attempt's, with the first draft as soon as it is there."""
+        """The attempt's job, with the first draft as soon as it is complete."""
         self.engine = side.engine
         self.machine = machine
         self.made_tokens = 0
         """By the small engine."""
         self.taken = False
-        """The small engine has begun."""
+        """The small engine has started a draft."""
         self._sequence = _sequence_of(self.job)
         self._side = side
         self._published = published
@@ -66,7 +66,7 @@ class Drafter:
         """The large engine has not started: the first draft is being made."""
 
     def begin(self, deadline: float) -> float | None:
-        """Ask for the first draft; until when to wait for it, or None if the large engine is to begin at once."""
+        """Start the first draft. Returns until when to wait for it; None: the large engine starts at once."""
         draft = self.machine.begin(self._published.batch)
         if draft is not None:
             now = trio.current_time()
@@ -78,11 +78,11 @@ class Drafter:
         return None
 
     def owns(self, job_id: int) -> bool:
-        """Whether this is the work of the draft under way."""
+        """Whether this is the current draft's job."""
         return self._draft is not None and self._draft.job_id == job_id
 
     def take(self, item: JobOutput | StreamNotice) -> None:
-        """What came of the draft under way. `waiting` ends with the first draft."""
+        """Handle an item of the current draft. `waiting` ends with the first draft."""
         match item:
             case TokenDelta(token_ids=token_ids, finish=finish):
                 self.made_tokens += len(token_ids)
@@ -101,7 +101,7 @@ class Drafter:
                 pass
 
     def hurry(self) -> None:
-        """The first draft is late: the large engine begins with what there is of it."""
+        """The first draft is late: the large engine starts with its tokens so far."""
         self._withdraw()
         self._end(ok=None, trouble="draft_late")
 
@@ -192,7 +192,7 @@ class Drafter:
 
 
 def _seeded(job: Job) -> Job:
-    """Both engines draw with the same noise, so that they take the same token wherever they agree."""
+    """Give both engines the same seed, so that they sample the same token wherever they agree."""
     sequence = _sequence_of(job)
     if sequence.params.seed is not None:
         return job
@@ -207,7 +207,7 @@ def _sequence_of(job: Job) -> Submit:
 
 
 async def drafter_for(job: Job, cascade: PlannedCascade, text: RequestText, ports: RequestPorts) -> Drafter | None:
-    """For `job` of the large stage; None: the small one cannot draft, and it goes on alone. Raises InvalidRequest."""
+    """The drafter for a `job` of the large stage; None: the small one cannot draft. Raises InvalidRequest."""
     small, large = cascade.small.to, cascade.large.to
     assert small is not None
     assert large is not None
@@ -221,7 +221,7 @@ async def drafter_for(job: Job, cascade: PlannedCascade, text: RequestText, port
         off_above_batch=cascade.off_above_batch,
         max_tokens=_sequence_of(job).params.max_tokens,
     )
-    # Whatever is drafted with, the answer is the large engine's: a draft of the bare model is better than none.
+    # The adapter does not affect the answer, which is the large engine's: a draft without it is better than none.
     adapter = cascade.small.adapter if cascade.small.adapter in ports.all_published[small].adapters else ""
     vocab_size = min(limits.vocab_size, large_limits.vocab_size)
     side = DraftSide(small, prompt, limits.max_model_len, vocab_size, adapter)

@@ -26,6 +26,10 @@ from policies.routing.language import prepare
 from policies.routing.planner import find_model
 from policies.routing.policy import Policy
 
+_FRESH_S = 0.02
+"""How long a published load is used."""
+_RATE_MEMORY = 0.2
+
 
 class PolicySnapshot(msgspec.Struct, frozen=True):
     """Immutable. A request keeps the snapshot that was in force when it came."""
@@ -94,13 +98,8 @@ def _ranks(settings: Settings, tenants: Mapping[str, TenantSettings]) -> dict[st
     return {name: len({each for each in priorities.values() if each > own}) for name, own in priorities.items()}
 
 
-_FRESH_S = 0.02
-"""A published load is looked at for this long."""
-_RATE_MEMORY = 0.2
-
-
 class Router:
-    """Synchronous: what it reads is published by others, what it writes is its own."""
+    """Synchronous: it reads what actors publish, and writes only its own state."""
 
     def __init__(
         self,
@@ -121,7 +120,7 @@ class Router:
         self._made: dict[str, tuple[int, float]] = {}
 
     def apply_settings(self, snapshot: PolicySnapshot) -> None:
-        """Other rules from now on; a cascade that is busy stays so until its load is low enough for the new ones."""
+        """Replace the settings. A busy cascade stays busy until its load is below the new bounds."""
         self.snapshot = snapshot
         self._busy.apply_settings(snapshot.settings)
 
@@ -133,7 +132,7 @@ class Router:
             raise UnknownModel(str(error)) from None
 
     def adapters_of(self, model: str) -> tuple[str, ...]:
-        """Those that clients may ask for with this model: loaded on some rung that may answer to it."""
+        """The adapters that clients may request with this model: loaded on some rung that may serve it."""
         settings = self.snapshot.settings.models.get(model)
         if settings is None or not settings.adapters:
             return ()

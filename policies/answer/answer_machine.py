@@ -174,7 +174,7 @@ class AnswerMachine:
             self._effects.append(RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
         self._report(event, now)
 
-    # --- the attempt in hand --------------------------------------------------------------------------------------
+    # --- the current attempt --------------------------------------------------------------------------------------
 
     def on_started(self) -> None:
         """A backend has started the job."""

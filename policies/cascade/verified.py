@@ -77,7 +77,7 @@ class VerifiedMachine:
         self._poor_rounds = 0
         """Unprofitable rounds in a row."""
         self._end_reason = ""
-        """Why drafting has ended; "" while it goes on."""
+        """Why drafting has ended; "" while it continues."""
         self.rounds = 0
         """Drafts passed to the large model."""
         self.drafted = 0

@@ -1,7 +1,7 @@
 """Decides what is tried next when an attempt fails, and when to stop trying.
 
 It takes one response through its plan. The shell calls `start`, then reports events; each call returns the next thing
-to do, or None while the current attempt goes on.
+to do, or None while the current attempt continues.
 
 - Before the commit point (the first content that the client receives): the same rung again, within its `retries` and
   the shared retry budget, then the next rung, then a static answer.

@@ -59,7 +59,7 @@ class CancelOn(msgspec.Struct, Generic[J], frozen=True, gc=False):
 
 
 class Reject(msgspec.Struct, Generic[J], frozen=True, gc=False):
-    """The job was not, or no longer, let in."""
+    """The job was not admitted, or expired."""
 
     job: J
     reason: str
