@@ -1,1 +1,1 @@
-"""The actors: each owns one piece of shared state. A request is a task that asks them."""
+"""The actors: each owns one piece of shared state. A request is a task that sends them messages."""

@@ -1,4 +1,4 @@
-"""How the service ends: the shell of `policies.lifecycle.drain`."""
+"""Drains and stops the service: the shell of `policies.lifecycle.drain`."""
 
 from collections import deque
 from collections.abc import Collection
@@ -6,14 +6,13 @@ from collections.abc import Collection
 import structlog
 import trio
 
-from actors.kernel.mailbox import Mailbox
-from actors.kernel.reply import Reply
+from actors.kernel.actor import Mailbox, Reply
 from actors.protocol.ledger import Flush, LedgerMessage
 from actors.request.response_stream import ResponseStream
 from policies.lifecycle.drain import Drain, DrainAction, DrainState
 
 _SETTLE_S = 2.0
-"""Answers that were cut have this long to hand their last event to their readers."""
+"""How long terminated answers may take to send their last event."""
 _FLUSH_S = 5.0
 log = structlog.get_logger()
 
@@ -24,41 +23,39 @@ class DrainController:
     def __init__(self, running: Collection[ResponseStream], ledger: Mailbox[LedgerMessage]) -> None:
         self._drain = Drain()
         self._actions: deque[DrainAction] = deque()
-        """To be done yet, in this order; whichever call they came from, one task executes them."""
+        """Pending actions in order; one task executes those of all calls."""
         self._running = running
         self._ledger = ledger
         self._changed = trio.Event()
         self._dead = trio.Event()
-        self._obeying = False
+        self._executing = False
 
     @property
     def state(self) -> DrainState:
-        """Where it stands."""
         return self._drain.state
 
     def look(self) -> None:
-        """An answer has ended."""
         if self._drain.state != "serving":
             self._changed.set()
 
     async def run(self, deadline: float) -> None:
-        """Return when everything has ended and is written down."""
+        """Return when all answers have ended and the ledger is committed."""
         self._actions.extend(self._drain.begin(deadline, len(self._running), trio.current_time()))
         self._changed.set()
-        if self._obeying:
+        if self._executing:
             await self._dead.wait()
             return
-        self._obeying = True
+        self._executing = True
         try:
             while not self._dead.is_set():
                 if self._actions:
-                    await self._obey(self._actions[0])
+                    await self._execute(self._actions[0])
                     self._actions.popleft()
                 else:
                     await self._next()
         finally:
             # Another call continues where a cancelled one stopped.
-            self._obeying = False
+            self._executing = False
 
     async def _next(self) -> None:
         due = self._drain.deadline
@@ -67,7 +64,7 @@ class DrainController:
         self._changed = trio.Event()
         self._actions.extend(self._drain.update(len(self._running), trio.current_time()))
 
-    async def _obey(self, action: DrainAction) -> None:
+    async def _execute(self, action: DrainAction) -> None:
         match action:
             case "refuse_new" | "exit":
                 pass

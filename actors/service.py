@@ -1,4 +1,4 @@
-"""Wires the actors together. The gateway sees this and `ResponseStream`, nothing else.
+"""Creates and connects the actors. The gateway uses this and `ResponseStream` only.
 
 Actors own shared state; a request is a task of its connection, and takes no part in supervision.
 """
@@ -11,7 +11,6 @@ from pathlib import Path
 import structlog
 import trio
 
-from actors.api.counters import ServiceCounters
 from actors.api.engine_status import BackendStatus, EngineStatus, ReplicatedEngineStatus, replica_titles
 from actors.api.errors import (
     BadKey,
@@ -21,40 +20,32 @@ from actors.api.errors import (
     ledger_unavailable,
 )
 from actors.api.request import InferenceRequest
-from actors.api.statistics import ServiceStatistics
-from actors.breakers.breakers import BreakerRegistry
-from actors.breakers.permits import Permits
+from actors.api.statistics import ServiceCounters, ServiceStatistics
+from actors.breakers.breakers import BreakerMessage, BreakerRegistry, Permits
 from actors.control.admin_service import AdminService
-from actors.control.policy_status import PolicyStatus
+from actors.control.policy_reloader import PolicyStatus, Reload
 from actors.drain import DrainController
 from actors.engines.adapter_registry import AdapterRegistry
 from actors.engines.engine_thread import EngineFactory
+from actors.kernel.actor import Mailbox
 from actors.kernel.clock import WallClock, system_time
 from actors.kernel.errors import RestartsExhausted, ServiceFailed
-from actors.kernel.mailbox import Mailbox
 from actors.kernel.supervisor import Child
 from actors.kernel.timers import TimerWheel
-from actors.ledger.ledger import LedgerState
-from actors.ledger.lock import ledger_lock
+from actors.ledger.ledger import LedgerState, ledger_lock
 from actors.prompt.model_text import ModelText
 from actors.protocol.admission import AdmissionMessage, RestoreUsage
-from actors.protocol.breakers import BreakerMessage
-from actors.protocol.engine import EngineMessage
-from actors.protocol.job import Job
+from actors.protocol.job import EngineMessage, Enqueue, Job, QueueMessage, Withdraw
 from actors.protocol.ledger import CloseEntry, EntryClosing, LedgerMessage, OpenEntry
-from actors.protocol.queue import Enqueue, QueueMessage, Withdraw
-from actors.protocol.reloader import Reload
-from actors.queue.backend import Backend, ReplicaSlot
-from actors.readiness import EngineReadiness, ModelCard, Readiness, ServiceState
+from actors.queue.dispatcher import Backend, ReplicaSlot
 from actors.recording.recorder import Recording
 from actors.request.ports import RequestPorts
 from actors.request.request_admission import RequestAdmission
 from actors.request.request_log import LogIdentity, RequestLog
 from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import Copy, ShadowPorts
-from actors.routing.policy_snapshot import PolicySnapshot
-from actors.routing.router import Router
-from actors.service_view import ServiceView
+from actors.routing.router import PolicySnapshot, Router
+from actors.service_view import EngineReadiness, ModelCard, Readiness, ServiceState, ServiceView
 from actors.shadows.shadows import CopiesUnderWay
 from actors.supervision_tree import ActorTypes, BackendReplica, TreeStatus, auxiliary, backend, service_tree
 from actors.upstream.client import UpstreamClient
@@ -67,12 +58,11 @@ from config.source import ConfigSource
 from config.tenants import tenant_queues
 from engine.errors import ModelError
 from policies.admission.budget import BudgetBook
-from policies.admission.quota import QuotaBook
-from policies.admission.rate_limits import RateLimits
+from policies.admission.quota import QuotaBook, RateLimits
 from policies.fallback.retry_budget import RetryBudget
 from policies.queueing.backend_queue import BackendQueue
-from policies.queueing.engine_capacity import EngineCapacity
 from policies.queueing.fair_queue import FairQueue
+from policies.queueing.placement import EngineCapacity
 from policies.records.decision_log import DecisionLog
 from policies.rollout.rollout_state import RolloutState
 from policies.rollout.shadow import TIER as SHADOW_TIER
@@ -102,25 +92,25 @@ class Service:
         wall: WallClock = system_time,
         actor_types: ActorTypes = ActorTypes(),  # noqa: B008  (frozen)
     ) -> None:
-        """`engines`: how each replica of each engine is made.
+        """`engines`: the factories of each engine's replicas.
 
-        `texts`: how each engine reads; None loads it from the engines' model directories.
-        `network`: how upstreams are reached, if not over the network. `source`: what the settings were read from, so
-        that they can be read again; `watches`: whenever it changes. `record`: a file for a recording of the traffic.
-        `wall`: what budgets, experiments and the ledger are dated by.
+        `texts`: tokenizers and templates by engine; None loads them from the engines' model directories.
+        `network`: connects to upstreams instead of TCP. `source`: where the settings were read from, for reloads;
+        `watches`: reload whenever it changes. `record`: a file for a recording of the traffic.
+        `wall`: the clock of budgets, experiments and the ledger.
         Raises EngineLoadFailed if a tokenizer or a chat template cannot be read, and UpstreamKeyMissing.
         """
         self._settings = settings
         self.wall = wall
         self._types = actor_types
-        elsewhere = [
+        off_cpu = [
             title
             for name, each in settings.engines.items()
             if set(each.devices or (each.device,)) != {"cpu"}
             for title in replica_titles(name, each.replicas)
         ]
         self._workers: WorkerThreads = (
-            workers if workers is not None else RealWorkerThreads(settings.cores.at_once, elsewhere, wall=wall)
+            workers if workers is not None else RealWorkerThreads(settings.cores.at_once, off_cpu, wall=wall)
         )
         self._texts = dict(texts if texts is not None else _load_texts(settings))
         for name, upstream in settings.upstreams.items():
@@ -227,7 +217,7 @@ class Service:
             auxiliaries.append(auxiliary(Child("policy reloader", reloader, self._reloader), self._tree))
         self._supervisor = service_tree(self._tree, self._core(), self._backends(engines), auxiliaries)
         self._drain = DrainController(self._responses, self._ledger)
-        self._was_ready = False
+        self._loaded_once = False
         self._view = ServiceView(
             router=self._router,
             all_published=self._all_published,
@@ -268,7 +258,7 @@ class Service:
     def readiness(self) -> Readiness:
         """Ready: it serves, the ledger takes entries, every engine was loaded, and one backend is not marked down.
 
-        A backend that has failed since then is the ladders' concern, as long as another one may serve.
+        A failed backend does not matter as long as another one is up: the ladders pass it over.
         """
         engines = {
             name: EngineReadiness(published.state, published.why) for name, published in self._all_published.items()
@@ -281,7 +271,7 @@ class Service:
         return Readiness(state == "serving" and self._is_loaded(), state, engines)
 
     def models(self) -> tuple[ModelCard, ...]:
-        """The names that clients may ask for."""
+        """The model names that clients may use."""
         return self._view.models()
 
     def statistics(self) -> ServiceStatistics:
@@ -297,7 +287,7 @@ class Service:
         self._router.snapshot.check_scraper(key)
 
     def rate_limits(self, key: str | None) -> RateLimits | None:
-        """What is left of the limits of this key's tenant; None: it has none, or the key is not known."""
+        """The remaining limits of this key's tenant; None: it has none, or the key is unknown."""
         try:
             tenant = self._router.snapshot.tenant_of(key)
         except BadKey:
@@ -312,28 +302,27 @@ class Service:
             return ""
 
     def tiers_above(self, key: str | None) -> int:
-        """How many tiers come before the key's. Raises BadKey."""
+        """How many tiers have a higher priority than the key's. Raises BadKey."""
         return self._router.snapshot.tiers_above(key)
 
     @property
     def keyless(self) -> bool:
-        """No key is needed."""
         return not self._router.snapshot.settings.keys
 
     @property
     def policy(self) -> str:
-        """Digest of the one that decides now."""
+        """Digest of the policy in force."""
         return self._router.snapshot.policy.digest
 
     def _apply_settings(self, snapshot: PolicySnapshot) -> None:
         """Give every owner the settings of another policy, in the policy reloader's task.
 
-        This writes state that actors own. It may, for neither it nor anything that it calls awaits: no message is in
-        hand meanwhile, and no task sees some owners with the new policy and some with the old one. ADR 10 has the
-        reasons, and tests/test_rules.py checks it.
+        This writes state that actors own. That is safe because neither it nor anything that it calls awaits: no actor
+        handles a message meanwhile, and no task sees a mixture of two policies. ADR 10 has the reasons, and
+        tests/test_rules.py checks it.
         """
         settings = snapshot.settings
-        # Tenants that are gone but have jobs under way, too.
+        # Including removed tenants that still have requests.
         tenants = self._quota.apply_settings(snapshot.tenants, trio.current_time())
         self._budgets.apply_settings(tenants)
         self._shadow_book.apply_settings(settings.shadows)
@@ -346,7 +335,7 @@ class Service:
         self._router.apply_settings(snapshot)
 
     async def open(self, request: InferenceRequest) -> ResponseStream:
-        """Authenticate, plan and reserve. Raises Refusal; on any error nothing is left."""
+        """Authenticate, plan and reserve. Raises Refusal; on any error nothing stays reserved."""
         who = LogIdentity()
         try:
             return await self._open(request, who)
@@ -376,7 +365,7 @@ class Service:
         return len(queue) > queue.waiting(SHADOW_TIER)
 
     def _on_spent(self, spent: RestoreUsage) -> None:
-        """The ledger's usage of the time before this process: no request is let in before it is restored."""
+        """Restore the usage from before this process started; no request is admitted before that."""
         self._admission.put_unbounded(spent)
         for name, cost in spent.by_cascade.items():
             self._rollout.restore(name, cost)
@@ -386,15 +375,15 @@ class Service:
             log.info("ledger_restored", tenants=len(tenants), rolled_back=list(rolled_back))
 
     def _is_loaded(self) -> bool:
-        if not self._was_ready:
-            self._was_ready = self._books.opened and all(
+        if not self._loaded_once:
+            self._loaded_once = self._books.opened and all(
                 published.limits is not None for published in self._all_published.values()
             )
-        return self._was_ready
+        return self._loaded_once
 
     def _backend_queue(self, name: str, snapshot: PolicySnapshot) -> Backend:
-        lines = self._shadow_book.with_copies(self._settings.tiers, tenant_queues(snapshot.tenants))
-        queue: FairQueue[Job] = FairQueue(*lines)
+        tiers_and_tenants = self._shadow_book.with_copies(self._settings.tiers, tenant_queues(snapshot.tenants))
+        queue: FairQueue[Job] = FairQueue(*tiers_and_tenants)
         upstream = self._settings.upstreams.get(name)
         if upstream is not None:
             published = self._upstreams[name]
@@ -405,7 +394,7 @@ class Service:
         block_size: int | None = engine.kv.block_size
         ahead = None
         if self._texts[name].sizes is not None:
-            # One step's inputs are computed while the next one's wait in front of it.
+            # The next step's inputs wait in the engine while one step is computed.
             block_size, ahead = None, engine.max_running
         slots = [ReplicaSlot(published, _mailbox(published)) for published in self._replicas[name]]
         capacities = [EngineCapacity(engine.max_running, block_size, ahead) for _ in slots]
@@ -413,22 +402,22 @@ class Service:
         return Backend(self._all_published[name], BackendQueue(name, queue, capacities, prefixes), slots)
 
     def _job_lost(self, message: QueueMessage) -> None:
-        """The dispatcher died with this in hand: its reader was told, so the job must not run."""
+        """The dispatcher died while it handled this: the request has failed, so the job must not run."""
         if isinstance(message, Enqueue):
             self._dispatch.put_unbounded(Withdraw(message.job))
 
     def _entry_lost(self, message: LedgerMessage) -> None:
-        """The ledger died twice with this in hand: the request is refused, and its row closed, if there is one."""
+        """The ledger died twice while it handled this: the request was refused, so a row of it is closed."""
         if isinstance(message, OpenEntry):
-            line = message.entry
+            entry = message.entry
             self._ledger.put_unbounded(
                 CloseEntry(
-                    EntryClosing(line.entry_id, line.tenant, "", "refused", "ledger_unavailable", 0, 0, 0, 0.0),
+                    EntryClosing(entry.entry_id, entry.tenant, "", "refused", "ledger_unavailable", 0, 0, 0, 0.0),
                 )
             )
 
     def _core(self) -> list[Child]:
-        """In start order. The ledger is the first one up and the last one down."""
+        """In start order. The ledger starts first and stops last."""
         types, timers = self._types, self._timers
         ledger = partial(
             types.ledger,
@@ -459,7 +448,7 @@ class Service:
 
     def _replicas_of(self, name: str, factories: Sequence[EngineFactory]) -> list[BackendReplica]:
         backend_queue = self._backend_queues[name]
-        found = []
+        replicas = []
         for slot in backend_queue.slots:
             actor = partial(
                 self._types.engine,
@@ -470,12 +459,12 @@ class Service:
                 workers=self._workers,
                 timers=self._timers,
                 stall_s=float(self._settings.engines[name].stall),
-                waited_for=partial(bool, backend_queue.queue),
+                jobs_wait=partial(bool, backend_queue.queue),
                 adapters=partial(self._registry.wanted, name),
             )
             child = Child(f"engine {slot.published.title}", actor, slot.mailbox)
-            found.append(BackendReplica(child, slot.published, slot.mailbox))
-        return found
+            replicas.append(BackendReplica(child, slot.published, slot.mailbox))
+        return replicas
 
     def _upstream(self, name: str) -> BackendReplica:
         (slot,) = self._backend_queues[name].slots
@@ -503,15 +492,13 @@ class Service:
         return BackendReplica(Child(f"upstream {name}", actor, slot.mailbox), published, slot.mailbox)
 
     def _auxiliaries(self) -> list[Child]:
-        found = []
+        children = []
         if self._recording is not None:
             recorder = partial(self._types.recorder, self._recording, self._workers)
-            found.append(auxiliary(Child("recorder", recorder, self._recording.mailbox), self._tree))
-        shadows = partial(
-            self._types.shadows, self._shadow_mail, self._copies, self._workers, self._ports, self._someone_waits
-        )
-        found.append(auxiliary(Child("shadows", shadows, self._shadow_mail), self._tree, self._copies.stop))
-        return found
+            children.append(auxiliary(Child("recorder", recorder, self._recording.mailbox), self._tree))
+        shadows = partial(self._types.shadows, self._shadow_mail, self._copies, self._ports, self._someone_waits)
+        children.append(auxiliary(Child("shadows", shadows, self._shadow_mail), self._tree, self._copies.stop))
+        return children
 
 
 def _replica_published(name: str, replicas: int) -> list[EngineStatus]:

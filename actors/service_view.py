@@ -1,29 +1,65 @@
-"""What clients and scrapers read of the service: the models, and all figures. It owns nothing, and asks no actor."""
+"""What probes, clients and scrapers read of the service: readiness, the models, and all figures. It owns nothing."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
 
 import msgspec
 import trio
 
-from actors.api.counters import ServiceCounters
-from actors.api.engine_status import BackendStatus, EngineStatus, ReplicatedEngineStatus
-from actors.api.statistics import ReplicaView, ServiceStatistics
+from actors.api.engine_status import BackendStatus, EngineState, EngineStatus, ReplicatedEngineStatus
+from actors.api.statistics import ReplicaView, ServiceCounters, ServiceStatistics
 from actors.breakers.breakers import BreakerRegistry
-from actors.control.policy_status import PolicyStatus
+from actors.control.policy_reloader import PolicyStatus
 from actors.engines.adapter_registry import AdapterRegistry
 from actors.kernel.clock import WallClock
 from actors.ledger.ledger import LedgerState
-from actors.queue.backend import Backend
-from actors.readiness import ModelCard
+from actors.queue.dispatcher import Backend
 from actors.routing.router import Router
 from actors.supervision_tree import TreeStatus
 from actors.upstream.upstream_status import UpstreamStatus
 from engine.messages import EngineStats
 from policies.admission.budget import BudgetBook
+from policies.lifecycle.drain import DrainState
 from policies.rollout.rollout_state import RolloutState
 from policies.rollout.shadow import ShadowBook
 
+ServiceState = DrainState | Literal["ledger_blocked", "backends_down"]
+"""ledger_blocked: the ledger cannot commit, and no answer is sent without a committed entry. backends_down:
+every engine and upstream is marked down."""
+
+
 _NOTHING_YET = EngineStats(0, 0, 0, 0, 0, 0)
+
+
+class EngineReadiness(msgspec.Struct, frozen=True):
+    """Of one engine or upstream."""
+
+    state: EngineState
+    why: str | None
+    """While loading: the last step; when failed: what went wrong."""
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Of the service."""
+
+    ready: bool
+    state: ServiceState
+    engines: Mapping[str, EngineReadiness]
+
+
+class ModelCard(msgspec.Struct, frozen=True):
+    """A name that clients may use as `model`."""
+
+    id: str
+    description: str
+    created: int
+    """Unix time."""
+    max_model_len: int | None
+    """None until the engines are loaded."""
+    parent: str | None = None
+    """The base model of an adapter."""
+    available: bool = True
+    """False: every backend that may serve it is marked down."""
 
 
 class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,13 +83,13 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     registry: AdapterRegistry
     tree: TreeStatus
     running: Collection[object]
-    """Answers that have not ended."""
+    """The responses that have not ended."""
     wall: WallClock
     created: int
-    """When the service began, seconds since 1970."""
+    """When the service was created, seconds since 1970."""
 
     def models(self) -> tuple[ModelCard, ...]:
-        """The names that clients may ask for."""
+        """The model names that clients may use."""
         cards: list[ModelCard] = []
         for name, model in self.router.snapshot.settings.models.items():
             length, available = self._length_of(name), self._is_available(name)
@@ -103,18 +139,18 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _is_available(self, model: str) -> bool:
-        """Some backend that may answer to this name is not marked down."""
+        """Whether a backend that may serve this model is not marked down."""
         rungs = self.router.snapshot.policy.rungs_of(model)
         return not rungs or any(self.all_published[rung].down_until is None for rung in rungs)
 
     def _length_of(self, model: str) -> int | None:
-        """Tokens that every backend which may answer to this name can hold."""
+        """The context length that every backend which may serve this model has; None: unknown."""
         lengths = [self._length_at(name) for name in self.router.snapshot.policy.rungs_of(model)]
         known = [each for each in lengths if each is not None]
         return min(known) if known and len(known) == len(lengths) else None
 
     def _length_at(self, rung: str) -> int | None:
-        """Tokens that it holds, as far as that is known."""
+        """Context length in tokens; None: unknown."""
         if rung in self.upstreams:
             return self.upstreams[rung].context
         limits = self.all_published[rung].limits

@@ -1,6 +1,6 @@
-"""The tree of supervisors: which failure stays where.
+"""The supervision tree: how far a failure spreads.
 
-service                             what ends here ends the process, with its exit code
+service                             a failure here ends the process, with its exit code
 ├── core                            5 restarts in 60 s, then it escalates
 │   └── ledger, timers, admission, breakers, dispatcher
 ├── backends                        never gives up
@@ -13,7 +13,7 @@ service                             what ends here ends the process, with its ex
     └── shadows, policy reloader    likewise
 
 Children start in this order and are stopped in reverse. The pause of a backend that is down grows from half a minute to
-ten, for it may take long to load and its device may be gone; one that fails in its first loading ends the process.
+ten minutes, as it may take long to load and its device may be gone; one that fails at its first load ends the process.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -28,11 +28,11 @@ from actors.api.engine_status import EngineStatus
 from actors.breakers.breakers import Breakers
 from actors.control.policy_reloader import PolicyReloader
 from actors.engines.engine_actor import EngineActor
-from actors.kernel.mailbox import Mailbox
+from actors.kernel.actor import Mailbox
 from actors.kernel.supervisor import Child, Supervisor
 from actors.kernel.timers import TimerLoop
 from actors.ledger.ledger import Ledger
-from actors.protocol.engine import EngineMessage
+from actors.protocol.job import EngineMessage
 from actors.queue.dispatcher import Dispatcher
 from actors.recording.recorder import Recorder
 from actors.shadows.shadows import Shadows
@@ -41,12 +41,12 @@ from policies.lifecycle.supervision import Backoff
 
 _DOWN = Backoff(first_s=30.0, factor=2.0, longest_s=600.0)
 _FORGIVEN_S = 3600.0
-"""A backend that was down and has then run for so long begins anew with the shortest pause."""
+"""After this long without a failure a backend's pause is the shortest one again."""
 log = structlog.get_logger()
 
 
 class ActorTypes(msgspec.Struct, frozen=True):
-    """The classes that the service makes its actors of: a port, through which tests put in actors with faults."""
+    """The actors' classes: a port through which tests inject faulty actors."""
 
     ledger: type[Ledger] = Ledger
     timers: type[TimerLoop] = TimerLoop
@@ -61,7 +61,7 @@ class ActorTypes(msgspec.Struct, frozen=True):
 
 
 class TreeStatus:
-    """What is published of the tree; outlives all restarts."""
+    """The tree's published status; outlives all restarts."""
 
     def __init__(self) -> None:
         self.restarts: dict[str, int] = {}
@@ -98,7 +98,7 @@ def service_tree(
 
 
 def backend(name: str, replicas: Sequence[BackendReplica], status: TreeStatus) -> Child:
-    """An engine's replicas, which stand in for each other, or an upstream."""
+    """The supervisor of an engine's replicas or of an upstream. While one replica fails, others serve on."""
 
     def make() -> Supervisor:
         for replica in replicas:
@@ -113,14 +113,14 @@ def backend(name: str, replicas: Sequence[BackendReplica], status: TreeStatus) -
             published.state = "failed"
             published.why = f"marked down: {reason}; it is started again after a pause of {pause_s:.0f} s"
             published.down_until = trio.current_time() + pause_s
-            # Who has sent something meanwhile must not wait for the next life.
+            # Senders must not wait for the next life.
             replica.mailbox.close()
 
     return Child(f"backend {name}", make, ended=ended)
 
 
 def auxiliary(child: Child, status: TreeStatus, on_off: Callable[[], None] | None = None) -> Child:
-    """What no answer depends on. `on_off` is called when it has failed too often."""
+    """The supervisor of an actor that no answer depends on. `on_off` is called when it has failed too often."""
     name = child.name
     status.off[name] = False
 

@@ -1,4 +1,4 @@
-"""Threads and processes beside the event loop: what the whole service uses, and what starts them."""
+"""Starts the service's threads and processes beside the event loop."""
 
 import secrets
 import subprocess
@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 import msgspec
 import trio
 
-from actors.control.config_process import ConfigProcess
+from actors.control.policy_reloader import ConfigProcess
 from actors.engines.engine_thread import (
     EngineFactory,
     EngineLoaded,
@@ -20,9 +20,8 @@ from actors.engines.engine_thread import (
     LoadFailed,
 )
 from actors.kernel.clock import WallClock, system_time
-from actors.kernel.thread_bridge import NICE, LongWork, ThreadBridge, TimeSlices
-from actors.kernel.workers import WorkerHandle, WorkerPool
-from actors.ledger.ledger_thread import LedgerThreads
+from actors.kernel.thread_bridge import NICE, LongWork, ThreadBridge, TimeSlices, WorkerHandle, WorkerPool
+from actors.ledger.ledger import LedgerThreads
 from actors.ledger.store import LedgerBatch, Store, StoreClosed, StoreEvent, keep_books
 from config.load import LoadedConfig
 from config.model.table import AUTO
@@ -38,23 +37,23 @@ _READ_S = 120.0
 
 
 class WorkerThreads(EngineThreads, LedgerThreads, ConfigProcess, WorkerPool, Protocol):
-    """All that runs beside the event loop. Tests replace it by one on their own clock."""
+    """All threads and processes of the service. Tests replace it by one on their own clock."""
 
 
 class RealWorkerThreads:
     """One thread for each engine, one for the ledger, a few for long texts. Made in the event loop."""
 
-    def __init__(self, at_once: int = AUTO, elsewhere: Collection[str] = (), *, wall: WallClock = system_time) -> None:
-        """`at_once`: see `CoreSettings`. `elsewhere`: engines that compute on another device: they take no slices."""
+    def __init__(self, at_once: int = AUTO, off_cpu: Collection[str] = (), *, wall: WallClock = system_time) -> None:
+        """`at_once`: see `CoreSettings`. `off_cpu`: engines on another device, which need no time slices."""
         self._wall = wall
         self._turns = TimeSlices(available_cores() if at_once == AUTO else at_once)
-        self._elsewhere = frozenset(elsewhere)
+        self._off_cpu = frozenset(off_cpu)
         self._long_work = LongWork()
         self._life = secrets.token_hex(8)
 
     def engine(self, name: str, factory: EngineFactory, on_posts: Callable[[list[EnginePost]], None]) -> WorkerHandle:
         """Load and run the engine in a thread of its own."""
-        turn = None if name in self._elsewhere else self._turns.join()
+        turn = None if name in self._off_cpu else self._turns.join()
 
         def body(inbox: "SimpleQueue[Command | Stop]", post: Callable[[EnginePost], None]) -> None:
             try:
@@ -84,11 +83,10 @@ class RealWorkerThreads:
         return ThreadBridge("ledger", body, on_posts)
 
     async def run_in_thread(self, job: Callable[[], T]) -> T:
-        """In a worker thread."""
         return await self._long_work.run(job)
 
     async def read_config(self, path: Path, text: str | None = None) -> LoadedConfig:
-        """In a process of its own, which is in nobody's way."""
+        """In a process of its own, so that it delays no answer."""
         command = [*COMMAND, *([] if text is None else ["--stdin"]), str(path)]
         try:
             with trio.fail_after(_READ_S):

@@ -24,10 +24,9 @@ from policies.admission.keys import KeyRing, new_key
 from policies.admission.quota import QuotaBook, Reservation
 from policies.cascade.cascade import CascadeMachine
 from policies.fallback.breaker import Breaker
-from policies.fallback.fallback_machine import AttemptFinished, Begun, ContentSent, FallbackMachine
-from policies.model.breaker_view import Permit
+from policies.fallback.fallback_machine import AttemptFinished, ContentSent, FallbackMachine
 from policies.model.features import Features
-from policies.model.load import EngineLoad, Load
+from policies.model.load import EngineLoad, Load, Permit
 from policies.model.plan import PlannedCascade, PlannedRung
 from policies.queueing.fair_queue import FairQueue, QueueItem
 from policies.routing.complexity import complexity
@@ -128,7 +127,6 @@ def main() -> None:
     def machine() -> None:
         machine = FallbackMachine(plan)
         machine.start(0.0)
-        machine.on(Begun(), 0.0)
         machine.on(ContentSent(), 0.1)
         machine.on(AttemptFinished("confident"), 0.2)
 

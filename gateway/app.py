@@ -11,7 +11,7 @@ import trio
 
 from actors.service import Service
 from config.model.settings import Settings
-from gateway.endpoints.admin_guard import AdminRoutes
+from gateway.endpoints.admin_routes import AdminRoutes
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.routes import Routes
 from gateway.example_request import embeds_only

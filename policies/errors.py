@@ -3,8 +3,8 @@
 PolicyError
 ├── CannotServe         the request cannot be served as it is
 │   └── NoRoute         no route takes it
-├── NoSuchModel         nothing has the name that was asked for
-├── UnknownTenant       a book was asked about a tenant that the settings do not name
+├── NoSuchModel         the requested name is unknown
+├── UnknownTenant       the settings do not name this tenant
 └── IntegrityError      a book contradicts itself: a defect, never the caller's input
 """
 
@@ -54,5 +54,5 @@ class IntegrityError(PolicyError):
 
 
 def unsupported(name: str) -> str:
-    """What is said of a field whose value nobody obeys here."""
+    """The message about a field whose value is not supported."""
     return f"'{name}' is not supported by this server with that value. Remove the field."

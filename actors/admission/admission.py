@@ -1,4 +1,4 @@
-"""The admission actor: reserves and settles quotas and budgets, and words the refusals.
+"""The admission actor: reserves and settles quotas and budgets; and the refusals that clients receive.
 
 Its books are `policies.admission.quota` and `policies.admission.budget`, which outlive its restarts. A `Settle` that is
 in hand when it dies is handed to the next life and takes effect once, so that no reservation stays open; a `Reserve`
@@ -10,18 +10,16 @@ from typing import ClassVar
 import trio
 
 from actors.api.errors import BadKey, BudgetSpent, OverQuota
-from actors.kernel.actor import Actor
+from actors.kernel.actor import Actor, Mailbox
 from actors.kernel.clock import WallClock
-from actors.kernel.mailbox import Mailbox
-from actors.protocol.admission import AdmissionMessage, Grant, Reserve, RestoreUsage, Settle
-from policies.admission.budget import BudgetBook, BudgetRefusal
+from actors.protocol.admission import AdmissionMessage, Reserve, RestoreUsage, Settle
+from policies.admission.budget import BudgetBook, BudgetRefusal, Grant, set_aside
 from policies.admission.quota import QuotaBook, QuotaRefusal
-from policies.admission.reservation import set_aside
 from policies.errors import UnknownTenant
 
 
 class Admission(Actor[AdmissionMessage]):
-    """Answers `Reserve`; obeys `Settle` and `RestoreUsage`."""
+    """Handles `Reserve`, `Settle` and `RestoreUsage`."""
 
     redelivered: ClassVar[tuple[type, ...]] = (Settle, RestoreUsage)
 
@@ -34,7 +32,7 @@ class Admission(Actor[AdmissionMessage]):
         restored: set[str],
         wall: WallClock,
     ) -> None:
-        """`restored`: the tenants whose earlier usage is in the books; it outlives restarts, as the books do."""
+        """`restored`: tenants whose earlier usage is in the books; outlives restarts, as the books do."""
         super().__init__(mailbox)
         self._quota = quota
         self._budgets = budgets
@@ -42,18 +40,20 @@ class Admission(Actor[AdmissionMessage]):
         self._wall = wall
 
     def on(self, message: AdmissionMessage) -> None:
-        """Reserve, or settle: both books keep their entries by number, so that one is settled at most once."""
+        """Both books keep entries by number, so that each is settled at most once."""
         now = trio.current_time()
         match message:
             case Reserve():
                 try:
-                    answer = self._reserve(message, now)
+                    answer = set_aside(
+                        self._quota, self._budgets, message.tenant, message.tokens, message.cost, now, self._wall()
+                    )
                 except UnknownTenant:
-                    # Its tenant was taken out of the configuration after its key was checked.
+                    # The tenant was removed from the configuration after its key was checked.
                     message.reply.fail(BadKey(missing=False))
                     return
                 if not message.reply.set(answer) and isinstance(answer, Grant):
-                    # Its task was cancelled while it waited: nobody else would settle it.
+                    # Its task was cancelled while it waited, and will not settle it.
                     self._quota.cancel(answer.reservation, now)
                     self._budgets.settle(answer.hold, 0.0)
             case Settle(grant, None):
@@ -71,21 +71,17 @@ class Admission(Actor[AdmissionMessage]):
             self._budgets.restore(tenant, usage.by_tenant.get(tenant, {}), self._wall())
             self._quota.restore(tenant, usage.used.get(tenant, ()), now)
 
-    def _reserve(self, asked: Reserve, now: float) -> Grant | QuotaRefusal | BudgetRefusal:
-        aside = set_aside(self._quota, self._budgets, asked.tenant, asked.tokens, asked.cost, now, self._wall())
-        return Grant(*aside) if isinstance(aside, tuple) else aside
-
 
 def over_quota(refusal: QuotaRefusal) -> OverQuota:
-    """What the client reads."""
+    """The refusal that the client receives."""
     return OverQuota(f"{refusal.limit}_exceeded", str(refusal), _resets_in_s(refusal))
 
 
 def budget_spent(refusal: BudgetRefusal) -> BudgetSpent:
-    """What the client reads."""
+    """The refusal that the client receives."""
     return BudgetSpent(str(refusal), refusal.view.resets_in_s)
 
 
 def _resets_in_s(refusal: QuotaRefusal) -> float | None:
-    # One of the running requests ends when it ends: a second is as good a guess as any.
+    # When a running request will end is unknown: one second is a guess.
     return 1.0 if refusal.limit == "concurrent" else refusal.resets_in_s

@@ -1,5 +1,5 @@
-"""What the gateway and the actors say to each other.
+"""Types that the gateway and the actors exchange.
 
 Public: `request`, `response` (the events of an answer), `errors` (refusals), and what is published:
-`engine_status`, `statistics`, `counters`.
+`engine_status`, `statistics`.
 """

@@ -1,4 +1,4 @@
-"""What everybody may know of a backend: published by its actors, read without asking."""
+"""The published status of backends: written by their actors, read by any task."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ class BackendActivity(msgspec.Struct, frozen=True, gc=False):
 
     running: int
     waiting: int
-    """Beside those in the queue in front of it."""
+    """In the backend itself, not in its backend queue."""
     generation_tokens_total: int
     outstanding_tokens: int = 0
     kv_usage: float = 0.0
@@ -39,12 +39,12 @@ class BackendStatus(Protocol):
 
     @property
     def down_until(self) -> float | None:
-        """It is marked down: restarts did not help, and the next one is not before this time. None: it is not."""
+        """Set while it is marked down: restarts did not help, and the next one is not before this time."""
         ...
 
     @property
     def limits(self) -> EngineLimits | None:
-        """Known once it was loaded; the same in every life."""
+        """Known after the first load; the same in every life."""
         ...
 
     @property
@@ -56,22 +56,22 @@ class BackendStatus(Protocol):
     def restarts(self) -> int: ...
     @property
     def inside(self) -> int:
-        """Sequences that it has in hand."""
+        """Its sequences."""
         ...
 
     @property
     def batch(self) -> int:
-        """Of those, how many share a step."""
+        """Number of sequences in one step."""
         ...
 
     @property
     def adapters(self) -> Mapping[str, Adapter]:
-        """By name, those that new work can have."""
+        """By name, those that new jobs can use."""
         ...
 
 
 class EngineStatus:
-    """Of one engine or one replica; outlives restarts. Its actor writes it, and its supervisor while none runs."""
+    """Of one engine or replica; outlives restarts. Written by its actor, and by its supervisor while none runs."""
 
     __slots__ = (
         "adapter_uses",
@@ -91,14 +91,14 @@ class EngineStatus:
     )
 
     def __init__(self, name: str, replica: int = 0, title: str | None = None) -> None:
-        """`title`: what people read; None: the name."""
+        """`title`: for logs and messages; None: the name."""
         self.name = name
         self.replica = replica
         self.title = title if title is not None else name
         self.state: EngineState = "loading"
         self.why: str | None = None
         self.down_until: float | None = None
-        """See `BackendStatus`; over as soon as it is ready again."""
+        """See `BackendStatus`; None as soon as it is ready again."""
         self.epoch = 0
         """Counts the engine's lives."""
         self.restarts = 0
@@ -110,21 +110,19 @@ class EngineStatus:
         self.adapter_uses: tuple[AdapterUse, ...] = ()
         """As of the last step."""
         self.read_adapter: Callable[[Path], PreparedAdapter] | None = None
-        """To be called in any thread but the loop's; None: the engine was never loaded. Raises ModelError."""
+        """Call it in a worker thread only; None: the engine was never loaded. Raises ModelError."""
 
     @property
     def activity(self) -> BackendActivity | None:
-        """See `BackendStatus`."""
         return _activity(self.stats)
 
     @property
     def batch(self) -> int:
-        """See `BackendStatus`."""
         return self.inside
 
 
 class ReplicatedEngineStatus:
-    """The status of an engine's replicas, read as one."""
+    """The combined status of an engine's replicas."""
 
     __slots__ = ("all_published", "name")
 
@@ -140,13 +138,13 @@ class ReplicatedEngineStatus:
 
     @property
     def why(self) -> str | None:
-        """Of all that are not ready."""
-        said = [
+        """Of all replicas that are not ready."""
+        reasons = [
             f"{published.title} {published.state}: {published.why}"
             for published in self.all_published
             if published.state != "ready"
         ]
-        return "; ".join(said) or None
+        return "; ".join(reasons) or None
 
     @property
     def down_until(self) -> float | None:
@@ -156,7 +154,7 @@ class ReplicatedEngineStatus:
 
     @property
     def limits(self) -> EngineLimits | None:
-        """What every replica that was loaded can take."""
+        """The lowest limits of the loaded replicas."""
         known = [published.limits for published in self.all_published if published.limits is not None]
         return min(known, key=lambda limits: limits.max_model_len) if known else None
 
@@ -168,27 +166,24 @@ class ReplicatedEngineStatus:
 
     @property
     def activity(self) -> BackendActivity | None:
-        """Of all replicas together."""
         return _activity(self.stats)
 
     @property
     def restarts(self) -> int:
-        """Of all replicas."""
         return sum([published.restarts for published in self.all_published])
 
     @property
     def inside(self) -> int:
-        """In all replicas."""
         return sum([published.inside for published in self.all_published])
 
     @property
     def batch(self) -> int:
-        """Of the replica with the fewest: where the next one will go."""
+        """Of the replica with the fewest, which gets the next job."""
         return min([published.inside for published in self.all_published if published.state == "ready"], default=0)
 
     @property
     def adapters(self) -> Mapping[str, Adapter]:
-        """Those that every replica has, as far as it is ready: nobody knows yet where the work will go."""
+        """Those that all ready replicas have, as any of them may get the job."""
         ready = [published.adapters for published in self.all_published if published.state == "ready"]
         return {name: each for name, each in ready[0].items() if all(name in other for other in ready)} if ready else {}
 
@@ -206,5 +201,5 @@ def _activity(stats: EngineStats | None) -> BackendActivity | None:
 
 
 def replica_titles(name: str, replicas: int) -> list[str]:
-    """What people read of an engine's replicas."""
+    """The titles of an engine's replicas."""
     return [name] if replicas == 1 else [f"{name}/{number}" for number in range(replicas)]

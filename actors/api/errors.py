@@ -1,22 +1,22 @@
-"""What can go wrong among the actors.
+"""Errors of the actors and of requests.
 
 Refusal                     a request is not served; nothing was sent, so a true status is still possible
 ├── InvalidRequest          400  the request cannot be served as it is
 ├── BadKey                  401  missing or unknown API key
 ├── Forbidden               403  a known key that does not open this
 ├── UnknownModel            404  model_not_found, with the nearest name
-├── NotFound                404  nothing has that name
-├── Conflict                409  it cannot be done as things are now
+├── NotFound                404  the name is unknown
+├── Conflict                409  the present state does not allow it
 ├── OverQuota               429  a tenant's limit, its scope and when it resets
 ├── BudgetSpent             429  a tenant's money, and when there is more
 ├── Busy                    429  the queue's bounds, with a measured Retry-After
 ├── Unavailable             503  no rung could serve, the service loads or drains
 └── TooLate                 504  a deadline of the route has passed
 ActorError
-├── MailboxFull             the way in refuses; the sender decides what that means
+├── MailboxFull             a bounded mailbox took no more; the sender decides what that means
 ├── ActorDied               the actor died with this message in hand
-├── EngineLost              a life of an engine is over; its supervisor starts the next one
-├── LedgerFileError         the ledger's file is not one of ours
+├── EngineLost              an engine has ended; its supervisor starts it again
+├── LedgerFileError         the file is not a ledger of this version
 ├── RestartsExhausted       a group of actors could not be kept alive; the supervisor above decides
 └── ServiceFailed           no restart can help: the process must end
     ├── EngineLoadFailed    a model could not be loaded at start-up
@@ -29,11 +29,11 @@ from actors.kernel.errors import ActorError, ServiceFailed
 from policies.fallback.verdict import Verdict
 
 _WORTH_WAITING_S = 60.0
-"""Clients are told to retry by themselves if the wait is not longer than this."""
+"""Clients should retry automatically if the wait is not longer than this."""
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
-    """An error as the protocols say it."""
+    """An error as it is sent to clients."""
 
     status: int
     type: str
@@ -41,16 +41,16 @@ class ErrorBody(msgspec.Struct, frozen=True):
     code: str
     """Stable, snake_case."""
     message: str
-    """What was wrong and what to do."""
+    """What was wrong, and what to do."""
     param: str | None = None
     retry_after_s: float | None = None
     should_retry: bool = False
     upstream_code: str | None = None
-    """What an upstream called it, if one did: its words stand in the message."""
+    """An upstream's own code, if it sent one; its message is part of `message`."""
 
 
 class Refusal(Exception):  # noqa: N818  (it is an answer, not a fault)
-    """A request that is not served. `body` is what the client reads."""
+    """A request that is not served. `body` is sent to the client."""
 
     def __init__(self, body: ErrorBody) -> None:
         super().__init__(body.message)
@@ -58,14 +58,14 @@ class Refusal(Exception):  # noqa: N818  (it is an answer, not a fault)
 
 
 class InvalidRequest(Refusal):
-    """The request cannot be served as it is; sending it again does not help."""
+    """The request cannot be served as it is; a retry does not help."""
 
     def __init__(self, message: str, *, param: str | None = None, code: str = "invalid_request") -> None:
         super().__init__(ErrorBody(400, "invalid_request_error", code, message, param))
 
 
 class BadKey(Refusal):
-    """No key, or none that we know."""
+    """The key is missing or unknown."""
 
     def __init__(self, *, missing: bool) -> None:
         message = (
@@ -77,28 +77,28 @@ class BadKey(Refusal):
 
 
 class Forbidden(Refusal):
-    """The key is known, and does not open this."""
+    """The key is known but does not give access."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(ErrorBody(403, "permission_error", code, message))
 
 
 class UnknownModel(Refusal):
-    """A model name that no policy knows."""
+    """An unknown model name."""
 
     def __init__(self, message: str) -> None:
         super().__init__(ErrorBody(404, "invalid_request_error", "model_not_found", message, "model"))
 
 
 class NotFound(Refusal):
-    """Nothing has that name."""
+    """The name is unknown."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(ErrorBody(404, "invalid_request_error", code, message))
 
 
 class Conflict(Refusal):
-    """It cannot be done as things are now."""
+    """The present state does not allow it."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(ErrorBody(409, "invalid_request_error", code, message))
@@ -115,7 +115,7 @@ class OverQuota(Refusal):
 
 
 class BudgetSpent(Refusal):
-    """What is left of a tenant's money does not cover the request."""
+    """The tenant's remaining budget does not cover the request."""
 
     def __init__(self, message: str, resets_in_s: float) -> None:
         super().__init__(
@@ -140,7 +140,7 @@ class Busy(Refusal):
 
 
 class Unavailable(Refusal):
-    """Nothing can serve now."""
+    """No backend can serve now."""
 
     def __init__(self, code: str, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(ErrorBody(503, "server_error", code, message, retry_after_s=retry_after_s, should_retry=True))
@@ -154,7 +154,7 @@ class TooLate(Refusal):
 
 
 def ledger_unavailable() -> Unavailable:
-    """Nothing is handed out that is not written down."""
+    """No answer is sent without a committed ledger entry."""
     return Unavailable("ledger_unavailable", "The usage could not be written down; try again.", 1.0)
 
 
@@ -164,7 +164,7 @@ def refusal_of(end: Verdict) -> Refusal:
     worth_waiting = wait_s is None or wait_s <= _WORTH_WAITING_S
     match end.status:
         case 400:
-            refusal: Refusal = InvalidRequest(end.message, param=end.said.param, code=end.code)
+            refusal: Refusal = InvalidRequest(end.message, param=end.upstream_error.param, code=end.code)
         case 429:
             refusal = Busy(end.code, end.message, wait_s if wait_s is not None else 1.0)
         case 504:
@@ -172,12 +172,14 @@ def refusal_of(end: Verdict) -> Refusal:
         case _:
             refusal = Unavailable(end.code, end.message, wait_s)
     should_retry = refusal.body.should_retry and worth_waiting and not end.lasting
-    refusal.body = msgspec.structs.replace(refusal.body, should_retry=should_retry, upstream_code=end.said.code or None)
+    refusal.body = msgspec.structs.replace(
+        refusal.body, should_retry=should_retry, upstream_code=end.upstream_error.code or None
+    )
     return refusal
 
 
 class EngineLost(ActorError):  # noqa: N818  (named for what happened)
-    """This life of an engine is over."""
+    """An engine has ended."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -185,7 +187,7 @@ class EngineLost(ActorError):  # noqa: N818  (named for what happened)
 
 
 class LedgerFileError(ActorError):
-    """The file is not a ledger of ours."""
+    """The file is not a ledger of this version."""
 
 
 class EngineLoadFailed(ServiceFailed):
@@ -193,4 +195,4 @@ class EngineLoadFailed(ServiceFailed):
 
 
 class UpstreamKeyMissing(ServiceFailed):
-    """An upstream's key is not where the settings say, or is none."""
+    """An upstream's key cannot be read from where the settings say, or is invalid."""

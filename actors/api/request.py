@@ -12,28 +12,28 @@ from engine.text.tool_calls import ToolSet
 
 
 class CallTurn(msgspec.Struct, frozen=True):
-    """A call that an earlier answer made."""
+    """A tool call of an earlier answer."""
 
     id: str
     name: str
     arguments: dict[str, Any]
     extra: dict[str, Any] | None = None
-    """The `extra_content` that came with it: for the upstream which sent it."""
+    """Its `extra_content`, for the upstream that sent it."""
 
 
 class ChatMessage(msgspec.Struct, frozen=True):
-    """One turn; `content` is text (the edge has joined text parts)."""
+    """One turn; `content` is text (text parts are joined)."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str
     name: str | None = None
     tool_calls: tuple[CallTurn, ...] = ()
     tool_call_id: str | None = None
-    """Of a tool's turn: the call that it answers."""
+    """In a tool's turn: the call that it answers."""
     reasoning: str = ""
-    """Of an assistant's turn: what it thought. For templates that have a place for it."""
+    """In an assistant's turn: its reasoning, for templates that use it."""
     written: Mapping[str, Any] = {}
-    """Fields that an upstream gets as they were written, beside the others or instead of them."""
+    """Fields that an upstream gets as the client wrote them, in addition to the others or instead of them."""
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
@@ -60,19 +60,19 @@ Prompt = ChatPrompt | TextPrompt | TokenPrompt
 
 
 class EmbeddingParams(msgspec.Struct, frozen=True):
-    """What is asked of an embedding."""
+    """The requested form of an embedding."""
 
     size: int | None = None
-    """Numbers that it has; None: as many as the model gives it."""
+    """Dimensions; None: the model's own number."""
     encoding: Literal["float", "base64"] = "float"
-    """How the answer writes it."""
+    """Its encoding in the answer."""
 
 
 class View(msgspec.Struct, frozen=True):
-    """What the client wants to see beside the text."""
+    """What the answer contains beside the text."""
 
     logprobs: int | None = None
-    """How many alternatives to name for each token of the answer, and of its prompt if it is echoed; None: nothing."""
+    """Alternatives for each token of the answer, and of its prompt if that is echoed; None: no log-probabilities."""
     prompt_logprobs: int | None = None
     """The same for each token of the prompt, in vLLM's field of this name."""
     echo: bool = False
@@ -86,62 +86,61 @@ class View(msgspec.Struct, frozen=True):
 
     @property
     def prompt_tops(self) -> int | None:
-        """What the engine has to name for each token of the prompt; None: nothing is asked of it."""
-        asked = [count for count in (self.prompt_logprobs, self.logprobs if self.echo else None) if count is not None]
-        return max(asked, default=None)
+        """Alternatives for each token of the prompt; None: no log-probabilities."""
+        counts = [count for count in (self.prompt_logprobs, self.logprobs if self.echo else None) if count is not None]
+        return max(counts, default=None)
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """Who asks, by the headers of a request or of a WebSocket's handshake."""
+    """Key and headers of a request or of a WebSocket's handshake."""
 
     api_key: str | None = None
     """The bearer token as it came. Never logged."""
     path: str = "/v1/chat/completions"
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    """As they came, names in lower case, those with keys left out; the policy may look at some."""
+    """As received, names in lower case, without those that hold keys; conditions may use some."""
     tags: tuple[str, ...] = ()
 
 
 class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
-    """What a body asks for, checked and bounded."""
+    """A request's body, checked and bounded."""
 
     model: str
     """As the client wrote it."""
     prompts: tuple[Prompt, ...]
     """One for chat; one or more for completions and embeddings."""
     params: SamplingParams
-    """`max_tokens` is 0 if the client did not say: the service fills in what the model's length and the caps leave."""
+    """`max_tokens` is 0 without a limit of the client: the model's length and the route's caps then decide."""
     n: int = 1
     """Choices for each prompt; choice index = prompt index * n + k."""
     grammar: Grammar | None = None
-    """What each answer must be like (if it is no tool call)."""
+    """Constraint on each answer (unless it is a tool call)."""
     embedding: EmbeddingParams | None = None
-    """Embeddings are wanted, one for each prompt; None: text is."""
+    """Embeddings are requested, one for each prompt; None: text is."""
     truncate_prompt_tokens: int | None = None
-    """Only so many last tokens of each prompt are read."""
+    """Only this many last tokens of each prompt are used."""
     streamed: bool = True
-    """False: the client gets the answer whole. Nothing is handed out before its end, and every fallback stays open."""
+    """False: the client gets the answer as a whole, so that every fallback stays possible until its end."""
     view: View = View()
     user: str | None = None
     conversation: str = ""
-    """Its name, if the body has one."""
+    """The conversation's name, if the body has one."""
     cache_key: str = ""
-    """`prompt_cache_key`: many clients have one for each conversation."""
+    """`prompt_cache_key`: many clients send one per conversation."""
     written: Mapping[str, Any] = {}
-    """The fields beside the prompt, as the client wrote them: an upstream is asked for nothing else."""
+    """The fields beside the prompt as the client wrote them, for upstreams."""
     needs_upstream: tuple[str, ...] = ()
-    """Those whose values no engine obeys."""
+    """Names of fields whose values no engine supports."""
 
     @property
     def param(self) -> str:
-        """The field in which the prompts came."""
+        """The field that contains the prompts."""
         if self.embedding is not None:
             return "input"
         return "messages" if isinstance(self.prompts[0], ChatPrompt) else "prompt"
 
     @property
     def tools(self) -> ToolSet | None:
-        """What the model may call."""
         prompt = self.prompts[0]
         return prompt.tools if isinstance(prompt, ChatPrompt) else None
 
@@ -164,23 +163,27 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     arrived_at: float
     """`trio.current_time()` when the request's head was read."""
     model: str = ""
-    """One of the settings' names; admission finds it, and the adapter, in the body's."""
+    """A model of the settings; it and the adapter are parsed from the body's model during admission."""
     adapter: str = ""
 
 
 class Principal(msgspec.Struct, frozen=True, gc=False):
-    """Who asks, as far as engines and queues care."""
+    """The client of a request, as engines and queues see it."""
 
     tenant: str
-    line: str
-    """Under which name its requests wait: see `config.tenants.tenant_queue_name`."""
+    tenant_queue: str
+    """Name of its tenant queue: see `config.tenants.tenant_queue_name`."""
     tier: str
     priority: int
     cache_salt: bytes
 
     @classmethod
-    def of(cls, tenant: str, line: str, tier: str, priority: int) -> "Principal":
-        """The salt keeps tenants from finding each other's prompts in the prefix cache."""
+    def of(cls, tenant: str, tenant_queue: str, tier: str, priority: int) -> "Principal":
+        """The salt keeps tenants from detecting each other's prompts in the prefix cache."""
         return cls(
-            tenant, line, tier, priority, blake2b(tenant.encode(), digest_size=16, person=b"prefix cache").digest()
+            tenant,
+            tenant_queue,
+            tier,
+            priority,
+            blake2b(tenant.encode(), digest_size=16, person=b"prefix cache").digest(),
         )

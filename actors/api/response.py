@@ -1,4 +1,4 @@
-"""An answer as its reader gets it: the events of a response, in order, and what they hold."""
+"""The events of a response, in order."""
 
 from typing import Any, Literal
 
@@ -8,11 +8,11 @@ from actors.api.errors import ErrorBody
 from engine.messages import FinishReason, TokenLogprobs
 
 EndReason = FinishReason | Literal["tool_calls"]
-"""Of a choice. With "tool_calls" it ended as it should, and it called tools."""
+"""Why a choice ended; "tool_calls": it ended normally, with tool calls."""
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Exact tokens of engines; of an upstream what it says.
+    """Token counts: exact for engines, as reported for upstreams.
 
     `prompt_tokens` counts each prompt once, whatever `n` is and however many rungs were tried.
     """
@@ -24,35 +24,35 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class AttemptSummary(msgspec.Struct, frozen=True):
-    """One try of one rung: for headers, the extension field, logs and the ledger."""
+    """One attempt, for the field `penstock`."""
 
     rung: str
     outcome: Literal["answered", "escalated", "failed", "refused"]
     why: str
-    """A short stable word: "confident", "low_margin", "asked_for", "engine_failed", "breaker_open", "ttft_timeout" …"""
+    """A stable code: "confident", "low_margin", "asked_for", "engine_failed", "breaker_open", "ttft_timeout" …"""
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):
-    """Before the first content. In `window` mode it can precede an escalation: `Done.served` has the last word."""
+    """Before the first content. In `window` mode an escalation may follow: `Done.served` is final."""
 
     route: str
     rung: str
     prompt_tokens: int
     echo: tuple[str, ...] = ()
-    """If the request wants to see them: for each choice the text of its prompt."""
+    """If requested: for each choice the text of its prompt."""
     adapter: str = ""
     mark: str | None = None
     degraded: tuple[str, ...] = ()
-    """See `policies.model.degraded`; what comes after this is in `Served`."""
+    """See `policies.model.plan.Degraded`; what comes after this is in `Served`."""
     tier: str | None = None
-    """In which it is served, if a spent budget has moved it there."""
+    """The tier in which it is served, if a spent budget has changed it."""
     model_asked: str = ""
     model_served: str = ""
     """See `Served`."""
 
 
 class MadeCall(msgspec.Struct, frozen=True, gc=False):
-    """A tool call of an answer, whole."""
+    """A complete tool call of an answer."""
 
     index: int
     """Among the calls of its choice."""
@@ -61,7 +61,7 @@ class MadeCall(msgspec.Struct, frozen=True, gc=False):
     arguments: str
     """A JSON object."""
     extra: dict[str, Any] | None = None
-    """Its `extra_content`, if an upstream sent one: it wants it back with the next turn."""
+    """Its `extra_content`, if an upstream sent one; the upstream expects it back with the next turn."""
 
 
 class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -74,20 +74,20 @@ class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):
     finish_reason: EndReason | None = None
     stop: str | int | None = None
     unnamed: int = 0
-    """Tokens whose ids are not known, beside `token_ids`: an upstream names none. The last delta of a choice corrects
-    the count, also downwards."""
+    """Number of tokens without known ids, beside `token_ids`: upstreams send none. The last delta of a choice corrects
+    the count, possibly downwards."""
     calls: tuple[MadeCall, ...] = ()
     """Tool calls; their tokens are in `token_ids`, their text is not in `text`."""
     embedding: bytes | None = None
-    """The whole of the choice, if embeddings are wanted: float32, little-endian."""
+    """The whole choice, if embeddings are requested: float32, little-endian."""
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
-    """If they are asked for: of each of the prompt's tokens, with the first delta of a choice."""
+    """If requested: for each token of the prompt, in the first delta of a choice."""
     reasoning: str = ""
-    """What an upstream's model thought, beside `text`; its tokens are among the `unnamed`."""
+    """An upstream's reasoning, which is not in `text`; its tokens are among the `unnamed`."""
 
 
 class DecisionInfo(msgspec.Struct, frozen=True, gc=False):
-    """What was decided before the first token, as far as clients are told."""
+    """What clients learn about the decision before the first token."""
 
     policy: str
     """The digest of the policy that decided."""
@@ -95,11 +95,11 @@ class DecisionInfo(msgspec.Struct, frozen=True, gc=False):
     arm: str = ""
     """Of the experiment; "" if the request takes part in none."""
     passed_over: tuple[str, ...] = ()
-    """Places of the request's schemas that are not enforced."""
+    """Parts of the request's schemas that are not enforced."""
 
 
 class Served(msgspec.Struct, frozen=True):
-    """Who answered, and how it came to that."""
+    """Which backend answered, and why."""
 
     route: str
     rung: str
@@ -107,38 +107,38 @@ class Served(msgspec.Struct, frozen=True):
     attempts: tuple[AttemptSummary, ...]
     mark: str | None = None
     margin: float | None = None
-    """The deferral statistic of the small model's answer, in nats, if a cascade looked at it."""
+    """The deferral statistic of the small model's answer, in nats; None without a cascade."""
     drafted_tokens: int = 0
-    """That the answering engine was given, or gave itself, as a guess of this answer."""
+    """Draft tokens that the answering engine was given or made."""
     accepted_tokens: int = 0
-    """Those of them that it took."""
+    """Those of them that it accepted."""
     policy: str = ""
     experiment: str | None = None
     arm: str | None = None
-    """None: the request takes part in no experiment."""
+    """None: the request is in no experiment."""
     adapter: str | None = None
-    """That answered, as NAME@VERSION."""
+    """The adapter that answered, as NAME@VERSION."""
     degraded: tuple[str, ...] = ()
-    """In which ways less was done than was asked for: see `policies.model.degraded`."""
+    """Codes of a degraded answer: see `policies.model.plan.Degraded`."""
     tier: str | None = None
-    """In which it was served, if a spent budget has moved it there."""
+    """The tier in which it was served, if a spent budget has changed it."""
     model_asked: str = ""
-    """The name that the client asked for."""
+    """The model name that the client requested."""
     model_served: str = ""
-    """Who answered: an engine's name, or the model as its upstream names it; "" if no model did."""
+    """The engine that answered, or the model as its upstream names it; "" if no model did."""
     upstream_finish: str | None = None
-    """An upstream's own finish reason, where it is none that is known here; the finish reason told is "stop" then."""
+    """An upstream's own finish reason if it is an unknown one; `finish_reason` is "stop" then."""
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """The truthful end of an answer: every choice had its finish reason and usage is settled in the ledger."""
+    """The end of a complete answer: every choice has its finish reason."""
 
     usage: Usage
     served: Served
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The truthful end of an answer that broke off after content was sent; before content an exception is raised."""
+    """The end of an answer that failed after content was sent; before content an exception is raised."""
 
     error: ErrorBody
     usage: Usage

@@ -1,5 +1,10 @@
-"""Frozen figures for `/metrics` and for people: counters since the start, histograms, and the state of each part."""
+"""Figures for `/metrics` and for people: frozen statistics, and the counters and histograms behind them.
 
+Counters are written by whichever task ends a request or emits a token, without an await in between: no actor is needed.
+"""
+
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
@@ -31,9 +36,9 @@ class RequestKey(msgspec.Struct, frozen=True):
     route: str
     rung: str
     outcome: str
-    """ok, failed (broke off after content), refused, gone (the client left), overrun (a reader too slow)."""
+    """ok, failed (after content), refused, gone (the client left), overrun (the reader was too slow)."""
     why: str
-    """The last attempt's word, or the error's code."""
+    """The last attempt's reason code, or the error's code."""
 
 
 class LatencyStatistics(msgspec.Struct, frozen=True):
@@ -51,7 +56,7 @@ class QueueStatistics(msgspec.Struct, frozen=True):
     requests: int
     tokens: int
     inside: int
-    """Sequences handed to the engine and not finished."""
+    """Sequences in the engine."""
     refused_total: int
     expired_total: int
     expected_wait_s: float
@@ -97,9 +102,9 @@ class AdapterView(msgspec.Struct, frozen=True):
     name: str
     version: int
     current: bool = False
-    """New requests get it; else it only serves those that began with it."""
+    """New requests get it; otherwise it only serves requests that started with it."""
     configured: bool = False
-    """The configuration names it with this folder. What it does not name so is gone when the process starts again."""
+    """The configuration names it with this folder. Other adapters are lost when the process restarts."""
     running: int = 0
     """Sequences that use it, as of the last step."""
     path: str = ""
@@ -109,20 +114,20 @@ class AdapterView(msgspec.Struct, frozen=True):
 
 
 class LedgerStatistics(msgspec.Struct, frozen=True):
-    """The books."""
+    """Of the ledger."""
 
     open: int
-    """Reservations not settled yet."""
+    """Entries that are not closed."""
     settled_total: int
     commits_total: int
     recovered_total: int
-    """Reservations that a crash had left open, charged at this start."""
+    """Entries that a crash had left open, charged at this start."""
     pending: int
-    """Lines not committed yet."""
+    """Entries and closings that are not committed yet."""
 
 
 class PolicyStatistics(msgspec.Struct, frozen=True):
-    """Which policy decides, and what became of the attempts to change it."""
+    """The policy in force, and the attempts to change it by outcome."""
 
     policy: str = ""
     """Its digest."""
@@ -133,7 +138,7 @@ class PolicyStatistics(msgspec.Struct, frozen=True):
 
 
 class ServiceStatistics(msgspec.Struct, frozen=True):
-    """A snapshot; reading it costs no actor anything."""
+    """A snapshot; it is made without messages to actors."""
 
     requests_total: Mapping[RequestKey, int]
     refusals_total: Mapping[str, int]
@@ -146,12 +151,12 @@ class ServiceStatistics(msgspec.Struct, frozen=True):
     completion_tokens_total: int
     """Tokens that clients received."""
     discarded_tokens_total: int
-    """Tokens that an engine made for an attempt and nobody received."""
+    """Tokens that engines made and no client received."""
     overrun_total: int
     in_flight: int
     latency: LatencyStatistics
     engines: Mapping[str, EngineStats]
-    """An engine's replicas together."""
+    """Sums over replicas."""
     replicas: Mapping[str, tuple[ReplicaView, ...]]
     engine_restarts_total: Mapping[str, int]
     queues: Mapping[str, QueueStatistics]
@@ -177,6 +182,45 @@ class ServiceStatistics(msgspec.Struct, frozen=True):
     actor_restarts_total: Mapping[str, int] = msgspec.field(default_factory=dict)
     """By actor."""
     backends_down: Mapping[str, bool] = msgspec.field(default_factory=dict)
-    """Those that are marked down: restarts did not help, and the next one comes after a long pause."""
+    """Whether it is marked down: restarts did not help, and the next one follows after a long pause."""
     auxiliaries_off: Mapping[str, bool] = msgspec.field(default_factory=dict)
-    """Those that have failed too often, and stay off until the process starts again."""
+    """Whether it has failed too often and stays off until the process restarts."""
+
+
+class HistogramCounter:
+    """A histogram that is being filled."""
+
+    __slots__ = ("counts", "sum")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(LATENCY_BOUNDS_S) + 1)
+        self.sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
+        self.sum += seconds
+
+    def frozen(self) -> Histogram:
+        return Histogram(LATENCY_BOUNDS_S, tuple(self.counts), self.sum)
+
+
+class ServiceCounters:
+    """All counters."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[RequestKey] = Counter()
+        self.refusals: Counter[str] = Counter()
+        self.escalations: Counter[tuple[str, str]] = Counter()
+        self.fallbacks: Counter[tuple[str, str, str]] = Counter()
+        self.notices: Counter[tuple[str, str]] = Counter()
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.discarded_tokens = 0
+        self.overruns = 0
+        self.ttft = HistogramCounter()
+        self.itl = HistogramCounter()
+        self.e2e = HistogramCounter()
+        self.queue_wait = HistogramCounter()
+
+    def latency(self) -> LatencyStatistics:
+        return LatencyStatistics(self.ttft.frozen(), self.itl.frozen(), self.e2e.frozen(), self.queue_wait.frozen())

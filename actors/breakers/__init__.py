@@ -1,4 +1,4 @@
-"""Circuit breakers and the retry budget: one actor owns them, `permits` asks it.
+"""Circuit breakers and the retry budget, owned by one actor.
 
-Public: `breakers.Breakers`, `permits.Permits`.
+Public: `breakers`.
 """

@@ -1,7 +1,7 @@
-"""The breaker actor: all circuit breakers, and the retry budget that they share.
+"""Circuit breakers and the retry budget that they share: the actor that owns them, and how requests ask for permits.
 
-Its state is `policies.fallback.breaker` and `policies.fallback.retry_budget`, and it is published. While a breaker is
-closed nobody asks for a permit: only the outcomes are sent. The breaker of a backend that is marked down reads as open,
+The state is `policies.fallback.breaker` and `policies.fallback.retry_budget`, and it is published. No permit is
+requested for a closed breaker: only outcomes are sent. The breaker of a backend that is marked down reads as open,
 until the backend is ready again.
 """
 
@@ -14,21 +14,43 @@ import structlog
 import trio
 
 from actors.api.engine_status import BackendStatus
-from actors.kernel.actor import Actor
-from actors.kernel.mailbox import Mailbox
-from actors.protocol.breakers import AskPermit, BreakerMessage, Record
+from actors.kernel.actor import Actor, Mailbox, Reply
+from actors.kernel.errors import ActorDied, MailboxFull
 from config.model.routing import BreakerSettings, RetryBudgetSettings
+from policies.fallback import fallback_machine
 from policies.fallback.breaker import Breaker, BreakerOpen
 from policies.fallback.retry_budget import RetryBudget
-from policies.model.breaker_view import BreakerView, Permit
+from policies.model.load import BreakerView, Permit
 
 _SOON_S = 1.0
-"""Until a backend that is being started again may be asked again."""
+"""Minimum `Retry-After` for a backend that is being restarted."""
 log = structlog.get_logger()
 
 
+class AskPermit(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Sent only while the published breaker is not closed, or for a retry, which needs the shared budget."""
+
+    rung: str
+    is_retry: bool
+    reply: Reply[Permit | BreakerOpen | None]
+    """None: the retry budget is spent."""
+
+
+class Record(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """An attempt's outcome. `ok` None: no evidence about the rung."""
+
+    rung: str
+    permit: Permit
+    ok: bool | None
+    at: float
+    is_retry: bool
+
+
+BreakerMessage = AskPermit | Record
+
+
 class BreakerRegistry:
-    """The breakers, for everybody to read. Their actor changes them, and a reload their settings, without an await."""
+    """The breakers, published: their actor changes them, and a reload their settings, without an await."""
 
     def __init__(
         self,
@@ -42,23 +64,21 @@ class BreakerRegistry:
         self._backends = backends
 
     def apply_settings(self, settings: Mapping[str, BreakerSettings], budget: RetryBudgetSettings) -> None:
-        """Other settings for the same rungs; what the breakers know stays."""
+        """Replace the settings of the same rungs; counts and states are kept."""
         for rung, each in settings.items():
             self.breakers[rung].apply_settings(each)
         self.budget.apply_settings(budget)
 
     def view(self, rung: str, now: float) -> BreakerView:
-        """One breaker's present state."""
         view = self.breakers[rung].view(now)
         down_s = self._down_for_s(rung, now)
         return view if down_s is None else msgspec.structs.replace(view, state="open", opens_for_s=down_s)
 
     def views(self, now: float) -> dict[str, BreakerView]:
-        """All of them."""
         return {rung: self.view(rung, now) for rung in self.breakers}
 
     def permit(self, rung: str, now: float) -> Permit | BreakerOpen:
-        """Leave for one attempt; only the actor asks."""
+        """A permit for one attempt; called by the actor only."""
         down_s = self._down_for_s(rung, now)
         return self.breakers[rung].permit(now) if down_s is None else BreakerOpen(down_s)
 
@@ -69,10 +89,10 @@ class BreakerRegistry:
 
 
 class Breakers(Actor[BreakerMessage]):
-    """Answers `AskPermit`; obeys `Record`.
+    """Handles `AskPermit` and `Record`.
 
-    A `Record` is not lost with the actor: a probe's outcome counts once, and an outcome under a closed breaker is a
-    sample in a window, of which one more does no harm.
+    A `Record` is not lost with the actor: handled twice, a probe's outcome counts once, and an outcome under a closed
+    breaker is one more sample in a window, which is harmless.
     """
 
     redelivered: ClassVar[tuple[type, ...]] = (Record,)
@@ -82,7 +102,6 @@ class Breakers(Actor[BreakerMessage]):
         self._published = published
 
     def on(self, message: BreakerMessage) -> None:
-        """Give a permit, or take an outcome."""
         match message:
             case AskPermit(rung, is_retry, reply):
                 now = trio.current_time()
@@ -100,3 +119,41 @@ class Breakers(Actor[BreakerMessage]):
                 breaker.record(permit, ok, at)
                 if breaker.state != before:
                     log.warning("breaker_changed", rung=rung, before=before, after=breaker.state)
+
+
+class Permits:
+    """Permits of closed breakers, the usual case, are read from the published registry; others need the actor."""
+
+    def __init__(self, breakers: Mailbox[BreakerMessage], published: BreakerRegistry) -> None:
+        self._breakers = breakers
+        self._published = published
+
+    def closed(self, rung: str) -> Permit | None:
+        """A permit of a closed breaker; None: it is not closed."""
+        return self._published.view(rung, trio.current_time()).closed_permit()
+
+    async def ask(self, rung: str, *, is_retry: bool) -> Permit | fallback_machine.RungRefused:
+        permit = None if is_retry else self.closed(rung)
+        if permit is not None:
+            return permit
+        reply: Reply[Permit | BreakerOpen | None] = Reply()
+        try:
+            self._breakers.put_nowait(AskPermit(rung, is_retry, reply))
+            match await reply.wait():
+                case Permit() as permit:
+                    return permit
+                case BreakerOpen(retry_after_s):
+                    return fallback_machine.RungRefused(why="breaker_open", retry_after_s=retry_after_s)
+                case None:
+                    return fallback_machine.RungRefused(why="retry_budget")
+        except (MailboxFull, ActorDied) as error:
+            return fallback_machine.RungRefused(why="breakers_busy", retry_after_s=1.0, message=str(error))
+
+    def record(self, rung: str, permit: Permit, *, ok: bool | None, is_retry: bool) -> None:
+        """Record an attempt's outcome; None: no evidence about the rung."""
+        record = Record(rung, permit, ok, trio.current_time(), is_retry)
+        if ok is False or permit.probe:
+            self._breakers.put_unbounded(record)
+        else:
+            # This changes no breaker's state, so it need not wake the actor.
+            self._breakers.put_deferred(record)

@@ -1,4 +1,4 @@
-"""What operators ask of the service by the admin API. It owns no state."""
+"""The operations of the admin API. Owns no state."""
 
 from collections.abc import Mapping
 
@@ -7,14 +7,11 @@ import structlog
 import trio
 
 from actors.api.errors import BadKey, InvalidRequest, Unavailable
-from actors.control.config_process import ConfigProcess
-from actors.control.policy_status import PolicyStatus
+from actors.control.policy_reloader import ConfigProcess, PolicyStatus, Reload, ReloadTrigger
 from actors.engines.adapter_registry import AdapterRegistry
+from actors.kernel.actor import Mailbox, Reply
 from actors.kernel.errors import ActorDied, MailboxClosed, MailboxFull
-from actors.kernel.mailbox import Mailbox
-from actors.kernel.reply import Reply
 from actors.protocol.ledger import Flush, LedgerMessage, WriteRollBack
-from actors.protocol.reloader import Reload, ReloadTrigger
 from actors.routing.router import Router
 from config.problems.errors import ConfigError, Problem
 from config.source import ConfigSource
@@ -29,7 +26,7 @@ log = structlog.get_logger()
 
 
 class PolicyView(msgspec.Struct, frozen=True):
-    """Which policy decides."""
+    """The policy in force."""
 
     policy: str
     """Its digest."""
@@ -37,22 +34,22 @@ class PolicyView(msgspec.Struct, frozen=True):
     """Seconds since 1970."""
     files: tuple[str, ...]
     warnings: tuple[Problem, ...]
-    """What is probably not meant in them."""
+    """Warnings about them."""
     reloads: Mapping[str, int]
     """By outcome, since the start."""
     last_refusal: tuple[Problem, ...]
-    """Why the last attempt to change it was refused; empty if it was not."""
+    """Why the last reload was refused; empty if it was not."""
 
 
 class CheckResult(msgspec.Struct, frozen=True):
-    """Whether a configuration could be swapped in."""
+    """The result of checking a configuration."""
 
     good: bool
     """It could be swapped in now."""
     problems: tuple[Problem, ...]
-    """If it is good, warnings only."""
+    """Only warnings if it is good."""
     changed: tuple[str, ...] = ()
-    """Compared with what runs."""
+    """Sections that differ from the running configuration."""
     needs_restart: tuple[str, ...] = ()
 
 
@@ -63,7 +60,7 @@ class ExperimentSummary(msgspec.Struct, frozen=True):
     routes: tuple[str, ...]
     unit: str
     percent: Mapping[str, float]
-    """Promised, by arm."""
+    """Configured share, by arm."""
     rolled_back: bool
     why: str
     sample_ratio_off: bool
@@ -87,7 +84,7 @@ class AdminService:
         registry: AdapterRegistry,
         ledger: Mailbox[LedgerMessage],
     ) -> None:
-        """`source` None: the settings came from nowhere that could be read again."""
+        """`source` None: the settings cannot be read again."""
         self._router = router
         self._published = published
         self._reloader = reloader
@@ -105,14 +102,14 @@ class AdminService:
         return not self._router.snapshot.settings.admin.keys
 
     def check_key(self, key: str | None) -> None:
-        """Raises BadKey; the keys that clients have do not count."""
+        """Raises BadKey; clients' keys give no access."""
         snapshot = self._router.snapshot
         admins, _ = snapshot.operators
         if snapshot.settings.admin.keys and (key is None or admins.authenticate(key) is None):
             raise BadKey(missing=key is None)
 
     def check_scraper(self, key: str | None) -> None:
-        """The same for `/metrics`, which the keys of scrapers open, too."""
+        """The same for `/metrics`, where keys of scrapers are valid, too."""
         snapshot = self._router.snapshot
         if not snapshot.settings.admin.keys:
             return
@@ -120,7 +117,6 @@ class AdminService:
             raise BadKey(missing=key is None)
 
     def policy(self) -> PolicyView:
-        """Which one decides."""
         published, snapshot = self._published, self._router.snapshot
         files = () if self._source is None else tuple(map(str, self._source.files(snapshot.settings)))
         return PolicyView(
@@ -139,7 +135,7 @@ class AdminService:
         except MailboxClosed:
             log.error("policy_reloader_off", asked_by=asked_by)  # noqa: TRY400  (the reason was logged when it ended)
         except MailboxFull:
-            # Those that wait already will read the same files.
+            # The reloads that wait already will read the same files.
             log.info("policy_reload_waits", asked_by=asked_by)
 
     async def reload(self) -> ReloadResult:
@@ -176,7 +172,6 @@ class AdminService:
         return self._decisions.find(request_id)
 
     def experiments(self) -> tuple[ExperimentSummary, ...]:
-        """All that the policy has."""
         views = self._rollout.experiments()
         return tuple(
             ExperimentSummary(
@@ -193,13 +188,12 @@ class AdminService:
         )
 
     def shadows(self) -> Mapping[str, ShadowView]:
-        """Figures of all, by name."""
         return self._shadows.views()
 
     async def roll_back(self, experiment: str) -> bool:
-        """All of its traffic is control's from the next published load on. False: there is none of that name.
+        """All of its traffic goes to control from the next published load on. False: the name is unknown.
 
-        Returns when it is written down. Raises Unavailable: it is in force, but a restart may forget it.
+        Returns when it is committed. Raises Unavailable: it is in force, but a restart may lose it.
         """
         roll_back = self._rollout.roll_back(experiment, "rolled back by an operator")
         if roll_back is None:

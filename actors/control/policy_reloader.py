@@ -1,54 +1,92 @@
 """Changes the policy while it serves: every way to do so ends here, one attempt after the other.
 
 A changed file is noticed by comparing its content once a second: that works on every file system, and needs no thread
-or library of its own. A file that is still being written is left alone until two comparisons agree.
+or library of its own. A file that is still being written is left alone until two comparisons agree. It is read in a
+process of its own, so that a large one delays no answer.
 
 If the actor dies in the middle of an attempt, the next life makes it once more. If it is off, the last good policy
-serves on, and only a restart of the server changes it.
+stays in force, and only a restart of the server changes it.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Literal, Protocol
 
 import msgspec
 import structlog
 import trio
 
 from actors.api.errors import Refusal
-from actors.control.config_process import ConfigProcess
-from actors.control.policy_status import PolicyStatus
+from actors.api.statistics import PolicyStatistics
 from actors.engines.adapter_registry import AdapterRegistry
+from actors.kernel.actor import Mailbox, Reply
 from actors.kernel.clock import WallClock
-from actors.kernel.mailbox import Mailbox
-from actors.protocol.reloader import Reload, ReloadTrigger
-from actors.routing.policy_snapshot import PolicySnapshot
+from actors.kernel.thread_bridge import WorkerPool
+from actors.routing.router import PolicySnapshot
+from config.load import LoadedConfig
 from config.model.settings import Settings
 from config.problems.errors import ConfigError, Problem
 from config.source import ConfigSource
 from policies.lifecycle.reload import Change, ReloadRefused, ReloadResult, Swapped, Unchanged, compare, restart_problems
 
+ReloadTrigger = Literal["signal", "file", "admin"]
 _LOOK_EVERY_S = 1.0
 _MOST_PROBLEMS_LOGGED = 20
 log = structlog.get_logger()
 
 
+class ConfigProcess(WorkerPool, Protocol):
+    """Starts the process that reads a configuration."""
+
+    async def read_config(self, path: Path, text: str | None = None) -> LoadedConfig:
+        """Read and check a configuration, or the text that `path` could hold. Raises ConfigError."""
+        ...
+
+
+class PolicyStatus:
+    """Outlives the reloader's restarts."""
+
+    __slots__ = ("problems", "reloads", "since", "warnings")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        """When the policy that decides began to, seconds since 1970."""
+        self.reloads: Counter[str] = Counter(swapped=0, unchanged=0, refused=0)
+        self.problems: tuple[Problem, ...] = ()
+        """Why the last attempt was refused; empty if it was not."""
+        self.warnings: tuple[Problem, ...] = ()
+        """Of the policy that decides."""
+
+    def statistics(self, policy: str) -> PolicyStatistics:
+        """`policy`: the digest of the one that decides."""
+        return PolicyStatistics(policy, self.since, dict(self.reloads))
+
+
+class Reload(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Read the configuration again, and swap the policy if it is good."""
+
+    asked_by: ReloadTrigger
+    reply: Reply[ReloadResult] | None = None
+
+
 class _Read(msgspec.Struct, frozen=True):
-    """What the files say now."""
+    """The result of reading the files."""
 
     stamp: str
     change: Change = Change((), ())
     snapshot: PolicySnapshot | None = None
-    """None: there is nothing to swap."""
+    """None: the policy is unchanged or invalid."""
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
 
 class PolicyReloader:
-    """Obeys `Reload`. What it publishes outlives its restarts."""
+    """Handles `Reload`. Its published status outlives its restarts."""
 
     redelivered: ClassVar[tuple[type, ...]] = (Reload,)
-    """Made twice, an attempt finds the second time that nothing has changed."""
+    """Handled twice, the second attempt finds nothing changed."""
 
     def __init__(
         self,
@@ -76,11 +114,10 @@ class PolicyReloader:
         self._workers = workers
         self._watches = watches
         self._tried = ""
-        """The stamp of what was read last, good or bad."""
+        """The stamp of the last configuration read, valid or not."""
         self._seen = ""
 
     async def run(self) -> None:
-        """Until cancelled."""
         begun = await self._read(self._snapshot())
         self._tried = self._seen = begun.stamp
         self._published.warnings = begun.warnings
@@ -95,7 +132,6 @@ class PolicyReloader:
             self.mailbox.done()
 
     async def on(self, message: Reload) -> None:
-        """One attempt."""
         result = await self.reload(message.asked_by)
         if message.reply is not None:
             message.reply.set(result)
@@ -113,7 +149,7 @@ class PolicyReloader:
             published.reloads["unchanged"] += 1
             return Unchanged(before.policy.digest)
         try:
-            # What the new policy may name is there before it decides; what the old one named goes after it.
+            # New adapters are loaded before the swap; adapters that only the old policy names are unloaded after it.
             await self._load_adapters(before.settings, read.snapshot.settings)
         except Refusal as refusal:
             return self._refuse(self._at_adapters(refusal), asked_by)
@@ -129,12 +165,12 @@ class PolicyReloader:
 
     async def _load_adapters(self, before: Settings, after: Settings) -> None:
         """All or none. Raises Refusal."""
-        found = []
+        loaded = []
         for engine, settings in after.engines.items():
             for name, adapter in settings.adapters.items():
                 if before.engines[engine].adapters.get(name) != adapter:
-                    found.append((engine, name, adapter.path, await self._registry.read(engine, adapter.path)))
-        for each in found:
+                    loaded.append((engine, name, adapter.path, await self._registry.read(engine, adapter.path)))
+        for each in loaded:
             await self._registry.put(*each)
 
     async def _unload_adapters(self, before: Settings, after: Settings) -> None:
@@ -149,7 +185,7 @@ class PolicyReloader:
         return (Problem(file=self._source.path, line=0, column=0, where="engines.*.adapters", message=message),)
 
     async def _read(self, before: PolicySnapshot) -> _Read:
-        """The stamp comes first: what changes while we read is seen as a change again."""
+        """The stamp is taken first, so that a change during the reading is noticed later."""
         stamp = await self._stamp()
         try:
             loaded = self._source.finished(await self._workers.read_config(self._source.path))
@@ -163,7 +199,7 @@ class PolicyReloader:
         except ConfigError as error:
             return _Read(stamp, problems=error.problems)
         except Exception as error:
-            # What the checks have missed must not end the reloader.
+            # Faults that the checks have missed must not end the reloader.
             log.exception("policy_not_compiled")
             message = f"it cannot be compiled ({type(error).__name__}: {error})"
             return _Read(
@@ -183,7 +219,7 @@ class PolicyReloader:
         stamp = await self._stamp()
         settled, self._seen = stamp == self._seen, stamp
         if settled and stamp != self._tried:
-            # As a message, so that it is not lost if this life ends with it.
+            # As a message, so that it is redelivered if this life ends.
             self.mailbox.put_unbounded(Reload("file"))
 
     async def _stamp(self) -> str:

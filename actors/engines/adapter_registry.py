@@ -14,11 +14,11 @@ import structlog
 
 from actors.api.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from actors.api.statistics import AdapterView
+from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied
-from actors.kernel.reply import Reply
-from actors.kernel.workers import WorkerPool
-from actors.protocol.engine import Install, Uninstall
-from actors.queue.backend import ReplicaSlot
+from actors.kernel.thread_bridge import WorkerPool
+from actors.protocol.job import Install, Uninstall
+from actors.queue.dispatcher import ReplicaSlot
 from config.model.settings import EngineSettings
 from config.model.words import is_adapter_name
 from engine.errors import ModelError
@@ -40,7 +40,7 @@ class WantedAdapter(msgspec.Struct, frozen=True):
 
 
 class AdapterRegistry:
-    """What is wanted changes at once, without an await; then the engines' actors are told."""
+    """The wanted adapters change at once, without an await; then the engines' actors get messages."""
 
     def __init__(
         self, settings: Mapping[str, EngineSettings], slots: Mapping[str, Sequence[ReplicaSlot]], workers: WorkerPool
@@ -71,11 +71,11 @@ class AdapterRegistry:
             running = {(use.name, use.version): use.running for use in published.adapter_uses}
             current = {(each.name, each.version): each for each in published.adapters.values()}
             for name, version in {**current, **running}:
-                found = current.get((name, version))
-                if found is None and not running[name, version]:
+                adapter = current.get((name, version))
+                if adapter is None and not running[name, version]:
                     continue
                 view = views.get((name, version), AdapterView(engine, name, version))
-                view = _with(view, found, running.get((name, version), 0))
+                view = _with(view, adapter, running.get((name, version), 0))
                 views[name, version] = self._with_origin(view)
         return tuple(views.values())
 
@@ -112,7 +112,7 @@ class AdapterRegistry:
 
     async def read(self, engine: str, path: Path) -> Prepared:
         """Once for each replica. Raises Refusal: the folder cannot be served, and why."""
-        found: dict[int, PreparedAdapter] = {}
+        prepared: dict[int, PreparedAdapter] = {}
         for number, slot in enumerate(self._replicas(engine)):
             read_adapter = slot.published.read_adapter
             if slot.published.state == "failed":
@@ -120,13 +120,13 @@ class AdapterRegistry:
             if read_adapter is None or slot.published.state != "ready":
                 raise _not_ready(engine)
             try:
-                found[number] = await self._workers.run_in_thread(partial(read_adapter, path))
+                prepared[number] = await self._workers.run_in_thread(partial(read_adapter, path))
             except ModelError as error:
                 log.warning("adapter_refused", engine=engine, path=str(path), code=error.code, why=error.message)
                 raise InvalidRequest(error.message, param="path", code=error.code) from None
-        if not found:
+        if not prepared:
             raise _not_ready(engine)
-        return found
+        return prepared
 
     async def put(self, engine: str, name: str, path: Path, prepared: Prepared) -> None:
         """Serve what was read. Requests that begin from now on get it. Raises Refusal."""
@@ -183,16 +183,16 @@ async def _all(replies: Sequence[Reply[None]]) -> None:
             await reply.wait()
 
 
-def _with(view: AdapterView, found: Adapter | None, running: int) -> AdapterView:
+def _with(view: AdapterView, adapter: Adapter | None, running: int) -> AdapterView:
     """The same, with what one more replica has of it."""
     view = msgspec.structs.replace(view, running=view.running + running)
-    if found is None:
+    if adapter is None:
         return view
-    prepared = found.prepared
+    prepared = adapter.prepared
     return msgspec.structs.replace(
         view,
         current=True,
-        path=str(found.path),
+        path=str(adapter.path),
         digest=prepared.digest.hex(),
         rank=prepared.rank,
         memory_bytes=view.memory_bytes + prepared.memory_bytes,

@@ -21,15 +21,25 @@ from actors.engines.engine_thread import (
     EnginePost,
     EngineThreads,
     LoadFailed,
+    LoadProgress,
 )
-from actors.engines.load_progress import LoadProgress
-from actors.kernel.actor import Actor
-from actors.kernel.mailbox import Mailbox
+from actors.kernel.actor import Actor, Mailbox
+from actors.kernel.thread_bridge import WorkerEvents, WorkerHandle
 from actors.kernel.timers import TimerWheel
-from actors.kernel.workers import WorkerEvents, WorkerHandle
-from actors.protocol.engine import CancelJob, EngineMessage, Install, StallAlarm, StartJob, Uninstall
-from actors.protocol.job import Job
-from actors.protocol.queue import DraftTokens, EngineDown, EngineUp, JobsFinished, QueueMessage
+from actors.protocol.job import (
+    CancelJob,
+    DraftTokens,
+    EngineDown,
+    EngineMessage,
+    EngineUp,
+    Install,
+    Job,
+    JobsFinished,
+    QueueMessage,
+    StallAlarm,
+    StartJob,
+    Uninstall,
+)
 from engine.core.loop import Stepping, Stop
 from engine.errors import EngineError
 from engine.lora.adapters import Adapter
@@ -48,7 +58,7 @@ _JOIN_S = 5.0
 log = structlog.get_logger()
 
 
-class _Inside:
+class _RunningJob:
     """A job in the engine."""
 
     __slots__ = ("job", "left")
@@ -71,12 +81,12 @@ class EngineActor(Actor[EngineMessage]):
         workers: EngineThreads,
         timers: TimerWheel,
         stall_s: float,
-        waited_for: Callable[[], bool],
+        jobs_wait: Callable[[], bool],
         adapters: Callable[[], Sequence[WantedAdapter]],
     ) -> None:
-        """`waited_for`: a job waits in the queue for capacity. `adapters`: what the engine is to be loaded with."""
+        """`jobs_wait`: whether jobs wait in the queue. `adapters`: those that the engine must load."""
         super().__init__(mailbox)
-        self._waited_for = waited_for
+        self._jobs_wait = jobs_wait
         self._dispatch = dispatch
         self._published = published
         self._factory = factory
@@ -87,11 +97,11 @@ class EngineActor(Actor[EngineMessage]):
         self._watch = timers.watch(float("inf"), self._alarm)
         self._worker: WorkerHandle | None = None
         self._loading = LoadProgress()
-        self._inside: dict[int, _Inside] = {}
-        """By sequence."""
-        self._freed: list[Job] = []
-        self._made: dict[str, int] = {}
-        """Output tokens by tenant that the dispatcher has not been told of."""
+        self._sequences: dict[int, _RunningJob] = {}
+        """By sequence: its job."""
+        self._finished: list[Job] = []
+        self._output_tokens: dict[str, int] = {}
+        """By tenant, since the last message to the dispatcher."""
 
     async def run(self) -> None:
         """Load the engine and serve until it fails or this is cancelled."""
@@ -125,7 +135,6 @@ class EngineActor(Actor[EngineMessage]):
                         log.warning("engine_thread_left_behind", engine=published.title)
 
     def on(self, message: EngineMessage) -> None:
-        """Jobs go in, outputs come out."""
         match message:
             case WorkerEvents(posts, life):
                 if life is self:
@@ -135,9 +144,9 @@ class EngineActor(Actor[EngineMessage]):
                 if epoch == self._published.epoch:
                     self._start(job)
             case CancelJob(job):
-                self._drop(job)
+                self._cancel(job)
             case DraftTokens(_, expect):
-                if self._worker is not None and expect.sequence_id in self._inside:
+                if self._worker is not None and expect.sequence_id in self._sequences:
                     self._worker.send(expect)
             case StallAlarm():
                 self._check_progress()
@@ -152,21 +161,21 @@ class EngineActor(Actor[EngineMessage]):
                 reply.set(None)
 
     def after_batch(self) -> None:
-        """Tell the dispatcher which jobs have ended, once for all messages of this wake."""
-        self._published.inside = len(self._inside)
-        waited_for = self._waited_for()
-        if self._freed or (waited_for and self._made):
-            freed = JobsFinished(self._published.name, tuple(self._freed), self._made)
-            self._freed.clear()
-            self._made = {}
-            if waited_for:
-                self._dispatch.put_unbounded(freed)
+        """Report finished jobs to the dispatcher, once for all messages of this wake."""
+        self._published.inside = len(self._sequences)
+        jobs_wait = self._jobs_wait()
+        if self._finished or (jobs_wait and self._output_tokens):
+            finished = JobsFinished(self._published.name, tuple(self._finished), self._output_tokens)
+            self._finished.clear()
+            self._output_tokens = {}
+            if jobs_wait:
+                self._dispatch.put_unbounded(finished)
             else:
                 # The dispatcher reads it before the next `Enqueue`.
-                self._dispatch.put_deferred(freed)
+                self._dispatch.put_deferred(finished)
 
     def _with_adapters(self) -> EngineFactory:
-        """The engine, loaded with its adapters. A later life does without those that cannot be read any more."""
+        """A factory that also loads the adapters. A restart skips adapters that cannot be read any more."""
         factory, wanted, is_first = self._factory, tuple(self._adapters()), self._published.limits is None
 
         def load(progress: Callable[[str], None]) -> Stepping:
@@ -176,11 +185,11 @@ class EngineActor(Actor[EngineMessage]):
                 try:
                     prepared = engine.read_adapter(each.path)
                 except EngineError as error:
-                    said = f"its adapter '{each.name}' cannot be loaded: {error.message}"
+                    message = f"its adapter '{each.name}' cannot be loaded: {error.message}"
                     if is_first:
                         engine.close()
-                        raise EngineError(error.code, said) from error
-                    progress(said)
+                        raise EngineError(error.code, message) from error
+                    progress(message)
                 else:
                     engine.accept(AddAdapter(Adapter(each.name, each.version, each.path, prepared)))
             return engine
@@ -189,30 +198,32 @@ class EngineActor(Actor[EngineMessage]):
 
     def _start(self, job: Job) -> None:
         assert self._worker is not None
-        if not self._inside:
+        if not self._sequences:
             self._timers.move(self._watch, trio.current_time() + self._stall_s)
-        inside = _Inside(job)
+        running = _RunningJob(job)
         for sequence in job.sequences:
-            self._inside[sequence.sequence_id] = inside
+            self._sequences[sequence.sequence_id] = running
             self._worker.send(sequence)
 
     def _send(self, command: Command) -> None:
         assert self._worker is not None
         self._worker.send(command)
 
-    def _drop(self, job: Job) -> None:
+    def _cancel(self, job: Job) -> None:
         """Abort the job's sequences. KV blocks are released at the next step boundary; later outputs are dropped."""
         assert self._worker is not None
-        running = [each.sequence_id for each in job.sequences if self._inside.pop(each.sequence_id, None) is not None]
+        running = [
+            each.sequence_id for each in job.sequences if self._sequences.pop(each.sequence_id, None) is not None
+        ]
         for sequence_id in running:
             self._worker.send(Abort(sequence_id))
         if running:
-            self._freed.append(job)
+            self._finished.append(job)
 
     def _on_posts(self, posts: list[EnginePost]) -> None:
-        """Called by the event loop between two tasks' turns: outputs are delivered at once, a hop less for every token.
+        """Called by the event loop: outputs are delivered without a hop through the mailbox.
 
-        It never awaits, and no message of this actor is in hand meanwhile: so it may write the actor's state.
+        It does not await and runs between two messages, so it may write the actor's state.
         """
         try:
             for position, post in enumerate(posts):
@@ -229,7 +240,7 @@ class EngineActor(Actor[EngineMessage]):
         self._published.adapter_uses = report.adapters
         self._watch.due = trio.current_time() + self._stall_s
         for output in report.outputs:
-            self._hand_out(output)
+            self._deliver(output)
 
     def _on_post(self, post: EnginePost) -> None:
         published = self._published
@@ -242,7 +253,7 @@ class EngineActor(Actor[EngineMessage]):
                     log.info("engine_loading", engine=published.title, step=what)
             case EngineLoaded(limits, stats, adapters, read_adapter):
                 published.limits, published.stats = limits, stats
-                # Some may have come and gone while it was being loaded.
+                # The wanted adapters may have changed during loading.
                 wanted = {each.name for each in self._adapters()}
                 known = {adapter.name: adapter for adapter in adapters} | dict(published.adapters)
                 published.adapters = {name: adapter for name, adapter in known.items() if name in wanted}
@@ -258,33 +269,33 @@ class EngineActor(Actor[EngineMessage]):
                 )
                 self._dispatch.put_unbounded(EngineUp(published.name, published.epoch, limits, published.replica))
             case LoadFailed(message):
-                said = f"engine '{published.title}' cannot be loaded: {message}"
-                raise EngineLost("engine_load_failed", said) if published.limits else EngineLoadFailed(said)
+                failure = f"engine '{published.title}' cannot be loaded: {message}"
+                raise EngineLost("engine_load_failed", failure) if published.limits else EngineLoadFailed(failure)
             case EngineFailed(code, message):
                 raise EngineLost(code, message)
 
-    def _hand_out(self, output: SequenceOutput) -> None:
-        inside = self._inside.get(output.sequence_id)
+    def _deliver(self, output: SequenceOutput) -> None:
+        inside = self._sequences.get(output.sequence_id)
         if inside is None:
             return
         job = inside.job
         made = len(output.token_ids) if isinstance(output, TokenDelta) else 0
-        self._made[job.tenant] = self._made.get(job.tenant, 0) + made
+        self._output_tokens[job.tenant] = self._output_tokens.get(job.tenant, 0) + made
         kept = job.delivery.put(job.job_id, output)
         if output.finish is not None:
-            del self._inside[output.sequence_id]
+            del self._sequences[output.sequence_id]
             inside.left -= 1
             if not inside.left:
-                self._freed.append(job)
+                self._finished.append(job)
         elif not kept:
-            self._drop(job)
+            self._cancel(job)
 
     def _alarm(self) -> None:
         self.mailbox.put_unbounded(StallAlarm())
 
     def _check_progress(self) -> None:
         now = trio.current_time()
-        if not self._inside:
+        if not self._sequences:
             return
         if now < self._watch.due:
             self._timers.move(self._watch, self._watch.due)

@@ -1,4 +1,4 @@
-"""The thread of one engine: what it posts while it loads and runs."""
+"""The thread of one engine: what it posts while it loads and runs, and which steps of a long load are logged."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from actors.kernel.workers import WorkerHandle
+from actors.kernel.thread_bridge import WorkerHandle
 from engine.core.limits import EngineLimits
 from engine.core.loop import Stepping
 from engine.lora.adapters import Adapter, PreparedAdapter
@@ -14,6 +14,10 @@ from engine.messages import EngineFailed, EngineStats, StepReport
 
 EngineFactory = Callable[[Callable[[str], None]], Stepping]
 """Called in the engine's own thread with a function that takes words on its progress. Raises EngineError."""
+
+
+_DIGITS = str.maketrans("", "", "0123456789")
+_PAUSE_S = 1.0
 
 
 class EngineLoading(msgspec.Struct, frozen=True, tag=True):
@@ -48,3 +52,19 @@ class EngineThreads(Protocol):
     def engine(self, name: str, factory: EngineFactory, on_posts: Callable[[list[EnginePost]], None]) -> WorkerHandle:
         """A handle that takes `Command` and `Stop`; `on_posts` is called in the event loop."""
         ...
+
+
+class LoadProgress:
+    """The first step of each kind, and of equal ones that only count ("layer 3 of 40") one a second."""
+
+    def __init__(self) -> None:
+        self._kind = ""
+        self._logged_at = float("-inf")
+
+    def is_due(self, step: str, now: float) -> bool:
+        """Whether to log `step`; `now` in seconds on any clock."""
+        kind = step.translate(_DIGITS)
+        if kind == self._kind and now - self._logged_at < _PAUSE_S:
+            return False
+        self._kind, self._logged_at = kind, now
+        return True

@@ -1,4 +1,4 @@
-"""What every actor stands on: mailboxes, replies, supervision, timers, and threads beside the event loop.
+"""The base of every actor: mailboxes, replies, supervision, timers, and threads beside the event loop.
 
-Public: all modules. Nothing in here knows of requests.
+Public: all modules. None of them knows of requests.
 """

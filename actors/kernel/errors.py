@@ -1,9 +1,9 @@
-"""What can go wrong with actors themselves.
+"""Errors of the actor kernel.
 
 ActorError
 ├── MailboxFull             a bounded mailbox took no more; the sender decides what that means
 │   └── MailboxClosed       its actor has ended for good, or is down for a while
-├── ActorDied               the actor died with the message in hand, or nobody will ever take it
+├── ActorDied               the actor died while it handled the message, or is off
 ├── RestartsExhausted       a group's restarts did not help; the supervisor above decides what that means
 └── ServiceFailed           no restart can help: the process ends with a non-zero code
 """
@@ -22,7 +22,7 @@ class MailboxClosed(MailboxFull):
 
 
 class ActorDied(ActorError):  # noqa: N818  (named for what happened, as in OTP)
-    """The actor died with the message in hand; whether it took effect is unknown."""
+    """The actor died while it handled the message; whether it took effect is unknown."""
 
 
 class RestartsExhausted(ActorError):  # noqa: N818  (named for what happened, as in OTP)

@@ -1,11 +1,11 @@
-"""Keeps actors alive: the shell of `policies.lifecycle.supervision`, which decides.
+"""Restarts actors: the shell of `policies.lifecycle.supervision`, which decides.
 
-Children start in order and are stopped in reverse, each before the next. A child that ends is made anew after a pause:
-its specification holds a factory, and what outlives a life (mailbox, status, books) is given to each new one. What
-waits in the mailbox waits there; `mailbox` says what becomes of the message in hand.
+Children start in order and are stopped in reverse, each before the next. A child that ends is replaced by a new object
+after a pause: its specification holds a factory, and state that outlives a life (mailbox, status, books) is passed to
+each new one. Messages stay in the mailbox; `actors.kernel.actor` says what happens to the message in hand.
 
-A supervisor may be another one's child. When its restarts do not help it raises RestartsExhausted, and the one above
-decides: that is how a failure stays in its group, or ends the process. ServiceFailed passes through all of them.
+A supervisor may be a child of another one. When its restarts do not help it raises RestartsExhausted, and the one above
+decides: so a failure stays in its group, or ends the process. ServiceFailed passes through all of them.
 """
 
 import random
@@ -16,8 +16,8 @@ import msgspec
 import structlog
 import trio
 
+from actors.kernel.actor import Mailbox
 from actors.kernel.errors import ActorError, RestartsExhausted, ServiceFailed
-from actors.kernel.mailbox import Mailbox
 from policies.lifecycle.supervision import (
     Backoff,
     ChildSpec,
@@ -32,32 +32,32 @@ log = structlog.get_logger()
 
 
 class Runs(Protocol):
-    """An actor, or a supervisor, as far as the supervisor above is concerned."""
+    """An actor or a supervisor, as a child."""
 
     redelivered: ClassVar[tuple[type, ...]]
     """See `Actor`."""
 
     async def run(self) -> None:
-        """Return or raise: either way it has ended."""
+        """Returning ends the child, as raising does."""
         ...
 
 
 class Child(msgspec.Struct, frozen=True):
-    """How to make an actor, again and again."""
+    """A child's specification."""
 
     name: str
     make: Callable[[], Runs]
     mailbox: Mailbox[Any] | None = None
     restart: Restart = "permanent"
     ended: Callable[[str, float | None], None] | None = None
-    """Called when it has ended by itself, with the reason and the pause until it starts again; None: it never does."""
+    """Called when it has ended by itself, with the reason and the pause until its restart; None: no restart."""
 
 
 class _Life:
     __slots__ = ("ended", "scope")
 
     def __init__(self) -> None:
-        # Shielded: a child ends when its supervisor says so, in the right order, not with everybody else.
+        # Shielded: the supervisor cancels its children in order.
         self.scope = trio.CancelScope(shield=True)
         self.ended = trio.Event()
 
@@ -66,9 +66,9 @@ class _Exit(msgspec.Struct, frozen=True):
     name: str
     error: Exception | None
     in_hand: str
-    """The kind of the message that it had in hand; empty: none."""
+    """The type of the message in hand; "" if there was none."""
     redelivered: bool
-    """The next life gets it."""
+    """The message is delivered to the next life."""
 
 
 class Supervisor:
@@ -87,7 +87,7 @@ class Supervisor:
         restarts: dict[str, int] | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`restarts`: counts them by child, for a whole tree and beyond this supervisor's own life."""
+        """`restarts`: counts by child, shared by a whole tree; outlives this supervisor."""
         self._children = {child.name: child for child in children}
         self._supervision = Supervision(
             tuple(ChildSpec(child.name, child.restart) for child in self._children.values()),
@@ -118,7 +118,7 @@ class Supervisor:
             finally:
                 with trio.CancelScope(shield=True):
                     await self._stop(self._supervision.shutdown())
-        # Here, outside the nursery, it is one error and no group.
+        # Outside the nursery, so that it is not wrapped in an exception group.
         if failure is not None:
             raise failure
 
@@ -165,7 +165,7 @@ class Supervisor:
                 actor = child.make()
                 kinds = actor.redelivered
                 await actor.run()
-        except Exception as caught:  # noqa: BLE001  (whatever it is, the decision is the supervisor's)
+        except Exception as caught:  # noqa: BLE001  (the supervision decides)
             error = caught
         finally:
             if child.mailbox is not None:

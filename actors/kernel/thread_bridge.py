@@ -1,14 +1,18 @@
-"""The only file with threads: one long-lived thread with an inbox; its posts reach the loop in one hop a batch."""
+"""The only file with threads: one long-lived thread with an inbox; its posts reach the loop in one hop a batch.
+
+`WorkerHandle` and `WorkerPool` are what actors see of it.
+"""
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, get_native_id
 from time import perf_counter
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+import msgspec
 import trio
 
 from engine.core.time_slices import TimeSliceScheduler
@@ -16,6 +20,7 @@ from engine.core.time_slices import TimeSliceScheduler
 C = TypeVar("C")
 P = TypeVar("P")
 T = TypeVar("T")
+
 
 _SWITCH_INTERVAL_S = 5e-4
 """A thread that computes releases the interpreter within this: it bounds the event loop's latency, at the price of
@@ -25,7 +30,31 @@ NICE = 5
 """How much nicer than the process threads are that compute without end, with the OpenMP teams that they start (Linux).
 When the event loop wakes while all cores compute, it gets one sooner; where a core is free it costs nothing."""
 _LONGEST_TURN_S = 1.0
-"""A thread that holds its time slice for longer (it hangs, or the machine does) is no longer waited for."""
+"""Other threads no longer wait for a thread that holds its time slice for longer (it hangs, or the machine does)."""
+
+
+class WorkerHandle(Protocol):
+    """Sends commands to one thread and ends it; see `ThreadBridge`."""
+
+    def send(self, command: Any) -> None: ...
+    def abandon(self) -> None: ...
+    async def join(self, timeout_s: float) -> bool: ...
+
+
+class WorkerPool(Protocol):
+    """A few threads for work that takes the processor for long."""
+
+    async def run_in_thread(self, job: Callable[[], T]) -> T:
+        """The result of `job()`, or what it raises; the event loop goes on meanwhile."""
+        ...
+
+
+class WorkerEvents(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """A thread's posts since the last such message."""
+
+    posts: Sequence[Any]
+    life: object = None
+    """The actor that started the thread: its successor ignores posts of an earlier thread."""
 
 
 class ThreadBridge(Generic[C, P]):
@@ -52,17 +81,16 @@ class ThreadBridge(Generic[C, P]):
         self._ended = trio.Event()
         self._body = body
         self._nice = nice
-        # One bound method for all posts: trio recognises it and runs it once, however often it was asked.
+        # One bound method for all posts: trio recognises it and runs it once for several calls.
         self._deliver_soon = self._deliver
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def send(self, command: C) -> None:
-        """Never blocks."""
         self._inbox.put(command)
 
     def abandon(self) -> None:
-        """Drop its later posts; the thread ends by itself or with the process."""
+        """Ignore later posts; the thread ends by itself or with the process."""
         self._on_posts = None
 
     async def join(self, timeout_s: float) -> bool:
@@ -80,13 +108,13 @@ class ThreadBridge(Generic[C, P]):
         try:
             self._body(self._inbox, self._post)
         finally:
-            self._tell(self._ended.set)
+            self._run_soon(self._ended.set)
 
     def _post(self, value: P) -> None:
         self._outbox.put(value)
-        self._tell(self._deliver_soon)
+        self._run_soon(self._deliver_soon)
 
-    def _tell(self, what: Callable[[], None]) -> None:
+    def _run_soon(self, what: Callable[[], None]) -> None:
         # The event loop may have ended without waiting for this thread.
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(what, idempotent=True)

@@ -1,4 +1,4 @@
-"""All deadlines on one timer wheel: moving a deadline on, which every token does, is one assignment.
+"""All deadlines on one timer wheel: postponing a deadline, which happens at every token, is one assignment.
 
 The wheel outlives the restarts of the loop that fires it. If a callback raises, the error is logged and the other
 timers fire.
@@ -12,7 +12,7 @@ import structlog
 import trio
 
 TICK_S = 0.02
-"""Deadlines are kept in slices of this: they fire late by at most one, and never early."""
+"""Deadlines are kept in slices of this length: they fire late by at most one slice, and never early."""
 log = structlog.get_logger()
 
 
@@ -41,26 +41,25 @@ class TimerWheel:
         return sum(map(len, self._slices.values()))
 
     def watch(self, due: float, fire: Callable[[], None]) -> Timer:
-        """A new timer."""
         timer = Timer(due, fire)
         self._file(timer)
         return timer
 
     def move(self, timer: Timer, due: float) -> None:
-        """Another time, earlier or later; a timer that has fired or was cancelled is set anew."""
+        """Change the time; a timer that has fired or was cancelled is active again."""
         timer.due = due
-        if timer._slice is None or due < timer._slice * TICK_S:  # noqa: SLF001  (the two are one thing)
+        if timer._slice is None or due < timer._slice * TICK_S:  # noqa: SLF001  (private to this file)
             self.cancel(timer)
             self._file(timer)
 
     def cancel(self, timer: Timer) -> None:
-        """It will not fire; a second call does nothing."""
+        """Deactivate it; a second call has no effect."""
         if timer._slice is not None:  # noqa: SLF001
             self._slices[timer._slice].pop(timer, None)  # noqa: SLF001
             timer._slice = None  # noqa: SLF001
 
     def fire_due(self, now: float) -> None:
-        """Call the callbacks of all timers that are due. Those may watch, move and cancel any timer."""
+        """Call the callbacks of all timers that are due; a callback may add, move and cancel any timer."""
         while self._order and self._order[0] * TICK_S <= now:
             number = heapq.heappop(self._order)
             # The slice stays in its place until it is empty: a callback may cancel another timer of it.
@@ -92,14 +91,14 @@ class TimerWheel:
         timer._slice = number  # noqa: SLF001
         if number is None:
             return
-        found = self._slices.get(number)
-        if found is None:
-            self._slices[number] = found = {}
+        timers = self._slices.get(number)
+        if timers is None:
+            self._slices[number] = timers = {}
             heapq.heappush(self._order, number)
             if number * TICK_S < self._sleeps_until and self._waiter is not None:
                 waiter, self._waiter = self._waiter, None
                 trio.lowlevel.reschedule(waiter)
-        found[timer] = None
+        timers[timer] = None
 
     def _abort(self, _: object) -> trio.lowlevel.Abort:
         self._waiter = None
@@ -115,7 +114,6 @@ class TimerLoop:
         self._timers = timers
 
     async def run(self) -> None:
-        """Until cancelled."""
         while True:
             self._timers.fire_due(trio.current_time())
             await self._timers.until_due()

@@ -1,4 +1,4 @@
 """The ledger: usage in a SQLite file, and the actor that writes it.
 
-Public: `ledger.Ledger`, `store`, `lock`.
+Public: `ledger`, `store`.
 """

@@ -3,24 +3,26 @@
 While one group is being committed the next one gathers, so that the writer's thread has one batch at a time and a burst
 costs few commits. Nothing is lost with the actor or with the thread: what was not committed is kept in `LedgerState`
 and committed by the next life, and a message that was in hand is handed to it. Rows and totals take each entry once.
+
+A lock keeps the file to one process: two would each take the other's open rows for those of a crash.
 """
 
+import fcntl
+import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import structlog
 import trio
 
 from actors.api.statistics import LedgerStatistics
-from actors.kernel.actor import Actor
+from actors.kernel.actor import Actor, Mailbox, Reply
 from actors.kernel.errors import ActorError, ServiceFailed
-from actors.kernel.mailbox import Mailbox
-from actors.kernel.reply import Reply
+from actors.kernel.thread_bridge import WorkerEvents, WorkerHandle
 from actors.kernel.timers import TimerWheel
-from actors.kernel.workers import WorkerEvents, WorkerHandle
-from actors.ledger.ledger_thread import LedgerThreads
 from actors.ledger.store import Committed, LedgerBatch, Opened, StoreBusy, StoreClosed, StoreEvent, StoreFailed
 from actors.protocol.admission import RestoreUsage
 from actors.protocol.ledger import (
@@ -39,13 +41,46 @@ _GROUP = 512
 _LINGER_S = 0.05
 _CLOSE_S = 5.0
 _BLOCKED_S = 2.0
-"""A file that takes nothing for longer than this is not just slow."""
+"""A commit that takes longer than this is blocked, not slow."""
 log = structlog.get_logger()
 _Entry = tuple[LedgerEntry | EntryClosing | RollBack | None, Reply[None] | None]
 
 
+@contextmanager
+def ledger_lock(path: Path | str) -> Iterator[None]:
+    """Hold `PATH.lock` as long as the ledger is kept; the system frees it with the process. ":memory:" needs none.
+
+    Raises ServiceFailed: another process holds it, or the file cannot be made.
+    """
+    if str(path) == ":memory:":
+        yield
+        return
+    try:
+        file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ServiceFailed(f"the ledger cannot be opened: {error.strerror}: {path}") from error
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServiceFailed(
+                f"the ledger {path} is kept by another process: stop that one, or set [ledger] path to another file"
+            ) from None
+        yield
+    finally:
+        os.close(file)
+
+
+class LedgerThreads(Protocol):
+    """Starts the ledger's thread."""
+
+    def store(self, path: Path | str, on_posts: Callable[[list[StoreEvent]], None]) -> WorkerHandle:
+        """A handle that takes `LedgerBatch` and `StoreClosed`; `on_posts` is called in the event loop."""
+        ...
+
+
 class LedgerState:
-    """What is not committed yet, and the totals. Only the actor writes it, and it outlives the actor's restarts."""
+    """Uncommitted entries and the totals. Written by the actor only; outlives its restarts."""
 
     def __init__(self) -> None:
         self.waiting: deque[_Entry] = deque()
@@ -57,12 +92,11 @@ class LedgerState:
         self.recovered_total = 0
         self.opened = False
         self.asked_at: float | None = None
-        """When the writer got the batch that it works on; None: it has none."""
+        """When the writer got its current batch; None: it has none."""
         self.usage: dict[tuple[str, str, str], tuple[int, int, int]] = {}
         self.costs: dict[tuple[str, str], float] = {}
 
     def statistics(self) -> LedgerStatistics:
-        """The figures now."""
         return LedgerStatistics(
             open=len(self.open),
             settled_total=self.settled_total,
@@ -72,11 +106,10 @@ class LedgerState:
         )
 
     def is_blocked(self, now: float) -> bool:
-        """The file has taken nothing for too long: another process has locked it, or the disk has stopped."""
+        """Whether a commit takes too long: another process has locked the file, or the disk hangs."""
         return self.asked_at is not None and now - self.asked_at > _BLOCKED_S
 
     def count(self, closing: EntryClosing) -> None:
-        """Add it to the totals."""
         key = (closing.tenant, closing.rung, closing.outcome)
         requests, prompt, completion = self.usage.get(key, (0, 0, 0))
         self.usage[key] = (requests + 1, prompt + closing.prompt_tokens, completion + closing.completion_tokens)
@@ -87,10 +120,10 @@ class LedgerState:
 
 
 class Ledger(Actor[LedgerMessage]):
-    """One life of the actor, and of the thread that writes."""
+    """One life of the actor and of its writer thread."""
 
     redelivered: ClassVar[tuple[type, ...]] = (OpenEntry, CloseEntry, WriteRollBack, Flush)
-    """Opened twice, a row stays as it is; an entry that is closed already is not closed again."""
+    """Handled twice, a row that is there stays as it is, and a closed entry is not closed again."""
 
     def __init__(
         self,
@@ -102,13 +135,13 @@ class Ledger(Actor[LedgerMessage]):
         timers: TimerWheel,
         on_spent: Callable[[RestoreUsage], None],
     ) -> None:
-        """`on_spent` is called when the file is first opened, with the usage of the time before this process."""
+        """`on_spent` is called when the file is first opened, with the usage from before this process started."""
         super().__init__(mailbox)
         self._on_spent = on_spent
         self._timers = timers
         self._watch = timers.watch(float("inf"), self._alarm)
         self._hurry = False
-        """A reply waits for the next group; closings alone may wait for more of them."""
+        """A reply waits for the next group; closings alone may wait for more closings."""
         self._books = books
         self._path = path
         self._workers = workers
@@ -116,7 +149,7 @@ class Ledger(Actor[LedgerMessage]):
         self._writing = True
 
     async def run(self) -> None:
-        """Open the file and keep it until cancelled; then commit what is left and close it."""
+        """Open the file and commit until cancelled; then commit the rest and close it."""
         books = self._books
         books.waiting.extendleft(reversed(books.in_commit))
         books.in_commit = []
@@ -129,7 +162,7 @@ class Ledger(Actor[LedgerMessage]):
             self._gather()
             raise
         finally:
-            # What the next life will commit, too, is sent already now: there may be none.
+            # The next life commits this again, but there may be none.
             self._timers.cancel(self._watch)
             self._worker.abandon()
             while books.waiting:
@@ -141,7 +174,7 @@ class Ledger(Actor[LedgerMessage]):
                     log.error("ledger_not_closed", path=str(self._path))
 
     def on(self, message: LedgerMessage) -> None:
-        """Entries wait for the next group; the thread's posts end the one in hand."""
+        """Entries wait for the next group; the thread's posts end the current one."""
         books = self._books
         match message:
             case OpenEntry(entry, reply):
@@ -170,7 +203,7 @@ class Ledger(Actor[LedgerMessage]):
         """Start the next group if the writer is free."""
         books = self._books
         if books.open or books.waiting:
-            # Closings do not wake the actor: while entries are open, a timer does.
+            # Closings do not wake the actor: a timer does while entries are open.
             now = trio.current_time()
             if not now < self._watch.due <= now + _LINGER_S:
                 self._timers.move(self._watch, now + _LINGER_S)
@@ -186,10 +219,10 @@ class Ledger(Actor[LedgerMessage]):
         books = self._books
         group = [books.waiting.popleft() for _ in range(min(len(books.waiting), _GROUP))]
         books.in_commit += group
-        return LedgerBatch(tuple(line for line, _ in group if line is not None))
+        return LedgerBatch(tuple(entry for entry, _ in group if entry is not None))
 
     def _gather(self) -> None:
-        """At a stop: what came meanwhile belongs into the file, too."""
+        """At a stop: handle the messages that are still in the mailbox."""
         while len(self.mailbox):
             message = self.mailbox.take()
             try:

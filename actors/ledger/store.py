@@ -21,7 +21,7 @@ from policies.rollout.experiment import RollBack
 
 SCHEMA = 4
 _PATIENCE_MS = 2000
-"""SQLite itself waits so long for a lock before it says that the file is busy."""
+"""How long SQLite waits for a lock before it reports that the file is busy."""
 _TABLES = """
 CREATE TABLE requests (
     life TEXT NOT NULL,
@@ -50,9 +50,9 @@ CREATE INDEX by_tenant ON requests (tenant, opened_at);
 """
 _ADDED = {"reserved_cost": "REAL NOT NULL DEFAULT 0", "cost": "REAL", "degraded": "TEXT", "cascade": "TEXT"}
 """Columns that older files lack."""
-# One statement for all rows of a batch: the sqlite3 module gives the interpreter up and takes it back for each one
-# that it runs, and under a busy loop every one of these can cost a whole switch interval.
-# The order of the primary key and `ifnull` leave SQLite one good plan: from each closing to its row, by the key.
+# One statement for all rows of a batch: the sqlite3 module releases and reacquires the interpreter lock for every
+# statement, which can cost a whole switch interval each time while other threads are busy.
+# The order of the primary key and `ifnull` force the good plan: from each closing to its row, by the key.
 # A batch whose commit failed is committed again by the next writer: a row that is there already stays as it is.
 _OPEN = """
 INSERT OR IGNORE INTO requests
@@ -85,7 +85,7 @@ _RECOVER = (
 
 
 class LedgerBatch(msgspec.Struct, frozen=True):
-    """What goes into one commit."""
+    """The content of one commit."""
 
     lines: tuple[LedgerEntry | EntryClosing | RollBack, ...]
 
@@ -106,11 +106,11 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class StoreBusy(msgspec.Struct, frozen=True):
-    """Another process has locked the file; it is tried again for as long as that lasts."""
+    """Another process has locked the file; the commit is retried until it succeeds."""
 
 
 class StoreFailed(msgspec.Struct, frozen=True):
-    """The file takes no more; the batch in hand is not in it."""
+    """Writing failed; the current batch is not committed."""
 
     message: str
 
@@ -119,8 +119,8 @@ StoreEvent = Opened | Committed | StoreClosed | StoreBusy | StoreFailed
 
 
 def _is_busy(error: BaseException) -> bool:
-    """Another process reads or writes the file just now."""
-    # The low byte is the error, the others say which kind of it.
+    """Whether another process has locked the file."""
+    # The low byte is the primary error code.
     return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in {
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_LOCKED,
@@ -131,7 +131,7 @@ class Store:
     """An open file."""
 
     def __init__(self, path: Path | str, life: str, wall: WallClock = system_time) -> None:
-        """`life` names this process: rows that another one left open are charged now.
+        """`life` names this process: rows that another one has left open are charged now.
 
         Raises sqlite3.Error or LedgerFileError.
         """
@@ -161,7 +161,7 @@ class Store:
         return execute(_RECOVER, (self._now(), self._life)).rowcount
 
     def _bring_up_to_date(self, *, is_new: bool) -> None:
-        """Of an old file every row is read once, which may take seconds for each million."""
+        """For an old file every row is read once, which may take seconds per million."""
         there = {each[1] for each in self._connection.execute("PRAGMA table_info(requests)")}
         steps = [
             _TABLES
@@ -180,7 +180,7 @@ class Store:
             raise
 
     def commit(self, batch: LedgerBatch) -> None:
-        """All of the batch, or nothing of it. Raises sqlite3.Error."""
+        """Commit the whole batch or nothing. Raises sqlite3.Error."""
         lines = [
             (
                 each.entry_id,
@@ -229,7 +229,7 @@ class Store:
             raise
 
     def spent(self, at: float) -> RestoreUsage:
-        """What counts at `at` of the time before this process."""
+        """Usage from before this process started that still counts at `at`."""
         return self._sums.spent(at)
 
     def close(self) -> None:
@@ -237,7 +237,6 @@ class Store:
         self._connection.close()
 
     def _now(self) -> str:
-        """As rows have it."""
         return dt.datetime.fromtimestamp(self.wall(), dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
@@ -250,9 +249,9 @@ def keep_books(
     receive: Callable[[], LedgerBatch | StoreClosed],
     post: Callable[[StoreEvent], None],
 ) -> None:
-    """Obey until told to close, or until the file fails; a file that is only locked is waited for without end."""
+    """Write batches until `StoreClosed`, or until writing fails; a locked file is waited for without limit."""
 
-    def say_so(state: RetryCallState) -> None:
+    def report_busy(state: RetryCallState) -> None:
         if state.attempt_number == 1:
             post(StoreBusy())
 
@@ -260,7 +259,7 @@ def keep_books(
         retry=retry_if_exception(_is_busy),
         stop=stop_never,
         wait=wait_random_exponential(multiplier=0.05, max=1.0),
-        before_sleep=say_so,
+        before_sleep=report_busy,
         reraise=True,
     )
     try:

@@ -1,8 +1,8 @@
 """What the ledger's file knows in sums: so that a start is as fast with ten million rows as with ten.
 
-`used` has the tokens that count against quotas, in slices of five minutes; `spent` has money, by the hour; both by
-when a request was let in. A row goes into them when it is closed, in the same transaction, exactly once. `rolled_back`
-has the experiments that are over.
+`used` has the tokens that count against quotas, in slices of five minutes; `spent` has money, by the hour; both by when
+a request was admitted. A row goes into them when it is closed, in the same transaction, exactly once. `rolled_back` has
+the experiments that are over.
 """
 
 import datetime as dt
@@ -118,20 +118,20 @@ class UsageSums:
         return RestoreUsage(by_tenant, by_cascade, self._used(at), self._roll_backs())
 
     def _used(self, at: float) -> dict[str, tuple[Used, ...]]:
-        found: dict[str, list[Used]] = {}
+        usage: dict[str, list[Used]] = {}
         recent = set()
         for start, tenant, tokens in self._connection.execute(
             "SELECT start, tenant, tokens FROM used WHERE start > ? AND start < ? ORDER BY start",
             (at - _DAY_S - _SLICE_S, at + _DAY_S),
         ):
             # All of it as if it had come at the slice's end: what was used never counts for less than the day.
-            found.setdefault(tenant, []).append(Used("day", max(at - start - _SLICE_S, 0.0), tokens))
+            usage.setdefault(tenant, []).append(Used("day", max(at - start - _SLICE_S, 0.0), tokens))
             if start > at - _MINUTE_S - 2 * _SLICE_S:
                 recent.add(tenant)
         for tenant in recent:
             for second, requests, tokens in self._connection.execute(_LAST_MINUTE, (tenant, at - _MINUTE_S - 1)):
-                found[tenant].append(Used("minute", max(at - second - 1, 0.0), tokens, requests))
-        return {tenant: tuple(used) for tenant, used in found.items()}
+                usage[tenant].append(Used("minute", max(at - second - 1, 0.0), tokens, requests))
+        return {tenant: tuple(used) for tenant, used in usage.items()}
 
     def _roll_backs(self) -> tuple[RollBack, ...]:
         rows = self._connection.execute("SELECT experiment, text, why FROM rolled_back ORDER BY at")

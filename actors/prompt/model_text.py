@@ -10,7 +10,7 @@ import msgspec
 
 from actors.api.errors import InvalidRequest
 from actors.api.request import ChatMessage, ChatPrompt, Prompt, TextPrompt, TokenPrompt
-from actors.kernel.workers import WorkerPool
+from actors.kernel.thread_bridge import WorkerPool
 from engine.errors import RequestRefused
 from engine.model.encoder_config import EmbeddingSizes, is_encoder, read_encoder_config
 from engine.sampling.grammar import Grammars

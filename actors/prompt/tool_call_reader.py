@@ -22,7 +22,6 @@ class ToolCallReader:
 
     @property
     def opened(self) -> bool:
-        """Whether a call has begun."""
         return self._parser.opened
 
     @property

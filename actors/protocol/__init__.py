@@ -1,5 +1,5 @@
-"""Messages between actors, one module for each that receives them, and how an answer's outputs reach their reader.
+"""Messages between actors, and the slot through which an answer's outputs reach their reader.
 
-Public within `actors`: `admission`, `breakers`, `ledger`, `queue`, `engine`, `reloader`; `job`, which the queue and the
-engines hand on; `outputs` and the slot that holds them, `delivery`.
+Public within `actors`: `admission`, `ledger`, `job` (for the dispatcher and the backends' actors), `delivery`. Messages
+with one sender stand with the actor that handles them.
 """

@@ -1,35 +1,28 @@
-"""What admission is told and asked."""
+"""Messages to the admission actor."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
 import msgspec
 
-from actors.kernel.reply import Reply
-from policies.admission.budget import BudgetHold, BudgetRefusal, Period
-from policies.admission.quota import QuotaRefusal, Reservation, Used
+from actors.kernel.actor import Reply
+from policies.admission.budget import BudgetRefusal, Grant, Period
+from policies.admission.quota import QuotaRefusal, Used
 from policies.rollout.experiment import RollBack
 
 
-class Grant(msgspec.Struct, frozen=True, gc=False):
-    """What was set aside for one request."""
-
-    reservation: Reservation
-    hold: BudgetHold
-
-
 class Reserve(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """May this tenant use so many tokens, for so much money?"""
+    """Reserve tokens and money for a request of this tenant."""
 
     tenant: str
     tokens: int
     cost: float
-    """It must fit into what is left of the tenant's budget."""
+    """Worst-case cost, which must fit into the remaining budget."""
     reply: Reply[Grant | QuotaRefusal | BudgetRefusal]
 
 
 class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """A grant's end; sent exactly once, whatever happened. `used_tokens` None: no work was done for it."""
+    """The end of a grant, sent exactly once. `used_tokens` None: the request was refused before it ran."""
 
     grant: Grant
     used_tokens: int | None
@@ -37,16 +30,16 @@ class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class RestoreUsage(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """What the ledger knows of the time before this process began, as far as it counts now."""
+    """Usage from before this process started, read from the ledger."""
 
     by_tenant: Mapping[str, Mapping[Period, float]]
-    """Money since the begin of the present hour, day and month."""
+    """Money since the start of the current hour, day and month."""
     by_cascade: Mapping[str, float]
-    """Money since the begin of the present day."""
+    """Money since the start of the current day."""
     used: Mapping[str, tuple[Used, ...]] = MappingProxyType({})
-    """Of each tenant's quotas."""
+    """By tenant, for its quotas."""
     roll_backs: tuple[RollBack, ...] = ()
-    """All of them, the first one first."""
+    """All of them, in order."""
 
 
 AdmissionMessage = Reserve | Settle | RestoreUsage

@@ -1,21 +1,64 @@
-"""Where an answer's tokens wait for their reader: one bounded, conflating slot a request.
+"""The outputs of a job, notices about it, and the slot where they wait for their reader: bounded, one a request.
 
-The engine's actor puts and never waits. A reader that falls behind finds its outputs merged. One that falls behind
-further than the bounds is overrun: it still gets what was kept, and then the truth.
+The engine's actor puts and never waits. A reader that falls behind gets its outputs merged. One that falls behind
+further than the bounds is overrun: it still gets what was kept, and then an error.
 """
 
 from itertools import chain
 
+import msgspec
 import trio
 
-from actors.protocol.outputs import JobOutput, JobRejected, JobStarted, StreamNotice, TextDelta
-from engine.messages import TokenDelta
+from engine.messages import Finish, SequenceOutput, TokenDelta, TokenLogprobs
+from engine.text.tool_calls import ToolCall
+from policies.fallback.fallback_machine import AttemptFailed, RungRefused
+
+
+class TextDelta(msgspec.Struct, frozen=True, gc=False):
+    """New text of one upstream call, without token ids."""
+
+    sequence_id: int
+    text: str
+    token_count: int
+    """An estimate; the last delta corrects it, possibly downwards."""
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    finish: Finish | None = None
+    """Set in the last delta."""
+    upstream_finish: str = ""
+    """The upstream's own finish reason if it is an unknown one; `finish.reason` is "stop" then."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """All of them, with the finish."""
+    reasoning: str = ""
+    """Reasoning, which is not in `text`; its tokens are counted, too."""
+    model: str = ""
+    """The model's name as the upstream sends it; "" if it sends none."""
+
+
+JobOutput = SequenceOutput | TextDelta
+
+
+class JobStarted(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The job has left the queue for its engine."""
+
+    at: float
+
+
+class Terminate(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The service ends this answer."""
+
+    code: str
+    message: str
+
+
+StreamNotice = JobStarted | RungRefused | AttemptFailed | Terminate
+"""RungRefused: the job was not admitted, or expired. AttemptFailed: its engine or upstream failed."""
+
 
 Item = tuple[int, JobOutput | StreamNotice]
-"""(job id, what came of it)"""
+"""(job id, output or notice)"""
 
 SEPARATE_OUTPUTS = 32
-"""A reader that finds more than so many gets the later ones merged, one for each sequence."""
+"""If more than this many outputs wait, the later ones are merged, one for each sequence."""
 MOST_TOKENS = 16_384
 MOST_CHARACTERS = 262_144
 
@@ -33,14 +76,14 @@ class Delivery:
         self._alarmed = False
         self._quiet = False
         self.first_at: float | None = None
-        """When the first output came to a reader that waits for the end only: it learns it from here."""
+        """When the first output came while the reader waited quietly: see `take`."""
         self.overrun = False
-        """The reader was too slow; nothing more is kept."""
+        """The reader was too slow: later outputs are dropped."""
         self.closed = False
-        """Nobody reads any more."""
+        """There is no reader any more."""
 
     def put(self, job_id: int, output: JobOutput) -> bool:
-        """False: it was not kept, and the sequence need not go on."""
+        """False: it was dropped, and the sequence may be aborted."""
         if self.closed or self.overrun:
             return False
         if self._quiet and self.first_at is None:
@@ -60,8 +103,8 @@ class Delivery:
             self._wake()
         return True
 
-    def say(self, job_id: int, notice: StreamNotice) -> None:
-        """Something about the work that is not output."""
+    def notify(self, job_id: int, notice: StreamNotice) -> None:
+        """Add a notice about the job."""
         if self.closed:
             return
         self._items.append((job_id, notice))
@@ -69,32 +112,30 @@ class Delivery:
             self._wake()
 
     def fail(self, error: Exception) -> bool:
-        """The work's message was lost in a crash."""
-        self.say(0, JobRejected("actor_died", str(error)))
+        """The message with the job was lost in a crash."""
+        self.notify(0, RungRefused(why="actor_died", message=str(error)))
         return not self.closed
 
     def alarm(self) -> None:
-        """Let the reader look at its deadlines."""
+        """Wake the reader, so that it checks its deadlines."""
         self._alarmed = True
         self._wake()
 
     def put_back(self, items: list[Item]) -> None:
-        """These were taken too early: the next `take` begins with them."""
+        """Return items that were taken too early: the next `take` begins with them."""
         self._items[:0] = items
         for _, item in items:
             self._count(item)
 
     def unread(self) -> tuple[Item, ...]:
-        """What has come and was not taken."""
         return tuple(self._items)
 
     def close(self) -> None:
-        """Nobody will read."""
         self.closed = True
         self._items.clear()
 
     async def take(self, *, quiet: bool) -> list[Item]:
-        """What has come; nothing if an alarm or an overrun woke. `quiet`: wait for an end, or half of the bounds."""
+        """Wait for items; none if an alarm or an overrun woke. `quiet`: wait for an end, or half of the bounds."""
         self._quiet = quiet
         if self._alarmed or self.overrun or (self._items and not self._only_quiet_items()):
             self._alarmed = False
@@ -107,7 +148,7 @@ class Delivery:
         return items if len(items) <= SEPARATE_OUTPUTS else _conflated(items)
 
     def _only_quiet_items(self) -> bool:
-        """Nothing here would have woken the reader."""
+        """Whether no item would have woken the reader."""
         for _, item in self._items:
             if isinstance(item, JobOutput):
                 if not self._quiet or item.finish is not None:
@@ -134,7 +175,7 @@ class Delivery:
 
 
 def _conflated(items: list[Item]) -> list[Item]:
-    """What came after the first outputs, one item a sequence; notices keep their place between them."""
+    """The first outputs, then the later ones merged by sequence; notices keep their place between them."""
     kept = items[:SEPARATE_OUTPUTS]
     runs: dict[int, list[JobOutput]] = {}
     jobs: dict[int, int] = {}
@@ -150,7 +191,7 @@ def _conflated(items: list[Item]) -> list[Item]:
 
 
 def _merged(outputs: list[JobOutput]) -> JobOutput:
-    """Of one sequence, in order: what an engine brought, or what an upstream did."""
+    """Several outputs of one sequence as one."""
     last = outputs[-1]
     if len(outputs) == 1:
         return last

@@ -1,4 +1,4 @@
-"""One attempt's work for one backend: what waits in a queue, and what an engine or an upstream then runs."""
+"""One attempt's work for one backend, and the messages about it: to the dispatcher and to the backend's actor."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,8 +6,12 @@ from typing import Any
 import msgspec
 
 from actors.api.request import Prompt
+from actors.kernel.actor import Reply
+from actors.kernel.thread_bridge import WorkerEvents
 from actors.protocol.delivery import Delivery
-from engine.messages import Embed, Submit
+from engine.core.limits import EngineLimits
+from engine.lora.adapters import Adapter
+from engine.messages import Embed, ExpectTokens, Submit
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
 from engine.scheduling.prefix_marks import prefix_marks
@@ -16,29 +20,29 @@ from policies.queueing.placement import PrefixMark
 
 
 class UpstreamCall(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """One choice's answer, asked of an upstream: what `Submit` is for an engine."""
+    """The call of an upstream for one choice: what `Submit` is for an engine."""
 
     sequence_id: int
     model: str
-    """The name that the upstream knows."""
+    """The model's name at the upstream."""
     prompt: Prompt
     params: SamplingParams
     grammar: Grammar | None = None
-    """What the answer must be like, if it is no tool call."""
+    """Constraint on the answer unless it is a tool call."""
     limit: int | None = None
-    """Output tokens that client or route allow; None: they have not said. `params` has a bound in either case."""
+    """Output tokens that the client or the route allow; None: no limit. `params` always has a bound."""
     written: Mapping[str, Any] = {}
     """The fields of the request, as the client wrote them."""
     begun: str = ""
-    """What the client has of the answer: it goes on after this."""
+    """The text that the client has received: the answer continues after it."""
 
 
 class Job(BackendJob, frozen=True, kw_only=True):
-    """One attempt on one rung: what waits in the fair queue, and what the engine or the upstream then runs."""
+    """The work of one attempt: it waits in a backend's fair queue, then the engine or the upstream runs it."""
 
     job_id: int
     engine: str
-    """The rung's name."""
+    """The name of the engine or upstream."""
     sequences: tuple[Submit, ...] | tuple[UpstreamCall, ...] | tuple[Embed, ...]
     """Each with a `sequence_id`: `Submit` for an engine, `Embed` for an encoder, `UpstreamCall` for an upstream."""
     delivery: Delivery
@@ -53,8 +57,101 @@ class Job(BackendJob, frozen=True, kw_only=True):
         return [len(each.prompt_token_ids) for each in self.sequences if isinstance(each, Submit)]
 
     def prefix_marks(self, block_size: int) -> tuple[PrefixMark, ...]:
-        """Of the first choice, which begins as all do."""
+        """Of the first choice; the prompts of all choices begin alike."""
         first = self.sequences[0]
         if not isinstance(first, Submit):
             return ()
         return tuple([PrefixMark(*mark) for mark in prefix_marks(first, block_size)])
+
+
+class Enqueue(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Enqueue the job at its backend. All outputs and notices go to its delivery."""
+
+    job: Job
+
+    @property
+    def reply(self) -> Delivery:
+        """Its `fail` is called if the message is lost in a crash."""
+        return self.job.delivery
+
+
+class Withdraw(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The job is not needed any more: dequeue or cancel it."""
+
+    job: Job
+
+
+class DraftTokens(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """A draft for the job's sequence. It is dropped if the job does not run any more."""
+
+    job: Job
+    expect: ExpectTokens
+
+
+class EngineUp(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """A replica takes jobs. Every life of a replica has its own epoch."""
+
+    engine: str
+    epoch: int
+    limits: EngineLimits
+    replica: int = 0
+
+
+class EngineDown(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """A replica is down and has lost its jobs."""
+
+    engine: str
+    epoch: int
+    code: str
+    message: str
+    replica: int = 0
+
+
+class JobsFinished(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Jobs that have ended in the engine, and output tokens by tenant since the last such message."""
+
+    engine: str
+    jobs: tuple[Job, ...]
+    made: Mapping[str, int]
+
+
+class QueueAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """A job in a queue may have expired."""
+
+
+QueueMessage = Enqueue | Withdraw | DraftTokens | EngineUp | EngineDown | JobsFinished | QueueAlarm
+
+
+class StartJob(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Start the job if the replica is still in this epoch (else the dispatcher has failed the job already)."""
+
+    job: Job
+    epoch: int
+
+
+class CancelJob(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Abort the job's running sequences."""
+
+    job: Job
+
+
+class StallAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """No step was reported for as long as the settings allow."""
+
+
+class Install(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Jobs that are started after this can use the adapter."""
+
+    adapter: Adapter
+    reply: Reply[None]
+    """Set when the adapter is published."""
+
+
+class Uninstall(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Jobs that are started after this cannot use the adapter."""
+
+    name: str
+    reply: Reply[None]
+
+
+EngineMessage = StartJob | CancelJob | DraftTokens | WorkerEvents | StallAlarm | Install | Uninstall

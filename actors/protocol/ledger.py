@@ -2,8 +2,8 @@
 
 import msgspec
 
-from actors.kernel.reply import Reply
-from actors.kernel.workers import WorkerEvents
+from actors.kernel.actor import Reply
+from actors.kernel.thread_bridge import WorkerEvents
 from policies.rollout.experiment import RollBack
 
 
@@ -36,7 +36,7 @@ class EntryClosing(msgspec.Struct, frozen=True, tag=True, gc=False):
     discarded_tokens: int
     cost: float
     degraded: tuple[str, ...] = ()
-    """The degraded words of the answer."""
+    """The answer's codes, see `policies.model.plan.Degraded`."""
 
 
 class OpenEntry(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -65,7 +65,7 @@ class Flush(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class FlushDue(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The time for which closings wait to be written together is over."""
+    """The delay is over for which closings wait to be written together."""
 
 
 LedgerMessage = OpenEntry | CloseEntry | WriteRollBack | Flush | FlushDue | WorkerEvents

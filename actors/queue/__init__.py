@@ -1,4 +1,4 @@
-"""Jobs on their way into the backends: the dispatcher drives a `policies.queueing.backend_queue` for each of them.
+"""Jobs on their way to the backends: the dispatcher drives a `policies.queueing.backend_queue` for each backend.
 
-Public: `dispatcher.Dispatcher`, `backend`.
+Public: `dispatcher`.
 """

@@ -1,43 +1,75 @@
 """The backend queues' actor: takes jobs in or rejects them, and hands them to replicas that have capacity.
 
-Whatever becomes of a job, its delivery is told exactly once: it was started, or why it was not.
+Every job's delivery gets exactly one notice: that it started, or why it did not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+import msgspec
 import trio
 
-from actors.kernel.actor import Actor
-from actors.kernel.mailbox import Mailbox
+from actors.api.engine_status import BackendStatus, EngineStatus
+from actors.api.statistics import QueueStatistics
+from actors.kernel.actor import Actor, Mailbox
 from actors.kernel.timers import TimerWheel
-from actors.protocol.engine import CancelJob, StartJob
-from actors.protocol.outputs import JobFailed, JobRejected, JobStarted
-from actors.protocol.queue import (
+from actors.protocol.delivery import JobStarted
+from actors.protocol.job import (
+    CancelJob,
     DraftTokens,
     EngineDown,
+    EngineMessage,
     EngineUp,
     Enqueue,
+    Job,
     JobsFinished,
     QueueAlarm,
     QueueMessage,
+    StartJob,
     Withdraw,
 )
-from actors.queue.backend import Backend
 from engine.messages import EngineStats
-from policies.queueing.backend_queue import CancelOn, Fail, Reject, StartOn
+from policies.fallback.fallback_machine import AttemptFailed, RungRefused
+from policies.queueing.backend_queue import BackendQueue, CancelOn, Fail, Reject, StartOn
 
 _LOOK_AGAIN_S = 0.05
-"""While something waits or runs, capacity is looked at this often: blocks also become free without an end, and ends
-are reported without a wake-up while nothing waits."""
+"""While jobs wait or run, capacity is checked this often: blocks also become free before a job ends, and ends are
+reported without a wake-up while no job waits."""
+
+
+class ReplicaSlot(msgspec.Struct, frozen=True):
+    """One replica of an engine. An engine without replicas has one, and so has an upstream."""
+
+    published: EngineStatus
+    mailbox: Mailbox[EngineMessage]
+    """Of its actor."""
+
+
+class Backend(msgspec.Struct, frozen=True):
+    """An engine with its replicas, or an upstream. Only the dispatcher moves the queue."""
+
+    published: BackendStatus
+    queue: BackendQueue[Job]
+    slots: Sequence[ReplicaSlot]
+
+    def statistics(self, now: float) -> QueueStatistics:
+        waiting = self.queue.statistics()
+        return QueueStatistics(
+            requests=waiting.requests,
+            tokens=waiting.tokens,
+            inside=self.published.inside,
+            refused_total=sum(waiting.refused_total.values()),
+            expired_total=waiting.expired_total,
+            expected_wait_s=self.queue.expected_wait_s(now),
+        )
 
 
 class Dispatcher(Actor[QueueMessage]):
     """The backend queues outlive its restarts."""
 
     redelivered: ClassVar[tuple[type, ...]] = (Withdraw, EngineUp, EngineDown, JobsFinished)
-    """A job leaves a queue or a replica once; a tenant may be charged its last tokens twice in the fair queue's order,
-    which no quota and no budget sees."""
+    """Handled twice, a job still leaves its queue or replica once; a tenant's last tokens may count twice in the fair
+    queue's order, but not in quotas and budgets."""
 
     def __init__(self, mailbox: Mailbox[QueueMessage], backends: Mapping[str, Backend], timers: TimerWheel) -> None:
         super().__init__(mailbox)
@@ -47,16 +79,15 @@ class Dispatcher(Actor[QueueMessage]):
         self._alarmed = True
 
     async def run(self) -> None:
-        """Until cancelled."""
         try:
-            # What an earlier life took in and did not carry out must not wait for the next message.
+            # Effects that an earlier life left must not wait for the next message.
             self.after_batch()
             await super().run()
         finally:
             self._timers.cancel(self._watch)
 
     def on(self, message: QueueMessage) -> None:
-        """Tell the queue what has happened; what may start by that starts when all messages are read."""
+        """Report the event to the queue; jobs are started in `after_batch`."""
         match message:
             case Enqueue(job):
                 if not job.delivery.closed:
@@ -88,7 +119,7 @@ class Dispatcher(Actor[QueueMessage]):
                 self._alarmed = True
 
     def after_batch(self) -> None:
-        """Hand over what can be started."""
+        """Start the jobs that fit."""
         now = trio.current_time()
         looked = False
         for backend in self._backends.values():
@@ -105,14 +136,16 @@ class Dispatcher(Actor[QueueMessage]):
             job = effect.job
             match effect:
                 case StartOn(replica=replica, epoch=epoch):
-                    job.delivery.say(job.job_id, JobStarted(now))
+                    job.delivery.notify(job.job_id, JobStarted(now))
                     backend.slots[replica].mailbox.put_unbounded(StartJob(job, epoch))
                 case CancelOn(replica=replica):
                     backend.slots[replica].mailbox.put_unbounded(CancelJob(job))
                 case Reject(reason=reason, message=message, retry_after_s=retry_after_s):
-                    job.delivery.say(job.job_id, JobRejected(reason, message, retry_after_s))
+                    refused = RungRefused(why=reason, message=message, retry_after_s=retry_after_s)
+                    job.delivery.notify(job.job_id, refused)
                 case Fail(code=code, message=message, rung_is_up=rung_is_up):
-                    job.delivery.say(job.job_id, JobFailed(code, message, rung_is_up=rung_is_up))
+                    failed = AttemptFailed(kind=code, message=message, retryable=True, rung_is_up=rung_is_up)
+                    job.delivery.notify(job.job_id, failed)
 
     def _set_alarm(self, now: float) -> None:
         due = float("inf")

@@ -1,7 +1,7 @@
 """Writes a recording of the traffic, for `penstock policy simulate`: arrivals, features and lengths, never a text.
 
-A line is written when its request has ended. What comes faster than the disk takes it is dropped, and counted; no
-request waits for this.
+A line is written when its request has ended. If the disk is too slow, lines are dropped and counted; no request waits
+for them.
 """
 
 import secrets
@@ -16,19 +16,17 @@ import msgspec
 import structlog
 import trio
 
-from actors.kernel.actor import Actor
+from actors.kernel.actor import Actor, Mailbox
 from actors.kernel.errors import MailboxFull
-from actors.kernel.mailbox import Mailbox
-from actors.kernel.workers import WorkerPool
+from actors.kernel.thread_bridge import WorkerPool
 from engine.scheduling.block_chain import chain_next, chain_root
-from policies.model.features import Features
-from policies.model.requirements import described_requirements
+from policies.model.features import Features, described_requirements
 from policies.records.trace import TraceHead, TraceRequest
 
 PREFIX_BLOCK = 16
 _MOST_BLOCKS = 512
 _SUREST = 99.0
-"""JSON has no infinity, and no threshold is as high."""
+"""Replaces infinity, which JSON lacks; thresholds are lower."""
 log = structlog.get_logger()
 
 
@@ -38,32 +36,32 @@ class RecordedRequest(msgspec.Struct, frozen=True, gc=False):
     features: Features
     arrived_at: float
     rung: str = ""
-    """Which rung answered."""
+    """The rung that answered."""
     output_tokens: int = 0
     prompt: tuple[int, ...] = ()
-    """Token ids of its first prompt as the first rung read it; empty if none did."""
+    """Token ids of its first prompt on the first rung; empty if there was none."""
     margins: tuple[float, ...] = ()
     ttft_s: float | None = None
 
 
 class Recording:
-    """The file and what is to go into it; outlives the recorder's restarts. Any task may `note`, without waiting."""
+    """The file and its pending lines; outlives the recorder's restarts. Any task may call `note`."""
 
     def __init__(self, path: Path, mailbox: Mailbox[RecordedRequest], started: float) -> None:
         """`started`: seconds since 1970."""
         self.path = path
         self.mailbox = mailbox
         self.waiting: list[RecordedRequest] = []
-        """Taken out of the mailbox, for the next write."""
+        """From the mailbox, for the next write."""
         self.salt = secrets.token_bytes(16)
         """Names in the recording cannot be traced back without it."""
         self.zero = trio.current_time()
         self.started = started
         self.lost = 0
-        """Lines that were not written since one last was."""
+        """Lines lost since the last successful write."""
 
     def note(self, note: RecordedRequest) -> None:
-        """Write this down, unless the mailbox is full or the recorder is off."""
+        """Record it, unless the mailbox is full or the recorder is off."""
         try:
             self.mailbox.put_nowait(note)
         except MailboxFull:
@@ -72,7 +70,7 @@ class Recording:
 
 
 class Recorder(Actor[RecordedRequest]):
-    """Hands what has come to a worker thread that writes it."""
+    """Passes lines to a worker thread, which writes them."""
 
     redelivered: ClassVar[tuple[type, ...]] = (RecordedRequest,)
 
@@ -82,13 +80,13 @@ class Recorder(Actor[RecordedRequest]):
         self._workers = workers
 
     def on(self, message: RecordedRequest) -> None:
-        """Keep it for the next write; handed over again after a crash, it may be there already."""
+        """Keep it for the next write; after a redelivery it may be there already."""
         waiting = self._recording.waiting
         if not waiting or waiting[-1] is not message:
             waiting.append(message)
 
     async def run(self) -> None:
-        """Until cancelled; then what is left is written before this returns."""
+        """Until cancelled; the rest is written before this returns."""
         recording = self._recording
         try:
             while True:
@@ -110,7 +108,7 @@ class Recorder(Actor[RecordedRequest]):
 
 
 def append(recording: Recording, notes: Iterable[RecordedRequest]) -> None:
-    """Add a line for each: all of them or none, for half a line would spoil the file. A full disk costs lines only."""
+    """Append all lines or none, so that the file has no partial line. With a full disk lines are lost."""
     lines = [line for note in notes if (line := _line(recording, note))]
     data = b"".join(lines)
     try:
@@ -135,7 +133,7 @@ def append(recording: Recording, notes: Iterable[RecordedRequest]) -> None:
 
 
 def _line(recording: Recording, note: RecordedRequest) -> bytes:
-    """Empty: a fault of ours in one line is no reason to lose the others."""
+    """Empty if encoding failed, so that the other lines are written."""
     try:
         return msgspec.json.encode(request_of(recording, note)) + b"\n"
     except Exception:
@@ -151,7 +149,7 @@ def _write(file: FileIO, data: bytes) -> None:
 
 
 def request_of(recording: Recording, note: RecordedRequest) -> TraceRequest:
-    """What the recording keeps of it."""
+    """The line of a request."""
     features = note.features
     described = described_requirements(features.path, features.has)
     return TraceRequest(

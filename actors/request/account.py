@@ -1,4 +1,4 @@
-"""The account of one answer: what its reader has, what that is worth, and its one settlement."""
+"""The account of one answer: what was emitted to its reader, what that costs, and its one settlement."""
 
 from collections.abc import Callable, Mapping
 
@@ -8,31 +8,31 @@ import trio
 from actors.api.request import InferenceRequest
 from actors.api.response import Delta, Usage
 from actors.api.statistics import RequestKey
-from actors.protocol.admission import Grant, Settle
+from actors.protocol.admission import Settle
 from actors.protocol.job import Job
 from actors.protocol.ledger import CloseEntry, EntryClosing, WriteRollBack
 from actors.recording.recorder import RecordedRequest
 from actors.request.ports import RequestPorts
 from actors.request.request_log import LogIdentity
-from actors.routing.policy_snapshot import PolicySnapshot
+from actors.routing.router import PolicySnapshot
 from config.model.tenancy import TokenQuota
 from engine.messages import Submit
 from engine.text.tokenizer import Tokenizer
+from policies.admission.budget import Grant
 from policies.admission.prices import cost_of
 from policies.fallback.fallback_machine import Prefix
-from policies.model.attempt_record import AttemptRecord
-from policies.model.features import Features
-from policies.model.plan import Plan
+from policies.model.plan import AttemptRecord
 from policies.records.decision_log import DecisionEnd, LoggedDecision, with_bounded_messages
 from policies.records.decision_record import Timings, TokenCounts
 from policies.rollout.experiment import unit_of
 from policies.rollout.rollout_state import AnswerResult
+from policies.routing.planner import Planned
 
 log = structlog.get_logger()
 
 
 class EmittedChoice:
-    """What the reader has of one choice."""
+    """What was handed to the reader of one choice."""
 
     __slots__ = ("finished", "texts", "token_ids", "unnamed")
 
@@ -40,93 +40,91 @@ class EmittedChoice:
         self.token_ids: list[int] = []
         self.texts: list[str] = []
         self.unnamed = 0
-        """Tokens beside `token_ids` whose ids nobody knows."""
+        """Tokens beside `token_ids` whose ids are not known."""
         self.finished = False
 
     @property
     def tokens(self) -> int:
-        """All of them."""
         return len(self.token_ids) + self.unnamed
 
 
 class Account:
-    """Kept by the answer's own task. `settle` is called exactly once, on every way out."""
+    """One request in progress: its plan, what was emitted of its answer, and what that costs.
+
+    Kept by the answer's own task. `settle` is called exactly once, however the answer ends.
+    """
 
     def __init__(
         self,
         request: InferenceRequest,
-        plan: Plan,
+        decided: Planned,
         *,
         snapshot: PolicySnapshot,
-        features: Features,
-        prompt_tokens: int,
         grant: Grant,
         entry_id: int,
         decision: LoggedDecision,
         ports: RequestPorts,
     ) -> None:
-        """`entry_id`: the ledger's entry; `decision`: what is kept of this one."""
-        self.prompt_tokens = prompt_tokens
-        self.told: list[EmittedChoice] = []
+        """`entry_id`: the ledger's entry; `decision`: in the log of decisions; its end is set by `settle`."""
+        self.request = request
+        self.plan = plan = decided.plan
+        self.features = features = decided.features
+        self.snapshot = snapshot
+        self.ports = ports
+        self.prompt_tokens = decided.prompt_tokens
+        self.emitted: list[EmittedChoice] = []
         self.worked = False
         """An engine has begun to work on it, so that its prompt is charged."""
         self.made_tokens = 0
-        """By all attempts that are over."""
+        """By all attempts that have ended."""
         self.cached_tokens = 0
         self.truncated = False
         self.entry_id: int | None = entry_id
-        """None: the ledger has lost it."""
+        """None: the ledger lost it in a crash."""
         self.first_at: float | None = None
-        """When the reader got the first content."""
+        """When the first content was sent."""
         self.first_content_at: float | None = None
-        """When there was content of this answer, whether or not it went out at once."""
+        """When the first content was there, streamed or not."""
         self.cost = 0.0
-        """Money, of all attempts that are over."""
+        """Money, of all attempts that have ended."""
         self.taken_at: float | None = None
-        """When the first rung took it."""
+        """When the first backend started a job of it."""
         self.margin: float | None = None
-        """What the cascade's statistic was."""
+        """The cascade's statistic of the last attempt that had one."""
         self.adapter = ""
-        """That answered, as NAME@VERSION."""
+        """Of the last attempt, as NAME@VERSION if it came to its end."""
         self.degraded: tuple[str, ...] = ()
-        """See `policies.model.degraded`."""
+        """See `policies.model.plan.Degraded`."""
         self.downgraded_to = features.tier if features.downgraded_from else None
         """The tier, if a spent budget has moved it there."""
         self.on_settled: Callable[[str], None] | None = None
-        """Told the outcome, while the account still has what it was told."""
+        """Called with the outcome, while the emitted choices are still known."""
         self.prompt: tuple[int, ...] = ()
         self.margins: tuple[float, ...] = ()
         """For a recording: see `RecordedRequest`."""
         self._decision = decision
-        self._request = request
-        self._plan = plan
-        self._snapshot = snapshot
-        self._features = features
-        self._tenant = features.tenant
-        self._route = plan.route
         self._who = LogIdentity(features.tenant, plan.route)
         self._grant = grant
-        self._ports = ports
         self._held = ports.rollout.on_start(plan, features.at, grant.hold.amount)
         self.forget()
 
     def observe(self, job: Job, margins: list[float]) -> None:
-        """For the recording: what the first attempt read, and how sure the small model was."""
+        """For the recording: the token ids of the first attempt's prompt, and the small model's margins."""
         first = job.sequences[0] if job.sequences else None
         if isinstance(first, Submit) and not self.prompt:
             self.prompt = first.prompt_token_ids
         self.margins = self.margins or tuple(margins)
 
     def forget(self) -> None:
-        """Nothing of what was told has reached the reader."""
-        self.told = [EmittedChoice() for _ in range(len(self._request.body.prompts) * self._request.body.n)]
+        """Nothing that was emitted has reached the reader."""
+        self.emitted = [EmittedChoice() for _ in range(len(self.request.body.prompts) * self.request.body.n)]
         self.first_content_at = None
 
-    def tell(self, deltas: list[Delta]) -> int:
-        """The reader gets these; how many tokens they hold."""
+    def emit(self, deltas: list[Delta]) -> int:
+        """Note what is handed to the reader. Returns its number of tokens."""
         count = 0
         for delta in deltas:
-            mine = self.told[delta.index]
+            mine = self.emitted[delta.index]
             mine.token_ids += delta.token_ids
             mine.unnamed += delta.unnamed
             mine.texts.append(delta.text)
@@ -137,33 +135,32 @@ class Account:
         return count
 
     def once(self, tokens: Mapping[int, int]) -> int:
-        """Of a prompt's tokens by choice: each prompt's once, whatever `n` is."""
-        return sum([tokens.get(index, 0) for index in range(0, len(self.told), self._request.body.n)])
+        """The sum of prompt tokens given by choice, with each prompt counted once whatever `n` is."""
+        return sum([tokens.get(index, 0) for index in range(0, len(self.emitted), self.request.body.n)])
 
     def pay(self, rung: str, prompt_tokens: int, cached: Mapping[int, int], made_tokens: int) -> None:
-        """An attempt that did its work is over; `cached` by choice. Those that failed are on the service."""
-        price = self._snapshot.policy.prices.get(rung)
+        """Charge a successful attempt. Failed attempts are not billed. `cached`: prefix-cache hit tokens by choice."""
+        price = self.snapshot.policy.prices.get(rung)
         self.cost += cost_of(price, prompt_tokens, made_tokens, min(self.once(cached), prompt_tokens))
 
     def prefix(self, tokenizer: Tokenizer | None) -> Prefix:
-        """Token ids of each choice, from which the answer can go on; empty if they are not known.
+        """Token ids of each choice, from which another rung can continue; empty if they are not known.
 
-        What an upstream has said has no ids. With its `tokenizer` they are those of the text, if they give just that
-        text again; and then the tokens are counted truly, too.
+        Text of an upstream has no ids. With its `tokenizer` they are those of the text, if they decode to exactly that
+        text; then its tokens are counted by them, too.
         """
-        return tuple([_ids(each, tokenizer) for each in self.told])
+        return tuple([_ids(each, tokenizer) for each in self.emitted])
 
     def prompts_read(self, tokens: Mapping[int, int]) -> None:
-        """What an upstream says that it has read, by choice: it knows better than we, if it says something."""
+        """Prompt tokens by choice as an upstream reports them; they replace our own count."""
         self.prompt_tokens = self.once(tokens) or self.prompt_tokens
 
     def usage(self) -> Usage:
-        """As of now."""
-        tokens = sum([each.tokens for each in self.told])
+        tokens = sum([each.tokens for each in self.emitted])
         return Usage(self.prompt_tokens if self.worked else 0, tokens, self.cached_tokens)
 
     def settle(self, outcome: str, why: str, rung: str, history: tuple[AttemptRecord, ...], status: int) -> None:
-        """Give back what was not used, close the line, and count. `status`: what the client got."""
+        """Settle the reservation, close the ledger's entry, count and log. `status`: the client's HTTP status."""
         refused = outcome == "refused"
         usage = Usage(0, 0) if refused else self.usage()
         discarded = max(self.made_tokens - usage.completion_tokens, 0)
@@ -172,22 +169,31 @@ class Account:
         if outcome == "gone":
             # A client that leaves is charged for the tokens generated until then.
             used = min(used + discarded, self._grant.reservation.tokens)
-        admission, ledger = self._ports.admission, self._ports.ledger
-        # A good end may travel quietly: admission reads it before it decides again, and the ledger looks for it as long
-        # as a line is open. The others are rare, and somebody may be waiting for what they free. What is left
-        # of a budget or of tokens is published, and must be true on an idle server, too.
-        quietly = outcome == "ok"
-        settings = self._snapshot.tenants.get(self._tenant)
+        admission, ledger = self.ports.admission, self.ports.ledger
+        # After a complete answer neither actor is woken: admission reads the message before its next decision, and the
+        # ledger polls while entries are open. Other ends are rare, and a request may wait for what they free. What
+        # remains of a budget or a token quota is published, and must be current on an idle server, too.
+        deferred = outcome == "ok"
+        settings = self.snapshot.tenants.get(self.features.tenant)
         published = settings is not None and (settings.budget is not None or settings.tokens != TokenQuota())
-        send = admission.put_deferred if quietly and not published else admission.put_unbounded
+        send = admission.put_deferred if deferred and not published else admission.put_unbounded
         send(Settle(self._grant, None if refused else used, cost))
         if self.entry_id is not None:
             prompt, completion = usage.prompt_tokens, usage.completion_tokens
             closing = EntryClosing(
-                self.entry_id, self._tenant, rung, outcome, why, prompt, completion, discarded, cost, self.degraded
+                self.entry_id,
+                self.features.tenant,
+                rung,
+                outcome,
+                why,
+                prompt,
+                completion,
+                discarded,
+                cost,
+                self.degraded,
             )
-            (ledger.put_deferred if quietly else ledger.put_unbounded)(CloseEntry(closing))
-        self._count(RequestKey(self._route, rung, outcome, why), usage, discarded, history)
+            (ledger.put_deferred if deferred else ledger.put_unbounded)(CloseEntry(closing))
+        self._count(RequestKey(self.plan.route, rung, outcome, why), usage, discarded, history)
         self._learn(rung, outcome, usage, cost, history)
         end = self._decision.end = DecisionEnd(
             outcome=outcome,
@@ -211,20 +217,18 @@ class Account:
             ),
         )
 
-        self._ports.request_log.ended(
-            self._request, end, who=self._who, policy=self._plan.policy, why=why, status=status
-        )
-        told, self.on_settled = self.on_settled, None
-        if told is not None:
-            told(outcome)
-        recording = self._ports.recording
-        if recording is not None and self._request.body.embedding is None:
+        self.ports.request_log.ended(self.request, end, who=self._who, policy=self.plan.policy, why=why, status=status)
+        on_settled, self.on_settled = self.on_settled, None
+        if on_settled is not None:
+            on_settled(outcome)
+        recording = self.ports.recording
+        if recording is not None and self.request.body.embedding is None:
             recording.note(
                 RecordedRequest(
-                    self._features,
-                    self._request.arrived_at,
+                    self.features,
+                    self.request.arrived_at,
                     rung=rung if outcome == "ok" else "",
-                    output_tokens=max([each.tokens for each in self.told]),
+                    output_tokens=max([each.tokens for each in self.emitted]),
                     prompt=self.prompt,
                     margins=self.margins,
                     ttft_s=self._since_arrival(self.first_at),
@@ -232,15 +236,15 @@ class Account:
             )
 
     def _since_arrival(self, at: float | None) -> float | None:
-        return None if at is None else at - self._request.arrived_at
+        return None if at is None else at - self.request.arrived_at
 
     def _count(self, key: RequestKey, usage: Usage, discarded: int, history: tuple[AttemptRecord, ...]) -> None:
-        counters = self._ports.counters
+        counters = self.ports.counters
         counters.requests[key] += 1
         counters.prompt_tokens += usage.prompt_tokens
         counters.completion_tokens += usage.completion_tokens
         counters.discarded_tokens += discarded
-        counters.e2e.add(trio.current_time() - self._request.arrived_at)
+        counters.e2e.add(trio.current_time() - self.request.arrived_at)
         if key.outcome == "refused":
             counters.refusals[key.why] += 1
         if key.outcome == "overrun":
@@ -250,12 +254,12 @@ class Account:
                 counters.fallbacks[key.route, note.rung, note.why] += 1
 
     def _learn(self, rung: str, outcome: str, usage: Usage, cost: float, history: tuple[AttemptRecord, ...]) -> None:
-        """What the policy makes of it: experiments, targets, budgets."""
-        plan, features = self._plan, self._features
+        """Report the result to experiments, cascade targets and budgets."""
+        plan, features = self.plan, self.features
         if plan.cascade is None and not plan.experiment:
             return
-        experiment = next((e for e in self._snapshot.settings.experiments if e.name == plan.experiment), None)
-        arrived = self._request.arrived_at
+        experiment = next((e for e in self.snapshot.settings.experiments if e.name == plan.experiment), None)
+        arrived = self.request.arrived_at
         ending = AnswerResult(
             at=features.at,
             outcome=outcome,
@@ -264,28 +268,28 @@ class Account:
             fell_back=any(note.outcome in {"failed", "refused"} for note in history[:-1]),
             truncated=self.truncated,
             ttft_s=None if self.first_content_at is None else self.first_content_at - arrived,
-            slo_ttft_s=float(self._snapshot.settings.tiers[features.tier].slo.ttft),
+            slo_ttft_s=float(self.snapshot.settings.tiers[features.tier].slo.ttft),
             unit=unit_of(features, experiment.unit) if experiment is not None else "",
             cost=cost,
             held=self._held,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
         )
-        for notice in self._ports.rollout.on_end(plan, ending):
-            self._ports.counters.notices[notice.event, notice.subject] += 1
+        for notice in self.ports.rollout.on_end(plan, ending):
+            self.ports.counters.notices[notice.event, notice.subject] += 1
             log.warning(notice.event, subject=notice.subject, **notice.details)
-        for roll_back in self._ports.rollout.take_roll_backs():
-            self._ports.ledger.put_unbounded(WriteRollBack(roll_back))
+        for roll_back in self.ports.rollout.take_roll_backs():
+            self.ports.ledger.put_unbounded(WriteRollBack(roll_back))
 
 
-def _ids(told: EmittedChoice, tokenizer: Tokenizer | None) -> tuple[int, ...]:
-    if not told.unnamed:
-        return tuple(told.token_ids)
+def _ids(choice: EmittedChoice, tokenizer: Tokenizer | None) -> tuple[int, ...]:
+    if not choice.unnamed:
+        return tuple(choice.token_ids)
     if tokenizer is None:
         return ()
-    text = "".join(told.texts)
+    text = "".join(choice.texts)
     ids = tokenizer.encode(text, add_special_tokens=False)
     if tokenizer.decode(ids) != text:
         return ()
-    told.unnamed = len(ids) - len(told.token_ids)
+    choice.unnamed = len(ids) - len(choice.token_ids)
     return tuple(ids)

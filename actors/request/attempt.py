@@ -1,37 +1,208 @@
-"""One try of one rung, prepared: the sequences for its engine, and how their outputs become the answer."""
+"""One try of one rung: its job, and how the job's outputs become part of the answer."""
 
-from collections.abc import Sequence
-from itertools import count
+from collections.abc import Mapping
+from typing import Literal
 
-import msgspec
-
-from actors.api.request import InferenceRequest, Principal
-from actors.api.response import Delta
-from actors.prompt.continuation import ContinuationDetokenizer, params_after
-from actors.prompt.model_text import ModelText, TokenIds
-from actors.prompt.output_constraints import OutputConstraints
+from actors.api.response import Delta, EndReason, MadeCall
+from actors.prompt.continuation import ContinuationDetokenizer
 from actors.prompt.tool_call_reader import ToolCallReader
-from actors.protocol.delivery import Delivery
+from actors.protocol.delivery import JobOutput, JobStarted, StreamNotice, TextDelta
 from actors.protocol.job import Job
-from actors.protocol.outputs import JobOutput, JobStarted, StreamNotice, TextDelta
-from actors.request.account import EmittedChoice
 from actors.request.draft_verification import Drafter
-from actors.request.output_assembly import OutputAssembly
-from engine.core.limits import EngineLimits
-from engine.messages import Submit, TokenDelta
-from engine.sampling.params import SamplingParams
+from engine.messages import Embedding, Finish, Finished, TokenDelta
 from policies.answer.answer_effects import MachineAttempt
-from policies.fallback.fallback_machine import Prefix
-from policies.model.plan import Plan
-from policies.routing.token_budget import tokens_at
+from policies.cascade.cascade import Accept, CascadeMachine, Escalate, Release
+
+AssemblyVerdict = Literal["going", "complete", "escalate", "broken"]
 
 
-class TooLongHere(Exception):  # noqa: N818  (a fact about a rung)
-    """Prompt and output do not fit into this engine."""
+class OutputAssembly:
+    """What may be shown of one attempt's outputs, and whether the attempt has decided. Sans-IO.
+
+    Feed it every output in order. Without a cascade machine everything is shown as it comes.
+    """
+
+    def __init__(
+        self,
+        choices: Mapping[int, int],
+        machine: CascadeMachine | None = None,
+        continuations: Mapping[int, ContinuationDetokenizer] | None = None,
+        readers: Mapping[int, ToolCallReader] | None = None,
+        call_prefix: str = "",
+    ) -> None:
+        """`choices`: by sequence. `continuations`: by choice, if it continues another rung's output.
+
+        `readers`: by choice, if its text may hold tool calls. `call_prefix`: of the ids of an upstream's tool calls.
+        """
+        self._choices = dict(choices)
+        self._machine = machine
+        self._held: dict[int, list[Delta]] = {index: [] for index in choices.values()} if machine else {}
+        self._seen: dict[int, int] = dict.fromkeys(self._held, 0)
+        """By choice: number of outputs that were shown."""
+        self._continuations = dict(continuations or {})
+        self._readers = dict(readers or {})
+        self._call_prefix = call_prefix
+        self._unshown: dict[int, int] = {}
+        """By choice: tokens without text, which are reported with the next delta."""
+        self._unfinished = len(choices)
+        self.why = ""
+        """Reason code of the escalation or acceptance."""
+        self.broken: Finish | None = None
+        """The engine ended a sequence with an abort or an error."""
+        self.tokens = 0
+        """Made by the engine for this attempt."""
+        self.cached: dict[int, int] = {}
+        """By choice: prompt tokens that the prefix cache supplied."""
+        self.drafted = 0
+        """Draft tokens, given to the engine or made by it."""
+        self.accepted = 0
+        self.adapter_version = 0
+        """Of the adapter that the engine used."""
+        self._margins: dict[int, list[float]] = {index: [] for index in self._held}
+        self.prompts: dict[int, int] = {}
+        """By choice: prompt tokens."""
+        self.model = ""
+        """The model's name as an upstream sends it."""
+        self.upstream_finish = ""
+        """An upstream's own finish reason, if it is an unknown one."""
+
+    @property
+    def margin(self) -> float | None:
+        """The cascade's statistic so far, in nats."""
+        return self._machine.statistic if self._machine is not None and self.tokens else None
+
+    @property
+    def margins(self) -> list[float]:
+        """Of the least sure choice, in a cascade."""
+        return [] if self._machine is None else self._margins[self._machine.least_sure]
+
+    def feed(self, output: JobOutput, shown: list[Delta]) -> AssemblyVerdict:
+        """Append to `shown` what may be shown now. After any verdict but "going" the attempt has ended."""
+        index = self._choices.get(output.sequence_id)
+        if index is None:
+            return "going"
+        if isinstance(output, TokenDelta):
+            self.tokens += len(output.token_ids)
+            if self._continuations and (continuation := self._continuations.get(index)) is not None:
+                output = continuation.carry_on(output)
+        elif isinstance(output, TextDelta):
+            self.tokens += output.token_count
+        finish = output.finish
+        if finish is not None:
+            if finish.reason in {"abort", "error"}:
+                self.broken = finish
+                return "broken"
+            self._end(index, output.sequence_id, finish)
+        match output:
+            case TokenDelta():
+                delta = _of_engine(index, output)
+            case TextDelta():
+                if not (output.text or output.reasoning or output.logprobs or finish):
+                    self._unshown[index] = self._unshown.get(index, 0) + output.token_count
+                    return "going"
+                delta = self._of_upstream(index, output)
+            case Embedding(vector=vector, finish=end):
+                delta = Delta(index, "", (), (), end.reason, embedding=vector)
+            case Finished(finish=end):
+                delta = Delta(index, "", (), (), end.reason, end.stop)
+        reader = self._readers.get(index)
+        if reader is not None:
+            delta = reader.read(delta)
+        if self._machine is None or not isinstance(output, TokenDelta):
+            ready = delta if reader is None else reader.gather(delta)
+            if ready is not None:
+                shown.append(ready)
+            return "going" if self._unfinished else "complete"
+        return self._judge(self._machine, delta, output, reader, shown)
+
+    def _end(self, index: int, sequence_id: int, finish: Finish) -> None:
+        del self._choices[sequence_id]
+        self._unfinished -= 1
+        self.cached[index] = finish.cached_tokens
+        self.drafted += finish.drafted_tokens
+        self.accepted += finish.accepted_tokens
+        self.adapter_version = finish.adapter_version
+        self.prompts[index] = finish.prompt_tokens
+
+    def _of_upstream(self, index: int, output: TextDelta) -> Delta:
+        """Text without token ids, and tool calls."""
+        self.model = output.model or self.model
+        self.upstream_finish = output.upstream_finish or self.upstream_finish
+        calls = tuple(
+            [
+                # An upstream may accept only its own ids, which come back with the next turn.
+                MadeCall(
+                    number, call.id or f"{self._call_prefix}{index}_{number}", call.name, call.arguments, call.extra
+                )
+                for number, call in enumerate(output.tool_calls)
+            ]
+        )
+        finish = output.finish
+        reason: EndReason | None = None if finish is None else finish.reason
+        return Delta(
+            index,
+            output.text,
+            (),
+            output.logprobs,
+            "tool_calls" if calls and reason == "stop" else reason,
+            None if finish is None else finish.stop,
+            unnamed=output.token_count + self._unshown.pop(index, 0),
+            calls=calls,
+            reasoning=output.reasoning,
+        )
+
+    def _judge(
+        self,
+        machine: CascadeMachine,
+        delta: Delta,
+        output: TokenDelta,
+        reader: ToolCallReader | None,
+        shown: list[Delta],
+    ) -> AssemblyVerdict:
+        index = delta.index
+        self._held[index].append(delta)
+        self._margins[index] += output.margins
+        effects = machine.on_output(
+            index,
+            output.token_ids,
+            "" if reader is not None and reader.holding else delta.text,
+            output.margins,
+            finish=output.finish is not None,
+            opens_call=reader is not None and reader.opened,
+        )
+        for effect in effects:
+            match effect:
+                case Release(choice, _, outputs):
+                    count = outputs - self._seen[choice]
+                    shown += self._held[choice][:count]
+                    del self._held[choice][:count]
+                    self._seen[choice] = outputs
+                case Escalate(why=why):
+                    self.why = why
+                    return "escalate"
+                case Accept(why):
+                    self.why = why
+                    return "complete"
+        return "going"
+
+
+def _of_engine(index: int, output: TokenDelta) -> Delta:
+    finish = output.finish
+    if finish is None and not output.prompt_logprobs:
+        return Delta(index, output.text, output.token_ids, output.logprobs)
+    return Delta(
+        index,
+        output.text,
+        output.token_ids,
+        output.logprobs,
+        None if finish is None else finish.reason,
+        None if finish is None else finish.stop,
+        prompt_logprobs=output.prompt_logprobs,
+    )
 
 
 class Attempt:
-    """A try under way."""
+    """One attempt."""
 
     __slots__ = (
         "adapter",
@@ -54,7 +225,7 @@ class Attempt:
         whole_in_engine: bool,
         model: str = "",
     ) -> None:
-        """`of`: what the answer machine knows of it. `model`: that an upstream was asked for."""
+        """`of`: the answer machine's view of it. `model`: the name that was sent to an upstream."""
         self.of = of
         self.rung = of.rung
         self.model = model or of.rung
@@ -62,18 +233,18 @@ class Attempt:
         self.job = job
         self.assembly = assembly
         self.whole_in_engine = whole_in_engine
-        """The engine itself sees the end of each sequence; else it may have to be told."""
+        """The engine itself detects the end of every sequence; otherwise the job may have to be withdrawn."""
         self.drafter: Drafter | None = None
-        """Of the large stage whose small stage drafts for it."""
+        """Of a large stage whose small stage drafts for it."""
         self.unread_tokens = 0
-        """That were made for it, and that its reader left behind."""
+        """Tokens that its reader has left unread."""
 
     def owns(self, job_id: int) -> bool:
-        """Whether this work is done for it: its own, or a draft."""
+        """Whether this is its job or its draft's."""
         return job_id == self.job.job_id or (self.drafter is not None and self.drafter.owns(job_id))
 
     def count(self, job_id: int, item: JobOutput | StreamNotice) -> None:
-        """Its reader has left and will not read this item of its own work or its draft's."""
+        """Count an item, of its job or its draft's, that the reader has left unread."""
         tokens = 0
         match item:
             case TokenDelta(token_ids=token_ids):
@@ -88,111 +259,7 @@ class Attempt:
             self.drafter.made_tokens += tokens
 
     def quiet(self, *, streamed: bool) -> bool:
-        """Only ends matter to the reader: nothing is shown before them, and nothing is to be decided."""
+        """Whether the reader may sleep until an end: nothing is shown or decided before it."""
         if self.drafter is not None and not self.drafter.machine.alone:
             return self.drafter.waiting
         return not streamed and self.of.cascade is None and self.whole_in_engine
-
-
-def prepare(
-    of: MachineAttempt,
-    *,
-    request: InferenceRequest,
-    plan: Plan,
-    principal: Principal,
-    prompts: Sequence[TokenIds],
-    told: Sequence[EmittedChoice],
-    text: ModelText,
-    shape: OutputConstraints,
-    limits: EngineLimits,
-    delivery: Delivery,
-    numbers: "count[int]",
-) -> tuple[Attempt, list[Delta]]:
-    """The attempt, and what can be said before it begins: ends that the client has not been told of.
-
-    Raises TooLongHere.
-    """
-    sequences: list[Submit] = []
-    choices: dict[int, int] = {}
-    seams: dict[int, ContinuationDetokenizer] = {}
-    readers: dict[int, ToolCallReader] = {}
-    ended: list[Delta] = []
-    for index, was_told in enumerate(told):
-        if was_told.finished:
-            continue
-        prompt = prompts[index // request.body.n]
-        params = params_of(request, plan, index % request.body.n, len(prompt), limits)
-        prefix = _prefix(of.wanted.prefix, index)
-        if prefix:
-            said, bound = "".join(was_told.texts), shape.grammar is not None
-            continuation = ContinuationDetokenizer(params, text.tokenizer, prompt, prefix, said, exact=bound)
-            if continuation.ended:
-                rest, reason, stop = continuation.rest()
-                ended.append(Delta(index, rest, (), (), reason, stop))
-                continue
-            seams[index] = continuation
-            prompt += prefix
-            params = params_after(params, len(prefix))
-        if shape.style is not None and request.body.tools is not None:
-            readers[index] = ToolCallReader(
-                shape.style,
-                request.body.tools.names,
-                id_prefix=f"call_{request.request_id}_{index}_",
-                goes_on=bool(prefix),
-            )
-        number = next(numbers)
-        choices[number] = index
-        sequences.append(
-            Submit(
-                sequence_id=number,
-                prompt_token_ids=prompt,
-                params=params,
-                priority=principal.priority,
-                output_prefix=len(prefix),
-                cache_salt=principal.cache_salt,
-                grammar=shape.grammar,
-                adapter=of.wanted.adapter,
-            )
-        )
-    prompt_tokens = sum([len(each.prompt_token_ids) for each in sequences])
-    job = Job(
-        job_id=next(numbers),
-        engine=of.rung,
-        tenant=principal.line,
-        prompt_tokens=prompt_tokens,
-        tokens=prompt_tokens + sum([each.params.max_tokens for each in sequences]),
-        bytes=request.body_bytes,
-        deadline=of.wanted.deadline,
-        wait_s=plan.queue_s,
-        goes_on=any(of.wanted.prefix),
-        sequences=tuple(sequences),
-        delivery=delivery,
-    )
-    assembly = OutputAssembly(choices, of.cascade, seams, readers)
-    return Attempt(of, job, assembly, whole_in_engine=not seams), ended
-
-
-def params_of(
-    request: InferenceRequest, plan: Plan, choice: int, prompt_tokens: int, limits: EngineLimits
-) -> SamplingParams:
-    """What a choice asks of this rung. Raises TooLongHere."""
-    params = request.body.params
-    room = limits.max_model_len - prompt_tokens
-    if params.prompt_only:
-        if room < 0:
-            raise TooLongHere
-        return params
-    asked = tokens_at(params.max_tokens, plan.output_cap, room)
-    if asked is None:
-        raise TooLongHere
-    asked = asked or min(room, limits.default_output_tokens or room)
-    seed = params.seed
-    if choice and seed is not None:
-        seed += choice
-    if asked == params.max_tokens and seed == params.seed:
-        return params
-    return msgspec.structs.replace(params, max_tokens=asked, seed=seed)
-
-
-def _prefix(prefix: Prefix, index: int) -> TokenIds:
-    return prefix[index] if prefix else ()

@@ -1,42 +1,54 @@
-"""From what the answer machine wants tried to an attempt, prepared for its kind of rung, or refused with a reason."""
+"""Prepares the attempt that the answer machine names, for an engine, an encoder or an upstream."""
+
+from collections.abc import Sequence
 
 import msgspec
 
 from actors.api.errors import InvalidRequest
-from actors.api.request import InferenceRequest, Principal
+from actors.api.request import Principal, Prompt, TokenPrompt
 from actors.api.response import Delta
-from actors.prompt.output_constraints import ConstraintsByModel
-from actors.prompt.prompt_encoder import PromptEncoder
+from actors.prompt.continuation import ContinuationDetokenizer, params_after
+from actors.prompt.model_text import ModelText, TokenIds
+from actors.prompt.request_text import OutputConstraints, RequestText
+from actors.prompt.tool_call_reader import ToolCallReader
 from actors.protocol.delivery import Delivery
+from actors.protocol.job import Job, UpstreamCall
 from actors.request.account import Account
-from actors.request.attempt import Attempt, TooLongHere, prepare
+from actors.request.attempt import Attempt, OutputAssembly
 from actors.request.draft_verification import drafter_for
-from actors.request.embedding_attempt import prepare_inputs
-from actors.request.ports import RequestPorts
-from actors.request.upstream_attempt import NotExpressible, prepare_calls
+from actors.upstream.request_body import unsupported_reason
+from config.model.upstreams import UpstreamSettings
 from engine.core.limits import EngineLimits
+from engine.messages import Embed, Submit
+from engine.sampling.params import SamplingParams
+from engine.text.tokenizer import Tokenizer
 from policies.answer.answer_effects import MachineAttempt
 from policies.errors import unsupported
 from policies.fallback.fallback_machine import RungRefused
-from policies.model.plan import Plan
+from policies.model.backends import UNBOUNDED, UNLIMITED_OUTPUT_TOKENS
+from policies.routing.token_budget import tokens_at
+
+
+class _TooLong(Exception):  # noqa: N818  (a fact about a rung)
+    """Prompt and output do not fit into this rung."""
+
+
+class _NotExpressible(Exception):  # noqa: N818  (a fact about a rung)
+    """The upstream's API cannot express the request."""
 
 
 class AttemptFactory(msgspec.Struct, frozen=True):
-    """What one request's attempts are made of."""
+    """One for each request."""
 
-    request: InferenceRequest
-    plan: Plan
-    principal: Principal
-    prompts: PromptEncoder
-    shapes: ConstraintsByModel
     account: Account
+    principal: Principal
+    text: RequestText
     delivery: Delivery
-    ports: RequestPorts
 
     async def attempt(self, of: MachineAttempt) -> tuple[Attempt, list[Delta]] | RungRefused:
-        """The attempt, with what can be said before it begins; not offered to anybody yet."""
-        rung, adapter = of.rung, of.wanted.adapter
-        published = self.ports.all_published[rung]
+        """The attempt, not enqueued yet, and ends of choices that the client has not received."""
+        rung, adapter, account = of.rung, of.wanted.adapter, self.account
+        published = account.ports.all_published[rung]
         limits = published.limits
         if limits is None:
             return RungRefused(why="engine_loading", message=f"The engine {rung} is being loaded.")
@@ -45,72 +57,234 @@ class AttemptFactory(msgspec.Struct, frozen=True):
             return RungRefused(why="adapter_not_loaded", message=message, lasting=True)
         try:
             attempt, ended = await self._prepare(of, limits)
-            drafted = of.wanted.drafted and not self.request.body.params.prompt_only
-            if drafted and self.plan.cascade is not None and attempt.job.sequences:
-                attempt.drafter = await drafter_for(attempt.job, self.plan.cascade, self.prompts, self.ports)
-        except (TooLongHere, NotExpressible, InvalidRequest) as error:
-            return _not_taken_by(rung, error)
+            cascade = account.plan.cascade
+            drafted = of.wanted.drafted and not account.request.body.params.prompt_only
+            if drafted and cascade is not None and attempt.job.sequences:
+                attempt.drafter = await drafter_for(attempt.job, cascade, self.text, account.ports)
+        except _TooLong:
+            message = (
+                f"Prompt and output do not fit into {rung}, which is to answer; shorten the prompt or lower max_tokens."
+            )
+            return RungRefused(why="prompt_too_long", message=message, lasting=True)
+        except _NotExpressible as error:
+            return RungRefused(why="not_expressible", message=f"{rung} cannot be asked: {error}.", lasting=True)
+        except InvalidRequest as error:
+            return RungRefused(why=error.body.code, message=error.body.message, lasting=True)
         return attempt, ended
 
     async def _prepare(self, of: MachineAttempt, limits: EngineLimits) -> tuple[Attempt, list[Delta]]:
-        """Raises TooLongHere, NotExpressible and InvalidRequest."""
-        ports = self.ports
-        if self.request.body.embedding is not None:
-            attempt = prepare_inputs(
-                of,
-                request=self.request,
-                plan=self.plan,
-                principal=self.principal,
-                inputs=await self.prompts.read_by(of.rung),
-                limits=limits,
-                delivery=self.delivery,
-                numbers=ports.numbers,
-            )
-            return attempt, []
-        text = ports.texts.get(of.rung)
-        upstream = ports.upstreams.get(of.rung)
+        """Raises _TooLong, _NotExpressible and InvalidRequest."""
+        rung, body, ports = of.rung, self.account.request.body, self.account.ports
+        if body.embedding is not None:
+            return self._for_encoder(of, await self.text.read_by(rung), limits), []
+        text, upstream = ports.texts.get(rung), ports.upstreams.get(rung)
         if upstream is not None:
-            return prepare_calls(
-                of,
-                request=self.request,
-                plan=self.plan,
-                principal=self.principal,
-                lengths=await self.prompts.lengths(of.rung, lenient=True),
-                told=self.account.told,
-                settings=upstream,
-                tokenizer=text.tokenizer if text is not None else None,
-                limits=limits,
-                delivery=self.delivery,
-                numbers=ports.numbers,
-            )
+            lengths = await self.text.lengths(rung, lenient=True)
+            return self._for_upstream(of, lengths, upstream, text.tokenizer if text is not None else None, limits)
         assert text is not None, "every engine has its text"
-        for name in self.request.body.needs_upstream:
+        for name in body.needs_upstream:
             raise InvalidRequest(unsupported(name), param=name, code="unsupported_parameter")
-        return prepare(
-            of,
-            request=self.request,
-            plan=self.plan,
-            principal=self.principal,
-            prompts=await self.prompts.read_by(of.rung),
-            told=self.account.told,
-            text=text,
-            shape=await self.shapes.for_engine(of.rung),
-            limits=limits,
+        return self._for_engine(of, await self.text.read_by(rung), text, await self.text.constraints(rung), limits)
+
+    def _for_engine(
+        self,
+        of: MachineAttempt,
+        prompts: Sequence[TokenIds],
+        text: ModelText,
+        constraints: OutputConstraints,
+        limits: EngineLimits,
+    ) -> tuple[Attempt, list[Delta]]:
+        """Raises _TooLong."""
+        request, principal, numbers = self.account.request, self.principal, self.account.ports.numbers
+        body = request.body
+        sequences: list[Submit] = []
+        choices: dict[int, int] = {}
+        continuations: dict[int, ContinuationDetokenizer] = {}
+        readers: dict[int, ToolCallReader] = {}
+        ended: list[Delta] = []
+        for index, emitted in enumerate(self.account.emitted):
+            if emitted.finished:
+                continue
+            prompt = prompts[index // body.n]
+            params = self._params(index % body.n, len(prompt), limits)
+            prefix = of.wanted.prefix[index] if of.wanted.prefix else ()
+            if prefix:
+                shown, exact = "".join(emitted.texts), constraints.grammar is not None
+                continuation = ContinuationDetokenizer(params, text.tokenizer, prompt, prefix, shown, exact=exact)
+                if continuation.ended:
+                    rest, reason, stop = continuation.rest()
+                    ended.append(Delta(index, rest, (), (), reason, stop))
+                    continue
+                continuations[index] = continuation
+                prompt += prefix
+                params = params_after(params, len(prefix))
+            if constraints.style is not None and body.tools is not None:
+                readers[index] = ToolCallReader(
+                    constraints.style,
+                    body.tools.names,
+                    id_prefix=f"call_{request.request_id}_{index}_",
+                    goes_on=bool(prefix),
+                )
+            number = next(numbers)
+            choices[number] = index
+            sequences.append(
+                Submit(
+                    sequence_id=number,
+                    prompt_token_ids=prompt,
+                    params=params,
+                    priority=principal.priority,
+                    output_prefix=len(prefix),
+                    cache_salt=principal.cache_salt,
+                    grammar=constraints.grammar,
+                    adapter=of.wanted.adapter,
+                )
+            )
+        prompt_tokens = sum([len(each.prompt_token_ids) for each in sequences])
+        tokens = prompt_tokens + sum([each.params.max_tokens for each in sequences])
+        job = self._job(of, tuple(sequences), prompt_tokens, tokens, goes_on=any(of.wanted.prefix))
+        assembly = OutputAssembly(choices, of.cascade, continuations, readers)
+        return Attempt(of, job, assembly, whole_in_engine=not continuations), ended
+
+    def _for_encoder(self, of: MachineAttempt, inputs: Sequence[TokenIds], limits: EngineLimits) -> Attempt:
+        """All inputs at once: nothing of an earlier attempt is kept. Raises _TooLong."""
+        numbers, wanted = self.account.ports.numbers, self.account.request.body.embedding
+        assert wanted is not None
+        if max(map(len, inputs)) > limits.max_model_len:
+            raise _TooLong
+        sequences = tuple(
+            [
+                Embed(
+                    sequence_id=next(numbers), token_ids=token_ids, priority=self.principal.priority, size=wanted.size
+                )
+                for token_ids in inputs
+            ]
+        )
+        tokens = sum(map(len, inputs))
+        choices = {each.sequence_id: index for index, each in enumerate(sequences)}
+        job = self._job(of, sequences, tokens, tokens, goes_on=False)
+        return Attempt(of, job, OutputAssembly(choices), whole_in_engine=True)
+
+    def _for_upstream(
+        self,
+        of: MachineAttempt,
+        lengths: Sequence[int],
+        settings: UpstreamSettings,
+        tokenizer: Tokenizer | None,
+        limits: EngineLimits,
+    ) -> tuple[Attempt, list[Delta]]:
+        """`lengths`: tokens of each prompt, as far as known; `tokenizer`: the one that it shares with an engine.
+
+        Raises _TooLong and _NotExpressible.
+        """
+        request, account = self.account.request, self.account
+        body, model = request.body, settings.model or request.model
+        goes_on = bool(of.wanted.prefix) or of.wanted.from_text
+        if goes_on and (body.tools is not None or body.grammar is not None):
+            raise _NotExpressible("an answer that has begun cannot be bound to a form, nor be read for tool calls")
+        if body.truncate_prompt_tokens is not None:
+            raise _NotExpressible("truncate_prompt_tokens counts tokens as an engine reads them")
+        calls: list[UpstreamCall] = []
+        choices: dict[int, int] = {}
+        ended: list[Delta] = []
+        for index, emitted in enumerate(account.emitted):
+            if emitted.finished:
+                continue
+            params = self._params(index % body.n, lengths[index // body.n], limits)
+            limit = params.max_tokens if body.params.max_tokens or account.plan.output_cap is not None else None
+            if limit is None and limits.max_model_len >= UNBOUNDED:
+                params = msgspec.structs.replace(params, max_tokens=UNLIMITED_OUTPUT_TOKENS)
+            prompt, begun = body.prompts[index // body.n], ""
+            if goes_on:
+                if limit is not None and emitted.tokens >= limit:
+                    ended.append(Delta(index, "", (), (), "length"))
+                    continue
+                limit = None if limit is None else limit - emitted.tokens
+                # The upstream still looks for the stop strings: what it continues holds no part of one.
+                params = msgspec.structs.replace(
+                    params,
+                    max_tokens=max(params.max_tokens - emitted.tokens, 1),
+                    min_tokens=max(params.min_tokens - emitted.tokens, 0),
+                )
+                token_ids = of.wanted.prefix[index] if of.wanted.prefix else ()
+                prompt, begun = _continued(prompt, "".join(emitted.texts), token_ids, tokenizer)
+            number = next(account.ports.numbers)
+            call = UpstreamCall(
+                sequence_id=number,
+                model=model,
+                prompt=prompt,
+                params=params,
+                grammar=body.grammar,
+                begun=begun,
+                limit=limit,
+                written=body.written,
+            )
+            if (why := unsupported_reason(call, settings)) is not None:
+                raise _NotExpressible(why)
+            choices[number] = index
+            calls.append(call)
+        prompt_tokens = sum([lengths[index // body.n] + account.emitted[index].tokens for index in choices.values()])
+        tokens = prompt_tokens + sum([each.params.max_tokens for each in calls])
+        job = self._job(of, tuple(calls), prompt_tokens, tokens, goes_on=goes_on)
+        assembly = OutputAssembly(choices, call_prefix=f"call_{request.request_id}_")
+        return Attempt(of, job, assembly, whole_in_engine=True, model=model), ended
+
+    def _job(
+        self,
+        of: MachineAttempt,
+        sequences: tuple[Submit, ...] | tuple[UpstreamCall, ...] | tuple[Embed, ...],
+        prompt_tokens: int,
+        tokens: int,
+        *,
+        goes_on: bool,
+    ) -> Job:
+        return Job(
+            job_id=next(self.account.ports.numbers),
+            engine=of.rung,
+            tenant=self.principal.tenant_queue,
+            prompt_tokens=prompt_tokens,
+            tokens=tokens,
+            bytes=self.account.request.body_bytes,
+            deadline=of.wanted.deadline,
+            wait_s=self.account.plan.queue_s,
+            goes_on=goes_on,
+            sequences=sequences,
             delivery=self.delivery,
-            numbers=ports.numbers,
         )
 
+    def _params(self, choice: int, prompt_tokens: int, limits: EngineLimits) -> SamplingParams:
+        """How a choice is sampled on this rung. Raises _TooLong."""
+        params, left = self.account.request.body.params, limits.max_model_len - prompt_tokens
+        if params.prompt_only:
+            if left < 0:
+                raise _TooLong
+            return params
+        max_tokens = output_tokens(params.max_tokens, self.account.plan.output_cap, left, limits.default_output_tokens)
+        if max_tokens is None:
+            raise _TooLong
+        seed = params.seed
+        if choice and seed is not None:
+            seed += choice
+        if max_tokens == params.max_tokens and seed == params.seed:
+            return params
+        return msgspec.structs.replace(params, max_tokens=max_tokens, seed=seed)
 
-def _not_taken_by(rung: str, error: TooLongHere | NotExpressible | InvalidRequest) -> RungRefused:
-    """Why this rung will never take the request."""
-    match error:
-        case TooLongHere():
-            return RungRefused(why="prompt_too_long", message=_too_long(rung), lasting=True)
-        case NotExpressible():
-            return RungRefused(why="not_expressible", message=f"{rung} cannot be asked: {error}.", lasting=True)
-        case InvalidRequest(body=body):
-            return RungRefused(why=body.code, message=body.message, lasting=True)
+
+def output_tokens(max_tokens: int, cap: int | None, left: int, default: int | None) -> int | None:
+    """Output tokens of a choice on a rung with `left` tokens after the prompt; None: the rung cannot take it.
+
+    `max_tokens`: the client's limit, 0 for none; `cap`: the route's; `default`: the model's own, where neither has one.
+    """
+    tokens = tokens_at(max_tokens, cap, left)
+    return tokens if tokens is None else tokens or min(left, default or left)
 
 
-def _too_long(rung: str) -> str:
-    return f"Prompt and output do not fit into {rung}, which is to answer; shorten the prompt or lower max_tokens."
+def _continued(
+    prompt: Prompt, text: str, token_ids: tuple[int, ...], tokenizer: Tokenizer | None
+) -> tuple[Prompt, str]:
+    """The prompt, and the text that the upstream continues; after a prompt of token ids both are token ids."""
+    if not isinstance(prompt, TokenPrompt):
+        return prompt, text
+    if tokenizer is None or tokenizer.decode(token_ids) != text:
+        # Half a character, or what may become a stop string: tokens whose text the client has not received.
+        raise _NotExpressible("the answer cannot be gone on with after these tokens")
+    return TokenPrompt(prompt.token_ids + token_ids), ""

@@ -1,49 +1,40 @@
-"""What comes of an attempt, read for the answer machine: its own outputs and notices, and those of its draft."""
+"""Handles the outputs and notices of an attempt, and of its draft, for the answer machine."""
 
-from actors.api.request import InferenceRequest
 from actors.api.response import Delta
 from actors.kernel.timers import Timer
-from actors.protocol.delivery import Delivery, Item
-from actors.protocol.outputs import JobFailed, JobOutput, JobRejected, JobStarted, StreamNotice, Terminate
+from actors.protocol.delivery import (
+    Delivery,
+    Item,
+    JobOutput,
+    JobStarted,
+    StreamNotice,
+    Terminate,
+)
 from actors.request.account import Account
 from actors.request.attempt import Attempt
-from actors.request.ports import RequestPorts
 from actors.request.response_builder import ResponseBuilder
 from engine.messages import TokenDelta
 from policies.answer.answer_machine import AnswerMachine
 from policies.fallback.fallback_machine import AttemptFailed, RungRefused
-from policies.model.plan import Plan
 
 
 class AttemptInput:
     """Handles the outputs of one response: reports them to the machine, the account and the builder."""
 
-    __slots__ = ("_account", "_builder", "_delivery", "_machine", "_plan", "_ports", "_request", "_streamed", "_watch")
+    __slots__ = ("_account", "_builder", "_delivery", "_machine", "_streamed", "_watch")
 
     def __init__(
-        self,
-        request: InferenceRequest,
-        plan: Plan,
-        *,
-        machine: AnswerMachine,
-        builder: ResponseBuilder,
-        account: Account,
-        delivery: Delivery,
-        watch: Timer,
-        ports: RequestPorts,
+        self, account: Account, *, machine: AnswerMachine, builder: ResponseBuilder, delivery: Delivery, watch: Timer
     ) -> None:
-        self._request = request
-        self._streamed = request.body.streamed
-        self._plan = plan
+        self._account = account
+        self._streamed = account.request.body.streamed
         self._machine = machine
         self._builder = builder
-        self._account = account
         self._delivery = delivery
         self._watch = watch
-        self._ports = ports
 
     def absorb(self, attempt: Attempt, items: list[Item], now: float) -> Terminate | None:
-        """Take in what has come and look at the deadlines. What it returns ends the answer from outside."""
+        """Handle items and check the deadlines. A returned notice ends the answer from outside."""
         machine, of, drafter = self._machine, attempt.of, attempt.drafter
         for position, (job_id, item) in enumerate(items, 1):
             if drafter is not None and drafter.owns(job_id):
@@ -60,7 +51,7 @@ class AttemptInput:
                     return item
                 self._notice(item, now)
             if machine.attempt is not of:
-                # It is over. What has come since concerns the next one, or nobody.
+                # The attempt has ended: later items are for the next one, or are dropped there.
                 self._delivery.put_back(items[position:])
                 return None
         if self._delivery.overrun:
@@ -70,14 +61,13 @@ class AttemptInput:
             machine.draft_ready()
         else:
             machine.on_deadline(now)
-        self._ports.timers.move(self._watch, machine.due)
+        self._account.ports.timers.move(self._watch, machine.due)
         return None
 
     def show(self, attempt: Attempt, deltas: list[Delta], now: float) -> None:
-        """Content for the client."""
         first_at = self._delivery.first_at
         if first_at is None or not attempt.quiet(streamed=self._streamed):
-            # Else it was only waited for: there was content long before its reader woke.
+            # Otherwise the content was there before its reader woke, since `first_at`.
             first_at = now
         self._builder.show(deltas, attempt, first_at, now)
 
@@ -85,7 +75,7 @@ class AttemptInput:
         machine, assembly, drafter = self._machine, attempt.assembly, attempt.drafter
         machine.on_output(now)
         if drafter is not None and isinstance(output, TokenDelta) and output.finish is None:
-            drafter.said(output.token_ids, self._plan.total_at)
+            drafter.on_output(output.token_ids, self._account.plan.total_at)
         shown: list[Delta] = []
         verdict = assembly.feed(output, shown)
         if shown:
@@ -99,7 +89,7 @@ class AttemptInput:
                     now, ended=attempt.whole_in_engine, cascade_reason=assembly.why, draft_reason=draft_reason
                 )
             case "escalate":
-                self._ports.counters.escalations[self._plan.route, assembly.why] += 1
+                self._account.ports.counters.escalations[self._account.plan.route, assembly.why] += 1
                 machine.on_escalated(assembly.why, now)
             case "broken":
                 broken = assembly.broken
@@ -122,19 +112,10 @@ class AttemptInput:
                 machine.on_started()
                 self._account.worked = True
                 self._account.taken_at = self._account.taken_at or at
-                self._ports.counters.queue_wait.add(max(at - self._request.arrived_at, 0.0))
-            case JobRejected(why, message, retry_after_s, lasting, said):
-                refused = RungRefused(why=why, retry_after_s=retry_after_s, message=message, lasting=lasting, said=said)
-                machine.on_rejected(refused, now)
-            case JobFailed(code, message, retryable, retry_after_s, rung_is_up, said):
-                failed = AttemptFailed(
-                    kind=code,
-                    retryable=retryable,
-                    message=message,
-                    retry_after_s=retry_after_s,
-                    rung_is_up=rung_is_up,
-                    said=said,
-                )
-                machine.on_failed(failed, now, ok=None if rung_is_up else False, ended=True)
+                self._account.ports.counters.queue_wait.add(max(at - self._account.request.arrived_at, 0.0))
+            case RungRefused():
+                machine.on_rejected(notice, now)
+            case AttemptFailed(rung_is_up=rung_is_up):
+                machine.on_failed(notice, now, ok=None if rung_is_up else False, ended=True)
             case Terminate():
                 raise AssertionError("it ends the answer, not the attempt")

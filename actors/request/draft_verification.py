@@ -1,7 +1,7 @@
-"""The small model's part in an answer of the large one: drafts, made beside it and given to it.
+"""The small model's part in an answer of the large one: it drafts tokens, which the large engine verifies.
 
-Nothing of a draft is ever shown. The large model's attempt is an attempt like any other; if drafts fail, come late or
-are wrong, it goes on as if there had been none.
+No draft is ever shown. The large model's attempt is an ordinary attempt; if drafts fail, are late or are wrong, it
+generates the answer alone.
 """
 
 from collections.abc import Sequence
@@ -15,29 +15,29 @@ from actors.api.engine_status import BackendStatus
 from actors.kernel.errors import MailboxFull
 from actors.prompt.continuation import params_after
 from actors.prompt.model_text import TokenIds
-from actors.prompt.prompt_encoder import PromptEncoder
-from actors.protocol.job import Job
-from actors.protocol.outputs import JobFailed, JobOutput, JobRejected, JobStarted, StreamNotice
-from actors.protocol.queue import DraftTokens, Enqueue, Withdraw
+from actors.prompt.request_text import RequestText
+from actors.protocol.delivery import JobOutput, JobStarted, StreamNotice
+from actors.protocol.job import DraftTokens, Enqueue, Job, Withdraw
 from actors.request.ports import RequestPorts
 from engine.messages import ExpectTokens, Finish, Finished, Submit, TokenDelta
 from policies.cascade.verified import Draft, VerifiedMachine, draft_deadline
-from policies.model.breaker_view import Permit
+from policies.fallback.fallback_machine import AttemptFailed, RungRefused
+from policies.model.load import Permit
 from policies.model.plan import PlannedCascade
 
 
 class DraftSide(msgspec.Struct, frozen=True, gc=False):
-    """The small engine, as one request sees it."""
+    """What one request needs to know of the small engine."""
 
     engine: str
     prompt: TokenIds
-    """As this engine reads it."""
+    """In this engine's token ids."""
     room: int
-    """Tokens, prompt and output, that fit."""
+    """Context length in tokens."""
     vocab_size: int
-    """Ids below this are known to both engines."""
+    """Token ids below this exist in both engines."""
     adapter: str = ""
-    """That it drafts with."""
+    """The adapter that it drafts with."""
 
 
 class Drafter:
@@ -48,45 +48,41 @@ class Drafter:
     ) -> None:
         """`job`: the large engine's job; `published`: the large engine's status."""
         self.job = _seeded(job)
-        """The attempt's, with the first draft as soon as it is there."""
+        """The attempt's job, with the first draft as soon as it is complete."""
         self.engine = side.engine
         self.machine = machine
         self.made_tokens = 0
         """By the small engine."""
         self.taken = False
-        """The small engine has begun."""
+        """The small engine has started a draft."""
         self._sequence = _sequence_of(self.job)
         self._side = side
         self._published = published
         self._ports = ports
-        self._said: list[int] = []
+        self._output: list[int] = []
         self._draft: Job | None = None
         self._permit: Permit | None = None
-        self._waiting = False
-
-    @property
-    def waiting(self) -> bool:
-        """The large engine has not begun: the first draft is being made."""
-        return self._waiting
+        self.waiting = False
+        """The large engine has not started: the first draft is being made."""
 
     def begin(self, deadline: float) -> float | None:
-        """Ask for the first draft; until when to wait for it, or None if the large engine is to begin at once."""
+        """Start the first draft. Returns until when to wait for it; None: the large engine starts at once."""
         draft = self.machine.begin(self._published.batch)
         if draft is not None:
             now = trio.current_time()
             until = draft_deadline(now, deadline)
             self._ask(draft, until)
-            self._waiting = self.machine.drafting
-            if self._waiting:
+            self.waiting = self.machine.drafting
+            if self.waiting:
                 return until
         return None
 
     def owns(self, job_id: int) -> bool:
-        """Whether this is the work of the draft under way."""
+        """Whether this is the current draft's job."""
         return self._draft is not None and self._draft.job_id == job_id
 
     def take(self, item: JobOutput | StreamNotice) -> None:
-        """What came of the draft under way. `waiting` ends with the first draft."""
+        """Handle an item of the current draft. `waiting` ends with the first draft."""
         match item:
             case TokenDelta(token_ids=token_ids, finish=finish):
                 self.made_tokens += len(token_ids)
@@ -97,50 +93,50 @@ class Drafter:
                 self._finished(finish)
             case JobStarted():
                 self.taken = True
-            case JobRejected():
+            case RungRefused():
                 self._end(ok=None, trouble="draft_refused")
-            case JobFailed(rung_is_up=rung_is_up):
+            case AttemptFailed(rung_is_up=rung_is_up):
                 self._end(ok=None if rung_is_up else False, trouble="draft_failed")
             case _:
                 pass
 
     def hurry(self) -> None:
-        """The first draft is late: the large engine begins with what there is of it."""
+        """The first draft is late: the large engine starts with its tokens so far."""
         self._withdraw()
         self._end(ok=None, trouble="draft_late")
 
-    def said(self, token_ids: Sequence[int], deadline: float) -> None:
-        """The large engine has said these; it may be time for the next draft."""
+    def on_output(self, token_ids: Sequence[int], deadline: float) -> None:
+        """New tokens of the large engine; the next draft may be due."""
         if self.machine.alone:
             return
-        self._said += token_ids
+        self._output += token_ids
         draft = self.machine.on_output(token_ids, self._published.batch)
         if draft is not None:
             self._ask(draft, draft_deadline(trio.current_time(), deadline))
 
     def close(self) -> None:
-        """The large engine's attempt is over."""
-        self._waiting = False
+        """The large engine's attempt has ended."""
+        self.waiting = False
         self._withdraw()
         self._record(ok=None)
 
     def _ask(self, draft: Draft, deadline: float) -> None:
         """Offer the draft to the small engine."""
-        side, sequence, said = self._side, self._sequence, self._said
-        prompt = (*side.prompt, *said)
+        side, sequence, output = self._side, self._sequence, self._output
+        prompt = (*side.prompt, *output)
         count = min(draft.tokens, side.room - len(prompt))
         self._permit = self._ports.permits.closed(side.engine)
         if count < 1 or self._permit is None:
             self._end(ok=None, trouble="no_room_to_draft" if count < 1 else "breaker_open")
             return
-        params = params_after(sequence.params, len(said))
+        params = params_after(sequence.params, len(output))
         numbers = self._ports.numbers
         submit = msgspec.structs.replace(
             sequence,
             sequence_id=next(numbers),
             prompt_token_ids=prompt,
             params=msgspec.structs.replace(params, max_tokens=count, logprobs=None, prompt_logprobs=None),
-            output_prefix=len(said),
+            output_prefix=len(output),
             adapter=side.adapter,
         )
         job = msgspec.structs.replace(
@@ -150,7 +146,7 @@ class Drafter:
             prompt_tokens=len(prompt),
             tokens=len(prompt) + count,
             deadline=deadline,
-            goes_on=bool(said),
+            goes_on=bool(output),
             sequences=(submit,),
         )
         try:
@@ -165,11 +161,11 @@ class Drafter:
         self._end(ok=None if broken else True, trouble="draft_failed" if broken else "")
 
     def _end(self, *, ok: bool | None, trouble: str) -> None:
-        """The draft is over; what there is of it goes to the large engine."""
+        """The draft has ended; its tokens so far go to the large engine."""
         self._draft = None
         self._record(ok=ok)
         expect = self.machine.on_draft_end(trouble)
-        first, self._waiting = self._waiting, False
+        first, self.waiting = self.waiting, False
         if expect is None:
             return
         token_ids = expect.token_ids
@@ -178,7 +174,7 @@ class Drafter:
             sequence = msgspec.structs.replace(self._sequence, draft=token_ids[:known])
             self.job = msgspec.structs.replace(self.job, sequences=(sequence,))
             return
-        # Nobody waits for a draft: one that does not get through is no loss.
+        # A draft that is not delivered only costs speed.
         with suppress(MailboxFull):
             self._ports.dispatch.put_nowait(
                 DraftTokens(self.job, ExpectTokens(self._sequence.sequence_id, expect.after, token_ids[:known]))
@@ -196,7 +192,7 @@ class Drafter:
 
 
 def _seeded(job: Job) -> Job:
-    """Both engines draw with the same noise, so that they take the same token wherever they agree."""
+    """Give both engines the same seed, so that they sample the same token wherever they agree."""
     sequence = _sequence_of(job)
     if sequence.params.seed is not None:
         return job
@@ -210,8 +206,8 @@ def _sequence_of(job: Job) -> Submit:
     return sequence
 
 
-async def drafter_for(job: Job, cascade: PlannedCascade, prompts: PromptEncoder, ports: RequestPorts) -> Drafter | None:
-    """For `work` of the large stage; None: the small one cannot draft, and it goes on alone. Raises InvalidRequest."""
+async def drafter_for(job: Job, cascade: PlannedCascade, text: RequestText, ports: RequestPorts) -> Drafter | None:
+    """The drafter for a `job` of the large stage; None: the small one cannot draft. Raises InvalidRequest."""
     small, large = cascade.small.to, cascade.large.to
     assert small is not None
     assert large is not None
@@ -219,13 +215,13 @@ async def drafter_for(job: Job, cascade: PlannedCascade, prompts: PromptEncoder,
     large_limits = ports.all_published[large].limits
     if limits is None or large_limits is None:
         return None
-    (prompt,) = await prompts.read_by(small)
+    (prompt,) = await text.read_by(small)
     machine = VerifiedMachine(
         draft_tokens=cascade.draft_tokens,
         off_above_batch=cascade.off_above_batch,
         max_tokens=_sequence_of(job).params.max_tokens,
     )
-    # Whatever is drafted with, the answer is the large engine's: a draft of the bare model is better than none.
+    # The adapter does not affect the answer, which is the large engine's: a draft without it is better than none.
     adapter = cascade.small.adapter if cascade.small.adapter in ports.all_published[small].adapters else ""
     vocab_size = min(limits.vocab_size, large_limits.vocab_size)
     side = DraftSide(small, prompt, limits.max_model_len, vocab_size, adapter)

@@ -1,20 +1,20 @@
-"""Whom a request's own task talks to: mailboxes, and what actors publish."""
+"""What a request's task uses of the service: mailboxes, and what actors publish."""
 
 from collections.abc import Mapping
 from itertools import count
 
 import msgspec
 
-from actors.api.counters import ServiceCounters
 from actors.api.engine_status import BackendStatus
-from actors.breakers.permits import Permits
+from actors.api.statistics import ServiceCounters
+from actors.breakers.breakers import Permits
+from actors.kernel.actor import Mailbox
 from actors.kernel.clock import WallClock
-from actors.kernel.mailbox import Mailbox
 from actors.kernel.timers import TimerWheel
 from actors.prompt.model_text import ModelText
 from actors.protocol.admission import AdmissionMessage
+from actors.protocol.job import QueueMessage
 from actors.protocol.ledger import LedgerMessage
-from actors.protocol.queue import QueueMessage
 from actors.recording.recorder import Recording
 from actors.request.request_log import RequestLog
 from config.model.upstreams import UpstreamSettings
@@ -23,7 +23,7 @@ from policies.rollout.rollout_state import RolloutState
 
 
 class RequestPorts(msgspec.Struct, frozen=True, kw_only=True):
-    """One set for all requests, and one for all shadows' copies, which nobody hears of."""
+    """One set for all requests, and one with null ports for the copies of shadows."""
 
     admission: Mailbox[AdmissionMessage]
     dispatch: Mailbox[QueueMessage]

@@ -1,4 +1,4 @@
-"""How a request comes in: who asks, what will be tried, and what it may spend."""
+"""Admits a request: authenticates it, plans it, and reserves what it may use."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,12 +8,11 @@ import trio
 from actors.admission.admission import budget_spent, over_quota
 from actors.api.errors import InvalidRequest, Refusal, Unavailable
 from actors.api.request import InferenceRequest
+from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied, MailboxFull
-from actors.kernel.reply import Reply
-from actors.kernel.workers import WorkerPool
-from actors.prompt.output_constraints import ConstraintsByModel
-from actors.prompt.prompt_encoder import PromptEncoder
-from actors.protocol.admission import Grant, Reserve, Settle
+from actors.kernel.thread_bridge import WorkerPool
+from actors.prompt.request_text import RequestText
+from actors.protocol.admission import Reserve, Settle
 from actors.protocol.ledger import LedgerEntry, OpenEntry
 from actors.recording.recorder import RecordedRequest
 from actors.request.account import Account
@@ -22,9 +21,8 @@ from actors.request.request_log import LogIdentity
 from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import CopiedRequest, ShadowPorts
 from actors.routing.features import features_of
-from actors.routing.policy_snapshot import PolicySnapshot
-from actors.routing.router import Router
-from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView
+from actors.routing.router import PolicySnapshot, Router
+from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView, Grant
 from policies.admission.quota import QuotaRefusal
 from policies.model.backends import Backends, EmbeddingModel
 from policies.model.features import Features
@@ -65,38 +63,34 @@ class RequestAdmission:
         self._on_end = on_end
 
     async def open(self, request: InferenceRequest, who: LogIdentity) -> ResponseStream:
-        """Decide who asks, what may be spent and what will be tried. Raises Refusal; on any error nothing is left.
+        """Authenticate, plan and reserve. Raises Refusal; on any error nothing stays reserved.
 
-        `who` is told what is found out, for the log of a request that is refused.
+        `who` is filled in on the way, for the log of a request that is refused.
         """
         snapshot = self._router.snapshot
         tenant = who.tenant = snapshot.tenant_of(request.credentials.api_key)
         model, adapter = self._router.find_model(request.body.model)
         request = msgspec.structs.replace(request, model=model, adapter=adapter)
-        texts = self._texts_for[request.body.embedding is not None]
-        prompts = PromptEncoder(
-            request.body.prompts, request.body.param, texts, self._workers, most=request.body.truncate_prompt_tokens
-        )
-        shapes = ConstraintsByModel(request, self._texts, self._workers)
-        lengths = await prompts.lengths(request.model, lenient=bool(self._ports.upstreams))
+        text = RequestText(request, self._texts_for[request.body.embedding is not None], self._workers)
+        lengths = await text.lengths(request.model, lenient=bool(self._ports.upstreams))
         features = self._features(request, snapshot, tenant, lengths)
         wanted, budget = features, None
         decided: Planned | PlanRefusal | None = None
         try:
             while True:
-                decided = await self._decide(request, snapshot, prompts, wanted, budget)
+                decided = await self._decide(request, snapshot, text, wanted, budget)
                 if isinstance(decided, PlanRefusal):
                     raise _refusal_of(decided)
                 who.route = decided.plan.route
                 first = next(iter(decided.plan.backends), "")
                 if first in self._texts and first not in self._ports.upstreams:
-                    await shapes.for_engine(first)
+                    await text.constraints(first)
                 grant = await self._reserve(decided)
                 if isinstance(grant, Grant):
                     break
                 if wanted.budget_spent:
                     raise budget_spent(grant)
-                # Admission has the last word on money: what was read before may be spent, or given back, by its turn.
+                # Only the admission actor decides about money: what was read before may be outdated when it reserves.
                 wanted, budget = msgspec.structs.replace(features, budget_spent=True), grant.view
         except Refusal as refusal:
             end = DecisionEnd(outcome="refused", code=refusal.body.code, rung="")
@@ -104,7 +98,7 @@ class RequestAdmission:
             if self._ports.recording is not None and request.body.embedding is None:
                 self._ports.recording.note(RecordedRequest(features, request.arrived_at))
             raise
-        # From here to the response stream nothing may await: the holder of the grant must be able to settle it.
+        # No await from here to the response stream: a cancellation in between would leave the grant unsettled.
         ports, plan = self._ports, decided.plan
         entry_id = next(ports.numbers)
         booked: Reply[None] = Reply()
@@ -126,10 +120,8 @@ class RequestAdmission:
             raise Unavailable("ledger_busy", str(full), 1.0) from None
         account = Account(
             request,
-            plan,
+            decided,
             snapshot=snapshot,
-            features=decided.features,
-            prompt_tokens=decided.prompt_tokens,
             grant=grant,
             entry_id=entry_id,
             decision=self._keep(request, snapshot, decided),
@@ -137,20 +129,8 @@ class RequestAdmission:
         )
         principal = snapshot.callers[tenant, decided.features.tier]
         if plan.shadows:
-            self._shadows.copy(
-                CopiedRequest(request, plan, snapshot, decided.features, decided.load, principal, prompts), account
-            )
-        return ResponseStream(
-            request,
-            plan,
-            principal=principal,
-            prompts=prompts,
-            shapes=shapes,
-            account=account,
-            booked=booked,
-            ports=ports,
-            on_end=self._on_end,
-        )
+            self._shadows.copy(CopiedRequest(request, decided, snapshot, principal.cache_salt, text), account)
+        return ResponseStream(account, principal=principal, text=text, booked=booked, on_end=self._on_end)
 
     def _features(
         self, request: InferenceRequest, snapshot: PolicySnapshot, tenant: str, lengths: Sequence[int]
@@ -182,12 +162,12 @@ class RequestAdmission:
         self,
         request: InferenceRequest,
         snapshot: PolicySnapshot,
-        prompts: PromptEncoder,
+        text: RequestText,
         features: Features,
         budget: BudgetView | None,
     ) -> Planned | PlanRefusal:
-        """Raises InvalidRequest: nobody can read the prompt."""
-        sizes = prompts.sizes
+        """Raises InvalidRequest if no rung can encode the prompt."""
+        sizes = text.sizes
         while True:
             lengths = {
                 name: published.limits.max_model_len
@@ -199,11 +179,11 @@ class RequestAdmission:
             decided = decide(planning, features, sizes, load, budget, request.arrived_at)
             if not isinstance(decided, SizesNeeded):
                 return decided
-            counted = await prompts.lengths(decided.rung, lenient=decided.may_estimate)
+            counted = await text.lengths(decided.rung, lenient=decided.may_estimate)
             sizes = sizes.counted(decided.rung, counted)
 
     async def _reserve(self, decided: Planned) -> Grant | BudgetRefusal:
-        """Money for it, if that is left when it is admission's turn: what was read before may be spent by then."""
+        """Ask the admission actor. A budget that was sufficient when it was read may be spent by then."""
         reply: Reply[Grant | QuotaRefusal | BudgetRefusal] = Reply()
         try:
             reserve = Reserve(decided.features.tenant, decided.tokens, decided.cost, reply)
@@ -217,7 +197,7 @@ class RequestAdmission:
 
 
 def _refusal_of(decided: PlanRefusal) -> Refusal:
-    """What the client reads."""
+    """The refusal that the client receives."""
     if decided.budget is not None:
         return budget_spent(decided.budget)
     return InvalidRequest(decided.message, param=decided.param, code=decided.code)

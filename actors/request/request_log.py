@@ -7,12 +7,12 @@ import trio
 
 from actors.api.errors import Refusal
 from actors.api.request import InferenceRequest
-from policies.model.attempt_record import AttemptRecord
+from policies.model.plan import AttemptRecord
 from policies.records.decision_log import DecisionEnd
 from policies.records.decision_record import Timings
 
 GONE_STATUS = 499
-"""Of a request whose client left: nginx's number, which nobody receives."""
+"""For a request whose client left: nginx's number; it is logged only."""
 REQUEST_FINISHED = "request_finished"
 _GONE = ("gone", "client_gone", GONE_STATUS)
 _MODEL_CHARACTERS = 128
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 class LogIdentity:
-    """What is found out of a request while it is let in."""
+    """Tenant and route of a request, filled in during admission."""
 
     __slots__ = ("route", "tenant")
 
@@ -31,22 +31,22 @@ class LogIdentity:
 
 
 class RequestLog:
-    """Every line has the same fields; what is not known is empty."""
+    """Every line has the same fields; unknown ones are empty."""
 
     def __init__(self, enabled: Callable[[], bool], policy: Callable[[], str]) -> None:
-        """`enabled`: asked for each line, for the setting can change. `policy`: the digest of the one that decides."""
+        """`enabled`: called for every line, as a reload may change it. `policy`: the digest of the policy in force."""
         self._enabled = enabled
         self._policy = policy
 
     def ended(
         self, request: InferenceRequest, end: DecisionEnd, *, who: LogIdentity, policy: str, why: str, status: int
     ) -> None:
-        """A request that was let in."""
+        """Log a request that was admitted."""
         if self._enabled():
             self._write(request, end, who, policy=policy, why=why, status=status)
 
     def not_let_in(self, request: InferenceRequest, who: LogIdentity, error: BaseException) -> None:
-        """A request that was read, and refused or left before anything ran."""
+        """Log a request that was read, and refused or abandoned before it ran."""
         if self._enabled():
             outcome, code, status = _outcome(error)
             end = DecisionEnd(outcome=outcome, code=code, rung="", timings=_total(request.arrived_at))
@@ -62,7 +62,7 @@ class RequestLog:
         tenant: str = "",
         gone: bool = False,
     ) -> None:
-        """What the edge refused: no valid request, a wrong method, a page of another site. `gone`: the client left."""
+        """Log what the HTTP layer refused: an invalid body, a wrong method or origin. `gone`: the client left."""
         if self._enabled():
             outcome, code, status = _GONE if gone else _outcome(error)
             end = DecisionEnd(outcome=outcome, code=code, rung="", timings=_total(arrived_at))
@@ -125,9 +125,9 @@ def _line(
     )
 
 
-def _shown(name: str, most: int) -> str:
-    """What a client wrote, so that a terminal shows it and obeys nothing in it."""
-    name = name[:most]
+def _shown(name: str, max_characters: int) -> str:
+    """A client's text, cut and without control characters."""
+    name = name[:max_characters]
     return name if name.isprintable() else "".join([each if each.isprintable() else "?" for each in name])
 
 
@@ -144,7 +144,7 @@ def _total(arrived_at: float | None) -> Timings:
 
 
 def _outcome(error: BaseException) -> tuple[str, str, int]:
-    """The outcome, its code and the status. Whatever is neither a refusal nor a fault of ours: the client left."""
+    """Outcome, code and status. A cancellation means that the client left."""
     if isinstance(error, Refusal):
         return "refused", error.body.code, error.body.status
     if isinstance(error, trio.Cancelled) or not isinstance(error, Exception):

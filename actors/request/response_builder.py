@@ -1,65 +1,49 @@
-"""What a response says: its events as they go out, and what they tell of how it was served."""
+"""Builds the events of a response, and its summary of how the request was served."""
 
 from actors.api.errors import ErrorBody
-from actors.api.request import InferenceRequest
 from actors.api.response import AttemptSummary, Delta, Done, Failed, ResponseEvent, Served, Start, Usage
-from actors.prompt.prompt_encoder import PromptEncoder
+from actors.prompt.request_text import RequestText
 from actors.request.account import Account
 from actors.request.attempt import Attempt
-from actors.request.ports import RequestPorts
 from config.model.words import STATIC_ANSWER
 from policies.answer.answer_machine import AnswerMachine
 from policies.fallback.fallback_machine import AnswerStatic
-from policies.model.degraded import degraded_codes
-from policies.model.plan import Plan
+from policies.model.plan import degraded_codes
 
 
 class ResponseBuilder:
     """Collects `events` until the response's task hands them out."""
 
-    def __init__(
-        self,
-        request: InferenceRequest,
-        plan: Plan,
-        *,
-        prompts: PromptEncoder,
-        account: Account,
-        machine: AnswerMachine,
-        ports: RequestPorts,
-    ) -> None:
+    def __init__(self, account: Account, text: RequestText, machine: AnswerMachine) -> None:
         self.events: list[ResponseEvent] = []
         self.started = False
-        """The client has the beginning of the answer, and a status."""
-        self.margin: float | None = None
-        """The cascade's statistic of the last attempt that had one."""
-        self.adapter = ""
-        """Of the last attempt, as NAME@VERSION if it came to its end."""
-        self._request = request
-        self._streamed = request.body.streamed
-        self._plan = plan
-        self._prompts = prompts
+        """The client has received the start of the answer, and an HTTP status."""
         self._account = account
+        self._request = account.request
+        self._streamed = account.request.body.streamed
+        self._plan = account.plan
+        self._ports = account.ports
+        self._text = text
         self._machine = machine
-        self._ports = ports
-        self._whole: list[Delta] = []
-        """What is held back until the end of an answer that is not streamed."""
+        self._held: list[Delta] = []
+        """Of an answer that is not streamed, until its end."""
         self._answer_sent = False
-        """Something of the answer itself, not reasoning alone."""
+        """Part of the answer itself was sent, not only reasoning."""
         self._drafts = (0, 0)
         """Of the last attempt: tokens drafted, tokens accepted."""
         self._model = ""
-        """That answered last."""
+        """The model that answered last."""
         self._upstream_finish: str | None = None
-        """Its upstream's finish reason, if it is none that is known."""
-        self._last_at = request.arrived_at
+        """Its upstream's finish reason, if it is an unknown one."""
+        self._last_at = account.request.arrived_at
 
     def forget(self) -> None:
-        """Nothing of what was shown has reached the client."""
+        """Discard what was shown: the client has received none of it."""
         self._account.forget()
-        self._whole = []
+        self._held = []
 
     def attempt_ended(self, attempt: Attempt, *, ok: bool | None, client_left: bool) -> None:
-        """Charge it and keep what is told of it. A client that leaves, or reads too slowly, pays for what was begun."""
+        """Charge it. A client that leaves, or reads too slowly, is charged for a started attempt."""
         account, assembly, drafter = self._account, attempt.assembly, attempt.drafter
         made_tokens = assembly.tokens + attempt.unread_tokens
         account.made_tokens += made_tokens
@@ -75,22 +59,22 @@ class ResponseBuilder:
         if self._ports.recording is not None:
             account.observe(attempt.job, assembly.margins)
         if attempt.of.cascade is not None:
-            self.margin = assembly.margin
+            account.margin = assembly.margin
         self._drafts = assembly.drafted, assembly.accepted
         self._model = assembly.model or attempt.model
-        self._upstream_finish = assembly.word or None
+        self._upstream_finish = assembly.upstream_finish or None
         version = assembly.adapter_version
-        self.adapter = f"{attempt.adapter}@{version}" if version else attempt.adapter
+        account.adapter = f"{attempt.adapter}@{version}" if version else attempt.adapter
 
     # --- content ------------------------------------------------------------------------------------------------
 
     def show(self, deltas: list[Delta], attempt: Attempt, content_at: float, now: float) -> None:
-        """Content for the client: it goes out at once, or with the whole answer. `content_at`: when it was there."""
-        count = self._account.tell(deltas)
+        """Add content, to be sent at once or with the whole answer. `content_at`: when it was there."""
+        count = self._account.emit(deltas)
         if self._account.first_content_at is None:
             self._account.first_content_at = content_at
         if not self._streamed:
-            self._whole += deltas
+            self._held += deltas
             return
         if not self.started:
             self.started = True
@@ -119,7 +103,7 @@ class ResponseBuilder:
         adapter, model = "", ""
         if attempt is not None:
             adapter, model = attempt.adapter, attempt.assembly.model or attempt.model
-        echo = self._prompts.shown(rung) if request.body.view.echo else ()
+        echo = self._text.shown(rung) if request.body.view.echo else ()
         self.events.append(
             Start(
                 self._plan.route,
@@ -138,37 +122,34 @@ class ResponseBuilder:
     # --- ends ---------------------------------------------------------------------------------------------------
 
     def complete(self, attempt: Attempt, reason: str) -> None:
-        """The answer is whole."""
         if not self._streamed:
             self._start(attempt.rung, self._account.prompt_tokens, attempt)
-            self.events += self._whole
+            self.events += self._held
         if attempt.rung in self._ports.upstreams and not attempt.job.goes_on:
             self._account.prompts_read(attempt.assembly.prompts)
         self._account.cached_tokens = self._account.once(attempt.assembly.cached)
         self.events.append(Done(self._account.usage(), self._served(attempt.rung, reason, self._machine.mark)))
 
     def answer(self, static: AnswerStatic, now: float) -> None:
-        """A static text is the answer."""
-        # What an earlier attempt said for an answer that is handed out whole has reached nobody.
+        """Answer with a static text."""
+        # Of an answer that is not streamed, output of earlier attempts is discarded.
         self.forget()
         account = self._account
         account.worked = False
-        self.adapter = self._model = ""
+        account.adapter = self._model = ""
         self._upstream_finish = None
         account.first_content_at = now
         if self._streamed:
             account.first_at = now
         self._start(STATIC_ANSWER, 0, None)
-        self.events += [Delta(index, static.text, (), (), "stop") for index in range(len(account.told))]
+        self.events += [Delta(index, static.text, (), (), "stop") for index in range(len(account.emitted))]
         self.events.append(Done(Usage(0, 0), self._served(STATIC_ANSWER, self._machine.reason, static.mark)))
 
     def fail(self, error: ErrorBody) -> None:
-        """The answer breaks off."""
         served = self._served(self._machine.rung, error.code, None)
         self.events.append(Failed(error, self._account.usage(), served))
 
     def degraded(self, rung: str) -> tuple[str, ...]:
-        """See `policies.model.degraded`."""
         return degraded_codes(self._plan.degraded, self._machine.history, rung)
 
     def _served(self, rung: str, reason: str, mark: str | None) -> Served:
@@ -180,12 +161,12 @@ class ResponseBuilder:
             reason,
             tuple([AttemptSummary(note.rung, note.outcome, note.why) for note in self._machine.history]),
             mark,
-            self.margin,
+            self._account.margin,
             *self._drafts,
             plan.policy,
             experiment,
             arm,
-            self.adapter or None,
+            self._account.adapter or None,
             self.degraded(rung),
             self._account.downgraded_to,
             self._request.body.model,

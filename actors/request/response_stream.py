@@ -1,7 +1,7 @@
 """One answer in progress: the answer machine's shell, in the task that reads it.
 
-Exactly one end: every way out goes through `_finish`, which ends what runs, settles the reservation, closes the
-ledger's entry and counts.
+However the answer ends, `_finish` is called exactly once: it ends the current attempt, settles the reservation, closes
+the ledger's entry and counts.
 """
 
 import random
@@ -12,21 +12,18 @@ from typing import NoReturn
 import trio
 
 from actors.api.errors import ErrorBody, Refusal, Unavailable, ledger_unavailable, refusal_of
-from actors.api.request import InferenceRequest, Principal
+from actors.api.request import Principal
 from actors.api.response import DecisionInfo, Done, Failed, ResponseEvent
+from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied, MailboxFull
-from actors.kernel.reply import Reply
 from actors.prompt.model_text import ModelText
-from actors.prompt.output_constraints import ConstraintsByModel
-from actors.prompt.prompt_encoder import PromptEncoder
-from actors.protocol.delivery import Delivery
-from actors.protocol.outputs import JobStarted, Terminate
-from actors.protocol.queue import Enqueue, Withdraw
+from actors.prompt.request_text import RequestText
+from actors.protocol.delivery import Delivery, JobStarted, Terminate
+from actors.protocol.job import Enqueue, Withdraw
 from actors.request.account import Account
 from actors.request.attempt import Attempt
 from actors.request.attempt_factory import AttemptFactory
 from actors.request.attempt_input import AttemptInput
-from actors.request.ports import RequestPorts
 from actors.request.request_log import GONE_STATUS
 from actors.request.response_builder import ResponseBuilder
 from policies.answer.answer_effects import (
@@ -44,66 +41,47 @@ from policies.answer.answer_effects import (
 )
 from policies.answer.answer_machine import AnswerMachine
 from policies.fallback.fallback_machine import AnswerStatic, Break, GiveUp, Prefix, RungRefused
-from policies.model.plan import Plan
 
 
 class ResponseStream:
-    """Ask for `next_events` until `Done` or `Failed`; `close` must be called however it ends."""
+    """Call `next_events` until `Done` or `Failed`, and `close` in any case."""
 
     def __init__(
         self,
-        request: InferenceRequest,
-        plan: Plan,
+        account: Account,
         *,
         principal: Principal,
-        prompts: PromptEncoder,
-        shapes: ConstraintsByModel,
-        account: Account,
+        text: RequestText,
         booked: Reply[None],
-        ports: RequestPorts,
         on_end: "Callable[[ResponseStream], None]",
         chance: Callable[[], float] = random.random,
     ) -> None:
         """`booked`: the ledger's reply for the account's entry. `chance`: numbers in 0..1, which spread retries."""
-        self._request = request
-        self._streamed = request.body.streamed
-        self._plan = plan
         self._account = account
+        self._streamed = account.request.body.streamed
         self._booked: Reply[None] | None = booked
-        self._shapes = shapes
-        self._ports = ports
+        self._text = text
+        self._ports = ports = account.ports
         self._on_end = on_end
-        # No method of its own goes in there: a cycle would leave every answer to the garbage collector.
+        # Without a method of this object: a reference cycle would leave every answer to the garbage collector.
         client_has = partial(_client_has, account, ports.texts)
-        self._machine = AnswerMachine(plan, len(account.told), client_has=client_has, chance=chance)
-        self._builder = ResponseBuilder(
-            request, plan, prompts=prompts, account=account, machine=self._machine, ports=ports
+        self._machine = machine = AnswerMachine(
+            account.plan, len(account.emitted), client_has=client_has, chance=chance
         )
-        self._delivery = Delivery()
-        self._watch = ports.timers.watch(float("inf"), self._delivery.alarm)
-        self._input = AttemptInput(
-            request,
-            plan,
-            machine=self._machine,
-            builder=self._builder,
-            account=account,
-            delivery=self._delivery,
-            watch=self._watch,
-            ports=ports,
-        )
-        self._attempt_factory = AttemptFactory(
-            request, plan, principal, prompts, shapes, account, self._delivery, ports
-        )
+        self._builder = builder = ResponseBuilder(account, text, machine)
+        self._delivery = delivery = Delivery()
+        self._watch = watch = ports.timers.watch(float("inf"), delivery.alarm)
+        self._input = AttemptInput(account, machine=machine, builder=builder, delivery=delivery, watch=watch)
+        self._attempt_factory = AttemptFactory(account, principal, text, delivery)
         self._attempt: Attempt | None = None
-        """In hand, or the last one."""
+        """The current or the last one."""
         self._started = False
         self._ended = False
 
     @property
     def decided(self) -> DecisionInfo:
-        """By which policy, and in which arm."""
-        plan = self._plan
-        return DecisionInfo(plan.policy, plan.experiment, plan.arm, self._shapes.passed_over)
+        plan = self._account.plan
+        return DecisionInfo(plan.policy, plan.experiment, plan.arm, self._text.passed_over)
 
     async def next_events(self) -> list[ResponseEvent]:
         """At least one event; none after the last one. Raises Refusal before the first content."""
@@ -137,13 +115,13 @@ class ResponseStream:
         return events
 
     def close(self) -> None:
-        """Synchronous, idempotent. What still runs is aborted, and what was delivered is settled."""
+        """Synchronous, idempotent. A running attempt is aborted, and what was delivered is settled."""
         if not self._ended:
             self._finish("gone", "client_gone", GONE_STATUS)
 
     def cut(self, code: str, message: str) -> None:
-        """End it from outside, truthfully."""
-        self._delivery.say(0, Terminate(code, message))
+        """End it from outside, with this error."""
+        self._delivery.notify(0, Terminate(code, message))
 
     def _cut_off(self) -> None:
         self._stop(client_left=True)
@@ -156,7 +134,7 @@ class ResponseStream:
             self._refuse(Unavailable(notice.code, notice.message, retry_after_s=1.0))
         self._builder.fail(ErrorBody(503, "server_error", notice.code, notice.message, should_retry=True))
 
-    # --- what the machine wants -----------------------------------------------------------------------------------
+    # --- effects of the machine -----------------------------------------------------------------------------------
 
     async def _carry_out(self) -> None:
         """Raises Refusal."""
@@ -175,7 +153,7 @@ class ResponseStream:
                     self._carry_out_now(effect)
 
     def _carry_out_now(self, effect: AnswerEffect) -> None:
-        """Whatever does not wait. Raises Refusal."""
+        """Effects that do not wait. Raises Refusal."""
         attempt = self._attempt
         match effect:
             case ForgetAnswer():
@@ -226,10 +204,10 @@ class ResponseStream:
             self._ports.timers.move(self._watch, until)
 
     async def _pause(self, until: float) -> None:
-        """Between two attempts. Raises Refusal if the answer is ended meanwhile."""
+        """Pause between two attempts. Raises Refusal if the answer is ended meanwhile."""
         self._ports.timers.move(self._watch, until)
         while trio.current_time() < until and not self._delivery.overrun and not self._builder.events:
-            # Outputs that still come are of the attempt before.
+            # Outputs that come now are of the previous attempt.
             for _, item in await self._delivery.take(quiet=False):
                 if isinstance(item, Terminate):
                     self._terminate(item)
@@ -247,16 +225,16 @@ class ResponseStream:
         else:
             self._ports.timers.move(self._watch, self._machine.due)
 
-    # --- what goes out ------------------------------------------------------------------------------------------
+    # --- refusals and the ledger ----------------------------------------------------------------------------------
 
     def _refuse(self, refusal: Refusal) -> NoReturn:
         self._finish("refused", refusal.body.code, refusal.body.status)
         raise refusal
 
     async def _wait_for_the_ledger(self, booked: Reply[None]) -> None:
-        """Nothing is handed out before its entry is committed, and nobody waits for that past the deadlines."""
+        """No event is returned before the ledger's entry is committed; the deadlines bound the wait."""
         try:
-            with trio.move_on_at(min(self._plan.ttft_at, self._plan.total_at)):
+            with trio.move_on_at(min(self._account.plan.ttft_at, self._account.plan.total_at)):
                 await booked.wait()
         except ActorDied:
             self._account.entry_id = None
@@ -290,16 +268,14 @@ class ResponseStream:
         self._ports.timers.cancel(self._watch)
         account, builder, rung = self._account, self._builder, self._machine.rung
         if gone and not builder.started:
-            # A whole answer that was under way has reached nobody.
+            # Of an answer that is not streamed the client has received nothing.
             account.forget()
-        account.margin = builder.margin
-        account.adapter = builder.adapter
         account.degraded = builder.degraded(rung)
         account.settle(outcome, why, rung, self._machine.history, status)
         self._on_end(self)
 
     def _count_unread(self) -> None:
-        """Work that was begun and tokens that were made are paid for, even if nobody waited to read of them."""
+        """Count the outputs that the reader left unread: they are charged."""
         attempt = self._attempt
         if attempt is None or self._machine.attempt is None:
             return

@@ -1,4 +1,4 @@
-"""Where a request's task hands over what a shadow is to copy."""
+"""How a request's task sends copies of the request to the shadows' actor."""
 
 from hashlib import blake2b
 
@@ -6,30 +6,27 @@ import msgspec
 import structlog
 import trio
 
-from actors.api.request import InferenceRequest, Principal
+from actors.api.request import InferenceRequest
+from actors.kernel.actor import Mailbox
 from actors.kernel.errors import MailboxFull
-from actors.kernel.mailbox import Mailbox
-from actors.prompt.prompt_encoder import PromptEncoder
+from actors.prompt.request_text import RequestText
 from actors.request.account import Account
-from actors.routing.policy_snapshot import PolicySnapshot
-from policies.model.features import Features
-from policies.model.load import Load
-from policies.model.plan import Plan, PlannedShadow
+from actors.routing.router import PolicySnapshot
+from policies.model.plan import PlannedShadow
 from policies.rollout.shadow import ShadowAnswer, ShadowBook
+from policies.routing.planner import Planned
 
 log = structlog.get_logger()
 
 
 class CopiedRequest(msgspec.Struct, frozen=True):
-    """An original, as its copy needs it."""
+    """What a copy needs of its original."""
 
     request: InferenceRequest
-    plan: Plan
+    decided: Planned
     snapshot: PolicySnapshot
-    features: Features
-    load: Load
-    principal: Principal
-    prompts: PromptEncoder
+    cache_salt: bytes
+    text: RequestText
 
 
 class Copy(msgspec.Struct, frozen=True):
@@ -40,14 +37,14 @@ class Copy(msgspec.Struct, frozen=True):
 
 
 class ShadowPorts:
-    """How an original gets its copies: called in its own task, never waits and never raises."""
+    """Called in the original's task; never waits and never raises."""
 
     def __init__(self, mailbox: Mailbox[Copy], book: ShadowBook) -> None:
         self._mailbox = mailbox
         self._book = book
 
     def copy(self, of: CopiedRequest, account: Account) -> None:
-        """Send the copies that may be made now, and hear of the original's end."""
+        """Send the copies that may be made now, and note the original's end for the comparison."""
         try:
             self._copy(of, account)
         except Exception:
@@ -56,8 +53,8 @@ class ShadowPorts:
     def _copy(self, of: CopiedRequest, account: Account) -> None:
         request_id = of.request.request_id
         made: list[str] = []
-        for shadow in of.plan.shadows:
-            if self._book.begin(shadow.name, request_id, shadow.to, of.load) is not None:
+        for shadow in of.decided.plan.shadows:
+            if self._book.begin(shadow.name, request_id, shadow.to, of.decided.load) is not None:
                 continue
             made.append(shadow.name)
             try:
@@ -76,12 +73,12 @@ class ShadowPorts:
 
 
 def note_answer(account: Account, outcome: str, since: float, answers: list[ShadowAnswer]) -> None:
-    """Append what a shadow comparison needs of an answer that has ended; `since`: when it arrived."""
+    """Append what a shadow comparison needs of a complete answer; `since`: when the request arrived."""
     if outcome == "ok":
         digest = blake2b(digest_size=16)
-        for told in account.told:
-            text = "".join(told.texts).encode()
+        for choice in account.emitted:
+            text = "".join(choice.texts).encode()
             digest.update(b"%d:" % len(text))
             digest.update(text)
-        tokens = sum([len(told.token_ids) for told in account.told])
+        tokens = sum([len(choice.token_ids) for choice in account.emitted])
         answers.append(ShadowAnswer(digest.digest(), tokens, trio.current_time() - since))

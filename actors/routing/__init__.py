@@ -1,4 +1,4 @@
-"""What `policies.routing.planner` decides by, fetched: features, the compiled policy, the live load.
+"""The inputs of `policies.routing.planner`: features, the compiled policy, the live load.
 
-Public: `router.Router`; the functions of the other modules.
+Public: `router`; the functions of `features`.
 """

@@ -6,8 +6,7 @@ from hashlib import blake2b
 from actors.api.request import ChatPrompt, InferenceRequest, ParsedBody, Prompt, TextPrompt, TokenPrompt
 from config.model.conditions import Has
 from config.model.tenancy import TenantSettings
-from policies.model.features import Features
-from policies.model.requirements import Requirements
+from policies.model.features import Features, Requirements
 from policies.routing.code_share import code_density
 from policies.routing.complexity import complexity
 from policies.routing.language import language
@@ -89,42 +88,43 @@ def last_user_text(prompts: Sequence[Prompt]) -> tuple[str, int]:
 
 
 def _has(body: ParsedBody) -> frozenset[Has]:
-    found: list[Has] = []
+    has: list[Has] = []
     params = body.params
     if body.tools is not None:
-        found.append("tools")
+        has.append("tools")
     if body.bound_to is not None:
-        found.append("schema")
+        has.append("schema")
     if body.streamed:
-        found.append("stream")
+        has.append("stream")
     if body.n > 1 or len(body.prompts) > 1:
-        found.append("choices")
+        has.append("choices")
     if params.logprobs is not None or params.prompt_logprobs is not None:
-        found.append("logprobs")
+        has.append("logprobs")
     if params.seed is not None:
-        found.append("seed")
+        has.append("seed")
     if params.stop:
-        found.append("stop")
-    return frozenset(found)
+        has.append("stop")
+    return frozenset(has)
 
 
 def _headers(request: InferenceRequest, wanted: frozenset[str]) -> dict[str, str]:
-    """The first value of each."""
-    found: dict[str, str] = {}
+    """The first value of each wanted header."""
+    values: dict[str, str] = {}
     if wanted:
         for name, value in request.credentials.headers:
             word = name.decode("latin1")
             if word in wanted:
-                found.setdefault(word, value.decode("latin1"))
-    return found
+                values.setdefault(word, value.decode("latin1"))
+    return values
 
 
 def _conversation(request: InferenceRequest, tenant: str) -> str:
-    """What all turns of a conversation have in common, and no other conversation.
+    """A name that all turns of a conversation share, and no other conversation has.
 
-    Its name, by the header or the body. Else who asks (`user`, `prompt_cache_key`) and the opener: all up to the first
-    user message. Where nothing says who asks, many conversations begin with the same words: the first turn stands for
-    itself, and from the second one on all up to the second user message tells it, the first answer included.
+    The name in the header or the body, if there is one. Otherwise a hash of the user (`user`, `prompt_cache_key`) and
+    all messages up to the first user message. Without a user many conversations begin with the same words: then the
+    first turn has a name of its own, and later ones are named by all messages up to the second user message, which
+    include the first answer.
     """
     body, headers = request.body, request.credentials.headers
     named = next((value.decode("latin1") for name, value in headers if name == _HEADER), body.conversation)
@@ -137,11 +137,11 @@ def _conversation(request: InferenceRequest, tenant: str) -> str:
             if not who and len(turns) < _TELLING_TURNS:
                 return request.request_id
             upto = turns[0 if who else 1] if turns else len(messages)
-            said = [f"{message.role}\0{message.content}" for message in messages[:upto]]
+            parts = [f"{message.role}\0{message.content}" for message in messages[:upto]]
         case TextPrompt() | TokenPrompt():
             # A text completion has no turns: what comes next begins with other words.
-            said = [body.user or "", body.cache_key] if who else [request.request_id]
+            parts = [body.user or "", body.cache_key] if who else [request.request_id]
     state = blake2b(digest_size=12)
-    for each in (tenant, body.user or "", body.cache_key, *said):
+    for each in (tenant, body.user or "", body.cache_key, *parts):
         state.update(f"{len(each)}:{each}".encode("utf-8", "surrogatepass"))
     return state.hexdigest()

@@ -1,27 +1,105 @@
-"""What plans are made by: the policy as it is now and the live load, both read without waiting."""
+"""What plans are made by: the compiled policy in force, as one immutable value with its settings, and the live load.
 
-from collections.abc import Mapping
+Both are read without waiting. A request keeps the snapshot that was in force when it came.
+"""
+
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from actors.api.errors import UnknownModel
+from actors.api.errors import BadKey, Forbidden, UnknownModel
+from actors.api.request import Principal
 from actors.breakers.breakers import BreakerRegistry
 from actors.kernel.clock import WallClock
-from actors.queue.backend import Backend
-from actors.routing.policy_snapshot import PolicySnapshot
+from actors.queue.dispatcher import Backend
+from config.model.admin import AdminKey
+from config.model.metrics import MetricsKey
+from config.model.settings import Settings
+from config.model.tenancy import KeySettings, TenantSettings
+from config.tenants import ANONYMOUS, known_tenants, tenant_queue_name
+from policies.admission.keys import KeyRing
 from policies.errors import NoSuchModel
 from policies.model.load import EngineLoad, Load
 from policies.rollout.rollout_state import RolloutState
 from policies.routing.busy import BusyBook
-from policies.routing.model_name import find_model
+from policies.routing.language import prepare
+from policies.routing.planner import find_model
+from policies.routing.policy import Policy
 
 _FRESH_S = 0.02
-"""A published load is looked at for this long."""
+"""How long a published load is used."""
 _RATE_MEMORY = 0.2
 
 
+class PolicySnapshot(msgspec.Struct, frozen=True):
+    """Immutable. A request keeps the snapshot that was in force when it came."""
+
+    settings: Settings
+    policy: Policy
+    tenants: Mapping[str, TenantSettings]
+    callers: Mapping[tuple[str, str], Principal]
+    """By tenant and tier: a spent budget may change the tier."""
+    keys: KeyRing
+    operators: tuple[KeyRing, KeyRing]
+    """The keys of the admin API, and those for `/metrics` only."""
+    ranks: Mapping[str, int]
+    """By tenant: how many priorities of other tenants are above its own."""
+
+    @classmethod
+    def of(cls, settings: Settings, tokenizers: Mapping[str, str]) -> "PolicySnapshot":
+        """`tokenizers`: a digest for each rung; equal ones let token ids pass from one rung to the other."""
+        tenants = known_tenants(settings)
+        callers = {
+            (tenant, name): Principal.of(tenant, tenant_queue_name(tenant, given, name), name, tier.priority)
+            for tenant, given in tenants.items()
+            for name, tier in settings.tiers.items()
+        }
+        policy = Policy.compile(settings, tokenizers)
+        if "language" in policy.needs:
+            prepare()
+        operators = (_ring("admin", settings.admin.keys), _ring("metrics", settings.metrics.keys))
+        ranks = _ranks(settings, tenants)
+        return cls(settings, policy, tenants, callers, KeyRing(settings.keys), operators, ranks)
+
+    def tiers_above(self, key: str | None) -> int:
+        """How many classes of priority come before that of the key's tenant. Raises BadKey."""
+        return self.ranks[self.tenant_of(key)]
+
+    def tenant_of(self, key: str | None) -> str:
+        """Raises BadKey."""
+        if not self.settings.keys:
+            return ANONYMOUS
+        tenant = self.keys.authenticate(key) if key is not None else None
+        if tenant is None:
+            raise BadKey(missing=key is None)
+        return tenant
+
+    def check_scraper(self, key: str | None) -> None:
+        """Whether this key opens `/metrics`, as those of operators and scrapers do. Raises BadKey and Forbidden."""
+        if not self.settings.keys and not self.settings.metrics.keys:
+            return
+        if key is not None and any(ring.authenticate(key) is not None for ring in self.operators):
+            return
+        if key is not None and self.keys.authenticate(key) is not None:
+            raise Forbidden(
+                "metrics_key_needed",
+                "A tenant's key does not open /metrics, where the figures of all tenants are. Make a key for the "
+                "scraper with `penstock keys new --metrics`, or use one of the admin API.",
+            )
+        raise BadKey(missing=key is None)
+
+
+def _ring(name: str, keys: Iterable[AdminKey | MetricsKey]) -> KeyRing:
+    return KeyRing([KeySettings(id=each.id, tenant=name, hash=each.hash) for each in keys])
+
+
+def _ranks(settings: Settings, tenants: Mapping[str, TenantSettings]) -> dict[str, int]:
+    priorities = {name: settings.tiers[tenant.tier].priority for name, tenant in tenants.items()}
+    return {name: len({each for each in priorities.values() if each > own}) for name, own in priorities.items()}
+
+
 class Router:
-    """Synchronous: what it reads is published by others, what it writes is its own."""
+    """Synchronous: it reads what actors publish, and writes only its own state."""
 
     def __init__(
         self,
@@ -42,19 +120,19 @@ class Router:
         self._made: dict[str, tuple[int, float]] = {}
 
     def apply_settings(self, snapshot: PolicySnapshot) -> None:
-        """Other rules from now on; a cascade that is busy stays so until its load is low enough for the new ones."""
+        """Replace the settings. A busy cascade stays busy until its load is below the new bounds."""
         self.snapshot = snapshot
         self._busy.apply_settings(snapshot.settings)
 
-    def find_model(self, asked: str) -> tuple[str, str]:
-        """The model and the adapter that a client asks for: NAME or NAME:ADAPTER. Raises UnknownModel."""
+    def find_model(self, requested: str) -> tuple[str, str]:
+        """The model and the adapter of a client's `model`: NAME or NAME:ADAPTER. Raises UnknownModel."""
         try:
-            return find_model(asked, self.snapshot.settings.models, self.adapters_of)
+            return find_model(requested, self.snapshot.settings.models, self.adapters_of)
         except NoSuchModel as error:
             raise UnknownModel(str(error)) from None
 
     def adapters_of(self, model: str) -> tuple[str, ...]:
-        """Those that clients may ask for with this model: loaded on some rung that may answer to it."""
+        """The adapters that clients may request with this model: loaded on some rung that may serve it."""
         settings = self.snapshot.settings.models.get(model)
         if settings is None or not settings.adapters:
             return ()

@@ -1,9 +1,9 @@
 """Runs the copies of requests that no client sees: the shell of `policies.rollout.shadow`.
 
-Whatever a copy does, the original is not affected: the copy's account has no reservation and no budget, it asks no
-breaker that is not closed and reports no failure to one, and its end changes no figures but the shadow's own.
+A copy never affects its original: its account has no reservation and no budget, it needs a closed breaker and reports
+no failure to it, and it counts in no figures but the shadow's own.
 
-If the actor dies, the copies under way are cut with it, and so is the one in hand (`CopiesUnderWay.lost`).
+If the actor dies, the running copies end with it, and so does the one in hand (`CopiesUnderWay.lost`).
 """
 
 from collections.abc import Callable
@@ -13,31 +13,28 @@ import msgspec
 import structlog
 import trio
 
-from actors.api.counters import ServiceCounters
 from actors.api.errors import Refusal
 from actors.api.request import Principal
-from actors.breakers.permits import Permits
-from actors.kernel.mailbox import Mailbox
-from actors.kernel.reply import Reply
-from actors.kernel.workers import WorkerPool
-from actors.prompt.output_constraints import ConstraintsByModel
-from actors.protocol.admission import AdmissionMessage, Grant
+from actors.api.statistics import ServiceCounters
+from actors.breakers.breakers import Permits
+from actors.kernel.actor import Mailbox, Reply
+from actors.protocol.admission import AdmissionMessage
 from actors.protocol.ledger import LedgerEntry, OpenEntry
 from actors.request.account import Account
 from actors.request.ports import RequestPorts
 from actors.request.request_log import RequestLog
 from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import Copy, note_answer
-from policies.admission.budget import BudgetHold
+from policies.admission.budget import BudgetHold, Grant
 from policies.admission.quota import Reservation
 from policies.fallback import fallback_machine
-from policies.model.breaker_view import Permit
+from policies.model.load import Permit
 from policies.model.plan import PlannedRung
 from policies.records.decision_log import LoggedDecision
 from policies.rollout.shadow import TENANT, TIER, ShadowAnswer, ShadowBook, shadow_tier
 
 _LOOK_EVERY_S = 0.02
-"""While copies run: how often to look whether other requests wait behind one."""
+"""While copies run: how often to check whether other requests wait for their rungs."""
 log = structlog.get_logger()
 
 
@@ -51,7 +48,7 @@ class _Running:
         self.cut = False
 
     def end(self) -> None:
-        """At once: what was made so far is settled now."""
+        """At once; its tokens so far are settled."""
         self.cut = True
         if self.response is not None:
             self.response.close()
@@ -59,18 +56,18 @@ class _Running:
 
 
 class CopiesUnderWay:
-    """The copies that run now; outlives the actor's restarts."""
+    """The running copies; outlives the actor's restarts."""
 
     def __init__(self, book: ShadowBook) -> None:
         self.book = book
         self.running: dict[_Running, None] = {}
 
     def lost(self, message: Copy) -> None:
-        """The actor will not make this copy, or not finish it."""
+        """The actor will not run or finish this copy."""
         self.book.copy_ended(message.shadow.name, message.of.request.request_id, None, cut=True)
 
     def stop(self) -> None:
-        """No more copies from now on; those under way are over when this returns."""
+        """Run no more copies; running ones have ended when this returns."""
         self.book.closed = True
         for running in list(self.running):
             running.end()
@@ -85,20 +82,17 @@ class Shadows:
         self,
         mailbox: Mailbox[Copy],
         copies: CopiesUnderWay,
-        workers: WorkerPool,
         ports: RequestPorts,
         someone_waits: Callable[[str], bool],
     ) -> None:
         """`someone_waits`: whether jobs other than copies wait in front of this rung."""
         self.mailbox = mailbox
         self._book = copies.book
-        self._workers = workers
-        self._ports = _unheard(ports)
+        self._ports = _silent_ports(ports)
         self._someone_waits = someone_waits
         self._running = copies.running
 
     async def run(self) -> None:
-        """Until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
                 with trio.move_on_after(_LOOK_EVERY_S if self._running else float("inf")):
@@ -109,7 +103,6 @@ class Shadows:
                 self._make_way()
 
     def on(self, message: Copy, nursery: trio.Nursery) -> None:
-        """Start the copy."""
         running = _Running(message.shadow.to)
         self._running[running] = None
         nursery.start_soon(self._live, message, running)
@@ -141,7 +134,7 @@ class Shadows:
     async def _answer(self, message: Copy, running: _Running, answers: list[ShadowAnswer]) -> None:
         of, shadow, ports = message.of, message.shadow, self._ports
         began_at = trio.current_time()
-        lengths = await of.prompts.lengths(shadow.to, lenient=True)
+        lengths = await of.text.lengths(shadow.to, lenient=True)
         request = msgspec.structs.replace(
             of.request,
             request_id=f"{of.request.request_id}~{shadow.name}",
@@ -149,7 +142,7 @@ class Shadows:
             body=msgspec.structs.replace(of.request.body, streamed=False),
         )
         plan = msgspec.structs.replace(
-            of.plan,
+            of.decided.plan,
             route=f"(shadow) {shadow.name}",
             experiment="",
             arm="",
@@ -159,19 +152,18 @@ class Shadows:
             shadows=(),
             midstream="error",
         )
-        features = msgspec.structs.replace(of.features, tenant=TENANT, tier=TIER)
+        features = msgspec.structs.replace(of.decided.features, tenant=TENANT, tier=TIER)
         entry_id = next(ports.numbers)
         booked: Reply[None] = Reply()
         entry = LedgerEntry(
             entry_id, request.request_id, TENANT, request.model, plan.route, sum(lengths), sum(lengths), 0.0
         )
         ports.ledger.put_nowait(OpenEntry(entry, booked))
+        decided = msgspec.structs.replace(of.decided, features=features, plan=plan, prompt_tokens=sum(lengths))
         account = Account(
             request,
-            plan,
+            decided,
             snapshot=of.snapshot,
-            features=features,
-            prompt_tokens=sum(lengths),
             grant=Grant(Reservation(0, TENANT, 0), BudgetHold(0, TENANT, 0.0, 0.0)),
             entry_id=entry_id,
             decision=LoggedDecision(
@@ -179,7 +171,7 @@ class Shadows:
                 arrived_at=request.arrived_at,
                 policy=plan.policy,
                 features=features,
-                load=of.load,
+                load=of.decided.load,
                 plan=plan,
             ),
             ports=ports,
@@ -187,14 +179,10 @@ class Shadows:
         account.on_settled = lambda outcome: note_answer(account, outcome, began_at, answers)
         priority = shadow_tier(of.snapshot.settings.tiers).priority
         running.response = ResponseStream(
-            request,
-            plan,
-            principal=Principal(TENANT, TENANT, TIER, priority, of.principal.cache_salt),
-            prompts=of.prompts,
-            shapes=ConstraintsByModel(request, ports.texts, self._workers),
-            account=account,
+            account,
+            principal=Principal(TENANT, TENANT, TIER, priority, of.cache_salt),
+            text=of.text.for_copy(),
             booked=booked,
-            ports=ports,
             on_end=lambda _: None,
         )
         while await running.response.next_events():
@@ -202,7 +190,7 @@ class Shadows:
 
 
 class _SilentPermits(Permits):
-    """Only closed breakers let a copy through, and none gets its outcome: copies wait longest and must open none."""
+    """Copies need a closed breaker and report no outcome: they wait longest, and must not open a breaker."""
 
     def __init__(self, permits: Permits) -> None:
         self._permits = permits
@@ -219,7 +207,7 @@ class _SilentPermits(Permits):
 
 
 class _NoAdmission(Mailbox[AdmissionMessage]):
-    """Copies have reserved nothing, so there is nothing to settle."""
+    """Copies have no reservation to settle."""
 
     def put_unbounded(self, message: AdmissionMessage) -> None:
         pass
@@ -228,8 +216,8 @@ class _NoAdmission(Mailbox[AdmissionMessage]):
         pass
 
 
-def _unheard(ports: RequestPorts) -> RequestPorts:
-    """The same rungs, ledger and clock; counters, breakers, admission and recording get nothing of copies."""
+def _silent_ports(ports: RequestPorts) -> RequestPorts:
+    """The same rungs, ledger and clock; null ports for counters, breakers, admission and recording."""
     return RequestPorts(
         admission=_NoAdmission("copies", 1),
         dispatch=ports.dispatch,

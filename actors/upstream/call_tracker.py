@@ -23,7 +23,6 @@ class CallTracker:
 
     @property
     def running(self) -> int:
-        """Number of calls in progress."""
         return len(self._running)
 
     @property

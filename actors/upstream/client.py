@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from actors.kernel.clock import WallClock, system_time
-from actors.protocol.outputs import TextDelta
+from actors.protocol.delivery import TextDelta
 from actors.upstream.failures.failure import Failure, UpstreamCallError, garbled, of_status
 from actors.upstream.failures.redaction import Redactor
 from actors.upstream.failures.retry_after import requested_pause_s
@@ -27,7 +27,7 @@ from actors.upstream.reading.decompress import unpacker
 from actors.upstream.reading.response_reader import ResponseReader
 from actors.upstream.request_body import UpstreamRequestBody
 from actors.upstream.secret import Secret
-from policies.fallback.verdict import NOTHING_SAID
+from policies.fallback.verdict import NO_UPSTREAM_ERROR
 
 _MAX_ERROR_BYTES = 16_384
 _ERROR_S = 2.0
@@ -95,9 +95,11 @@ class UpstreamClient:
     ) -> Failure | None:
         """None: the answer was complete, and `on_output` received all of it. A failure's text is redacted."""
         failure = await self._call(url, body, reader, on_output)
-        if failure is None or failure.said == NOTHING_SAID:
+        if failure is None or failure.upstream_error == NO_UPSTREAM_ERROR:
             return failure
-        return msgspec.structs.replace(failure, said=Redactor(self._secrets, url).clean(failure.said))
+        return msgspec.structs.replace(
+            failure, upstream_error=Redactor(self._secrets, url).clean(failure.upstream_error)
+        )
 
     async def _call(
         self, url: str, body: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TextDelta], None]

@@ -84,7 +84,6 @@ class Replicas:
                 replica.backoff_until = now + min(FIRST_BACKOFF_S * 2.0 ** min(replica.failures - 1, 16), MAX_BACKOFF_S)
 
     def statistics(self, now: float) -> tuple[ReplicaStatistics, ...]:
-        """Figures at `now`."""
         return tuple(
             ReplicaStatistics(
                 outstanding=replica.outstanding,

@@ -11,12 +11,19 @@ import structlog
 import trio
 
 from actors.api.request import ChatPrompt
-from actors.kernel.actor import Actor
-from actors.kernel.mailbox import Mailbox
-from actors.protocol.engine import CancelJob, EngineMessage, StartJob
-from actors.protocol.job import Job, UpstreamCall
-from actors.protocol.outputs import JobFailed, JobRejected, StreamNotice, TextDelta
-from actors.protocol.queue import EngineDown, EngineUp, JobsFinished, QueueMessage
+from actors.kernel.actor import Actor, Mailbox
+from actors.protocol.delivery import StreamNotice, TextDelta
+from actors.protocol.job import (
+    CancelJob,
+    EngineDown,
+    EngineMessage,
+    EngineUp,
+    Job,
+    JobsFinished,
+    QueueMessage,
+    StartJob,
+    UpstreamCall,
+)
 from actors.upstream.call_tracker import CallTracker
 from actors.upstream.client import UpstreamClient
 from actors.upstream.failures.failure import Failure
@@ -26,6 +33,7 @@ from actors.upstream.replicas import AllPaused
 from actors.upstream.request_body import UpstreamRequestBody, build_request_body
 from actors.upstream.upstream_status import UpstreamStatus
 from config.model.upstreams import UpstreamSettings
+from policies.fallback.fallback_machine import AttemptFailed, RungRefused
 
 _MAX_TOKENS = 1 << 20
 """Limit for counting the tokens of an answer that has none."""
@@ -61,7 +69,6 @@ class UpstreamActor(Actor[EngineMessage]):
         self._client: UpstreamClient | None = None
 
     async def run(self) -> None:
-        """Serve until cancelled."""
         published = self._published
         if published.epoch:
             published.restarts += 1
@@ -204,9 +211,11 @@ class UpstreamActor(Actor[EngineMessage]):
             self._tokens_total += reader.tokens
             published.replicas.end(number, ok, trio.current_time(), retry_after_s=pause_s)
         if failure is not None:
-            failure = msgspec.structs.replace(failure, said=without_prompt_quotes(failure.said, call.prompt))
+            failure = msgspec.structs.replace(
+                failure, upstream_error=without_prompt_quotes(failure.upstream_error, call.prompt)
+            )
             published.failures[failure.kind] += 1
-            details = {"code": failure.said.code, "words": failure.said.noted}
+            details = {"code": failure.upstream_error.code, "words": failure.upstream_error.log_message}
             details = {name: value for name, value in details.items() if value}
             level = {"operator": log.error, "client": log.info}.get(failure.fault, log.warning)
             level(
@@ -230,8 +239,22 @@ class UpstreamActor(Actor[EngineMessage]):
     def _fail(self, job: Job, failure: Failure) -> None:
         """One call has failed, and the whole attempt with it."""
         self._drop(job)
-        kind, message, pause_s, said = failure.kind, failure.client_message, failure.retry_after_s, failure.said
-        notice: StreamNotice = JobFailed(kind, message, failure.retryable, pause_s, failure.by_model, said)
+        notice: StreamNotice
         if failure.refused:
-            notice = JobRejected(kind, message, pause_s, lasting=failure.fault == "client", said=said)
-        job.delivery.say(job.job_id, notice)
+            notice = RungRefused(
+                why=failure.kind,
+                message=failure.client_message,
+                retry_after_s=failure.retry_after_s,
+                lasting=failure.fault == "client",
+                upstream_error=failure.upstream_error,
+            )
+        else:
+            notice = AttemptFailed(
+                kind=failure.kind,
+                message=failure.client_message,
+                retryable=failure.retryable,
+                retry_after_s=failure.retry_after_s,
+                rung_is_up=failure.by_model,
+                upstream_error=failure.upstream_error,
+            )
+        job.delivery.notify(job.job_id, notice)

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 import trio
 
-from actors.api.counters import HistogramCounter
 from actors.api.engine_status import BackendActivity, EngineStatus
-from actors.api.statistics import UpstreamStatistics
+from actors.api.statistics import HistogramCounter, UpstreamStatistics
 from actors.upstream.replicas import Replicas
 from engine.core.limits import EngineLimits
 from policies.model.backends import UNBOUNDED, upstream_length
@@ -47,13 +46,11 @@ class UpstreamStatus(EngineStatus):
 
     @property
     def activity(self) -> BackendActivity | None:
-        """See `BackendStatus`."""
         if self.state != "ready":
             return None
         return BackendActivity(self.running, self.waiting, self.generation_tokens_total)
 
     def statistics(self) -> UpstreamStatistics:
-        """The current figures."""
         return UpstreamStatistics(
             requests_total=self.requests_total,
             failures_total=dict(self.failures),

@@ -1,4 +1,4 @@
 """The handlers of the HTTP and WebSocket addresses.
 
-Public: `routes.Routes` and `admin_guard.AdminRoutes`, which choose the handler.
+Public: `routes.Routes` and `admin_routes.AdminRoutes`, which choose the handler.
 """

@@ -1,4 +1,4 @@
-"""The addresses of the admin API, in quart; documented in docs/operations.md."""
+"""The admin API: its addresses, in quart, and the checks before a body is read; documented in docs/operations.md."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +8,14 @@ import msgspec
 from quart import Response, request
 from quart_trio import QuartTrio
 
+from actors.api.errors import Refusal
 from actors.control.admin_service import AdminService
 from gateway.endpoints.quart_errors import answer_errors
 from gateway.errors import HttpError
-from gateway.http.request import bearer_of
+from gateway.http.asgi import AsgiRoute
+from gateway.http.gate import RefusedHandler, Route
+from gateway.http.loopback import check_local
+from gateway.http.request import Request, bearer_of
 from gateway.telemetry.metrics import CONTENT_TYPE
 from policies.lifecycle.reload import ReloadRefused
 from policies.records.decision_record import encode_record
@@ -120,3 +124,24 @@ def _plain(value: Any) -> str:
     if isinstance(value, Path):
         return str(value)
     raise NotImplementedError
+
+
+class AdminRoutes:
+    """The routing function of the admin API's server."""
+
+    def __init__(self, admin: AdminService, exposition: Callable[[], bytes]) -> None:
+        """`exposition`: makes the text of `/metrics`."""
+        self._admin = admin
+        self._app = AsgiRoute(create_admin_app(admin, exposition))
+
+    def __call__(self, request: Request) -> Route:
+        """The route of a request whose head is complete. Never raises: a refusal is a route, too."""
+        try:
+            if self._admin.keyless:
+                check_local(request, frozenset())
+            if reads := request.method == b"POST":
+                # The quart app checks keys, too, but only when the body has been read.
+                self._admin.check_key(bearer_of(request.header(b"authorization")))
+        except Refusal as refusal:
+            return Route(RefusedHandler(refusal.body))
+        return Route(self._app, body=reads, works=reads)

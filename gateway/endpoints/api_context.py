@@ -1,9 +1,10 @@
-"""What all endpoints have in common: the service, who asks, how bodies are read, and answers handed out whole."""
+"""Shared by all endpoints: the service, credentials, reading of bodies, and answers that are not streamed."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 import msgspec
 import structlog
@@ -14,25 +15,49 @@ from actors.api.response import DecisionInfo, Delta, Done, Failed, Start
 from actors.kernel.thread_bridge import LongWork
 from actors.request.response_stream import ResponseStream
 from actors.service import Service
-from gateway.endpoints.refusal_log import RefusalLog
-from gateway.errors import HttpError
+from gateway.errors import ClientGone, HttpError
 from gateway.http.connection import INTERNAL_ERROR, Connection
 from gateway.http.request import KEY_HEADERS, Body, Request
 from gateway.openai.responses.completion import Identity
-from gateway.openai.responses.decision_headers import DecisionHeaders
+from gateway.openai.responses.headers import DecisionHeaders
 
 T = TypeVar("T")
+Answer = Callable[[Connection, Request, InferenceRequest, DecisionHeaders], Awaitable[None]]
 
 _AT_ONCE_BYTES = 64 * 1024
-"""A body that is not longer is read within about two milliseconds, whatever it holds; a thread would cost more."""
+"""A body up to this length is parsed within about two milliseconds; a thread would cost more."""
 _MAX_TAGS = 16
 _MAX_TAG_CHARACTERS = 64
 _long_work = LongWork()
 log = structlog.get_logger()
 
 
+class RefusalLog:
+    """A context manager around the reading of a request: logs it if that raises. Later failures the service logs."""
+
+    __slots__ = ("_arrived_at", "_key", "_path", "_request_id", "_service")
+
+    def __init__(self, service: Service, request_id: str, path: str, arrived_at: float, key: str | None) -> None:
+        self._service = service
+        self._key = key
+        self._request_id = request_id
+        self._path = path
+        self._arrived_at = arrived_at
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: TracebackType | None) -> None:
+        if error is not None:
+            gone = isinstance(error, ClientGone)
+            tenant = self._service.known_tenant(self._key)
+            self._service.request_log.not_read(
+                self._request_id, self._path, self._arrived_at, error, tenant=tenant, gone=gone
+            )
+
+
 class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
-    """The service, and the settings that endpoints need."""
+    """The service, and the settings of endpoints."""
 
     service: Service
     max_choices: int
@@ -42,19 +67,29 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     shows_served: bool = False
     """The field `model` of an answer names the model that answered, not the one that was requested."""
 
-    def edge_line(self, request_id: str, path: str, arrived_at: float, key: str | None) -> RefusalLog:
-        """A context manager around the reading of a request: it logs the request if that fails."""
+    def refusal_log(self, request_id: str, path: str, arrived_at: float, key: str | None) -> RefusalLog:
         return RefusalLog(self.service, request_id, path, arrived_at, key)
 
-    def told(self, request_id: str, key: str | None) -> DecisionHeaders:
-        """The headers of the request's answer."""
+    def headers(self, request_id: str, key: str | None) -> DecisionHeaders:
         return DecisionHeaders(request_id, DecisionInfo(self.service.policy), partial(self.service.rate_limits, key))
 
-    async def read(
+    async def handle(
+        self, connection: Connection, request: Request, parse: Callable[[Body], ParsedBody], answer: Answer
+    ) -> None:
+        """Read one request and answer it. When the client hangs up, the connection's cancel scope cancels this."""
+        request_id = new_request_id()
+        headers = self.headers(request_id, request.key)
+        try:
+            await answer(connection, request, await self._read(connection, request, request_id, parse), headers)
+        except Refusal as refusal:
+            log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)
+            await connection.respond_error(refusal.body, headers.headers())
+
+    async def _read(
         self, connection: Connection, request: Request, request_id: str, parse: Callable[[Body], ParsedBody]
     ) -> InferenceRequest:
-        """The request as the service takes it; its body is released. Raises Refusal, and writes the log's line then."""
-        with self.edge_line(request_id, request.path.decode("latin1"), request.arrived_at, request.key):
+        """Parse the body and release it. Raises Refusal after logging it."""
+        with self.refusal_log(request_id, request.path.decode("latin1"), request.arrived_at, request.key):
             size = len(request.body)
             body = await reading(size, partial(parse, request.body))
             inference = InferenceRequest(
@@ -69,12 +104,12 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
         return inference
 
     def refused(self, error: ErrorBody, path: str, arrived_at: float | None, key: str | None) -> bytes:
-        """Log a request that was refused before the service had it; returns header lines for the answer."""
+        """Log a request that was refused before the service got it; returns header lines for the answer."""
         request_id = new_request_id()
         log.debug("request_refused", request_id=request_id, code=error.code, status=error.status)
         tenant = self.service.known_tenant(key)
         self.service.request_log.not_read(request_id, path, arrived_at, Refusal(error), tenant=tenant)
-        return self.told(request_id, key).headers()
+        return self.headers(request_id, key).headers()
 
     def identity(self, request_id: str, asked: str, served: str, policy: str) -> Identity:
         """The fields that are the same in all parts of an answer.
@@ -89,7 +124,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def credentials_of(request: Request) -> Credentials:
-    """Raises `HttpError` for headers that cannot be understood."""
+    """Raises `HttpError` for invalid headers."""
     return Credentials(
         request.key,
         request.path.decode("latin1"),
@@ -99,9 +134,9 @@ def credentials_of(request: Request) -> Credentials:
 
 
 async def reading(size: int, work: Callable[[], T]) -> T:
-    """The result of `work`, which reads a body of `size` bytes, or what it raises.
+    """The result of `work`, which parses a body of `size` bytes.
 
-    Large bodies are read beside the event loop, so that nobody else's stream waits for them.
+    Large bodies are parsed in a worker thread, so that they do not delay other streams.
     """
     if size <= _AT_ONCE_BYTES:
         return work()
@@ -109,9 +144,9 @@ async def reading(size: int, work: Callable[[], T]) -> T:
 
 
 async def whole_answer(response: ResponseStream, take: Callable[[Start | Delta], None]) -> Done:
-    """Its end; `take` has got all that comes before.
+    """Pass all events but the last to `take`; returns the last one.
 
-    Raises Refusal: nothing was sent yet, so that a failure can have its true status.
+    Raises Refusal: nothing was sent yet, so that a failure has its true status.
     """
     while events := await response.next_events():
         for event in events:

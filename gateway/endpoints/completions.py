@@ -11,7 +11,7 @@ import trio
 from actors.api.errors import ErrorBody, Refusal
 from actors.api.request import InferenceRequest, ParsedBody, View
 from actors.api.response import Delta, Done, ResponseEvent, Served, Start, Usage
-from gateway.endpoints.api_context import ApiContext, new_request_id, whole_answer
+from gateway.endpoints.api_context import ApiContext, whole_answer
 from gateway.errors import ClientGone
 from gateway.http.connection import INTERNAL_ERROR, Connection
 from gateway.http.event_stream import EventStream
@@ -29,7 +29,7 @@ from gateway.openai.responses.completion import (
     chat_body,
     completion_body,
 )
-from gateway.openai.responses.decision_headers import DecisionHeaders, served_headers, start_headers
+from gateway.openai.responses.headers import DecisionHeaders, served_headers, start_headers
 from gateway.openai.responses.sse import SseRenderer, error_event
 
 log = structlog.get_logger()
@@ -61,45 +61,42 @@ class CompletionHandler:
         self._endpoint = endpoint
 
     async def __call__(self, connection: Connection, request: Request) -> None:
-        """Answer one request. When the client hangs up, the connection's cancel scope cancels this."""
-        request_id = new_request_id()
-        told = self._api.told(request_id, request.key)
-        try:
-            inference = await self._api.read(connection, request, request_id, self._parse)
-            if inference.body.streamed:
-                await self._stream(connection.event_stream(request, told.request_line), inference, told)
-            else:
-                await self._whole(connection, inference, told)
-        except Refusal as refusal:
-            log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)
-            await connection.respond_error(refusal.body, told.headers())
+        await self._api.handle(connection, request, self._parse, self._answer)
 
     def _parse(self, raw: Body) -> ParsedBody:
         return self._endpoint.parse(raw, self._api.max_choices)
 
-    async def _whole(self, connection: Connection, inference: InferenceRequest, told: DecisionHeaders) -> None:
+    async def _answer(
+        self, connection: Connection, request: Request, inference: InferenceRequest, headers: DecisionHeaders
+    ) -> None:
+        if inference.body.streamed:
+            await self._stream(connection.event_stream(request, headers.request_line), inference, headers)
+        else:
+            await self._whole(connection, inference, headers)
+
+    async def _whole(self, connection: Connection, inference: InferenceRequest, headers: DecisionHeaders) -> None:
         body = inference.body
         choices = [Choice() for _ in range(len(body.prompts) * body.n)]
         response = await self._api.service.open(inference)
-        told.decided = response.decided
+        headers.decided = response.decided
         try:
             done = await whole_answer(response, partial(_gather, choices))
-            identity = self._identity(inference, done.served.model_served, told)
+            identity = self._identity(inference, done.served.model_served, headers)
             answer = self._endpoint.whole(identity, choices, done.usage, done.served, body.view)
-            await connection.respond(200, told.headers() + JSON_TYPE + served_headers(done.served), answer)
+            await connection.respond(200, headers.headers() + JSON_TYPE + served_headers(done.served), answer)
         finally:
             response.close()
 
-    async def _stream(self, stream: EventStream, inference: InferenceRequest, told: DecisionHeaders) -> None:
+    async def _stream(self, stream: EventStream, inference: InferenceRequest, headers: DecisionHeaders) -> None:
         view = inference.body.view
         try:
             response = await self._api.service.open(inference)
-            told.decided = response.decided
-            stream.add_headers(told.decision_lines())
+            headers.decided = response.decided
+            stream.add_headers(headers.decision_lines())
             try:
                 events = await response.next_events()
                 stream.add_headers(_first_headers(events))
-                identity = self._identity(inference, _model_of(events), told)
+                identity = self._identity(inference, _model_of(events), headers)
                 chunks = self._endpoint.chunks(identity, view, include_usage=view.usage)
                 renderer = SseRenderer(chunks, include_usage=view.usage, continuous=view.continuous_usage)
                 while events and not renderer.ended:
@@ -119,8 +116,8 @@ class CompletionHandler:
             log.exception("stream_failed", request_id=inference.request_id)
             await _break_off(stream, INTERNAL_ERROR)
 
-    def _identity(self, inference: InferenceRequest, served: str, told: DecisionHeaders) -> Identity:
-        return self._api.identity(inference.request_id, inference.body.model, served, told.decided.policy)
+    def _identity(self, inference: InferenceRequest, served: str, headers: DecisionHeaders) -> Identity:
+        return self._api.identity(inference.request_id, inference.body.model, served, headers.decided.policy)
 
 
 def _gather(choices: Sequence[Choice], event: Start | Delta) -> None:

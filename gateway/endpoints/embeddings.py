@@ -2,23 +2,19 @@
 
 from functools import partial
 
-import structlog
-
-from actors.api.errors import Refusal
 from actors.api.request import InferenceRequest, ParsedBody
 from actors.api.response import Delta, Start
-from gateway.endpoints.api_context import ApiContext, new_request_id, reading, whole_answer
+from gateway.endpoints.api_context import ApiContext, reading, whole_answer
 from gateway.http.connection import Connection
 from gateway.http.request import Body, Request
 from gateway.http.response_head import JSON_TYPE
 from gateway.openai.requests.embedding_request import EmbeddingBody, embedding_answer, read_embedding
 from gateway.openai.requests.json_body import BodyDecoder
-from gateway.openai.responses.decision_headers import DecisionHeaders, served_headers
+from gateway.openai.responses.headers import DecisionHeaders, served_headers
 
 EMBEDDING = BodyDecoder(EmbeddingBody)
 _NUMBER_BYTES = 5
 """JSON bytes for each byte of a float32 number, at most."""
-log = structlog.get_logger()
 
 
 def parse_embedding(raw: Body, max_inputs: int) -> ParsedBody:
@@ -34,37 +30,31 @@ class EmbeddingHandler:
         self._api = api
 
     async def __call__(self, connection: Connection, request: Request) -> None:
-        """Answer one request. When the client hangs up, the connection's cancel scope cancels this."""
-        request_id = new_request_id()
-        told = self._api.told(request_id, request.key)
-        try:
-            inference = await self._api.read(connection, request, request_id, self._parse)
-            await self._answer(connection, inference, told)
-        except Refusal as refusal:
-            log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)
-            await connection.respond_error(refusal.body, told.headers())
+        await self._api.handle(connection, request, self._parse, self._answer)
 
     def _parse(self, raw: Body) -> ParsedBody:
         return parse_embedding(raw, self._api.max_inputs)
 
-    async def _answer(self, connection: Connection, inference: InferenceRequest, told: DecisionHeaders) -> None:
-        asked = inference.body.embedding
-        assert asked is not None, "this endpoint asks for nothing else"
-        found = [b""] * len(inference.body.prompts)
+    async def _answer(
+        self, connection: Connection, _: Request, inference: InferenceRequest, headers: DecisionHeaders
+    ) -> None:
+        params = inference.body.embedding
+        assert params is not None, "this endpoint parses embedding requests only"
+        embeddings = [b""] * len(inference.body.prompts)
         response = await self._api.service.open(inference)
-        told.decided = response.decided
+        headers.decided = response.decided
 
         def take(event: Start | Delta) -> None:
             if isinstance(event, Delta):
-                assert event.embedding is not None, "only embeddings were asked for"
-                found[event.index] = event.embedding
+                assert event.embedding is not None, "only embeddings were params for"
+                embeddings[event.index] = event.embedding
 
         try:
             done = await whole_answer(response, take)
-            size = _NUMBER_BYTES * sum(map(len, found))
+            size = _NUMBER_BYTES * sum(map(len, embeddings))
             model = self._api.model_field(inference.body.model, done.served.model_served)
-            answer = partial(embedding_answer, model, found, asked.encoding, done.usage, done.served)
+            answer = partial(embedding_answer, model, embeddings, params.encoding, done.usage, done.served)
             body = await reading(size, answer)
-            await connection.respond(200, told.headers() + JSON_TYPE + served_headers(done.served), body)
+            await connection.respond(200, headers.headers() + JSON_TYPE + served_headers(done.served), body)
         finally:
             response.close()

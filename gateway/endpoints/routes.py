@@ -52,10 +52,10 @@ class Routes:
                 check_local(request, self._origins)
             if self._cors.is_preflight(request, origin):
                 return Route(self._cors.answer_preflight, lines=lines)
-            found = self._hot.get(request.path.removesuffix(b"/"))
-            if found is None:
+            hot = self._hot.get(request.path.removesuffix(b"/"))
+            if hot is None:
                 return self._to_info_app(request, lines)
-            method, handler = found
+            method, handler = hot
             if request.method != method:
                 return self._refused(request, _wrong_method(method.decode()), lines, allow=method)
             return self._work(request, handler, lines)

@@ -115,7 +115,7 @@ class _Session:
         peek: Peek | None = None
         arrived_at = trio.current_time()
         try:
-            with self._api.edge_line("", _PATH, arrived_at, self._credentials.api_key):
+            with self._api.refusal_log("", _PATH, arrived_at, self._credentials.api_key):
                 if text is None:
                     raise HttpError(400, "binary_message", "Messages must be text frames that hold JSON.")
                 raw = text.encode()
@@ -148,9 +148,9 @@ class _Session:
 
     async def _start(self, peek: Peek, raw: bytes, arrived_at: float, nursery: trio.Nursery) -> None:
         request_id = new_request_id()
-        with self._api.edge_line(request_id, _PATH, arrived_at, self._credentials.api_key):
+        with self._api.refusal_log(request_id, _PATH, arrived_at, self._credentials.api_key):
             inference = await self._read_start(request_id, peek, raw, arrived_at)
-        assert peek.id is not None, "it was asked for"
+        assert peek.id is not None, "checked while reading"
         self._running[peek.id] = trio.CancelScope()
         nursery.start_soon(self._serve, peek.id, inference)
 
@@ -174,13 +174,13 @@ class _Session:
         if body.stream is False:
             raise BadField("stream", "Answers on this connection are always streamed: leave 'stream' out.")
         body.stream = True
-        asked = read(body, given, self._api.max_choices)
-        if asked.view.echo:
+        parsed = read(body, given, self._api.max_choices)
+        if parsed.view.echo:
             raise BadField("echo", "'echo' is for POST /v1/completions: a client of a socket has its prompt.")
         return InferenceRequest(
             request_id=request_id,
             credentials=self._credentials,
-            body=asked,
+            body=parsed,
             body_bytes=len(raw),
             arrived_at=arrived_at,
         )

@@ -45,7 +45,7 @@ def prompt_logprobs(positions: Sequence[TokenLogprobs], count: int) -> list[dict
 
 
 def prompt_logprobs_field(view: View, positions: tuple[TokenLogprobs, ...]) -> bytes:
-    """`,"prompt_logprobs":…`, or nothing if nobody wants it, or it is not known."""
+    """`,"prompt_logprobs":…`; b"" if it is not requested or not known."""
     if view.prompt_logprobs is None or not positions:
         return b""
     return b',"prompt_logprobs":%b' % encode(prompt_logprobs(positions, view.prompt_logprobs))

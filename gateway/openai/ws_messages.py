@@ -13,8 +13,8 @@ from gateway.openai.logprobs import chat_logprobs, prompt_logprobs_field
 from gateway.openai.requests.chat_request import ChatBody
 from gateway.openai.requests.completion_request import CompletionBody
 from gateway.openai.responses.completion import call_list, finish_word
-from gateway.openai.responses.rate_limit_headers import limit_fields
-from policies.admission.rate_limits import RateLimits
+from gateway.openai.responses.headers import limit_fields
+from policies.admission.quota import RateLimits
 
 MAX_ID_CHARACTERS = 128
 
@@ -103,16 +103,13 @@ class Renderer:
         )
 
     def usage(self, usage: Usage) -> bytes:
-        """`usage`: exact token counts."""
         fields: dict[str, Any] = usage_fields(usage)
         return b'{"type":"usage","id":%b,%b' % (self._id, encode(fields)[1:])
 
     def done(self, done: Done) -> bytes:
-        """`done`: the successful end."""
         return b'{"type":"done","id":%b,"penstock":%b}' % (self._id, penstock_object(done.served))
 
     def error(self, error: ErrorBody) -> bytes:
-        """`error`: the request failed."""
         return error_message(self._name, error, self._limits())
 
 

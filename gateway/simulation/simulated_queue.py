@@ -9,9 +9,8 @@ from gateway.simulation.replayed_sequence import Replayed
 from gateway.simulation.simulated_engine import SimulatedEngine
 from policies.fallback.fallback_machine import RungRefused
 from policies.queueing.backend_queue import BackendJob, BackendQueue, CancelOn, Fail, Reject, StartOn
-from policies.queueing.engine_capacity import EngineCapacity
 from policies.queueing.fair_queue import FairQueue
-from policies.queueing.placement import PrefixMark
+from policies.queueing.placement import EngineCapacity, PrefixMark
 
 _NEVER = float("inf")
 

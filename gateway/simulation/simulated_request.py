@@ -31,10 +31,9 @@ from policies.answer.answer_effects import (
 from policies.answer.answer_machine import AnswerMachine
 from policies.fallback.breaker import BreakerOpen
 from policies.fallback.fallback_machine import AnswerStatic, Break, GiveUp, Prefix, RungRefused
-from policies.model.attempt_record import AttemptRecord
-from policies.model.breaker_view import Permit
 from policies.model.features import Features
-from policies.model.plan import Plan
+from policies.model.load import Permit
+from policies.model.plan import AttemptRecord, Plan
 from policies.records.trace import TraceRequest
 from policies.routing.token_budget import tokens_at
 

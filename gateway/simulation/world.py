@@ -15,10 +15,9 @@ from gateway.simulation.simulated_engine import SimulatedEngine
 from gateway.simulation.simulated_queue import SimulatedQueue
 from gateway.simulation.simulated_request import SimulatedRequest
 from gateway.simulation.simulated_service import SimulatedService
-from policies.admission.budget import BudgetBook, BudgetRefusal
+from policies.admission.budget import BudgetBook, BudgetRefusal, set_aside
 from policies.admission.prices import cost_of
 from policies.admission.quota import QuotaBook, QuotaRefusal
-from policies.admission.reservation import set_aside
 from policies.model.backends import Backends, EmbeddingModel, upstream_length
 from policies.model.load import EngineLoad, Load
 from policies.model.plan import Plan

@@ -4,17 +4,19 @@ Unlike token quotas, which use sliding windows, a budget is reset at the start o
 request counts in the period in which the request was admitted.
 
 Spending is counted for all three periods of every tenant, even without a budget, so that a budget that a new policy
-adds, or moves to another period, takes into account what was already spent in that period.
+adds, or moves to another period, takes into account what was already spent in that period. `set_aside` reserves from
+quota and budget in one step.
 """
 
 import datetime as dt
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from config.model.tenancy import Budget, TenantSettings
+from policies.admission.quota import QuotaBook, QuotaRefusal, Reservation
 from policies.errors import IntegrityError
 from policies.model.features import Features
 
@@ -252,3 +254,27 @@ def spending_options(features: Features, budget: Budget | None) -> tuple[Feature
     """The request unchanged, then as `when_spent` changes it: the first that fits into the budget is served."""
     changed = None if budget is None else spent_action(features, budget)
     return (features,) if changed is None else (features, changed)
+
+
+class Grant(NamedTuple):
+    """What was set aside for one request."""
+
+    reservation: Reservation
+    hold: BudgetHold
+
+
+def set_aside(  # noqa: PLR0917  (a quota and a budget, each with its own clock)
+    quota: QuotaBook, budgets: BudgetBook, tenant: str, tokens: int, cost: float, now: float, at: float
+) -> Grant | QuotaRefusal | BudgetRefusal:
+    """Reserve both, or neither. Synchronous: no other request can be admitted between the check and the reservation.
+
+    `now` is on the quotas' monotonic clock, `at` in seconds since 1970. Raises UnknownTenant.
+    """
+    if not budgets.fits(tenant, cost, at):
+        view = budgets.view(tenant, at)
+        assert view is not None, "without a budget every cost fits"
+        return BudgetRefusal(tenant, view, cost)
+    reservation = quota.reserve(tenant, tokens, now)
+    if isinstance(reservation, QuotaRefusal):
+        return reservation
+    return Grant(reservation, budgets.reserve(tenant, cost, at))

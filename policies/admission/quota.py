@@ -11,9 +11,26 @@ from typing import Literal
 import msgspec
 
 from config.model.tenancy import TenantSettings
-from policies.admission.rate_limits import RateLimits, WindowLimit
 from policies.admission.sliding_window import Slice, SlidingWindow
 from policies.errors import IntegrityError, UnknownTenant
+
+
+class WindowLimit(msgspec.Struct, frozen=True, gc=False):
+    """Limit and usage of one sliding window."""
+
+    limit: int
+    remaining: int
+    resets_in_s: float
+    """Time until the whole limit is available if nothing else is admitted."""
+
+
+class RateLimits(msgspec.Struct, frozen=True, gc=False):
+    """The windows of one tenant; None where it has no limit."""
+
+    requests: WindowLimit | None
+    tokens: WindowLimit | None
+    """Of the minute and the day, the window with less remaining."""
+
 
 Limit = Literal["tokens_per_minute", "tokens_per_day", "requests_per_minute", "concurrent"]
 

@@ -30,7 +30,6 @@ class SlidingWindow:
         self._sum = 0
 
     def sum(self, now: float) -> int:
-        """The sum at `now`."""
         slices = self._slices
         while slices and slices[0].start + self._slice_s + self._over_s <= now:
             old = slices.popleft()
@@ -39,7 +38,6 @@ class SlidingWindow:
         return self._sum
 
     def add(self, amount: int, now: float) -> Slice:
-        """Add an amount at `now`."""
         slices = self._slices
         if not slices or now >= slices[-1].start + self._slice_s:
             # Aligned to multiples of the slice: otherwise steady traffic would create one slice per call.

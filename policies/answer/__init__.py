@@ -1,1 +1,1 @@
-"""One answer in progress, pure: what is tried, until when, what the client's content commits it to, and how it ends."""
+"""One answer in progress, pure: attempts, deadlines, the commit point, and how the answer ends."""

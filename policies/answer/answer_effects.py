@@ -1,33 +1,30 @@
-"""What the answer machine knows of the attempt in hand, and what it wants done."""
+"""The answer machine's effects, and its view of the current attempt."""
 
 import msgspec
 
 from policies.cascade.cascade import CascadeMachine
 from policies.fallback.fallback_machine import AnswerStatic, Break, GiveUp, Try
-from policies.model.breaker_view import Permit
+from policies.model.load import Permit
 
 
-class MachineAttempt:
-    """The attempt in hand, as the machine knows it."""
+class MachineAttempt(msgspec.Struct, eq=False):
+    """The machine's view of the current attempt."""
 
-    __slots__ = ("cascade", "has_output", "has_started", "permit", "rung", "wanted")
-
-    def __init__(self, wanted: Try, permit: Permit, cascade: CascadeMachine | None) -> None:
-        self.wanted = wanted
-        self.rung = wanted.rung
-        self.permit = permit
-        self.cascade = cascade
-        """Of a small stage that may escalate: it sees every output before the client does."""
-        self.has_started = False
-        """A backend has begun to work on it."""
-        self.has_output = False
+    rung: str
+    wanted: Try
+    permit: Permit
+    cascade: CascadeMachine | None
+    """Of a small stage that may escalate; it gets every output before the client."""
+    has_started: bool = False
+    """A backend has started the job."""
+    has_output: bool = False
 
 
 # --- effects --------------------------------------------------------------------------------------------------------
 
 
 class ForgetAnswer(msgspec.Struct, frozen=True, gc=False):
-    """Nothing of what earlier attempts brought has reached the client: begin again."""
+    """Discard the output of earlier attempts, of which the client has received nothing."""
 
 
 class Pause(msgspec.Struct, frozen=True, gc=False):
@@ -37,7 +34,7 @@ class Pause(msgspec.Struct, frozen=True, gc=False):
 
 
 class RequestPermit(msgspec.Struct, frozen=True, gc=False):
-    """Ask the rung's breaker, and the retry budget for a retry; answer with `on_permit`."""
+    """Request a permit of the rung's breaker, and of the retry budget for a retry; answer with `on_permit`."""
 
     rung: str
     is_retry: bool
@@ -50,23 +47,23 @@ class Prepare(msgspec.Struct, frozen=True, gc=False):
 
 
 class OfferJob(msgspec.Struct, frozen=True, gc=False):
-    """Into the backend's queue with the job; answer with `on_rejected` if it is not let in."""
+    """Enqueue the job at its backend; answer with `on_rejected` if it is refused."""
 
     attempt: MachineAttempt
 
 
 class EndAttempt(msgspec.Struct, frozen=True, gc=False):
-    """It is over: charge for it what is to be charged."""
+    """The attempt has ended: charge for it."""
 
     attempt: MachineAttempt
     ok: bool | None
-    """It did its work; None: it did not, by no fault of the rung."""
+    """Whether it succeeded; None: it did not, by no fault of the rung."""
     client_left: bool = False
-    """The client left, or was too slow: it is charged for what was begun."""
+    """The client left, or was too slow: it is charged for a started attempt."""
 
 
 class WithdrawJob(msgspec.Struct, frozen=True, gc=False):
-    """Its backend does not know yet that the attempt is over."""
+    """Withdraw the job: its backend does not know yet that the attempt has ended."""
 
     attempt: MachineAttempt
 
@@ -77,16 +74,16 @@ class RecordOutcome(msgspec.Struct, frozen=True, gc=False):
     rung: str
     permit: Permit
     ok: bool | None
-    """None says nothing about the rung."""
+    """None: no evidence about the rung."""
     is_retry: bool
 
 
 class Complete(msgspec.Struct, frozen=True, gc=False):
-    """The answer is whole."""
+    """The answer is complete."""
 
     attempt: MachineAttempt
     reason: str
-    """Why it was this rung that answered."""
+    """Reason code: why this rung answered."""
 
 
 AnswerEffect = (
@@ -105,4 +102,4 @@ AnswerEffect = (
 )
 
 AttemptEnding = EndAttempt | WithdrawJob | RecordOutcome
-"""They are carried out even if the answer is stopped."""
+"""These effects are carried out even if the answer is stopped."""

@@ -1,11 +1,11 @@
-"""One answer from its plan to its one end, sans-IO: the server and the simulation drive this machine.
+"""One answer from its plan to its end, sans-IO: the server and the simulation drive this machine.
 
 It joins the fallback machine (what is tried next), the cascade machine of an attempt that may escalate, the commit
-point and the deadlines. Its shell reports what happened and carries out `effects`, in order. An attempt goes
+point and the deadlines. Its shell reports events and carries out `effects`, in order. An attempt goes
 
     RequestPermit ──on_permit──▶ Prepare ──prepared──▶ OfferJob ──on_started, on_output ...──▶ EndAttempt
                    │                    │                                     │
-                   └────── refused: RecordOutcome, if there was a permit; then whatever the fallback machine says
+                   └────── refused: RecordOutcome, if there was a permit; then the fallback machine's next effect
 
 and every attempt that was prepared ends with exactly one `EndAttempt`, a `WithdrawJob` if its backend does not know
 yet, and one `RecordOutcome` for its permit. The answer ends with one of `Complete`, `AnswerStatic`, `GiveUp` and
@@ -44,10 +44,8 @@ from policies.fallback.fallback_machine import (
     RungRefused,
     Try,
 )
-from policies.model.attempt_record import AttemptRecord
-from policies.model.breaker_view import Permit
-from policies.model.degraded import BY_BUDGET
-from policies.model.plan import Plan
+from policies.model.load import Permit
+from policies.model.plan import BY_BUDGET, AttemptRecord, Plan
 
 _NEVER = float("inf")
 
@@ -63,7 +61,7 @@ class AnswerMachine:
         client_has: Callable[[str], Prefix],
         chance: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """`client_has`: what the client has of each choice, as token ids of this rung; asked after the commit point.
+        """`client_has`: the client's tokens of each choice, as ids of this rung; called after the commit point.
 
         `chance`: numbers in 0..1, which spread retries.
         """
@@ -73,20 +71,20 @@ class AnswerMachine:
         self._chance = chance
         self._fallback = FallbackMachine(plan)
         self._wanted: Try | None = None
-        """Before there is an attempt: what is permitted or prepared."""
+        """The attempt that is being permitted or prepared."""
         self._permit: Permit | None = None
-        """Given for it."""
+        """The permit for it."""
         self._tried = False
-        """Something was tried before."""
+        """There was an attempt before."""
         self._stall_at = _NEVER
         self._stopped_on = ""
-        """The rung whose attempt was stopped from outside: the fallback machine knows nothing of that."""
+        """The rung whose attempt was stopped from outside, which the fallback machine does not know."""
         self._ended = False
         self._effects: deque[AnswerEffect] = deque()
         self.attempt: MachineAttempt | None = None
-        """In hand."""
+        """The current one."""
         self.due = _NEVER
-        """When `on_deadline` is to be called, unless something comes before."""
+        """When `on_deadline` must be called, unless another event comes before."""
 
     @property
     def committed(self) -> bool:
@@ -95,17 +93,15 @@ class AnswerMachine:
 
     @property
     def history(self) -> tuple[AttemptRecord, ...]:
-        """See `FallbackMachine`."""
         return self._fallback.history
 
     @property
     def mark(self) -> str | None:
-        """Of the current rung."""
         return self._fallback.mark
 
     @property
     def rung(self) -> str:
-        """That has the answer in hand, or had it last."""
+        """The rung of the current attempt, or of the last one."""
         if self.attempt is not None:
             return self.attempt.rung
         history = self._fallback.history
@@ -113,48 +109,45 @@ class AnswerMachine:
 
     @property
     def reason(self) -> str:
-        """Why it is not the first rung that answers; else the client's wish, or what a spent budget left of it."""
-        return self._last_trouble() or self._wish()
+        """Code of the last failure or refusal; else "asked_for", or "budget" if a spent budget changed the plan."""
+        return self._last_trouble() or self._default_reason()
 
     @property
     def has_effects(self) -> bool:
-        """There is something to be done."""
         return bool(self._effects)
 
     def effects(self) -> Iterator[AnswerEffect]:
-        """What is to be done, in order; each is given out once."""
+        """The pending effects, in order; each is returned once."""
         while self._effects:
             yield self._effects.popleft()
 
-    # --- the way into a backend -------------------------------------------------------------------------------------
+    # --- the way into a backend -----------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
-        """Begin with the plan's first rung."""
-        self._obey(self._fallback.start(now), now)
+        """Start with the plan's first rung."""
+        self._apply(self._fallback.start(now), now)
 
     def resumed(self) -> None:
-        """The pause is over."""
         if self._wanted is not None:
             self._effects.append(RequestPermit(self._wanted.rung, self._wanted.is_retry))
 
     def on_permit(self, answer: Permit | RungRefused, now: float) -> None:
-        """What the breaker and the retry budget say."""
         wanted = self._wanted
         if wanted is None:
-            # Stopped meanwhile. A probe that nobody uses must not keep the breaker waiting.
+            # Stopped meanwhile.
             return
         if isinstance(answer, RungRefused):
-            self._go_on(answer, now)
+            self._report(answer, now)
             return
         self._permit = answer
         cascade = None
         if wanted.watched:
             assert self._plan.cascade is not None
             cascade = CascadeMachine(self._plan.cascade, self._choices)
-        self._effects.append(Prepare(MachineAttempt(wanted, answer, cascade)))
+        self._effects.append(Prepare(MachineAttempt(wanted.rung, wanted, answer, cascade)))
 
     def prepared(self, attempt: MachineAttempt, *, draft_until: float | None = None) -> None:
-        """Its job is made. `draft_until`: it is offered with `draft_ready`, or when a draft is late by then."""
+        """Its job is made. `draft_until`: it is offered at `draft_ready`, or at this time if the draft is late."""
         if self._wanted is not attempt.wanted:
             return
         self._wanted = self._permit = None
@@ -166,12 +159,12 @@ class AnswerMachine:
             self.due = draft_until
 
     def draft_ready(self) -> None:
-        """The first draft is there, or as much of it as there will be."""
+        """The first draft is complete, or as much of it as there will be."""
         if self.attempt is not None:
             self._offer(self.attempt)
 
     def on_rejected(self, event: RungRefused, now: float) -> None:
-        """The rung does not take the attempt in hand, or the one that was to be prepared."""
+        """The rung refuses the current attempt, or the one that was to be prepared."""
         attempt, wanted, permit = self.attempt, self._wanted, self._permit
         if attempt is not None:
             self._end(attempt, ok=None, withdraw=False)
@@ -179,17 +172,16 @@ class AnswerMachine:
         elif wanted is not None and permit is not None:
             self._permit = None
             self._effects.append(RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
-        self._go_on(event, now)
+        self._report(event, now)
 
-    # --- the attempt in hand ----------------------------------------------------------------------------------------
+    # --- the current attempt --------------------------------------------------------------------------------------
 
     def on_started(self) -> None:
-        """A backend has begun to work on it."""
+        """A backend has started the job."""
         if self.attempt is not None:
             self.attempt.has_started = True
 
     def on_output(self, now: float) -> None:
-        """Something of the answer has come."""
         if self.attempt is not None:
             self.attempt.has_output = True
             self._stall_at = now + self._plan.stall_s
@@ -199,7 +191,7 @@ class AnswerMachine:
         self._fallback.on(ContentSent(atomic=atomic, answer=answer), now)
 
     def on_complete(self, now: float, *, ended: bool, cascade_reason: str = "", draft_reason: str = "") -> None:
-        """All choices have come to a true end. `ended`: its backend knows. The reasons: of an accepted answer."""
+        """All choices are complete. `ended`: its backend knows. The reasons are codes of an accepted answer."""
         attempt = self.attempt
         assert attempt is not None
         reason = self._reason_of(attempt, cascade_reason, draft_reason)
@@ -207,7 +199,7 @@ class AnswerMachine:
         self._complete(attempt, reason, now)
 
     def on_nothing_left(self, attempt: MachineAttempt, now: float) -> None:
-        """Instead of `prepared`: what the client has is the whole answer, and there is no job to offer."""
+        """Instead of `prepared`: the client has the whole answer, and there is no job to offer."""
         if self._wanted is not attempt.wanted:
             return
         self._wanted = self._permit = None
@@ -215,28 +207,28 @@ class AnswerMachine:
         self._complete(attempt, self._reason_of(attempt, "", ""), now)
 
     def on_escalated(self, why: str, now: float) -> None:
-        """The cascade does not trust the answer."""
+        """The cascade discards the answer."""
         attempt = self.attempt
         assert attempt is not None
         self._end(attempt, ok=True, withdraw=True)
-        self._go_on(Escalated(why=why, prefix=self._prefix(attempt)), now)
+        self._report(Escalated(why=why, prefix=self._prefix(attempt)), now)
 
     def on_refused_by_engine(self, event: RungRefused, now: float) -> None:
-        """The engine itself does not take a sequence of the attempt; it does not know of the others' end."""
+        """The engine refuses a sequence of the attempt; its other sequences still run."""
         attempt = self.attempt
         assert attempt is not None
         self._end(attempt, ok=None, withdraw=True)
-        self._go_on(event, now)
+        self._report(event, now)
 
     def on_failed(self, event: AttemptFailed, now: float, *, ok: bool | None, ended: bool) -> None:
-        """The attempt broke off. `ok` None: it says nothing about the rung. `ended`: its backend knows."""
+        """The attempt failed. `ok` None: no evidence about the rung. `ended`: its backend knows."""
         attempt = self.attempt
         assert attempt is not None
         self._end(attempt, ok=ok, withdraw=not ended)
-        self._go_on(msgspec.structs.replace(event, prefix=self._prefix(attempt)), now)
+        self._report(msgspec.structs.replace(event, prefix=self._prefix(attempt)), now)
 
     def on_deadline(self, now: float) -> None:
-        """Time has passed, and perhaps a deadline of the attempt in hand; `due` moves with its outputs."""
+        """Check the deadlines of the current attempt; `due` moves with its outputs."""
         attempt = self.attempt
         if attempt is None:
             return
@@ -248,18 +240,17 @@ class AnswerMachine:
             self.on_failed(AttemptFailed(kind="total_timeout", retryable=False), now, ok=None, ended=False)
         elif not attempt.has_started:
             self._end(attempt, ok=None, withdraw=True)
-            self._go_on(RungRefused(why="queue_timeout", message="It waited in the queue for too long."), now)
+            self._report(RungRefused(why="queue_timeout", message="It waited in the queue for too long."), now)
         else:
             kind = "stall" if attempt.has_output else "ttft_timeout"
             self.on_failed(AttemptFailed(kind=kind, retryable=False), now, ok=False, ended=False)
 
     def stop(self, *, client_left: bool = False) -> None:
-        """The answer ends from outside, at any time: what was begun is ended, and nothing follows."""
+        """End the answer from outside, at any time: the current attempt is ended, and none follows."""
         self._ended = True
         wanted, permit = self._wanted, self._permit
         self._wanted = self._permit = None
         if self._effects:
-            # What was to follow does not.
             self._effects = deque([each for each in self._effects if isinstance(each, AttemptEnding)])
         if self.attempt is not None:
             self._stopped_on = self.attempt.rung
@@ -267,13 +258,13 @@ class AnswerMachine:
         elif wanted is not None and permit is not None:
             self._effects.append(RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
 
-    # --- what the fallback machine says ------------------------------------------------------------------------------
+    # --- the fallback machine -------------------------------------------------------------------------------------
 
-    def _go_on(self, event: FallbackEvent, now: float) -> None:
+    def _report(self, event: FallbackEvent, now: float) -> None:
         self._wanted = None
-        self._obey(self._fallback.on(event, now, self._chance()), now)
+        self._apply(self._fallback.on(event, now, self._chance()), now)
 
-    def _obey(self, effect: FallbackEffect | None, now: float) -> None:
+    def _apply(self, effect: FallbackEffect | None, now: float) -> None:
         if effect is None or self._ended:
             return
         if not isinstance(effect, Try):
@@ -307,7 +298,7 @@ class AnswerMachine:
     def _prefix(self, attempt: MachineAttempt) -> Prefix:
         return self._client_has(attempt.rung) if self._fallback.committed else ()
 
-    # --- why ----------------------------------------------------------------------------------------------------------
+    # --- why ------------------------------------------------------------------------------------------------------
 
     def _reason_of(self, attempt: MachineAttempt, cascade_reason: str, draft_reason: str) -> str:
         trouble = self._last_trouble()
@@ -320,9 +311,9 @@ class AnswerMachine:
         cascade = self._plan.cascade
         if cascade is not None and cascade.drafts and attempt.rung == cascade.large.to:
             return "small_unavailable"
-        return cascade.why if cascade is not None and cascade.why != "default" else self._wish()
+        return cascade.why if cascade is not None and cascade.why != "default" else self._default_reason()
 
-    def _wish(self) -> str:
+    def _default_reason(self) -> str:
         return "asked_for" if BY_BUDGET.isdisjoint(self._plan.degraded) else "budget"
 
     def _last_trouble(self) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from config.model.calibration import Calibration, CalibrationError, CalibrationRow
-from policies.cascade.isotonic import Knots, fit_isotonic, probability_at
+from policies.cascade.calibration import Knots, fit_isotonic, probability_at
 
 _ROWS = 200
 _FOLDS = 5

@@ -19,8 +19,7 @@ from policies.authoring.boundaries import NUMBERS, Boundaries
 from policies.authoring.decision import Decider, DecisionOutcome
 from policies.authoring.outcome_cuts import LARGEST, outcome_cuts
 from policies.authoring.situation import Situation
-from policies.model.breaker_view import BreakerState, BreakerView
-from policies.model.load import EngineLoad, Load
+from policies.model.load import BreakerState, BreakerView, EngineLoad, Load
 from policies.routing.conditions import measure_of
 
 _INTEGERS = frozenset({"prompt_tokens", "max_tokens", "turn"})

@@ -15,8 +15,7 @@ from policies.errors import NoSuchModel
 from policies.model.backends import UNBOUNDED, Backends, upstream_length
 from policies.model.plan import EmitMode, Plan, PlannedRung
 from policies.routing.conditions import Finding
-from policies.routing.model_name import find_model
-from policies.routing.planner import Planned, PlanningSnapshot, PlanRefusal, SizesNeeded, decide
+from policies.routing.planner import Planned, PlanningSnapshot, PlanRefusal, SizesNeeded, decide, find_model
 from policies.routing.policy import Policy
 from policies.routing.token_budget import PromptSizes
 

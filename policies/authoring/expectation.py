@@ -8,8 +8,7 @@ import msgspec
 from config.model.expectations import ExpectedDecision, TestSettings
 from policies.authoring.decision import Decider, Decision, DecisionOutcome, DecisionRefusal
 from policies.authoring.situation import Situation, situation_of
-from policies.model.degraded import BY_BUDGET
-from policies.model.plan import Plan
+from policies.model.plan import BY_BUDGET, Plan
 
 
 class Difference(msgspec.Struct, frozen=True):

@@ -14,11 +14,9 @@ from policies.authoring.decision import Decider, Decision, DecisionOutcome, Deci
 from policies.authoring.situation import Situation
 from policies.cascade.calibration import probability_right, share_for_threshold
 from policies.cascade.prompt_model import Priors, neutral_priors
-from policies.model.attempt_record import AttemptRecord
-from policies.model.degraded import Degraded
 from policies.model.features import Features
 from policies.model.load import Load
-from policies.model.plan import Plan, PlannedCascade, PlannedRung, PlannedShadow
+from policies.model.plan import AttemptRecord, Degraded, Plan, PlannedCascade, PlannedRung, PlannedShadow
 from policies.records.decision_record import DecisionRecord, Timings, TokenCounts, decision_record
 from policies.rollout.experiment import Split, unit_of
 from policies.routing.complexity import Term

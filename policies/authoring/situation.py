@@ -9,10 +9,8 @@ import msgspec
 from config.model.expectations import GivenLoad, GivenRequest
 from config.model.settings import Settings
 from config.tenants import known_tenants
-from policies.model.breaker_view import BreakerView
-from policies.model.features import Features
-from policies.model.load import EngineLoad, Load
-from policies.model.requirements import Requirements, described_requirements
+from policies.model.features import Features, Requirements, described_requirements
+from policies.model.load import BreakerView, EngineLoad, Load
 from policies.routing.busy import BusyBook
 from policies.routing.code_share import code_density
 from policies.routing.complexity import complexity

@@ -76,17 +76,14 @@ class CascadeMachine:
         self._calls_are_atomic = "tool_calls" in cascade.atomic
         self._decides_early = falls(cascade.statistic)
         self._window = cascade.window if cascade.mode == "window" and choices == 1 and self._decides_early else None
-        self._mode: Literal["gate", "window"] = "gate" if self._window is None else "window"
+        self.mode: Literal["gate", "window"] = "gate" if self._window is None else "window"
+        """Gate with several choices or a statistic that can rise."""
         self._choices = [
             _Choice(new_statistic(cascade.statistic), structures_whole="json" in cascade.atomic) for _ in range(choices)
         ]
         self._unfinished = choices
-        self._decided = False
-
-    @property
-    def mode(self) -> Literal["gate", "window"]:
-        """The effective mode: gate with several choices or a statistic that can rise."""
-        return self._mode
+        self.decided = False
+        """It escalated or accepted: later outputs have no effect."""
 
     @property
     def statistic(self) -> float:
@@ -98,11 +95,6 @@ class CascadeMachine:
         """Index of the choice with the lowest statistic; NaN counts as lowest, and the first of equals is taken."""
         values = [choice.statistic.value for choice in self._choices]
         return min(range(len(values)), key=lambda index: -math.inf if math.isnan(values[index]) else values[index])
-
-    @property
-    def decided(self) -> bool:
-        """Whether it escalated or accepted. Later outputs have no effect."""
-        return self._decided
 
     def on_output(
         self,
@@ -120,7 +112,7 @@ class CascadeMachine:
         output or before it.
         """
         choice = self._choices[index]
-        if self._decided or choice.finished:
+        if self.decided or choice.finished:
             return ()
         for margin in margins:
             choice.statistic.add(margin)
@@ -172,11 +164,11 @@ class CascadeMachine:
         return (Release(index, choice.released, choice.released_outputs),)
 
     def _escalate(self, why: str) -> tuple[CascadeEffect, ...]:
-        self._decided = True
+        self.decided = True
         return (Escalate(tuple(choice.released for choice in self._choices), why),)
 
     def _accept(self) -> tuple[CascadeEffect, ...]:
-        self._decided = True
+        self.decided = True
         effects: list[CascadeEffect] = []
         for index, choice in enumerate(self._choices):
             choice.released, choice.released_outputs = choice.tokens, choice.outputs

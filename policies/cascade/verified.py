@@ -64,7 +64,8 @@ class VerifiedMachine:
         self._max_tokens = max_tokens
         self._output_tokens = 0
         """Tokens of the large model so far."""
-        self._drafting = False
+        self.drafting = False
+        """The small model is making a draft."""
         self._draft: list[int] = []
         self._since: list[int] = []
         """Tokens of the large model since the current draft began."""
@@ -76,7 +77,7 @@ class VerifiedMachine:
         self._poor_rounds = 0
         """Unprofitable rounds in a row."""
         self._end_reason = ""
-        """Why drafting has ended; "" while it goes on."""
+        """Why drafting has ended; "" while it continues."""
         self.rounds = 0
         """Drafts passed to the large model."""
         self.drafted = 0
@@ -89,11 +90,6 @@ class VerifiedMachine:
         return bool(self._end_reason)
 
     @property
-    def drafting(self) -> bool:
-        """The small model is making a draft."""
-        return self._drafting
-
-    @property
     def why(self) -> str:
         """Reason code of the answer: "verified" if a draft was used, else why none was."""
         return "verified" if self.drafted else self._end_reason or "nothing_drafted"
@@ -104,16 +100,16 @@ class VerifiedMachine:
 
     def on_draft(self, token_ids: Sequence[int]) -> None:
         """Further tokens of the current draft."""
-        if self._drafting:
+        if self.drafting:
             self._draft += token_ids
 
     def on_draft_end(self, trouble: str = "") -> ExpectDraft | None:
         """The current draft is complete, or ended early. `trouble`: a reason code if drafting must end altogether."""
         if trouble and not self._end_reason:
             self._end_reason = trouble
-        if not self._drafting:
+        if not self.drafting:
             return None
-        self._drafting = False
+        self.drafting = False
         draft, since = self._draft, self._since
         self._draft, self._since = [], []
         overlap = len(since)
@@ -140,11 +136,11 @@ class VerifiedMachine:
                     self.accepted += 1
                 else:
                     self._expected.clear()
-        if self._drafting:
+        if self.drafting:
             self._since += token_ids
         if had_expected and not self._expected:
             self._judge(self._round_accepted, self._round)
-        return None if self._drafting or self._expected else self._next(batch)
+        return None if self.drafting or self._expected else self._next(batch)
 
     def _judge(self, accepted: int, given: int) -> None:
         self._poor_rounds = 0 if accepted >= _MIN_ACCEPTED else self._poor_rounds + 1
@@ -162,7 +158,7 @@ class VerifiedMachine:
         elif count < min(_MIN_DRAFT_TOKENS, self._max_length):
             self._end_reason = "too_short"
         else:
-            self._drafting = True
+            self.drafting = True
             return Draft(count)
         return None
 
@@ -170,7 +166,7 @@ class VerifiedMachine:
         """Raise `IntegrityError` if the counts contradict each other."""
         if not self.accepted + len(self._expected) <= self.drafted or self.accepted > self._output_tokens:
             raise IntegrityError("more draft tokens were accepted than were drafted or output")
-        if self._drafting and self._expected:
+        if self.drafting and self._expected:
             raise IntegrityError("two drafts at once")
-        if len(self._since) > self._output_tokens or (not self._drafting and (self._draft or self._since)):
+        if len(self._since) > self._output_tokens or (not self.drafting and (self._draft or self._since)):
             raise IntegrityError("tokens of a draft are kept, but no draft is being made")

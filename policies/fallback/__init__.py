@@ -1,1 +1,1 @@
-"""The fallback ladder: what is tried next when something fails, retries, circuit breakers, and the final verdict."""
+"""The fallback ladder: what is tried after a failure, retries, circuit breakers, and the final error."""

@@ -1,4 +1,4 @@
-"""A circuit breaker: leaves a failing rung alone for a while, then lets a few probes decide.
+"""A circuit breaker: stops attempts on a failing rung for a while, then decides by a few probes.
 
     closed ──failure rate reached──▶ open ──`open` has passed──▶ half_open ──`probes` successes──▶ closed
                                       ▲───────────any probe fails──────────────┘
@@ -13,14 +13,14 @@ import msgspec
 
 from config.model.routing import BreakerSettings
 from policies.errors import IntegrityError
-from policies.model.breaker_view import BreakerState, BreakerView, Permit
+from policies.model.load import BreakerState, BreakerView, Permit
 
 _SLICES = 10
 """The rolling window moves in steps of a tenth."""
 
 
 class BreakerOpen(msgspec.Struct, frozen=True, gc=False):
-    """No leave; asking again pays after `retry_after_s`."""
+    """No permit; ask again after `retry_after_s`."""
 
     retry_after_s: float
 
@@ -51,7 +51,8 @@ class Breaker:
     def __init__(self, settings: BreakerSettings) -> None:
         self._settings = settings
         self._slice_s = settings.over / _SLICES
-        self._state: BreakerState = "closed"
+        self.state: BreakerState = "closed"
+        """Time alone moves it from open to half_open only at the next `permit`."""
         self._epoch = 0
         self._slices: deque[_Slice] = deque()
         self._succeeded = 0
@@ -64,24 +65,19 @@ class Breaker:
         self._refused_total = 0
 
     def apply_settings(self, settings: BreakerSettings) -> None:
-        """Other settings from now on; the state and what was counted stay, but probes begin anew."""
+        """Replace the settings. State and counts are kept, but probing starts again."""
         if settings == self._settings:
             return
         self._settings = settings
         self._slice_s = settings.over / _SLICES
-        if self._state == "half_open":
+        if self.state == "half_open":
             self._enter("half_open")
 
-    @property
-    def state(self) -> BreakerState:
-        """As of the last call; time alone moves it from open to half_open at the next `permit`."""
-        return self._state
-
     def permit(self, now: float) -> Permit | BreakerOpen:
-        """Leave for one attempt; answer each permit with one `record`."""
-        if self._state == "closed":
+        """A permit for one attempt; each permit must be followed by one `record`."""
+        if self.state == "closed":
             return Permit(self._epoch)
-        if self._state == "open":
+        if self.state == "open":
             if now < self._open_until:
                 self._refused_total += 1
                 return BreakerOpen(self._open_until - now)
@@ -89,27 +85,26 @@ class Breaker:
         return self._probe(now)
 
     def record(self, permit: Permit, ok: bool | None, now: float) -> None:
-        """The attempt's outcome. None: it says nothing about the rung (the client left, the queue was full)."""
+        """Record an attempt's outcome. None: no evidence about the rung (the client left, the queue was full)."""
         if permit.epoch != self._epoch:
             return
-        if self._state == "half_open":
+        if self.state == "half_open":
             self._record_probe(permit, ok, now)
-        elif self._state == "closed" and ok is not None:
+        elif self.state == "closed" and ok is not None:
             self._count(ok, now)
             if not ok and self._is_failing():
                 self._open(now)
 
     def view(self, now: float) -> BreakerView:
-        """The snapshot to publish; after `open` has passed it says half_open, so that somebody comes and probes."""
-        if self._state == "open":
+        """The snapshot to publish; after `open` has passed it shows half_open, so that a probe is requested."""
+        if self.state == "open":
             left = self._open_until - now
             return BreakerView("open" if left > 0 else "half_open", self._epoch, max(left, 0.0))
-        return BreakerView(self._state, self._epoch)
+        return BreakerView(self.state, self._epoch)
 
     def statistics(self) -> BreakerStatistics:
-        """Figures as of the last call."""
         return BreakerStatistics(
-            state=self._state,
+            state=self.state,
             epoch=self._epoch,
             succeeded=self._succeeded,
             failed=self._failed,
@@ -124,13 +119,13 @@ class Breaker:
             raise IntegrityError("the breaker's successes differ from its slices")
         if self._failed != sum(s.failed for s in self._slices):
             raise IntegrityError("the breaker's failures differ from its slices")
-        if self._state != "half_open" and (self._probes_out or self._probes_passed):
+        if self.state != "half_open" and (self._probes_out or self._probes_passed):
             raise IntegrityError("probes are out although the breaker is not half open")
         if len(self._probes_out) + self._probes_passed > self._settings.probes:
             raise IntegrityError("more probes than the settings allow")
 
     def _probe(self, now: float) -> Permit | BreakerOpen:
-        # A probe whose outcome never came (its owner died) must not keep the rung shut for ever.
+        # A probe whose outcome was never recorded (its owner died) must not keep the breaker open for ever.
         lost = [probe for probe, given_at in self._probes_out.items() if now - given_at >= self._lost_after_s()]
         for probe in lost:
             del self._probes_out[probe]
@@ -181,7 +176,7 @@ class Breaker:
         self._opened_total += 1
 
     def _enter(self, state: BreakerState) -> None:
-        self._state = state
+        self.state = state
         self._epoch += 1
         self._slices.clear()
         self._succeeded = self._failed = 0

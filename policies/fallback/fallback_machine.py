@@ -1,7 +1,7 @@
 """Decides what is tried next when an attempt fails, and when to stop trying.
 
 It takes one response through its plan. The shell calls `start`, then reports events; each call returns the next thing
-to do, or None while the current attempt goes on.
+to do, or None while the current attempt continues.
 
 - Before the commit point (the first content that the client receives): the same rung again, within its `retries` and
   the shared retry budget, then the next rung, then a static answer.
@@ -29,10 +29,9 @@ from typing import Literal
 import msgspec
 
 from config.model.words import STATIC_ANSWER
-from policies.fallback.retry_pauses import Pauses
-from policies.fallback.verdict import NOTHING_SAID, Reason, Said, Verdict, verdict
-from policies.model.attempt_record import AttemptOutcome, AttemptRecord
-from policies.model.plan import Plan, PlannedRung
+from policies.fallback.retry_budget import Pauses
+from policies.fallback.verdict import NO_UPSTREAM_ERROR, Reason, UpstreamError, Verdict, verdict
+from policies.model.plan import AttemptOutcome, AttemptRecord, Plan, PlannedRung
 
 Prefix = tuple[tuple[int, ...], ...]
 """Token ids that the client has, one tuple for each choice; empty: from the beginning."""
@@ -41,12 +40,8 @@ Prefix = tuple[tuple[int, ...], ...]
 # --- what happened ------------------------------------------------------------------------------------------------
 
 
-class Begun(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The attempt was let in: its breaker gave a permit, the engine's queue took it."""
-
-
 class ContentSent(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Content went to the client: the commit point is passed. Telling it again changes nothing but `atomic`."""
+    """Content was sent to the client: the commit point is passed. Repeated events only add `atomic`."""
 
     atomic: bool = False
     """It is, or is part of, a tool call or JSON."""
@@ -55,26 +50,26 @@ class ContentSent(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class AttemptFailed(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
-    """The attempt broke off."""
+    """The attempt failed: its engine or upstream broke off while it had the job, or a deadline passed."""
 
     kind: str
-    """A short stable word: "engine_failed", "ttft_timeout", "stall" ..."""
+    """A stable code: "engine_failed", "ttft_timeout", "stall" ..."""
     retryable: bool
-    """The same rung may do better at once."""
+    """The same rung may succeed at once."""
     fatal: bool = False
-    """The request itself is at fault: no rung will do better."""
+    """The request is at fault: no rung will succeed."""
     message: str = ""
     prefix: Prefix = ()
-    """What the client has by now."""
+    """What the client has received."""
     retry_after_s: float | None = None
-    """The rung has asked for so long a pause."""
+    """The pause that the rung asked for."""
     rung_is_up: bool = False
-    """Only a part of the rung is gone: the rest can go on from the client's tokens."""
-    said: Said = NOTHING_SAID
+    """Other replicas are up and can continue from the client's tokens: no evidence against the rung."""
+    upstream_error: UpstreamError = NO_UPSTREAM_ERROR
 
 
 class RungRefused(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
-    """The attempt was not let in: "breaker_open", "queue_full", "retry_budget", "unavailable" ..."""
+    """The attempt was refused: "breaker_open", "queue_full", "retry_budget", "unavailable" ..."""
 
     why: str
     retry_after_s: float | None = None
@@ -82,16 +77,16 @@ class RungRefused(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True)
     lasting: bool = False
     """The rung takes no such request, now or later: "prompt_too_long", "not_expressible" ..."""
     prefix: Prefix = ()
-    """What the client has by now, if it was refused in the middle."""
-    said: Said = NOTHING_SAID
+    """What the client has received, if it was refused after the commit point."""
+    upstream_error: UpstreamError = NO_UPSTREAM_ERROR
 
 
 class Escalated(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
-    """The cascade does not trust the small model's answer."""
+    """The cascade discards the small model's answer."""
 
     why: str = "low_margin"
     prefix: Prefix = ()
-    """What was released to the client by now."""
+    """What was released to the client."""
 
 
 class AttemptFinished(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -101,37 +96,37 @@ class AttemptFinished(msgspec.Struct, frozen=True, tag=True, gc=False):
     """"confident", "asked_for", "busy" ...: goes into the history."""
 
 
-FallbackEvent = Begun | ContentSent | AttemptFailed | RungRefused | Escalated | AttemptFinished
+FallbackEvent = ContentSent | AttemptFailed | RungRefused | Escalated | AttemptFinished
 
 # --- what to do -----------------------------------------------------------------------------------------------------
 
 
 class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
-    """Ask the rung's breaker for a permit and run.
+    """Request a permit of the rung's breaker and run the attempt.
 
     If `is_retry`, take a retry out of the shared budget first, or answer `RungRefused(why="retry_budget")`.
     """
 
     rung: str
-    """The engine's name."""
+    """The name of the engine or upstream."""
     attempt: int
     """1, 2, ... over the whole response."""
     deadline: float
-    """First content of this attempt is due; after the commit point it is the plan's `total_at`."""
+    """When first content of this attempt is due; after the commit point the plan's `total_at`."""
     prefix: Prefix = ()
-    """Tokens to go on from."""
+    """Tokens to continue from."""
     from_text: bool = False
-    """The tokens are not known to this rung: it goes on from the text that the client has."""
+    """The rung cannot use the tokens: it continues from the text that the client has."""
     is_retry: bool = False
     watched: bool = False
-    """The small stage of a cascade that may escalate: feed its outputs through a `CascadeMachine`."""
+    """The small stage of a cascade that may escalate: its outputs go through a `CascadeMachine`."""
     drafted: bool = False
     """The large stage of a cascade whose small stage drafts for it."""
     mark: str | None = None
     adapter: str = ""
-    """To answer with; "" is none."""
+    """The adapter to use; "" is none."""
     not_before: float = 0.0
-    """Wait until then."""
+    """When it may start."""
 
 
 class AnswerStatic(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -142,19 +137,19 @@ class AnswerStatic(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class GiveUp(Verdict, frozen=True, tag=True, gc=False):
-    """Nothing was sent and nothing will be: a true status is still possible. The response has ended."""
+    """No content was or will be sent: a true HTTP status is possible. The response has ended."""
 
 
 class Break(Verdict, frozen=True, tag=True, gc=False):
-    """Content was sent and there is no way on: end the stream with this error event. The response has ended."""
+    """Content was sent and no rung can continue: end the stream with this error event. The response has ended."""
 
 
 FallbackEffect = Try | AnswerStatic | GiveUp | Break
 
 _Stage = Literal["small", "large", "ladder"]
 _PAUSED = frozenset({"upstream_busy", "upstream_resting"})
-_SAYS_NOTHING_OF_THE_RUNG = frozenset({"retry_budget", "adapter_not_loaded"})
-"""Refusals after which the same engine may be asked by a later rung, without the adapter for example."""
+_NO_EVIDENCE = frozenset({"retry_budget", "adapter_not_loaded"})
+"""Refusals after which a later rung may try the same engine, without the adapter for example."""
 
 
 class FallbackMachine:
@@ -170,11 +165,12 @@ class FallbackMachine:
         self._retries_left = plan.rungs[0].retries if plan.rungs and self._stage == "ladder" else 0
         self._attempts = 0
         self._current: PlannedRung | None = None
-        self._committed = False
+        self.committed = False
+        """The client has received content."""
         self._sealed = False
-        """Nobody can go on from what was sent."""
+        """No rung can continue what was sent."""
         self._answer_sent = False
-        """Something of the answer itself, not reasoning alone."""
+        """Part of the answer itself was sent, not only reasoning."""
         self._prefix: Prefix = ()
         self._reasons: list[Reason] = []
         self._pauses = Pauses()
@@ -183,52 +179,40 @@ class FallbackMachine:
         self._barred: set[str] = set()
         self._tried_and_failed: set[str] = set()
         self._history: list[AttemptRecord] = []
-        self._ended = False
-
-    @property
-    def committed(self) -> bool:
-        """Whether the client has received content."""
-        return self._committed
-
-    @property
-    def ended(self) -> bool:
-        """Whether the response has ended; further events have no effect."""
-        return self._ended
+        self.ended = False
+        """The response has ended; further events have no effect."""
 
     @property
     def history(self) -> tuple[AttemptRecord, ...]:
-        """Every try so far, with its outcome."""
+        """All attempts so far, with their outcomes."""
         return tuple(self._history)
 
     @property
     def mark(self) -> str | None:
-        """The current rung's mark."""
         return self._current.mark if self._current is not None else None
 
     def start(self, now: float) -> FallbackEffect:
-        """The first thing to do."""
-        if self._attempts or self._ended:
+        """The first effect."""
+        if self._attempts or self.ended:
             raise RuntimeError("a fallback machine starts once")
         return self._next(now)
 
     def on(self, event: FallbackEvent, now: float, random01: float = 0.0) -> FallbackEffect | None:
-        """The next thing to do; None: go on with the attempt in hand, or the response has ended.
+        """The next effect; None: continue with the current attempt, or the response has ended.
 
         `random01`: a random number in 0..1, by which a pause before a retry is shortened.
         """
-        if self._ended or self._current is None:
+        if self.ended or self._current is None:
             return None
         match event:
-            case Begun():
-                return None
             case ContentSent(atomic, answer):
-                self._committed = True
+                self.committed = True
                 self._answer_sent = self._answer_sent or answer
                 self._sealed = self._sealed or atomic
                 return None
             case AttemptFinished(why):
                 self._note("answered", why)
-                self._ended = True
+                self.ended = True
                 return None
             case Escalated(why=why, prefix=prefix):
                 return self._escalate(why, prefix, now)
@@ -249,35 +233,35 @@ class FallbackMachine:
 
     def _refuse(self, event: RungRefused, now: float, random01: float) -> FallbackEffect:
         assert self._current is not None
-        self._note("refused", event.why, event.said)
+        self._note("refused", event.why, event.upstream_error)
         self._reasons.append(
             Reason(
                 why=event.why,
                 message=event.message,
                 retry_after_s=event.retry_after_s,
                 lasting=event.lasting,
-                said=event.said,
+                upstream_error=event.upstream_error,
             )
         )
         self._prefix = event.prefix or self._prefix
         if event.why == "content_filter" and self._plan.on_content_filter == "stop":
             return self._stop(now)
-        if event.why in _PAUSED and self._waits_out(event.retry_after_s, now, random01):
+        if event.why in _PAUSED and self._wait_out(event.retry_after_s, now, random01):
             return self._next(now)
-        if self._current.to is not None and event.why not in _SAYS_NOTHING_OF_THE_RUNG:
+        if self._current.to is not None and event.why not in _NO_EVIDENCE:
             self._barred.add(self._current.to)
         return self._move_on(now)
 
     def _fail(self, event: AttemptFailed, now: float, random01: float) -> FallbackEffect:
         assert self._current is not None
-        self._note("failed", event.kind, event.said)
+        self._note("failed", event.kind, event.upstream_error)
         self._reasons.append(
             Reason(
                 why=event.kind,
                 message=event.message,
                 retry_after_s=event.retry_after_s,
                 fatal=event.fatal,
-                said=event.said,
+                upstream_error=event.upstream_error,
             )
         )
         self._prefix = event.prefix
@@ -285,13 +269,13 @@ class FallbackMachine:
             (self._tried_and_failed if event.retryable else self._barred).add(self._current.to)
         if event.fatal:
             return self._stop(now)
-        if self._stage == "ladder" and self._may_retry(event) and self._asks_again(event, now, random01):
+        if self._stage == "ladder" and self._may_retry(event) and self._tries_again(event, now, random01):
             return self._next(now)
         return self._move_on(now)
 
-    def _asks_again(self, event: AttemptFailed, now: float, random01: float) -> bool:
+    def _tries_again(self, event: AttemptFailed, now: float, random01: float) -> bool:
         if event.retry_after_s is not None:
-            return self._waits_out(event.retry_after_s, now, random01)
+            return self._wait_out(event.retry_after_s, now, random01)
         if self._retries_left < 1:
             return False
         if self._current is not None and self._current.is_upstream:
@@ -302,10 +286,10 @@ class FallbackMachine:
         self._retries_left -= 1
         return True
 
-    def _waits_out(self, pause_s: float | None, now: float, random01: float) -> bool:
-        """The rung has asked for a pause; whether it gets it, and is asked again."""
+    def _wait_out(self, pause_s: float | None, now: float, random01: float) -> bool:
+        """Whether to wait for the pause that the rung asked for, and to try it again."""
         rung = self._current
-        if rung is None or rung.to is None or pause_s is None or self._committed or self._stage != "ladder":
+        if rung is None or rung.to is None or pause_s is None or self.committed or self._stage != "ladder":
             return False
         at = self._pauses.waited_out(rung, pause_s, now, random01, self._deadline())
         if at is None:
@@ -315,22 +299,22 @@ class FallbackMachine:
         return True
 
     def _may_retry(self, event: AttemptFailed) -> bool:
-        if not self._committed:
+        if not self.committed:
             return event.retryable
         return event.retryable and event.rung_is_up and self._plan.midstream == "continue" and not self._sealed
 
     def _move_on(self, now: float) -> FallbackEffect:
-        if self._sealed or (self._committed and not self._may_go_on()):
+        if self._sealed or (self.committed and not self._may_continue()):
             return self._stop(now)
         self._advance()
         return self._next(now)
 
-    def _may_go_on(self) -> bool:
-        """Whether the plan lets another rung follow after what was sent."""
+    def _may_continue(self) -> bool:
+        """Whether the plan allows another rung after what was sent."""
         return self._plan.midstream == "continue" or (self._plan.midstream == "restart" and not self._answer_sent)
 
     def _advance(self) -> None:
-        """To the next rung; a stage that cannot serve hands over to the ladder."""
+        """Move to the next rung; after a stage that cannot serve, to the ladder."""
         if self._stage == "ladder":
             self._index += 1
         else:
@@ -344,12 +328,12 @@ class FallbackMachine:
             rung = self._rung()
             if rung is None:
                 return self._stop(now)
-            if rung.answer is not None and not self._committed:
+            if rung.answer is not None and not self.committed:
                 if any(reason.why == "upstream_rejected" for reason in self._reasons):
                     return self._stop(now)
                 self._current = rung
                 self._note("answered", STATIC_ANSWER)
-                self._ended = True
+                self.ended = True
                 return AnswerStatic(rung.answer, rung.mark)
             if self._may_try(rung, now):
                 return self._try(rung, now)
@@ -367,16 +351,16 @@ class FallbackMachine:
             return False
         if not self._answer_sent or self._current is None:
             return True
-        # Without what the client has, a new attempt would say the same things again.
+        # Without what the client has, a new attempt would repeat it.
         return rung.goes_on and (rung.from_text or self._has_tokens_for(rung))
 
     def _has_tokens_for(self, rung: PlannedRung) -> bool:
-        """It can go on from the very tokens of the answer so far."""
+        """Whether it can continue from the token ids of the answer so far."""
         same = self._current is not None and bool(rung.tokenizer) and rung.tokenizer == self._current.tokenizer
         return same and any(self._prefix)
 
     def _deadline(self) -> float:
-        return self._plan.total_at if self._committed else self._plan.ttft_at
+        return self._plan.total_at if self.committed else self._plan.ttft_at
 
     def _try(self, rung: PlannedRung, now: float) -> Try:
         assert rung.to is not None
@@ -386,7 +370,7 @@ class FallbackMachine:
         deadline = self._deadline()
         begins_at = max(now, self._not_before)
         not_before, self._not_before = self._not_before, 0.0
-        if rung.ttft_s is not None and not self._committed:
+        if rung.ttft_s is not None and not self.committed:
             deadline = min(deadline, begins_at + rung.ttft_s)
         return Try(
             rung=rung.to,
@@ -403,21 +387,21 @@ class FallbackMachine:
         )
 
     def _stop(self, now: float) -> GiveUp | Break:
-        self._ended = True
-        told = ", ".join(f"{record.rung}: {record.why}" for record in self._history)
+        self.ended = True
+        attempts = ", ".join(f"{record.rung}: {record.why}" for record in self._history)
         late = None
         if now >= self._plan.total_at:
             late = "total_timeout"
-        elif not self._committed and now >= self._plan.ttft_at:
+        elif not self.committed and now >= self._plan.ttft_at:
             late = "ttft_timeout"
-        end = verdict(self._reasons, told, late=late)
-        if not self._committed:
+        end = verdict(self._reasons, attempts, late=late)
+        if not self.committed:
             return GiveUp(**msgspec.structs.asdict(end))
         end = msgspec.structs.replace(end, message=f"{end.message} The answer is incomplete.")
         return Break(**msgspec.structs.asdict(end))
 
-    def _note(self, outcome: AttemptOutcome, why: str, said: Said = NOTHING_SAID) -> None:
+    def _note(self, outcome: AttemptOutcome, why: str, upstream_error: UpstreamError = NO_UPSTREAM_ERROR) -> None:
         assert self._current is not None
         rung = self._current.to if self._current.to is not None else STATIC_ANSWER
-        words = ": ".join([part for part in (said.code, said.noted) if part])
+        words = ": ".join([part for part in (upstream_error.code, upstream_error.log_message) if part])
         self._history.append(AttemptRecord(rung, outcome, why, self._current.adapter, words))

@@ -1,13 +1,24 @@
-"""Retries in relation to requests, shared by all: keeps a failing rung from being hammered by its own rescuers."""
+"""Retries: a budget in relation to requests, shared by all, and the pauses before the same rung is tried again.
+
+The budget keeps retries from multiplying the load of a rung that is failing.
+"""
 
 import msgspec
 
 from config.model.routing import RetryBudgetSettings
 from policies.errors import IntegrityError
+from policies.lifecycle.supervision import Backoff
+from policies.model.plan import PlannedRung
 
 _BURST_S = 10.0
-"""Retries saved up are those of this many seconds of `min_per_second`, or `_BURST_RETRIES`, whichever is more."""
+"""The bucket holds the retries of this many seconds of `min_per_second`, or `_BURST_RETRIES` if that is more."""
 _BURST_RETRIES = 10.0
+
+
+_BACKOFF = Backoff(first_s=0.5, factor=2.0, longest_s=8.0, jitter=0.9)
+"""Before the k-th retry of a response."""
+_SPREAD_S = 0.1
+"""Requests that waited for the same pause are spread over this time."""
 
 
 class RetryBudgetStatistics(msgspec.Struct, frozen=True):
@@ -19,7 +30,7 @@ class RetryBudgetStatistics(msgspec.Struct, frozen=True):
 
 
 class RetryBudget:
-    """A token bucket: a request pays in `ratio`, time pays in `min_per_second`, a retry takes one out."""
+    """A token bucket: filled by `ratio` per request and `min_per_second`; a retry takes one token."""
 
     def __init__(self, settings: RetryBudgetSettings) -> None:
         self._tokens = settings.min_per_second
@@ -29,18 +40,18 @@ class RetryBudget:
         self.apply_settings(settings)
 
     def apply_settings(self, settings: RetryBudgetSettings) -> None:
-        """Other settings from now on; what was saved up stays, as far as it fits."""
+        """Replace the settings. Tokens are kept up to the new capacity."""
         self._ratio = settings.ratio
         self._per_second = settings.min_per_second
         self._capacity = max(_BURST_RETRIES, settings.min_per_second * _BURST_S)
         self._tokens = min(self._tokens, self._capacity)
 
     def request(self) -> None:
-        """A first attempt was made."""
+        """Count a first attempt."""
         self._tokens = min(self._capacity, self._tokens + self._ratio)
 
     def take(self, now: float) -> bool:
-        """Whether one more retry may be made; if so it is paid for."""
+        """Take a token for a retry; False if there is none."""
         if self._paid_at is not None:
             self._tokens = min(self._capacity, self._tokens + (now - self._paid_at) * self._per_second)
         self._paid_at = now
@@ -52,10 +63,35 @@ class RetryBudget:
         return True
 
     def statistics(self) -> RetryBudgetStatistics:
-        """Figures as of the last call."""
         return RetryBudgetStatistics(self._tokens, self._taken_total, self._refused_total)
 
     def check_integrity(self) -> None:
-        """Raise `IntegrityError` if the bucket holds less than nothing or more than its capacity."""
+        """Raise `IntegrityError` if the bucket is below 0 or above its capacity."""
         if not 0 <= self._tokens <= self._capacity:
             raise IntegrityError(f"the retry budget holds {self._tokens} of {self._capacity}")
+
+
+class Pauses:
+    """The pauses of one response. `random01`: a random number in 0..1."""
+
+    def __init__(self) -> None:
+        self._retries = 0
+        self._waited_out: set[str] = set()
+
+    def before_retry(self, now: float, random01: float, due: float) -> float | None:
+        """When a failed rung may be tried again; None if not before `due`. The pause doubles with each retry."""
+        at = now + _BACKOFF.delay_s(self._retries + 1, random01)
+        if at >= due:
+            return None
+        self._retries += 1
+        return at
+
+    def waited_out(self, rung: PlannedRung, pause_s: float, now: float, random01: float, due: float) -> float | None:
+        """When a rung that asked for `pause_s` is tried again; None if `wait_out`, `due` or an earlier wait forbids."""
+        at = now + pause_s + _SPREAD_S * (1.0 - 0.9 * random01)
+        if rung.to is None or rung.to in self._waited_out or pause_s > rung.wait_out_s or at >= due:
+            return None
+        if not rung.wait_out_s:
+            return None
+        self._waited_out.add(rung.to)
+        return at

@@ -1,11 +1,11 @@
-"""What a client is told when no rung has served: whose fault it was, over all attempts. Pure.
+"""The error that a client receives when no rung has served, derived from all attempts. Pure.
 
-1. A server that was asked says that the request itself is bad (`upstream_rejected`, `content_filter`): 400. Asking
-   again is no use, whatever became of the other rungs.
+1. An upstream has called the request itself invalid (`upstream_rejected`, `content_filter`): 400. A retry is useless,
+   whatever the other rungs did.
 2. A deadline of the route has passed: 504.
-3. A rung was only busy (`queue_full`, `upstream_busy`): 429, with the shortest wait. It will serve, and says when.
+3. A rung was only busy (`queue_full`, `upstream_busy`): 429, with the shortest wait.
 4. No rung ever takes such a request (`prompt_too_long`, `not_expressible` ... from all of them): 400.
-5. Something failed: 503. Where all that failed is the operator's matter, asking again is no use.
+5. Anything else has failed: 503. If the operator must act on every failure, a retry is useless.
 """
 
 from collections.abc import Sequence
@@ -13,30 +13,30 @@ from collections.abc import Sequence
 import msgspec
 
 BAD_REQUEST = frozenset({"upstream_rejected", "content_filter"})
-"""The request's own fault, as a server says that was given it."""
+"""An upstream has called the request invalid."""
 _BUSY = frozenset({"queue_full", "upstream_busy"})
 _OPERATOR = frozenset({"upstream_misconfigured", "upstream_quota_spent"})
 _CODES = {"prompt_too_long": "context_length_exceeded"}
-"""What clients know a reason as; else it has the same name."""
+"""Reasons whose error code differs from their name."""
 
 
-class Said(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An upstream's own words on an error: bounded, and without anything of ours. All are empty if it said nothing."""
+class UpstreamError(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An upstream's own error, with bounded texts and without its key. All fields are empty if it sent none."""
 
     code: str = ""
     """The upstream's own code, or its type."""
-    words: str = ""
-    """For the client that asked."""
-    noted: str = ""
-    """The words for logs and records: without what they quote of the prompt."""
+    message: str = ""
+    """The message for the client."""
+    log_message: str = ""
+    """The message for logs and records, without quotes of the prompt."""
     param: str | None = None
 
 
-NOTHING_SAID = Said()
+NO_UPSTREAM_ERROR = UpstreamError()
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Why one attempt did not serve."""
+    """Why one attempt did not succeed."""
 
     why: str
     message: str = ""
@@ -44,24 +44,24 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     lasting: bool = False
     """The rung takes no such request, now or later."""
     fatal: bool = False
-    """The request itself is at fault: no rung will do better."""
-    said: Said = NOTHING_SAID
+    """The request is at fault: no rung will succeed."""
+    upstream_error: UpstreamError = NO_UPSTREAM_ERROR
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What is told."""
+    """The error for the client."""
 
     status: int
     code: str
     message: str
     retry_after_s: float | None = None
     lasting: bool = False
-    """Of a 503: asking again is no use before the operator has done something."""
-    said: Said = NOTHING_SAID
+    """Of a 503: a retry is useless until the operator has acted."""
+    upstream_error: UpstreamError = NO_UPSTREAM_ERROR
 
 
-def verdict(reasons: Sequence[Reason], told: str, *, late: str | None) -> Verdict:
-    """Of all attempts, in their order. `told`: they in one line; `late`: the deadline that has passed."""
+def verdict(reasons: Sequence[Reason], attempts: str, *, late: str | None) -> Verdict:
+    """`reasons`: of all attempts in order; `attempts`: them as text; `late`: the deadline that has passed."""
     bad = next((reason for reason in reasons if reason.fatal or reason.why in BAD_REQUEST), None)
     if bad is not None:
         return _bad_request(bad, "The request cannot be served as it is.")
@@ -74,34 +74,45 @@ def verdict(reasons: Sequence[Reason], told: str, *, late: str | None) -> Verdic
         return Verdict(status=504, code=late, message=message, retry_after_s=shortest)
     busy = [reason for reason in reasons if reason.why in _BUSY]
     if busy:
-        # Of equals the last one: the rung that was asked last knows best.
+        # Of equal waits that of the last rung, which is the most recent one.
         soonest = min(reversed(busy), key=_wait)
         message = soonest.message or "All queues are full; try again later."
         return Verdict(
-            status=429, code=soonest.why, message=message, retry_after_s=soonest.retry_after_s, said=soonest.said
+            status=429,
+            code=soonest.why,
+            message=message,
+            retry_after_s=soonest.retry_after_s,
+            upstream_error=soonest.upstream_error,
         )
     if reasons and all(reason.lasting for reason in reasons):
         return _bad_request(reasons[-1], "No rung of the route takes this request.")
     failed = [reason for reason in reasons if not reason.lasting]
     hopeless = bool(failed) and all(reason.why in _OPERATOR for reason in failed)
     what_to_do = "tell the operator of this gateway" if hopeless else "try again later"
-    last = next((reason.said for reason in reversed(failed) if reason.said.words and reason.why not in _OPERATOR), None)
-    message = f"No model could serve the request ({told}); {what_to_do}."
+    last = next(
+        (
+            reason.upstream_error
+            for reason in reversed(failed)
+            if reason.upstream_error.message and reason.why not in _OPERATOR
+        ),
+        None,
+    )
+    message = f"No model could serve the request ({attempts}); {what_to_do}."
     if last is not None:
-        message += f" The upstream's words: {last.words}"
+        message += f" The upstream's words: {last.message}"
     return Verdict(
         status=503,
         code="no_rung_available",
         message=message,
         retry_after_s=None if hopeless else shortest,
         lasting=hopeless,
-        said=last or NOTHING_SAID,
+        upstream_error=last or NO_UPSTREAM_ERROR,
     )
 
 
 def _bad_request(reason: Reason, otherwise: str) -> Verdict:
     code = _CODES.get(reason.why, reason.why)
-    return Verdict(status=400, code=code, message=reason.message or otherwise, said=reason.said)
+    return Verdict(status=400, code=code, message=reason.message or otherwise, upstream_error=reason.upstream_error)
 
 
 def _wait(reason: Reason) -> float:

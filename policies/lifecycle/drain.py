@@ -1,7 +1,7 @@
-"""How the service ends: serving → draining → stopping → dead, never backwards, each within a bounded time.
+"""How the service stops: serving → draining → stopping → dead, never backwards, each within a bounded time.
 
-draining: not ready, new requests are refused, running answers continue until the deadline. stopping: answers that still
-run get their terminal error; then the ledger is flushed. dead: the process may end.
+draining: not ready, new requests are refused, running answers continue until the deadline. stopping: answers that are
+still running get their terminal error; then the ledger is flushed. dead: the process may end.
 """
 
 from typing import Literal
@@ -25,49 +25,40 @@ class Drain:
     """Decides; the caller executes the actions in order. `running` is the number of answers that have not ended."""
 
     def __init__(self) -> None:
-        self._state: DrainState = "serving"
-        self._deadline: float | None = None
+        self.state: DrainState = "serving"
+        self.deadline: float | None = None
+        """When running answers are ended, once draining."""
         self._cut = 0
 
-    @property
-    def state(self) -> DrainState:
-        """As of the last call."""
-        return self._state
-
-    @property
-    def deadline(self) -> float | None:
-        """When running answers are ended, once draining."""
-        return self._deadline
-
     def begin(self, deadline: float, running: int, now: float) -> tuple[DrainAction, ...]:
-        """The drain is asked for, by SIGTERM for example. A second call may only bring the deadline forward."""
-        if self._state == "serving":
-            self._state = "draining"
-            self._deadline = deadline
+        """Start to drain, for example after SIGTERM. A second call may only bring the deadline forward."""
+        if self.state == "serving":
+            self.state = "draining"
+            self.deadline = deadline
             return ("refuse_new", *self.update(running, now))
-        if self._deadline is not None:
-            self._deadline = min(self._deadline, deadline)
+        if self.deadline is not None:
+            self.deadline = min(self.deadline, deadline)
         return self.update(running, now)
 
     def update(self, running: int, now: float) -> tuple[DrainAction, ...]:
         """An answer ended, or time passed."""
-        if self._state == "draining" and self._deadline is not None:
+        if self.state == "draining" and self.deadline is not None:
             if running == 0:
-                self._state = "stopping"
+                self.state = "stopping"
                 return ("close_ledger",)
-            if now >= self._deadline:
-                self._state = "stopping"
+            if now >= self.deadline:
+                self.state = "stopping"
                 self._cut = running
                 return ("end_running", "close_ledger")
         return ()
 
     def ledger_closed(self) -> tuple[DrainAction, ...]:
         """All entries are committed."""
-        if self._state != "stopping":
+        if self.state != "stopping":
             return ()
-        self._state = "dead"
+        self.state = "dead"
         return ("exit",)
 
     def statistics(self) -> DrainStatistics:
         """Figures as of the last call."""
-        return DrainStatistics(self._state, self._deadline, self._cut)
+        return DrainStatistics(self.state, self.deadline, self._cut)

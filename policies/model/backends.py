@@ -1,4 +1,4 @@
-"""What a plan must know of those that answer, beside their load: how much they hold, and what they make."""
+"""Properties of backends that plans need beside the load: context lengths, and which make embeddings."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,24 +6,24 @@ from types import MappingProxyType
 import msgspec
 
 UNBOUNDED = 1 << 40
-"""Stands for a length that nobody has told us."""
-UNSAID_TOKENS = 4096
-"""Output tokens that are reserved where the length is not known, when neither the client nor the route says how many.
-The backend itself is told nothing."""
+"""Stands for an unknown context length."""
+UNLIMITED_OUTPUT_TOKENS = 4096
+"""Output tokens to reserve if the context length is unknown and neither client nor route sets a limit. This limit is
+not sent to the backend."""
 
 
 class EmbeddingModel(msgspec.Struct, frozen=True):
-    """What an engine makes embeddings with."""
+    """The model of an engine that makes embeddings."""
 
     folder: str
-    """Vectors of two models lie in two spaces, and cannot be compared."""
+    """Identifies the model: vectors of different models cannot be compared."""
     whole: int | None = None
-    """Numbers of an embedding; None: not known, and any number is taken to be right."""
+    """Dimensions of an embedding; None: unknown, and any number is accepted."""
     shorter: tuple[int, ...] | None = ()
-    """Sizes that it may be cut to, by Matryoshka training; None: any."""
+    """Sizes to which it may be cut (Matryoshka training); None: any."""
 
     def allows(self, size: int) -> bool:
-        """Whether an embedding of this size means something."""
+        """Whether an embedding may have this size."""
         if self.whole is None or size == self.whole:
             return True
         return 0 < size < self.whole and (self.shorter is None or size in self.shorter)
@@ -33,11 +33,11 @@ class Backends(msgspec.Struct, frozen=True):
     """Engines and upstreams, by name."""
 
     max_model_len: Mapping[str, int] = MappingProxyType({})
-    """Tokens of prompt and output together; `UNBOUNDED`: not known. One that is not here has not been loaded yet."""
+    """Tokens of prompt and output together; `UNBOUNDED`: unknown. A missing one has not been loaded yet."""
     encoders: Mapping[str, EmbeddingModel] = MappingProxyType({})
     """Engines that make embeddings; all others make text."""
 
 
 def upstream_length(context: int | None, *, counts: bool) -> int:
-    """`counts`: its tokenizer is here. Where it is not, a guess at the prompt refuses nobody: the upstream does."""
+    """`counts`: its tokenizer is known. Without it prompts are only estimated, and the upstream itself refuses."""
     return context if context is not None and counts else UNBOUNDED

@@ -1,12 +1,46 @@
-"""The properties of a request that decisions look at."""
+"""The properties of a request that decisions look at, and its requirements of the backend that answers."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
+from typing import Literal
 
 import msgspec
 
 from config.model.conditions import Has
-from policies.model.requirements import Requirements
+
+BoundTo = Literal["json", "tool_calls"]
+EMBEDDINGS_PATH = "/v1/embeddings"
+
+
+class Requirements(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """From the request's body, without its text; no condition looks at them."""
+
+    adapter: str = ""
+    """The adapter that the client requested with the model's name."""
+    embedding: bool = False
+    """Embeddings are requested, one for each prompt; False: text is."""
+    dimensions: int | None = None
+    """Dimensions of the embeddings; None: the model's own number."""
+    upstream_fields: tuple[str, ...] = ()
+    """Fields whose values no engine supports."""
+    bound_to: BoundTo | None = None
+    """The kind of answer that a grammar makes atomic: part of one is useless, and no other model continues it."""
+    prompt_logprobs: bool = False
+    prompt_only: bool = False
+    """Only the prompt is processed; no token is generated."""
+    prompt_lengths: tuple[int, ...] = ()
+    """Tokens of each prompt if there are several."""
+    param: str = "messages"
+    """The field that contains the prompts."""
+
+
+def described_requirements(path: str, has: Collection[str]) -> Requirements:
+    """Requirements that follow from features, for described requests and recordings without requirements."""
+    if path == EMBEDDINGS_PATH:
+        return Requirements(embedding=True, param="input")
+    return Requirements(
+        bound_to="json" if "schema" in has else None, param="prompt" if path == "/v1/completions" else "messages"
+    )
 
 
 class Features(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -50,7 +84,7 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     downgraded_from: str = ""
     """The tenant's tier, if a spent budget has moved the request from there into `tier`."""
     requirements: Requirements = Requirements()
-    """What it needs of the backend that answers; no condition looks at it."""
+    """What it needs of the backend that answers."""
     request: str = ""
     conversation: str = ""
     user: str = ""

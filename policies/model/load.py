@@ -1,11 +1,32 @@
-"""The live load that routes and plans look at, as a snapshot."""
+"""The live load that routes and plans look at, as a snapshot, with the published state of circuit breakers."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Literal
 
 import msgspec
 
-from policies.model.breaker_view import BreakerView
+BreakerState = Literal["closed", "open", "half_open"]
+
+
+class Permit(msgspec.Struct, frozen=True, gc=False):
+    """Permission for one attempt on the rung. `probe` is 0 in the closed state; probe numbers are never reused."""
+
+    epoch: int
+    probe: int = 0
+
+
+class BreakerView(msgspec.Struct, frozen=True, gc=False):
+    """A snapshot of a breaker. While it shows "closed", an attempt may start without a message to its owner."""
+
+    state: BreakerState
+    epoch: int
+    opens_for_s: float = 0.0
+    """While open: seconds until the first probe is allowed, counted from the snapshot."""
+
+    def closed_permit(self) -> Permit | None:
+        """A permit if the breaker is closed; None if one must be requested from the breaker's owner."""
+        return Permit(self.epoch) if self.state == "closed" else None
 
 
 class EngineLoad(msgspec.Struct, frozen=True, kw_only=True, gc=False):

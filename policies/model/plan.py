@@ -1,14 +1,52 @@
 """The plan of one request: which rungs are tried, in which order, with which deadlines, and the reasons.
 
-`policies.routing.policy.make_plan` creates it.
+`policies.routing.policy.make_plan` creates it. Beside it: the record of an attempt, and the codes for degraded answers.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 from config.model.calibration import Statistic
-from policies.model.degraded import Degraded
+from config.model.words import STATIC_ANSWER
+
+AttemptOutcome = Literal["answered", "escalated", "failed", "refused"]
+
+
+class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
+    """One attempt on one rung, for the response's `penstock` field, the decision record and the ledger."""
+
+    rung: str
+    outcome: AttemptOutcome
+    why: str
+    adapter: str = ""
+    """The adapter of the attempt; "" is none."""
+    said: str = ""
+    """An upstream's own error code and message; "" if it sent none."""
+
+
+Degraded = Literal["budget_downgraded", "budget_small_only", "busy", "output_capped", "fallback", "static_answer"]
+"""Codes for answers that got less than the client requested, or than the policy does without load and faults.
+
+They are in the response field `penstock`, the header `x-penstock-degraded`, the WebSocket messages `started` and
+`done`, the decision record and the ledger. They are a public interface: a code never changes its meaning.
+
+budget_downgraded, budget_small_only: the request did not fit into the budget and `when_spent` changed it.
+busy: `when_busy` kept a cascade on its small stage. output_capped: the route allows fewer output tokens than the client
+requested. fallback: an earlier rung failed or refused. static_answer: the answer is a text from the policy file."""
+BY_BUDGET: frozenset[Degraded] = frozenset({"budget_downgraded", "budget_small_only"})
+
+
+def degraded_codes(planned: Sequence[Degraded], history: Sequence[AttemptRecord], rung: str) -> tuple[Degraded, ...]:
+    """The plan's codes, and those that result from the attempts before `rung`, the one that answers."""
+    codes = list(planned)
+    if history and any(attempt.outcome in {"failed", "refused"} and attempt.rung != rung for attempt in history):
+        codes.append("fallback")
+    if rung == STATIC_ANSWER:
+        codes.append("static_answer")
+    return tuple(codes)
+
 
 Midstream = Literal["error", "continue", "restart"]
 OnContentFilter = Literal["stop", "next"]
@@ -109,7 +147,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     policy: str = ""
     """Digest of the policy that made the plan."""
     degraded: tuple[Degraded, ...] = ()
-    """Codes of `policies.model.degraded` that are known before the first attempt."""
+    """Those that are known before the first attempt."""
 
     @property
     def backends(self) -> tuple[str, ...]:

@@ -1,46 +1,41 @@
-"""The way into one backend: a fair queue in front of its replicas, and which job may start when on which of them.
+"""The queue of one backend: a fair queue in front of its replicas, and which job may start when on which of them.
 
-Work waits in the fair queue, where priorities and fairness hold. The next job leaves it as soon as some replica can
+Jobs wait in the fair queue, where priorities and fairness hold. The next job leaves it as soon as some replica can
 start it soon (`EngineCapacity`), for the replica that `Placement` chooses.
 
-Sans-IO: the owner tells what happened and carries out `effects`. They stay here until they are taken, so that an owner
-that fails between two of them can go on later. Every job that was offered is started or rejected exactly once, unless
-it is withdrawn before; one that was started ends with `finished`, or with `Fail` when its replica goes down.
+Sans-IO: the owner reports events and carries out `effects`. They are kept until they are taken, so that an owner that
+fails between two of them can continue later. Every job that was offered is started or rejected exactly once, unless it
+is withdrawn before; one that was started ends with `finished`, or with `Fail` when its replica goes down.
 """
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
 from config.model.tenancy import TenantSettings, TierSettings
 from policies.errors import IntegrityError, UnknownTenant
-from policies.queueing.engine_capacity import CapacityFigures, EngineCapacity
 from policies.queueing.fair_queue import FairQueue, FairQueueStatistics, QueueFull, QueueItem
-from policies.queueing.placement import Placed, Placement, PlacementFigures, PrefixMark
+from policies.queueing.placement import EngineCapacity, Placed, Placement, PrefixMark, ReplicaFigures
 
 
 class BackendJob(QueueItem, frozen=True, kw_only=True):
-    """What the queue must know of a job beyond its place in the order. Subclass it."""
+    """What the queue needs of a job beyond its order. Subclass it."""
 
     @property
     def sequence_count(self) -> int:
-        """Sequences that it runs side by side."""
+        """Number of its sequences."""
         raise NotImplementedError
 
     @property
     def prompt_lengths(self) -> Sequence[int]:
-        """Tokens of each sequence's prompt, as far as they take KV blocks."""
+        """Prompt tokens of each sequence, for those that take KV blocks."""
         raise NotImplementedError
 
     def prefix_marks(self, block_size: int) -> tuple[PrefixMark, ...]:
-        """Names of its prompt's beginnings. Asked for only where replicas keep prefixes."""
+        """Marks of its prompt's prefixes; called only if replicas cache prefixes."""
         raise NotImplementedError
-
-
-class ReplicaFigures(CapacityFigures, PlacementFigures, Protocol):
-    """What a replica's last step reported; `engine.messages.EngineStats` is one."""
 
 
 J = TypeVar("J", bound=BackendJob)
@@ -49,7 +44,7 @@ J = TypeVar("J", bound=BackendJob)
 
 
 class StartOn(msgspec.Struct, Generic[J], frozen=True, gc=False):
-    """Hand the job to this replica, which lives in this epoch."""
+    """Start the job on this replica, in this epoch of it."""
 
     job: J
     replica: int
@@ -57,14 +52,14 @@ class StartOn(msgspec.Struct, Generic[J], frozen=True, gc=False):
 
 
 class CancelOn(msgspec.Struct, Generic[J], frozen=True, gc=False):
-    """The replica has a job that nobody waits for any more; `finished` is to follow."""
+    """Cancel a job that was withdrawn while the replica has it; `finished` follows."""
 
     job: J
     replica: int
 
 
 class Reject(msgspec.Struct, Generic[J], frozen=True, gc=False):
-    """The job was not, or no longer, let in."""
+    """The job was not admitted, or expired."""
 
     job: J
     reason: str
@@ -79,7 +74,7 @@ class Fail(msgspec.Struct, Generic[J], frozen=True, gc=False):
     code: str
     message: str
     rung_is_up: bool
-    """Other replicas serve on."""
+    """Other replicas are up."""
 
 
 BackendQueueEffect = StartOn[J] | CancelOn[J] | Reject[J] | Fail[J]
@@ -91,7 +86,7 @@ class _ReplicaSlot(Generic[J]):
     def __init__(self, capacity: EngineCapacity) -> None:
         self.capacity = capacity
         self.epoch: int | None = None
-        """Of its present life; None: it takes no work."""
+        """Of its present life; None: it takes no jobs."""
         self.jobs: dict[str | int, J] = {}
         """Started and not ended."""
 
@@ -114,13 +109,13 @@ class BackendQueue(Generic[J]):
         self._prefix_block = prefix_block
         self._placement = Placement(len(self._replicas), prefix_block or 1) if len(self._replicas) > 1 else None
         self._placed: Placed | None = None
-        """The job that was looked at last ..."""
+        """The job that was checked last ..."""
         self._chosen = 0
         """... and the replica where it fits."""
         self._down_why = ("engine_loading", f"The engine {name} is being loaded.")
         self._effects: deque[BackendQueueEffect[J]] = deque()
         self.changed = False
-        """Since the last `advance` something happened that may let a job start."""
+        """Since the last `advance` an event came that may let a job start."""
 
     def __len__(self) -> int:
         """Jobs that wait."""
@@ -128,7 +123,6 @@ class BackendQueue(Generic[J]):
 
     @property
     def up(self) -> bool:
-        """Some replica takes work."""
         return any(slot.epoch is not None for slot in self._replicas)
 
     @property
@@ -137,18 +131,18 @@ class BackendQueue(Generic[J]):
         return len(self._where)
 
     def replica_of(self, job_id: str | int) -> int | None:
-        """Which replica has the job; None: none, yet or any more."""
+        """The replica that has the job; None: it waits or has ended."""
         return self._where.get(job_id)
 
     def effects(self) -> Iterator[BackendQueueEffect[J]]:
-        """What is to be done, in order; each is given out once."""
+        """The pending effects, in order; each is returned once."""
         while self._effects:
             yield self._effects.popleft()
 
     # --- what happens -----------------------------------------------------------------------------------------------
 
     def offer(self, job: J, now: float, figures: Sequence[ReplicaFigures | None]) -> None:
-        """Into the queue, or rejected. It starts with the next `advance` at the earliest."""
+        """Enqueue or reject. A job starts with the next `advance` at the earliest."""
         if not self.up:
             self._effects.append(Reject(job, *self._down_why))
             return
@@ -167,7 +161,7 @@ class BackendQueue(Generic[J]):
             self._effects.append(Reject(job, "queue_full", str(answer), answer.retry_after_s))
 
     def withdraw(self, job_id: str | int) -> None:
-        """Nobody waits for this job any more, wherever it is."""
+        """The job is not needed any more: dequeue it, or cancel it on its replica."""
         self.changed = True
         if self._queue.remove(job_id) is not None:
             return
@@ -176,7 +170,7 @@ class BackendQueue(Generic[J]):
             self._effects.append(CancelOn(self._replicas[number].jobs[job_id], number))
 
     def finished(self, job_ids: Iterable[str | int]) -> None:
-        """These have ended on their replica. One that is not there (the replica went down before) changes nothing."""
+        """These jobs have ended on their replica. Without effect for a job lost with its replica."""
         self.changed = True
         for job_id in job_ids:
             number = self._where.pop(job_id, None)
@@ -188,18 +182,18 @@ class BackendQueue(Generic[J]):
                 self._placement.leave(number, job_id)
 
     def charge(self, made: Mapping[str, int]) -> None:
-        """So many output tokens were made for each tenant: whose turn is next may change."""
+        """Count the output tokens of each tenant, which decide the order between tenants."""
         self.changed = True
         for tenant, tokens in made.items():
             self._queue.charge(tenant, tokens)
 
     def replica_up(self, replica: int, epoch: int) -> None:
-        """It takes work. Every life of a replica has its own epoch."""
+        """The replica takes jobs. Every life of a replica has its own epoch."""
         self.changed = True
         self._replicas[replica].epoch = epoch
 
     def replica_down(self, replica: int, code: str, message: str, now: float) -> None:
-        """Its life is over, and with it all that it had. Without any replica nothing waits."""
+        """The replica is down and has lost its jobs. Without any replica all waiting jobs are rejected."""
         slot = self._replicas[replica]
         slot.epoch = None
         lost, slot.jobs = slot.jobs, {}
@@ -216,7 +210,7 @@ class BackendQueue(Generic[J]):
         self._effects += [Reject(job, *self._down_why) for job in self._queue.clear()]
 
     def advance(self, now: float, figures: Sequence[ReplicaFigures | None]) -> None:
-        """Start what can be started, and reject what has waited for too long."""
+        """Start the jobs that fit, and reject those that have waited too long."""
         self.changed = False
         while self.up and len(self._queue):
             job = self._queue.take(now, lambda each: self._fits(each, figures))
@@ -228,27 +222,23 @@ class BackendQueue(Generic[J]):
     # --- figures ----------------------------------------------------------------------------------------------------
 
     def next_expiry(self) -> float | None:
-        """When a job has waited for too long, at the earliest."""
+        """The earliest time at which a job expires."""
         return self._queue.next_expiry()
 
     def expected_wait_s(self, now: float) -> float:
-        """See `FairQueue`."""
         return self._queue.expected_wait_s(now)
 
     def waiting(self, tier: str) -> int:
-        """Jobs of one tier that wait."""
         return self._queue.waiting(tier)
 
     def statistics(self) -> FairQueueStatistics:
-        """Of the jobs that wait."""
         return self._queue.statistics()
 
     def apply_settings(self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]) -> None:
-        """See `FairQueue`."""
         self._queue.apply_settings(tiers, tenants)
 
     def is_settled(self, sequences: int, blocks: int, figures: Sequence[ReplicaFigures | None]) -> bool:
-        """Steps that only make tokens will let no job start that needs at least so much on any replica."""
+        """Whether no replica can start such a job before another one ends. See `EngineCapacity`."""
         return all(
             slot.capacity.is_settled(sequences, blocks, each)
             for slot, each in zip(self._replicas, figures, strict=True)
@@ -271,7 +261,7 @@ class BackendQueue(Generic[J]):
             self._placement.check_integrity()
 
     def _fits(self, job: J, figures: Sequence[ReplicaFigures | None]) -> bool:
-        """Whether some replica can start it soon; it is `_chosen`."""
+        """Whether some replica can start it soon; that replica is `_chosen`."""
         sequences, prompts = job.sequence_count, job.prompt_lengths
         able = [
             number

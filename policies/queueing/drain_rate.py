@@ -1,4 +1,4 @@
-"""How fast a queue drains, measured; and from that, when to come back."""
+"""The measured drain rate of a queue, and the `Retry-After` computed from it."""
 
 import math
 
@@ -8,11 +8,10 @@ _LEAST_S = 0.25
 
 
 class DrainRate:
-    """Units served a second while the queue was held up, with exponentially fading memory of `memory_s`. O(1).
+    """Units served per second while the queue was blocked, with exponentially fading memory of `memory_s`. O(1).
 
-    Only time between `resume` and `pause` counts: what passes through without waiting would make a queue look
-    fast just before it is needed. Until something was served in such a time nothing is known, and
-    `retry_after_s` says `unknown_s`.
+    Only time between `resume` and `pause` counts: requests that pass without waiting would make the rate look too
+    high. Until a unit was served in such a time the rate is unknown, and `retry_after_s` returns `unknown_s`.
     """
 
     def __init__(self, memory_s: float = 10.0, unknown_s: float = 1.0) -> None:
@@ -21,11 +20,11 @@ class DrainRate:
         self._weight = 0.0
         self._seen_s = 0.0
         self._at: float | None = None
-        """Up to when time was counted; None: paused."""
+        """The time up to which was counted; None: paused."""
         self._has_served = False
 
     def resume(self, now: float) -> None:
-        """Something waits because there is no room for it."""
+        """A request waits because it does not fit."""
         if self._at is None:
             self._at = now
 
@@ -42,18 +41,18 @@ class DrainRate:
             self._has_served = True
 
     def rate(self, now: float) -> float:
-        """Units a second; 0 while unknown."""
+        """Units per second; 0 while unknown."""
         self._fade(now)
-        # The memory is not full at first: divide by the time that it really holds, but do not trust a mere instant.
+        # At first the memory is not full: divide by the time that it really covers, but at least by `_LEAST_S`.
         return self._weight / max(self._seen_s, _LEAST_S)
 
     def wait_s(self, units: float, now: float) -> float | None:
-        """How long `units` take to be served at the present rate; None while it is unknown."""
+        """How long serving `units` takes at the present rate; None while it is unknown."""
         rate = self.rate(now)
         return units / rate if rate > 1e-9 else None
 
     def retry_after_s(self, units: float, now: float) -> float:
-        """The same as a bounded advice for a client that was refused: 0.1 to 60 s."""
+        """The same for a client that was refused, bounded to 0.1 to 60 s."""
         wait_s = self.wait_s(units, now)
         if wait_s is None:
             return _LONGEST_S if self._has_served else self._unknown_s

@@ -1,18 +1,17 @@
-"""The waiting line in front of an engine: tiers by priority, tenants by fair share, requests by deadline.
+"""The queue of jobs in front of an engine: tiers by priority, tenants by fair share, requests by deadline.
 
-- Between tiers: a higher priority is served first, always. Starvation is bounded by time, not by shares: what has
-  waited longer than its tier's `queue.wait`, or past its own deadline, leaves the line as expired and is refused, never
-  forgotten.
+- Between tiers: a higher priority is served first, always. Starvation is bounded by time, not by shares: a job that has
+  waited longer than its tier's `queue.wait`, or past its own deadline, leaves the queue as expired and is refused.
 - Between the tenants of a tier: the virtual token counter of "Fairness in Serving Large Language Models" (Sheng et al.,
   OSDI 2024, section 4): each tenant has a counter of the tokens served to it, divided by its weight; the smallest
-  counter is next. A tenant that comes back is lifted to the smallest counter among those that wait (or to that of the
-  last one that left), so that idling earns no credit. Prompt tokens count when a request is taken, output tokens
-  as they are made (`charge`), twice as much, as decode costs more.
+  counter is next. The counter of a tenant that was idle is lifted to the smallest counter among the waiting tenants (or
+  to that of the last one that left), so that idling earns no credit. Prompt tokens count when a request is taken,
+  output tokens as they are made (`charge`), twice as much, as decode costs more.
 - Within a tenant: the earliest deadline first, then the order of arrival.
-- Nothing overtakes the next one because it happens to fit: a large request would starve behind small ones.
+- No request overtakes the next one because it happens to fit: a large request would starve behind small ones.
 
-Offers and takes cost O(log n) with small constants: heaps with lazy deletion. The drain rate is learned while the line
-is held up: from the first one that did not fit until nothing waits.
+Offers and takes cost O(log n) with small constants: heaps with lazy deletion. The drain rate is measured
+while the queue is blocked: from the first request that did not fit until no request waits.
 """
 
 import heapq
@@ -35,30 +34,30 @@ class QueueItem(msgspec.Struct, frozen=True, kw_only=True):
     """One waiting request. Subclass it to carry more."""
 
     job_id: str | int
-    """Unique among those that wait."""
+    """Unique among the waiting requests."""
     tenant: str
     prompt_tokens: int
     tokens: int
-    """Prompt plus all that may be output: what the queue's bound counts."""
+    """Prompt plus the maximum output: the queue's bound on tokens counts these."""
     bytes: int = 0
     deadline: float = float("inf")
-    """First content is due; later than that it is not worth a prefill."""
+    """When the first content is due; after that a prefill is useless."""
     wait_s: float | None = None
-    """The longest wait in this line; None: the tier's `queue.wait`."""
+    """The longest wait in this queue; None: the tier's `queue.wait`."""
     goes_on: bool = False
-    """Its client has the beginning already: only its own deadline ends its wait."""
+    """Its client has received part of the answer: only its own deadline ends its wait."""
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """In the line."""
+    """The request was enqueued."""
 
     expires_at: float
     expected_wait_s: float | None
-    """At the measured drain rate; None while that is unknown."""
+    """At the measured drain rate; None while it is unknown."""
 
 
 class QueueFull(msgspec.Struct, frozen=True, gc=False):
-    """Not in the line."""
+    """The request was not enqueued."""
 
     reason: FullReason
     retry_after_s: float | None
@@ -78,7 +77,7 @@ class QueueFull(msgspec.Struct, frozen=True, gc=False):
 
 
 class TierUse(msgspec.Struct, frozen=True):
-    """What waits in one tier."""
+    """The waiting requests of one tier."""
 
     requests: int
     tokens: int
@@ -86,7 +85,7 @@ class TierUse(msgspec.Struct, frozen=True):
 
 
 class FairQueueStatistics(msgspec.Struct, frozen=True):
-    """The line's figures."""
+    """The queue's figures."""
 
     tiers: Mapping[str, TierUse]
     counters: Mapping[str, float]
@@ -147,7 +146,7 @@ class _Tier(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """The line. `now` never runs backwards; the tenants are those of `config.tenants.known_tenants`."""
+    """`now` never runs backwards; the tenants are those of `config.tenants.known_tenants`."""
 
     def __init__(self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]) -> None:
         self._tiers: dict[str, _Tier[T]] = {}
@@ -160,7 +159,7 @@ class FairQueue(Generic[T]):
         self._bytes = 0
         self._rate = DrainRate()
         self._now = 0.0
-        """Of the last call that told the time."""
+        """Of the last call with a time."""
         self._offered_total = 0
         self._taken_total = 0
         self._removed_total = 0
@@ -169,9 +168,9 @@ class FairQueue(Generic[T]):
         self.apply_settings(tiers, tenants)
 
     def apply_settings(self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]) -> None:
-        """Other settings from now on. What waits keeps its place and the time until which it may wait.
+        """Replace the settings. Waiting requests keep their place and their expiry.
 
-        `tenants` must name, with its last settings, everybody who still has work under way; a tier that the settings no
+        `tenants` must include, with its last settings, every tenant that still has jobs; a tier that the settings no
         longer have is kept as long as it has a tenant.
         """
         for name, tier_settings in tiers.items():
@@ -209,14 +208,14 @@ class FairQueue(Generic[T]):
         return len(self._entries)
 
     def offer(self, item: T, now: float) -> Accepted | QueueFull:
-        """Into the line, unless a bound is reached. Raises UnknownTenant; ValueError for an id that waits already."""
+        """Enqueue, unless a bound is reached. Raises UnknownTenant; ValueError for an id that waits already."""
         tenant_queue = self._tenant_queues.get(item.tenant)
         if tenant_queue is None:
             raise UnknownTenant(item.tenant)
         if item.job_id in self._entries:
             raise ValueError(f"{item.job_id!r} waits already")
         tier = tenant_queue.tier
-        # What has expired takes up no room, even if its caller was not told yet.
+        # Expired requests take up no room, even if `expire` has not returned them yet.
         self._sweep(now)
         full = self._full(tier, item, now)
         if full is not None:
@@ -244,7 +243,7 @@ class FairQueue(Generic[T]):
         return Accepted(expires_at, self._rate.wait_s(len(self._entries), now))
 
     def take(self, now: float, fits: Callable[[T], bool] | None = None) -> T | None:
-        """The next one to serve, out of the line; None if nothing waits or the next one does not fit yet."""
+        """Dequeue the next request; None if none waits or the next one does not fit yet."""
         self._sweep(now)
         for tier in self._by_priority:
             if not tier.requests:
@@ -266,13 +265,13 @@ class FairQueue(Generic[T]):
         return None
 
     def charge(self, tenant: str, tokens: int) -> None:
-        """Output tokens were made for a tenant; one that is gone meanwhile owes nothing."""
+        """Count output tokens of a tenant; without effect if the tenant was removed."""
         tenant_queue = self._tenant_queues.get(tenant)
         if tenant_queue is not None:
             tenant_queue.counter += tokens * OUTPUT_TOKEN_COST * tenant_queue.per_token
 
     def remove(self, job_id: str | int) -> T | None:
-        """Out of the line (its client left); None if it does not wait."""
+        """Dequeue a request whose client left; None if it does not wait."""
         entry = self._entries.get(job_id)
         if entry is None:
             return None
@@ -281,32 +280,32 @@ class FairQueue(Generic[T]):
         return entry.item
 
     def clear(self) -> list[T]:
-        """All that wait, out of the line at once (its engine is gone). Nobody is charged, no rate is learned."""
+        """Dequeue all requests (the engine is down), without charging tenants or measuring the rate."""
         waiting = [entry.item for entry in self._entries.values()]
         for item in waiting:
             self.remove(item.job_id)
         return waiting
 
     def expire(self, now: float) -> list[T]:
-        """Those whose time is up, each exactly once; call it at `next_expiry`."""
+        """The requests that have expired, each exactly once; call it at `next_expiry`."""
         self._sweep(now)
         expired, self._expired = self._expired, []
         return expired
 
     def next_expiry(self) -> float | None:
-        """When `expire` has something to say, at the earliest."""
+        """The earliest time at which `expire` returns a request."""
         if self._expired:
             return float("-inf")
         self._drop_dead_expiries()
         return self._expiries[0][0] if self._expiries else None
 
     def waiting(self, tier: str) -> int:
-        """Requests of one tier; 0 for one that there is not."""
-        found = self._tiers.get(tier)
-        return found.requests if found is not None else 0
+        """Requests of one tier; 0 for an unknown one."""
+        known = self._tiers.get(tier)
+        return known.requests if known is not None else 0
 
     def expected_wait_s(self, now: float) -> float:
-        """How long somebody who joins the end of the line would wait, at the measured rate; 0 while unknown."""
+        """How long a request that is enqueued last would wait, at the measured rate; 0 while unknown."""
         return (self._rate.wait_s(len(self._entries), now) or 0.0) if self._entries else 0.0
 
     def statistics(self) -> FairQueueStatistics:
@@ -325,7 +324,7 @@ class FairQueue(Generic[T]):
         )
 
     def check_integrity(self) -> None:
-        """Raise `IntegrityError` if the sums are off, something was lost, or dead entries pile up."""
+        """Raise `IntegrityError` if the sums are wrong, a request was lost, or dead entries pile up."""
         items = [entry.item for entry in self._entries.values()]
         if self._tokens != sum(i.tokens for i in items) or self._bytes != sum(i.bytes for i in items):
             raise IntegrityError("the line's sums differ from its entries")
@@ -383,7 +382,7 @@ class FairQueue(Generic[T]):
         tenant_queue.counter = max(tenant_queue.counter, floor)
 
     def _move(self, tenant_queue: _TenantQueue[T], tier: _Tier[T]) -> None:
-        """Into another tier, with all that waits in it."""
+        """Move a tenant queue into another tier, with its waiting requests."""
         old = tenant_queue.tier
         waiting = [entry.item for _, _, entry in tenant_queue.heap if entry.waits]
         tokens, size = sum(item.tokens for item in waiting), sum(item.bytes for item in waiting)
@@ -451,10 +450,10 @@ class FairQueue(Generic[T]):
 
 
 def _forget(tier: _Tier[T], tenant_queue: _TenantQueue[T]) -> None:
-    """Out of the tier's heap, where it may lie although nothing waits in it."""
+    """Remove it from the tier's heap, where it may be although it is empty."""
     tier.tenant_queues = [held for held in tier.tenant_queues if held[2] is not tenant_queue]
     heapq.heapify(tier.tenant_queues)
 
 
 _DEAD_ALLOWED = 64
-"""Dead entries are swept out when they outnumber the living by this many."""
+"""Dead entries are removed when they outnumber the waiting ones by this many."""

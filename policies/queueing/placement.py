@@ -1,48 +1,127 @@
-"""Which of an engine's replicas gets the next work: the one with the fewest tokens ahead, or one that knows the prompt.
+"""When a replica can start another job (`EngineCapacity`), and which replica gets it (`Placement`).
 
-A replica's tokens ahead are those that it last reported (prompt tokens to compute and output tokens allowed), and those
-of what was handed over since. The replica that probably holds the longest beginning of the prompt in its prefix cache
-is preferred as long as it has no more than half as much again ahead as the least loaded one, and the tokens that it
-saves: so one hot prefix spreads to as many replicas as its load needs.
+Jobs wait in the fair queue, where priorities and fairness hold, and not in the engine's own list, which is kept just
+long enough that a step never lacks work while a report is on its way.
 
-What a replica holds is remembered by marks: names of the prompt's first 1, 2, 4, 8 ... blocks. As many are kept as its
-KV pool has room for, the latest ones.
+Placement prefers the replica with the fewest tokens ahead: those that it last reported (prompt tokens to compute and
+output tokens allowed), and those of jobs started since. The replica that probably holds the longest beginning of the
+prompt in its prefix cache is preferred as long as it has at most `IMBALANCE` times the tokens ahead of the least loaded
+one, plus the tokens that it saves: so one hot prefix spreads to as many replicas as its load needs.
+
+The contents of a replica's cache are remembered by marks: names of the prompt's first 1, 2, 4, 8 ... blocks. As many
+are kept as its KV pool has room for, the latest ones.
 """
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from policies.errors import IntegrityError
 
-IMBALANCE = 1.5
-"""A replica that knows the prompt may have so many times as much ahead as the least loaded one."""
 _STEPS_TO_SHOW = 2
-"""After so many more steps a replica's figures include what was handed over before them."""
+"""After this many more steps a replica's figures include the jobs that were started before them."""
+IMBALANCE = 1.5
+"""A replica that knows the prompt may have this many times the tokens ahead of the least loaded one."""
 
 
-class PlacementFigures(Protocol):
-    """What is known of a replica since its last step; `engine.messages.EngineStats` is one."""
+class ReplicaFigures(Protocol):
+    """What a replica's last step reported; `engine.messages.EngineStats` is one."""
 
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def free_blocks(self) -> int: ...
+    @property
+    def total_blocks(self) -> int: ...
     @property
     def outstanding_tokens(self) -> int: ...
     @property
     def steps_total(self) -> int: ...
-    @property
-    def total_blocks(self) -> int: ...
+
+
+class EngineCapacity:
+    """One engine's, or one upstream's. Mutable; owned by the task that dispatches jobs."""
+
+    def __init__(self, places: int, block_size: int | None, ahead: int | None = None) -> None:
+        """`places`: sequences that run in one batch. `block_size` None: only places are limited, not KV blocks.
+
+        `ahead`: sequences that may be started beyond those; None: an eighth of them.
+        """
+        self._places = places
+        self._block_size = block_size
+        self._ahead = max(1, places // 8) if ahead is None else ahead
+        self._jobs = 0
+        self.sequences = 0
+        """Started and not ended."""
+        self._unseen: deque[tuple[int, int]] = deque()
+        """By job that the figures do not include yet: (steps at its start, blocks of its prompts)"""
+        self._coming = 0
+        """The sum of those blocks."""
+
+    def blocks(self, prompts: Iterable[int]) -> int:
+        """KV blocks that prompts of these lengths take."""
+        size = self._block_size
+        return sum([length // size + 1 for length in prompts]) if size is not None else 0
+
+    def fits(self, sequences: int, blocks: int, figures: ReplicaFigures | None) -> bool:
+        """Whether a job can start soon. An idle engine takes any job that its limits allow."""
+        if not self._jobs:
+            return True
+        if self.sequences + sequences > self._places + self._ahead:
+            return False
+        if figures is None or self._block_size is None:
+            return True
+        if figures.waiting > self._ahead:
+            return False
+        while self._unseen and self._unseen[0][0] + _STEPS_TO_SHOW <= figures.steps_total:
+            self._see_oldest()
+        # One more block for each running sequence: its output grows.
+        return figures.free_blocks - self._coming - self.sequences >= blocks
+
+    def enter(self, sequences: int, blocks: int, figures: ReplicaFigures | None) -> None:
+        """A job was started."""
+        self._jobs += 1
+        self.sequences += sequences
+        if self._block_size is None:
+            return
+        self._unseen.append((figures.steps_total if figures is not None else 0, blocks))
+        self._coming += blocks
+        if len(self._unseen) > self._places + self._ahead:
+            self._see_oldest()
+
+    def leave(self, sequences: int) -> None:
+        """A job has ended."""
+        self._jobs -= 1
+        self.sequences -= sequences
+
+    def clear(self) -> None:
+        """The engine is down: all its jobs are lost."""
+        self._jobs = self.sequences = self._coming = 0
+        self._unseen.clear()
+
+    def is_settled(self, sequences: int, blocks: int, figures: ReplicaFigures | None) -> bool:
+        """Whether a job has to end before this fits: steps that only make tokens will not free enough."""
+        if not self._jobs:
+            return False
+        if self.sequences + sequences > self._places + self._ahead:
+            return True
+        return figures is not None and not self.fits(sequences, blocks, figures) and not self._unseen
+
+    def _see_oldest(self) -> None:
+        self._coming -= self._unseen.popleft()[1]
 
 
 class PrefixMark(msgspec.Struct, frozen=True, gc=False):
-    """A prompt's first `tokens` tokens, under a name that no other beginning has."""
+    """A prompt's first `tokens` tokens, under a name that is unique to them."""
 
     name: bytes
     tokens: int
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """A work, as far as its place matters."""
+    """What placement needs of a job."""
 
     job_id: int | str
     tokens: int
@@ -57,7 +136,7 @@ class _Replica:
     def __init__(self) -> None:
         self.inside: set[int | str] = set()
         self.unseen: dict[int | str, tuple[int, int]] = {}
-        """By work: (steps when it was handed over, tokens)."""
+        """By job that the figures do not include yet: (steps at its start, tokens)."""
         self.held: OrderedDict[bytes, int] = OrderedDict()
         """By mark, the oldest first: the tokens between it and the mark before it."""
         self.held_tokens = 0
@@ -71,8 +150,8 @@ class Placement:
         self._replicas = [_Replica() for _ in range(replicas)]
         self._block_size = block_size
 
-    def choose(self, able: Sequence[int], item: Placed, figures: Sequence[PlacementFigures | None]) -> int | None:
-        """One of those that are `able` to take it; None if none is. `figures` are of all replicas."""
+    def choose(self, able: Sequence[int], item: Placed, figures: Sequence[ReplicaFigures | None]) -> int | None:
+        """One of the replicas that are `able` to take it; None if none is. `figures` are of all replicas."""
         if not able:
             return None
         ahead = {number: self.ahead(number, figures[number]) for number in able}
@@ -86,8 +165,8 @@ class Placement:
         assert best is not None, "the least loaded one is within every bound"
         return best[-1]
 
-    def enter(self, number: int, item: Placed, figures: PlacementFigures | None) -> None:
-        """It is handed to this replica."""
+    def enter(self, number: int, item: Placed, figures: ReplicaFigures | None) -> None:
+        """The job was started on this replica."""
         replica = self._replicas[number]
         replica.inside.add(item.job_id)
         replica.unseen[item.job_id] = figures.steps_total if figures is not None else 0, item.tokens
@@ -108,26 +187,28 @@ class Placement:
             replica.held_tokens -= replica.held.popitem(last=False)[1]
 
     def leave(self, number: int, job_id: int | str) -> None:
-        """It has ended there; what is not in there changes nothing."""
+        """The job has ended there; without effect for an unknown job."""
         self._replicas[number].inside.discard(job_id)
         self._replicas[number].unseen.pop(job_id, None)
 
     def forget(self, number: int) -> None:
-        """The replica is gone, with all that it had."""
+        """The replica is down: its jobs and its cache are lost."""
         started = self._replicas[number].started_total
         self._replicas[number] = _Replica()
         self._replicas[number].started_total = started
 
-    def ahead(self, number: int, figures: PlacementFigures | None) -> int:
+    def ahead(self, number: int, figures: ReplicaFigures | None) -> int:
         """Tokens that this replica may still have to compute."""
         replica = self._replicas[number]
         if not replica.inside:
             return 0
         if figures is None:
             return sum([tokens for _, tokens in replica.unseen.values()])
-        seen = [work for work, (steps, _) in replica.unseen.items() if steps + _STEPS_TO_SHOW <= figures.steps_total]
-        for work in seen:
-            del replica.unseen[work]
+        seen = [
+            job_id for job_id, (steps, _) in replica.unseen.items() if steps + _STEPS_TO_SHOW <= figures.steps_total
+        ]
+        for job_id in seen:
+            del replica.unseen[job_id]
         return figures.outstanding_tokens + sum([tokens for _, tokens in replica.unseen.values()])
 
     def known(self, number: int, marks: Sequence[PrefixMark]) -> int:

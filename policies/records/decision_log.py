@@ -5,10 +5,9 @@ from collections import OrderedDict
 
 import msgspec
 
-from policies.model.attempt_record import AttemptRecord
 from policies.model.features import Features
 from policies.model.load import Load
-from policies.model.plan import Plan
+from policies.model.plan import AttemptRecord, Plan
 from policies.records.decision_record import DecisionRecord, Timings, TokenCounts, decision_record
 
 _MAX_MESSAGE_BYTES = 1024

@@ -10,10 +10,9 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from policies.model.attempt_record import AttemptRecord
 from policies.model.features import Features
 from policies.model.load import Load
-from policies.model.plan import Plan
+from policies.model.plan import AttemptRecord, Plan
 
 _Value = TypeVar("_Value")
 
@@ -67,7 +66,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     statistic: float | None = None
     """The cascade's statistic at its decision; None without one."""
     degraded: tuple[str, ...] = ()
-    """Codes of `policies.model.degraded`."""
+    """Codes of `policies.model.plan.Degraded`."""
     cost: float | None = None
     """Money by [prices]; None: unknown."""
     tokens: TokenCounts = TokenCounts()

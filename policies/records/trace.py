@@ -16,8 +16,7 @@ import msgspec
 from config.model.conditions import Has
 from config.model.settings import Settings
 from config.tenants import known_tenants
-from policies.model.features import Features
-from policies.model.requirements import Requirements, described_requirements
+from policies.model.features import Features, Requirements, described_requirements
 
 TraceFormat = Literal["azure", "mooncake", "penstock"]
 

@@ -15,8 +15,7 @@ from policies.model.plan import Plan
 from policies.rollout.budget_controller import BudgetController
 from policies.rollout.experiment import CONTROL, RollBack, settings_digest
 from policies.rollout.guard import SampleRatioTest, WorseTest
-from policies.rollout.share_controller import ShareController
-from policies.rollout.share_tracker import ShareTracker, ShareView
+from policies.rollout.share_controller import ShareController, ShareTracker, ShareView
 
 _MAX_UNITS = 100_000
 """Distinct units remembered per experiment; later ones are not counted for the sample ratio."""
@@ -322,7 +321,6 @@ class RolloutState:
         return frozenset(name for name, experiment in self._experiments.items() if experiment.rolled_back)
 
     def experiments(self) -> dict[str, ExperimentView]:
-        """By name."""
         return {name: experiment.view() for name, experiment in self._experiments.items()}
 
     def cascades(self, at: float) -> dict[str, CascadeView]:

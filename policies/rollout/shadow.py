@@ -145,16 +145,10 @@ class ShadowBook:
             self._compare(shadow, request_id, pair)
 
     def views(self) -> dict[str, ShadowView]:
-        """By name."""
         return {
             name: ShadowView(**{field: getattr(counts, field) for field in ShadowView.__struct_fields__})
             for name, counts in self._counts.items()
         }
-
-    @property
-    def open_pairs(self) -> int:
-        """Pairs of which the copy or the original has not ended."""
-        return len(self._pairs)
 
     def _drop_reason(self, settings: ShadowSettings, counts: _Counts, to: str, load: Load) -> Dropped | None:
         if self.closed:

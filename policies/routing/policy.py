@@ -20,10 +20,9 @@ from policies.admission.prices import cheapest
 from policies.cascade.calibration import threshold_of
 from policies.cascade.prompt_model import Priors, neutral_priors, priors_of, threshold_at, words_of
 from policies.cascade.statistic import falls
-from policies.model.degraded import Degraded
 from policies.model.features import Features
 from policies.model.load import Load
-from policies.model.plan import EmitMode, Plan, PlannedCascade, PlannedRung, PlannedShadow
+from policies.model.plan import Degraded, EmitMode, Plan, PlannedCascade, PlannedRung, PlannedShadow
 from policies.rollout.experiment import Split
 from policies.routing.conditions import Test, condition_compiler
 from policies.routing.route_match import Matcher, compile_routes

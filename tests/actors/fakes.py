@@ -20,7 +20,7 @@ from actors.api.response import Delta, Done, Failed, ResponseEvent, Start
 from actors.kernel.clock import WallClock, system_time
 from actors.ledger.store import Store
 from actors.prompt.model_text import ModelText
-from actors.protocol.admission import Grant, Settle
+from actors.protocol.admission import Settle
 from actors.request.response_stream import ResponseStream
 from actors.service import Service
 from actors.supervision_tree import ActorTypes
@@ -35,7 +35,7 @@ from engine.scheduling.batch import SampleRow
 from engine.testing.fake_encoder import FakeEncoder
 from engine.testing.fake_runner import FakeRunner
 from engine.text.chat_template import ChatTemplate
-from policies.admission.budget import BudgetHold
+from policies.admission.budget import BudgetHold, Grant
 from policies.admission.quota import Reservation, TenantUse
 from policies.fallback.breaker import BreakerStatistics
 from tests.actors.clock_workers import ClockEngineWorker, ClockWorkerThreads, connection

@@ -7,8 +7,7 @@ import trio
 
 from actors.api.request import TextPrompt, TokenPrompt
 from actors.api.response import Delta, Done, Failed, Start, Usage
-from actors.protocol.delivery import Delivery
-from actors.protocol.outputs import JobOutput
+from actors.protocol.delivery import Delivery, JobOutput
 from actors.request.response_stream import ResponseStream
 from engine.messages import TokenDelta
 from tests.actors.fakes import CONFIG, PROMPT, Answer, says, stage

@@ -18,9 +18,9 @@ from structlog.testing import capture_logs
 from actors.api.errors import Refusal
 from actors.api.request import ChatMessage, ChatPrompt
 from actors.api.response import Done
+from actors.breakers.breakers import AskPermit
+from actors.kernel.actor import Reply
 from actors.kernel.errors import ServiceFailed
-from actors.kernel.reply import Reply
-from actors.protocol.breakers import AskPermit
 from actors.supervision_tree import ActorTypes
 from config.source import ConfigSource
 from engine.errors import EngineError

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trustme
 
-from actors.protocol.outputs import TextDelta
+from actors.protocol.delivery import TextDelta
 from actors.upstream.client import UpstreamClient
 from actors.upstream.failures.failure import Failure
 from actors.upstream.reading.response_reader import ResponseReader

@@ -23,9 +23,9 @@ from actors.api.statistics import (
 from actors.request.request_log import RequestLog
 from engine.messages import EngineStats, FinishReason, TokenLogprobs
 from policies.admission.budget import BudgetView
-from policies.admission.rate_limits import RateLimits
+from policies.admission.quota import RateLimits
 from policies.rollout.rollout_state import ArmView, CascadeView, ExperimentView
-from policies.rollout.share_tracker import ShareView
+from policies.rollout.share_controller import ShareView
 
 SERVED = Served("tests", "small", "confident", (AttemptSummary("small", "answered", "confident"),), None, 1.5)
 USAGE = Usage(5, 3, 2)

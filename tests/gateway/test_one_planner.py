@@ -17,7 +17,7 @@ import trio
 
 from actors.api.errors import Refusal
 from actors.api.request import InferenceRequest
-from actors.kernel.mailbox import Mailbox
+from actors.kernel.actor import Mailbox
 from actors.recording.recorder import RecordedRequest, Recording, append
 from config.load import parse_settings
 from config.model.settings import Settings

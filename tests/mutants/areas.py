@@ -28,7 +28,7 @@ PURE_CORES_AND_BOOKS = (
     "actors/request/response_builder.py",
     "actors/request/response_stream.py",
     "actors/protocol/delivery.py",
-    "actors/breakers/permits.py",
+    "actors/breakers/breakers.py",
     "engine/scheduling",
     "engine/text/special_token_escape.py",
     "engine/text/tool_parser.py",
@@ -65,7 +65,7 @@ ALONGSIDE = {
         "actors/request/test_response_stream.py",
         "actors/upstream/test_upstream_actor.py",
     ),
-    "actors/breakers/permits.py": ("actors/request/test_response_stream.py", "actors/upstream/test_upstream_actor.py"),
+    "actors/breakers/breakers.py": ("actors/request/test_response_stream.py", "actors/upstream/test_upstream_actor.py"),
     "actors/protocol/delivery.py": _SERVICE,
     "actors/request/response_": (
         *_SERVICE,

@@ -22,7 +22,7 @@ import msgspec
 
 from actors.upstream.failures.error_kind import FailureKind, kind_of
 from actors.upstream.failures.error_object import NO_OBJECT, ErrorObject, read_error
-from policies.fallback.verdict import NOTHING_SAID, Said
+from policies.fallback.verdict import NO_UPSTREAM_ERROR, UpstreamError
 
 Fault = Literal["client", "operator", "upstream", "load"]
 
@@ -55,7 +55,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     kind: FailureKind
     message: str
     """The gateway's own sentence: no addresses, no quotes."""
-    said: Said = NOTHING_SAID
+    upstream_error: UpstreamError = NO_UPSTREAM_ERROR
     """The upstream's text. Unredacted until it has passed a `Redactor`."""
     retryable: bool = True
     retry_after_s: float | None = None
@@ -85,7 +85,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         """The message for the client. It excludes what an upstream says about the operator's account and settings."""
         if self.fault == "operator":
             return f"{self.message} Tell the operator of this gateway."
-        words = ": ".join([part for part in (self.said.code, self.said.words) if part])
+        words = ": ".join([part for part in (self.upstream_error.code, self.upstream_error.message) if part])
         return f"{self.message} The upstream's words: {words}" if words else self.message
 
 
@@ -144,7 +144,7 @@ def _failure(
     return Failure(
         kind=kind,
         message=f"{_SENTENCES[kind]}: {fact}." if fact else f"{_SENTENCES[kind]}.",
-        said=Said(code=_shown_code(error), words=error.words, param=error.param),
+        upstream_error=UpstreamError(code=_shown_code(error), message=error.words, param=error.param),
         retryable=retryable and blame in {"upstream", "load"},
         retry_after_s=pause_s,
     )

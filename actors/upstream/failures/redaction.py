@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 import msgspec
 
 from actors.api.request import ChatPrompt, Prompt, TextPrompt
-from policies.fallback.verdict import Said
+from policies.fallback.verdict import UpstreamError
 
 MAX_CHARACTERS = 500
 _HIDDEN = "[hidden]"
@@ -48,12 +48,12 @@ class Redactor:
         searched = sorted((value for value in values if len(value) >= _MIN_SECRET), key=len, reverse=True)
         self._values = re.compile("|".join(map(re.escape, searched)), re.IGNORECASE) if searched else None
 
-    def clean(self, said: Said) -> Said:
+    def clean(self, error: UpstreamError) -> UpstreamError:
         """The redacted text, fit for a client."""
-        words = _short(self._hide(said.words))
-        code = said.code if self._hide(said.code) == said.code else ""
-        param = said.param if said.param is not None and self._hide(said.param) == said.param else None
-        return Said(code=code, words=words, noted=words, param=param)
+        words = _short(self._hide(error.message))
+        code = error.code if self._hide(error.code) == error.code else ""
+        param = error.param if error.param is not None and self._hide(error.param) == error.param else None
+        return UpstreamError(code=code, message=words, log_message=words, param=param)
 
     def _hide(self, text: str) -> str:
         if self._values is not None:
@@ -61,16 +61,16 @@ class Redactor:
         return _KEYS.sub(_HIDDEN, _ADDRESSES.sub(_HIDDEN, text))
 
 
-def without_prompt_quotes(said: Said, prompt: Prompt) -> Said:
-    """Set `noted`, the text for logs, to the text without quotes of the prompt."""
+def without_prompt_quotes(error: UpstreamError, prompt: Prompt) -> UpstreamError:
+    """Set `log_message`, the text for logs, to the text without quotes of the prompt."""
     texts = list(_texts(prompt))
     if sum(map(len, texts)) > _MAX_COMPARED:
         # Searching longer prompts would block the event loop for too long.
-        return msgspec.structs.replace(said, noted="")
-    noted = said.words
+        return msgspec.structs.replace(error, log_message="")
+    log_message = error.message
     for text in texts:
-        noted = _without(noted, " ".join(text.split()))
-    return msgspec.structs.replace(said, noted=noted)
+        log_message = _without(log_message, " ".join(text.split()))
+    return msgspec.structs.replace(error, log_message=log_message)
 
 
 def _texts(prompt: Prompt) -> Iterator[str]:

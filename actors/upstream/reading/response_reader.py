@@ -15,7 +15,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from actors.protocol.outputs import TextDelta
+from actors.protocol.delivery import TextDelta
 from actors.upstream.failures.failure import Failure, UpstreamCallError, error_in, garbled, of_event, truncated
 from actors.upstream.reading.chunk import Chunk, ChunkChoice, Message, read_chunk, token_logprobs_of
 from actors.upstream.reading.content_parts import text_of
@@ -23,9 +23,8 @@ from actors.upstream.reading.event_template import EventTemplate
 from actors.upstream.reading.finish_reason import FinishMeaning, finish_meaning
 from actors.upstream.reading.lenient_chunk import LenientReader
 from actors.upstream.reading.sse import BOM, EventTooLong, SseEvent, SseReader
-from actors.upstream.reading.token_counter import TokenCounter
 from actors.upstream.reading.tool_call_assembler import ToolCallAssembler
-from actors.upstream.reading.usage import UsageCounts, counts_of
+from actors.upstream.reading.usage import TokenCounter, UsageCounts, counts_of
 from engine.messages import Finish, TokenLogprobs
 from engine.text.tool_calls import ToolCall
 
@@ -215,7 +214,7 @@ class ResponseReader:
         if self._ending is None and not self._counter:
             # No answer: then the object may be an error in an unknown form.
             failure = of_event(body)
-            if failure.said.words:
+            if failure.upstream_error.message:
                 raise UpstreamCallError(failure)
         if self._ending is None and self._counter:
             # A whole response is complete by its form, and some servers omit the finish reason.

@@ -6,9 +6,8 @@ from config.model.units import write_duration
 from gateway.cli.terminal import Page, number, percent
 from policies.authoring.counterfactual import Counterfactual
 from policies.authoring.explanation import CascadeTerms, ExperimentTerms, Explanation, Happened, RouteSeen
-from policies.model.features import Features
+from policies.model.features import Features, Requirements
 from policies.model.plan import PlannedRung
-from policies.model.requirements import Requirements
 from policies.routing.conditions import Finding
 
 _MOST_OUTCOMES = 12

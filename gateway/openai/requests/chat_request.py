@@ -11,7 +11,7 @@ from actors.upstream.reading.content_parts import plain
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
 from gateway.openai.requests.forwarded_fields import CHAT as CHAT_FIELDS
-from gateway.openai.requests.forwarded_fields import needs_upstream, written
+from gateway.openai.requests.forwarded_fields import needs_upstream
 from gateway.openai.requests.grammar_request import answer_grammar
 from gateway.openai.requests.json_body import GivenFields
 from gateway.openai.requests.sampling import (
@@ -19,16 +19,14 @@ from gateway.openai.requests.sampling import (
     StreamOptions,
     check_choices,
     check_logprobs,
-    check_truncation,
-    conversation_of,
+    parsed_body,
     sampling_params,
-    user_of,
 )
-from gateway.openai.requests.tools_request import NamedChoice, SaidCall, ToolBody, earlier_calls, tool_set
+from gateway.openai.requests.tools_request import EarlierCall, NamedChoice, ToolBody, earlier_calls, tool_set
 
 _MAX_MESSAGES = 2048
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
-_THOUGHTS = frozenset({"thinking", "reasoning", "redacted_thinking"})
+_REASONING_PARTS = frozenset({"thinking", "reasoning", "redacted_thinking"})
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _NO_FUNCTIONS: tuple[Any, ...] = (None, [], "none", "auto")
 
@@ -59,7 +57,7 @@ class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     content: str | list[TextPart] | None = None
     name: str | None = None
     tool_call_id: str | None = None
-    tool_calls: list[SaidCall] | None = None
+    tool_calls: list[EarlierCall] | None = None
     function_call: Any = None
     refusal: Any = None
     audio: Any = None
@@ -106,21 +104,7 @@ def read_chat(body: ChatBody, given: GivenFields, max_choices: int) -> ParsedBod
     prompt, grammar = _prompt(body), answer_grammar(body)
     if grammar is not None and grammar.kind != "json_schema" and prompt.tools is not None:
         raise BadField(grammar.param, f"'{grammar.param}' and 'tools' cannot be combined: give one of them.")
-    return ParsedBody(
-        model=body.model,
-        prompts=(prompt,),
-        params=params,
-        n=n,
-        grammar=grammar,
-        truncate_prompt_tokens=check_truncation(body),
-        streamed=bool(body.stream),
-        view=view,
-        user=user_of(body),
-        conversation=conversation_of(body),
-        cache_key=body.prompt_cache_key or "",
-        written=written(given),
-        needs_upstream=needs,
-    )
+    return parsed_body(body, given, needs, (prompt,), params, n, view, grammar)
 
 
 def _prompt(body: ChatBody) -> ChatPrompt:
@@ -186,7 +170,7 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
             raise BadField(f"{where}.content", f"The content of a {message.role} message is missing.", "missing_field")
         content = ""
     elif isinstance(content, list):
-        texts = [each for each in enumerate(content) if each[1].type not in _THOUGHTS]
+        texts = [each for each in enumerate(content) if each[1].type not in _REASONING_PARTS]
         content = "".join([_text(f"{where}.content[{number}]", part) for number, part in texts])
     return ChatMessage(message.role, content, message.name, calls, message.tool_call_id, reasoning, written)
 
@@ -194,17 +178,19 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
 def _reasoning(where: str, message: MessageBody) -> tuple[str, Mapping[str, Any]]:
     """The reasoning of an earlier answer as text, and its fields as the client wrote them. Raises `BadField`."""
     written = {name: value for name in _REASONING if (value := getattr(message, name))}
-    thoughts = [part for part in message.content if part.type in _THOUGHTS] if isinstance(message.content, list) else []
-    if not written and not thoughts:
+    parts = (
+        [part for part in message.content if part.type in _REASONING_PARTS] if isinstance(message.content, list) else []
+    )
+    if not written and not parts:
         return "", _NOTHING
     if message.role != "assistant":
         name = f"{where}.{next(iter(written), 'content')}"
         raise BadField(name, f"'{name}' is allowed in assistant messages only, not in {message.role} messages.")
-    said = plain(next(iter(written.values()), ""))
-    if thoughts:
+    reasoning = plain(next(iter(written.values()), ""))
+    if parts:
         written["content"] = msgspec.to_builtins(message.content)
-        said = said or plain(msgspec.to_builtins(thoughts))
-    return said, written
+        reasoning = reasoning or plain(msgspec.to_builtins(parts))
+    return reasoning, written
 
 
 def _check_answers(messages: Sequence[ChatMessage]) -> None:

@@ -1,24 +1,21 @@
-"""`POST /v1/completions`: the body, checked."""
+"""`POST /v1/completions`: the body, checked; and prompts as texts or token ids, which embeddings have, too."""
 
 from typing import Any
 
-from actors.api.request import ParsedBody, View
+from actors.api.request import ParsedBody, Prompt, TextPrompt, TokenPrompt, View
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
 from gateway.openai.requests.forwarded_fields import COMPLETION as COMPLETION_FIELDS
-from gateway.openai.requests.forwarded_fields import needs_upstream, written
+from gateway.openai.requests.forwarded_fields import needs_upstream
 from gateway.openai.requests.grammar_request import answer_grammar
 from gateway.openai.requests.json_body import GivenFields
-from gateway.openai.requests.prompts import prompts_of
 from gateway.openai.requests.sampling import (
     SamplingBody,
     StreamOptions,
     check_choices,
     check_logprobs,
-    check_truncation,
-    conversation_of,
+    parsed_body,
     sampling_params,
-    user_of,
 )
 
 _DEFAULT_MAX_TOKENS = 16
@@ -40,21 +37,7 @@ def read_completion(body: CompletionBody, given: GivenFields, max_choices: int) 
     needs = needs_upstream(given, COMPLETION_FIELDS)
     prompts = prompts_of("prompt", body.prompt)
     params, n, view = _params(body, len(prompts), max_choices)
-    return ParsedBody(
-        model=body.model,
-        prompts=prompts,
-        params=params,
-        n=n,
-        grammar=answer_grammar(body),
-        truncate_prompt_tokens=check_truncation(body),
-        streamed=bool(body.stream),
-        view=view,
-        user=user_of(body),
-        conversation=conversation_of(body),
-        cache_key=body.prompt_cache_key or "",
-        written=written(given),
-        needs_upstream=needs,
-    )
+    return parsed_body(body, given, needs, prompts, params, n, view, answer_grammar(body))
 
 
 def _params(body: CompletionBody, prompts: int, max_choices: int) -> tuple[SamplingParams, int, View]:
@@ -76,3 +59,27 @@ def _params(body: CompletionBody, prompts: int, max_choices: int) -> tuple[Sampl
     )
     params = sampling_params(body, max_tokens=body.max_tokens, default_max_tokens=_DEFAULT_MAX_TOKENS, view=view)
     return params, n, view
+
+
+def prompts_of(field: str, prompt: str | list[str | int | list[int]]) -> tuple[Prompt, ...]:
+    """Text, token ids, or a list of either, given in `field`. Raises `BadField`."""
+    if isinstance(prompt, str):
+        return (TextPrompt(prompt),)
+    if not prompt:
+        raise BadField(field, f"'{field}' must not be an empty list.")
+    kind = type(prompt[0])
+    if not all(type(each) is kind for each in prompt):
+        raise BadField(field, f"'{field}' must be text, token ids, or a list of either: not a mixture.", "invalid_type")
+    if kind is int:
+        return (_tokens(field, prompt),)
+    if kind is str:
+        return tuple([TextPrompt(each) for each in prompt if isinstance(each, str)])
+    return tuple([_tokens(f"{field}[{index}]", each) for index, each in enumerate(prompt) if isinstance(each, list)])
+
+
+def _tokens(where: str, ids: list[Any]) -> TokenPrompt:
+    if not ids:
+        raise BadField(where, f"'{where}' must hold at least one token id.")
+    if min(ids) < 0 or max(ids) >= 2**31:
+        raise BadField(where, f"'{where}' holds a number that is no token id.")
+    return TokenPrompt(tuple(ids))

@@ -12,7 +12,7 @@ from actors.api.response import Served, Usage
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
 from gateway.openai.json_text import encode, penstock_object
-from gateway.openai.requests.prompts import prompts_of
+from gateway.openai.requests.completion_request import prompts_of
 
 _NO_TOKENS = SamplingParams(max_tokens=0)
 
@@ -54,7 +54,7 @@ def _inputs(body: EmbeddingBody, max_inputs: int) -> tuple[Prompt, ...]:
 
 
 def _params(body: EmbeddingBody) -> EmbeddingParams:
-    """What is asked of each embedding. Raises `BadField`."""
+    """Raises `BadField`."""
     if body.dimensions is not None and body.dimensions < 1:
         raise BadField("dimensions", f"'dimensions' must be at least 1, not {body.dimensions}.")
     return EmbeddingParams(body.dimensions, body.encoding_format or "float")

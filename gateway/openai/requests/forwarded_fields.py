@@ -1,7 +1,7 @@
-"""Fields that no engine acts upon, and what of a body an upstream is asked for in the client's own words.
+"""Fields that no engine supports, and the fields that are forwarded to upstreams as the client wrote them.
 
-A value that changes nothing is accepted, so that clients which always send the field work. Another one is refused where
-an engine would have to obey it, never ignored; what an upstream can be asked for goes there as it was written.
+A value without effect is accepted, so that clients work which always send the field. Another value is never ignored: it
+is forwarded if an upstream may support it, and otherwise refused.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ _READ_HERE = frozenset({
     "stream",
     "type",
 })  # fmt: skip
-"""What the gateway itself answers or replaces."""
+"""Fields that the gateway itself handles or replaces."""
 Neutral = Callable[[Any], bool]
 
 
@@ -121,13 +121,13 @@ FOR_UPSTREAMS: Mapping[str, Neutral] = {
     "vllm_xargs": _object,
     "web_search_options": _object,
 }
-"""Fields whose other values mean something to an upstream, and what such a value looks like."""
+"""Fields whose other values an upstream may support, and the form of such values."""
 
 
 def needs_upstream(given: GivenFields, neutral: Mapping[str, Neutral]) -> tuple[str, ...]:
-    """Fields whose values ask for something that only an upstream can give. `null` asks for nothing.
+    """Fields whose values only an upstream may support. `null` counts as absent.
 
-    Raises `BadField` for a value that nobody can obey here.
+    Raises `BadField` for a value that is not supported at all.
     """
     needs: list[str] = []
     for name, value in given.items():

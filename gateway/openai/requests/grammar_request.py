@@ -58,9 +58,9 @@ class GrammarBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 def answer_grammar(body: GrammarBody) -> Grammar | None:
     """The grammar for the answer, if one is requested. Raises `BadField`."""
-    found: list[Grammar] = []
+    grammars: list[Grammar] = []
     if body.response_format is not None:
-        found += _of_format(body.response_format)
+        grammars += _of_format(body.response_format)
     given = body.structured_outputs
     if given is not None:
         where = "structured_outputs"
@@ -70,32 +70,34 @@ def answer_grammar(body: GrammarBody) -> Grammar | None:
                     f"{where}.{name}", f"'{where}.{name}' is not supported by this server. Remove the field.",
                     "unsupported_parameter",
                 )  # fmt: skip
-        found += _of_fields(given.json, given.regex, given.choice, given.grammar, f"{where}.")
+        grammars += _of_fields(given.json, given.regex, given.choice, given.grammar, f"{where}.")
         if given.json_object:
-            found.append(_of_json({}, where))
-    found += _of_fields(body.guided_json, body.guided_regex, body.guided_choice, body.guided_grammar, "guided_")
-    if len(found) > 1:
-        raise BadField(found[1].param, f"'{found[0].param}' and '{found[1].param}' contradict each other: give one.")
-    for grammar in found:
+            grammars.append(_of_json({}, where))
+    grammars += _of_fields(body.guided_json, body.guided_regex, body.guided_choice, body.guided_grammar, "guided_")
+    if len(grammars) > 1:
+        raise BadField(
+            grammars[1].param, f"'{grammars[0].param}' and '{grammars[1].param}' contradict each other: give one."
+        )
+    for grammar in grammars:
         if len(grammar.source) > MAX_CHARACTERS:
             raise BadField(
                 grammar.param,
                 f"'{grammar.param}' must have at most {MAX_CHARACTERS} characters, not {len(grammar.source)}.",
             )
-    return found[0] if found else None
+    return grammars[0] if grammars else None
 
 
-def _of_format(asked: ResponseFormat) -> list[Grammar]:
-    match asked.type:
+def _of_format(requested: ResponseFormat) -> list[Grammar]:
+    match requested.type:
         case "text":
             return []
         case "json_object":
             return [_of_json({}, "response_format")]
         case "json_schema":
             where = "response_format.json_schema"
-            if asked.json_schema is None or asked.json_schema.schema is None:
+            if requested.json_schema is None or requested.json_schema.schema is None:
                 raise BadField(where, f"'{where}' must hold 'name' and 'schema'.", "missing_field")
-            return [_of_json(asked.json_schema.schema, f"{where}.schema", lenient=not asked.json_schema.strict)]
+            return [_of_json(requested.json_schema.schema, f"{where}.schema", lenient=not requested.json_schema.strict)]
         case _:
             raise BadField(
                 "response_format.type", '\'response_format.type\' must be "text", "json_object" or "json_schema".'
@@ -105,17 +107,17 @@ def _of_format(asked: ResponseFormat) -> list[Grammar]:
 def _of_fields(
     schema: dict[str, Any] | str | None, regex: str | None, choice: list[str] | None, grammar: str | None, prefix: str
 ) -> list[Grammar]:
-    found: list[Grammar] = []
+    grammars: list[Grammar] = []
     if schema is not None:
-        found.append(_of_json(schema, f"{prefix}json"))
+        grammars.append(_of_json(schema, f"{prefix}json"))
     if choice is not None:
         where = f"{prefix}choice"
         if not 1 <= len(choice) <= _MAX_CHOICES or not all(choice):
             raise BadField(where, f"'{where}' must hold 1 to {_MAX_CHOICES} texts, none of them empty.")
-        found.append(Grammar("choice", encode(choice).decode(), param=where))
+        grammars.append(Grammar("choice", encode(choice).decode(), param=where))
     texts: tuple[tuple[GrammarKind, str | None], ...] = (("regex", regex), ("grammar", grammar))
-    found += [Grammar(kind, text, param=f"{prefix}{kind}") for kind, text in texts if text is not None]
-    return found
+    grammars += [Grammar(kind, text, param=f"{prefix}{kind}") for kind, text in texts if text is not None]
+    return grammars
 
 
 def _of_json(schema: dict[str, Any] | str, where: str, *, lenient: bool = False) -> Grammar:

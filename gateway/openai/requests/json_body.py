@@ -33,14 +33,14 @@ _WORDS = {
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
         seen = set()
         for name, _ in pairs:
             if name in seen:
                 raise BadField(_short(name), f"The field '{_short(name)}' is given twice.", "duplicate_field")
             seen.add(name)
-    return found
+    return fields
 
 
 # msgspec silently keeps the last of two equal keys. This second decoding costs 3 µs for a usual body, and also shows
@@ -102,11 +102,11 @@ class BodyDecoder:
 
 def nearest(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str | None:
     """The known word most similar to `word`, if one is similar."""
-    found = difflib.get_close_matches(word[:100], list(known), n=1, cutoff=0.7)
-    return found[0] if found else None
+    matches = difflib.get_close_matches(word[:100], list(known), n=1, cutoff=0.7)
+    return matches[0] if matches else None
 
 
-def _why_malformed(body: bytes, said: str) -> str:
+def _why_malformed(body: bytes, error: str) -> str:
     if not body.strip():
         return "the body is empty"
     if body.startswith(b"\xef\xbb\xbf"):
@@ -115,28 +115,28 @@ def _why_malformed(body: bytes, said: str) -> str:
         return "it is not UTF-8"
     if re.search(rb"[\[:,]\s*-?(NaN|Infinity)\b", body):
         return "NaN and Infinity are no JSON numbers"
-    if ("truncated" in said or "surrogate" in said) and re.search(rb"\\u[dD][89a-fA-F]", body):
+    if ("truncated" in error or "surrogate" in error) and re.search(rb"\\u[dD][89a-fA-F]", body):
         return "it holds half of a surrogate pair"
-    if "truncated" in said:
+    if "truncated" in error:
         return "it ends too early"
-    return said.removeprefix("JSON is malformed: ")
+    return error.removeprefix("JSON is malformed: ")
 
 
 def _malformed(why: str) -> HttpError:
     return HttpError(400, "malformed_json", f"The body could not be read as JSON: {why}.")
 
 
-def _bad_field(said: str, known: tuple[str, ...], body: bytes) -> BadField:
-    if match := _UNKNOWN.match(said):
+def _bad_field(error: str, known: tuple[str, ...], body: bytes) -> BadField:
+    if match := _UNKNOWN.match(error):
         name = _short(match["name"])
         param = _join(_param(match["path"]), name)
         meant = nearest(name, known) if match["path"] is None else None
         hint = f" Did you mean '{meant}'?" if meant else " Remove it, or check its spelling."
         return BadField(param, f"Unrecognized field '{param}'.{hint}", "unknown_field")
-    if match := _MISSING.match(said):
+    if match := _MISSING.match(error):
         param = _join(_param(match["path"]), match["name"])
         return BadField(param, f"The field '{param}' is missing.", "missing_field")
-    match = _OTHER.match(said)
+    match = _OTHER.match(error)
     assert match is not None
     what = _TYPES.sub(
         lambda types: " or ".join([_WORDS.get(each, each) for each in types[1].split(" | ")]), match["what"]

@@ -5,10 +5,13 @@ from typing import Any
 
 import msgspec
 
-from actors.api.request import View
+from actors.api.request import ParsedBody, Prompt, View
+from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
+from gateway.openai.requests.forwarded_fields import written
 from gateway.openai.requests.grammar_request import GrammarBody, answer_grammar
+from gateway.openai.requests.json_body import GivenFields
 
 _CONVERSATION = ("conversation_id", "conversation", "thread_id", "session_id", "chat_id")
 """Keys of `metadata` that clients use for it; the first that is there counts."""
@@ -147,23 +150,37 @@ def sampling_params(
     )
 
 
-def user_of(body: SamplingBody) -> str | None:
-    """`user`, or `safety_identifier`, which replaces it in newer clients."""
-    return body.user or body.safety_identifier
-
-
-def conversation_of(body: SamplingBody) -> str:
-    """The conversation's name in `metadata`; "" if there is none."""
+def parsed_body(  # noqa: PLR0917  (what the two kinds of body have been read into)
+    body: SamplingBody,
+    given: GivenFields,
+    needs_upstream: tuple[str, ...],
+    prompts: tuple[Prompt, ...],
+    params: SamplingParams,
+    n: int,
+    view: View,
+    grammar: Grammar | None,
+) -> ParsedBody:
+    """The checked parts, with the fields that both kinds of body share. Raises `BadField`."""
+    kept = body.truncate_prompt_tokens
+    if kept is not None and not 1 <= kept < 2**31:
+        raise BadField("truncate_prompt_tokens", f"'truncate_prompt_tokens' must be at least 1, not {kept}.")
     metadata = body.metadata or {}
-    return next((metadata[key] for key in _CONVERSATION if metadata.get(key)), "")
-
-
-def check_truncation(body: SamplingBody) -> int | None:
-    """`truncate_prompt_tokens`. Raises `BadField` if out of range."""
-    most = body.truncate_prompt_tokens
-    if most is not None and not 1 <= most < 2**31:
-        raise BadField("truncate_prompt_tokens", f"'truncate_prompt_tokens' must be at least 1, not {most}.")
-    return most
+    return ParsedBody(
+        model=body.model,
+        prompts=prompts,
+        params=params,
+        n=n,
+        grammar=grammar,
+        truncate_prompt_tokens=kept,
+        streamed=bool(body.stream),
+        view=view,
+        # Newer clients send `safety_identifier` instead of `user`.
+        user=body.user or body.safety_identifier,
+        conversation=next((metadata[key] for key in _CONVERSATION if metadata.get(key)), ""),
+        cache_key=body.prompt_cache_key or "",
+        written=written(given),
+        needs_upstream=needs_upstream,
+    )
 
 
 def check_logprobs(name: str, value: int | None) -> int | None:

@@ -44,19 +44,19 @@ class NamedChoice(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
     function: NamedFunction | None = None
 
 
-class SaidFunction(msgspec.Struct, forbid_unknown_fields=True):
+class EarlierFunction(msgspec.Struct, forbid_unknown_fields=True):
     """`tool_calls[].function` in a message."""
 
     name: str
     arguments: str
 
 
-class SaidCall(msgspec.Struct, forbid_unknown_fields=True):
+class EarlierCall(msgspec.Struct, forbid_unknown_fields=True):
     """`tool_calls[]` in a message; clients that collect a stream's chunks leave `index` in it."""
 
     id: str
     type: str = "function"
-    function: SaidFunction | None = None
+    function: EarlierFunction | None = None
     index: int | None = None
     extra_content: dict[str, Any] | None = None
     """Gemini's; returned to an upstream unchanged."""
@@ -95,7 +95,7 @@ def tool_set(
             )
 
 
-def earlier_calls(where: str, calls: Sequence[SaidCall]) -> tuple[CallTurn, ...]:
+def earlier_calls(where: str, calls: Sequence[EarlierCall]) -> tuple[CallTurn, ...]:
     """The calls in an assistant's message. Raises `BadField`."""
     if len(calls) > _MAX_CALLS:
         raise BadField(where, f"'{where}' must hold at most {_MAX_CALLS} calls.")
@@ -119,15 +119,15 @@ def _tool(where: str, tool: ToolBody) -> Tool:
         raise BadField(
             f"{where}.function.parameters", f"'{where}.function.parameters' must be the JSON Schema of an object."
         )
-    told: dict[str, Any] = {"name": function.name}
+    fields: dict[str, Any] = {"name": function.name}
     if function.description is not None:
-        told["description"] = function.description
-    told["parameters"] = parameters
-    definition = {"type": "function", "function": told}
+        fields["description"] = function.description
+    fields["parameters"] = parameters
+    definition = {"type": "function", "function": fields}
     return Tool(function.name, definition, {**parameters, "type": "object"}, strict=bool(function.strict))
 
 
-def _earlier(where: str, call: SaidCall) -> CallTurn:
+def _earlier(where: str, call: EarlierCall) -> CallTurn:
     function = call.function
     if call.type != "function" or function is None:
         raise BadField(f"{where}.type", f"'{where}' must be the call of a function.", "unsupported_parameter")

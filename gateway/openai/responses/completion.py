@@ -1,8 +1,9 @@
 """Response bodies and stream chunks of chat and text completions."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -19,10 +20,6 @@ _FINISH: dict[EndReason, str] = {
     "tool_calls": "tool_calls",
 }
 """Finish reasons of the API. All other ends are errors."""
-
-
-_CHAT_END = b'},"logprobs":null,"finish_reason":null}]'
-_TEXT_END = b',"logprobs":null,"finish_reason":null}]'
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -56,39 +53,67 @@ class Choice(msgspec.Struct):
             self.finish_reason = finish_word(delta.finish_reason)
 
 
-class Chunks(Protocol):
-    """Renders the server-sent events of one answer."""
+class Chunks(ABC):
+    """Renders the server-sent events of one answer. A content event is the text in a prepared template."""
 
-    def opening(self, delta: Delta, echo: str) -> bytes:
-        """What precedes a choice's first content `delta`; `echo` is the text of its prompt, if requested."""
-        ...
-
-    def content(self, delta: Delta) -> bytes:
-        """New text of a choice; b"" if there is nothing to show."""
-        ...
-
-    def finish(self, index: int, reason: str, served: Served | None) -> bytes:
-        """A choice's end; with `served` it is the answer's last chunk."""
-        ...
-
-    def count(self, usage: Usage) -> None:
-        """Include this usage in the chunks from now on."""
-        ...
-
-    def usage(self, usage: Usage, served: Served) -> bytes:
-        """The usage chunk, for `include_usage`."""
-        ...
-
-
-class ChatChunks:
-    """`chat.completion.chunk`. A content event is the text in a prepared template."""
+    id_prefix: ClassVar[str]
+    kind: ClassVar[str]
+    empty: ClassVar[bytes]
+    """What a choice without content consists of, beside its index and finish reason."""
+    content_end: ClassVar[bytes]
+    """What follows the text in a chunk."""
 
     def __init__(self, identity: Identity, view: View, *, include_usage: bool) -> None:
         self._view = view
-        self._head = _head("chatcmpl-", "chat.completion.chunk", identity)
-        self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
-        self._content_end = _CHAT_END + self._tail
+        self._head = b'data: {"id":%b,"object":%b,"created":%d,"model":%b,"system_fingerprint":%b,' % (
+            encode(self.id_prefix + identity.request_id),
+            encode(self.kind),
+            identity.created,
+            encode(identity.model),
+            encode(identity.fingerprint),
+        )
+        self._set_tail(b',"usage":null}\n\n' if include_usage else b"}\n\n")
         self._starts: dict[int, bytes] = {}
+
+    @abstractmethod
+    def opening(self, delta: Delta, echo: str) -> bytes:
+        """What precedes a choice's first content `delta`; `echo` is the text of its prompt, if requested."""
+
+    @abstractmethod
+    def content(self, delta: Delta) -> bytes:
+        """New text of a choice; b"" if there is nothing to show."""
+
+    def finish(self, index: int, reason: str, served: Served | None) -> bytes:
+        """A choice's end; with `served` it is the answer's last chunk."""
+        return b'%b"choices":[{"index":%d,%b,"logprobs":null,"finish_reason":%b}]%b%b' % (
+            self._head,
+            index,
+            self.empty,
+            encode(reason),
+            _extension(served),
+            self._tail,
+        )
+
+    def count(self, usage: Usage) -> None:
+        """Include this usage in the chunks from now on: no template is prepared then."""
+        self._set_tail(b',"usage":%b}\n\n' % encode(usage_fields(usage)))
+
+    def usage(self, usage: Usage, served: Served) -> bytes:
+        """The usage chunk, for `include_usage`."""
+        return b'%b"choices":[],"usage":%b%b}\n\n' % (self._head, encode(usage_fields(usage)), _extension(served))
+
+    def _set_tail(self, tail: bytes) -> None:
+        self._tail = tail
+        self._content_end = self.content_end + tail
+
+
+class ChatChunks(Chunks):
+    """`chat.completion.chunk`."""
+
+    id_prefix = "chatcmpl-"
+    kind = "chat.completion.chunk"
+    empty = b'"delta":{}'
+    content_end = b'},"logprobs":null,"finish_reason":null}]'
 
     def opening(self, delta: Delta, echo: str) -> bytes:
         """The chunk with the role; prepares the choice's template."""
@@ -120,10 +145,10 @@ class ChatChunks:
 
     def _with_reasoning(self, delta: Delta) -> bytes:
         """A chunk with the reasoning, under both names that clients read, then one with the rest."""
-        said = encode(delta.reasoning)
+        reasoning = encode(delta.reasoning)
         chunk = (
             b'%b"choices":[{"index":%d,"delta":{"reasoning_content":%b,"reasoning":%b},'
-            b'"logprobs":null,"finish_reason":null}]%b' % (self._head, delta.index, said, said, self._tail)
+            b'"logprobs":null,"finish_reason":null}]%b' % (self._head, delta.index, reasoning, reasoning, self._tail)
         )
         if not (delta.text or delta.calls or delta.logprobs):
             return chunk
@@ -142,48 +167,32 @@ class ChatChunks:
             self._tail,
         )
 
-    def finish(self, index: int, reason: str, served: Served | None) -> bytes:
-        return b'%b"choices":[{"index":%d,"delta":{},"logprobs":null,"finish_reason":%b}]%b%b' % (
-            self._head,
-            index,
-            encode(reason),
-            _extension(served),
-            self._tail,
-        )
 
-    def count(self, usage: Usage) -> None:
-        """With usage in every chunk, no template is prepared."""
-        self._tail = _usage_tail(usage)
-        self._content_end = _CHAT_END + self._tail
+class CompletionChunks(Chunks):
+    """`text_completion`."""
 
-    def usage(self, usage: Usage, served: Served) -> bytes:
-        return _usage_chunk(self._head, usage, served)
-
-
-class CompletionChunks:
-    """`text_completion` chunks."""
+    id_prefix = "cmpl-"
+    kind = "text_completion"
+    empty = b'"text":""'
+    content_end = b',"logprobs":null,"finish_reason":null}]'
 
     def __init__(self, identity: Identity, view: View, *, include_usage: bool) -> None:
-        self._view = view
-        self._head = _head("cmpl-", "text_completion", identity)
-        self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
-        self._content_end = _TEXT_END + self._tail
-        self._starts: dict[int, bytes] = {}
+        super().__init__(identity, view, include_usage=include_usage)
         self._logprobs: dict[int, CompletionLogprobs] = {}
 
     def opening(self, delta: Delta, echo: str) -> bytes:
         """The echoed prompt, if requested: text completions have no role."""
         start = self._starts[delta.index] = self._head + b'"choices":[{"index":%d,"text":' % delta.index
         logprobs = self._logprobs[delta.index] = CompletionLogprobs(echo or delta.text)
-        said = delta.prompt_logprobs
-        field = prompt_logprobs_field(self._view, said)
+        positions = delta.prompt_logprobs
+        field = prompt_logprobs_field(self._view, positions)
         if not (self._view.echo or field):
             return b""
         shown = self._view.echo and self._view.logprobs is not None
         return b'%b%b,"logprobs":%b%b,"finish_reason":null}]%b' % (
             start,
             encode(echo),
-            encode(logprobs.fields(said, self._view.logprobs or 0) if shown else None),
+            encode(logprobs.fields(positions, self._view.logprobs or 0) if shown else None),
             field,
             self._tail,
         )
@@ -201,23 +210,6 @@ class CompletionChunks:
             encode(fields),
             self._tail,
         )
-
-    def finish(self, index: int, reason: str, served: Served | None) -> bytes:
-        return b'%b"choices":[{"index":%d,"text":"","logprobs":null,"finish_reason":%b}]%b%b' % (
-            self._head,
-            index,
-            encode(reason),
-            _extension(served),
-            self._tail,
-        )
-
-    def count(self, usage: Usage) -> None:
-        """With usage in every chunk, no template is prepared."""
-        self._tail = _usage_tail(usage)
-        self._content_end = _TEXT_END + self._tail
-
-    def usage(self, usage: Usage, served: Served) -> bytes:
-        return _usage_chunk(self._head, usage, served)
 
 
 def finish_word(reason: EndReason) -> str | None:
@@ -270,8 +262,8 @@ def call_list(calls: Sequence[MadeCall]) -> list[dict[str, Any]]:
 
 
 def _call(call: MadeCall) -> dict[str, Any]:
-    told = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-    return told if call.extra is None else {**told, "extra_content": call.extra}
+    fields = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    return fields if call.extra is None else {**fields, "extra_content": call.extra}
 
 
 def completion_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, view: View) -> bytes:
@@ -324,24 +316,6 @@ def _body(  # noqa: PLR0917
             **more,
         }
     )
-
-
-def _head(prefix: str, kind: str, identity: Identity) -> bytes:
-    return b'data: {"id":%b,"object":%b,"created":%d,"model":%b,"system_fingerprint":%b,' % (
-        encode(prefix + identity.request_id),
-        encode(kind),
-        identity.created,
-        encode(identity.model),
-        encode(identity.fingerprint),
-    )
-
-
-def _usage_chunk(head: bytes, usage: Usage, served: Served) -> bytes:
-    return b'%b"choices":[],"usage":%b%b}\n\n' % (head, encode(usage_fields(usage)), _extension(served))
-
-
-def _usage_tail(usage: Usage) -> bytes:
-    return b',"usage":%b}\n\n' % encode(usage_fields(usage))
 
 
 def _extension(served: Served | None) -> bytes:

@@ -8,11 +8,10 @@ from trio.testing import wait_all_tasks_blocked
 
 from actors.admission.admission import Admission, budget_spent, over_quota
 from actors.api.errors import BadKey
-from actors.kernel.mailbox import Mailbox
-from actors.kernel.reply import Reply
-from actors.protocol.admission import Grant, Reserve, RestoreUsage, Settle
+from actors.kernel.actor import Mailbox, Reply
+from actors.protocol.admission import Reserve, RestoreUsage, Settle
 from config.model.tenancy import Budget, TenantSettings, TokenQuota
-from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView
+from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView, Grant
 from policies.admission.quota import QuotaBook, QuotaRefusal, Used
 
 NOON = 1_700_000_000.0

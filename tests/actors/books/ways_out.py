@@ -8,8 +8,8 @@ from typing import Any
 import trio
 
 from actors.api.request import EmbeddingParams, TokenPrompt
+from actors.kernel.actor import Reply
 from actors.kernel.errors import MailboxFull
-from actors.kernel.reply import Reply
 from actors.protocol.admission import Settle
 from actors.protocol.ledger import Flush
 from engine.errors import EngineError

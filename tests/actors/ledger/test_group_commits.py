@@ -10,9 +10,8 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
+from actors.kernel.actor import Mailbox, Reply
 from actors.kernel.errors import ServiceFailed
-from actors.kernel.mailbox import Mailbox
-from actors.kernel.reply import Reply
 from actors.kernel.supervisor import Child, Supervisor
 from actors.kernel.timers import TICK_S, TimerLoop, TimerWheel
 from actors.ledger.ledger import Ledger, LedgerState

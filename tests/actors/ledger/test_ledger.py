@@ -1,14 +1,14 @@
-"""The ledger's actor: group commits, and a service that writes before it answers."""
+"""The ledger's actor: group commits, one process a file, and a service that writes before it answers."""
 
 import pytest
 import trio
 
 from actors.api.response import Done
-from actors.kernel.mailbox import Mailbox
-from actors.kernel.reply import Reply
+from actors.kernel.actor import Mailbox, Reply
+from actors.kernel.errors import ServiceFailed
 from actors.kernel.supervisor import Child, Supervisor
 from actors.kernel.timers import TimerWheel
-from actors.ledger.ledger import Ledger, LedgerState
+from actors.ledger.ledger import Ledger, LedgerState, ledger_lock
 from actors.protocol.ledger import CloseEntry, Flush, OpenEntry
 from tests.actors.clock_workers import ClockWorkerThreads
 from tests.actors.fakes import CONFIG, says, stage
@@ -139,3 +139,22 @@ async def test_a_drain_does_not_wait_for_a_locked_file_for_ever(autojump_clock):
         before = trio.current_time()
         await service.service.drain(before + 1)
         assert trio.current_time() - before < 7
+
+
+def test_a_second_process_is_refused_until_the_first_one_ends(tmp_path):
+    path = tmp_path / "usage.sqlite3"
+    second = ledger_lock(path)
+    with ledger_lock(path), pytest.raises(ServiceFailed, match=r"usage\.sqlite3 is kept by another process"):
+        second.__enter__()
+    with ledger_lock(path):
+        pass
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path):
+    with pytest.raises(ServiceFailed, match=r"No such file or directory: .*absent"), ledger_lock(tmp_path / "absent/x"):
+        pass
+
+
+def test_in_memory_nothing_is_locked():
+    with ledger_lock(":memory:"), ledger_lock(":memory:"):
+        pass

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from actors.protocol.delivery import MOST_CHARACTERS, MOST_TOKENS, SEPARATE_OUTPUTS, Delivery
-from actors.protocol.outputs import JobFailed, JobStarted
+from actors.protocol.delivery import MOST_CHARACTERS, MOST_TOKENS, SEPARATE_OUTPUTS, Delivery, JobStarted
 from engine.messages import Finish, TokenDelta
+from policies.fallback.fallback_machine import AttemptFailed
 
 
 def output(sequence: int, token: int, *, end: bool = False) -> TokenDelta:
@@ -46,7 +46,7 @@ async def test_a_quiet_reader_is_woken_by_the_end_only(autojump_clock):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
         await wait_all_tasks_blocked()
-        delivery.say(1, JobStarted(0.0))
+        delivery.notify(1, JobStarted(0.0))
         delivery.put(1, output(0, 1))
         await wait_all_tasks_blocked()
         assert got == []
@@ -58,9 +58,9 @@ async def test_a_notice_keeps_its_place(autojump_clock):
     delivery = Delivery()
     for token in range(SEPARATE_OUTPUTS + 10):
         delivery.put(1, output(0, token))
-    delivery.say(1, JobFailed("engine_failed", "gone"))
+    delivery.notify(1, AttemptFailed(kind="engine_failed", message="gone", retryable=True))
     items = await delivery.take(quiet=False)
-    assert isinstance(items[-1][1], JobFailed)
+    assert isinstance(items[-1][1], AttemptFailed)
     assert sum(len(item.token_ids) for _, item in items[:-1]) == SEPARATE_OUTPUTS + 10
 
 
@@ -68,7 +68,7 @@ async def test_after_the_end_nothing_is_kept(autojump_clock):
     delivery = Delivery()
     delivery.close()
     assert not delivery.put(1, output(0, 1))
-    delivery.say(1, JobFailed("engine_failed", "gone"))
+    delivery.notify(1, AttemptFailed(kind="engine_failed", message="gone", retryable=True))
     assert not delivery._items
 
 

@@ -8,7 +8,7 @@ import trio
 from structlog.testing import capture_logs
 
 from actors.api.request import TokenPrompt
-from actors.kernel.mailbox import Mailbox
+from actors.kernel.actor import Mailbox
 from actors.recording.recorder import RecordedRequest, Recording, append
 from policies.model.features import Features
 from policies.records.trace import read_trace

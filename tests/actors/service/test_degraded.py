@@ -8,7 +8,7 @@ import pytest
 
 from actors.api.response import Start
 from engine.errors import EngineError
-from policies.model.degraded import Degraded
+from policies.model.plan import Degraded
 from tests.actors.fakes import CONFIG, Stage, says, stage
 
 PRICES = """

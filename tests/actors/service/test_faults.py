@@ -9,8 +9,8 @@ from msgspec import structs
 from actors.api.errors import Refusal
 from actors.api.request import Principal
 from actors.api.response import Done, Failed
+from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied
-from actors.kernel.reply import Reply
 from actors.protocol.admission import Reserve
 from engine.errors import EngineError
 from tests.actors.fakes import CONFIG, says, stage

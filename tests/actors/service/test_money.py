@@ -97,7 +97,7 @@ async def test_downgrade_serves_in_the_other_tier(autojump_clock):
     async with stage({"small": says("ok"), "large": says("ok")}, settings=text) as service:
         response = await service.open("large", max_tokens=5)
         assert (response._attempt_factory.principal.tier, response._attempt_factory.principal.priority) == ("slow", -3)
-        assert response._attempt_factory.principal.line == "anonymous in slow"
+        assert response._attempt_factory.principal.tenant_queue == "anonymous in slow"
         served = (await service.read(response)).events[-1].served
         assert (served.route, served.rung) == ("slow", "small")
 

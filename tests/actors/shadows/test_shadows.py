@@ -142,7 +142,7 @@ async def test_a_client_that_leaves_leaves_no_pair(autojump_clock):
         await running.next_events()
         await until_idle(service)
         running.close()
-        assert service.service._shadow_book.open_pairs == 0
+        assert not service.service._shadow_book._pairs
         assert view(service).compared == 0
 
 

@@ -7,7 +7,7 @@ import trio
 
 from actors.api.request import ChatMessage, ChatPrompt
 from actors.api.response import Delta, Done, Failed
-from actors.protocol.outputs import TextDelta
+from actors.protocol.delivery import TextDelta
 from actors.upstream.failures.failure import UpstreamCallError
 from actors.upstream.reading.response_reader import ResponseReader
 from engine.text.tool_calls import Tool, ToolSet

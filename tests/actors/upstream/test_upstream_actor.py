@@ -9,7 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from actors.api.request import ChatMessage, ChatPrompt, TextPrompt
 from actors.api.response import Delta, Failed
-from actors.protocol.engine import StartJob
+from actors.protocol.job import StartJob
 from engine.sampling.grammar import Grammar
 from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.fakes import CONFIG, Answer, Stage, says

@@ -4,8 +4,7 @@ from typing import get_args
 
 from config.model.words import ADDRESSES, LANGUAGES, STATIC_ANSWER
 from policies.authoring import decision
-from policies.model.degraded import Degraded
-from policies.model.plan import PlannedRung
+from policies.model.plan import Degraded, PlannedRung
 from policies.routing.language import language
 from tests.paths import ROOT
 

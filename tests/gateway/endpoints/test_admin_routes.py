@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from config.source import ConfigSource
-from gateway.endpoints.admin_guard import AdminRoutes
+from gateway.endpoints.admin_routes import AdminRoutes
 from gateway.http.bounds.limits import ServerLimits
 from gateway.http.server import Server, listen
 from gateway.telemetry.metrics import exposition

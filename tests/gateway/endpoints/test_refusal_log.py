@@ -11,7 +11,7 @@ import trio
 
 from config.load import parse_settings
 from engine.model.encoder_config import EmbeddingSizes
-from gateway.endpoints.refusal_log import RefusalLog
+from gateway.endpoints.api_context import RefusalLog
 from gateway.errors import ClientGone, HttpError
 from policies.admission.keys import new_key
 from tests.actors.fakes import CONFIG, Stage, says, stage

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import trio
 
-from actors.kernel.mailbox import Mailbox
+from actors.kernel.actor import Mailbox
 from actors.recording.recorder import RecordedRequest, Recording, append
 from config.model.calibration import Calibration, CalibrationData, CalibrationError, CalibrationRow, PromptModel
 from config.model.conditions import SignalSettings

@@ -1,4 +1,4 @@
-"""Budgets are never overspent, and are reset with every period."""
+"""Budgets are never overspent, are reset with every period, and are set aside with a quota both, or neither."""
 
 import datetime as dt
 import math
@@ -8,8 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from config.model.tenancy import Budget, TenantSettings
-from policies.admission.budget import BudgetBook, BudgetHold, period_begin, period_end
+from config.model.tenancy import Budget, TenantSettings, TokenQuota
+from policies.admission.budget import BudgetBook, BudgetHold, BudgetRefusal, period_begin, period_end, set_aside
+from policies.admission.quota import QuotaBook, QuotaRefusal, Reservation
 
 NOON = dt.datetime(2026, 2, 28, 12, 30, tzinfo=dt.UTC).timestamp()
 
@@ -135,3 +136,35 @@ class Spending(RuleBasedStateMachine):
 
 TestSpending = Spending.TestCase
 TestSpending.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+MAY = 1_780_056_000.0
+TENANTS = {
+    "acme": TenantSettings(tokens=TokenQuota(per_minute=100), budget=Budget(amount=10.0, per="month")),
+    "free": TenantSettings(),
+}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "cost", "kind"), [(100, 10.0, tuple), (101, 1.0, QuotaRefusal), (1, 10.5, BudgetRefusal)]
+)
+def test_both_or_neither(tokens: int, cost: float, kind: type) -> None:
+    quota, budgets = QuotaBook(TENANTS), BudgetBook(TENANTS)
+    found = set_aside(quota, budgets, "acme", tokens, cost, 5.0, MAY)
+    assert isinstance(found, kind)
+    view = budgets.view("acme", MAY)
+    assert view is not None
+    held = isinstance(found, tuple)
+    assert quota.statistics(5.0).open == held
+    assert view.reserved == (cost if held else 0.0)
+    quota.check_integrity()
+    budgets.check_integrity()
+
+
+def test_who_has_no_limits_is_counted_all_the_same() -> None:
+    quota, budgets = QuotaBook(TENANTS), BudgetBook(TENANTS)
+    found = set_aside(quota, budgets, "free", 10**6, 10.0**6, 5.0, MAY)
+    assert isinstance(found, tuple)
+    reservation, hold = found
+    assert (isinstance(reservation, Reservation), isinstance(hold, BudgetHold)) == (True, True)
+    assert quota.statistics(5.0).tenants["free"].in_flight == 1

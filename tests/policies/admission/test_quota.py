@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from config.model.tenancy import TenantSettings, TokenQuota
-from policies.admission.quota import QuotaBook, QuotaRefusal, Reservation, Used
-from policies.admission.rate_limits import RateLimits, WindowLimit
+from policies.admission.quota import QuotaBook, QuotaRefusal, RateLimits, Reservation, Used, WindowLimit
 from policies.errors import IntegrityError, UnknownTenant
 
 

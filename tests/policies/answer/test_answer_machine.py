@@ -22,7 +22,7 @@ from policies.answer.answer_effects import (
 )
 from policies.answer.answer_machine import AnswerMachine
 from policies.fallback.fallback_machine import AnswerStatic, AttemptFailed, Break, GiveUp, Prefix, RungRefused
-from policies.model.breaker_view import Permit
+from policies.model.load import Permit
 from policies.model.plan import Plan, PlannedCascade
 from tests.policies.fallback.test_fallback_machine import ANSWER, planned, rung
 

@@ -18,9 +18,8 @@ from policies.authoring.counterfactual import Counterfactual, changed_decisions,
 from policies.authoring.decision import Decider, DecisionOutcome
 from policies.authoring.situation import Situation
 from policies.model.backends import Backends
-from policies.model.breaker_view import BreakerView
 from policies.model.features import Features
-from policies.model.load import EngineLoad, Load
+from policies.model.load import BreakerView, EngineLoad, Load
 from tests.policies.model.test_plan import SAME, TEXT
 
 DAY = 86_400.0

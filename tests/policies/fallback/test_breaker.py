@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from config.model.routing import BreakerSettings
 from config.model.table import Seconds
 from policies.fallback.breaker import Breaker, BreakerOpen
-from policies.model.breaker_view import BreakerView, Permit
+from policies.model.load import BreakerView, Permit
 
 SETTINGS = BreakerSettings(failure_rate=0.5, over=Seconds(30), at_least=4, open=Seconds(5), probes=2)
 

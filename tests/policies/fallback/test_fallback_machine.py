@@ -11,7 +11,6 @@ from policies.fallback.fallback_machine import (
     AnswerStatic,
     AttemptFailed,
     AttemptFinished,
-    Begun,
     Break,
     ContentSent,
     Escalated,
@@ -21,8 +20,7 @@ from policies.fallback.fallback_machine import (
     RungRefused,
     Try,
 )
-from policies.model.attempt_record import AttemptRecord
-from policies.model.plan import Plan, PlannedCascade, PlannedRung
+from policies.model.plan import AttemptRecord, Plan, PlannedCascade, PlannedRung
 
 SMALL = PlannedRung(to="small", tokenizer="t")
 LARGE = PlannedRung(to="large", tokenizer="t")
@@ -77,7 +75,6 @@ BROKE = AttemptFailed(kind="engine_failed", retryable=True)
 def test_the_first_rung_answers() -> None:
     machine = FallbackMachine(planned(rung("large", ttft_s=2)))
     assert tries(machine.start(1.0)) == Try(rung="large", attempt=1, deadline=3.0)
-    assert machine.on(Begun(), 1.0) is None
     assert machine.on(ContentSent(), 2.0) is None
     assert machine.committed
     assert machine.on(AttemptFinished("asked_for"), 3.0) is None
@@ -310,7 +307,6 @@ RUNGS = st.lists(
 )
 PREFIXES = st.sampled_from([(), ((),), ((1, 2),), ((), (3,))])
 EVENTS = st.one_of(
-    st.just(Begun()),
     st.just(ContentSent()),
     st.builds(
         AttemptFailed,

@@ -4,15 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.fallback.verdict import Reason, Said, verdict
+from policies.fallback.verdict import Reason, UpstreamError, verdict
 
-BAD = Reason(why="upstream_rejected", message="Bad.", lasting=True, said=Said(code="c", words="w", param="p"))
+BAD = Reason(
+    why="upstream_rejected",
+    message="Bad.",
+    lasting=True,
+    upstream_error=UpstreamError(code="c", message="w", param="p"),
+)
 FILTER = Reason(why="content_filter", message="Filtered.", lasting=True)
 LONG = Reason(why="prompt_too_long", message="Long.", lasting=True)
 FULL = Reason(why="queue_full", message="Full.", retry_after_s=4.0)
 BUSY = Reason(why="upstream_busy", message="Busy.", retry_after_s=2.0)
-DEAD = Reason(why="upstream_error", retry_after_s=9.0, said=Said(words="boom"))
-KEY = Reason(why="upstream_misconfigured", said=Said(words="sk-1"))
+DEAD = Reason(why="upstream_error", retry_after_s=9.0, upstream_error=UpstreamError(message="boom"))
+KEY = Reason(why="upstream_misconfigured", upstream_error=UpstreamError(message="sk-1"))
 OPEN = Reason(why="breaker_open")
 
 
@@ -42,7 +47,7 @@ def test_one_of_the_reasons_is_reported(
 
 
 def test_what_an_upstream_said_is_reported_with_it() -> None:
-    assert verdict((DEAD, BAD), "", late=None).said == BAD.said
+    assert verdict((DEAD, BAD), "", late=None).upstream_error == BAD.upstream_error
     assert "boom" in verdict((DEAD, KEY), "", late=None).message
     assert "sk-1" not in verdict((DEAD, KEY), "", late=None).message
 

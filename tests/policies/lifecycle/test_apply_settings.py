@@ -15,9 +15,9 @@ from policies.admission.quota import QuotaBook, QuotaRefusal, Reservation
 from policies.errors import UnknownTenant
 from policies.fallback.breaker import Breaker
 from policies.fallback.retry_budget import RetryBudget as Budget
-from policies.model.breaker_view import Permit
+from policies.model.load import Permit
 from policies.queueing.fair_queue import Accepted, FairQueue, QueueFull, QueueItem, TierUse
-from policies.routing.hysteresis import Hysteresis
+from policies.routing.busy import Hysteresis
 
 
 def item(number: int, tenant: str) -> QueueItem:

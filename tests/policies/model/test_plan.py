@@ -10,9 +10,8 @@ from config.model.routing import BreakerSettings
 from config.model.settings import Settings
 from config.profiles import embedded_profile
 from policies.fallback.fallback_machine import FallbackMachine, Try
-from policies.model.breaker_view import BreakerView
 from policies.model.features import Features
-from policies.model.load import EngineLoad, Load
+from policies.model.load import BreakerView, EngineLoad, Load
 from policies.model.plan import Plan
 from policies.routing.busy import BusyBook
 from policies.routing.policy import Policy, make_plan

@@ -13,9 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from config.model.table import Seconds
 from config.model.tenancy import QueueLimits, TenantSettings, TierSettings
 from policies.queueing.backend_queue import BackendJob, BackendQueue, CancelOn, Fail, Reject, StartOn
-from policies.queueing.engine_capacity import EngineCapacity
 from policies.queueing.fair_queue import FairQueue
-from policies.queueing.placement import PrefixMark
+from policies.queueing.placement import EngineCapacity, PrefixMark
 
 BLOCK = 16
 TIERS = {"default": TierSettings(queue=QueueLimits(wait=Seconds(10), requests=6))}

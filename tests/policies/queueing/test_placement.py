@@ -1,6 +1,7 @@
-"""Where the next work goes."""
+"""When a replica can start another job, and which replica gets it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,80 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from policies.errors import IntegrityError
-from policies.queueing.placement import IMBALANCE, Placed, Placement, PrefixMark
+from policies.queueing.placement import IMBALANCE, EngineCapacity, Placed, Placement, PrefixMark
+
+
+@dataclass
+class EngineNow:
+    waiting: int = 0
+    free_blocks: int = 100
+    steps_total: int = 0
+
+
+def test_an_empty_engine_takes_anything() -> None:
+    room = EngineCapacity(4, 16)
+    assert room.fits(9, 1000, EngineNow(waiting=9, free_blocks=0))
+
+
+def test_places_and_a_little_ahead() -> None:
+    room = EngineCapacity(16, 16)
+    for _ in range(18):
+        assert room.fits(1, 1, EngineNow())
+        assert not room.is_settled(1, 1, EngineNow())
+        room.enter(1, 1, EngineNow())
+    assert not room.fits(1, 1, EngineNow(steps_total=99))
+    assert room.is_settled(1, 1, EngineNow())
+    room.leave(1)
+    assert room.fits(1, 1, EngineNow(steps_total=99))
+
+
+def test_blocks_count_until_the_figures_show_them() -> None:
+    room = EngineCapacity(16, 16)
+    room.enter(1, 60, EngineNow())
+    assert not room.fits(1, 60, EngineNow())  # the first one's are not taken yet
+    assert not room.fits(1, 60, EngineNow(steps_total=1))
+    assert not room.is_settled(1, 60, EngineNow(steps_total=1, free_blocks=60))  # steps alone may show more
+    assert room.fits(1, 60, EngineNow(steps_total=2))  # the figures show them
+    assert not room.fits(1, 60, EngineNow(steps_total=2, free_blocks=60))  # one more for the first one's output
+    assert room.fits(1, 60, EngineNow(steps_total=2, free_blocks=61))
+    assert room.is_settled(1, 60, EngineNow(steps_total=2, free_blocks=60))
+    assert not room.is_settled(1, 60, EngineNow(steps_total=2, free_blocks=61))
+
+
+def test_a_long_line_in_the_engine_is_not_made_longer() -> None:
+    room = EngineCapacity(16, 16)
+    room.enter(1, 1, EngineNow())
+    assert room.fits(1, 1, EngineNow(waiting=2))
+    assert not room.fits(1, 1, EngineNow(waiting=3))
+
+
+def test_places_alone() -> None:
+    room = EngineCapacity(2, None, ahead=0)
+    assert room.blocks([100, 200]) == 0
+    room.enter(1, 0, None)
+    assert room.fits(1, 0, None)
+    room.enter(1, 0, None)
+    assert not room.fits(1, 0, None)
+
+
+def test_blocks_of_prompts() -> None:
+    assert EngineCapacity(2, 16).blocks([15, 16, 33]) == 1 + 2 + 3
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 3), st.integers(0, 5))))
+def test_what_has_left_leaves_nothing(moves: list[tuple[bool, int, int]]) -> None:
+    room = EngineCapacity(4, 16)
+    inside: list[int] = []
+    for step, (enter, sequences, blocks) in enumerate(moves):
+        if enter:
+            room.enter(sequences, blocks, EngineNow(steps_total=step))
+            inside.append(sequences)
+        elif inside:
+            room.leave(inside.pop())
+    while inside:
+        room.leave(inside.pop())
+    assert room.fits(99, 999, EngineNow())
+
 
 BLOCK = 16
 

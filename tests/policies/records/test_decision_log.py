@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.model.attempt_record import AttemptRecord
 from policies.model.features import Features
 from policies.model.load import Load
+from policies.model.plan import AttemptRecord
 from policies.records.decision_log import DecisionEnd, DecisionLog, LoggedDecision
 from policies.records.decision_record import Timings, TokenCounts, decode_record, encode_record
 

@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.load import parse_settings
-from policies.model.attempt_record import AttemptRecord
-from policies.model.breaker_view import BreakerView
 from policies.model.features import Features
-from policies.model.load import EngineLoad, Load
+from policies.model.load import BreakerView, EngineLoad, Load
+from policies.model.plan import AttemptRecord
 from policies.records.decision_record import decision_record, decode_record, encode_record
 from policies.routing.policy import Policy, make_plan
 from tests.policies.model.test_plan import SAME, TEXT

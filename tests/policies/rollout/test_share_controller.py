@@ -1,4 +1,4 @@
-"""The controller keeps a share on prompts that the calibration does not fit, also with many answers in flight."""
+"""The controller keeps a share on prompts that the calibration does not fit; drift from the target is noticed."""
 
 import math
 import random
@@ -7,8 +7,19 @@ from collections import deque
 import pytest
 
 from policies.cascade.calibration import share_for_threshold
-from policies.rollout.share_controller import ShareController
+from policies.rollout.share_controller import ShareController, ShareTracker
 from tests.policies.cascade.test_calibration import CALIBRATION
+
+
+def test_a_share_that_keeps_its_target_is_quiet_and_another_is_not() -> None:
+    rng = random.Random(5)
+    quiet, loud = ShareTracker(0.25), ShareTracker(0.25)
+    changes = [quiet.add(rng.random() < 0.25) for _ in range(3000)]
+    assert sum(changes) <= 2
+    assert not quiet.view.drifted
+    assert any(loud.add(rng.random() < 0.4) for _ in range(3000))
+    assert loud.view.drifted
+    assert math.isclose(loud.view.realised, 0.4, abs_tol=0.08)
 
 
 def shares(target: float, shift: float, *, under_way: int, seed: int, held: bool = True) -> list[float]:

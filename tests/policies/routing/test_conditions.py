@@ -10,9 +10,8 @@ from config.model.routing import RouteSettings, Use
 from config.model.settings import Settings
 from config.model.table import ClockTime, Range
 from config.model.tenancy import SLO, TierSettings
-from policies.model.breaker_view import BreakerView
 from policies.model.features import Features
-from policies.model.load import EngineLoad, Load
+from policies.model.load import BreakerView, EngineLoad, Load
 from policies.routing.conditions import condition_compiler
 from policies.routing.route_match import compile_routes
 

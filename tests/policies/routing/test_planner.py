@@ -1,4 +1,4 @@
-"""From features to the final plan; who else comes this way is held together by tests/gateway/test_one_planner.py."""
+"""From features to the final plan, and model names; tests/gateway/test_one_planner.py compares all callers."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ import pytest
 from config.load import parse_settings
 from config.tenants import known_tenants
 from policies.admission.budget import BudgetView
-from policies.model.backends import UNBOUNDED, UNSAID_TOKENS, Backends, EmbeddingModel, upstream_length
-from policies.model.features import Features
+from policies.errors import NoSuchModel
+from policies.model.backends import UNBOUNDED, UNLIMITED_OUTPUT_TOKENS, Backends, EmbeddingModel, upstream_length
+from policies.model.features import Features, Requirements, described_requirements
 from policies.model.load import Load
-from policies.model.requirements import Requirements, described_requirements
-from policies.routing.planner import Planned, PlanningSnapshot, PlanRefusal, SizesNeeded, decide
+from policies.routing.planner import Planned, PlanningSnapshot, PlanRefusal, SizesNeeded, decide, find_model
 from policies.routing.policy import Policy
 from policies.routing.token_budget import PromptSizes, tokens_at
 from tests.policies.model.test_plan import SAME, TEXT
@@ -146,7 +146,7 @@ def test_engines_of_unknown_length() -> None:
     assert planned(unsaid, Backends()).output_bound == 30
     assert upstream_length(500, counts=True) == 500
     assert upstream_length(500, counts=False) == upstream_length(None, counts=True) == UNBOUNDED
-    assert UNSAID_TOKENS < UNBOUNDED
+    assert UNLIMITED_OUTPUT_TOKENS < UNBOUNDED
 
 
 def test_sizes_of_embeddings() -> None:
@@ -180,3 +180,30 @@ def test_what_features_tell_of_a_request() -> None:
 )
 def test_the_tokens_of_a_choice_at_one_rung(max_tokens: int, cap: int | None, room: int, tokens: int | None) -> None:
     assert tokens_at(max_tokens, cap, room) == tokens
+
+
+ADAPTERS = {"chat": ("legal", "medical"), "a:b": ()}
+
+
+def found(asked: str) -> tuple[str, str]:
+    return find_model(asked, ADAPTERS, ADAPTERS.__getitem__)
+
+
+def test_names() -> None:
+    assert found("chat") == ("chat", "")
+    assert found("chat:legal") == ("chat", "legal")
+    assert found("a:b") == ("a:b", "")
+
+
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [
+        ("chat:leagl", "Did you mean 'chat:legal'?"),
+        ("nothing", "GET /v1/models"),
+        ("other:legal", "GET /v1/models|Did you mean"),
+        ("x" * 500, f"'{'x' * 200}'"),
+    ],
+)
+def test_unknown_ones(asked: str, hint: str) -> None:
+    with pytest.raises(NoSuchModel, match=hint):
+        found(asked)

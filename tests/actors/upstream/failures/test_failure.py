@@ -37,7 +37,7 @@ def test_statuses(status, kind, blame, retryable):
     for body in (b"", b"<html><h1>Sorry</h1></html>", b"{}", b"\x1f\x8b\x08\x00\x00"):
         failure = of_status(status, body)
         assert (failure.kind, failure.fault, failure.retryable) == (kind, blame, retryable)
-        assert failure.said.words == failure.said.code == ""
+        assert failure.upstream_error.message == failure.upstream_error.code == ""
 
 
 def test_what_is_the_operators_affair_is_not_the_clients():
@@ -46,7 +46,10 @@ def test_what_is_the_operators_affair_is_not_the_clients():
         failure.client_message
         == "The upstream is not set up rightly here: it answered 401. Tell the operator of this gateway."
     )
-    assert (failure.said.code, failure.said.words) == ("invalid_api_key", "Incorrect API key: sk-123")
+    assert (failure.upstream_error.code, failure.upstream_error.message) == (
+        "invalid_api_key",
+        "Incorrect API key: sk-123",
+    )
 
 
 def test_a_pause_is_kept_where_waiting_helps():

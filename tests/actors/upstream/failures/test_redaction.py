@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from actors.api.request import ChatMessage, ChatPrompt, TextPrompt
 from actors.upstream.failures.redaction import MAX_CHARACTERS, Redactor, without_prompt_quotes
-from policies.fallback.verdict import Said
+from policies.fallback.verdict import UpstreamError
 
 OURS = Redactor(["abcd1234", "team blue/1"], "https://host-7.example:8443/v1?key=query-secret&v=1")
 
@@ -29,17 +29,17 @@ OURS = Redactor(["abcd1234", "team blue/1"], "https://host-7.example:8443/v1?key
     ],
 )
 def test_what_is_hidden_and_what_is_not(words: str, left: str | None) -> None:
-    assert OURS.clean(Said(words=words)).words == (words if left is None else left)
+    assert OURS.clean(UpstreamError(message=words)).message == (words if left is None else left)
 
 
 def test_a_code_and_a_parameter_that_are_ours_are_left_out() -> None:
-    said = OURS.clean(Said(code="abcd1234", param="abcd1234", words=""))
-    assert (said.code, said.param) == ("", None)
+    error = OURS.clean(UpstreamError(code="abcd1234", param="abcd1234", message=""))
+    assert (error.code, error.param) == ("", None)
 
 
 @given(st.text(max_size=900), st.text(max_size=30), st.text(max_size=30))
 def test_whatever_is_said_is_short_and_holds_no_key(text: str, before: str, after: str) -> None:
-    words = OURS.clean(Said(words=f"{before}abcd1234{after}{text}")).words
+    words = OURS.clean(UpstreamError(message=f"{before}abcd1234{after}{text}")).message
     assert len(words) <= MAX_CHARACTERS
     assert "abcd1234" not in words
 
@@ -52,12 +52,15 @@ QUOTE = "this is what I have written to my doctor"
 def test_a_quote_of_the_prompt_is_found_wherever_it_stands(
     prompt: TextPrompt | ChatPrompt, before: str, after: str
 ) -> None:
-    said = without_prompt_quotes(Said(words=f"{before}{QUOTE}{after}"), prompt)
-    assert "written to my" not in said.noted
-    assert QUOTE in said.words
+    error = without_prompt_quotes(UpstreamError(message=f"{before}{QUOTE}{after}"), prompt)
+    assert "written to my" not in error.log_message
+    assert QUOTE in error.message
 
 
 def test_a_short_prompt_is_found_whole_and_a_long_one_leaves_no_words() -> None:
-    assert without_prompt_quotes(Said(words="bad: hello there!"), TextPrompt("hello there")).noted == "bad: […]!"
-    assert without_prompt_quotes(Said(words="bad"), TextPrompt("x" * 100_000)).noted == ""
-    assert without_prompt_quotes(Said(words="top_k is bad"), TextPrompt("k")).noted == "top_k is bad"
+    assert (
+        without_prompt_quotes(UpstreamError(message="bad: hello there!"), TextPrompt("hello there")).log_message
+        == "bad: […]!"
+    )
+    assert without_prompt_quotes(UpstreamError(message="bad"), TextPrompt("x" * 100_000)).log_message == ""
+    assert without_prompt_quotes(UpstreamError(message="top_k is bad"), TextPrompt("k")).log_message == "top_k is bad"

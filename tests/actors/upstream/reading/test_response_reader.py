@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.protocol.outputs import TextDelta
+from actors.protocol.delivery import TextDelta
 from actors.upstream.failures.failure import UpstreamCallError
 from actors.upstream.reading.response_reader import ResponseReader
 
@@ -191,7 +191,10 @@ def test_our_own_sentence_on_an_error_quotes_nothing():
         outputs(event(error={"message": "the prompt 'my secret' is bad", "code": "bad_thing"}))
     failure = caught.value.failure
     assert failure.message == "The upstream broke off with an error."
-    assert (failure.said.code, failure.said.words) == ("bad_thing", "the prompt 'my secret' is bad")
+    assert (failure.upstream_error.code, failure.upstream_error.message) == (
+        "bad_thing",
+        "the prompt 'my secret' is bad",
+    )
 
 
 JSON = st.recursive(

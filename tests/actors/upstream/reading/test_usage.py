@@ -1,10 +1,10 @@
-"""Usage in the forms that servers have; what cannot be true counts as nothing."""
+"""Usage in the forms that servers have; implausible figures count as nothing, and tokens are counted as they come."""
 
 from typing import Any
 
 import pytest
 
-from actors.upstream.reading.usage import UsageCounts, counts_of
+from actors.upstream.reading.usage import TokenCounter, UsageCounts, counts_of
 
 OPENAI = {
     "prompt_tokens": 10,
@@ -42,3 +42,49 @@ def test_llama_cpp_counts_in_its_timings() -> None:
 def test_what_a_later_event_leaves_out_stays() -> None:
     assert UsageCounts(10, 0, 3).then(UsageCounts(0, 4)) == UsageCounts(10, 4, 3)
     assert UsageCounts(10, 1).then(UsageCounts(10, 9)) == UsageCounts(10, 9)
+
+
+def counting(*pieces: str, most: int = 100) -> TokenCounter:
+    made = TokenCounter(most)
+    for each in pieces:
+        made.add(each, 0)
+    return made
+
+
+def test_a_piece_is_a_token_or_one_for_every_eight_bytes() -> None:
+    assert counting("a", "bc", "x" * 24).tokens == 5
+    assert counting("東" * 8).tokens == 3
+    made = TokenCounter(100)
+    made.add("three at once", 3)
+    assert made.tokens == 3
+
+
+@pytest.mark.parametrize(
+    ("told", "hidden", "settled"),
+    [
+        (5, False, 5),
+        # Nothing was said of it, or less than any tokenizer needs.
+        (0, False, 8),
+        (1, False, 8),
+        # More than was asked for, and more than four tokens a character.
+        (1000, False, 8),
+        # Thoughts that were not shown.
+        (1000, True, 1000),
+    ],
+)
+def test_a_count_that_cannot_be_true_is_not_believed(told: int, hidden: bool, settled: int) -> None:
+    made = counting(*["abcd efg"] * 8, most=50)
+    made.settle(UsageCounts(10, told, hidden=hidden))
+    assert made.tokens == settled
+
+
+def test_a_run_of_one_character_needs_few_tokens() -> None:
+    made = counting("=" * 4000)
+    made.settle(UsageCounts(10, 2))
+    assert made.tokens == 2
+
+
+def test_where_nothing_was_said_nothing_is_counted() -> None:
+    made = counting()
+    made.settle(UsageCounts(10, 0))
+    assert (made.tokens, bool(made)) == (0, False)

@@ -15,8 +15,7 @@ from config.load import load_settings
 from gateway.cli.main import main
 from policies.authoring.decision import Decider
 from policies.authoring.situation import Situation
-from policies.model.attempt_record import AttemptRecord
-from policies.model.plan import Plan
+from policies.model.plan import AttemptRecord, Plan
 from policies.records.decision_record import DecisionRecord, TokenCounts, decision_record, encode_record
 from tests.policies.authoring.test_explanation import POLICY, asking
 

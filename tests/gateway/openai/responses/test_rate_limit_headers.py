@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from engine.model.encoder_config import EmbeddingSizes
-from gateway.openai.responses.rate_limit_headers import duration
+from gateway.openai.responses.headers import duration
 from policies.admission.keys import new_key
 from tests.actors.fakes import CONFIG, says, stage
 from tests.gateway.endpoints.test_refusal_log import CHAT, SETTINGS, START, bearer

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.routing.hysteresis import Hysteresis
+from policies.routing.busy import Hysteresis
 
 
 @settings(deadline=None)

@@ -1,4 +1,4 @@
-from actors.engines.load_progress import LoadProgress
+from actors.engines.engine_thread import LoadProgress
 
 
 def test_steps_that_only_count_are_logged_once_a_second() -> None:

@@ -1,13 +1,9 @@
 """How many tokens a try may say: the client's word, the route's, the model's own, or what fits."""
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 
-from actors.request.attempt import params_of
+from actors.request.attempt_factory import output_tokens
 from engine.core.limits import EngineLimits
-from engine.sampling.params import SamplingParams
 
 
 @pytest.mark.parametrize(
@@ -20,7 +16,5 @@ from engine.sampling.params import SamplingParams
 def test_the_models_own_limit_holds_where_nobody_else_has_one(
     asked: int, cap: int | None, default: int | None, said: int
 ) -> None:
-    request: Any = SimpleNamespace(body=SimpleNamespace(params=SamplingParams(max_tokens=asked)))
-    plan: Any = SimpleNamespace(output_cap=cap)
     limits = EngineLimits(vocab_size=9, model_tokens=100, pool_tokens=1000, default_output_tokens=default)
-    assert params_of(request, plan, 0, 10, limits).max_tokens == said
+    assert output_tokens(asked, cap, limits.max_model_len - 10, limits.default_output_tokens) == said

@@ -3,8 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.api.counters import HistogramCounter, ServiceCounters
-from actors.api.statistics import LATENCY_BOUNDS_S
+from actors.api.statistics import LATENCY_BOUNDS_S, HistogramCounter, ServiceCounters
 
 
 @given(st.lists(st.floats(0, 200), max_size=50))

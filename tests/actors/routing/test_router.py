@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from actors.api.errors import BadKey
-from actors.routing.policy_snapshot import PolicySnapshot
+from actors.routing.router import PolicySnapshot
 from config.load import parse_settings
 from policies.admission.keys import new_key
 from tests.actors.configuration import CONFIG

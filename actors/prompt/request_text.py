@@ -1,0 +1,134 @@
+"""The parts of a request that depend on the model that answers: prompts as token ids, and constraints on outputs."""
+
+from collections.abc import Mapping
+from functools import partial
+from itertools import chain
+
+import msgspec
+
+from actors.api.errors import InvalidRequest
+from actors.api.request import InferenceRequest, TextPrompt
+from actors.kernel.thread_bridge import WorkerPool
+from actors.prompt.model_text import ModelText, TokenIds, encode_prompts, estimated_tokens
+from engine.errors import RequestRefused
+from engine.sampling.grammar import CompiledGrammar, Grammar
+from engine.sampling.tool_grammar import calls_grammar
+from engine.text.tool_calls import ToolSet, ToolStyle
+from policies.routing.token_budget import PromptSizes
+
+
+class OutputConstraints(msgspec.Struct, frozen=True):
+    """Constraints for one model."""
+
+    grammar: CompiledGrammar | None = None
+    style: ToolStyle | None = None
+    """Tool call format to parse; None: no tools."""
+
+
+_NO_CONSTRAINTS = OutputConstraints()
+
+
+class RequestText:
+    """One request's prompts and constraints, computed once per distinct tokenizer and template among its rungs."""
+
+    def __init__(
+        self,
+        request: InferenceRequest,
+        texts: Mapping[str, ModelText],
+        workers: WorkerPool,
+        encoded: dict[tuple[str, str], tuple[TokenIds, ...]] | None = None,
+    ) -> None:
+        """`texts`: of the engines that may read the prompts. `encoded`: prompts that are already encoded."""
+        self._request = request
+        self._body = request.body
+        self._texts = texts
+        self._workers = workers
+        self._encoded = {} if encoded is None else encoded
+        self._constraints: dict[tuple[str, str], OutputConstraints] = {}
+
+    def for_copy(self) -> "RequestText":
+        """For a shadow: what is encoded is shared, `passed_over` is not."""
+        return RequestText(self._request, self._texts, self._workers, self._encoded)
+
+    async def read_by(self, engine: str) -> tuple[TokenIds, ...]:
+        """Token ids of every prompt for this engine. Raises InvalidRequest."""
+        text, body = self._texts[engine], self._body
+        encoded = self._encoded.get(text.reading)
+        if encoded is None:
+            encoded = await encode_prompts(text, body.prompts, body.param, self._workers)
+            if body.truncate_prompt_tokens is not None:
+                encoded = tuple([token_ids[-body.truncate_prompt_tokens :] for token_ids in encoded])
+            self._encoded[text.reading] = encoded
+        return encoded
+
+    def shown(self, rung: str) -> tuple[str, ...]:
+        """The prompts as text: as received, or decoded by the tokenizer of this rung, else of the first engine."""
+        reader = self._texts.get(rung) or next(iter(self._texts.values()), None)
+        read = self._encoded.get(reader.reading) if reader is not None else None
+        shown = []
+        for index, prompt in enumerate(self._body.prompts):
+            if isinstance(prompt, TextPrompt) and self._body.truncate_prompt_tokens is None:
+                shown.append(prompt.text)
+            else:
+                shown.append(reader.tokenizer.decode(read[index]) if reader is not None and read is not None else "")
+        return tuple(shown)
+
+    @property
+    def sizes(self) -> PromptSizes:
+        """As far as they have been counted; rungs without a text of their own read as the first engine does."""
+        counted = {
+            name: None if (encoded := self._encoded.get(text.reading)) is None else tuple(map(len, encoded))
+            for name, text in self._texts.items()
+        }
+        if not counted:
+            return PromptSizes({}, tuple(map(estimated_tokens, self._body.prompts)))
+        return PromptSizes(counted, next(iter(counted.values())))
+
+    async def lengths(self, rung: str, *, lenient: bool) -> list[int]:
+        """Number of tokens of every prompt for this rung.
+
+        Names that are no engine's, and upstreams without a tokenizer, count as the first engine does; where no engine
+        can encode the prompt, the count is an estimate. `lenient`: estimate also if the rung refuses the prompt,
+        because another one may take it; otherwise that raises InvalidRequest.
+        """
+        reader = rung if rung in self._texts else next(iter(self._texts), None)
+        try:
+            if reader is not None:
+                return [len(token_ids) for token_ids in await self.read_by(reader)]
+        except InvalidRequest:
+            if not lenient:
+                raise
+        return [estimated_tokens(prompt) for prompt in self._body.prompts]
+
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """Parts of the request's schemas that the models used so far do not enforce."""
+        made = [each.grammar.passed_over for each in self._constraints.values() if each.grammar is not None]
+        return tuple(dict.fromkeys(chain.from_iterable(made)))
+
+    async def constraints(self, engine: str) -> OutputConstraints:
+        """Compiled in a worker thread, once per tokenizer and template. Raises InvalidRequest."""
+        tools, grammar, style = self._body.tools, self._body.grammar, None
+        if grammar is None and tools is None:
+            return _NO_CONSTRAINTS
+        text = self._texts[engine]
+        made = self._constraints.get(text.reading)
+        if made is None:
+            try:
+                if tools is not None:
+                    style = text.tool_style
+                compiled = await self._workers.run_in_thread(partial(_compiled, text, style, tools, grammar))
+            except RequestRefused as refused:
+                param = "tools" if grammar is None else grammar.param
+                raise InvalidRequest(refused.message, param=param, code=refused.code) from None
+            made = self._constraints[text.reading] = OutputConstraints(compiled, style)
+        return made
+
+
+def _compiled(
+    text: ModelText, style: ToolStyle | None, tools: ToolSet | None, grammar: Grammar | None
+) -> CompiledGrammar | None:
+    """The compiled constraint; None: there is none. Raises RequestRefused."""
+    if style is not None and tools is not None:
+        grammar = calls_grammar(style, tools, grammar)
+    return None if grammar is None else text.grammars.compile(grammar)
