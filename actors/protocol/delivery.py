@@ -4,6 +4,7 @@ The engine's actor puts and never waits. A reader that falls behind gets its out
 further than the bounds is overrun: it still gets what was kept, and then an error.
 """
 
+from collections.abc import Callable
 from itertools import chain
 
 import msgspec
@@ -66,7 +67,18 @@ MOST_CHARACTERS = 262_144
 class Delivery:
     """Written by the actors, read by the request's own task."""
 
-    __slots__ = ("_alarmed", "_characters", "_items", "_quiet", "_tokens", "_waiter", "closed", "first_at", "overrun")
+    __slots__ = (
+        "_alarmed",
+        "_characters",
+        "_items",
+        "_quiet",
+        "_tokens",
+        "_waiter",
+        "closed",
+        "first_at",
+        "overrun",
+        "take_now",
+    )
 
     def __init__(self) -> None:
         self._items: list[Item] = []
@@ -81,6 +93,11 @@ class Delivery:
         """The reader was too slow: later outputs are dropped."""
         self.closed = False
         """There is no reader any more."""
+        self.take_now: Callable[[int, JobOutput], bool] | None = None
+        """Offered each output that comes while the reader waits and nothing else does, in the task that brings it.
+
+        False, without effect: not now. Never offered the last output of a sequence. It must not raise.
+        """
 
     def put(self, job_id: int, output: JobOutput) -> bool:
         """False: it was dropped, and the sequence may be aborted."""
@@ -88,6 +105,14 @@ class Delivery:
             return False
         if self._quiet and self.first_at is None:
             self.first_at = trio.current_time()
+        if (
+            self.take_now is not None
+            and self._waiter is not None
+            and not self._items
+            and output.finish is None
+            and self.take_now(job_id, output)
+        ):
+            return True
         self._count(output)
         if self._tokens > MOST_TOKENS or self._characters > MOST_CHARACTERS:
             self.overrun = True
@@ -132,6 +157,7 @@ class Delivery:
 
     def close(self) -> None:
         self.closed = True
+        self.take_now = None
         self._items.clear()
 
     async def take(self, *, quiet: bool) -> list[Item]:

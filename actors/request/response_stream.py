@@ -5,10 +5,11 @@ the ledger's entry and counts.
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import NoReturn
 
+import msgspec
 import trio
 
 from actors.api.errors import ErrorBody, Refusal, Unavailable, ledger_unavailable, refusal_of
@@ -18,7 +19,7 @@ from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.prompt.model_text import ModelText
 from actors.prompt.request_text import RequestText
-from actors.protocol.delivery import Delivery, JobStarted, Terminate
+from actors.protocol.delivery import Delivery, JobOutput, JobStarted, Terminate
 from actors.protocol.job import Enqueue, Withdraw
 from actors.request.account import Account
 from actors.request.attempt import Attempt
@@ -41,6 +42,16 @@ from policies.answer.answer_effects import (
 )
 from policies.answer.answer_machine import AnswerMachine
 from policies.fallback.fallback_machine import AnswerStatic, Break, GiveUp, Prefix, RungRefused
+
+
+class EventSink(msgspec.Struct, frozen=True):
+    """Sends events at once, if the client reads them."""
+
+    is_ready: Callable[[], bool]
+    """Whether everything before was sent."""
+    emit: Callable[[list[ResponseEvent]], bool]
+    """False: a part could not be sent now. `flush` sends it."""
+    flush: Callable[[], Awaitable[None]]
 
 
 class ResponseStream:
@@ -75,6 +86,10 @@ class ResponseStream:
         self._attempt_factory = AttemptFactory(account, principal, text, delivery)
         self._attempt: Attempt | None = None
         """The current or the last one."""
+        self._sink: EventSink | None = None
+        self._failure: Exception | None = None
+        """Raised while an output was taken in another task."""
+        self._unflushed = False
         self._started = False
         self._ended = False
 
@@ -82,6 +97,14 @@ class ResponseStream:
     def decided(self) -> DecisionInfo:
         plan = self._account.plan
         return DecisionInfo(plan.policy, plan.experiment, plan.arm, self._text.passed_over)
+
+    def emit_through(self, sink: EventSink) -> None:
+        """Give plain content to `sink` as it comes, in the task that brings it: no task switch for each event.
+
+        From the beginning of the content on, while this stream's reader waits in `next_events`.
+        """
+        self._sink = sink
+        self._delivery.take_now = self._take_now
 
     async def next_events(self) -> list[ResponseEvent]:
         """At least one event; none after the last one. Raises Refusal before the first content."""
@@ -91,18 +114,24 @@ class ResponseStream:
         if not self._started:
             self._started = True
             machine.start(trio.current_time())
-            await self._carry_out()
-        while not builder.events:
+        while True:
+            if machine.has_effects:
+                await self._carry_out()
+            if builder.events:
+                break
             attempt = self._attempt
             assert attempt is not None
             items = await self._delivery.take(quiet=attempt.quiet(streamed=self._streamed))
+            if self._failure is not None:
+                raise self._failure
+            if self._unflushed and self._sink is not None:
+                self._unflushed = False
+                await self._sink.flush()
             terminate = self._input.absorb(attempt, items, trio.current_time())
             if terminate is not None:
                 self._terminate(terminate)
             elif self._delivery.overrun and machine.attempt is attempt.of:
                 self._cut_off()
-            if machine.has_effects:
-                await self._carry_out()
         if self._booked is not None:
             await self._wait_for_the_ledger(self._booked)
         events, builder.events = builder.events, []
@@ -122,6 +151,31 @@ class ResponseStream:
     def cut(self, code: str, message: str) -> None:
         """End it from outside, with this error."""
         self._delivery.notify(0, Terminate(code, message))
+
+    def _take_now(self, job_id: int, output: JobOutput) -> bool:
+        """Take in one output without the reader's task; False: that is not possible now."""
+        sink, attempt, machine, builder = self._sink, self._attempt, self._machine, self._builder
+        if (
+            sink is None
+            or attempt is None
+            or attempt.drafter is not None
+            or machine.attempt is not attempt.of
+            or not builder.started
+            or builder.events
+            or self._booked is not None
+            or not sink.is_ready()
+        ):
+            return False
+        try:
+            self._input.absorb(attempt, [(job_id, output)], trio.current_time())
+            if builder.events:
+                events, builder.events = builder.events, []
+                self._unflushed = not sink.emit(events)
+        except Exception as error:  # noqa: BLE001  (it is raised in the reader's task)
+            self._failure = error
+        if self._failure is not None or self._unflushed or machine.has_effects:
+            self._delivery.alarm()
+        return True
 
     def _cut_off(self) -> None:
         self._stop(client_left=True)

@@ -6,6 +6,7 @@ from actors.api.request import InferenceRequest
 from actors.api.response import AttemptSummary, DecisionInfo, Delta, Done, ResponseEvent, Served, Start, Usage
 from actors.kernel.clock import system_time
 from actors.request.request_log import RequestLog
+from actors.request.response_stream import EventSink
 
 _SERVED = Served("bench", "bench", "asked_for", (AttemptSummary("bench", "answered", "asked_for"),))
 _DONE = Done(Usage(16, 1), _SERVED)
@@ -42,6 +43,8 @@ class ScriptedExchange:
             await trio.lowlevel.checkpoint()
         self._left -= 1
         return [*events, _DELTA] if self._left else [*events, _LAST, _DONE]
+
+    def emit_through(self, sink: EventSink) -> None: ...
 
     def close(self) -> None: ...
 

@@ -11,6 +11,7 @@ import trio
 from actors.api.errors import ErrorBody, Refusal
 from actors.api.request import InferenceRequest, ParsedBody, View
 from actors.api.response import Delta, Done, ResponseEvent, Served, Start, Usage
+from actors.request.response_stream import EventSink
 from gateway.endpoints.api_context import ApiContext, whole_answer
 from gateway.errors import ClientGone
 from gateway.http.connection import INTERNAL_ERROR, Connection
@@ -101,7 +102,11 @@ class CompletionHandler:
                 renderer = SseRenderer(chunks, include_usage=view.usage, continuous=view.continuous_usage)
                 while events and not renderer.ended:
                     if data := renderer.render(events):
+                        first = not stream.started
                         await stream.send(data, trio.current_time(), last=renderer.ended)
+                        if first:
+                            emit = partial(_emit, stream, renderer)
+                            response.emit_through(EventSink(stream.is_ready, emit, stream.flush))
                     if not renderer.ended:
                         events = await response.next_events()
                 if not renderer.ended:
@@ -127,6 +132,11 @@ def _gather(choices: Sequence[Choice], event: Start | Delta) -> None:
                 choice.echo = text
         case Delta():
             choices[event.index].take(event)
+
+
+def _emit(stream: EventStream, renderer: SseRenderer, events: list[ResponseEvent]) -> bool:
+    data = renderer.render(events)
+    return not data or stream.send_now(data, trio.current_time())
 
 
 async def _break_off(stream: EventStream, error: ErrorBody) -> None:

@@ -36,16 +36,27 @@ class EventStream:
 
     async def send(self, events: bytes, now: float, *, last: bool = False) -> None:
         """Send complete events, with the head before the first ones and the end of the body after the last ones."""
-        if self._chunked:
-            if last:
-                events = b"%x\r\n%b\r\n0\r\n\r\n" % (len(events), events) if events else _LAST_CHUNK
-            else:
-                events = b"%x\r\n%b\r\n" % (len(events), events)
+        data = self._framed(events)
+        if last and self._chunked:
+            data = data + _LAST_CHUNK if events else _LAST_CHUNK
         if not self.started:
-            events = self._head() + events
+            data = self._head() + data
         self._sent_at = now
         self.ended = last
-        await self._writer.send(events)
+        await self._writer.send(data)
+
+    def is_ready(self) -> bool:
+        """Whether everything before was sent."""
+        return self._writer.is_ready
+
+    def send_now(self, events: bytes, now: float) -> bool:
+        """Send complete events after the first ones, without waiting, while `is_ready`. False: `flush` is needed."""
+        self._sent_at = now
+        return self._writer.send_or_keep(self._framed(events))
+
+    async def flush(self) -> None:
+        """Send what `send_now` could not."""
+        await self._writer.flush()
 
     def tick(self, now: float, heartbeat_s: float) -> None:
         """Send a comment if nothing was sent for `heartbeat_s`: it keeps proxies open and detects clients that left."""
@@ -59,6 +70,9 @@ class EventStream:
 
     def finish(self) -> None:
         """Nothing to do: the service ends the answer when it drains."""
+
+    def _framed(self, events: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(events), events) if self._chunked else events
 
     def _head(self) -> bytes:
         self.started = True

@@ -51,9 +51,31 @@ class SocketWriter:
             self._sends = 0
             await trio.lowlevel.checkpoint()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether everything before was sent."""
+        return not (self.waiting or self.torn or self._left)
+
+    def send_or_keep(self, data: bytes) -> bool:
+        """Send what the kernel takes at once, and keep the rest for the next `send`: False if there is any.
+
+        Only while `is_ready`. An error is raised by that `send`.
+        """
+        try:
+            sent = self._socket.send(data)
+        except OSError:
+            sent = 0
+        self._left = data[sent:]
+        return not self._left
+
+    async def flush(self) -> None:
+        """Send what was kept. Raises `ClientGone`."""
+        if self._left:
+            await self.send(b"")
+
     def send_nowait(self, data: bytes) -> bool:
         """Send without waiting; False if that is not possible now. Never raises."""
-        if self.waiting or self.torn or self._left:
+        if not self.is_ready:
             return False
         try:
             sent = self._socket.send(data)

@@ -93,6 +93,7 @@ class Noted:
         self._response = response
         self.decided = response.decided
         self.close = close
+        self.emit_through = response.emit_through
 
     async def next_events(self):
         return await self._response.next_events()

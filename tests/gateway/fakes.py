@@ -21,6 +21,7 @@ from actors.api.statistics import (
     UpstreamStatistics,
 )
 from actors.request.request_log import RequestLog
+from actors.request.response_stream import EventSink
 from engine.messages import EngineStats, FinishReason, TokenLogprobs
 from policies.admission.budget import BudgetView
 from policies.admission.quota import RateLimits
@@ -76,6 +77,9 @@ class FakeResponseStream:
             else:
                 return list(step)
         return []
+
+    def emit_through(self, sink: EventSink) -> None:
+        """Everything goes through `next_events`."""
 
     def close(self) -> None:
         if not self.closed.is_set():
