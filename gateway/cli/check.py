@@ -26,7 +26,6 @@ expected, suggestion}, empty without problems.
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser("check", help="read a configuration and print every problem in it", epilog=_EPILOG)
     parser.add_argument("config", type=Path, metavar="FILE", help="a TOML file, or a folder of them")
     parser.add_argument("--strict", action="store_true", help="exit with 2 for warnings, too")

@@ -3,13 +3,14 @@
 import argparse
 import datetime as dt
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from config.model.calibration import Calibration, Statistic
+from engine.threads import prepare_environment
+from gateway.cli.terminal import say, write_file
 from gateway.errors import CliError
 from gateway.evaluation.cascade_run import CascadeOutcomes, add_arguments, load_pair, load_prompts, run_pair
 from policies.authoring.calibration_fit import Scored, encode_calibration, fit
@@ -23,7 +24,6 @@ _HIGHEST = 1e6
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser("calibrate", help="make the calibration file from which a cascade gets its threshold")
     add_arguments(parser)
     parser.add_argument(
@@ -45,20 +45,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the models, fit, write the file, print a summary."""
     pair = load_pair(arguments, calibrated=False)
     prompt_set = load_prompts(arguments)
-    from engine.threads import prepare_environment
-
     prepare_environment()
-    outcomes = run_pair(pair, prompt_set, _say)
+    outcomes = run_pair(pair, prompt_set, say)
     try:
         calibration = calibrate(
             outcomes, arguments.statistic or pair.cascade.defer.statistic, by_prompt=arguments.by_prompt
         )
     except ValueError as error:
         raise CliError(f"the calibration failed: {error}") from None
-    try:
-        arguments.out.write_bytes(encode_calibration(calibration))
-    except OSError as error:
-        raise CliError(f"{arguments.out} cannot be written: {error.strerror or error}") from None
+    write_file(arguments.out, encode_calibration(calibration))
     print(msgspec.json.encode(calibration).decode() if arguments.json else _summary(calibration, arguments.out))
     return 0
 
@@ -120,7 +115,3 @@ def _summary(calibration: Calibration, path: Path) -> str:
     words = "all to the large model" if value == math.inf else f"{value:.4f}"
     lines.append(f"{'accuracy_of_large = 0.99':<28}{words}")
     return "\n".join(lines)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -19,7 +19,6 @@ _COMMANDS = (
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the commands to the parser."""
     policy = commands.add_parser("policy", help="check, explain, test, compare and simulate policies")
     inner = policy.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in _COMMANDS:

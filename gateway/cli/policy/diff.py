@@ -23,7 +23,6 @@ synthetic and trace (requests, changed, share, terms_only, aspects), notes.
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser(
         "diff",
         help="compare the settings and decisions of two policies",
@@ -47,7 +46,6 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the comparison."""
     from gateway.cli.policy.policy_file import read_policy
 
     if arguments.samples < 0:

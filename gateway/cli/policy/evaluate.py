@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -11,6 +10,8 @@ import msgspec
 import numpy as np
 
 from config.model.calibration import BadCalibration, Calibration, Statistic, read_calibration
+from engine.threads import prepare_environment
+from gateway.cli.terminal import say, write_file
 from gateway.errors import CliError
 from gateway.evaluation.cascade_run import (
     CascadeOutcomes,
@@ -89,7 +90,6 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser("eval", help="measure a cascade's accuracy and compute, beside baselines")
     add_arguments(parser)
     parser.add_argument(
@@ -130,14 +130,12 @@ def run(arguments: argparse.Namespace) -> int:
     prompt_set = None
     if arguments.outcomes is None:
         prompt_set = load_prompts(arguments)
-        from engine.threads import prepare_environment
-
         prepare_environment()
-        outcomes = run_pair(pair, prompt_set, _say)
+        outcomes = run_pair(pair, prompt_set, say)
     else:
         outcomes = _read(arguments.outcomes)
     if arguments.save is not None:
-        _write(arguments.save, msgspec.json.encode(outcomes))
+        write_file(arguments.save, msgspec.json.encode(outcomes))
     statistic = calibration.statistic if calibration is not None else pair.cascade.defer.statistic
     points = []
     if calibration is not None:
@@ -146,12 +144,12 @@ def run(arguments: argparse.Namespace) -> int:
         sent = [_sent(scores, threshold) for _, threshold in targets]
         saved: list[float] | list[None] = [None] * len(targets)
         if prompt_set is not None:
-            saved = savings(pair, prompt_set, outcomes, sent, rounds=arguments.rounds, say=_say)
+            saved = savings(pair, prompt_set, outcomes, sent, rounds=arguments.rounds, say=say)
         points = [_point(outcomes, *point) for point in zip(targets, sent, saved, strict=True)]
     curves = curves_of(outcomes, statistic, arguments.seed, arguments.resamples, calibration)
     evaluation = Evaluation(outcomes, curves, tuple(points))
     if arguments.plot is not None:
-        _write(arguments.plot, evaluation.plot().encode())
+        write_file(arguments.plot, evaluation.plot().encode())
     print(_json(evaluation) if arguments.json else evaluation.table())
     return 0
 
@@ -234,14 +232,3 @@ def _read(path: Path) -> CascadeOutcomes:
         raise CliError(f"{path} cannot be read: {error.strerror or error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CliError(f"{path} contains no outcomes as --save writes them: {error}", 2) from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise CliError(f"{path} cannot be written: {error.strerror or error}") from None
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
