@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from config.problems.errors import ConfigError
 from gateway.cli import bench, check, init, keys, serve, zoo
 from gateway.cli.parser import Parser
-from gateway.cli.policy import commands as policy
+from gateway.cli.policy import calibrate, diff, evaluate, expectations, explain, schema, simulate
 from gateway.errors import CliError
 
 
@@ -33,7 +33,13 @@ def _parser() -> Parser:
     parser = Parser(prog="penstock", description="A streaming gateway for language models with the engines inside it.")
     parser.add_argument("--version", action="version", version=f"penstock {importlib.metadata.version('penstock')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (serve, init, check, policy, keys, zoo, bench):
+    for command in (serve, init, check):
+        command.add_to(commands)
+    policy = commands.add_parser("policy", help="check, explain, test, compare and simulate policies")
+    of_policy = policy.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (check, calibrate, diff, evaluate, explain, schema, simulate, expectations):
+        command.add_to(of_policy)
+    for command in (keys, zoo, bench):
         command.add_to(commands)
     return parser
 
