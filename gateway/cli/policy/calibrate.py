@@ -77,7 +77,6 @@ def calibrate(outcomes: CascadeOutcomes, statistic: Statistic, *, by_prompt: boo
         prompt = fit_prompt_model(scored)
         levels = scores_unseen(scored)
         scored = [msgspec.structs.replace(item, score=level) for item, level in zip(scored, levels, strict=True)]
-    fitted = fit(scored)
     return Calibration(
         name=outcomes.cascade,
         created=dt.datetime.now(dt.UTC).date(),
@@ -88,11 +87,7 @@ def calibrate(outcomes: CascadeOutcomes, statistic: Statistic, *, by_prompt: boo
         large_digest=outcomes.large_digest,
         labels=outcomes.labels,
         data=outcomes.data,
-        rows=fitted.rows,
-        small_accuracy=fitted.small_accuracy,
-        large_accuracy=fitted.large_accuracy,
-        isotonic=fitted.isotonic,
-        error=fitted.error,
+        **msgspec.structs.asdict(fit(scored)),
         prompt=prompt,
     )
 

@@ -20,8 +20,8 @@ from gateway.evaluation.cascade_run import (
     load_pair,
     load_prompts,
     run_pair,
+    savings,
 )
-from gateway.evaluation.compute_saved import savings
 from gateway.evaluation.plots import PlotMark, line_plot
 from policies.authoring.deferral_curve import Curves, QuestionOutcome, deferral_curves
 from policies.cascade.calibration import threshold_for_accuracy, threshold_for_share
@@ -43,7 +43,7 @@ class OperatingPoint(msgspec.Struct, frozen=True):
     of_large: float
     """The cascade's accuracy divided by the large model's."""
     saved: float | None
-    """Share of compute saved against the large model on every prompt (`compute_saved.py`); None: not measured."""
+    """Share of compute saved against the large model on every prompt (see `savings`); None: not measured."""
 
 
 class Evaluation(msgspec.Struct, frozen=True):
