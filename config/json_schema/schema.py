@@ -12,6 +12,7 @@ import msgspec.inspect
 
 from config.json_schema.field_docs import field_docs
 from config.json_schema.schema_extras import EXAMPLES, FIELDS, TABLES, Schema
+from config.model.bounds import bound_of, may_be_auto, plain, required
 from config.model.settings import Settings
 from config.model.table import Bytes, ClockTime, Seconds
 from config.model.units import (
@@ -22,7 +23,6 @@ from config.model.units import (
     write_duration,
     write_size,
 )
-from config.parse.bounds import BOUNDS
 from config.parse.decode import file_fields
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -54,9 +54,8 @@ def _of(info: msgspec.inspect.Type, tables: dict[str, Schema]) -> Schema:
             return {"type": "object", "propertyNames": _NAMES, "additionalProperties": _of(inner, tables)}
         case msgspec.inspect.VarTupleType(item_type=inner):
             return {"type": "array", "items": _of(inner, tables)}
-        case msgspec.inspect.UnionType(types=types):
-            (inner,) = (kind for kind in types if not isinstance(kind, msgspec.inspect.NoneType))
-            return _of(inner, tables)
+        case msgspec.inspect.UnionType():
+            return _of(required(info), tables)
         case msgspec.inspect.Metadata(type=inner):
             return _of(inner, tables)
         case msgspec.inspect.LiteralType(values=values):
@@ -82,8 +81,8 @@ def _table(info: msgspec.inspect.StructType, tables: dict[str, Schema]) -> Schem
     extras = FIELDS.get(info.cls, {})
     properties: dict[str, Schema] = {}
     for field in file_fields(info):
-        schema = _of(field.type, tables) | _bounds(info.cls, field)
-        if isinstance(field.type, msgspec.inspect.Metadata):
+        schema = _of(field.type, tables) | _bounds(field.type)
+        if may_be_auto(field.type):
             schema = {"anyOf": [{"const": "auto"}, schema], "default": "auto"}
         if field.name in docs:
             schema["description"] = docs[field.name]
@@ -103,16 +102,9 @@ def _table(info: msgspec.inspect.StructType, tables: dict[str, Schema]) -> Schem
     }
 
 
-def _bounds(table: type, field: msgspec.inspect.Field) -> Schema:
-    match field.type:
-        case msgspec.inspect.UnionType(types=kinds):
-            pass
-        case msgspec.inspect.Metadata(type=inner):
-            kinds = (inner,)
-        case kind:
-            kinds = (kind,)
-    bound = BOUNDS.get(table, {}).get(field.name)
-    if bound is None or not any(isinstance(k, msgspec.inspect.IntType | msgspec.inspect.FloatType) for k in kinds):
+def _bounds(info: msgspec.inspect.Type) -> Schema:
+    bound = bound_of(info)
+    if bound is None or not isinstance(plain(info), msgspec.inspect.IntType | msgspec.inspect.FloatType):
         return {}
     schema: Schema = {}
     if bound.low is not None and bound.low > -_UNBOUNDED:

@@ -1,6 +1,7 @@
 """Settings of the admin API."""
 
-from config.model.table import Bytes, Table
+from config.model.bounds import Natural, Port
+from config.model.table import Bytes, NonNegativeBytes, Table
 
 
 class AdminKey(Table, frozen=True):
@@ -16,11 +17,11 @@ class AdminSettings(Table, frozen=True):
 
     enabled: bool = False
     host: str = "127.0.0.1"
-    port: int = 8081
+    port: Port = 8081
     """0: any free port."""
     keys: tuple[AdminKey, ...] = ()
     """Without keys the admin API is available on loopback only, and not to web pages of other origins."""
-    decisions: int = 10_000
+    decisions: Natural = 10_000
     """Number of recent decision records that are kept, for `penstock policy explain --id`."""
-    decisions_memory: Bytes = Bytes(32 * 2**20)
+    decisions_memory: NonNegativeBytes = Bytes(32 * 2**20)
     """Limit on the memory of the decision records."""

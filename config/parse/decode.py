@@ -11,6 +11,7 @@ from pathlib import Path as FilePath
 import msgspec
 import msgspec.inspect
 
+from config.model.bounds import Bound, bound_of, may_be_auto, plain, required
 from config.model.routing import Use
 from config.model.settings import Settings
 from config.model.table import AUTO, Bytes, ClockTime, Seconds, Table
@@ -23,7 +24,6 @@ from config.model.units import (
     parse_size,
 )
 from config.model.upstreams import SecretSource
-from config.parse.bounds import BOUNDS, Bound
 from config.parse.rewrite import guesses, write
 from config.problems.problems import Problems, nearest
 from config.problems.secrets import is_secret_name
@@ -79,12 +79,10 @@ class _Decoder:
                 return self._dict(info, value, path)
             case msgspec.inspect.VarTupleType():
                 return self._tuple(info, value, path)
-            case msgspec.inspect.UnionType(types=types):
-                # TOML has no null: None means that the key is absent.
-                (inner,) = (kind for kind in types if not isinstance(kind, msgspec.inspect.NoneType))
-                return self.value(inner, value, path)
+            case msgspec.inspect.UnionType():
+                return self.value(required(info), value, path)
             case msgspec.inspect.Metadata(type=inner):
-                return AUTO if value == "auto" else self._or_auto(inner, value, path)
+                return self._or_auto(info, value, path) if may_be_auto(info) else self.value(inner, value, path)
             case msgspec.inspect.LiteralType(values=values):
                 return self._literal(tuple(values), value, path)
             case msgspec.inspect.CustomType(cls=cls):
@@ -109,11 +107,10 @@ class _Decoder:
         fields = {field.encode_name: field for field in file_fields(info)}
         value = self._respelled(fields, value, path)
         given: dict[str, object] = {}
-        bounds = BOUNDS.get(info.cls, {})
         for field in fields.values():
             here = (*path, field.encode_name)
             if field.encode_name in value:
-                given[field.name] = self._field(field, value[field.encode_name], here, bounds.get(field.name))
+                given[field.name] = self._field(field, value[field.encode_name], here)
             elif field.required:
                 self._problems.add(
                     here,
@@ -125,13 +122,13 @@ class _Decoder:
                 given[field.name] = _placeholder(field.type)
         return info.cls(**given)
 
-    def _field(self, field: msgspec.inspect.Field, value: object, path: Path, bound: Bound | None) -> object:
+    def _field(self, field: msgspec.inspect.Field, value: object, path: Path) -> object:
         """The value of a field; if it is wrong, a guess of what was meant, or the default."""
-        before, self._bound = self._bound, bound
+        before, self._bound = self._bound, bound_of(field.type)
         decoded = self.value(field.type, value, path)
         is_good = self._is_within(decoded) or value == "auto"
         if not is_good:
-            self._problems.add(path, f"{_show(value)} is out of range", expected=str(bound), breaks=True)
+            self._problems.add(path, f"{_show(value)} is out of range", expected=str(self._bound), breaks=True)
         if decoded is None or not is_good:
             decoded = _default(field)
         self._bound = before
@@ -219,11 +216,13 @@ class _Decoder:
         )
         return values[words.index(meant)] if meant else None
 
-    def _or_auto(self, info: _Info, value: object, path: Path) -> object:
-        kind = str if isinstance(info, msgspec.inspect.CustomType) else int
+    def _or_auto(self, info: msgspec.inspect.Metadata, value: object, path: Path) -> object:
+        if value == "auto":
+            return AUTO
+        kind = str if isinstance(info.type, msgspec.inspect.CustomType) else int
         if type(value) is not kind:
-            return self._wrong(info, path, _describe(msgspec.inspect.Metadata(info)), value, None)
-        return self.value(info, value, path)
+            return self._wrong(info.type, path, _describe(info), value, None)
+        return self.value(info.type, value, path)
 
     def _custom(self, info: _Info, cls: type, value: object, path: Path) -> object:
         if cls is FilePath:
@@ -287,10 +286,8 @@ def _default(field: msgspec.inspect.Field) -> object:
 
 
 def _placeholder(info: _Info) -> object:
+    info = plain(info)
     match info:
-        case msgspec.inspect.UnionType(types=types):
-            (inner,) = (kind for kind in types if not isinstance(kind, msgspec.inspect.NoneType))
-            return _placeholder(inner)
         case msgspec.inspect.StructType():
             return info.cls(**{field.name: _placeholder(field.type) for field in info.fields if field.required})
         case msgspec.inspect.DictType():
@@ -325,7 +322,7 @@ def _describe(info: _Info) -> str:
         case msgspec.inspect.VarTupleType():
             return "a list of tables"
         case msgspec.inspect.Metadata(type=inner):
-            return f'{_describe(inner)}, or "auto"'
+            return f'{_describe(inner)}, or "auto"' if may_be_auto(info) else _describe(inner)
         case msgspec.inspect.LiteralType(values=values):
             return _one_of(tuple(values))
         case msgspec.inspect.CustomType(cls=cls):
