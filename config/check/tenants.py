@@ -1,15 +1,10 @@
-"""Checks tenants, their tiers, quotas and budgets, and the API keys."""
-
-import re
+"""Checks tenants, their tiers, quotas and budgets."""
 
 from config.check.names import known
 from config.model.settings import Settings
 from config.problems.problems import Problems
 from config.problems.source_map import Path
 from config.tenants import ANONYMOUS, known_tenants
-
-_KEY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-_HASH_DIGITS = 64
 
 
 def check_tenants(settings: Settings, problems: Problems) -> None:
@@ -64,26 +59,3 @@ def check_tenants(settings: Settings, problems: Problems) -> None:
             expected="a key for each tenant, as `penstock keys new` makes them",
             at_key=True,
         )
-
-
-def check_keys(settings: Settings, problems: Problems) -> None:
-    """Check that ids and hashes are well-formed and unique, and that their tenants exist."""
-    ids: set[str] = set()
-    hashes: set[str] = set()
-    for index, key in enumerate(settings.keys):
-        path: Path = ("keys", index)
-        if not _KEY_ID.fullmatch(key.id):
-            problems.add((*path, "id"), "this is no key id", expected="1 to 64 letters, digits or hyphens")
-        elif key.id in ids:
-            problems.add((*path, "id"), f"the key id '{key.id}' is given twice")
-        ids.add(key.id)
-        if len(key.hash) != _HASH_DIGITS or not set(key.hash) <= set("0123456789abcdef"):
-            problems.add(
-                (*path, "hash"),
-                "this is no SHA-256 of a key",
-                expected=f"{_HASH_DIGITS} hex digits in lower case, as `penstock keys new` prints them",
-            )
-        elif key.hash in hashes:
-            problems.add((*path, "hash"), "the same key is given twice")
-        hashes.add(key.hash)
-        known(settings, (*path, "tenant"), "tenant", key.tenant, problems)

@@ -4,13 +4,14 @@
 consistency) are checked only by `config.check`. Draft 2020-12, limited to what taplo (Even Better TOML) supports.
 """
 
+import ast
 import inspect
+import textwrap
 from pathlib import Path
 
 import msgspec
 import msgspec.inspect
 
-from config.json_schema.field_docs import field_docs
 from config.json_schema.schema_extras import EXAMPLES, FIELDS, TABLES, Schema
 from config.model.bounds import bound_of, may_be_auto, plain, required
 from config.model.settings import Settings
@@ -77,7 +78,7 @@ def _of(info: msgspec.inspect.Type, tables: dict[str, Schema]) -> Schema:
 
 
 def _table(info: msgspec.inspect.StructType, tables: dict[str, Schema]) -> Schema:
-    docs = field_docs(info.cls)
+    docs = _field_docs(info.cls)
     extras = FIELDS.get(info.cls, {})
     properties: dict[str, Schema] = {}
     for field in file_fields(info):
@@ -100,6 +101,22 @@ def _table(info: msgspec.inspect.StructType, tables: dict[str, Schema]) -> Schem
         "additionalProperties": False,
         **TABLES.get(info.cls, {}),
     }
+
+
+def _field_docs(cls: type) -> dict[str, str]:
+    """The docstrings of the fields, each on one line, from the source, since Python does not keep them."""
+    try:
+        source = textwrap.dedent(inspect.getsource(cls))
+    except OSError:
+        return {}
+    (definition,) = ast.parse(source).body
+    assert isinstance(definition, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for statement, following in zip(definition.body, definition.body[1:], strict=False):
+        match statement, following:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                docs[name] = " ".join(text.split())
+    return docs
 
 
 def _bounds(info: msgspec.inspect.Type) -> Schema:

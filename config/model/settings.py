@@ -1,4 +1,4 @@
-"""The whole file, `Settings`, and the tables of the server, the ledger and the engines.
+"""The whole file, `Settings`, and the tables of the server, its admin API, metrics and log, the ledger and the engines.
 
 The policy language is in `tenancy`, `conditions`, `routing`, `rollout`, `expectations` and `upstreams`. In TOML a
 duration is a string with a unit ("500ms", "2s", "10m", "1d"), and so is a size ("64MiB"); here they are `Seconds`
@@ -10,12 +10,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from config.model.admin import AdminSettings
 from config.model.bounds import Count, Natural, Port, within
 from config.model.conditions import SignalSettings
 from config.model.expectations import TestSettings
-from config.model.log import LogSettings
-from config.model.metrics import MetricsSettings
 from config.model.rollout import ExperimentSettings, ShadowSettings
 from config.model.routing import CascadeSettings, RetryBudgetSettings, RouteSettings, RungSettings
 from config.model.table import (
@@ -93,6 +90,53 @@ class ServerSettings(Table, frozen=True):
     ws_origins: tuple[str, ...] = ()
     """Browser origins (exact) whose pages may use the server by HTTP (CORS) and WebSocket. Without keys, requests from
     other origins are refused; clients other than browsers send no Origin and are not affected."""
+
+
+class AdminKey(Table, frozen=True):
+    """A key for the admin API, made by `penstock keys new --admin`. It also gives access to `/metrics`."""
+
+    id: str
+    hash: str
+    """SHA-256 of the whole key, hex."""
+
+
+class AdminSettings(Table, frozen=True):
+    """The admin API. It has its own address, apart from the API for clients."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: Port = 8081
+    """0: any free port."""
+    keys: tuple[AdminKey, ...] = ()
+    """Without keys the admin API is available on loopback only, and not to web pages of other origins."""
+    decisions: Natural = 10_000
+    """Number of recent decision records that are kept, for `penstock policy explain --id`."""
+    decisions_memory: NonNegativeBytes = Bytes(32 * 2**20)
+    """Limit on the memory of the decision records."""
+
+
+class MetricsKey(Table, frozen=True):
+    """A key for `/metrics` only, made by `penstock keys new --metrics`."""
+
+    id: str
+    hash: str
+    """SHA-256 of the whole key, hex."""
+
+
+class MetricsSettings(Table, frozen=True):
+    """Access to `/metrics`. It shows usage and spending of all tenants, so tenants' keys give no access."""
+
+    keys: tuple[MetricsKey, ...] = ()
+    """Keys for scrapers. Keys of the admin API give access as well. If there are neither these keys nor tenants' keys,
+    no key is needed."""
+
+
+class LogSettings(Table, frozen=True):
+    """What is logged in addition to the server's own events."""
+
+    requests: bool = True
+    """Log an event `request_finished` for every request, however it ends: tenant, rungs, reasons, tokens, times and
+    cost, but no text."""
 
 
 class LedgerSettings(Table, frozen=True):
