@@ -16,14 +16,7 @@ from config.json_schema.schema_extras import EXAMPLES, FIELDS, TABLES, Schema
 from config.model.bounds import bound_of, may_be_auto, plain, required
 from config.model.settings import Settings
 from config.model.table import Bytes, ClockTime, Seconds
-from config.model.units import (
-    CLOCK_TIME_PATTERN,
-    DURATION_PATTERN,
-    SIZE_PATTERN,
-    write_clock_time,
-    write_duration,
-    write_size,
-)
+from config.model.units import NOTATIONS
 from config.parse.decode import file_fields
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -64,8 +57,7 @@ def _of(info: msgspec.inspect.Type, tables: dict[str, Schema]) -> Schema:
         case msgspec.inspect.CustomType(cls=cls):
             if cls is Path:
                 return {"type": "string", "minLength": 1}
-            patterns = {Seconds: DURATION_PATTERN, Bytes: SIZE_PATTERN, ClockTime: CLOCK_TIME_PATTERN}
-            return {"type": "string", "pattern": patterns[cls], "examples": EXAMPLES[cls]}
+            return {"type": "string", "pattern": NOTATIONS[cls].pattern, "examples": EXAMPLES[cls]}
         case msgspec.inspect.AnyType():
             return {}
         case msgspec.inspect.BoolType():
@@ -136,12 +128,8 @@ def _bounds(info: msgspec.inspect.Type) -> Schema:
 def _written(value: object) -> object:
     """A default in TOML's types; None if it can only be written by leaving the key out."""
     match value:
-        case Seconds():
-            return write_duration(value)
-        case Bytes():
-            return write_size(value)
-        case ClockTime():
-            return write_clock_time(value)
+        case Seconds() | Bytes() | ClockTime():
+            return NOTATIONS[type(value)].write(value)
         case Path():
             return str(value)
         case tuple() if all(isinstance(member, str) for member in value):

@@ -14,15 +14,8 @@ import msgspec.inspect
 from config.model.bounds import Bound, bound_of, may_be_auto, plain, required
 from config.model.routing import Use
 from config.model.settings import Settings
-from config.model.table import AUTO, Bytes, ClockTime, Seconds, Table
-from config.model.units import (
-    CLOCK_TIME_EXAMPLE,
-    DURATION_EXAMPLE,
-    SIZE_EXAMPLE,
-    parse_clock_time,
-    parse_duration,
-    parse_size,
-)
+from config.model.table import AUTO, Table
+from config.model.units import NOTATIONS
 from config.model.upstreams import SecretSource
 from config.parse.rewrite import guesses, write
 from config.problems.problems import Problems, nearest
@@ -229,20 +222,10 @@ class _Decoder:
             if isinstance(value, str) and value and "\0" not in value:
                 return FilePath(value)
             return self._wrong(info, path, "a path", value, None)
-        if cls is Seconds:
-            try:
-                return parse_duration(value if isinstance(value, str) else "")
-            except ValueError:
-                return self._wrong(info, path, DURATION_EXAMPLE, value, None)
-        if cls is ClockTime:
-            try:
-                return parse_clock_time(value if isinstance(value, str) else "")
-            except ValueError:
-                return self._wrong(info, path, CLOCK_TIME_EXAMPLE, value, None)
         try:
-            return parse_size(value if isinstance(value, str) else "")
+            return NOTATIONS[cls].parse(value if isinstance(value, str) else "")
         except ValueError:
-            return self._wrong(info, path, SIZE_EXAMPLE, value, None)
+            return self._wrong(info, path, NOTATIONS[cls].expected, value, None)
 
     def _wrong(self, info: _Info, path: Path, expected: str, value: object, placeholder: object) -> object:
         """Report a value of the wrong type. Returns a guess of what was meant, or the placeholder."""
@@ -326,12 +309,7 @@ def _describe(info: _Info) -> str:
         case msgspec.inspect.LiteralType(values=values):
             return _one_of(tuple(values))
         case msgspec.inspect.CustomType(cls=cls):
-            return {
-                FilePath: "a path",
-                Seconds: DURATION_EXAMPLE,
-                Bytes: SIZE_EXAMPLE,
-                ClockTime: CLOCK_TIME_EXAMPLE,
-            }[cls]
+            return "a path" if cls is FilePath else NOTATIONS[cls].expected
         case msgspec.inspect.IntType():
             return "a whole number"
         case msgspec.inspect.FloatType():

@@ -11,7 +11,7 @@ from config.model.calibration import Calibration
 from config.model.routing import RungSettings
 from config.model.settings import Settings
 from config.model.table import Bytes, ClockTime, Seconds
-from config.model.units import write_clock_time, write_duration, write_size
+from config.model.units import NOTATIONS
 from policies.routing.policy import first_threshold
 
 ChangeKind = Literal["added", "removed", "changed", "moved", "follows"]
@@ -214,12 +214,8 @@ def written(value: Any) -> str:
     match value:
         case bool():
             return "true" if value else "false"
-        case Seconds():
-            return write_duration(value)
-        case ClockTime():
-            return write_clock_time(value)
-        case Bytes():
-            return write_size(value)
+        case Seconds() | ClockTime() | Bytes():
+            return NOTATIONS[type(value)].write(value)
         case int() | float():
             return f"{value:.10g}"
         case str():
