@@ -371,20 +371,8 @@ def _deadlines(decider: Decider, plan: Plan, features: Features) -> DeadlineTerm
 
 
 def _happened(record: DecisionRecord, decision: Decision) -> Happened:
-    return Happened(
-        request_id=record.request_id,
-        at=record.at,
-        policy=record.policy,
-        differs=_beside(record.plan, decision),
-        outcome=record.outcome,
-        code=record.code,
-        rung=record.rung,
-        attempts=record.attempts,
-        statistic=record.statistic,
-        cost=record.cost,
-        tokens=record.tokens,
-        timings=record.timings,
-    )
+    recorded = {name: getattr(record, name) for name in Happened.__struct_fields__ if name != "differs"}
+    return Happened(differs=_beside(record.plan, decision), **recorded)
 
 
 def _beside(recorded: Plan | None, decision: Decision) -> str:
