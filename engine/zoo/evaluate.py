@@ -3,38 +3,21 @@
 Greedy, with continuous batching; an answer is correct if its text equals the expected one.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from config.model.settings import EngineSettings, KVSettings
 from engine.offline import OfflineAnswer, generate_offline
+from engine.zoo.question import ZooQuestion
 from engine.zoo.tasks import TASKS, held_out_questions
 from engine.zoo.train import MODELS
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from engine.zoo.question import ZooQuestion
-
-__all__ = [
-    "MAX_ANSWER_TOKENS",
-    "MODELS",
-    "Score",
-    "ZooReport",
-    "ZooRow",
-    "ask",
-    "evaluate_zoo",
-    "make_report",
-    "wilson",
-]
 MAX_ANSWER_TOKENS = 96
 """More than the longest expected answer."""
 _THREADS = 2

@@ -1,7 +1,5 @@
 """Training recipes: shapes, data mixes, learning rates and seeds. A change here changes the shipped weights."""
 
-from __future__ import annotations
-
 import math
 
 import msgspec

@@ -4,28 +4,22 @@ Muon for the matrices (torch's own; https://kellerjordan.github.io/posts/muon/) 
 twice as much from the same tokens as AdamW alone. Matrix products run in bfloat16 under autocast, attention in float32.
 """
 
-from __future__ import annotations
-
 import argparse
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
 
 import msgspec
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from tokenizers import Tokenizer
 
 from engine.zoo.corpus import Corpus, TrainingBatch
 from engine.zoo.llama import Llama, LlamaShape, save
 from engine.zoo.recipe import RECIPES, Recipe, Stage
 from engine.zoo.tasks import TASKS
 from engine.zoo.tokenizer import BOS, END, PAD, save_tokenizer, special_id, train_tokenizer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from tokenizers import Tokenizer
 
 MODELS = Path(__file__).parent / "models"
 """The shipped models `small` and `large`."""

@@ -38,8 +38,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 def run_train(arguments: argparse.Namespace) -> int:
     """Train, with a line of progress every few seconds."""
     prepare_environment(alone=True)
-    from engine.zoo.evaluate import MODELS
-    from engine.zoo.train import train_zoo
+    from engine.zoo.train import MODELS, train_zoo
 
     for name in arguments.which:
         if name not in _NAMES:
@@ -52,7 +51,8 @@ def run_eval(arguments: argparse.Namespace) -> int:
     if arguments.questions < 1:
         raise CliError("--questions must be at least 1", 2)
     prepare_environment()
-    from engine.zoo.evaluate import MODELS, evaluate_zoo
+    from engine.zoo.evaluate import evaluate_zoo
+    from engine.zoo.train import MODELS
 
     models = arguments.models or MODELS
     for name in _NAMES:
