@@ -13,7 +13,7 @@ from config.model.routing import CascadeSettings
 from config.model.settings import EngineSettings, Settings
 from config.model.upstreams import UpstreamSettings
 from config.parse.decode import decode_settings
-from config.parse.documents import Document, files_of, read_text, syntax_error
+from config.parse.documents import Document, file_error, files_of, read_text
 from config.problems.errors import ConfigError, Problem, in_order
 from config.problems.problems import Problems
 from config.problems.secrets import secret_texts
@@ -89,7 +89,7 @@ def _loaded(
         tokenizers = check_model_files(settings, problems) if with_models else None
         check_settings(settings, problems, today=today, tokenizers=tokenizers)
     except RecursionError:
-        raise syntax_error(path, "tables or lists are nested too deeply", Position(1, 1)) from None
+        raise file_error(path, "tables or lists are nested too deeply", Position(1, 1)) from None
     if problems.has_errors():
         raise ConfigError(problems)
     return LoadedConfig(settings, in_order(problems), tuple(file for file, _ in texts))

@@ -5,8 +5,9 @@ be checked. The result may be used only if no error was reported.
 """
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
+from typing import Any
 
 import msgspec
 import msgspec.inspect
@@ -53,6 +54,15 @@ def _is_filled_in(info: _Info) -> bool:
     return False
 
 
+_SCALARS: Mapping[type[_Info], tuple[Any, Callable[[Any], object], str]] = {
+    msgspec.inspect.BoolType: (bool, bool, "true or false"),
+    msgspec.inspect.StrType: (str, str, "a string"),
+    msgspec.inspect.IntType: (int, int, "a whole number"),
+    msgspec.inspect.FloatType: ((int, float), float, "a number"),
+}
+"""Types of values in TOML, the type that is made of them, and a description."""
+
+
 class _Decoder:
     def __init__(self, problems: Problems, document: Mapping[str, object] | None = None) -> None:
         self._problems = problems
@@ -80,19 +90,10 @@ class _Decoder:
                 return self._literal(tuple(values), value, path)
             case msgspec.inspect.CustomType(cls=cls):
                 return self._custom(info, cls, value, path)
-            case msgspec.inspect.BoolType():
-                return value if isinstance(value, bool) else self._wrong(info, path, "true or false", value, None)
-            case msgspec.inspect.StrType():
-                return value if isinstance(value, str) else self._wrong(info, path, "a string", value, None)
-            case msgspec.inspect.IntType():
-                if isinstance(value, int) and not isinstance(value, bool):
-                    return value
-                return self._wrong(info, path, "a whole number", value, None)
-            case msgspec.inspect.FloatType():
-                if isinstance(value, (int, float)) and not isinstance(value, bool):
-                    return float(value)
-                return self._wrong(info, path, "a number", value, None)
-        raise TypeError(f"{show_path(path)}: no rule for {info!r}")
+        accepted, made, expected = _SCALARS[type(info)]
+        if isinstance(value, accepted) and (made is bool or not isinstance(value, bool)):
+            return made(value)
+        return self._wrong(info, path, expected, value, None)
 
     def _struct(self, info: msgspec.inspect.StructType, value: object, path: Path) -> object:
         if not isinstance(value, dict):
@@ -310,11 +311,7 @@ def _describe(info: _Info) -> str:
             return _one_of(tuple(values))
         case msgspec.inspect.CustomType(cls=cls):
             return "a path" if cls is FilePath else NOTATIONS[cls].expected
-        case msgspec.inspect.IntType():
-            return "a whole number"
-        case msgspec.inspect.FloatType():
-            return "a number"
-    return "a string"
+    return _SCALARS[type(info)][2]
 
 
 def _one_of(values: tuple[object, ...]) -> str:

@@ -25,11 +25,9 @@ class Places(Protocol):
 
     def key(self, path: Path) -> Position:
         """The position of the key."""
-        ...
 
     def value(self, path: Path) -> Position:
         """The position of the value."""
-        ...
 
 
 class Problems:

@@ -52,11 +52,9 @@ class EmbeddingRunner(Protocol):
 
     def embed(self, inputs: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
         """[inputs, sizes.whole] float32; the row of an input does not depend on the other inputs."""
-        ...
 
     def close(self) -> None:
         """Release the weights; a second call does nothing."""
-        ...
 
 
 class Embedder:

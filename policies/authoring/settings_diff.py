@@ -16,22 +16,6 @@ from policies.routing.policy import first_threshold
 
 ChangeKind = Literal["added", "removed", "changed", "moved", "follows"]
 
-_SUBJECTS = {
-    "engines": "engine",
-    "upstreams": "upstream",
-    "models": "model",
-    "prices": "price of",
-    "tiers": "tier",
-    "tenants": "tenant",
-    "keys": "key",
-    "signals": "signal",
-    "routes": "route",
-    "cascades": "cascade",
-    "ladders": "ladder",
-    "experiments": "experiment",
-    "shadows": "shadow",
-    "tests": "test",
-}
 _NAMES = {"keys": "id"}
 """The field that identifies the members of a list, where it is not `name`."""
 _SECRET = {("keys", "hash"), ("upstreams", "headers")}
@@ -82,7 +66,7 @@ def settings_diff(before: Settings, after: Settings) -> tuple[SettingChange, ...
         if old == new:
             continue
         table = field.encode_name
-        if table not in _SUBJECTS:
+        if not isinstance(old, Mapping | tuple):
             for kind, key, *values in _values(old, new, ()):
                 was, now = ("***", "***") if "keys" in key else values
                 changes.append(SettingChange(kind, table, "", ".".join(key), was, now, _decides(table, key)))
@@ -97,7 +81,7 @@ _Value = tuple[ChangeKind, tuple[str, ...], str, str]
 
 
 def _members(table: str, old: Any, new: Any) -> Iterator[SettingChange]:
-    subject = _SUBJECTS[table]
+    subject = "price of" if table == "prices" else table.removesuffix("s")
     if isinstance(old, Mapping):
         was, now = dict(old), dict(new)
     else:

@@ -33,23 +33,14 @@ from policies.routing.token_budget import PromptSizes
 
 _COMPLETIONS = "/v1/completions"
 _EMBEDDINGS = "/v1/embeddings"
+_NUMBERS = ("prompt_tokens", "max_tokens", "turn", "complexity", "code", "budget_used")
 # By flag: the features that it sets.
 _SETS: dict[str, tuple[str, ...]] = {
-    "model": ("model",),
+    **{name: (name,) for name in ("model", "tier", "path", "has", "language", *_NUMBERS)},
     "tenant": ("tenant", "tier"),
-    "tier": ("tier",),
     "tag": ("tags",),
     "header": ("headers",),
-    "path": ("path",),
-    "has": ("has",),
     "text": ("complexity", "code", "language"),
-    "prompt_tokens": ("prompt_tokens",),
-    "max_tokens": ("max_tokens",),
-    "turn": ("turn",),
-    "complexity": ("complexity",),
-    "code": ("code",),
-    "language": ("language",),
-    "budget_used": ("budget_used",),
     "unit": ("request", "conversation", "user"),
 }
 
@@ -95,12 +86,9 @@ def _given(arguments: argparse.Namespace, decider: Decider) -> GivenRequest:
         _known("busy", name, settings.cascades)
     for name in arguments.rolled_back or ():
         _known("rolled-back", name, [experiment.name for experiment in settings.experiments])
-    plain = ("model", "tenant", "tier", "path", "text", "prompt_tokens", "max_tokens", "turn", "complexity", "code")
-    values: dict[str, Any] = {
-        name: value
-        for name in (*plain, "language", "budget_used", "time", "unit")
-        if (value := getattr(arguments, name)) is not None
-    }
+    words = ("model", "tenant", "tier", "path", "text", "language", "time", "unit")
+    given = {name: getattr(arguments, name) for name in (*words, *_NUMBERS)}
+    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     values |= {name: tuple(getattr(arguments, name) or ()) for name in ("tag", "has", "busy", "rolled_back")}
     values["header"] = dict([_pair("header", header) for header in arguments.header or ()])
     return GivenRequest(**values, load=_load(arguments.load or (), decider))
