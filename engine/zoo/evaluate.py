@@ -3,9 +3,7 @@
 Greedy, with continuous batching; an answer is correct if its text equals the expected one.
 """
 
-import argparse
 import math
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -16,7 +14,6 @@ from config.model.settings import EngineSettings, KVSettings
 from engine.offline import OfflineAnswer, generate_offline
 from engine.zoo.question import ZooQuestion
 from engine.zoo.tasks import TASKS, held_out_questions
-from engine.zoo.train import MODELS
 
 MAX_ANSWER_TOKENS = 96
 """More than the longest expected answer."""
@@ -58,7 +55,6 @@ class ZooReport(msgspec.Struct, frozen=True):
     rows: tuple[ZooRow, ...]
 
     def table(self) -> str:
-        """Plain text, for a terminal."""
         lines = [f"{self.questions} held-out questions, seed {self.seed}; right answers in % [Wilson 95 %]", ""]
         lines.append(f"{'task':<11}{'level':<7}{'asked':>5}  {'small':<22}{'large':<22}{'gap':>6}{'tokens':>8}")
         for row in self.rows:
@@ -133,19 +129,3 @@ def evaluate_zoo(
     drawn = held_out_questions(rng, questions)
     small, large = (ask(models_dir / name, drawn, progress, kv) for name in ("small", "large"))
     return make_report(drawn, small, large, seed)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line entry point."""
-    parser = argparse.ArgumentParser(prog="python -m engine.zoo.evaluate", description="Examine the embedded models.")
-    parser.add_argument("--models", type=Path, default=MODELS)
-    parser.add_argument("--questions", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args(arguments)
-    report = evaluate_zoo(options.models, options.questions, options.seed, lambda line: print(line, file=sys.stderr))  # noqa: T201
-    print(msgspec.json.encode(report).decode() if options.json else report.table())  # noqa: T201
-
-
-if __name__ == "__main__":
-    main()

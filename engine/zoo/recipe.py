@@ -41,7 +41,6 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def steps(self) -> int:
-        """Total number of steps."""
         return sum(lesson.steps for lesson in self.lessons)
 
     def rate(self, step: int) -> float:
@@ -53,7 +52,6 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
         return min(1.0, (step + 1) / self.warmup_steps) * falling
 
     def lesson(self, step: int) -> Lesson:
-        """The lesson of `step`."""
         for lesson in self.lessons:
             if step < lesson.steps:
                 return lesson
