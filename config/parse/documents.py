@@ -21,15 +21,6 @@ _SCHEMA = "schema"
 _WHOLE_FILE = Position(0, 0)
 
 
-class Clash(msgspec.Struct, frozen=True):
-    """An entry that is defined in two files."""
-
-    path: Path
-    position: Position
-    message: str
-    expected: str = ""
-
-
 class DocumentPart(msgspec.Struct, frozen=True):
     """One file."""
 
@@ -46,7 +37,8 @@ class Document:
     def __init__(self, texts: Iterable[tuple[FilePath, str]]) -> None:
         """Raises `ConfigError` with the syntax errors of all texts."""
         self.tables: dict[str, object] = {}
-        self.clashes: list[Clash] = []
+        self.clashes: list[tuple[Path, Position, str, str]] = []
+        """Entries that are defined in two files: path, position, message and what is expected."""
         self._parts: list[DocumentPart] = []
         faults: list[Problem] = []
         for file, text in texts:
@@ -61,19 +53,17 @@ class Document:
             raise ConfigError(faults)
 
     def key(self, path: Path) -> Position:
-        """The position and file of the key."""
         part, local = self._part_of(path)
         return _in(part, part.source.key(local))
 
     def value(self, path: Path) -> Position:
-        """The position and file of the value."""
         part, local = self._part_of(path)
         return _in(part, part.source.value(local))
 
     def report_clashes(self, problems: Problems) -> None:
         """Report the entries that are defined in several files."""
-        for clash in self.clashes:
-            problems.add(clash.path, clash.message, expected=clash.expected, position=clash.position)
+        for path, position, message, expected in self.clashes:
+            problems.add(path, message, expected=expected, position=position)
 
     def _part_of(self, path: Path) -> tuple[DocumentPart, Path]:
         """The part that contains the path, or most of it, and the path within that part."""
@@ -114,7 +104,7 @@ class Document:
         self._clash(part, path, f"'{where}' is given by {first.file}:{first.line}, too", "it in one file as a whole")
 
     def _clash(self, part: DocumentPart, path: Path, message: str, expected: str) -> None:
-        self.clashes.append(Clash(path, _in(part, part.source.key(path)), message, expected))
+        self.clashes.append((path, _in(part, part.source.key(path)), message, expected))
 
 
 def files_of(path: FilePath) -> tuple[FilePath, ...]:

@@ -54,7 +54,6 @@ class TimeSliceScheduler(Generic[M]):
 
     @property
     def contended(self) -> bool:
-        """Whether any member waits."""
         return bool(self._waiting)
 
     def ask(self, member: M) -> bool:

@@ -111,7 +111,6 @@ class Tokenizer:
         return Detokenizer(self.token_bytes, self.special_ids if skip_special else (), strip_first_space=strip)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of `token_ids`, without special tokens."""
         detokenizer = self.detokenizer(())
         return "".join(map(detokenizer.push, token_ids)) + detokenizer.flush()
 

@@ -56,7 +56,6 @@ class ToolCallParser:
 
     @property
     def holding(self) -> bool:
-        """Whether any text is held back."""
         return bool(self._held)
 
     def push(self, text: str) -> ParsedText:

@@ -55,7 +55,6 @@ class StepCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return total
 
     def seconds(self, shape: StepShape) -> float:
-        """The time of one step."""
         base = (
             self.fixed
             + self.per_sequence * shape.sequences

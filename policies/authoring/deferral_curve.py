@@ -71,7 +71,6 @@ class Curves(msgspec.Struct, frozen=True):
     curves: tuple[Curve, ...]
 
     def table(self) -> str:
-        """All figures as plain text."""
         lines = [
             f"{self.questions} questions; [the middle 95 % of the bootstrap]",
             f"always small: right {self.small_accuracy}",

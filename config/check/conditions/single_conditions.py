@@ -3,8 +3,9 @@
 import re
 import zoneinfo
 from collections.abc import Collection, Iterable
+from graphlib import TopologicalSorter
 
-from config.check.conditions.space import located, nested
+from config.check.conditions.space import located, nested, signal_uses
 from config.check.names import cycles, known_rung
 from config.model.conditions import LoadCondition, SignalSettings, TimeCondition
 from config.model.settings import Settings
@@ -24,10 +25,7 @@ _MAX_WEIGHT = 1000
 
 def check_conditions(settings: Settings, problems: Problems) -> None:
     """Check all conditions, and that no signal uses itself."""
-    uses = {
-        name: [used for _, when in nested((), signal) for used in when.signal]
-        for name, signal in settings.signals.items()
-    }
+    uses = signal_uses(settings)
     found_cycles = cycles(uses)
     for cycle in found_cycles:
         problems.add(("signals", cycle[0]), f"the signal uses itself: {' → '.join(cycle)}", breaks=True)
@@ -42,23 +40,19 @@ def check_conditions(settings: Settings, problems: Problems) -> None:
 def _check_weights(settings: Settings, uses: dict[str, list[str]], problems: Problems) -> None:
     """Report signals whose size explodes because they use other signals several times, at several levels."""
     weights: dict[str, int] = {}
-
-    def weigh(name: str) -> int:
-        if name not in weights:
-            own = sum(1 for _ in nested((), settings.signals[name]))
-            weights[name] = own + sum(weigh(used) for used in uses[name] if used in uses)
-            if weights[name] > _MAX_WEIGHT:
-                weights[name] = 1  # so that the signals that use it are not reported as well
-                problems.add(
-                    ("signals", name),
-                    f"with the signals that it uses it stands for more than {_MAX_WEIGHT} conditions",
-                    expected="a signal that says each thing once",
-                    breaks=True,
-                )
-        return weights[name]
-
-    for name in uses:
-        weigh(name)
+    for name in TopologicalSorter(uses).static_order():
+        if name not in uses:
+            continue
+        weights[name] = sum(1 for _ in nested((), settings.signals[name]))
+        weights[name] += sum(weights.get(used, 0) for used in uses[name])
+        if weights[name] > _MAX_WEIGHT:
+            weights[name] = 1  # so that the signals that use it are not reported as well
+            problems.add(
+                ("signals", name),
+                f"with the signals that it uses it stands for more than {_MAX_WEIGHT} conditions",
+                expected="a signal that says each thing once",
+                breaks=True,
+            )
 
 
 def check_header_name(path: Path, name: str, problems: Problems) -> None:

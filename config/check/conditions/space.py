@@ -64,6 +64,14 @@ def nested(path: Path, when: SignalSettings) -> Iterator[Located]:
         yield from nested((*path, "not"), when.not_)
 
 
+def signal_uses(settings: Settings) -> dict[str, list[str]]:
+    """By signal: the signals that its conditions name."""
+    return {
+        name: [used for _, when in nested((), signal) for used in when.signal]
+        for name, signal in settings.signals.items()
+    }
+
+
 class Space:
     """The variables of a file's conditions, and the conditions as formulas over them."""
 
@@ -160,7 +168,6 @@ class Space:
         return parts
 
     def signal(self, name: str) -> Formula:
-        """The formula of a signal."""
         path: Path = ("signals", name)
         if name not in self._settings.signals or self._problems.is_broken(path):
             return self.unknown(path)

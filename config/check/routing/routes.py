@@ -12,7 +12,6 @@ from config.tenants import known_tenants
 
 
 def check_routes(settings: Settings, problems: Problems) -> None:
-    """Check all routes."""
     check_distinct("routes", "route", [route.name for route in settings.routes], problems)
     for index, route in enumerate(settings.routes):
         path: Path = ("routes", index, "use")
@@ -27,7 +26,6 @@ def check_routes(settings: Settings, problems: Problems) -> None:
 
 
 def check_deadlines(settings: Settings, problems: Problems) -> None:
-    """Check all routes and rungs."""
     users: dict[Path, tuple[RungSettings, list[RouteSettings]]] = {}
     for index, route in enumerate(settings.routes):
         _check_route(("routes", index, "deadlines"), route, problems)
