@@ -13,8 +13,7 @@ from engine.threads import prepare_environment
 from gateway.cli.terminal import say, write_file
 from gateway.errors import CliError
 from gateway.evaluation.cascade_run import CascadeOutcomes, add_arguments, load_pair, load_prompts, run_pair
-from policies.authoring.calibration_fit import Scored, encode_calibration, fit
-from policies.authoring.prompt_fit import fit_prompt_model, scores_unseen
+from policies.authoring.calibration_fit import Scored, encode_calibration, fit, fit_prompt_model, scores_unseen
 from policies.cascade.calibration import threshold_for_accuracy, threshold_for_share
 from policies.cascade.statistic import statistic_of
 
