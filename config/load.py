@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from config.check.all_checks import check_settings
-from config.check.model_files import check_model_files
+from config.check.engines import check_model_files
 from config.check.server import check_binding
 from config.model.calibration import BadCalibration, read_calibration
 from config.model.routing import CascadeSettings

@@ -3,7 +3,6 @@
 import datetime as dt
 from collections.abc import Mapping
 
-from config.check.budgets import check_budgets
 from config.check.conditions.effects import check_effects, check_usage
 from config.check.conditions.reach import check_reach
 from config.check.conditions.single_conditions import check_conditions
@@ -16,7 +15,7 @@ from config.check.routing.ladders import check_ladders
 from config.check.routing.rollout import check_experiments, check_shadows
 from config.check.routing.routes import check_deadlines, check_routes
 from config.check.server import check_server
-from config.check.tenants import check_tenants
+from config.check.tenants import check_budgets, check_tenants
 from config.check.upstreams import check_upstream_stages, check_upstreams
 from config.model.settings import Settings
 from config.problems.problems import Problems

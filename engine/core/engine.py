@@ -38,7 +38,7 @@ from engine.model.model_config import read_model_config
 from engine.sampling.bad_words import spellings
 from engine.sampling.defaults import API_DEFAULTS, SamplingDefaults, read_defaults
 from engine.sampling.grammar import GrammarState
-from engine.sampling.seed import sequence_seed
+from engine.sampling.params import sequence_seed
 from engine.scheduling.batch import OverlappingRunner, Runner, Sampled, ScoredToken, SplitRunner, SwappingRunner
 from engine.scheduling.lookup import NgramLookup
 from engine.scheduling.output import Output

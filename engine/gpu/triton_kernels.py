@@ -1,4 +1,4 @@
-"""The decoder's kernels in Triton, for CUDA devices; on a CPU only in Triton's interpreter, for tests."""
+"""The decoder's kernels and the choice of tokens in Triton, for CUDA devices; on a CPU only interpreted, for tests."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from engine.gpu import triton_code as code
-from engine.gpu.async_copy import to_device
+from engine.gpu.async_copy import Chosen, to_device
 from engine.gpu.attention_work import Layout, WorkCounts, padded, write_work
 from engine.memory.kv_pool import KvPool
 from engine.model.model_config import ModelConfig
 from engine.model.weights import LayerWeights, Weights
+from engine.sampling.device_sampler import RandomDraws
 from engine.scheduling.batch import Batch
 
 _TILE_FLOATS = 32 * 128
@@ -21,6 +22,8 @@ _LEAST_ROWS = 16
 """Minimum rows of a tensor core product."""
 _WORKERS_A_PROCESSOR = 4
 _INTERPRETED_WORKERS = 3
+_PICK_TOKENS = 2048
+"""Tokens of the vocabulary per program that chooses a token."""
 
 
 def columns(head_dim: int) -> int:
@@ -234,3 +237,36 @@ class TritonKernels:
             gate_up, out, width, GELU=self._config.activation == "gelu_tanh", BLOCK=_GATE_BLOCK
         )
         return out
+
+
+def pick_fused(logits: Tensor, draws: RandomDraws | None) -> Chosen:
+    """See `Pick`. One pass over the logits; the same choices as `pick_plain`, up to the rounding of logarithms."""
+    rows, vocab = logits.shape
+    device = logits.device
+    parts = -(-vocab // _PICK_TOKENS)
+    # Separate tensors, because Triton compiles another variant for pointers with less alignment.
+    best, second = (torch.empty((rows, parts), dtype=torch.float32, device=device) for _ in range(2))
+    best_places, drawn_places = (torch.empty((rows, parts), dtype=torch.int64, device=device) for _ in range(2))
+    drawn = torch.empty((rows, parts), dtype=torch.float64, device=device)
+    code.pick_part[(rows, parts)](
+        logits,
+        logits if draws is None else draws.cuts,
+        logits if draws is None else draws.inverse,
+        logits if draws is None else draws.keys,
+        best,
+        second,
+        best_places,
+        drawn,
+        drawn_places,
+        vocab,
+        parts,
+        DRAW=draws is not None,
+        BLOCK=_PICK_TOKENS,
+    )
+    # topk orders NaN first, so a NaN makes the margin NaN.
+    tops = torch.cat((best, second), dim=1).topk(2, dim=-1).values
+    token_ids = best_places.gather(1, best.argmax(1, keepdim=True)).squeeze(1)
+    if draws is not None:
+        chosen = drawn_places.gather(1, drawn.argmax(1, keepdim=True)).squeeze(1)
+        token_ids = torch.where(draws.inverse > 0, chosen, token_ids)
+    return Chosen(token_ids, tops[:, 0] - tops[:, 1])

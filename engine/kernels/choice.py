@@ -13,7 +13,7 @@ from engine.kernels.portable import TorchKernels
 from engine.memory.kv_pool import KvPool
 from engine.model.model_config import ModelConfig
 from engine.model.rope import rotations
-from engine.sampling.token_pick import Pick, pick_plain
+from engine.sampling.device_sampler import Pick, pick_plain
 
 KernelKind = Literal["compiled", "triton", "portable"]
 
@@ -62,7 +62,7 @@ def choose_kernels(
 def choose_pick(kind: KernelKind) -> Pick:
     """The matching implementation of token choice on the device."""
     if kind == "triton":
-        from engine.gpu.triton_pick import pick_fused
+        from engine.gpu.triton_kernels import pick_fused
 
         return pick_fused
     return pick_plain

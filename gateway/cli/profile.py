@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from config.check.model_files import model_file_problems
+from config.check.engines import model_file_problems
 from config.load import load_settings
 from config.profiles import embedded_profile
 from engine.threads import prepare_environment

@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from actors.kernel.errors import ServiceFailed
-from config.check.model_files import model_file_problems
+from config.check.engines import model_file_problems
 from config.load import check_binding
 from config.model.settings import Settings
 from config.profiles import embedded_profile

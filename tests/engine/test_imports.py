@@ -17,7 +17,7 @@ PURE = {
         for path in FOLDER.glob(f"{folder}/*.py")
     ),
     *(f"sampling/{name}.py" for name in ("__init__", "bad_words", "grammar", "logit_rules", "params")),
-    *(f"sampling/{name}.py" for name in ("schema_numbers", "schema_relax", "seed")),
+    *(f"sampling/{name}.py" for name in ("schema_numbers", "schema_relax")),
     *(f"gpu/{name}.py" for name in ("__init__", "attention_work", "graph_sizes")),
     *(f"lora/{name}.py" for name in ("__init__", "adapters")),
     *(f"core/{name}.py" for name in ("lifecycle", "limits", "messages")),

@@ -263,4 +263,4 @@ def _digest(settings: Settings, engine: str) -> str | None:
     try:
         return served_digest(settings.engines[engine])
     except OSError:
-        return None  # reported by `config.check.model_files`
+        return None  # reported by `config.check.engines`

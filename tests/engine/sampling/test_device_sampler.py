@@ -6,15 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.sampling.device_sampler import choose
+from engine.sampling.device_sampler import Pick, RandomDraws, choose, pick_plain
 from engine.sampling.noise import gumbel_noise, stream_key
 from engine.sampling.params import SamplingParams
 from engine.sampling.sampler import sample
-from engine.sampling.token_pick import Pick, RandomDraws, pick_plain
 from engine.scheduling.batch import SampleRow
 
 try:
-    from engine.gpu.triton_pick import pick_fused
+    from engine.gpu.triton_kernels import pick_fused
 except ImportError:
     pick_fused = None
 no_triton = pytest.mark.skipif(pick_fused is None, reason='Triton is not installed: pip install "penstock[gpu]"')
