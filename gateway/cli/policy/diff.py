@@ -6,8 +6,7 @@ from typing import Any
 
 from gateway.cli.terminal import Page, percent, print_data
 from gateway.errors import CliError
-from policies.authoring.decision_diff import DecisionDiff
-from policies.authoring.policy_diff import PolicyDiff, policy_diff
+from policies.authoring.policy_diff import DecisionDiff, PolicyDiff, policy_diff
 from policies.records.trace import BadTrace, read_trace
 
 _MOST_SHIFTS = 8
