@@ -8,9 +8,10 @@ from torch import Tensor
 from engine.gpu import triton_code as code
 from engine.gpu.async_copy import Chosen, to_device
 from engine.gpu.attention_work import Layout, WorkCounts, padded, write_work
+from engine.kernels.interface import Kernels
 from engine.memory.kv_pool import KvPool
 from engine.model.model_config import ModelConfig
-from engine.model.weights import LayerWeights, Weights
+from engine.model.weights import LayerWeights
 from engine.sampling.device_sampler import RandomDraws
 from engine.scheduling.batch import Batch
 
@@ -31,7 +32,7 @@ def columns(head_dim: int) -> int:
     return min(max(_TILE_FLOATS // padded(head_dim), _LEAST_ROWS), 64)
 
 
-class TritonKernels:
+class TritonKernels(Kernels):
     """Needs a pool with untransposed keys; any head size and block size.
 
     All inputs of a step lie in one buffer at a fixed address, so that captured launches can be replayed.
@@ -67,9 +68,9 @@ class TritonKernels:
         self._flat = torch.zeros(layout.total, dtype=torch.int32, device=device)
         self._tables = torch.zeros((layout.sequences, layout.table_width), dtype=torch.int32, device=device)
         self._views = dict(zip(layout.sizes, torch.split(self._flat, list(layout.sizes.values())), strict=True))
-        self._partial_sums = torch.zeros((layout.pieces, heads, head_dim), dtype=torch.float32, device=device)
-        self._partial_peaks = torch.zeros((layout.pieces, heads), dtype=torch.float32, device=device)
-        self._partial_totals = torch.zeros((layout.pieces, heads), dtype=torch.float32, device=device)
+        shapes = ((layout.pieces, heads, head_dim), (layout.pieces, heads), (layout.pieces, heads))
+        self._partials = [torch.zeros(shape, dtype=torch.float32, device=device) for shape in shapes]
+        """Weighted sums, maxima and totals of splits."""
         self._shape = {
             "HEADS": heads,
             "KV_HEADS": config.kv_heads,
@@ -97,12 +98,6 @@ class TritonKernels:
 
     def start(self, embedded: Tensor) -> None:
         self._residual = embedded.float()
-
-    def layers(self, weights: Weights) -> Tensor | None:
-        return None
-
-    def logits(self, weights: Weights) -> Tensor | None:
-        return None
 
     def norm(self, weight: Tensor) -> Tensor:
         return self._norm(self._residual, None, weight)
@@ -201,9 +196,7 @@ class TritonKernels:
             queries,
             keys,
             values,
-            self._partial_sums,
-            self._partial_peaks,
-            self._partial_totals,
+            *self._partials,
             views["counts"],
             views["starts"],
             views["contexts"],
@@ -218,9 +211,7 @@ class TritonKernels:
             **options,
         )
         code.join_splits[(len(queries), config.kv_heads)](
-            self._partial_sums,
-            self._partial_peaks,
-            self._partial_totals,
+            *self._partials,
             out,
             views["counts"],
             views["starts"],

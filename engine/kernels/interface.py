@@ -23,9 +23,11 @@ class Kernels(Protocol):
 
     def layers(self, weights: Weights) -> Tensor | None:
         """All layers in one call: the normed output [rows, hidden]. None: not supported, run them one by one."""
+        return None
 
     def logits(self, weights: Weights) -> Tensor | None:
         """Layers and head in one call: logits [rows, vocab] of every row. None: not supported, run the head alone."""
+        return None
 
     def norm(self, weight: Tensor) -> Tensor:
         """RMS norm of the residual stream: [rows, hidden]."""

@@ -9,15 +9,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.kernels import tiles
+from engine.kernels.interface import Kernels
 from engine.kernels.tiles import in_tiles
 from engine.memory.kv_pool import KvPool
 from engine.model.mlp import gated
 from engine.model.model_config import ModelConfig
-from engine.model.weights import LayerWeights, Weights
+from engine.model.weights import LayerWeights
 from engine.scheduling.batch import Batch
 
 
-class TorchKernels:
+class TorchKernels(Kernels):
     """The reference for the other implementations, and the fallback on devices without one."""
 
     def __init__(
@@ -56,12 +57,6 @@ class TorchKernels:
 
     def start(self, embedded: Tensor) -> None:
         self._residual = embedded.float()
-
-    def layers(self, weights: Weights) -> Tensor | None:
-        return None
-
-    def logits(self, weights: Weights) -> Tensor | None:
-        return None
 
     def norm(self, weight: Tensor) -> Tensor:
         return self._rms(self._residual, weight).to(self._dtype)
