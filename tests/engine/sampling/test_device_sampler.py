@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.sampling.device_sampler import Pick, RandomDraws, choose, pick_plain
-from engine.sampling.noise import gumbel_noise, stream_key
+from engine.sampling.noise import stream_key
 from engine.sampling.params import SamplingParams
 from engine.sampling.sampler import sample
 from engine.scheduling.batch import SampleRow
+from tests.engine.sampling.reference_noise import gumbel_noise
 
 try:
     from engine.gpu.triton_kernels import pick_fused

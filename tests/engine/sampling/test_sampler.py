@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from engine.errors import EngineError
 from engine.sampling.logit_rules import change_logits, tail_cut
-from engine.sampling.noise import gumbel_noise
 from engine.sampling.params import SamplingParams
 from engine.sampling.sampler import sample
 from engine.scheduling.batch import SampleRow
+from tests.engine.sampling.reference_noise import gumbel_noise
 
 
 def row(params: SamplingParams, **changes) -> SampleRow:
