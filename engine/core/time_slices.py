@@ -21,8 +21,14 @@ class TimeSlice(Protocol):
         """Give the slice back, or stop waiting for one."""
 
 
-class NoTimeSlices(TimeSlice):
-    """No limit: every engine may step at any time, and nothing is done."""
+class NoTimeSlices:
+    """No limit: every engine may step at any time."""
+
+    def take(self) -> None: ...
+
+    def done(self, *, more: bool) -> None: ...
+
+    def leave(self) -> None: ...
 
 
 class TimeSliceScheduler(Generic[M]):
