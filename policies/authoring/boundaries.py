@@ -4,13 +4,11 @@ from collections import defaultdict
 
 import msgspec
 
-from config.model.conditions import LoadCondition, TimeCondition
+from config.model.conditions import NUMBERS, LoadCondition, TimeCondition
 from config.model.settings import Settings
 from config.model.table import Range
 from policies.routing.policy import conditions_in
 
-NUMBERS = ("prompt_tokens", "max_tokens", "turn", "complexity", "code", "budget_used")
-"""Numeric fields of conditions. The features have the same names."""
 WORDS = ("model", "tenant", "tier", "path", "language", "tag", "has")
 """Fields of conditions that are compared with names."""
 

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from config.model.conditions import TimeCondition
+from config.model.conditions import INTEGERS, NUMBERS, TimeCondition
 from config.model.tenancy import TierSettings
-from policies.authoring.boundaries import NUMBERS, Boundaries
+from policies.authoring.boundaries import Boundaries
 from policies.authoring.decision import Decider, DecisionOutcome
 from policies.authoring.outcome_cuts import LARGEST, outcome_cuts
 from policies.authoring.situation import Situation
@@ -23,7 +23,6 @@ from policies.model.breaker_view import BreakerState, BreakerView
 from policies.model.load import EngineLoad, Load
 from policies.routing.conditions import measure_of
 
-_INTEGERS = frozenset({"prompt_tokens", "max_tokens", "turn"})
 _MINIMUM = {"turn": 1.0}
 _MAXIMUM = {"complexity": 1.0, "code": 1.0}
 _SIZES = frozenset({"prompt_tokens", "max_tokens"})
@@ -125,7 +124,7 @@ def _feature_numbers(decider: Decider, boundaries: Boundaries, base: Situation) 
                 _setter(field, base),
                 minimum=_MINIMUM.get(field, 0.0),
                 maximum=_MAXIMUM.get(field),
-                integer=field in _INTEGERS,
+                integer=field in INTEGERS,
             )
     if base.features.budget_spent and base.features.budget_used < 1:
         fits = base.changed(budget_spent=False)
@@ -139,14 +138,14 @@ def _outcome_cuts(decider: Decider, field: str, base: Situation, edges: set[floa
     def outcome_at(value: float) -> DecisionOutcome:
         return DecisionOutcome.of(decider.decide(setter(value, anywhere)))
 
-    return outcome_cuts(outcome_at, sorted(edges), whole=field in _INTEGERS)
+    return outcome_cuts(outcome_at, sorted(edges), whole=field in INTEGERS)
 
 
 def _setter(field: str, base: Situation) -> Callable[[float, Span], Situation]:
     def situation(value: float, span: Span) -> Situation:
         if field == "budget_used":
             return base.changed(budget_used=value, budget_spent=value >= 1)
-        return base.changed(**{field: int(value) if field in _INTEGERS else value})
+        return base.changed(**{field: int(value) if field in INTEGERS else value})
 
     return situation
 

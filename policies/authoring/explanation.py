@@ -20,7 +20,7 @@ from policies.model.features import Features
 from policies.model.load import Load
 from policies.model.plan import Plan, PlannedCascade, PlannedRung, PlannedShadow
 from policies.records.decision_record import DecisionRecord, Timings, TokenCounts, decision_record
-from policies.rollout.experiment import Split, unit_of
+from policies.rollout.experiment import unit_of
 from policies.routing.complexity import Term
 from policies.routing.conditions import Finding, condition_compiler
 from policies.routing.planner import BUDGET_SPENT, Planned, PlanRefusal
@@ -209,7 +209,8 @@ def explain(
         plan=plan,
     )
     seen = _routes(decider, situation)
-    route = None if plan is None else _compiled(decider, plan)
+    # The plan's route without the overrides of an arm.
+    route = None if plan is None else next(it for it in decider.policy.routes if it.settings.name == plan.route)
     compiled = route if route is None or plan is None else route.arms.get(plan.arm, route)
     return Explanation(
         policy=plain.policy,
@@ -252,11 +253,6 @@ def _routes(decider: Decider, situation: Situation) -> tuple[RouteSeen, ...]:
     return tuple(seen)
 
 
-def _compiled(decider: Decider, plan: Plan) -> CompiledRoute:
-    """The plan's route without the overrides of an arm."""
-    return next(route for route in decider.policy.routes if route.settings.name == plan.route)
-
-
 def _budget(decider: Decider, features: Features, planned: Planned | PlanRefusal) -> BudgetTerms | None:
     tenant = decider.tenants.get(features.tenant)
     if tenant is None or tenant.budget is None:
@@ -272,22 +268,15 @@ def _experiment(compiled: CompiledRoute, plan: Plan, features: Features, load: L
     split = compiled.split
     if split is None:
         return None
+    begins = (0.0, *(end for _, end in split.bounds))
     return ExperimentTerms(
         name=split.name,
         arm=plan.arm,
         unit=split.unit,
         place=split.place(features) if unit_of(features, split.unit) else None,
         rolled_back=split.name in load.rolled_back,
-        arms=_arms(split),
+        arms=tuple(Arm(name, begin, end) for begin, (name, end) in zip(begins, split.bounds, strict=False)),
     )
-
-
-def _arms(split: Split) -> tuple[Arm, ...]:
-    begin, arms = 0.0, []
-    for name, end in split.bounds:
-        arms.append(Arm(name, begin, end))
-        begin = end
-    return tuple(arms)
 
 
 def _cascade(

@@ -1,23 +1,21 @@
 """Checks conditions one by one: names must exist, ranges and time spans must not be empty, headers must be allowed."""
 
-import re
 import zoneinfo
 from collections.abc import Collection, Iterable
 from graphlib import TopologicalSorter
 
 from config.check.conditions.space import located, nested, signal_uses
 from config.check.names import cycles, known_rung
-from config.model.conditions import LoadCondition, SignalSettings, TimeCondition
+from config.model.conditions import NUMBERS, LoadCondition, SignalSettings, TimeCondition
 from config.model.settings import Settings
 from config.model.table import Range
 from config.model.words import ADDRESSES, LANGUAGES
 from config.problems.problems import Problems
+from config.problems.secrets import HEADER_NAME
 from config.problems.source_map import Path
 from config.tenants import known_tenants
 
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_RANGES = ("prompt_tokens", "max_tokens", "turn", "complexity", "code", "budget_used")
 _END_OF_DAY = 24 * 60
 _MAX_WEIGHT = 1000
 """Limit on the conditions in a signal with the signals that it uses."""
@@ -57,7 +55,7 @@ def _check_weights(settings: Settings, uses: dict[str, list[str]], problems: Pro
 
 def check_header_name(path: Path, name: str, problems: Problems) -> None:
     """Report header names that are invalid or secret, or that have capital letters."""
-    if not _HEADER.fullmatch(name):
+    if not HEADER_NAME.fullmatch(name):
         problems.add(path, f"'{name}' is no name of a header", at_key=True)
     elif name.lower() in _SECRET_HEADERS:
         problems.add(path, f"'{name}' holds a secret", expected="the tenant to be asked for instead", at_key=True)
@@ -101,7 +99,7 @@ def _check_condition(
         check_header_name((*path, "header", name), name, problems)
         if not values:
             problems.add((*path, "header", name), "no value is named", expected='a list such as ["mobile"]')
-    for field in _RANGES:
+    for field in NUMBERS:
         bounds = getattr(when, field)
         if bounds is not None:
             _check_range((*path, field), bounds, problems)
