@@ -6,6 +6,7 @@ only read, as factors. Vectors need no alignment beyond that of their elements.
 
 import ctypes
 import functools
+import inspect
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -40,13 +41,16 @@ def intrinsic(function: Callable[..., Any]) -> Any:
 def emitted(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     """An intrinsic from a function that emits its code: it gets a builder and the values of the arguments.
 
-    `signature` is Numba's, or a function that makes it of the arguments' types.
+    Of `like` and `packed` it gets the type. `signature` is Numba's, or a function that makes it of all types.
     """
 
     def intrinsic_of(emit: Callable[..., Any]) -> Any:
+        names = list(inspect.signature(emit).parameters)[1:]
+
         def typed(_context: Any, *kinds: Any) -> Any:
             def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-                result = emit(builder, *args)
+                given = zip(names, kinds, args, strict=True)
+                result = emit(builder, *[kind if name in {"like", "packed"} else arg for name, kind, arg in given])
                 return context.get_dummy_value() if result is None else result
 
             return signature(*kinds) if callable(signature) else signature, code
@@ -142,6 +146,12 @@ def _fetch(builder: Any, address: Any) -> None:
     _call(builder, "llvm.prefetch.p0", ir.VoidType(), builder.inttoptr(address, kind), *constants)
 
 
+def _fetch_two(builder: Any, address: Any) -> None:
+    """Prefetch two cache lines."""
+    for offset in (0, 64):
+        _fetch(builder, builder.add(address, ir.Constant(address.type, offset)))
+
+
 def _exp(builder: Any, x: Any) -> Any:
     """e^x within 2 ulp for -87 <= x <= 88; 0 below -87 (polynomial of the Cephes library)."""
     small = builder.fcmp_ordered("<", x, _f(-87.0))
@@ -170,14 +180,10 @@ def pointer(_context: Any, address: Any, like: Any) -> Any:
     return kind(address, like), code
 
 
-@intrinsic
-def size_of(_context: Any, like: Any) -> Any:
+@emitted(types.int64)
+def size_of(_builder: Any, like: Any) -> Any:
     """Bytes per element."""
-
-    def code(_context: Any, _builder: Any, _signature: Any, _args: Any) -> Any:
-        return ir.Constant(ir.IntType(64), {_I8: 1, _I16: 2, _F32: 4}[_element(like)])
-
-    return types.int64(like), code
+    return ir.Constant(ir.IntType(64), {_I8: 1, _I16: 2, _F32: 4}[_element(like)])
 
 
 @intrinsic
@@ -192,19 +198,15 @@ def widen(_context: Any, element: Any) -> Any:
     return types.float32(element), code
 
 
-@intrinsic
-def narrow(_context: Any, value: Any, like: Any) -> Any:
+@emitted(lambda _value, like: types.unliteral(like)(types.float32, like))
+def narrow(builder: Any, value: Any, like: Any) -> Any:
     """A float32 as an element of the type of `like`, rounded to nearest even."""
-
-    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        if not _is_half(like):
-            return args[0]
-        bits = builder.bitcast(args[0], _I32)
-        odd = builder.and_(builder.lshr(bits, ir.Constant(_I32, 16)), ir.Constant(_I32, 1))
-        rounded = builder.add(bits, builder.add(odd, ir.Constant(_I32, 0x7FFF)))
-        return builder.trunc(builder.lshr(rounded, ir.Constant(_I32, 16)), _I16)
-
-    return types.unliteral(like)(types.float32, like), code
+    if not _is_half(like):
+        return value
+    bits = builder.bitcast(value, _I32)
+    odd = builder.and_(builder.lshr(bits, ir.Constant(_I32, 16)), ir.Constant(_I32, 1))
+    rounded = builder.add(bits, builder.add(odd, ir.Constant(_I32, 0x7FFF)))
+    return builder.trunc(builder.lshr(rounded, ir.Constant(_I32, 16)), _I16)
 
 
 @emitted(lambda word: word(word))
@@ -286,9 +288,7 @@ class _FetchQueue(NamedTuple):
         index = self.queue.type
         entry, done = builder.load(self.entry), builder.load(self.done)
         page = builder.load(builder.inttoptr(entry, index.as_pointer()))
-        here = builder.add(page, done)
-        for offset in (0, 64):
-            _fetch(builder, builder.add(here, ir.Constant(index, offset)))
+        _fetch_two(builder, builder.add(page, done))
         more = builder.add(done, ir.Constant(index, 128))
         over = builder.icmp_signed(">=", more, self.page_bytes)
         last = builder.icmp_signed("==", page, self.queue)
@@ -303,9 +303,9 @@ class _FetchQueue(NamedTuple):
 
 
 def _tile(rows: int, columns: int) -> Any:
-    @intrinsic
+    @emitted(lambda *kinds: types.void(*[types.int64] * 9, kinds[-1]))
     def tile(  # noqa: PLR0917
-        _context: Any,
+        builder: Any,
         a: Any,
         a_stride: Any,
         b_list: Any,
@@ -316,43 +316,38 @@ def _tile(rows: int, columns: int) -> Any:
         accumulate: Any,
         queue: Any,
         like: Any,
-    ) -> Any:
-        def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            a, a_stride, b_list, b_stride, c, c_stride, depth, accumulate, queue, _ = args
-            index = a.type
+    ) -> None:
+        index = a.type
 
-            def number(value: int) -> Any:
-                return ir.Constant(index, value)
+        def number(value: int) -> Any:
+            return ir.Constant(index, value)
 
-            places = [(r, v) for r in range(rows) for v in range(columns)]
-            rights = [builder.load(_at(builder, b_list, number(v), index)) for v in range(columns)]
-            targets = {
-                (r, v): _at(builder, c, builder.add(builder.mul(c_stride, number(r)), number(LANES * v)), _F32)
-                for r, v in places
-            }
-            sums = {place: cgutils.alloca_once(builder, _VF) for place in places}
+        places = [(r, v) for r in range(rows) for v in range(columns)]
+        rights = [builder.load(_at(builder, b_list, number(v), index)) for v in range(columns)]
+        targets = {
+            (r, v): _at(builder, c, builder.add(builder.mul(c_stride, number(r)), number(LANES * v)), _F32)
+            for r, v in places
+        }
+        sums = {place: cgutils.alloca_once(builder, _VF) for place in places}
+        for place in places:
+            builder.store(_f(0.0), sums[place])
+        with builder.if_then(builder.icmp_signed("!=", accumulate, number(0))):
             for place in places:
-                builder.store(_f(0.0), sums[place])
-            with builder.if_then(builder.icmp_signed("!=", accumulate, number(0))):
-                for place in places:
-                    builder.store(_load(builder, targets[place], types.float32), sums[place])
-            ahead = _FetchQueue.read(builder, queue)
-            with cgutils.for_range(builder, depth, intp=index) as loop:
-                ahead.fetch(builder)
-                at = builder.mul(loop.index, b_stride)
-                vectors = [_load(builder, _at(builder, right, at, _element(like)), like) for right in rights]
-                for r in range(rows):
-                    where = builder.add(builder.mul(a_stride, number(r)), loop.index)
-                    left = _splat(builder, builder.load(_at(builder, a, where, _F32)))
-                    for v, vector in enumerate(vectors):
-                        total = sums[r, v]
-                        builder.store(_call(builder, _FMA, _VF, left, vector, builder.load(total)), total)
-            ahead.write(builder)
-            for place in places:
-                _store(builder, builder.load(sums[place]), targets[place], types.float32)
-            return _context.get_dummy_value()
-
-        return types.void(*[types.int64] * 9, like), code
+                builder.store(_load(builder, targets[place], types.float32), sums[place])
+        ahead = _FetchQueue.read(builder, queue)
+        with cgutils.for_range(builder, depth, intp=index) as loop:
+            ahead.fetch(builder)
+            at = builder.mul(loop.index, b_stride)
+            vectors = [_load(builder, _at(builder, right, at, _element(like)), like) for right in rights]
+            for r in range(rows):
+                where = builder.add(builder.mul(a_stride, number(r)), loop.index)
+                left = _splat(builder, builder.load(_at(builder, a, where, _F32)))
+                for v, vector in enumerate(vectors):
+                    total = sums[r, v]
+                    builder.store(_call(builder, _FMA, _VF, left, vector, builder.load(total)), total)
+        ahead.write(builder)
+        for place in places:
+            _store(builder, builder.load(sums[place]), targets[place], types.float32)
 
     return tile
 
@@ -403,9 +398,7 @@ def _pairs(rows: int) -> Any:
         for total in sums.values():
             builder.store(_f(0.0), total)
         with cgutils.for_range(builder, depth, intp=index) as loop:
-            prefetched = builder.add(ahead, builder.mul(loop.index, share))
-            for offset in (0, 64):
-                _fetch(builder, builder.add(prefetched, ir.Constant(index, offset)))
+            _fetch_two(builder, builder.add(ahead, builder.mul(loop.index, share)))
             rights = []
             for v in range(4):
                 at = builder.add(builder.shl(loop.index, ir.Constant(index, 6)), ir.Constant(index, LANES * v))
@@ -483,22 +476,18 @@ def exp_16(builder: Any, address: Any, vectors: Any, peak: Any) -> Any:
     return _call(builder, "llvm.vector.reduce.fadd.v16f32", _F32, zero, builder.load(total))
 
 
-@intrinsic
-def silu_16(_context: Any, gate: Any, up: Any, out: Any, vectors: Any, like: Any) -> Any:
+@emitted(lambda *kinds: types.void(*[types.int64] * 4, kinds[-1]))
+def silu_16(  # noqa: PLR0917
+    builder: Any, gate: Any, up: Any, out: Any, vectors: Any, like: Any
+) -> None:
     """Write gate / (1 + e^-gate) · up to `out`, 16 · `vectors` elements."""
-
-    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        gate, up, out, vectors, _ = args
-        with cgutils.for_range(builder, vectors, intp=vectors.type) as loop:
-            at = builder.shl(loop.index, ir.Constant(vectors.type, 4))
-            kind = _element(like)
-            g = _load(builder, _at(builder, gate, at, kind), like)
-            u = _load(builder, _at(builder, up, at, kind), like)
-            bottom = builder.fadd(_exp(builder, builder.fsub(_f(0.0), g)), _f(1.0))
-            _store(builder, builder.fmul(builder.fdiv(g, bottom), u), _at(builder, out, at, kind), like)
-        return _context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4, like), code
+    with cgutils.for_range(builder, vectors, intp=vectors.type) as loop:
+        at = builder.shl(loop.index, ir.Constant(vectors.type, 4))
+        kind = _element(like)
+        g = _load(builder, _at(builder, gate, at, kind), like)
+        u = _load(builder, _at(builder, up, at, kind), like)
+        bottom = builder.fadd(_exp(builder, builder.fsub(_f(0.0), g)), _f(1.0))
+        _store(builder, builder.fmul(builder.fdiv(g, bottom), u), _at(builder, out, at, kind), like)
 
 
 binding.add_symbol("penstock_thread_number", _address(openmp_library(), "omp_get_thread_num"))
