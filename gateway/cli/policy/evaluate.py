@@ -23,7 +23,7 @@ from gateway.evaluation.cascade_run import (
     savings,
 )
 from gateway.evaluation.plots import PlotMark, line_plot
-from policies.authoring.deferral_curve import Curves, QuestionOutcome, deferral_curves
+from policies.authoring.deferral_curve import Curves, deferral_curves
 from policies.cascade.calibration import threshold_for_accuracy, threshold_for_share
 from policies.cascade.prompt_model import priors_of, score_of
 from policies.cascade.statistic import statistic_of
@@ -176,7 +176,7 @@ def curves_of(
         scores[f"{statistic} by prompt"] = scores_of(outcomes, calibration)
     scores |= {name: [statistic_of(name, outcome.margins) for outcome in outcomes.judged] for name in names}
     scores["length"] = [-float(outcome.characters) for outcome in outcomes.judged]
-    verdicts = [QuestionOutcome(outcome.small_right, outcome.large_right) for outcome in outcomes.judged]
+    verdicts = [(outcome.small_right, outcome.large_right) for outcome in outcomes.judged]
     return deferral_curves(verdicts, scores, np.random.default_rng(seed), resamples)
 
 
