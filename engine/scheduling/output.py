@@ -4,8 +4,8 @@ from collections.abc import Container
 
 from engine.core.messages import FinishReason
 from engine.sampling.params import SamplingParams
-from engine.text.detokenizer import Detokenizer
 from engine.text.stop import StopMatcher
+from engine.text.tokenizer import Detokenizer
 
 
 class Output:

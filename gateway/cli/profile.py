@@ -49,8 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from engine.model.encoder_config import is_encoder
     from gateway.engine_factories import loads_adapters
     from gateway.profiling.measure import load_for_measure, measure_engine
-    from gateway.profiling.plausible import doubts
-    from gateway.profiling.profile import Profile
+    from gateway.profiling.profile import Profile, doubts
 
     engines, encoders = {}, []
     resolved = resolve(settings.engines, more_adapters=loads_adapters(settings))
