@@ -54,6 +54,7 @@ _STREAMED_ROWS = 8
 _MINUS_INFINITY = np.float32(-np.inf)
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
+_BYTE = np.int8(0)
 
 Arguments = npt.NDArray[np.int64]
 
@@ -89,11 +90,37 @@ def _rotated(  # noqa: PLR0917
 
 @fast_jit
 def write_kv(args: Arguments, like: Any, paged: Any) -> None:
-    """Norm and rotate the new keys, and write keys and values to their pages (`paged`: element type).
+    """Norm and rotate the new keys, and write keys and values to their pages (`paged`: element type, not int8).
 
-    In int8 pages the scale maps the largest absolute element of a token's head to 127. Rows are divided among the
-    threads.
+    Rows are divided among the threads.
     """
+    head_dim, size, kv_heads, heads = args[HEAD_DIM], args[BLOCK_SIZE], args[KV_HEADS], args[HEADS]
+    parts = args[PARTS]
+    part = thread_number() if parts > 1 else 0
+    begin, end = args[ROWS] * part // parts, args[ROWS] * (part + 1) // parts
+    width = (heads + 2 * kv_heads) * head_dim
+    page = head_dim * size
+    slots = carray(pointer(args[SLOTS], np.int64(0)), args[ROWS])
+    rotated = carray(pointer(args[SCRATCH] + 4 * part * args[SCRATCH_FLOATS], _ZERO), head_dim)
+    item = size_of(like)
+    for row in range(begin, end):
+        block, offset = slots[row] // size, slots[row] % size
+        for head in range(kv_heads):
+            source = args[QKV] + (row * width + (heads + head) * head_dim) * item
+            _rotated_key(args, row, carray(pointer(source, like), head_dim), rotated)
+            at = (block * kv_heads + head) * page * size_of(paged)
+            keys = carray(pointer(args[KEYS] + at, paged), page)
+            for d in range(head_dim):
+                keys[d * size + offset] = narrow(rotated[d], paged)
+            value = carray(pointer(source + kv_heads * head_dim * item, like), head_dim)
+            values = carray(pointer(args[VALUES] + at, paged), page)
+            for d in range(head_dim):
+                values[offset * head_dim + d] = narrow(widen(value[d]), paged)
+
+
+@fast_jit
+def write_kv_bytes(args: Arguments, like: Any) -> None:
+    """The same for int8 pages; the scale maps the largest absolute element of a token's head to 127."""
     head_dim, size, kv_heads, heads = args[HEAD_DIM], args[BLOCK_SIZE], args[KV_HEADS], args[HEADS]
     parts = args[PARTS]
     part = thread_number() if parts > 1 else 0
@@ -109,17 +136,17 @@ def write_kv(args: Arguments, like: Any, paged: Any) -> None:
             source = args[QKV] + (row * width + (heads + head) * head_dim) * item
             _rotated_key(args, row, carray(pointer(source, like), head_dim), numbers)
             at = block * kv_heads + head
-            keys = carray(pointer(args[KEYS] + at * page * size_of(paged), paged), page)
-            factor = _scale(numbers, head_dim, args[KEY_SCALES], at * size + offset)
+            keys = carray(pointer(args[KEYS] + at * page, _BYTE), page)
+            factor = _scale(numbers, head_dim, carray(pointer(args[KEY_SCALES] + 4 * at * size, _ZERO), size), offset)
             for d in range(head_dim):
-                keys[d * size + offset] = narrow(numbers[d] * factor, paged)
+                keys[d * size + offset] = np.int8(np.rint(numbers[d] * factor))
             value = carray(pointer(source + kv_heads * head_dim * item, like), head_dim)
             for d in range(head_dim):
                 numbers[d] = widen(value[d])
-            values = carray(pointer(args[VALUES] + at * page * size_of(paged), paged), page)
-            factor = _scale(numbers, head_dim, args[VALUE_SCALES], at * size + offset)
+            values = carray(pointer(args[VALUES] + at * page, _BYTE), page)
+            factor = _scale(numbers, head_dim, carray(pointer(args[VALUE_SCALES] + 4 * at * size, _ZERO), size), offset)
             for d in range(head_dim):
-                values[offset * head_dim + d] = narrow(numbers[d] * factor, paged)
+                values[offset * head_dim + d] = np.int8(np.rint(numbers[d] * factor))
 
 
 @fast_jit
@@ -134,14 +161,12 @@ def _rotated_key(args: Arguments, row: int, key: Any, target: Any) -> None:
 
 
 @fast_jit
-def _scale(numbers: Any, count: int, scales: int, at: int) -> Any:
-    """Store the scale of a head's elements at an index from the address `scales`; return its inverse. 0: no scales."""
-    if scales == 0:
-        return _ONE
+def _scale(numbers: Any, count: int, scales: Any, at: int) -> Any:
+    """Store the scale of a head's elements; return its inverse."""
     largest = _ZERO
     for d in range(count):
         largest = max(largest, abs(numbers[d]))
-    carray(pointer(scales + 4 * at, _ZERO), 1)[0] = largest / np.float32(127)
+    scales[at] = largest / np.float32(127)
     return np.float32(127) / largest if largest > 0 else _ZERO
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numba import cfunc, types
 
 from engine.kernels import attention_kernel, product_kernel, program_kernel, quantized_product, row_kernels
-from engine.kernels.attention_kernel import attend, write_kv
+from engine.kernels.attention_kernel import attend, write_kv, write_kv_bytes
 from engine.kernels.jit import carray, is_on_disk
 from engine.kernels.product_kernel import multiply_full, multiply_half
 from engine.kernels.program_kernel import run_program
@@ -52,7 +52,7 @@ def _attend_half_bytes(at: Any) -> None:
 
 
 def _write_kv_half_bytes(at: Any) -> None:
-    write_kv(carray(at, _ATTENTION, np.int64), _HALF, _INT8)
+    write_kv_bytes(carray(at, _ATTENTION, np.int64), _HALF)
 
 
 def _attend_full_half(at: Any) -> None:
@@ -76,7 +76,7 @@ def _attend_full_bytes(at: Any) -> None:
 
 
 def _write_kv_full_bytes(at: Any) -> None:
-    write_kv(carray(at, _ATTENTION, np.int64), _FULL, _INT8)
+    write_kv_bytes(carray(at, _ATTENTION, np.int64), _FULL)
 
 
 def _add_norm_half(at: Any) -> None:

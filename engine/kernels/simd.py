@@ -1,7 +1,7 @@
 """LLVM intrinsics for Numba: raw memory, bfloat16, threads, vectors of sixteen floats.
 
-Addresses are ints. `like` selects the element type in memory: np.float32, np.uint16 for bfloat16, or np.int8, whose
-vectors are only read, as factors. Vectors need no alignment beyond that of their elements.
+Addresses are ints. `like` selects the element type in memory: np.float32, np.uint16 for bfloat16, or np.int8, which is
+only read, as factors. Vectors need no alignment beyond that of their elements.
 """
 
 import ctypes
@@ -201,8 +201,6 @@ def widen(_context: Any, element: Any) -> Any:
 @emitted(lambda _value, like: types.unliteral(like)(types.float32, like))
 def narrow(builder: Any, value: Any, like: Any) -> Any:
     """A float32 as an element of the type of `like`, rounded to nearest even."""
-    if _is_byte(like):
-        return builder.fptosi(_call(builder, "llvm.rint.f32", _F32, value), _I8)
     if not _is_half(like):
         return value
     bits = builder.bitcast(value, _I32)
