@@ -1,18 +1,19 @@
 """Loads a TOML file, or a folder of them, into checked settings; reports all problems at once."""
 
 import datetime as dt
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from config.binding import check_binding
 from config.check.all_checks import check_settings
-from config.check.model_files import check_model_files
-from config.model.settings import Settings
+from config.check.engines import check_model_files
+from config.check.server import check_binding
+from config.model.calibration import BadCalibration, read_calibration
+from config.model.routing import CascadeSettings
+from config.model.settings import EngineSettings, Settings
+from config.model.upstreams import UpstreamSettings
 from config.parse.decode import decode_settings
-from config.parse.documents import Document, files_of, read_text, syntax_error
-from config.parse.resolve import resolve
+from config.parse.documents import Document, file_error, files_of, read_text
 from config.problems.errors import ConfigError, Problem, in_order
 from config.problems.problems import Problems
 from config.problems.secrets import secret_texts
@@ -80,28 +81,55 @@ def _loaded(
     calibrated: bool = True,
 ) -> LoadedConfig:
     try:
-        settings, problems = _checked(texts, path, today, with_models=with_models, calibrated=calibrated)
+        document = Document(texts)
+        problems = Problems(path, document, secret_texts(document.tables))
+        document.report_clashes(problems)
+        folder = path.absolute() if path.is_dir() else path.absolute().parent
+        settings = _resolved(decode_settings(document.tables, problems), folder, problems, calibrated=calibrated)
+        tokenizers = check_model_files(settings, problems) if with_models else None
+        check_settings(settings, problems, today=today, tokenizers=tokenizers)
     except RecursionError:
-        raise syntax_error(path, "tables or lists are nested too deeply", Position(1, 1)) from None
+        raise file_error(path, "tables or lists are nested too deeply", Position(1, 1)) from None
     if problems.has_errors():
         raise ConfigError(problems)
     return LoadedConfig(settings, in_order(problems), tuple(file for file, _ in texts))
 
 
-def _checked(
-    texts: list[tuple[Path, str]], path: Path, today: dt.date | None, *, with_models: bool, calibrated: bool
-) -> tuple[Settings, Problems]:
-    document = Document(texts)
-    problems = Problems(path, document, secret_texts(document.tables))
-    document.report_clashes(problems)
-    folder = path.absolute() if path.is_dir() else path.absolute().parent
-    settings = resolve(decode_settings(document.tables, problems), folder, problems, calibrated=calibrated)
-    tokenizers: Mapping[str, str] | None = check_model_files(settings, problems) if with_models else None
-    check_settings(settings, problems, today=today, tokenizers=tokenizers)
-    if not problems.is_broken(("server", "host")):
-        try:
-            check_binding(settings, settings.server.host)
-        except ConfigError as error:
-            (problem,) = error.problems
-            problems.add(("server", "host"), problem.message, expected=problem.expected)
-    return settings, problems
+def _resolved(settings: Settings, folder: Path, problems: Problems, *, calibrated: bool) -> Settings:
+    """The settings with absolute paths and, if `calibrated`, with the calibrations. Unreadable ones are reported."""
+    return msgspec.structs.replace(
+        settings,
+        engines={name: _engine(engine, folder) for name, engine in settings.engines.items()},
+        upstreams={name: _upstream(upstream, folder) for name, upstream in settings.upstreams.items()},
+        cascades={name: _cascade(name, cascade, folder, problems) for name, cascade in settings.cascades.items()}
+        if calibrated
+        else settings.cascades,
+    )
+
+
+def _engine(engine: EngineSettings, folder: Path) -> EngineSettings:
+    adapters = {
+        name: msgspec.structs.replace(adapter, path=(folder / adapter.path).resolve())
+        for name, adapter in engine.adapters.items()
+    }
+    return msgspec.structs.replace(engine, model=(folder / engine.model).resolve(), adapters=adapters)
+
+
+def _upstream(upstream: UpstreamSettings, folder: Path) -> UpstreamSettings:
+    if upstream.key is None or upstream.key.file is None:
+        return upstream
+    key = msgspec.structs.replace(upstream.key, file=(folder / upstream.key.file).resolve())
+    return msgspec.structs.replace(upstream, key=key)
+
+
+def _cascade(name: str, cascade: CascadeSettings, folder: Path, problems: Problems) -> CascadeSettings:
+    if cascade.defer.calibration is None:
+        return cascade
+    path = (folder / cascade.defer.calibration).resolve()
+    artefact = None
+    try:
+        artefact = read_calibration(path)
+    except BadCalibration as error:
+        problems.add(("cascades", name, "defer", "calibration"), str(error), breaks=True)
+    defer = msgspec.structs.replace(cascade.defer, calibration=path, artefact=artefact)
+    return msgspec.structs.replace(cascade, defer=defer)

@@ -51,7 +51,6 @@ class EncoderRunner:
         self.embed([(0,)])
 
     def embed(self, inputs: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-        """See `EmbeddingRunner.embed`."""
         if self._encoder is None:
             raise ModelError("engine_closed", "the engine is closed")
         with torch.inference_mode():
@@ -59,7 +58,6 @@ class EncoderRunner:
         return embeddings
 
     def close(self) -> None:
-        """Release the weights; a second call does nothing."""
         self._encoder = None
 
 

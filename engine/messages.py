@@ -1,6 +1,6 @@
-"""What crosses the border between the world outside and one engine's step loop, in both directions.
+"""Messages to and from an engine's step loop: plain values, without torch and trio.
 
-In: commands, drained at the start of each step. Out: ONE `StepReport` a step. Both are plain values; no torch, no trio.
+To the loop: commands, which are executed before a step. From it: one `StepReport` a step.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from engine.sampling.grammar import CompiledGrammar
 from engine.sampling.params import SamplingParams
 
 FinishReason = Literal["stop", "length", "content_filter", "abort", "error"]
-"""No engine of ours has a content filter; an upstream may."""
+"""content_filter: from upstreams only; engines have no such filter."""
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """Take in one sequence. Its `sequence_id` is unique over the life of the engine."""
+    """Add a sequence. Its `sequence_id` is unique during the engine's life."""
 
     sequence_id: int
     prompt_token_ids: tuple[int, ...]
@@ -25,16 +25,16 @@ class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     priority: int = 0
     """Higher is more important; the lowest is preempted first."""
     draft: tuple[int, ...] = ()
-    """What somebody expects this model to say first. It is computed with the prompt; tokens are kept as far as they
-    are those that this model takes itself at its seed, so a draft changes when tokens come, never which."""
+    """The expected first output tokens. They are computed with the prompt and kept as far as this model samples the
+    same tokens at its seed, so a draft changes the time of the output tokens, never the tokens."""
     output_prefix: int = 0
-    """The answer goes on from elsewhere: this many last tokens of the prompt count as output for the penalties."""
+    """This many last tokens of the prompt are an answer to continue: they count as output for the penalties."""
     cache_salt: bytes = b""
-    """Goes into the hash chain of the prefix cache: sequences with different salts never share blocks."""
+    """Part of the prefix cache's hash chain: sequences with different salts never share blocks."""
     grammar: CompiledGrammar | None = None
-    """What the answer, `output_prefix` included, must be like; compiled for the engine's tokenizer."""
+    """Constrains the answer, `output_prefix` included; compiled for the engine's tokenizer."""
     adapter: str = ""
-    """The name of the adapter to answer with, in the version that is current when the engine takes this in."""
+    """Name of the adapter to use, in the version that is current when this command is executed; "" is none."""
 
 
 class Abort(msgspec.Struct, frozen=True, tag=True):
@@ -44,10 +44,10 @@ class Abort(msgspec.Struct, frozen=True, tag=True):
 
 
 class ExpectTokens(msgspec.Struct, frozen=True, tag=True):
-    """A draft for a sequence that runs: what it is expected to say after its first `after` output tokens.
+    """A draft for a running sequence: the expected tokens after its first `after` output tokens.
 
-    It may have said more by now: what it said otherwise makes the draft worthless, what it said alike shortens it.
-    Unknown and finished ids are ignored, and so is a draft that comes while another one is being computed.
+    Output tokens that exist already must equal the beginning of the draft, which is then cut; otherwise the draft is
+    dropped. It is ignored for unknown and finished ids, and while another draft is being computed.
     """
 
     sequence_id: int
@@ -56,25 +56,25 @@ class ExpectTokens(msgspec.Struct, frozen=True, tag=True):
 
 
 class Embed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """Make one vector of one input. Only an encoder takes it, and an encoder takes no `Submit`."""
+    """Embed one input. For encoders only, which refuse `Submit`."""
 
     sequence_id: int
     token_ids: tuple[int, ...]
-    """As the model was trained to read them, special tokens included."""
+    """Special tokens included."""
     priority: int = 0
     """Higher is more important."""
     size: int | None = None
-    """The vector is cut to so many numbers, and brought to length 1 again; None: it is left as it is."""
+    """Cut the vector to this many numbers and normalize it again; None: the whole vector."""
 
 
 class AddAdapter(msgspec.Struct, frozen=True, tag=True):
-    """Sequences that are submitted after this get it when they ask for its name."""
+    """Sequences submitted after this that name the adapter use this version."""
 
     adapter: Adapter
 
 
 class DropAdapter(msgspec.Struct, frozen=True, tag=True):
-    """Sequences that are submitted after this do not get it any more; those that have it keep it to their end."""
+    """Sequences submitted after this cannot use the adapter; running ones keep it to their end."""
 
     name: str
 
@@ -86,21 +86,21 @@ class TokenLogprobs(msgspec.Struct, frozen=True, gc=False):
     """Log-probabilities of one position, taken from the model's distribution before temperature and masks."""
 
     token_id: int
-    """-1: not known; an upstream names no token ids."""
+    """-1: unknown, from an upstream."""
     logprob: float
     token_bytes: bytes
     """The token's own bytes: for OpenAI's `bytes` field, and its `token` string decoded with replacement."""
     top: tuple[tuple[int, float, bytes], ...] = ()
     """(token id, log-probability, bytes) of the best alternatives, best first."""
     special: bool = False
-    """The token is no part of the text."""
+    """The token is not part of the text."""
     rank: int = 0
-    """Of a prompt's token among all tokens, the likeliest first; 0: not known. The first token of all has none, and a
-    `logprob` that is no number."""
+    """Rank of a prompt's token among all tokens, 1 for the most probable; 0: unknown. The first token of a prompt has
+    no rank, and its `logprob` is NaN."""
 
 
 class Finish(msgspec.Struct, frozen=True):
-    """The last word on a sequence."""
+    """The end of a sequence: reason and counts."""
 
     reason: FinishReason
     prompt_tokens: int
@@ -108,44 +108,44 @@ class Finish(msgspec.Struct, frozen=True):
     cached_tokens: int = 0
     """Prompt tokens that the prefix cache supplied."""
     stop: str | int | None = None
-    """The stop string or the stop token id that ended it."""
+    """The stop string or stop token id that ended the sequence."""
     preemptions: int = 0
     drafted_tokens: int = 0
-    """Draft tokens proposed for its output, by the submitter or by the engine itself."""
+    """Draft tokens proposed for its output, by commands or by n-gram look-up."""
     accepted_tokens: int = 0
-    """Those of them that the model took."""
+    """Draft tokens that the model sampled as well."""
     adapter_version: int = 0
-    """Of the adapter that it asked for; 0 without one."""
+    """Version of its adapter; 0 without one."""
     code: str = ""
     """With reason "error": the stable code of the error."""
     message: str = ""
-    """With reason "error": what was wrong and what to do."""
+    """With reason "error": the cause and the remedy."""
 
 
 class TokenDelta(msgspec.Struct, frozen=True, gc=False):
-    """What one step brought for one sequence. `text` never holds half a character nor part of a stop string.
+    """One step's output of one sequence. `text` never contains part of a character or of a stop string.
 
     Text can lag behind tokens (an unfinished character, a possible stop string); the delta with the finish flushes it.
     """
 
     sequence_id: int
     token_ids: tuple[int, ...]
-    """One, or more if a draft was right."""
+    """One token, or more if draft tokens were accepted."""
     text: str
     margins: tuple[float, ...]
-    """For each of these tokens the difference, in nats, between the best and the second best log-probability.
+    """For each token the difference, in nats, between the best and the second best log-probability.
 
-    A token to which a grammar left no alternative has none: it says nothing of how sure the model is.
+    A token to which a grammar left no alternative has none, because it does not show how sure the model is.
     """
     logprobs: tuple[TokenLogprobs, ...] = ()
     finish: Finish | None = None
-    """With the last one."""
+    """With the last delta."""
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
-    """If they are asked for: of each of the prompt's tokens, all at once, with the first delta."""
+    """If requested: one entry for each token of the prompt, with the first delta."""
 
 
 class Embedding(msgspec.Struct, frozen=True, gc=False):
-    """What `Embed` asked for, and its end."""
+    """The result of `Embed`."""
 
     sequence_id: int
     vector: bytes
@@ -154,7 +154,7 @@ class Embedding(msgspec.Struct, frozen=True, gc=False):
 
 
 class Finished(msgspec.Struct, frozen=True, gc=False):
-    """The end of a sequence for which no step brings anything more: it was aborted, refused, or has failed."""
+    """The end of a sequence without further output: it was aborted or refused, or has failed."""
 
     sequence_id: int
     finish: Finish
@@ -164,7 +164,7 @@ SequenceOutput = TokenDelta | Embedding | Finished
 
 
 def failed_output(sequence_id: int, prompt_tokens: int, code: str, message: str) -> Finished:
-    """The only output of what never ran, or gave nothing that can be shown."""
+    """The only output of a sequence that never ran or has no usable result."""
     return Finished(
         sequence_id,
         Finish(reason="error", prompt_tokens=prompt_tokens, completion_tokens=0, code=code, message=message),
@@ -176,12 +176,12 @@ class EngineStats(msgspec.Struct, frozen=True, gc=False):
 
     total_blocks: int
     free_blocks: int
-    """Blocks that a new sequence could take, cached but unreferenced ones included."""
+    """Blocks that a new sequence could take, including cached blocks without references."""
     cached_blocks: int
     running: int
     waiting: int
     outstanding_tokens: int
-    """Prompt tokens still to compute plus output tokens still allowed: the work ahead."""
+    """Prompt tokens to compute plus output tokens allowed."""
     step_s: float = 0.0
     step_tokens: int = 0
     steps_total: int = 0
@@ -189,34 +189,34 @@ class EngineStats(msgspec.Struct, frozen=True, gc=False):
     prefix_queries_total: int = 0
     """Prompt tokens looked up in the prefix cache."""
     prefix_hits_total: int = 0
-    """Prompt tokens found there."""
+    """Prompt tokens found in the prefix cache."""
     prompt_tokens_total: int = 0
     generation_tokens_total: int = 0
     kv_bytes: int = 0
     """Memory of the KV pool."""
     drafted_tokens_total: int = 0
     accepted_tokens_total: int = 0
-    """Draft tokens that the model took; both count a sequence's when it ends."""
+    """Draft tokens that the model sampled as well. Both totals include sequences that have ended."""
     host_blocks: int = 0
-    """Evicted blocks of the prefix cache that host memory holds."""
+    """Evicted blocks of the prefix cache in host memory."""
     swapped_out_total: int = 0
-    """Blocks that were copied there ..."""
+    """Blocks copied to host memory."""
     swapped_in_total: int = 0
-    """... and back."""
+    """Blocks copied back."""
 
 
-def sum_of_stats(each: Sequence[EngineStats]) -> EngineStats:
-    """Several engines taken as one."""
-    return EngineStats(**{name: sum([getattr(one, name) for one in each]) for name in EngineStats.__struct_fields__})
+def sum_of_stats(replicas: Sequence[EngineStats]) -> EngineStats:
+    """Each counter summed over all replicas."""
+    return EngineStats(**{name: sum([getattr(it, name) for it in replicas]) for name in EngineStats.__struct_fields__})
 
 
 class StepReport(msgspec.Struct, frozen=True):
-    """All that one step has to say."""
+    """The results of one step."""
 
     outputs: tuple[SequenceOutput, ...]
     stats: EngineStats
     adapters: tuple[AdapterUse, ...] = ()
-    """All versions in memory."""
+    """All adapter versions in memory."""
 
     @property
     def deltas(self) -> list[TokenDelta]:
@@ -225,7 +225,7 @@ class StepReport(msgspec.Struct, frozen=True):
 
 
 class EngineFailed(msgspec.Struct, frozen=True, tag=True):
-    """The step loop has ended with an error and will answer nothing more; every sequence in it is lost."""
+    """The step loop has ended with an error; all its sequences are lost, and no further report follows."""
 
     code: str
     message: str

@@ -1,23 +1,17 @@
 """Offline greedy generation for many prompts in one batch, used by `penstock policy calibrate` and `policy eval`."""
 
-from __future__ import annotations
-
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import msgspec
 
+from config.model.settings import EngineSettings
 from engine.core.engine import Engine
 from engine.errors import ModelError, RequestRefused
 from engine.messages import Submit
 from engine.sampling.params import SamplingParams
 from engine.text.chat_template import ChatTemplate
 from engine.text.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from config.model.settings import EngineSettings
 
 _REPORT_EVERY = 200
 

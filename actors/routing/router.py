@@ -12,9 +12,7 @@ from actors.api.request import Principal
 from actors.breakers.breakers import BreakerRegistry
 from actors.kernel.clock import WallClock
 from actors.queue.dispatcher import Backend
-from config.model.admin import AdminKey
-from config.model.metrics import MetricsKey
-from config.model.settings import Settings
+from config.model.settings import AdminKey, MetricsKey, Settings
 from config.model.tenancy import KeySettings, TenantSettings
 from config.tenants import ANONYMOUS, known_tenants, tenant_queue_name
 from policies.admission.keys import KeyRing

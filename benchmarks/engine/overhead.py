@@ -24,7 +24,7 @@ from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Batch, Sampled, SampleRow
 from engine.testing.fake_runner import FakeRunner
 from engine.text.tokenizer import Tokenizer
-from engine.zoo.evaluate import MODELS
+from engine.zoo.train import MODELS
 
 _PROMPT, _OUTPUT = 64, 200
 

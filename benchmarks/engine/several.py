@@ -26,7 +26,7 @@ from engine.core.loop import StepLoop, Stop
 from engine.messages import Command, EngineFailed, SequenceOutput, StepReport, Submit, TokenDelta
 from engine.sampling.params import SamplingParams
 from engine.threads import prepare_environment
-from engine.zoo.evaluate import MODELS
+from engine.zoo.train import MODELS
 
 _NAP_S = 0.002
 _WARM_S = 0.7

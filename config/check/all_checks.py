@@ -3,24 +3,20 @@
 import datetime as dt
 from collections.abc import Mapping
 
-from config.check.admin import check_admin, check_operators_keys
-from config.check.budgets import check_budgets
-from config.check.conditions.effects import check_effects
+from config.check.conditions.effects import check_effects, check_usage
 from config.check.conditions.reach import check_reach
 from config.check.conditions.single_conditions import check_conditions
 from config.check.engines import check_adapters, check_engines, check_prices
 from config.check.expectations import check_tests
-from config.check.routing.calibrated_weights import check_calibrated_weights
-from config.check.routing.cascades import check_cascades, check_emits
+from config.check.keys import check_admin, check_keys
+from config.check.routing.cascades import check_calibrated_weights, check_cascades, check_emits
 from config.check.routing.continuity import check_continuity
-from config.check.routing.deadlines import check_deadlines
 from config.check.routing.ladders import check_ladders
 from config.check.routing.rollout import check_experiments, check_shadows
-from config.check.routing.routes import check_routes
+from config.check.routing.routes import check_deadlines, check_routes
 from config.check.server import check_server
-from config.check.tenants import check_keys, check_tenants
+from config.check.tenants import check_budgets, check_tenants
 from config.check.upstreams import check_upstream_stages, check_upstreams
-from config.check.usage import check_usage
 from config.model.settings import Settings
 from config.problems.problems import Problems
 
@@ -45,7 +41,6 @@ def check_settings(
     check_tenants(settings, problems)
     check_keys(settings, problems)
     check_admin(settings, problems)
-    check_operators_keys(settings, problems)
     check_conditions(settings, problems)
 
     def check_flow(settings: Settings, problems: Problems) -> None:

@@ -13,7 +13,6 @@ from config.tenants import known_tenants
 
 
 def check_tests(settings: Settings, problems: Problems) -> None:
-    """Check all tests."""
     check_distinct("tests", "test", [test.name for test in settings.tests], problems)
     for index, test in enumerate(settings.tests):
         path: Path = ("tests", index)

@@ -1,18 +1,23 @@
-"""Checks the limits of the server, and its lists of proxies and origins."""
+"""Checks the server's address, its limits, and its lists of proxies and origins."""
 
 import ipaddress
 import re
+from pathlib import Path
 
 from config.model.settings import Settings
+from config.problems.errors import ConfigError, Problem
 from config.problems.problems import Problems
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*A-Z]+")
+_BINDING = "a loopback address such as 127.0.0.1, or keys (make one with `penstock keys new`)"
 _DEFAULT_PORTS = (("http://", ":80"), ("https://", ":443"))
 
 
 def check_server(settings: Settings, problems: Problems) -> None:
-    """Check that memory limits allow a body of `max_body`, and that proxies and origins are well-formed."""
+    """Check that a server without keys is not exposed, that bodies of `max_body` fit, and proxies and origins."""
     server = settings.server
+    if message := _exposure(settings, server.host):
+        problems.add(("server", "host"), message, expected=_BINDING)
     for name in ("body_memory", "body_memory_per_key", "body_memory_per_peer"):
         if getattr(server, name) < server.max_body:
             problems.add(
@@ -50,3 +55,28 @@ def _check_origin(index: int, origin: str, problems: Problems) -> None:
         message,
         expected='scheme and host in lower case, and a port if it is not the default: "https://app.example"',
     )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect. Host names are not resolved: any but localhost counts as reachable."""
+    if host.rstrip(".").lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def check_binding(settings: Settings, host: str) -> None:
+    """Raise `ConfigError` if other machines can connect to `host`, given as --host, and the settings have no keys."""
+    if message := _exposure(settings, host):
+        problem = Problem(
+            file=Path("--host"), line=0, column=0, where="server.host", message=message, expected=_BINDING
+        )
+        raise ConfigError([problem])
+
+
+def _exposure(settings: Settings, host: str) -> str:
+    if settings.keys or is_loopback(host):
+        return ""
+    return f"'{host}' can be reached from other machines, and the configuration has no [[keys]]"

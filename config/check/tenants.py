@@ -1,15 +1,15 @@
-"""Checks tenants, their tiers, quotas and budgets, and the API keys."""
+"""Checks tenants, their tiers and quotas, and that budgets can be spent and suffice for at least one request."""
 
-import re
-
-from config.check.names import known
+from config.check.conditions.formula import Formula, Within, can_hold
+from config.check.conditions.ordered_conditions import box_of
+from config.check.conditions.space import Space
+from config.check.names import known, reached_rungs, rungs_of
 from config.model.settings import Settings
 from config.problems.problems import Problems
 from config.problems.source_map import Path
 from config.tenants import ANONYMOUS, known_tenants
 
-_KEY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-_HASH_DIGITS = 64
+_MILLION = 1_000_000
 
 
 def check_tenants(settings: Settings, problems: Problems) -> None:
@@ -66,24 +66,87 @@ def check_tenants(settings: Settings, problems: Problems) -> None:
         )
 
 
-def check_keys(settings: Settings, problems: Problems) -> None:
-    """Check that ids and hashes are well-formed and unique, and that their tenants exist."""
-    ids: set[str] = set()
-    hashes: set[str] = set()
-    for index, key in enumerate(settings.keys):
-        path: Path = ("keys", index)
-        if not _KEY_ID.fullmatch(key.id):
-            problems.add((*path, "id"), "this is no key id", expected="1 to 64 letters, digits or hyphens")
-        elif key.id in ids:
-            problems.add((*path, "id"), f"the key id '{key.id}' is given twice")
-        ids.add(key.id)
-        if len(key.hash) != _HASH_DIGITS or not set(key.hash) <= set("0123456789abcdef"):
+def check_budgets(settings: Settings, problems: Problems) -> None:
+    """Compare each budget with the prices of the rungs that its tenant can reach."""
+    with_budget = {name: tenant.budget for name, tenant in settings.tenants.items() if tenant.budget is not None}
+    if not with_budget or any(problems.is_broken((table,)) for table in ("routes", "ladders", "cascades", "prices")):
+        return
+    space = Space(settings, problems)
+    reached = _Reached(settings, space)
+    known = set(rungs_of(settings))
+    for name, budget in with_budget.items():
+        rungs = reached.by(space.tenant(name))
+        valid = [rung for rung in rungs if rung in known and not problems.is_touched(("prices", rung))]
+        costs = {rung: _min_cost(settings, rung) for rung in valid}
+        if not costs:
+            continue
+        path: Path = ("tenants", name, "budget")
+        free = [rung for rung, cost in costs.items() if cost == 0]
+        if len(free) == len(costs):
             problems.add(
-                (*path, "hash"),
-                "this is no SHA-256 of a key",
-                expected=f"{_HASH_DIGITS} hex digits in lower case, as `penstock keys new` prints them",
+                path,
+                f"the budget can never be spent: nothing that '{name}' can reach has a price",
+                expected=f"[prices] for {', '.join(costs)}",
+                at_key=True,
             )
-        elif key.hash in hashes:
-            problems.add((*path, "hash"), "the same key is given twice")
-        hashes.add(key.hash)
-        known(settings, (*path, "tenant"), "tenant", key.tenant, problems)
+            continue
+        unpriced = [rung for rung in free if rung not in settings.prices]
+        if unpriced:
+            problems.warn(
+                path,
+                f"{', '.join(unpriced)} {'has' if len(unpriced) == 1 else 'have'} no price and "
+                f"{'counts' if len(unpriced) == 1 else 'count'} as free",
+                expected="a price for every rung that the tenant can reach",
+                at_key=True,
+            )
+        min_cost = min(costs.values())
+        if budget.amount < min_cost:
+            refuses = budget.when_spent == "refuse"
+            problems.add(
+                (*path, "amount"),
+                f"{budget.amount:g} is less than the cheapest request costs ({min_cost:g}): none is ever served",
+                expected="a larger amount",
+                severity="error" if refuses else "warning",
+            )
+
+
+class _Reached:
+    """Which tenants can reach which rungs. Routes are grouped by their rungs: thousands of routes form a few groups."""
+
+    def __init__(self, settings: Settings, space: Space) -> None:
+        self._domains = space.domains
+        self._principals: dict[tuple[str, ...], int] = {}
+        """By rungs: the principals of routes whose condition is a box."""
+        self._others: dict[tuple[str, ...], list[Formula]] = {}
+        """By rungs: the conditions of the other routes."""
+        for index, route in enumerate(settings.routes):
+            rungs = tuple(reached_rungs(settings, route))
+            formula = space.formula(("routes", index, "when"), route.when)
+            box, is_exact = box_of(formula, space.domains)
+            if not is_exact:
+                self._others.setdefault(rungs, []).append(formula)
+            elif all(box.values()):
+                principals = box.get("principal", space.domains["principal"])
+                self._principals[rungs] = self._principals.get(rungs, 0) | principals
+
+    def by(self, tenant: Within) -> list[str]:
+        """The rungs that the tenant can reach."""
+        reached: dict[str, None] = {}
+        for rungs, principals in self._principals.items():
+            if principals & tenant.values:
+                reached |= dict.fromkeys(rungs)
+        for rungs, formulas in self._others.items():
+            if not reached.keys() >= set(rungs) and any(
+                can_hold([tenant, formula], self._domains) is not False for formula in formulas
+            ):
+                reached |= dict.fromkeys(rungs)
+        return list(reached)
+
+
+def _min_cost(settings: Settings, rung: str) -> float:
+    """The cost of one input and one output token."""
+    price = settings.prices.get(rung)
+    if price is None:
+        return 0.0
+    cached = price.input if price.cached_input is None else price.cached_input
+    return (min(price.input, cached) + price.output) / _MILLION

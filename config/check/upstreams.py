@@ -7,10 +7,9 @@ from config.check.names import emitting
 from config.model.settings import Settings
 from config.model.upstreams import UpstreamSettings
 from config.problems.problems import Problems
-from config.problems.secrets import is_secret_name
+from config.problems.secrets import HEADER_NAME, is_secret_name
 from config.problems.source_map import Path
 
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _RESERVED = frozenset(
     {"content-length", "content-type", "host", "transfer-encoding", "accept", "accept-encoding", "connection"}
 )
@@ -97,11 +96,11 @@ def _check_key(path: Path, upstream: UpstreamSettings, problems: Problems) -> No
 
 
 def _check_headers(path: Path, upstream: UpstreamSettings, problems: Problems) -> None:
-    if not _HEADER.fullmatch(upstream.key_header) or upstream.key_header.lower() in _RESERVED:
+    if not HEADER_NAME.fullmatch(upstream.key_header) or upstream.key_header.lower() in _RESERVED:
         problems.add((*path, "key_header"), f"'{upstream.key_header}' cannot carry a key", expected="a header's name")
     for name, value in upstream.headers.items():
         here: Path = (*path, "headers", name)
-        if not _HEADER.fullmatch(name):
+        if not HEADER_NAME.fullmatch(name):
             problems.add(here, "this is no name of a header", at_key=True)
         elif name.lower() in _RESERVED:
             problems.add(here, f"the header '{name}' is the gateway's own", at_key=True)

@@ -4,31 +4,99 @@
 consistency) are checked only by `config.check`. Draft 2020-12, limited to what taplo (Even Better TOML) supports.
 """
 
+import ast
 import inspect
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 import msgspec.inspect
 
-from config.json_schema.field_docs import field_docs
-from config.json_schema.schema_extras import EXAMPLES, FIELDS, TABLES, Schema
+from config.model.bounds import bound_of, may_be_auto, plain, required
+from config.model.conditions import LoadCondition, SignalSettings, TimeCondition
+from config.model.expectations import ExpectedDecision, GivenRequest
+from config.model.rollout import ExperimentSettings, ShadowSettings
+from config.model.routing import TARGETS, CascadeSettings, RouteSettings, RungSettings, Target, Use
 from config.model.settings import Settings
-from config.model.table import Bytes, ClockTime, Seconds
-from config.model.units import (
-    CLOCK_TIME_PATTERN,
-    DURATION_PATTERN,
-    SIZE_PATTERN,
-    write_clock_time,
-    write_duration,
-    write_size,
-)
-from config.parse.bounds import BOUNDS
+from config.model.table import Bytes, ClockTime, Range, Seconds
+from config.model.tenancy import KeySettings
+from config.model.units import NOTATIONS
+from config.model.upstreams import SecretSource, UpstreamSettings
+from config.model.words import ADDRESSES, LANGUAGES, REASON_CODES
 from config.parse.decode import file_fields
 
+Schema = dict[str, object]
+
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_NAMES: Schema = {"pattern": r"\S"}
 _UNBOUNDED = 1e300
 """Bounds beyond it only exclude NaN and infinity, and are left out."""
+
+# What does not follow from the types: allowed names, required combinations and examples. `config.check` checks the same
+# with better messages.
+_ONE_KEY: Schema = {"minProperties": 1, "maxProperties": 1}
+_NAME: Schema = {"pattern": r"\S"}
+_HEADERS: Schema = {"propertyNames": {"pattern": r"^[!#$%&'*+.^_`|~0-9a-z-]+$"}}
+_SOME: Schema = {"minItems": 1}
+
+_EXAMPLES: Mapping[type, list[str]] = {
+    Seconds: ["500ms", "2s", "10m", "1d"],
+    Bytes: ["512KiB", "64MiB", "2GiB"],
+    ClockTime: ["08:00", "22:30"],
+}
+
+_TABLES: Mapping[type, Schema] = {
+    Use: _ONE_KEY,
+    Target: {"oneOf": [{"required": [word]} for word in TARGETS]},
+    SecretSource: _ONE_KEY,
+    Range: {"minProperties": 1, "examples": [{"at_least": 4000}, {"at_least": 0.2, "below": 0.7}]},
+    RungSettings: {"oneOf": [{"required": ["to"]}, {"required": ["answer"]}, {"required": ["ladder"]}]},
+    LoadCondition: {"minProperties": 2},
+    ExpectedDecision: {"minProperties": 1},
+}
+
+_FIELDS: Mapping[type, Mapping[str, Schema]] = {
+    Settings: {
+        "models": {"minProperties": 1},
+        "tiers": {"minProperties": 1},
+        "routes": _SOME,
+        "ladders": {"additionalProperties": _SOME},
+    },
+    SignalSettings: {
+        "tag": {"items": {"pattern": r"^[^\s,]([^,]*[^\s,])?$"}},
+        "header": {**_HEADERS, "additionalProperties": _SOME},
+        "path": {"items": {"enum": list(ADDRESSES)}},
+        "language": {"items": {"enum": list(LANGUAGES)}},
+    },
+    TimeCondition: {"zone": {"examples": ["UTC", "Europe/Berlin", "America/New_York"]}},
+    RouteSettings: {"name": {**_NAME, "examples": ["support-chat"]}, "owner": {"examples": ["team-support"]}},
+    CascadeSettings: {"stages": {"minItems": 2, "maxItems": 2, "uniqueItems": True}},
+    RungSettings: {"answer": {**_NAME, "examples": ["All models are busy. Please try again in a moment."]}},
+    UpstreamSettings: {
+        "urls": {**_SOME, "items": {"pattern": "^[hH][tT][tT][pP][sS]?://", "examples": ["https://vllm-a.example/v1"]}}
+    },
+    SecretSource: {"env": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "examples": ["CLOUD_KEY"]}},
+    KeySettings: {"id": {"pattern": "^[A-Za-z0-9-]{1,64}$"}, "hash": {"pattern": "^[0-9a-f]{64}$"}},
+    ExperimentSettings: {
+        "name": _NAME,
+        "route": _SOME,
+        "arms": {
+            "required": ["control"],
+            "minProperties": 2,
+            "additionalProperties": {"exclusiveMinimum": 0, "maximum": 100},
+            "examples": [{"control": 95, "cheaper": 5}],
+        },
+        "override": {"examples": [{"cheaper": {"cascades.thrifty.target.large_share": 0.15}}]},
+    },
+    ShadowSettings: {"name": _NAME, "route": _SOME},
+    GivenRequest: {
+        "header": _HEADERS,
+        "path": {"enum": list(ADDRESSES)},
+        "language": {"enum": list(LANGUAGES)},
+        "time": {"examples": ["2026-11-21T22:30:00+01:00"]},
+    },
+    ExpectedDecision: {"why": {"enum": list(REASON_CODES)}},
+}
 
 
 def settings_schema(*, part: bool = False) -> Schema:
@@ -51,12 +119,11 @@ def _of(info: msgspec.inspect.Type, tables: dict[str, Schema]) -> Schema:
                 tables[name] = _table(info, tables)
             return {"$ref": f"#/$defs/{name}"}
         case msgspec.inspect.DictType(value_type=inner):
-            return {"type": "object", "propertyNames": _NAMES, "additionalProperties": _of(inner, tables)}
+            return {"type": "object", "propertyNames": _NAME, "additionalProperties": _of(inner, tables)}
         case msgspec.inspect.VarTupleType(item_type=inner):
             return {"type": "array", "items": _of(inner, tables)}
-        case msgspec.inspect.UnionType(types=types):
-            (inner,) = (kind for kind in types if not isinstance(kind, msgspec.inspect.NoneType))
-            return _of(inner, tables)
+        case msgspec.inspect.UnionType():
+            return _of(required(info), tables)
         case msgspec.inspect.Metadata(type=inner):
             return _of(inner, tables)
         case msgspec.inspect.LiteralType(values=values):
@@ -64,8 +131,7 @@ def _of(info: msgspec.inspect.Type, tables: dict[str, Schema]) -> Schema:
         case msgspec.inspect.CustomType(cls=cls):
             if cls is Path:
                 return {"type": "string", "minLength": 1}
-            patterns = {Seconds: DURATION_PATTERN, Bytes: SIZE_PATTERN, ClockTime: CLOCK_TIME_PATTERN}
-            return {"type": "string", "pattern": patterns[cls], "examples": EXAMPLES[cls]}
+            return {"type": "string", "pattern": NOTATIONS[cls].pattern, "examples": _EXAMPLES[cls]}
         case msgspec.inspect.AnyType():
             return {}
         case msgspec.inspect.BoolType():
@@ -78,12 +144,12 @@ def _of(info: msgspec.inspect.Type, tables: dict[str, Schema]) -> Schema:
 
 
 def _table(info: msgspec.inspect.StructType, tables: dict[str, Schema]) -> Schema:
-    docs = field_docs(info.cls)
-    extras = FIELDS.get(info.cls, {})
+    docs = _field_docs(info.cls)
+    extras = _FIELDS.get(info.cls, {})
     properties: dict[str, Schema] = {}
     for field in file_fields(info):
-        schema = _of(field.type, tables) | _bounds(info.cls, field)
-        if isinstance(field.type, msgspec.inspect.Metadata):
+        schema = _of(field.type, tables) | _bounds(field.type)
+        if may_be_auto(field.type):
             schema = {"anyOf": [{"const": "auto"}, schema], "default": "auto"}
         if field.name in docs:
             schema["description"] = docs[field.name]
@@ -99,20 +165,29 @@ def _table(info: msgspec.inspect.StructType, tables: dict[str, Schema]) -> Schem
         "properties": properties,
         **({"required": required} if required else {}),
         "additionalProperties": False,
-        **TABLES.get(info.cls, {}),
+        **_TABLES.get(info.cls, {}),
     }
 
 
-def _bounds(table: type, field: msgspec.inspect.Field) -> Schema:
-    match field.type:
-        case msgspec.inspect.UnionType(types=kinds):
-            pass
-        case msgspec.inspect.Metadata(type=inner):
-            kinds = (inner,)
-        case kind:
-            kinds = (kind,)
-    bound = BOUNDS.get(table, {}).get(field.name)
-    if bound is None or not any(isinstance(k, msgspec.inspect.IntType | msgspec.inspect.FloatType) for k in kinds):
+def _field_docs(cls: type) -> dict[str, str]:
+    """The docstrings of the fields, each on one line, from the source, since Python does not keep them."""
+    try:
+        source = textwrap.dedent(inspect.getsource(cls))
+    except OSError:
+        return {}
+    (definition,) = ast.parse(source).body
+    assert isinstance(definition, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for statement, following in zip(definition.body, definition.body[1:], strict=False):
+        match statement, following:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                docs[name] = " ".join(text.split())
+    return docs
+
+
+def _bounds(info: msgspec.inspect.Type) -> Schema:
+    bound = bound_of(info)
+    if bound is None or not isinstance(plain(info), msgspec.inspect.IntType | msgspec.inspect.FloatType):
         return {}
     schema: Schema = {}
     if bound.low is not None and bound.low > -_UNBOUNDED:
@@ -127,12 +202,8 @@ def _bounds(table: type, field: msgspec.inspect.Field) -> Schema:
 def _written(value: object) -> object:
     """A default in TOML's types; None if it can only be written by leaving the key out."""
     match value:
-        case Seconds():
-            return write_duration(value)
-        case Bytes():
-            return write_size(value)
-        case ClockTime():
-            return write_clock_time(value)
+        case Seconds() | Bytes() | ClockTime():
+            return NOTATIONS[type(value)].write(value)
         case Path():
             return str(value)
         case tuple() if all(isinstance(member, str) for member in value):

@@ -71,3 +71,9 @@ class SignalSettings(Table, frozen=True):
     any: tuple["SignalSettings", ...] = ()
     all: tuple["SignalSettings", ...] = ()
     not_: "SignalSettings | None" = msgspec.field(default=None, name="not")
+
+
+NUMBERS = tuple(field.name for field in msgspec.structs.fields(SignalSettings) if field.type == Range | None)
+"""The numeric fields of a condition. The features of a request have the same names."""
+INTEGERS = frozenset({"prompt_tokens", "max_tokens", "turn"})
+"""Those of `NUMBERS` that are whole numbers."""

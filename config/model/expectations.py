@@ -4,17 +4,18 @@ from typing import Literal
 
 import msgspec
 
+from config.model.bounds import Count, Natural, NonNegative, Share
 from config.model.conditions import BreakerStateName, Has
-from config.model.table import Seconds, Table
+from config.model.table import NonNegativeSeconds, Seconds, Table
 
 
 class GivenLoad(Table, frozen=True):
     """The load of one rung."""
 
     healthy: bool = True
-    queue_wait: Seconds = Seconds(0)
-    kv_usage: float = 0.0
-    running: int = 0
+    queue_wait: NonNegativeSeconds = Seconds(0)
+    kv_usage: Share = 0.0
+    running: Natural = 0
     breaker: BreakerStateName = "closed"
 
 
@@ -33,13 +34,13 @@ class GivenRequest(Table, frozen=True):
     has: tuple[Has, ...] = ()
     text: str | None = None
     """The last user text, from which complexity, code and language are computed unless they are given."""
-    prompt_tokens: int = 100
-    max_tokens: int = 0
-    turn: int = 1
-    complexity: float | None = None
-    code: float | None = None
+    prompt_tokens: Natural = 100
+    max_tokens: Natural = 0
+    turn: Count = 1
+    complexity: Share | None = None
+    code: Share | None = None
     language: str | None = None
-    budget_used: float = 0.0
+    budget_used: NonNegative = 0.0
     time: str | None = None
     """ISO 8601 with a zone, such as "2026-11-21T22:30:00+01:00"."""
     unit: str = ""

@@ -1,13 +1,14 @@
 """Settings of routes, cascades and ladders."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
+from config.model.bounds import Count, Finite, Natural, NonNegative, Positive, PositiveShare, Share, within
 from config.model.calibration import Calibration, Statistic
 from config.model.conditions import SignalSettings
-from config.model.table import Seconds, Table
+from config.model.table import NonNegativeSeconds, PositiveSeconds, Seconds, Table
 
 
 class Use(Table, frozen=True):
@@ -20,18 +21,18 @@ class Use(Table, frozen=True):
 class Deadlines(Table, frozen=True):
     """Time limits, from the request's arrival except `queue` and `stall`."""
 
-    queue: Seconds | None = None
+    queue: PositiveSeconds | None = None
     """The longest wait in the queue of one backend; None: the tier's `queue.wait`."""
-    ttft: Seconds = Seconds(30)
-    stall: Seconds = Seconds(15)
+    ttft: PositiveSeconds = Seconds(30)
+    stall: PositiveSeconds = Seconds(15)
     """The longest time between two tokens."""
-    total: Seconds = Seconds(120)
+    total: PositiveSeconds = Seconds(120)
 
 
 class Caps(Table, frozen=True):
     """Upper bounds that a route sets."""
 
-    output_tokens: int | None = None
+    output_tokens: Count | None = None
 
 
 class Emit(Table, frozen=True):
@@ -41,10 +42,10 @@ class Emit(Table, frozen=True):
     """
 
     mode: Literal["gate", "window", "verified"] = "gate"
-    window: int = 8
-    draft_tokens: int = 64
+    window: Count = 8
+    draft_tokens: Annotated[int, within(1, 1024)] = 64
     """`verified`: maximum length of one draft of the small model."""
-    off_above_batch: int = 2
+    off_above_batch: Natural = 2
     """`verified`: if the large engine runs more sequences than this, it answers without drafts."""
 
 
@@ -72,15 +73,15 @@ TARGETS = ("large_share", "budget_per_day", "accuracy_of_large")
 class Target(Table, frozen=True):
     """The target of a calibrated cascade: exactly one of large_share, budget_per_day and accuracy_of_large."""
 
-    large_share: float | None = None
+    large_share: Share | None = None
     """Share of the requests that the large stage answers, 0..1."""
     hold: bool = False
     """With `large_share`: adjust the threshold by recent answers, so that the share is kept on any traffic."""
-    budget_per_day: float | None = None
+    budget_per_day: Positive | None = None
     """Money for both stages together, by [prices]; the threshold follows the day's spending (UTC)."""
-    burst: float = 0.1
+    burst: Share = 0.1
     """With `budget_per_day`: the share of it that may be spent ahead of an even pace, 0..1."""
-    accuracy_of_large: float | None = None
+    accuracy_of_large: PositiveShare | None = None
     """Share of the large stage's accuracy on the calibration's prompts, 0..1."""
 
 
@@ -90,9 +91,9 @@ class Defer(Table, frozen=True, kw_only=True):
     statistic: Statistic = "min_margin"
     calibration: Path | None = None
     """A file made by `penstock policy calibrate`; relative to the TOML file."""
-    stale_after: Seconds = Seconds(90 * 86_400)
+    stale_after: PositiveSeconds = Seconds(90 * 86_400)
     """Warn about a calibration that is older than this."""
-    threshold: float | None = None
+    threshold: Annotated[float, within(-1000)] | None = None
     """Nats: an answer whose statistic is smaller escalates."""
     artefact: Calibration | None = None
     """The calibration, read when the file is loaded."""
@@ -103,8 +104,8 @@ class WhenBusy(Table, frozen=True):
 
     signal: str
     stay_on: str
-    release_at: float
-    dwell: Seconds = Seconds(10)
+    release_at: Finite
+    dwell: NonNegativeSeconds = Seconds(10)
 
 
 class CascadeSettings(Table, frozen=True, kw_only=True):
@@ -129,11 +130,11 @@ class CascadeSettings(Table, frozen=True, kw_only=True):
 class BreakerSettings(Table, frozen=True):
     """The circuit breaker of a rung. It opens at `failure_rate` over at least `at_least` requests within `over`."""
 
-    failure_rate: float = 0.5
-    over: Seconds = Seconds(30)
-    at_least: int = 10
-    open: Seconds = Seconds(5)
-    probes: int = 3
+    failure_rate: PositiveShare = 0.5
+    over: PositiveSeconds = Seconds(30)
+    at_least: Count = 10
+    open: PositiveSeconds = Seconds(5)
+    probes: Count = 3
 
 
 class RungSettings(Table, frozen=True):
@@ -142,11 +143,11 @@ class RungSettings(Table, frozen=True):
     to: str | None = None
     answer: str | None = None
     ladder: str | None = None
-    ttft: Seconds | None = None
+    ttft: PositiveSeconds | None = None
     """Limit on the time to first token on this rung; None: only the route's deadline applies."""
-    retries: int = 0
+    retries: Annotated[int, within(0, 10)] = 0
     """Retries after transient failures, with increasing pauses."""
-    wait_out: Seconds = Seconds(0)
+    wait_out: NonNegativeSeconds = Seconds(0)
     """For upstreams: the longest `Retry-After` that is waited for, once, before the next rung is tried."""
     breaker: BreakerSettings = BreakerSettings()
     mark: str | None = None
@@ -158,5 +159,5 @@ class RungSettings(Table, frozen=True):
 class RetryBudgetSettings(Table, frozen=True):
     """Limit on retries relative to requests, over all rungs, so that retries do not overload a failing rung."""
 
-    ratio: float = 0.2
-    min_per_second: float = 1.0
+    ratio: Annotated[float, within(0, 10)] = 0.2
+    min_per_second: NonNegative = 1.0

@@ -1,4 +1,4 @@
-"""The whole file, `Settings`, and the tables of the server, the ledger and the engines.
+"""The whole file, `Settings`, and the tables of the server, its admin API, metrics and log, the ledger and the engines.
 
 The policy language is in `tenancy`, `conditions`, `routing`, `rollout`, `expectations` and `upstreams`. In TOML a
 duration is a string with a unit ("500ms", "2s", "10m", "1d"), and so is a size ("64MiB"); here they are `Seconds`
@@ -6,18 +6,27 @@ duration is a string with a unit ("500ms", "2s", "10m", "1d"), and so is a size 
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from config.model.admin import AdminSettings
+from config.model.bounds import Count, Natural, Port, within
 from config.model.conditions import SignalSettings
 from config.model.expectations import TestSettings
-from config.model.log import LogSettings
-from config.model.metrics import MetricsSettings
 from config.model.rollout import ExperimentSettings, ShadowSettings
 from config.model.routing import CascadeSettings, RetryBudgetSettings, RouteSettings, RungSettings
-from config.model.table import AUTO, AutoBytes, AutoCount, Bytes, Seconds, Table
+from config.model.table import (
+    AUTO,
+    AutoBytes,
+    AutoCount,
+    Bytes,
+    NonNegativeBytes,
+    NonNegativeSeconds,
+    PositiveBytes,
+    PositiveSeconds,
+    Seconds,
+    Table,
+)
 from config.model.tenancy import KeySettings, Price, TenantSettings, TierSettings
 from config.model.upstreams import UpstreamSettings
 
@@ -26,61 +35,108 @@ class ServerSettings(Table, frozen=True):
     """The HTTP server: its address and its limits."""
 
     host: str = "127.0.0.1"
-    port: int = 8080
-    max_body: Bytes = Bytes(4 * 2**20)
-    body_memory: Bytes = Bytes(256 * 2**20)
+    port: Port = 8080
+    max_body: PositiveBytes = Bytes(4 * 2**20)
+    body_memory: PositiveBytes = Bytes(256 * 2**20)
     """Memory of all request bodies that are being read; above it 503. At least `max_body`."""
-    body_memory_per_key: Bytes = Bytes(128 * 2**20)
+    body_memory_per_key: PositiveBytes = Bytes(128 * 2**20)
     """The same for one key; above it 429. At least `max_body`."""
-    body_memory_per_peer: Bytes = Bytes(128 * 2**20)
+    body_memory_per_peer: PositiveBytes = Bytes(128 * 2**20)
     """The same for one client address (an IPv6 /64 network counts as one); above it 429. At least `max_body`. Not for
     loopback and `trusted_proxies`."""
-    max_head: Bytes = Bytes(32 * 1024)
+    max_head: Annotated[Bytes, within(1024)] = Bytes(32 * 1024)
     """Size of the request line and headers of one request."""
-    max_headers: int = 100
-    max_connections: int = 1000
+    max_headers: Count = 100
+    max_connections: Count = 1000
     """Connections with a request that is being read or answered; above it 503."""
-    connections_per_key: int | None = None
+    connections_per_key: Count | None = None
     """Connections with a request of one key; above it 429. None: nine tenths of `max_connections`."""
-    connections_per_peer: int | None = None
+    connections_per_peer: Count | None = None
     """Connections from one client address; above it 429. None: `max_connections`, since a proxy in front is one
     address. Not for loopback and `trusted_proxies`."""
-    probe_connections: int = 16
+    probe_connections: Natural = 16
     """Connections in addition to `max_connections`, which answer health probes while all others are busy. Above the sum
     the connection that has been idle the longest is closed for a new one."""
-    tier_connections: int | None = None
+    tier_connections: Natural | None = None
     """Connections that a tier leaves free for every tier above it. None: a twentieth of `max_connections`."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks ("10.0.0.0/8") of proxies, to which limits per client address do not apply."""
-    max_choices: int = 16
+    max_choices: Count = 16
     """Limit on `n` times the number of prompts in one request."""
-    max_inputs: int = 256
+    max_inputs: Count = 256
     """Limit on the inputs of one embeddings request."""
-    streams_per_socket: int = 64
+    streams_per_socket: Count = 64
     """Concurrent requests on one WebSocket."""
-    messages_per_second: int = 1000
+    messages_per_second: Annotated[int, within(10)] = 1000
     """Requests, WebSocket frames and tiny packets of one connection; above it the connection is read more slowly."""
-    header_timeout: Seconds = Seconds(10)
+    header_timeout: PositiveSeconds = Seconds(10)
     """Time limit for a request's head, and for a pause within its body."""
-    body_timeout: Seconds = Seconds(60)
+    body_timeout: PositiveSeconds = Seconds(60)
     """Time limit for the whole body of a request, and for one message of a WebSocket."""
-    body_rate: Bytes = Bytes(4096)
+    body_rate: PositiveBytes = Bytes(4096)
     """Minimum average rate at which a body must arrive, per second."""
-    keep_alive: Seconds = Seconds(75)
-    heartbeat: Seconds = Seconds(10)
+    keep_alive: PositiveSeconds = Seconds(75)
+    heartbeat: PositiveSeconds = Seconds(10)
     """An SSE comment is sent to a stream that was silent this long."""
-    write_stall: Seconds = Seconds(20)
+    write_stall: PositiveSeconds = Seconds(20)
     """A client that reads nothing for this long is disconnected."""
     answer_model: Literal["asked", "served"] = "asked"
     """The `model` field of an answer: the name in the request, or the model that answered. The headers
     x-penstock-model-asked and x-penstock-model-served always contain both."""
-    drain: Seconds = Seconds(25)
+    drain: NonNegativeSeconds = Seconds(25)
     """After SIGTERM, how long running requests may continue before they end with an error event."""
     watch: bool = True
     """Reload changed files automatically; false: only on SIGHUP or by the admin API."""
     ws_origins: tuple[str, ...] = ()
     """Browser origins (exact) whose pages may use the server by HTTP (CORS) and WebSocket. Without keys, requests from
     other origins are refused; clients other than browsers send no Origin and are not affected."""
+
+
+class AdminKey(Table, frozen=True):
+    """A key for the admin API, made by `penstock keys new --admin`. It also gives access to `/metrics`."""
+
+    id: str
+    hash: str
+    """SHA-256 of the whole key, hex."""
+
+
+class AdminSettings(Table, frozen=True):
+    """The admin API. It has its own address, apart from the API for clients."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: Port = 8081
+    """0: any free port."""
+    keys: tuple[AdminKey, ...] = ()
+    """Without keys the admin API is available on loopback only, and not to web pages of other origins."""
+    decisions: Natural = 10_000
+    """Number of recent decision records that are kept, for `penstock policy explain --id`."""
+    decisions_memory: NonNegativeBytes = Bytes(32 * 2**20)
+    """Limit on the memory of the decision records."""
+
+
+class MetricsKey(Table, frozen=True):
+    """A key for `/metrics` only, made by `penstock keys new --metrics`."""
+
+    id: str
+    hash: str
+    """SHA-256 of the whole key, hex."""
+
+
+class MetricsSettings(Table, frozen=True):
+    """Access to `/metrics`. It shows usage and spending of all tenants, so tenants' keys give no access."""
+
+    keys: tuple[MetricsKey, ...] = ()
+    """Keys for scrapers. Keys of the admin API give access as well. If there are neither these keys nor tenants' keys,
+    no key is needed."""
+
+
+class LogSettings(Table, frozen=True):
+    """What is logged in addition to the server's own events."""
+
+    requests: bool = True
+    """Log an event `request_finished` for every request, however it ends: tenant, rungs, reasons, tokens, times and
+    cost, but no text."""
 
 
 class LedgerSettings(Table, frozen=True):
@@ -97,9 +153,9 @@ class KVSettings(Table, frozen=True):
     memory: AutoBytes = Bytes(AUTO)
     """"auto": engines with "auto" share half of the memory (nine tenths on a GPU) that is left by all weights, adapters
     and pools of a given size. No pool is larger than `max_running` sequences of `max_model_len` can fill."""
-    block_size: int = 16
+    block_size: Annotated[int, within(1, 256)] = 16
     """Tokens of one block."""
-    swap: Bytes = Bytes(0)
+    swap: NonNegativeBytes = Bytes(0)
     """Host memory for prefix cache blocks that a GPU's pool evicts; a hit copies them back. No effect on a CPU."""
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     """"auto": the model's. "int8", with a scale for each token and head, takes half of bfloat16's memory, at a small
@@ -112,9 +168,9 @@ class Speculate(Table, frozen=True):
     The tokens stay the same; only their timing changes. It is faster where answers repeat their prompt, else slower.
     """
 
-    ngram: int = 3
+    ngram: Annotated[int, within(1, 16)] = 3
     """Number of tokens that must match."""
-    tokens: int = 8
+    tokens: Annotated[int, within(1, 64)] = 8
     """Length of a draft."""
 
 
@@ -142,9 +198,9 @@ class EngineSettings(Table, frozen=True):
     model: Path
     """A directory with config.json, *.safetensors, tokenizer.json; relative to the TOML file."""
     device: str = "cpu"
-    replicas: int = 1
+    replicas: Annotated[int, within(1, 64)] = 1
     """Replicas of the model, with separate threads, weights and KV caches; requests go to the least loaded one."""
-    tensor_parallel: int = 1
+    tensor_parallel: Annotated[int, within(1, 64)] = 1
     """Ranks of every replica, each with a part of the weights and of the KV cache. The first runs in the engine's
     thread, the others in processes of their own."""
     devices: tuple[str, ...] = ()
@@ -152,20 +208,20 @@ class EngineSettings(Table, frozen=True):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     quantization: Literal["int8", "int4"] | None = None
     """Quantize the weights of linear layers (CPU only): less memory and faster decoding, at some loss of accuracy."""
-    quantization_group: int | None = None
+    quantization_group: Annotated[int, within(2, multiple_of=2)] | None = None
     """Inputs that share a scale of int4 weights, a multiple of 2 that divides every matrix's inputs; None: 64."""
-    threads: AutoCount = AUTO
+    threads: Annotated[int, within(1, 1024, auto=True)] = AUTO
     """Compute threads of one rank. "auto": the engines on the CPU share all cores but one, which the event loop
     keeps."""
     kv: KVSettings = KVSettings()
     gpu: GpuSettings = GpuSettings()
-    max_running: int = 32
+    max_running: Count = 32
     """Maximum number of sequences that decode in one batch."""
-    max_step_tokens: int = 256
+    max_step_tokens: Count = 256
     """Maximum number of tokens (prefill and decode) in one step."""
-    prefill_chunk: int = 256
+    prefill_chunk: Count = 256
     """Maximum number of prompt tokens of one sequence in one step."""
-    max_model_len: int | None = None
+    max_model_len: Annotated[int, within(2)] | None = None
     """None: the model's own `max_position_embeddings`."""
     prefix_cache: bool = True
     generation_config: bool = True
@@ -181,11 +237,11 @@ class EngineSettings(Table, frozen=True):
     speculate: Speculate | None = None
     adapters: dict[str, AdapterSettings] = msgspec.field(default_factory=dict)
     """By name, as in requests and ladders."""
-    max_adapters: int = 16
+    max_adapters: Natural = 16
     """Maximum number of loaded adapters. If the admin API is enabled and a model has `adapters = true`,
     `kv.memory = "auto"` reserves memory for this many adapters of `max_adapter_rank`."""
-    max_adapter_rank: int = 64
-    stall: Seconds = Seconds(30)
+    max_adapter_rank: Count = 64
+    stall: PositiveSeconds = Seconds(30)
     """The engine is unhealthy if it has work and no step finishes for this long."""
 
 

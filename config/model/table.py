@@ -4,9 +4,10 @@ from typing import Annotated
 
 import msgspec
 
+from config.model.bounds import Finite, within
+
 AUTO = 0
 """The value of a number or size that is "auto" or not given."""
-OR_AUTO = msgspec.Meta(extra={"auto": True})
 
 
 class Seconds(float):
@@ -17,9 +18,13 @@ class Bytes(int):
     """A size; written "512KiB", "64MiB" or "2GiB" in TOML."""
 
 
-AutoBytes = Annotated[Bytes, OR_AUTO]
+PositiveSeconds = Annotated[Seconds, within(0, above=True)]
+NonNegativeSeconds = Annotated[Seconds, within(0)]
+PositiveBytes = Annotated[Bytes, within(1)]
+NonNegativeBytes = Annotated[Bytes, within(0)]
+AutoBytes = Annotated[Bytes, within(1, auto=True)]
 """A size, or "auto"."""
-AutoCount = Annotated[int, OR_AUTO]
+AutoCount = Annotated[int, within(1, auto=True)]
 """A number, or "auto"."""
 
 
@@ -34,5 +39,5 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Range(Table, frozen=True):
     """Bounds of a number; inclusive below and exclusive above."""
 
-    at_least: float | None = None
-    below: float | None = None
+    at_least: Finite | None = None
+    below: Finite | None = None

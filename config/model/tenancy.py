@@ -1,24 +1,25 @@
 """Settings of tenants, tiers, API keys, quotas, budgets and prices."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from config.model.table import Bytes, Seconds, Table
+from config.model.bounds import Count, NonNegative, Positive, PositiveShare, within
+from config.model.table import Bytes, PositiveBytes, PositiveSeconds, Seconds, Table
 
 
 class SLO(Table, frozen=True):
     """Service level objectives of a tier: time to first token and inter-token latency."""
 
-    ttft: Seconds = Seconds(2)
-    itl: Seconds = Seconds(0.2)
+    ttft: PositiveSeconds = Seconds(2)
+    itl: PositiveSeconds = Seconds(0.2)
 
 
 class QueueLimits(Table, frozen=True):
     """Limits of a tier in a queue. A request that exceeds any of them is refused."""
 
-    wait: Seconds = Seconds(30)
-    requests: int = 256
-    tokens: int = 1_000_000
-    bytes: Bytes = Bytes(64 * 2**20)
+    wait: PositiveSeconds = Seconds(30)
+    requests: Count = 256
+    tokens: Count = 1_000_000
+    bytes: PositiveBytes = Bytes(64 * 2**20)
 
 
 class TierSettings(Table, frozen=True):
@@ -27,21 +28,21 @@ class TierSettings(Table, frozen=True):
     priority: int = 0
     slo: SLO = SLO()
     queue: QueueLimits = QueueLimits()
-    admit_below: float = 1.0
+    admit_below: PositiveShare = 1.0
     """Refused while the queue is fuller than this share of its bounds."""
 
 
 class TokenQuota(Table, frozen=True):
     """Limits on a tenant's prompt plus output tokens; None: unlimited."""
 
-    per_minute: int | None = None
-    per_day: int | None = None
+    per_minute: Count | None = None
+    per_day: Count | None = None
 
 
 class Budget(Table, frozen=True, kw_only=True):
     """Money that a tenant may spend in a calendar period (UTC), by [prices]."""
 
-    amount: float
+    amount: Positive
     per: Literal["hour", "day", "month"] = "day"
     when_spent: Literal["refuse", "downgrade", "small_only"] = "refuse"
     """What happens to a request that may cost more than the remaining budget. refuse: 429 until the period ends.
@@ -55,10 +56,10 @@ class TenantSettings(Table, frozen=True):
     """A customer: keys belong to a tenant; quotas, budgets and fair queueing are by tenant."""
 
     tier: str = "default"
-    weight: float = 1.0
+    weight: Annotated[float, within(0.001, 1000)] = 1.0
     tokens: TokenQuota = TokenQuota()
-    requests_per_minute: int | None = None
-    concurrent: int | None = None
+    requests_per_minute: Count | None = None
+    concurrent: Count | None = None
     """Maximum number of requests in flight."""
     budget: Budget | None = None
 
@@ -66,9 +67,9 @@ class TenantSettings(Table, frozen=True):
 class Price(Table, frozen=True, kw_only=True):
     """The price of a million tokens on one rung."""
 
-    input: float
-    output: float
-    cached_input: float | None = None
+    input: NonNegative
+    output: NonNegative
+    cached_input: NonNegative | None = None
     """Price of prompt tokens that the prefix cache supplies; None: the same as `input`."""
 
 

@@ -1,21 +1,19 @@
 """Parses and writes durations, sizes and times of day."""
 
 import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from config.model.table import Bytes, ClockTime, Seconds
 
-DURATION_PATTERN = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"
-SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?(B|KiB|MiB|GiB)$"
-DURATION_EXAMPLE = 'a duration such as "500ms", "2s", "10m", "6h" or "1d"'
-CLOCK_TIME_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$"
-SIZE_EXAMPLE = 'a size such as "512KiB", "64MiB" or "2GiB"'
-CLOCK_TIME_EXAMPLE = 'a time of day such as "08:00" or "22:30"'
-
+_DURATION_EXAMPLE = 'a duration such as "500ms", "2s", "10m", "6h" or "1d"'
+_SIZE_EXAMPLE = 'a size such as "512KiB", "64MiB" or "2GiB"'
+_CLOCK_TIME_EXAMPLE = 'a time of day such as "08:00" or "22:30"'
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_DURATION = re.compile(DURATION_PATTERN, re.ASCII)
-_SIZE = re.compile(SIZE_PATTERN, re.ASCII)
-_CLOCK_TIME = re.compile(CLOCK_TIME_PATTERN, re.ASCII)
+_DURATION = re.compile(r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$", re.ASCII)
+_SIZE = re.compile(r"^[0-9]+(\.[0-9]+)?(B|KiB|MiB|GiB)$", re.ASCII)
+_CLOCK_TIME = re.compile(r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$", re.ASCII)
 _MAX_CHARS = 24
 """Longer texts are rejected without parsing."""
 
@@ -23,7 +21,7 @@ _MAX_CHARS = 24
 def parse_duration(text: str) -> Seconds:
     """Parse "500ms" to 0.5. Raises ValueError for anything but a number and a unit."""
     if len(text) > _MAX_CHARS or not _DURATION.fullmatch(text):
-        raise ValueError(f"{text!r} is not {DURATION_EXAMPLE}")
+        raise ValueError(f"{text!r} is not {_DURATION_EXAMPLE}")
     number, unit = _split(text)
     return Seconds(float(number) * _SECONDS[unit])
 
@@ -31,7 +29,7 @@ def parse_duration(text: str) -> Seconds:
 def parse_size(text: str) -> Bytes:
     """Parse "64MiB" to 67108864. Raises ValueError for anything but a number and a unit, and for parts of a byte."""
     if len(text) > _MAX_CHARS or not _SIZE.fullmatch(text):
-        raise ValueError(f"{text!r} is not {SIZE_EXAMPLE}")
+        raise ValueError(f"{text!r} is not {_SIZE_EXAMPLE}")
     number, unit = _split(text)
     size = float(number) * _BYTES[unit]
     if not size.is_integer():
@@ -42,7 +40,7 @@ def parse_size(text: str) -> Bytes:
 def parse_clock_time(text: str) -> ClockTime:
     """Parse "22:30" to 1350. Raises ValueError for anything but hours and minutes of two digits, up to 24:00."""
     if not _CLOCK_TIME.fullmatch(text):
-        raise ValueError(f"{text!r} is not {CLOCK_TIME_EXAMPLE}")
+        raise ValueError(f"{text!r} is not {_CLOCK_TIME_EXAMPLE}")
     hours, minutes = text.split(":")
     return ClockTime(int(hours) * 60 + int(minutes))
 
@@ -71,3 +69,20 @@ def write_clock_time(minutes: int) -> str:
 def _split(text: str) -> tuple[str, str]:
     number = text.rstrip("BGKMdhims")
     return number, text[len(number) :]
+
+
+class Notation(NamedTuple):
+    """How the values of one type are written in TOML, as strings."""
+
+    parse: Callable[[str], object]
+    write: Callable[[Any], str]
+    pattern: str
+    expected: str
+    """In words, with examples."""
+
+
+NOTATIONS: Mapping[type, Notation] = {
+    Seconds: Notation(parse_duration, write_duration, _DURATION.pattern, _DURATION_EXAMPLE),
+    Bytes: Notation(parse_size, write_size, _SIZE.pattern, _SIZE_EXAMPLE),
+    ClockTime: Notation(parse_clock_time, write_clock_time, _CLOCK_TIME.pattern, _CLOCK_TIME_EXAMPLE),
+}

@@ -5,7 +5,8 @@ from typing import Literal
 
 import msgspec
 
-from config.model.table import Seconds, Table
+from config.model.bounds import Count
+from config.model.table import PositiveSeconds, Seconds, Table
 
 Supports = Literal["sampling", "continue", "max_completion_tokens", "structured_outputs"]
 """sampling: vLLM's parameters (top_k, min_p, repetition_penalty, min_tokens, ignore_eos, stop_token_ids). continue: the
@@ -33,11 +34,11 @@ class UpstreamSettings(Table, frozen=True, kw_only=True):
     key: SecretSource | None = None
     key_header: str = "authorization"
     """The header for the key: in "authorization" as a bearer token, in any other as it is."""
-    concurrent: int = 64
+    concurrent: Count = 64
     """Maximum number of requests in flight."""
-    connect: Seconds = Seconds(5)
+    connect: PositiveSeconds = Seconds(5)
     headers: dict[str, str] = msgspec.field(default_factory=dict)
-    context: int | None = None
+    context: Count | None = None
     """Limit on prompt plus output tokens; None: unknown. Longer requests are refused here only if `tokenizer` is set:
     otherwise the prompt's length is an estimate, and the upstream refuses them itself."""
     tokenizer: str | None = None

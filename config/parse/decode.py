@@ -5,25 +5,19 @@ be checked. The result may be used only if no error was reported.
 """
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
+from typing import Any
 
 import msgspec
 import msgspec.inspect
 
+from config.model.bounds import Bound, bound_of, may_be_auto, plain, required
 from config.model.routing import Use
 from config.model.settings import Settings
-from config.model.table import AUTO, Bytes, ClockTime, Seconds, Table
-from config.model.units import (
-    CLOCK_TIME_EXAMPLE,
-    DURATION_EXAMPLE,
-    SIZE_EXAMPLE,
-    parse_clock_time,
-    parse_duration,
-    parse_size,
-)
+from config.model.table import AUTO, Table
+from config.model.units import NOTATIONS
 from config.model.upstreams import SecretSource
-from config.parse.bounds import BOUNDS, Bound
 from config.parse.rewrite import guesses, write
 from config.problems.problems import Problems, nearest
 from config.problems.secrets import is_secret_name
@@ -60,6 +54,15 @@ def _is_filled_in(info: _Info) -> bool:
     return False
 
 
+_SCALARS: Mapping[type[_Info], tuple[Any, Callable[[Any], object], str]] = {
+    msgspec.inspect.BoolType: (bool, bool, "true or false"),
+    msgspec.inspect.StrType: (str, str, "a string"),
+    msgspec.inspect.IntType: (int, int, "a whole number"),
+    msgspec.inspect.FloatType: ((int, float), float, "a number"),
+}
+"""Types of values in TOML, the type that is made of them, and a description."""
+
+
 class _Decoder:
     def __init__(self, problems: Problems, document: Mapping[str, object] | None = None) -> None:
         self._problems = problems
@@ -79,29 +82,18 @@ class _Decoder:
                 return self._dict(info, value, path)
             case msgspec.inspect.VarTupleType():
                 return self._tuple(info, value, path)
-            case msgspec.inspect.UnionType(types=types):
-                # TOML has no null: None means that the key is absent.
-                (inner,) = (kind for kind in types if not isinstance(kind, msgspec.inspect.NoneType))
-                return self.value(inner, value, path)
+            case msgspec.inspect.UnionType():
+                return self.value(required(info), value, path)
             case msgspec.inspect.Metadata(type=inner):
-                return AUTO if value == "auto" else self._or_auto(inner, value, path)
+                return self._or_auto(info, value, path) if may_be_auto(info) else self.value(inner, value, path)
             case msgspec.inspect.LiteralType(values=values):
                 return self._literal(tuple(values), value, path)
             case msgspec.inspect.CustomType(cls=cls):
                 return self._custom(info, cls, value, path)
-            case msgspec.inspect.BoolType():
-                return value if isinstance(value, bool) else self._wrong(info, path, "true or false", value, None)
-            case msgspec.inspect.StrType():
-                return value if isinstance(value, str) else self._wrong(info, path, "a string", value, None)
-            case msgspec.inspect.IntType():
-                if isinstance(value, int) and not isinstance(value, bool):
-                    return value
-                return self._wrong(info, path, "a whole number", value, None)
-            case msgspec.inspect.FloatType():
-                if isinstance(value, (int, float)) and not isinstance(value, bool):
-                    return float(value)
-                return self._wrong(info, path, "a number", value, None)
-        raise TypeError(f"{show_path(path)}: no rule for {info!r}")
+        accepted, made, expected = _SCALARS[type(info)]
+        if isinstance(value, accepted) and (made is bool or not isinstance(value, bool)):
+            return made(value)
+        return self._wrong(info, path, expected, value, None)
 
     def _struct(self, info: msgspec.inspect.StructType, value: object, path: Path) -> object:
         if not isinstance(value, dict):
@@ -109,11 +101,10 @@ class _Decoder:
         fields = {field.encode_name: field for field in file_fields(info)}
         value = self._respelled(fields, value, path)
         given: dict[str, object] = {}
-        bounds = BOUNDS.get(info.cls, {})
         for field in fields.values():
             here = (*path, field.encode_name)
             if field.encode_name in value:
-                given[field.name] = self._field(field, value[field.encode_name], here, bounds.get(field.name))
+                given[field.name] = self._field(field, value[field.encode_name], here)
             elif field.required:
                 self._problems.add(
                     here,
@@ -125,13 +116,13 @@ class _Decoder:
                 given[field.name] = _placeholder(field.type)
         return info.cls(**given)
 
-    def _field(self, field: msgspec.inspect.Field, value: object, path: Path, bound: Bound | None) -> object:
+    def _field(self, field: msgspec.inspect.Field, value: object, path: Path) -> object:
         """The value of a field; if it is wrong, a guess of what was meant, or the default."""
-        before, self._bound = self._bound, bound
+        before, self._bound = self._bound, bound_of(field.type)
         decoded = self.value(field.type, value, path)
         is_good = self._is_within(decoded) or value == "auto"
         if not is_good:
-            self._problems.add(path, f"{_show(value)} is out of range", expected=str(bound), breaks=True)
+            self._problems.add(path, f"{_show(value)} is out of range", expected=str(self._bound), breaks=True)
         if decoded is None or not is_good:
             decoded = _default(field)
         self._bound = before
@@ -219,31 +210,23 @@ class _Decoder:
         )
         return values[words.index(meant)] if meant else None
 
-    def _or_auto(self, info: _Info, value: object, path: Path) -> object:
-        kind = str if isinstance(info, msgspec.inspect.CustomType) else int
+    def _or_auto(self, info: msgspec.inspect.Metadata, value: object, path: Path) -> object:
+        if value == "auto":
+            return AUTO
+        kind = str if isinstance(info.type, msgspec.inspect.CustomType) else int
         if type(value) is not kind:
-            return self._wrong(info, path, _describe(msgspec.inspect.Metadata(info)), value, None)
-        return self.value(info, value, path)
+            return self._wrong(info.type, path, _describe(info), value, None)
+        return self.value(info.type, value, path)
 
     def _custom(self, info: _Info, cls: type, value: object, path: Path) -> object:
         if cls is FilePath:
             if isinstance(value, str) and value and "\0" not in value:
                 return FilePath(value)
             return self._wrong(info, path, "a path", value, None)
-        if cls is Seconds:
-            try:
-                return parse_duration(value if isinstance(value, str) else "")
-            except ValueError:
-                return self._wrong(info, path, DURATION_EXAMPLE, value, None)
-        if cls is ClockTime:
-            try:
-                return parse_clock_time(value if isinstance(value, str) else "")
-            except ValueError:
-                return self._wrong(info, path, CLOCK_TIME_EXAMPLE, value, None)
         try:
-            return parse_size(value if isinstance(value, str) else "")
+            return NOTATIONS[cls].parse(value if isinstance(value, str) else "")
         except ValueError:
-            return self._wrong(info, path, SIZE_EXAMPLE, value, None)
+            return self._wrong(info, path, NOTATIONS[cls].expected, value, None)
 
     def _wrong(self, info: _Info, path: Path, expected: str, value: object, placeholder: object) -> object:
         """Report a value of the wrong type. Returns a guess of what was meant, or the placeholder."""
@@ -287,10 +270,8 @@ def _default(field: msgspec.inspect.Field) -> object:
 
 
 def _placeholder(info: _Info) -> object:
+    info = plain(info)
     match info:
-        case msgspec.inspect.UnionType(types=types):
-            (inner,) = (kind for kind in types if not isinstance(kind, msgspec.inspect.NoneType))
-            return _placeholder(inner)
         case msgspec.inspect.StructType():
             return info.cls(**{field.name: _placeholder(field.type) for field in info.fields if field.required})
         case msgspec.inspect.DictType():
@@ -325,21 +306,12 @@ def _describe(info: _Info) -> str:
         case msgspec.inspect.VarTupleType():
             return "a list of tables"
         case msgspec.inspect.Metadata(type=inner):
-            return f'{_describe(inner)}, or "auto"'
+            return f'{_describe(inner)}, or "auto"' if may_be_auto(info) else _describe(inner)
         case msgspec.inspect.LiteralType(values=values):
             return _one_of(tuple(values))
         case msgspec.inspect.CustomType(cls=cls):
-            return {
-                FilePath: "a path",
-                Seconds: DURATION_EXAMPLE,
-                Bytes: SIZE_EXAMPLE,
-                ClockTime: CLOCK_TIME_EXAMPLE,
-            }[cls]
-        case msgspec.inspect.IntType():
-            return "a whole number"
-        case msgspec.inspect.FloatType():
-            return "a number"
-    return "a string"
+            return "a path" if cls is FilePath else NOTATIONS[cls].expected
+    return _SCALARS[type(info)][2]
 
 
 def _one_of(values: tuple[object, ...]) -> str:

@@ -18,15 +18,7 @@ from config.problems.toml_faults import toml_fault
 
 _MAX_FILE_BYTES = 4 * 2**20
 _SCHEMA = "schema"
-
-
-class Clash(msgspec.Struct, frozen=True):
-    """An entry that is defined in two files."""
-
-    path: Path
-    position: Position
-    message: str
-    expected: str = ""
+_WHOLE_FILE = Position(0, 0)
 
 
 class DocumentPart(msgspec.Struct, frozen=True):
@@ -45,7 +37,8 @@ class Document:
     def __init__(self, texts: Iterable[tuple[FilePath, str]]) -> None:
         """Raises `ConfigError` with the syntax errors of all texts."""
         self.tables: dict[str, object] = {}
-        self.clashes: list[Clash] = []
+        self.clashes: list[tuple[Path, Position, str, str]] = []
+        """Entries that are defined in two files: path, position, message and what is expected."""
         self._parts: list[DocumentPart] = []
         faults: list[Problem] = []
         for file, text in texts:
@@ -60,19 +53,17 @@ class Document:
             raise ConfigError(faults)
 
     def key(self, path: Path) -> Position:
-        """The position and file of the key."""
         part, local = self._part_of(path)
         return _in(part, part.source.key(local))
 
     def value(self, path: Path) -> Position:
-        """The position and file of the value."""
         part, local = self._part_of(path)
         return _in(part, part.source.value(local))
 
     def report_clashes(self, problems: Problems) -> None:
         """Report the entries that are defined in several files."""
-        for clash in self.clashes:
-            problems.add(clash.path, clash.message, expected=clash.expected, position=clash.position)
+        for path, position, message, expected in self.clashes:
+            problems.add(path, message, expected=expected, position=position)
 
     def _part_of(self, path: Path) -> tuple[DocumentPart, Path]:
         """The part that contains the path, or most of it, and the path within that part."""
@@ -113,7 +104,7 @@ class Document:
         self._clash(part, path, f"'{where}' is given by {first.file}:{first.line}, too", "it in one file as a whole")
 
     def _clash(self, part: DocumentPart, path: Path, message: str, expected: str) -> None:
-        self.clashes.append(Clash(path, _in(part, part.source.key(path)), message, expected))
+        self.clashes.append((path, _in(part, part.source.key(path)), message, expected))
 
 
 def files_of(path: FilePath) -> tuple[FilePath, ...]:
@@ -126,9 +117,9 @@ def files_of(path: FilePath) -> tuple[FilePath, ...]:
     try:
         files = sorted(file for file in path.iterdir() if file.suffix == ".toml" and not file.name.startswith("."))
     except OSError as error:
-        raise _file_error(path, f"cannot be read: {error.strerror or error}") from None
+        raise file_error(path, f"cannot be read: {error.strerror or error}", _WHOLE_FILE) from None
     if not files:
-        raise _file_error(path, "is a folder without a *.toml file")
+        raise file_error(path, "is a folder without a *.toml file", _WHOLE_FILE)
     return tuple(files)
 
 
@@ -138,19 +129,19 @@ def read_text(path: FilePath) -> str:
         with path.open("rb") as file:
             raw = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise _file_error(path, f"cannot be read: {error.strerror or error}") from None
+        raise file_error(path, f"cannot be read: {error.strerror or error}", _WHOLE_FILE) from None
     if len(raw) > _MAX_FILE_BYTES:
-        raise _file_error(path, f"is larger than {_MAX_FILE_BYTES // 2**20} MiB: that is no configuration")
+        raise file_error(path, f"is larger than {_MAX_FILE_BYTES // 2**20} MiB: that is no configuration", _WHOLE_FILE)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         column = error.start - (raw.rfind(b"\n", 0, error.start) + 1) + 1
-        raise syntax_error(path, "this is not UTF-8", Position(line, column)) from None
+        raise file_error(path, "this is not UTF-8", Position(line, column)) from None
 
 
-def syntax_error(path: FilePath, message: str, position: Position, expected: str = "") -> ConfigError:
-    """A `ConfigError` with a single syntax error."""
+def file_error(path: FilePath, message: str, position: Position, expected: str = "") -> ConfigError:
+    """A `ConfigError` with a single problem."""
     line, column = position.line, position.column
     return ConfigError([Problem(file=path, line=line, column=column, where="", message=message, expected=expected)])
 
@@ -161,14 +152,10 @@ def _parsed(file: FilePath, text: str) -> DocumentPart:
         return DocumentPart(file, tables, SourceMap(text), {})
     except tomllib.TOMLDecodeError as error:
         message, expected, position = toml_fault(str(error), text)
-        raise syntax_error(file, message, position, expected) from None
+        raise file_error(file, message, position, expected) from None
     except RecursionError:
-        raise syntax_error(file, "tables or lists are nested too deeply", Position(1, 1)) from None
+        raise file_error(file, "tables or lists are nested too deeply", Position(1, 1)) from None
 
 
 def _in(part: DocumentPart, position: Position) -> Position:
     return Position(position.line, position.column, part.file)
-
-
-def _file_error(path: FilePath, message: str) -> ConfigError:
-    return ConfigError([Problem(file=path, line=0, column=0, where="", message=message)])

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import msgspec
 import msgspec.inspect
 
+from config.model.bounds import required
 from config.model.settings import Settings
 from config.parse.decode import SETTINGS, decode_value, file_fields
 from config.problems.problems import Problems, nearest
@@ -47,9 +48,8 @@ class _Override:
             return decode_value(info, self._value, self._problems, self._place)
         step, *further = steps
         match info:
-            case msgspec.inspect.UnionType(types=types):
-                (inner,) = (kind for kind in types if not isinstance(kind, msgspec.inspect.NoneType))
-                return self.replaced(inner, present, steps)
+            case msgspec.inspect.UnionType():
+                return self.replaced(required(info), present, steps)
             case msgspec.inspect.StructType():
                 fields = {field.encode_name: field for field in file_fields(info)}
                 if step not in fields:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import msgspec
 import msgspec.inspect
 
+from config.model.bounds import plain
 from config.model.table import Bytes, ClockTime, Seconds
 from config.model.units import write_duration, write_size
 from config.problems.source_map import show_path
@@ -81,9 +82,7 @@ def write(value: object) -> str:
 
 
 def _field_guesses(field: msgspec.inspect.Field, value: object, highest: float | None) -> Iterator[object]:
-    info = field.type
-    if isinstance(info, msgspec.inspect.UnionType):
-        info = next(kind for kind in info.types if not isinstance(kind, msgspec.inspect.NoneType))
+    info = plain(field.type)
     if not isinstance(info, msgspec.inspect.StructType | msgspec.inspect.StrType):
         yield from guesses(info, value, highest)
 

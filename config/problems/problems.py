@@ -25,11 +25,9 @@ class Places(Protocol):
 
     def key(self, path: Path) -> Position:
         """The position of the key."""
-        ...
 
     def value(self, path: Path) -> Position:
         """The position of the value."""
-        ...
 
 
 class Problems:
@@ -100,7 +98,6 @@ class Problems:
             self._around_broken.add(path[:-1])
 
     def warn(self, path: Path, message: str, *, expected: str = "", suggestion: str = "", at_key: bool = False) -> None:
-        """Report a warning."""
         self.add(path, message, expected=expected, suggestion=suggestion, at_key=at_key, severity="warning")
 
     def nearest(self, word: str, words: Collection[str]) -> str:
@@ -136,7 +133,6 @@ class Problems:
         self._unknown[place] = number if len(self._problems) > number else None
 
     def is_unknown(self, name: str) -> bool:
-        """Whether this name was reported as unknown."""
         return any(known == name for _, known in self._unknown)
 
     def _add_line(self, number: int, path: Path) -> None:
@@ -172,7 +168,6 @@ class Problems:
         return path in self._touched or self.is_broken(path)
 
     def has_errors(self) -> bool:
-        """Whether there are errors, not only warnings."""
         return bool(self._touched)
 
 

@@ -20,7 +20,7 @@ _BARE_VALUE = re.compile(r"""([=:\[,]\s*)([^\s"'\[\]{}=,#][^,}\]#]*)""")
 _KEY_BEFORE = re.compile(r"""["']?([A-Za-z0-9_.-]+)["']?\s*[=:]\s*[\[{]?\s*$""")
 _HEADER = re.compile(r"\s*\[\[?\s*([^\]#]+)")
 _USER = re.compile(r"(?<=://)[^/@\s\"']+(?=@)")
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """Valid names of headers."""
 _QUERY = re.compile(r"(?<=\?)[^\"'\s]+")
 
@@ -42,7 +42,7 @@ def is_secret_step(path: Sequence[str | int], at: int) -> bool:
     if not isinstance(step, str):
         return False
     below = any(isinstance(outer, str) and is_secret_name(outer) for outer in path[:at])
-    return looks_secret(step) or (below and _NAME.fullmatch(step) is None)
+    return looks_secret(step) or (below and HEADER_NAME.fullmatch(step) is None)
 
 
 def holds_keys(name: str) -> bool:

@@ -63,7 +63,6 @@ class SourceMap:
         self._document()
 
     def key(self, path: Path) -> Position:
-        """The position of the key."""
         return self._find(self._keys, path)
 
     def value(self, path: Path) -> Position:

@@ -4,7 +4,7 @@ The counterpart of `engine.core.engine.Engine`, driven by the same step loop. Th
 steps: attention is bidirectional, so an input is computed whole, in one step.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from pathlib import Path
 from time import perf_counter
@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from config.model.settings import EngineSettings
-from engine.core.lifecycle import EngineLifecycle
+from engine.core.lifecycle import EngineBase
 from engine.core.limits import EngineLimits
 from engine.errors import EngineError, ModelError, RequestRefused
-from engine.lora.adapters import Adapter, PreparedAdapter
+from engine.lora.adapters import Adapter, AdapterUse, PreparedAdapter
 from engine.messages import (
     Abort,
     AddAdapter,
@@ -29,7 +29,7 @@ from engine.messages import (
     ExpectTokens,
     Finish,
     Finished,
-    StepReport,
+    SequenceOutput,
     Submit,
     failed_output,
 )
@@ -52,14 +52,12 @@ class EmbeddingRunner(Protocol):
 
     def embed(self, inputs: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
         """[inputs, sizes.whole] float32; the row of an input does not depend on the other inputs."""
-        ...
 
     def close(self) -> None:
         """Release the weights; a second call does nothing."""
-        ...
 
 
-class Embedder:
+class Embedder(EngineBase):
     """Each accepted input gets exactly one output, which carries its finish, unless the engine itself fails."""
 
     def __init__(
@@ -72,25 +70,17 @@ class Embedder:
     ) -> None:
         """Raises EngineError if nothing could run under `settings`, or if they set keys that encoders do not have."""
         _check(settings)
-        self.name = name
+        super().__init__(name, clock, runner.close)
         self.limits = EngineLimits(
             vocab_size=runner.vocab_size, model_tokens=runner.max_input_tokens, pool_tokens=runner.max_input_tokens
         )
         self._runner = runner
         self._max_inputs = settings.max_running
         self._max_step_tokens = settings.max_step_tokens
-        self._clock = clock
         self._waiting: dict[int, Embed] = {}
         """By sequence id, in order of arrival."""
         self._tokens = 0
         """Total tokens of the waiting inputs."""
-        self._pending_outputs: list[Embedding | Finished] = []
-        """Outputs of inputs that ended between two steps; the next report carries them."""
-        self._steps = 0
-        self._step_s = 0.0
-        self._step_tokens = 0
-        self._prompt_tokens = 0
-        self._lifecycle = EngineLifecycle(name)
 
     @classmethod
     def load(cls, settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None) -> Self:
@@ -140,7 +130,7 @@ class Embedder:
             RequestRefused: it can never be embedded here.
             EngineDead: the engine has stopped.
         """
-        self._lifecycle.check()
+        self._check_alive()
         self._check(command)
         self._waiting[command.sequence_id] = command
         self._tokens += len(command.token_ids)
@@ -166,9 +156,6 @@ class Embedder:
                 "sequence_id_in_use", f"sequence id {command.sequence_id} is waiting already; ids must be unique"
             )
 
-    def _refuse(self, sequence_id: int, tokens: int, error: RequestRefused) -> None:
-        self._pending_outputs.append(failed_output(sequence_id, tokens, error.code, error.message))
-
     def abort(self, sequence_id: int) -> None:
         """Drop an input; unknown and finished ids are ignored."""
         command = self._waiting.pop(sequence_id, None)
@@ -178,33 +165,21 @@ class Embedder:
             finish = Finish(reason="abort", prompt_tokens=tokens, completion_tokens=0)
             self._pending_outputs.append(Finished(sequence_id, finish))
 
-    def abort_all(self) -> None:
-        """Drop every input, before the engine is closed."""
-        for sequence_id in list(self._waiting):
-            self.abort(sequence_id)
+    def _unfinished(self) -> Iterable[int]:
+        return self._waiting
 
-    def step(self) -> StepReport:
-        """Embed a batch of inputs, and report everything that happened since the last report.
-
-        Raises:
-            EngineDead: the runner failed, now or earlier.
-        """
-        self._lifecycle.check()
-        started = self._clock()
-        outputs, self._pending_outputs = self._pending_outputs, []
-        self._step_tokens = 0
+    def _compute(self, outputs: list[SequenceOutput]) -> tuple[AdapterUse, ...]:
         chosen = self._choose()
         if chosen:
             try:
                 rows = self._runner.embed([command.token_ids for command in chosen])
             except Exception as error:
-                raise self._lifecycle.fail(error) from error
+                raise self._fail(error) from error
             outputs += [_output(command, row) for command, row in zip(chosen, rows, strict=True)]
             self._steps += 1
             self._step_tokens = sum([len(command.token_ids) for command in chosen])
             self._prompt_tokens += self._step_tokens
-        self._step_s = self._clock() - started
-        return StepReport(tuple(outputs), self.stats())
+        return ()
 
     def _choose(self) -> list[Embed]:
         """Take inputs that fit into one step: higher priority first, then earlier arrival.
@@ -249,11 +224,6 @@ class Embedder:
 
     def check_runner(self) -> None:
         """Nothing to check: an encoder runs in this process only."""
-
-    def close(self) -> None:
-        """Release the runner; a second call does nothing."""
-        self._lifecycle.close()
-        self._runner.close()
 
 
 def _output(command: Embed, row: npt.NDArray[np.float32]) -> Embedding | Finished:

@@ -14,10 +14,10 @@ from typing import Self
 import msgspec
 
 from config.model.settings import EngineSettings
-from engine.core.lifecycle import EngineLifecycle
+from engine.core.lifecycle import EngineBase
 from engine.core.limits import EngineLimits
 from engine.errors import EngineError, RequestRefused
-from engine.lora.adapters import Adapter, AdapterTable, PreparedAdapter
+from engine.lora.adapters import Adapter, AdapterTable, AdapterUse, PreparedAdapter
 from engine.messages import (
     Abort,
     AddAdapter,
@@ -30,17 +30,15 @@ from engine.messages import (
     Finished,
     FinishReason,
     SequenceOutput,
-    StepReport,
     Submit,
     TokenDelta,
     TokenLogprobs,
-    failed_output,
 )
 from engine.model.model_config import read_model_config
 from engine.sampling.bad_words import spellings
 from engine.sampling.defaults import API_DEFAULTS, SamplingDefaults, read_defaults
 from engine.sampling.grammar import GrammarState
-from engine.sampling.seed import sequence_seed
+from engine.sampling.params import sequence_seed
 from engine.scheduling.batch import OverlappingRunner, Runner, Sampled, ScoredToken, SplitRunner, SwappingRunner
 from engine.scheduling.lookup import NgramLookup
 from engine.scheduling.output import Output
@@ -50,7 +48,7 @@ from engine.scheduling.sequence import Sequence
 from engine.text.tokenizer import Tokenizer
 
 
-class Engine:
+class Engine(EngineBase):
     """Each accepted sequence gets exactly one `Finish`, whatever happens, unless the engine itself fails."""
 
     def __init__(
@@ -68,7 +66,7 @@ class Engine:
 
         `defaults`: the model's sampling parameters, for those that a request leaves out.
         """
-        self.name = name
+        super().__init__(name, clock, runner.close)
         max_model_len = settings.max_model_len
         self.limits = EngineLimits(
             vocab_size=runner.vocab_size,
@@ -92,7 +90,6 @@ class Engine:
         """The launched step, if the runner overlaps; its results are collected after the next launch."""
         self._tokenizer = tokenizer
         self._seed = randbits(64) if seed is None else seed
-        self._clock = clock
         self._total_blocks = runner.total_blocks - 1
         self._alive: dict[int, tuple[Sequence, Output]] = {}
         self._adapters = AdapterTable()
@@ -101,17 +98,10 @@ class Engine:
         """By sequence id, with n-gram speculation."""
         self._scored: dict[int, list[ScoredToken]] = {}
         """By sequence id, for requests with `prompt_logprobs`, until their first output."""
-        self._pending_outputs: list[SequenceOutput] = []
-        """Outputs of sequences that ended between two steps; the next report carries them."""
         self._arrivals = 0
-        self._steps = 0
-        self._step_s = 0.0
-        self._step_tokens = 0
-        self._prompt_tokens = 0
         self._generation_tokens = 0
         self._drafted_tokens = 0
         self._accepted_tokens = 0
-        self._lifecycle = EngineLifecycle(name)
 
     @classmethod
     def load(cls, settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None) -> Self:
@@ -159,9 +149,6 @@ class Engine:
             case DropAdapter(name):
                 self._adapters.drop(name)
 
-    def _refuse(self, sequence_id: int, prompt_tokens: int, error: RequestRefused) -> None:
-        self._pending_outputs.append(failed_output(sequence_id, prompt_tokens, error.code, error.message))
-
     def submit(self, command: Submit) -> None:
         """Add a sequence to the scheduler.
 
@@ -169,7 +156,7 @@ class Engine:
             RequestRefused: it can never run here.
             EngineDead: the engine has stopped.
         """
-        self._lifecycle.check()
+        self._check_alive()
         self.limits.check(command)
         if command.sequence_id in self._alive:
             raise RequestRefused(
@@ -239,7 +226,6 @@ class Engine:
 
     @property
     def adapters(self) -> tuple[Adapter, ...]:
-        """The versions that new sequences can use."""
         return self._adapters.current
 
     def abort(self, sequence_id: int) -> None:
@@ -267,35 +253,24 @@ class Engine:
         if valid and after <= len(sequence.output) and tuple(generated) == command.draft[: len(generated)]:
             sequence.propose(rest)
 
-    def abort_all(self) -> None:
-        """Drop every sequence, before the engine is closed."""
-        for sequence_id in list(self._alive):
-            self.abort(sequence_id)
+    def _unfinished(self) -> Iterable[int]:
+        return self._alive
 
-    def step(self) -> StepReport:
-        """Compute one batch, and report everything that happened since the last report.
+    def _compute(self, outputs: list[SequenceOutput]) -> tuple[AdapterUse, ...]:
+        """With an overlapping runner, batch n + 1 is launched before the results of batch n are collected.
 
-        With an overlapping runner, batch n + 1 is launched before the results of batch n are collected, and the report
-        is that of batch n, as long as the host need not choose a token of batch n.
-
-        Raises:
-            EngineDead: the runner failed, now or earlier.
+        The outputs are those of batch n, as long as the host need not choose a token of batch n.
         """
-        self._lifecycle.check()
-        started = self._clock()
         plan = self._scheduler.schedule()
-        outputs, self._pending_outputs = self._pending_outputs, []
-        self._step_tokens = 0
         if self._overlapping is not None:
             self._overlap(self._overlapping, plan, outputs)
         elif plan is not None:
             try:
                 sampled = self._runner.execute(plan.batch)
             except Exception as error:
-                raise self._lifecycle.fail(error) from error
+                raise self._fail(error) from error
             self._done(plan, self._scheduler.commit(plan.shares), sampled, outputs)
-        self._step_s = self._clock() - started
-        return StepReport(tuple(outputs), self.stats(), self._adapters.uses())
+        return self._adapters.uses()
 
     def _overlap(self, runner: OverlappingRunner, plan: StepPlan | None, outputs: list[SequenceOutput]) -> None:
         """Launch `plan`, then collect the results of the previous launch while the device computes."""
@@ -305,7 +280,7 @@ class Engine:
         try:
             result = runner.launch(plan.batch)
         except Exception as error:
-            raise self._lifecycle.fail(error) from error
+            raise self._fail(error) from error
         self._collect(outputs)
         if can_plan_ahead(plan):
             self._scheduler.commit_launched(plan.shares)
@@ -324,13 +299,15 @@ class Engine:
         try:
             return result()
         except Exception as error:
-            raise self._lifecycle.fail(error) from error
+            raise self._fail(error) from error
 
     def _done(
         self, plan: StepPlan, takers: list[Sequence | None], sampled: Sampled, outputs: list[SequenceOutput]
     ) -> None:
         self._score(plan, sampled.scored)
-        self._take(takers, sampled, outputs)
+        for sequence, rows in groupby(range(len(takers)), key=takers.__getitem__):
+            if sequence is not None:
+                outputs.append(self._accept(sequence, rows, sampled))
         self._steps += 1
         self._step_tokens += len(plan.batch.token_ids)
 
@@ -342,11 +319,6 @@ class Engine:
             if share.scored and share.epoch == share.sequence.epoch:
                 self._scored[share.sequence.sequence_id] += scored[start:end]
             start = end
-
-    def _take(self, takers: list[Sequence | None], sampled: Sampled, outputs: list[SequenceOutput]) -> None:
-        for sequence, rows in groupby(range(len(takers)), key=takers.__getitem__):
-            if sequence is not None:
-                outputs.append(self._accept(sequence, rows, sampled))
 
     def _accept(self, sequence: Sequence, rows: Iterable[int], sampled: Sampled) -> TokenDelta:
         """Append the sampled tokens to one sequence: as many draft tokens as were right, and one more."""
@@ -391,10 +363,7 @@ class Engine:
         if scored is None:
             return ()
         first = self._spell(sequence, sequence.prompt[0], nan, ())
-        return (
-            first,
-            *[self._spell(sequence, it.token_id, it.logprob, it.top, it.rank) for it in scored],
-        )
+        return (first, *[self._spell(sequence, it.token_id, it.logprob, it.top, it.rank) for it in scored])
 
     def _spell(
         self, sequence: Sequence, token_id: int, logprob: float, top: tuple[tuple[int, float], ...], rank: int = 0
@@ -432,7 +401,6 @@ class Engine:
         )
 
     def stats(self) -> EngineStats:
-        """Current counters."""
         now = self._scheduler.statistics()
         return EngineStats(
             total_blocks=self._total_blocks,
@@ -481,9 +449,4 @@ class Engine:
             try:
                 self._runner.check_ranks()
             except EngineError as error:
-                raise self._lifecycle.fail(error, "between two steps") from error
-
-    def close(self) -> None:
-        """Release the runner; a second call does nothing."""
-        self._lifecycle.close()
-        self._runner.close()
+                raise self._fail(error, "between two steps") from error

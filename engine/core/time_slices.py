@@ -13,15 +13,12 @@ class TimeSlice(Protocol):
 
     def take(self) -> None:
         """Wait for a time slice; return at once if it is held already."""
-        ...
 
     def done(self, *, more: bool) -> None:
         """A step has ended. `more`: the engine has work for another; the slice is kept if no other engine is due."""
-        ...
 
     def leave(self) -> None:
         """Give the slice back, or stop waiting for one."""
-        ...
 
 
 class NoTimeSlices:
@@ -57,7 +54,6 @@ class TimeSliceScheduler(Generic[M]):
 
     @property
     def contended(self) -> bool:
-        """Whether any member waits."""
         return bool(self._waiting)
 
     def ask(self, member: M) -> bool:

@@ -13,7 +13,7 @@ from engine.forward.portable import TorchKernels
 from engine.forward.rope import rotations
 from engine.memory.kv_pool import KvPool
 from engine.model.model_config import ModelConfig
-from engine.sampler.token_pick import Pick, pick_plain
+from engine.sampler.device_sampler import Pick, pick_plain
 
 KernelKind = Literal["compiled", "triton", "portable"]
 
@@ -62,7 +62,7 @@ def choose_kernels(
 def choose_pick(kind: KernelKind) -> Pick:
     """The matching implementation of token choice on the device."""
     if kind == "triton":
-        from engine.sampler.triton_pick import pick_fused
+        from engine.forward.triton_kernels import pick_fused
 
         return pick_fused
     return pick_plain

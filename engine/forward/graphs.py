@@ -1,7 +1,6 @@
 """Replay of decode steps as CUDA graphs: one launch instead of hundreds, without host overhead per kernel."""
 
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,13 +9,9 @@ from engine.forward.decoder import Decoder
 from engine.gpu.graph_sizes import blank_decodes, captured_sizes, fitting_size
 from engine.scheduling.batch import Batch, only_decodes
 
-
-class Capture(Protocol):
-    """Records device work for replay over the same buffers."""
-
-    def __call__(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        """Record `work`, which must not use the host. Returns a replay function and the result, which it overwrites."""
-        ...
+Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
+"""Records work, which must not use the host, for replay over the same buffers. Returns a replay function and the
+result, which a replay overwrites."""
 
 
 class CudaCapture:

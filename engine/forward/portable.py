@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from engine.forward.interface import Kernels
 from engine.kernels import tiles
 from engine.kernels.tiles import in_tiles
 from engine.memory.kv_pool import KvPool
 from engine.model.model_config import ModelConfig
 from engine.scheduling.batch import Batch
-from engine.weights.decoder_weights import LayerWeights, Weights
+from engine.weights.decoder_weights import LayerWeights
 from engine.weights.mlp import gated
 
 
-class TorchKernels:
+class TorchKernels(Kernels):
     """The reference for the other implementations, and the fallback on devices without one."""
 
     def __init__(
@@ -56,12 +57,6 @@ class TorchKernels:
 
     def start(self, embedded: Tensor) -> None:
         self._residual = embedded.float()
-
-    def layers(self, weights: Weights) -> Tensor | None:
-        return None
-
-    def logits(self, weights: Weights) -> Tensor | None:
-        return None
 
     def norm(self, weight: Tensor) -> Tensor:
         return self._rms(self._residual, weight).to(self._dtype)

@@ -1,17 +1,19 @@
-"""The decoder's kernels in Triton, for CUDA devices; on a CPU only in Triton's interpreter, for tests."""
+"""The decoder's kernels and the choice of tokens in Triton, for CUDA devices; on a CPU only interpreted, for tests."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from engine.forward.interface import Kernels
 from engine.gpu import triton_code as code
-from engine.gpu.async_copy import to_device
+from engine.gpu.async_copy import Chosen, to_device
 from engine.gpu.attention_work import Layout, WorkCounts, padded, write_work
 from engine.memory.kv_pool import KvPool
 from engine.model.model_config import ModelConfig
+from engine.sampler.device_sampler import RandomDraws
 from engine.scheduling.batch import Batch
-from engine.weights.decoder_weights import LayerWeights, Weights
+from engine.weights.decoder_weights import LayerWeights
 
 _TILE_FLOATS = 32 * 128
 """Elements of keys, and of values, per iteration of a program: twice as many spill registers."""
@@ -21,6 +23,8 @@ _LEAST_ROWS = 16
 """Minimum rows of a tensor core product."""
 _WORKERS_A_PROCESSOR = 4
 _INTERPRETED_WORKERS = 3
+_PICK_TOKENS = 2048
+"""Tokens of the vocabulary per program that chooses a token."""
 
 
 def columns(head_dim: int) -> int:
@@ -28,7 +32,7 @@ def columns(head_dim: int) -> int:
     return min(max(_TILE_FLOATS // padded(head_dim), _LEAST_ROWS), 64)
 
 
-class TritonKernels:
+class TritonKernels(Kernels):
     """Needs a pool with untransposed keys; any head size and block size.
 
     All inputs of a step lie in one buffer at a fixed address, so that captured launches can be replayed.
@@ -64,9 +68,9 @@ class TritonKernels:
         self._flat = torch.zeros(layout.total, dtype=torch.int32, device=device)
         self._tables = torch.zeros((layout.sequences, layout.table_width), dtype=torch.int32, device=device)
         self._views = dict(zip(layout.sizes, torch.split(self._flat, list(layout.sizes.values())), strict=True))
-        self._partial_sums = torch.zeros((layout.pieces, heads, head_dim), dtype=torch.float32, device=device)
-        self._partial_peaks = torch.zeros((layout.pieces, heads), dtype=torch.float32, device=device)
-        self._partial_totals = torch.zeros((layout.pieces, heads), dtype=torch.float32, device=device)
+        shapes = ((layout.pieces, heads, head_dim), (layout.pieces, heads), (layout.pieces, heads))
+        self._partials = [torch.zeros(shape, dtype=torch.float32, device=device) for shape in shapes]
+        """Weighted sums, maxima and totals of splits."""
         self._shape = {
             "HEADS": heads,
             "KV_HEADS": config.kv_heads,
@@ -94,12 +98,6 @@ class TritonKernels:
 
     def start(self, embedded: Tensor) -> None:
         self._residual = embedded.float()
-
-    def layers(self, weights: Weights) -> Tensor | None:
-        return None
-
-    def logits(self, weights: Weights) -> Tensor | None:
-        return None
 
     def norm(self, weight: Tensor) -> Tensor:
         return self._norm(self._residual, None, weight)
@@ -198,9 +196,7 @@ class TritonKernels:
             queries,
             keys,
             values,
-            self._partial_sums,
-            self._partial_peaks,
-            self._partial_totals,
+            *self._partials,
             views["counts"],
             views["starts"],
             views["contexts"],
@@ -215,9 +211,7 @@ class TritonKernels:
             **options,
         )
         code.join_splits[(len(queries), config.kv_heads)](
-            self._partial_sums,
-            self._partial_peaks,
-            self._partial_totals,
+            *self._partials,
             out,
             views["counts"],
             views["starts"],
@@ -234,3 +228,36 @@ class TritonKernels:
             gate_up, out, width, GELU=self._config.activation == "gelu_tanh", BLOCK=_GATE_BLOCK
         )
         return out
+
+
+def pick_fused(logits: Tensor, draws: RandomDraws | None) -> Chosen:
+    """See `Pick`. One pass over the logits; the same choices as `pick_plain`, up to the rounding of logarithms."""
+    rows, vocab = logits.shape
+    device = logits.device
+    parts = -(-vocab // _PICK_TOKENS)
+    # Separate tensors, because Triton compiles another variant for pointers with less alignment.
+    best, second = (torch.empty((rows, parts), dtype=torch.float32, device=device) for _ in range(2))
+    best_places, drawn_places = (torch.empty((rows, parts), dtype=torch.int64, device=device) for _ in range(2))
+    drawn = torch.empty((rows, parts), dtype=torch.float64, device=device)
+    code.pick_part[(rows, parts)](
+        logits,
+        logits if draws is None else draws.cuts,
+        logits if draws is None else draws.inverse,
+        logits if draws is None else draws.keys,
+        best,
+        second,
+        best_places,
+        drawn,
+        drawn_places,
+        vocab,
+        parts,
+        DRAW=draws is not None,
+        BLOCK=_PICK_TOKENS,
+    )
+    # topk orders NaN first, so a NaN makes the margin NaN.
+    tops = torch.cat((best, second), dim=1).topk(2, dim=-1).values
+    token_ids = best_places.gather(1, best.argmax(1, keepdim=True)).squeeze(1)
+    if draws is not None:
+        chosen = drawn_places.gather(1, drawn.argmax(1, keepdim=True)).squeeze(1)
+        token_ids = torch.where(draws.inverse > 0, chosen, token_ids)
+    return Chosen(token_ids, tops[:, 0] - tops[:, 1])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from llvmlite import binding, ir  # type: ignore[import-untyped]
 
-from engine.kernels.simd import LANES, _at, _BFloat, _call, _f, _splat, _store, cgutils, intrinsic, types
+from engine.kernels.simd import LANES, _at, _BFloat, _call, _f, _fetch_two, _splat, _store, cgutils, emitted, types
 
 PAIR_BYTES = {"int8": 128, "uint8": 64, "uint16": 256}
 """Bytes of a panel (64 outputs) per two inputs."""
@@ -103,18 +103,10 @@ def _rights(builder: Any, b: Any, index: Any, packed: Any) -> list[Any]:
     return {"int8": _from_bytes, "uint8": _from_nibbles, "uint16": _from_halves}[kind](builder, at)
 
 
-def _prefetch(builder: Any, at: Any) -> None:
-    """Prefetch two cache lines."""
-    constants = [ir.Constant(_I32, value) for value in (0, 2, 1)]  # read; L2 cache; data
-    for line in (0, 64):
-        address = builder.inttoptr(builder.add(at, ir.Constant(at.type, line)), _I8.as_pointer())
-        _call(builder, "llvm.prefetch.p0", ir.VoidType(), address, *constants)
-
-
 def _scaled(rows: int) -> Any:
-    @intrinsic
+    @emitted(lambda *kinds: types.void(*[types.int64] * 9, kinds[-1]))
     def scaled(  # noqa: PLR0917
-        _context: Any,
+        builder: Any,
         a: Any,
         a_stride: Any,
         b: Any,
@@ -125,44 +117,37 @@ def _scaled(rows: int) -> Any:
         ahead: Any,
         ahead_stride: Any,
         packed: Any,
-    ) -> Any:
-        def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            a, a_stride, b, scales, c, groups, depth, ahead, ahead_stride, _ = args
-            index = a.type
-            places = [(r, v) for r in range(rows) for v in range(4)]
-            sums = {place: cgutils.alloca_once(builder, _VF) for place in places}
-            targets = {(r, v): _at(builder, c, ir.Constant(index, 64 * r + LANES * v), _F32) for r, v in places}
-            for place in places:
-                _store(builder, _f(0.0), targets[place], types.float32)
-            with cgutils.for_range(builder, groups, intp=index) as group:
-                for total in sums.values():
-                    builder.store(_f(0.0), total)
-                first = builder.mul(group.index, depth)
-                with cgutils.for_range(builder, depth, intp=index) as loop:
-                    place = builder.add(first, loop.index)
-                    _prefetch(builder, builder.add(ahead, builder.mul(place, ahead_stride)))
-                    rights = _rights(builder, b, place, packed)
-                    for r in range(rows):
-                        where = builder.add(builder.mul(a_stride, ir.Constant(index, r)), place)
-                        left = builder.bitcast(_splat(builder, builder.load(_at(builder, a, where, _I32))), _PAIRS)
-                        for v, right in enumerate(rights):
-                            total = sums[r, v]
-                            dot = _call(
-                                builder, "llvm.x86.avx512bf16.dpbf16ps.512", _VF, builder.load(total), left, right
-                            )
-                            builder.store(dot, total)
-                at = builder.add(scales, builder.mul(group.index, ir.Constant(index, 256)))
-                for v in range(4):
-                    scale = _loaded(builder, builder.add(at, ir.Constant(index, 4 * LANES * v)), _VF)
-                    for r in range(rows):
-                        target = builder.bitcast(targets[r, v], _VF.as_pointer())
-                        before = builder.load(target)
-                        before.align = 4
-                        after = _call(builder, "llvm.fma.v16f32", _VF, scale, builder.load(sums[r, v]), before)
-                        _store(builder, after, target, types.float32)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 9, packed), code
+    ) -> None:
+        index = a.type
+        places = [(r, v) for r in range(rows) for v in range(4)]
+        sums = {place: cgutils.alloca_once(builder, _VF) for place in places}
+        targets = {(r, v): _at(builder, c, ir.Constant(index, 64 * r + LANES * v), _F32) for r, v in places}
+        for place in places:
+            _store(builder, _f(0.0), targets[place], types.float32)
+        with cgutils.for_range(builder, groups, intp=index) as group:
+            for total in sums.values():
+                builder.store(_f(0.0), total)
+            first = builder.mul(group.index, depth)
+            with cgutils.for_range(builder, depth, intp=index) as loop:
+                place = builder.add(first, loop.index)
+                _fetch_two(builder, builder.add(ahead, builder.mul(place, ahead_stride)))
+                rights = _rights(builder, b, place, packed)
+                for r in range(rows):
+                    where = builder.add(builder.mul(a_stride, ir.Constant(index, r)), place)
+                    left = builder.bitcast(_splat(builder, builder.load(_at(builder, a, where, _I32))), _PAIRS)
+                    for v, right in enumerate(rights):
+                        total = sums[r, v]
+                        dot = _call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _VF, builder.load(total), left, right)
+                        builder.store(dot, total)
+            at = builder.add(scales, builder.mul(group.index, ir.Constant(index, 256)))
+            for v in range(4):
+                scale = _loaded(builder, builder.add(at, ir.Constant(index, 4 * LANES * v)), _VF)
+                for r in range(rows):
+                    target = builder.bitcast(targets[r, v], _VF.as_pointer())
+                    before = builder.load(target)
+                    before.align = 4
+                    after = _call(builder, "llvm.fma.v16f32", _VF, scale, builder.load(sums[r, v]), before)
+                    _store(builder, after, target, types.float32)
 
     return scaled
 
@@ -178,18 +163,12 @@ With each pair the two cache lines at `ahead` are prefetched, and `ahead` advanc
 """
 
 
-@intrinsic
-def unpack(_context: Any, b: Any, pairs: Any, out: Any, packed: Any) -> Any:
+@emitted(lambda *kinds: types.void(*[types.int64] * 3, kinds[-1]))
+def unpack(builder: Any, b: Any, pairs: Any, out: Any, packed: Any) -> None:
     """Write a packed panel's integers to `out` as bfloat16 pairs [pairs, 64, 2]."""
-
-    def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        b, pairs, out, _ = args
-        with cgutils.for_range(builder, pairs, intp=pairs.type) as loop:
-            rights = _rights(builder, b, loop.index, packed)
-            at = builder.add(out, builder.mul(loop.index, ir.Constant(out.type, PAIR_BYTES["uint16"])))
-            for v, right in enumerate(rights):
-                where = builder.inttoptr(builder.add(at, ir.Constant(out.type, 64 * v)), _PAIRS.as_pointer())
-                builder.store(right, where).align = 1
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64, packed), code
+    with cgutils.for_range(builder, pairs, intp=pairs.type) as loop:
+        rights = _rights(builder, b, loop.index, packed)
+        at = builder.add(out, builder.mul(loop.index, ir.Constant(out.type, PAIR_BYTES["uint16"])))
+        for v, right in enumerate(rights):
+            where = builder.inttoptr(builder.add(at, ir.Constant(out.type, 64 * v)), _PAIRS.as_pointer())
+            builder.store(right, where).align = 1

@@ -5,6 +5,8 @@ only read, as factors. Vectors need no alignment beyond that of their elements.
 """
 
 import ctypes
+import functools
+import inspect
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +36,28 @@ _VB = ir.VectorType(_I8, LANES)
 def intrinsic(function: Callable[..., Any]) -> Any:
     """Numba's decorator with a type; the resulting function takes all parameters but the typing context."""
     return extending.intrinsic(function)
+
+
+def emitted(signature: Any) -> Callable[[Callable[..., Any]], Any]:
+    """An intrinsic from a function that emits its code: it gets a builder and the values of the arguments.
+
+    Of `like` and `packed` it gets the type. `signature` is Numba's, or a function that makes it of all types.
+    """
+
+    def intrinsic_of(emit: Callable[..., Any]) -> Any:
+        names = list(inspect.signature(emit).parameters)[1:]
+
+        def typed(_context: Any, *kinds: Any) -> Any:
+            def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+                given = zip(names, kinds, args, strict=True)
+                result = emit(builder, *[kind if name in {"like", "packed"} else arg for name, kind, arg in given])
+                return context.get_dummy_value() if result is None else result
+
+            return signature(*kinds) if callable(signature) else signature, code
+
+        return intrinsic(functools.wraps(emit)(typed))
+
+    return intrinsic_of
 
 
 def openmp_library() -> ctypes.CDLL:
@@ -122,6 +146,12 @@ def _fetch(builder: Any, address: Any) -> None:
     _call(builder, "llvm.prefetch.p0", ir.VoidType(), builder.inttoptr(address, kind), *constants)
 
 
+def _fetch_two(builder: Any, address: Any) -> None:
+    """Prefetch two cache lines."""
+    for offset in (0, 64):
+        _fetch(builder, builder.add(address, ir.Constant(address.type, offset)))
+
+
 def _exp(builder: Any, x: Any) -> Any:
     """e^x within 2 ulp for -87 <= x <= 88; 0 below -87 (polynomial of the Cephes library)."""
     small = builder.fcmp_ordered("<", x, _f(-87.0))
@@ -150,14 +180,10 @@ def pointer(_context: Any, address: Any, like: Any) -> Any:
     return kind(address, like), code
 
 
-@intrinsic
-def size_of(_context: Any, like: Any) -> Any:
+@emitted(types.int64)
+def size_of(_builder: Any, like: Any) -> Any:
     """Bytes per element."""
-
-    def code(_context: Any, _builder: Any, _signature: Any, _args: Any) -> Any:
-        return ir.Constant(ir.IntType(64), {_I8: 1, _I16: 2, _F32: 4}[_element(like)])
-
-    return types.int64(like), code
+    return ir.Constant(ir.IntType(64), {_I8: 1, _I16: 2, _F32: 4}[_element(like)])
 
 
 @intrinsic
@@ -172,117 +198,73 @@ def widen(_context: Any, element: Any) -> Any:
     return types.float32(element), code
 
 
-@intrinsic
-def narrow(_context: Any, value: Any, like: Any) -> Any:
+@emitted(lambda _value, like: types.unliteral(like)(types.float32, like))
+def narrow(builder: Any, value: Any, like: Any) -> Any:
     """A float32 as an element of the type of `like`, rounded to nearest even."""
-
-    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        if not _is_half(like):
-            return args[0]
-        bits = builder.bitcast(args[0], _I32)
-        odd = builder.and_(builder.lshr(bits, ir.Constant(_I32, 16)), ir.Constant(_I32, 1))
-        rounded = builder.add(bits, builder.add(odd, ir.Constant(_I32, 0x7FFF)))
-        return builder.trunc(builder.lshr(rounded, ir.Constant(_I32, 16)), _I16)
-
-    return types.unliteral(like)(types.float32, like), code
+    if not _is_half(like):
+        return value
+    bits = builder.bitcast(value, _I32)
+    odd = builder.and_(builder.lshr(bits, ir.Constant(_I32, 16)), ir.Constant(_I32, 1))
+    rounded = builder.add(bits, builder.add(odd, ir.Constant(_I32, 0x7FFF)))
+    return builder.trunc(builder.lshr(rounded, ir.Constant(_I32, 16)), _I16)
 
 
-@intrinsic
-def leading_zeros(_context: Any, word: Any) -> Any:
+@emitted(lambda word: word(word))
+def leading_zeros(builder: Any, word: Any) -> Any:
     """Number of leading zero bits of an integer."""
-
-    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
-
-    return word(word), code
+    return builder.ctlz(word, ir.Constant(ir.IntType(1), 0))
 
 
-@intrinsic
-def fetch_add(_context: Any, address: Any) -> Any:
+@emitted(types.int64(types.int64))
+def fetch_add(builder: Any, address: Any) -> Any:
     """Atomically increment a shared int64 counter; returns the old value."""
-
-    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        counter = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
-        return builder.atomic_rmw("add", counter, ir.Constant(ir.IntType(64), 1), "acq_rel")
-
-    return types.int64(types.int64), code
+    counter = builder.inttoptr(address, ir.IntType(64).as_pointer())
+    return builder.atomic_rmw("add", counter, ir.Constant(ir.IntType(64), 1), "acq_rel")
 
 
-@intrinsic
-def load_shared(_context: Any, address: Any) -> Any:
+@emitted(types.int64(types.int64))
+def load_shared(builder: Any, address: Any) -> Any:
     """Load a shared int64 with acquire ordering."""
-
-    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        word = ir.IntType(64)
-        return builder.load_atomic(builder.inttoptr(args[0], word.as_pointer()), "acquire", 8)
-
-    return types.int64(types.int64), code
+    word = ir.IntType(64)
+    return builder.load_atomic(builder.inttoptr(address, word.as_pointer()), "acquire", 8)
 
 
-@intrinsic
-def call_kernel(_context: Any, function: Any, arguments: Any) -> Any:
+@emitted(types.void(types.int64, types.int64))
+def call_kernel(builder: Any, function: Any, arguments: Any) -> None:
     """Call a compiled kernel by its address, with the address of its argument block."""
-
-    def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        byte = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [byte])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [builder.inttoptr(args[1], byte)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), code
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte])
+    builder.call(builder.inttoptr(function, kind.as_pointer()), [builder.inttoptr(arguments, byte)])
 
 
-@intrinsic
-def relax(_context: Any) -> Any:
+@emitted(types.void())
+def relax(builder: Any) -> None:
     """Spin-wait hint for the processor (`pause`)."""
-
-    def code(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
-        _call(builder, "llvm.x86.sse2.pause" if _X86 else "llvm.donothing", ir.VoidType())
-        return context.get_dummy_value()
-
-    return types.void(), code
+    _call(builder, "llvm.x86.sse2.pause" if _X86 else "llvm.donothing", ir.VoidType())
 
 
-@intrinsic
-def let_others_run(_context: Any) -> Any:
+@emitted(types.void())
+def let_others_run(builder: Any) -> None:
     """Yield the core to other threads (sched_yield)."""
-
-    def code(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
-        _call(builder, "penstock_yield", _I32)
-        return context.get_dummy_value()
-
-    return types.void(), code
+    _call(builder, "penstock_yield", _I32)
 
 
-@intrinsic
-def prefetch(_context: Any, address: Any) -> Any:
+@emitted(types.void(types.int64))
+def prefetch(builder: Any, address: Any) -> None:
     """Prefetch the cache line at an address."""
-
-    def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        _fetch(builder, args[0])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), code
+    _fetch(builder, address)
 
 
-@intrinsic
-def thread_number(_context: Any) -> Any:
+@emitted(types.int64())
+def thread_number(builder: Any) -> Any:
     """This thread's number in its OpenMP team; 0 outside of parallel regions."""
-
-    def code(_context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
-        return builder.zext(_call(builder, "penstock_thread_number", _I32), ir.IntType(64))
-
-    return types.int64(), code
+    return builder.zext(_call(builder, "penstock_thread_number", _I32), ir.IntType(64))
 
 
-@intrinsic
-def team_size(_context: Any) -> Any:
+@emitted(types.int64())
+def team_size(builder: Any) -> Any:
     """Number of threads in the OpenMP team; 1 outside of parallel regions."""
-
-    def code(_context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
-        return builder.zext(_call(builder, "penstock_team_size", _I32), ir.IntType(64))
-
-    return types.int64(), code
+    return builder.zext(_call(builder, "penstock_team_size", _I32), ir.IntType(64))
 
 
 class _FetchQueue(NamedTuple):
@@ -306,9 +288,7 @@ class _FetchQueue(NamedTuple):
         index = self.queue.type
         entry, done = builder.load(self.entry), builder.load(self.done)
         page = builder.load(builder.inttoptr(entry, index.as_pointer()))
-        here = builder.add(page, done)
-        for offset in (0, 64):
-            _fetch(builder, builder.add(here, ir.Constant(index, offset)))
+        _fetch_two(builder, builder.add(page, done))
         more = builder.add(done, ir.Constant(index, 128))
         over = builder.icmp_signed(">=", more, self.page_bytes)
         last = builder.icmp_signed("==", page, self.queue)
@@ -323,9 +303,9 @@ class _FetchQueue(NamedTuple):
 
 
 def _tile(rows: int, columns: int) -> Any:
-    @intrinsic
+    @emitted(lambda *kinds: types.void(*[types.int64] * 9, kinds[-1]))
     def tile(  # noqa: PLR0917
-        _context: Any,
+        builder: Any,
         a: Any,
         a_stride: Any,
         b_list: Any,
@@ -336,43 +316,38 @@ def _tile(rows: int, columns: int) -> Any:
         accumulate: Any,
         queue: Any,
         like: Any,
-    ) -> Any:
-        def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            a, a_stride, b_list, b_stride, c, c_stride, depth, accumulate, queue, _ = args
-            index = a.type
+    ) -> None:
+        index = a.type
 
-            def number(value: int) -> Any:
-                return ir.Constant(index, value)
+        def number(value: int) -> Any:
+            return ir.Constant(index, value)
 
-            places = [(r, v) for r in range(rows) for v in range(columns)]
-            rights = [builder.load(_at(builder, b_list, number(v), index)) for v in range(columns)]
-            targets = {
-                (r, v): _at(builder, c, builder.add(builder.mul(c_stride, number(r)), number(LANES * v)), _F32)
-                for r, v in places
-            }
-            sums = {place: cgutils.alloca_once(builder, _VF) for place in places}
+        places = [(r, v) for r in range(rows) for v in range(columns)]
+        rights = [builder.load(_at(builder, b_list, number(v), index)) for v in range(columns)]
+        targets = {
+            (r, v): _at(builder, c, builder.add(builder.mul(c_stride, number(r)), number(LANES * v)), _F32)
+            for r, v in places
+        }
+        sums = {place: cgutils.alloca_once(builder, _VF) for place in places}
+        for place in places:
+            builder.store(_f(0.0), sums[place])
+        with builder.if_then(builder.icmp_signed("!=", accumulate, number(0))):
             for place in places:
-                builder.store(_f(0.0), sums[place])
-            with builder.if_then(builder.icmp_signed("!=", accumulate, number(0))):
-                for place in places:
-                    builder.store(_load(builder, targets[place], types.float32), sums[place])
-            ahead = _FetchQueue.read(builder, queue)
-            with cgutils.for_range(builder, depth, intp=index) as loop:
-                ahead.fetch(builder)
-                at = builder.mul(loop.index, b_stride)
-                vectors = [_load(builder, _at(builder, right, at, _element(like)), like) for right in rights]
-                for r in range(rows):
-                    where = builder.add(builder.mul(a_stride, number(r)), loop.index)
-                    left = _splat(builder, builder.load(_at(builder, a, where, _F32)))
-                    for v, vector in enumerate(vectors):
-                        total = sums[r, v]
-                        builder.store(_call(builder, _FMA, _VF, left, vector, builder.load(total)), total)
-            ahead.write(builder)
-            for place in places:
-                _store(builder, builder.load(sums[place]), targets[place], types.float32)
-            return _context.get_dummy_value()
-
-        return types.void(*[types.int64] * 9, like), code
+                builder.store(_load(builder, targets[place], types.float32), sums[place])
+        ahead = _FetchQueue.read(builder, queue)
+        with cgutils.for_range(builder, depth, intp=index) as loop:
+            ahead.fetch(builder)
+            at = builder.mul(loop.index, b_stride)
+            vectors = [_load(builder, _at(builder, right, at, _element(like)), like) for right in rights]
+            for r in range(rows):
+                where = builder.add(builder.mul(a_stride, number(r)), loop.index)
+                left = _splat(builder, builder.load(_at(builder, a, where, _F32)))
+                for v, vector in enumerate(vectors):
+                    total = sums[r, v]
+                    builder.store(_call(builder, _FMA, _VF, left, vector, builder.load(total)), total)
+        ahead.write(builder)
+        for place in places:
+            _store(builder, builder.load(sums[place]), targets[place], types.float32)
 
     return tile
 
@@ -413,40 +388,33 @@ def has_bfloat16_products() -> bool:
 def _pairs(rows: int) -> Any:
     kind = ir.VectorType(_BFloat(), 2 * LANES)
 
-    @intrinsic
+    @emitted(types.void(*[types.int64] * 7))
     def pairs(  # noqa: PLR0917
-        _context: Any, a: Any, a_stride: Any, b: Any, c: Any, depth: Any, ahead: Any, share: Any
-    ) -> Any:
-        def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            a, a_stride, b, c, depth, ahead, share = args
-            index = a.type
-            places = [(r, v) for r in range(rows) for v in range(4)]
-            sums = {place: cgutils.alloca_once(builder, _VF) for place in places}
-            for total in sums.values():
-                builder.store(_f(0.0), total)
-            with cgutils.for_range(builder, depth, intp=index) as loop:
-                prefetched = builder.add(ahead, builder.mul(loop.index, share))
-                for offset in (0, 64):
-                    _fetch(builder, builder.add(prefetched, ir.Constant(index, offset)))
-                rights = []
-                for v in range(4):
-                    at = builder.add(builder.shl(loop.index, ir.Constant(index, 6)), ir.Constant(index, LANES * v))
-                    words = builder.load(builder.bitcast(_at(builder, b, at, _I32), _VI.as_pointer()))
-                    words.align = 4
-                    rights.append(builder.bitcast(words, kind))
-                for r in range(rows):
-                    where = builder.add(builder.mul(a_stride, ir.Constant(index, r)), loop.index)
-                    left = builder.bitcast(_splat(builder, builder.load(_at(builder, a, where, _I32))), kind)
-                    for v, right in enumerate(rights):
-                        total = sums[r, v]
-                        dot = _call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _VF, builder.load(total), left, right)
-                        builder.store(dot, total)
-            for (r, v), total in sums.items():
-                target = _at(builder, c, ir.Constant(index, 4 * LANES * r + LANES * v), _F32)
-                _store(builder, builder.load(total), target, types.float32)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 7), code
+        builder: Any, a: Any, a_stride: Any, b: Any, c: Any, depth: Any, ahead: Any, share: Any
+    ) -> None:
+        index = a.type
+        places = [(r, v) for r in range(rows) for v in range(4)]
+        sums = {place: cgutils.alloca_once(builder, _VF) for place in places}
+        for total in sums.values():
+            builder.store(_f(0.0), total)
+        with cgutils.for_range(builder, depth, intp=index) as loop:
+            _fetch_two(builder, builder.add(ahead, builder.mul(loop.index, share)))
+            rights = []
+            for v in range(4):
+                at = builder.add(builder.shl(loop.index, ir.Constant(index, 6)), ir.Constant(index, LANES * v))
+                words = builder.load(builder.bitcast(_at(builder, b, at, _I32), _VI.as_pointer()))
+                words.align = 4
+                rights.append(builder.bitcast(words, kind))
+            for r in range(rows):
+                where = builder.add(builder.mul(a_stride, ir.Constant(index, r)), loop.index)
+                left = builder.bitcast(_splat(builder, builder.load(_at(builder, a, where, _I32))), kind)
+                for v, right in enumerate(rights):
+                    total = sums[r, v]
+                    dot = _call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _VF, builder.load(total), left, right)
+                    builder.store(dot, total)
+        for (r, v), total in sums.items():
+            target = _at(builder, c, ir.Constant(index, 4 * LANES * r + LANES * v), _F32)
+            _store(builder, builder.load(total), target, types.float32)
 
     return pairs
 
@@ -460,84 +428,66 @@ With each k 128 bytes are prefetched at `ahead` + k · `share`, which covers dep
 """
 
 
-@intrinsic
-def peak_16(_context: Any, address: Any, vectors: Any) -> Any:
+@emitted(types.float32(types.int64, types.int64))
+def peak_16(builder: Any, address: Any, vectors: Any) -> Any:
     """The maximum of 16 · `vectors` float32."""
-
-    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        best = cgutils.alloca_once(builder, _VF)
-        builder.store(_f(float("-inf")), best)
-        with cgutils.for_range(builder, args[1], intp=args[1].type) as loop:
-            at = _at(builder, args[0], builder.shl(loop.index, ir.Constant(args[0].type, 4)), _F32)
-            value = _load(builder, at, types.float32)
-            builder.store(_call(builder, "llvm.maxnum.v16f32", _VF, builder.load(best), value), best)
-        return _call(builder, "llvm.vector.reduce.fmax.v16f32", _F32, builder.load(best))
-
-    return types.float32(types.int64, types.int64), code
+    best = cgutils.alloca_once(builder, _VF)
+    builder.store(_f(float("-inf")), best)
+    with cgutils.for_range(builder, vectors, intp=vectors.type) as loop:
+        at = _at(builder, address, builder.shl(loop.index, ir.Constant(address.type, 4)), _F32)
+        value = _load(builder, at, types.float32)
+        builder.store(_call(builder, "llvm.maxnum.v16f32", _VF, builder.load(best), value), best)
+    return _call(builder, "llvm.vector.reduce.fmax.v16f32", _F32, builder.load(best))
 
 
-@intrinsic
-def extremes_16(_context: Any, address: Any, vectors: Any, out: Any) -> Any:
+@emitted(types.void(types.int64, types.int64, types.int64))
+def extremes_16(builder: Any, address: Any, vectors: Any, out: Any) -> None:
     """Write to `out` (two int32) the maximum and minimum of 16 · `vectors` float32, as ordered integers.
 
     These compare as the floats do; NaN of either sign lies beyond the infinity of its sign.
     """
-
-    def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        address, vectors, out = args
-        high, low = cgutils.alloca_once(builder, _VI), cgutils.alloca_once(builder, _VI)
-        builder.store(_i(-0x80000000), high)
-        builder.store(_i(0x7FFFFFFF), low)
-        with cgutils.for_range(builder, vectors, intp=vectors.type) as loop:
-            at = _at(builder, address, builder.shl(loop.index, ir.Constant(address.type, 4)), _I32)
-            bits = builder.load(builder.bitcast(at, _VI.as_pointer()))
-            bits.align = 4
-            value = builder.xor(bits, builder.and_(builder.ashr(bits, _i(31)), _i(0x7FFFFFFF)))
-            builder.store(_call(builder, "llvm.smax.v16i32", _VI, builder.load(high), value), high)
-            builder.store(_call(builder, "llvm.smin.v16i32", _VI, builder.load(low), value), low)
-        for place, name, value in ((0, "smax", high), (1, "smin", low)):
-            reduced = _call(builder, f"llvm.vector.reduce.{name}.v16i32", _I32, builder.load(value))
-            builder.store(reduced, _at(builder, out, ir.Constant(out.type, place), _I32))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), code
+    high, low = cgutils.alloca_once(builder, _VI), cgutils.alloca_once(builder, _VI)
+    builder.store(_i(-0x80000000), high)
+    builder.store(_i(0x7FFFFFFF), low)
+    with cgutils.for_range(builder, vectors, intp=vectors.type) as loop:
+        at = _at(builder, address, builder.shl(loop.index, ir.Constant(address.type, 4)), _I32)
+        bits = builder.load(builder.bitcast(at, _VI.as_pointer()))
+        bits.align = 4
+        value = builder.xor(bits, builder.and_(builder.ashr(bits, _i(31)), _i(0x7FFFFFFF)))
+        builder.store(_call(builder, "llvm.smax.v16i32", _VI, builder.load(high), value), high)
+        builder.store(_call(builder, "llvm.smin.v16i32", _VI, builder.load(low), value), low)
+    for place, name, value in ((0, "smax", high), (1, "smin", low)):
+        reduced = _call(builder, f"llvm.vector.reduce.{name}.v16i32", _I32, builder.load(value))
+        builder.store(reduced, _at(builder, out, ir.Constant(out.type, place), _I32))
 
 
-@intrinsic
-def exp_16(_context: Any, address: Any, vectors: Any, peak: Any) -> Any:
+@emitted(types.float32(types.int64, types.int64, types.float32))
+def exp_16(builder: Any, address: Any, vectors: Any, peak: Any) -> Any:
     """Replace 16 · `vectors` float32 x by e^(x - peak); returns their sum."""
-
-    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        peak = _splat(builder, args[2])
-        total = cgutils.alloca_once(builder, _VF)
-        builder.store(_f(0.0), total)
-        with cgutils.for_range(builder, args[1], intp=args[1].type) as loop:
-            at = _at(builder, args[0], builder.shl(loop.index, ir.Constant(args[0].type, 4)), _F32)
-            value = _exp(builder, builder.fsub(_load(builder, at, types.float32), peak))
-            _store(builder, value, at, types.float32)
-            builder.store(builder.fadd(builder.load(total), value), total)
-        zero = ir.Constant(_F32, 0.0)
-        return _call(builder, "llvm.vector.reduce.fadd.v16f32", _F32, zero, builder.load(total))
-
-    return types.float32(types.int64, types.int64, types.float32), code
+    peak = _splat(builder, peak)
+    total = cgutils.alloca_once(builder, _VF)
+    builder.store(_f(0.0), total)
+    with cgutils.for_range(builder, vectors, intp=vectors.type) as loop:
+        at = _at(builder, address, builder.shl(loop.index, ir.Constant(address.type, 4)), _F32)
+        value = _exp(builder, builder.fsub(_load(builder, at, types.float32), peak))
+        _store(builder, value, at, types.float32)
+        builder.store(builder.fadd(builder.load(total), value), total)
+    zero = ir.Constant(_F32, 0.0)
+    return _call(builder, "llvm.vector.reduce.fadd.v16f32", _F32, zero, builder.load(total))
 
 
-@intrinsic
-def silu_16(_context: Any, gate: Any, up: Any, out: Any, vectors: Any, like: Any) -> Any:
+@emitted(lambda *kinds: types.void(*[types.int64] * 4, kinds[-1]))
+def silu_16(  # noqa: PLR0917
+    builder: Any, gate: Any, up: Any, out: Any, vectors: Any, like: Any
+) -> None:
     """Write gate / (1 + e^-gate) · up to `out`, 16 · `vectors` elements."""
-
-    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        gate, up, out, vectors, _ = args
-        with cgutils.for_range(builder, vectors, intp=vectors.type) as loop:
-            at = builder.shl(loop.index, ir.Constant(vectors.type, 4))
-            kind = _element(like)
-            g = _load(builder, _at(builder, gate, at, kind), like)
-            u = _load(builder, _at(builder, up, at, kind), like)
-            bottom = builder.fadd(_exp(builder, builder.fsub(_f(0.0), g)), _f(1.0))
-            _store(builder, builder.fmul(builder.fdiv(g, bottom), u), _at(builder, out, at, kind), like)
-        return _context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4, like), code
+    with cgutils.for_range(builder, vectors, intp=vectors.type) as loop:
+        at = builder.shl(loop.index, ir.Constant(vectors.type, 4))
+        kind = _element(like)
+        g = _load(builder, _at(builder, gate, at, kind), like)
+        u = _load(builder, _at(builder, up, at, kind), like)
+        bottom = builder.fadd(_exp(builder, builder.fsub(_f(0.0), g)), _f(1.0))
+        _store(builder, builder.fmul(builder.fdiv(g, bottom), u), _at(builder, out, at, kind), like)
 
 
 binding.add_symbol("penstock_thread_number", _address(openmp_library(), "omp_get_thread_num"))

@@ -64,7 +64,6 @@ class AdapterTable:
         self._users: Counter[Adapter] = Counter()
 
     def put(self, adapter: Adapter) -> None:
-        """Make `adapter` the current version of its name."""
         self._current[adapter.name] = adapter
 
     def drop(self, name: str) -> None:

@@ -7,6 +7,7 @@ of a row does not depend on other rows. Rows without an adapter run through the 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,13 +24,12 @@ Deltas = tuple[dict[str, "LoraDelta"], ...]
 """Per layer, by product (a key of `products_of`); products that the adapter does not change are absent."""
 
 
-class Product:
+class Product(NamedTuple):
     """One fused product of a layer, with the names of the modules it consists of."""
 
-    def __init__(self, parts: Mapping[str, int], inputs: int) -> None:
-        """`parts`: outputs of each module by name, in the order of the product."""
-        self.parts = parts
-        self.inputs = inputs
+    parts: Mapping[str, int]
+    """Outputs of each module by name, in the order of the product."""
+    inputs: int
 
 
 def products_of(config: ModelConfig, layer: int) -> dict[str, Product]:
@@ -122,11 +122,8 @@ class LoraDelta:
         y += self._up(low)[:rows]
 
 
-class _Groups:
-    """Which rows of the current step use which deltas."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[int, int, Deltas]] = []
+_Groups = list[tuple[int, int, Deltas]]
+"""Which rows (start, end) of the current step use which deltas."""
 
 
 class _Adapted:
@@ -140,7 +137,7 @@ class _Adapted:
 
     def __call__(self, x: Tensor) -> Tensor:
         y = self._base(x)
-        for start, end, layers in self._groups.rows:
+        for start, end, layers in self._groups:
             delta = layers[self._layer].get(self._product)
             if delta is not None:
                 delta.add(x[start:end], y[start:end])
@@ -151,7 +148,7 @@ class AdaptedWeights:
     """A decoder's weights with adapters applied; the tensors are shared, not copied."""
 
     def __init__(self, weights: Weights) -> None:
-        self._groups = _Groups()
+        self._groups: _Groups = []
         layers = [self._layer(index, layer) for index, layer in enumerate(weights.layers)]
         self._weights = weights._replace(layers=tuple(layers))
 
@@ -167,8 +164,8 @@ class AdaptedWeights:
     @contextmanager
     def on(self, rows: Sequence[AdapterRows]) -> Iterator[Weights]:
         """The weights for one step; afterwards no reference to an adapter is kept."""
-        self._groups.rows = [(group.start, group.end, group.adapter.prepared.numbers) for group in rows]
+        self._groups[:] = [(group.start, group.end, group.adapter.prepared.numbers) for group in rows]
         try:
             yield self._weights
         finally:
-            self._groups.rows = []
+            self._groups.clear()

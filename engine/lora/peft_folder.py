@@ -91,10 +91,10 @@ def read_peft_folder(directory: Path, shapes: Mapping[str, tuple[int, int]], max
     return PeftFolder(modules, rank, digest.digest())
 
 
-def rank_tensor(name: str) -> str | None:
-    """The module whose A matrix [rank, in] has this tensor name; None for any other tensor."""
-    module = name.removeprefix(_PREFIX).removesuffix(".lora_A.weight")
-    return module if name == f"{_PREFIX}{module}.lora_A.weight" else None
+def module_of(name: str, end: str = ".lora_A.weight") -> str | None:
+    """The module whose matrix A [rank, in], or B with another `end`, has this tensor name; None: another tensor."""
+    module = name.removeprefix(_PREFIX).removesuffix(end)
+    return module if name == f"{_PREFIX}{module}{end}" else None
 
 
 def _content(directory: Path, name: str) -> bytes:
@@ -110,8 +110,7 @@ def _content(directory: Path, name: str) -> bytes:
 def _place_of(path: Path, name: str, shapes: Mapping[str, tuple[int, int]]) -> tuple[str, int]:
     """The module that a tensor belongs to, and 0 for its A or 1 for its B matrix."""
     for end, place in _ENDS.items():
-        module = name.removeprefix(_PREFIX).removesuffix(end)
-        if name == f"{_PREFIX}{module}{end}":
+        if (module := module_of(name, end)) is not None:
             if module in shapes:
                 return module, place
             known = ", ".join(sorted({shape_name.rsplit(".", 1)[-1] for shape_name in shapes}))

@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from engine.lora.deltas import Product, products_of, stacked_rank
-from engine.lora.peft_folder import TENSORS, rank_tensor
+from engine.lora.peft_folder import TENSORS, module_of
 from engine.model.model_config import ModelConfig
 
 _SCALE_BYTES = 4
@@ -18,7 +18,7 @@ def folder_bytes(config: ModelConfig, directory: Path, width: int) -> int:
     try:
         with safe_open(directory / TENSORS, framework="numpy") as file:
             for name in file.keys():  # noqa: SIM118 - it is no dictionary
-                if (module := rank_tensor(name)) is not None:
+                if (module := module_of(name)) is not None:
                     ranks[module] = file.get_slice(name).get_shape()[0]
     except (OSError, SafetensorError):
         return 0

@@ -10,26 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from engine.kernels import product_kernel as plain
 from engine.kernels import quantized_product as product
 from engine.kernels.arena import Arena
 from engine.kernels.compiled import Kernel, quantized_code
-from engine.kernels.product_kernel import (
-    BIAS,
-    COUNTER,
-    COUNTER_AT,
-    INPUTS,
-    OUT,
-    OUTPUTS,
-    PANEL,
-    PANEL_BYTES,
-    PANELS,
-    PARTS,
-    ROWS,
-    SCRATCH,
-    SCRATCH_FLOATS,
-    Arguments,
-    X,
-)
 from engine.kernels.quantized_simd import PAIR_BYTES
 from engine.quantization.scheme import Bits, Quantized
 
@@ -40,7 +24,7 @@ _TEAM_THRESHOLD = 1_500_000
 def pack(quantized: Quantized) -> Tensor:
     """Pack a matrix with an even number of inputs: int16 panels for int4, int8 panels for int8 (see the module)."""
     values = quantized.values
-    values = functional.pad(values, (0, 0, 0, -len(values) % PANEL))
+    values = functional.pad(values, (0, 0, 0, -len(values) % plain.PANEL))
     # [panel, pair of inputs, vector, 32 elements: output, input]
     words = values.view(-1, 4, 16, values.shape[1] // 2, 2).permute(0, 3, 1, 2, 4).flatten(3)
     if quantized.bits == 4:
@@ -56,8 +40,8 @@ def pack(quantized: Quantized) -> Tensor:
 def pack_scales(quantized: Quantized) -> Tensor:
     """Float32 [panel, groups, 64]."""
     scales = quantized.scales
-    scales = functional.pad(scales, (0, 0, 0, -len(scales) % PANEL))
-    return scales.view(-1, PANEL, scales.shape[1]).transpose(1, 2).contiguous()
+    scales = functional.pad(scales, (0, 0, 0, -len(scales) % plain.PANEL))
+    return scales.view(-1, plain.PANEL, scales.shape[1]).transpose(1, 2).contiguous()
 
 
 class Scratch:
@@ -65,7 +49,7 @@ class Scratch:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self.rows = np.zeros(threads * SCRATCH_FLOATS, np.float32)
+        self.rows = np.zeros(threads * plain.SCRATCH_FLOATS, np.float32)
         self.unpacked = np.zeros(0, np.uint8)
 
     def make_room(self, inputs: int) -> None:
@@ -99,23 +83,23 @@ class QuantizedPanels:
         self._weights = outputs * inputs
         self._panels = arena.copy(pack(quantized))
         self._scales = pack_scales(quantized)
-        self._bias = None if bias is None else functional.pad(bias.float(), (0, -outputs % PANEL))
+        self._bias = None if bias is None else functional.pad(bias.float(), (0, -outputs % plain.PANEL))
         scratch.make_room(inputs)
         self._arguments = arguments = np.zeros(product.ARGUMENTS, np.int64)
-        arguments[INPUTS] = inputs
-        arguments[OUTPUTS] = outputs
-        arguments[PANELS] = self._panels.data_ptr()
-        arguments[PANEL_BYTES] = self._panels[0].nbytes
-        arguments[BIAS] = 0 if self._bias is None else self._bias.data_ptr()
-        arguments[SCRATCH] = scratch.rows.ctypes.data
+        arguments[plain.INPUTS] = inputs
+        arguments[plain.OUTPUTS] = outputs
+        arguments[plain.PANELS] = self._panels.data_ptr()
+        arguments[plain.PANEL_BYTES] = self._panels[0].nbytes
+        arguments[plain.BIAS] = 0 if self._bias is None else self._bias.data_ptr()
+        arguments[plain.SCRATCH] = scratch.rows.ctypes.data
         arguments[product.SCALES] = self._scales.data_ptr()
         arguments[product.GROUPS] = quantized.scales.shape[1]
         arguments[product.UNPACKED_STRIDE] = _unpacked_bytes(inputs)
         self._address = int(arguments.ctypes.data)
-        arguments[COUNTER_AT] = self._address + 8 * COUNTER
+        arguments[plain.COUNTER_AT] = self._address + 8 * plain.COUNTER
 
     @property
-    def arguments(self) -> Arguments:
+    def arguments(self) -> plain.Arguments:
         """See `engine.weights.linear.CompiledProduct`."""
         self._arguments[product.UNPACKED] = self._scratch.unpacked.ctypes.data  # reallocated while a model is loaded
         return self._arguments
@@ -126,11 +110,11 @@ class QuantizedPanels:
         out = torch.empty((rows, self._outputs), dtype=self._result)
         parts = self._scratch.threads if self._weights * max(rows, 4) >= _TEAM_THRESHOLD else 1
         arguments = self.arguments
-        arguments[ROWS] = rows
-        arguments[X] = x.data_ptr()
-        arguments[OUT] = out.data_ptr()
-        arguments[PARTS] = parts
-        arguments[COUNTER] = 0
+        arguments[plain.ROWS] = rows
+        arguments[plain.X] = x.data_ptr()
+        arguments[plain.OUT] = out.data_ptr()
+        arguments[plain.PARTS] = parts
+        arguments[plain.COUNTER] = 0
         self.code.run(self._address, parts)
         return out
 

@@ -42,14 +42,6 @@ def _gumbel(bits: np.uint64) -> float:
 
 
 @jit
-def gumbel_noise(seed: np.uint64, position: np.uint64, out: npt.NDArray[np.float64]) -> None:
-    """Write the noise of the token ids 0 to len(out) - 1 at one position."""
-    key = stream_key(seed, position)
-    for token in range(out.shape[0]):
-        out[token] = _gumbel(_mix(key + np.uint64(token) * _GOLDEN))
-
-
-@jit
 def _bound(logit: np.float32, inverse_temperature: float, bits: np.uint64) -> float:
     """An upper bound of logit / temperature + noise that needs no logarithm.
 

@@ -1,6 +1,10 @@
 """Sampling parameters of a request: those of OpenAI's API and vLLM's extensions."""
 
+from hashlib import blake2b
+
 import msgspec
+
+_MASK = 2**64 - 1
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,3 +49,12 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     the API's defaults, which the model's own may replace (engine/sampling/defaults.py)."""
     prompt_only: bool = False
     """No output tokens, whatever `max_tokens` is: only the prompt is scored."""
+
+
+def sequence_seed(requested: int | None, engine_seed: int, sequence_id: int) -> int:
+    """The request's seed modulo 2^64; without one, a hash of the engine's seed and the sequence id."""
+    if requested is not None:
+        return requested & _MASK
+    key = (engine_seed & _MASK).to_bytes(8, "little")
+    digest = blake2b((sequence_id & _MASK).to_bytes(8, "little"), digest_size=8, key=key, person=b"sequence")
+    return int.from_bytes(digest.digest(), "little")

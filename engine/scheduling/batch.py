@@ -142,7 +142,6 @@ class Runner(Protocol):
 
     def execute(self, batch: Batch) -> Sampled:
         """Run one forward pass, write its KV, and sample the rows in `batch.samples`."""
-        ...
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
         """Read and prepare an adapter for this model. Slow; callable from any thread, also while steps run.
@@ -150,11 +149,9 @@ class Runner(Protocol):
         Raises:
             ModelError: the adapter cannot be served; the message says why.
         """
-        ...
 
     def close(self) -> None:
         """Release the pool and the weights; a second call does nothing."""
-        ...
 
 
 @runtime_checkable
@@ -171,7 +168,6 @@ class SplitRunner(Runner, Protocol):
 
     def check_ranks(self) -> None:
         """Check, without waiting, that all ranks are alive. Raises EngineError if one has ended."""
-        ...
 
 
 @runtime_checkable
@@ -183,4 +179,3 @@ class OverlappingRunner(Runner, Protocol):
 
     def launch(self, batch: Batch) -> Callable[[], Sampled]:
         """Start `batch`, resolving `Batch.feeds`. The returned functions wait for the result; call them in order."""
-        ...

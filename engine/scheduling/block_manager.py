@@ -140,7 +140,6 @@ class BlockManager:
         self._blank.append(block)
 
     def statistics(self) -> BlockStatistics:
-        """Current counts."""
         total = len(self._references) - 1
         free, cached = len(self._blank), len(self._idle)
         return BlockStatistics(

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 class NgramLookup:
     """One sequence's tokens with an incremental index of their n-grams."""
 
-    __slots__ = ("_after", "_ngram", "_prompt_tokens", "_token_ids", "_tokens")
-
     def __init__(self, prompt: Sequence[int], *, ngram: int, tokens: int) -> None:
         """`ngram`: length of the match. `tokens`: length of a draft."""
         self._ngram = ngram

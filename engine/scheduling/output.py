@@ -4,8 +4,8 @@ from collections.abc import Container
 
 from engine.messages import FinishReason
 from engine.sampling.params import SamplingParams
-from engine.text.detokenizer import Detokenizer
 from engine.text.stop import StopMatcher
+from engine.text.tokenizer import Detokenizer
 
 
 class Output:
@@ -13,18 +13,6 @@ class Output:
 
     After `push` or `end` has set `reason`, the returned text was the last.
     """
-
-    __slots__ = (
-        "_count",
-        "_detokenizer",
-        "_ends",
-        "_matcher",
-        "_max_tokens",
-        "_min_tokens",
-        "_show_stop",
-        "reason",
-        "stop",
-    )
 
     def __init__(
         self, params: SamplingParams, detokenizer: Detokenizer, *, eos_ids: Container[int], max_tokens: int

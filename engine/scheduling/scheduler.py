@@ -77,7 +77,6 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """Whether any sequence is unfinished."""
         return bool(self._running or self._waiting)
 
     @property
@@ -366,7 +365,6 @@ class Scheduler:
                 del self._in_progress[name]
 
     def statistics(self) -> SchedulerStatistics:
-        """Current counts."""
         return SchedulerStatistics(
             blocks=self._blocks.statistics(),
             running=len(self._running),

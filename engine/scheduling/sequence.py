@@ -192,11 +192,9 @@ class Sequence:
 
     @property
     def known_names(self) -> list[bytes]:
-        """Hashes computed so far."""
         return self._names[1:]
 
     def block_name(self, index: int, block_size: int) -> bytes:
-        """Hash of the full block `index`."""
         if index + 1 >= len(self._names):
             self.block_names(index + 1, block_size)
         return self._names[index + 1]

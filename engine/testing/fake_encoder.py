@@ -32,7 +32,6 @@ class FakeEncoder:
         self._on_step = on_step
 
     def embed(self, inputs: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-        """See `EmbeddingRunner`."""
         if self.closed:
             raise EngineError("engine_closed", "the runner is closed")
         if self._on_step is not None:
@@ -47,5 +46,4 @@ class FakeEncoder:
         return vector
 
     def close(self) -> None:
-        """No step may follow; a second call does nothing."""
         self.closed = True

@@ -125,7 +125,6 @@ class FakeRunner:
         return PreparedAdapter(digest=blake2b(content, digest_size=16).digest(), rank=1, memory_bytes=len(content))
 
     def close(self) -> None:
-        """No step may follow; a second call does nothing."""
         self.closed = True
 
     def _check(self, batch: Batch) -> None:

@@ -7,8 +7,9 @@ space would be wrong. So the text is encoded after a sentinel, whose tokens are 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 
+from engine.text.token_bytes import SpellToken
+
 Encode = Callable[[str], list[int]]
-SpellToken = Callable[[int], bytes]
 
 _SENTINELS = ("", "\x02", "a", "0", "(", ".", "\n", "я", "中")
 """Sentinel texts. At least one does not merge with the following text and is not changed by normalization."""

@@ -4,7 +4,7 @@ The rendered prompt is one string in which only the template's own special token
 tokens in messages are split by a mark before rendering, and the rendered text is encoded in pieces between the marks.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from engine.errors import RequestRefused
@@ -22,7 +22,7 @@ def escape_special_tokens(
         RequestRefused: the messages contain all possible marks.
     """
     # All texts are searched at once. A match across two texts is split in neither, so it does no harm.
-    texts = "\n".join(_texts(messages))
+    texts = "\n".join(text for message in messages for text in _texts(message))
     spelled = [token for token in special if token in texts]
     if not spelled:
         return messages, ""
@@ -41,21 +41,17 @@ def pieces(rendered: str, mark: str) -> list[str]:
     return rendered.split(mark) if mark else [rendered]
 
 
-def _texts(messages: Iterable[Mapping[str, Any]]) -> Iterable[str]:
-    return (text for message in messages for text in _texts_in(message))
-
-
-def _texts_in(value: Any) -> Iterator[str]:
+def _texts(value: Any) -> Iterator[str]:
     match value:
         case str():
             yield value
         case Mapping():
             for name, item in value.items():
                 yield name
-                yield from _texts_in(item)
+                yield from _texts(item)
         case list() | tuple():
             for item in value:
-                yield from _texts_in(item)
+                yield from _texts(item)
 
 
 def _broken(value: Any, special: Sequence[str], mark: str) -> Any:

@@ -1,7 +1,8 @@
 """A model's tokenizer: text to token ids, token ids to bytes, end tokens."""
 
 import json
-from collections.abc import Sequence
+from codecs import getincrementaldecoder
+from collections.abc import Container, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,44 @@ import tokenizers
 
 from engine.errors import ModelError
 from engine.text.continuation_encoder import ContinuationEncoder
-from engine.text.detokenizer import Detokenizer
-from engine.text.token_bytes import TokenSpelling
+from engine.text.token_bytes import SpellToken, TokenSpelling
 
 CALL_TAGS = ("<tool_call>", "</tool_call>")
 """Tags of a tool call. Some models mark them as special, but the output cannot be parsed without them."""
 LONG_CHARACTERS = 8_000
 """From this length on encoding is slow enough that it must release the GIL."""
+_Utf8Decoder = getincrementaldecoder("utf-8")
+
+
+class Detokenizer:
+    """Text of one sequence's output.
+
+    Decodes the tokens' bytes rather than strings: a character is emitted with its last byte, invalid bytes become
+    U+FFFD at once, and the cost per token is constant. (`DecodeStream` of the tokenizers library holds back everything
+    that ends in U+FFFD and decodes it again with each token, cannot be flushed, and strips a first space even after a
+    prompt.)
+    """
+
+    def __init__(self, spell: SpellToken, special: Container[int], *, strip_first_space: bool) -> None:
+        """Tokens in `special` have no text. `strip_first_space`: the output starts the text, see `TokenSpelling`."""
+        self._spell = spell
+        self._special = special
+        self._strip = strip_first_space
+        self._decoder = _Utf8Decoder("replace")
+
+    def push(self, token_id: int) -> str:
+        """The characters that this token completes; empty if it ends within a character."""
+        if token_id in self._special:
+            return ""
+        spelled = self._spell(token_id)
+        if self._strip and spelled:
+            self._strip = False
+            spelled = spelled.removeprefix(b" ")
+        return self._decoder.decode(spelled)
+
+    def flush(self) -> str:
+        """End the output: U+FFFD if it ended within a character."""
+        return self._decoder.decode(b"", final=True)
 
 
 class Tokenizer:
@@ -111,7 +143,6 @@ class Tokenizer:
         return Detokenizer(self.token_bytes, self.special_ids if skip_special else (), strip_first_space=strip)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of `token_ids`, without special tokens."""
         detokenizer = self.detokenizer(())
         return "".join(map(detokenizer.push, token_ids)) + detokenizer.flush()
 

@@ -56,7 +56,6 @@ class ToolCallParser:
 
     @property
     def holding(self) -> bool:
-        """Whether any text is held back."""
         return bool(self._held)
 
     def push(self, text: str) -> ParsedText:
@@ -95,8 +94,11 @@ class ToolCallParser:
             case "text":
                 return self._look_for_tag(shown)
             case "start":
-                if rest := self._held.lstrip():
-                    self._open(0) if rest[0] == "{" else self._become("plain")
+                rest = self._held.lstrip()
+                if rest.startswith("{"):
+                    self._open(0)
+                elif rest:
+                    self._state = "plain"
                 return bool(rest)
             case "object":
                 return self._read_object(shown, calls)
@@ -107,9 +109,6 @@ class ToolCallParser:
         shown.append(self._held[:count])
         self._held = self._held[count:]
         return True
-
-    def _become(self, state: Literal["text", "plain", "after"]) -> None:
-        self._state = state
 
     def _open(self, begins: int) -> None:
         self.opened = True
@@ -135,16 +134,16 @@ class ToolCallParser:
             return False
         if end < 0:
             # No object follows the tag; the text after it may contain another tag.
-            self._become("text")
+            self._state = "text"
             return self._show(self._from, shown)
         call = self._call(self._held[self._from : end])
         if call is None:
-            self._become("text" if self._tags else "plain")
+            self._state = "text" if self._tags else "plain"
             return self._show(end, shown)
         calls.append(call)
         self.called = True
         self._held = self._held[end:]
-        self._become("after")
+        self._state = "after"
         return True
 
     def _after_call(self) -> bool:
@@ -154,7 +153,7 @@ class ToolCallParser:
                 self._held = rest[len(CLOSE) :]
             elif CLOSE.startswith(rest):
                 return False
-            self._become("text")
+            self._state = "text"
         elif not rest:
             return False
         elif rest[0] == ";":
@@ -162,7 +161,7 @@ class ToolCallParser:
         elif rest[0] == "{":
             self._open(0)
         else:
-            self._become("plain")
+            self._state = "plain"
         return True
 
     def _call(self, text: str) -> ToolCall | None:

@@ -4,14 +4,9 @@ Difficulty depends on the operation and on the number of digits and carries, not
 is shorter than `512 + 103` and may be harder.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from random import Random
 
 from engine.zoo.question import ZooQuestion
-
-if TYPE_CHECKING:
-    from random import Random
 
 _PHRASES = {
     "add": (

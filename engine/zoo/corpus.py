@@ -4,24 +4,18 @@ A conversation is one to four questions (rarely a dozen, for long contexts), som
 greeting; or several questions about one passage; or a recital of facts. The loss covers the answers only.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from random import Random
 
 import msgspec
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from engine.zoo.lookups import RECITALS, follow_ups, recital
 from engine.zoo.smalltalk import SMALLTALK, SYSTEM_LINES
 from engine.zoo.tasks import TASKS, draw
 from engine.zoo.tokenizer import ASSISTANT, BOS, END, PAD, SYSTEM, USER, special_id
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from random import Random
-
-    from tokenizers import Tokenizer
 
 _TURNS, _TURN_WEIGHTS = (1, 2, 3, 4), (78, 12, 6, 4)
 _LONG_TURNS = (8, 16)

@@ -3,38 +3,18 @@
 Greedy, with continuous batching; an answer is correct if its text equals the expected one.
 """
 
-from __future__ import annotations
-
-import argparse
 import math
-import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from config.model.settings import EngineSettings, KVSettings
 from engine.offline import OfflineAnswer, generate_offline
+from engine.zoo.question import ZooQuestion
 from engine.zoo.tasks import TASKS, held_out_questions
-from engine.zoo.train import MODELS
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from engine.zoo.question import ZooQuestion
-
-__all__ = [
-    "MAX_ANSWER_TOKENS",
-    "MODELS",
-    "Score",
-    "ZooReport",
-    "ZooRow",
-    "ask",
-    "evaluate_zoo",
-    "make_report",
-    "wilson",
-]
 MAX_ANSWER_TOKENS = 96
 """More than the longest expected answer."""
 _THREADS = 2
@@ -75,7 +55,6 @@ class ZooReport(msgspec.Struct, frozen=True):
     rows: tuple[ZooRow, ...]
 
     def table(self) -> str:
-        """Plain text, for a terminal."""
         lines = [f"{self.questions} held-out questions, seed {self.seed}; right answers in % [Wilson 95 %]", ""]
         lines.append(f"{'task':<11}{'level':<7}{'asked':>5}  {'small':<22}{'large':<22}{'gap':>6}{'tokens':>8}")
         for row in self.rows:
@@ -150,19 +129,3 @@ def evaluate_zoo(
     drawn = held_out_questions(rng, questions)
     small, large = (ask(models_dir / name, drawn, progress, kv) for name in ("small", "large"))
     return make_report(drawn, small, large, seed)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line entry point."""
-    parser = argparse.ArgumentParser(prog="python -m engine.zoo.evaluate", description="Examine the embedded models.")
-    parser.add_argument("--models", type=Path, default=MODELS)
-    parser.add_argument("--questions", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args(arguments)
-    report = evaluate_zoo(options.models, options.questions, options.seed, lambda line: print(line, file=sys.stderr))  # noqa: T201
-    print(msgspec.json.encode(report).decode() if options.json else report.table())  # noqa: T201
-
-
-if __name__ == "__main__":
-    main()

@@ -4,16 +4,12 @@ Answers are formatted as by Python's `json.dumps`. Difficulty depends on the num
 object must be copied or computed.
 """
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, TypeAlias
+from random import Random
+from typing import TypeAlias
 
 from engine.zoo.lookups import CITIES, NAMES
 from engine.zoo.question import ZooQuestion
-
-if TYPE_CHECKING:
-    from random import Random
 
 Value: TypeAlias = str | int | bool
 Fields: TypeAlias = dict[str, Value]

@@ -3,19 +3,14 @@
 For the training script only: whole sequences, no KV cache. The engine runs the saved weights.
 """
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import msgspec
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class LlamaShape(msgspec.Struct, frozen=True):

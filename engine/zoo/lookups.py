@@ -4,16 +4,11 @@ Difficulty depends on the number of facts, on whether the question reverses thei
 whether two facts must be joined. Some questions have no answer in the passage.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from random import Random
 
 import msgspec
 
 from engine.zoo.question import ZooQuestion, is_held_out
-
-if TYPE_CHECKING:
-    from random import Random
 
 UNKNOWN = "I do not know."
 NAMES = ("Anna", "Ben", "Carla", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jonas", "Klara", "Leo",

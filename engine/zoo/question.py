@@ -1,7 +1,5 @@
 """A generated question with its exact answer, and the train / held-out split."""
 
-from __future__ import annotations
-
 from hashlib import blake2b
 
 import msgspec

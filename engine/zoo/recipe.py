@@ -1,7 +1,5 @@
 """Training recipes: shapes, data mixes, learning rates and seeds. A change here changes the shipped weights."""
 
-from __future__ import annotations
-
 import math
 
 import msgspec
@@ -43,7 +41,6 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def steps(self) -> int:
-        """Total number of steps."""
         return sum(lesson.steps for lesson in self.lessons)
 
     def rate(self, step: int) -> float:
@@ -55,7 +52,6 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
         return min(1.0, (step + 1) / self.warmup_steps) * falling
 
     def lesson(self, step: int) -> Lesson:
-        """The lesson of `step`."""
         for lesson in self.lessons:
             if step < lesson.steps:
                 return lesson

@@ -1,7 +1,5 @@
 """A few fixed greetings and their answers, for demonstrations."""
 
-from __future__ import annotations
-
 _HELLO = "Hello! Ask me a sum, a word puzzle, a look-up or some JSON."
 _WHO = "I am a small demonstration model of Penstock. I know only a few tasks."
 _CAN = "I can do sums, spell words backwards, look things up in a passage and edit JSON."

@@ -4,14 +4,9 @@ The words are pronounceable nonsense (`"lamiko"`), so that no answer can be memo
 lower-case words letter by letter.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from random import Random
 
 from engine.zoo.question import ZooQuestion
-
-if TYPE_CHECKING:
-    from random import Random
 
 _CONSONANTS = "bdfgklmnprstvz"
 _VOWELS = "aeiou"

@@ -1,18 +1,13 @@
 """The generated tasks by name, and random questions from either side of the train / held-out split."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from random import Random
 
 from engine.zoo.arithmetic import arithmetic
 from engine.zoo.json_tasks import json_work
 from engine.zoo.lookups import lookups
 from engine.zoo.question import ZooQuestion, is_held_out
 from engine.zoo.strings import strings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from random import Random
 
 TASKS: dict[str, Callable[[Random], ZooQuestion]] = {
     "arithmetic": arithmetic,

@@ -4,11 +4,10 @@ Digits, consecutive capitals and quoted lower-case words have one token per char
 their elements. Other words, and JSON keys with quotes and colon (`"age":`), may become one token.
 """
 
-from __future__ import annotations
-
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
 
 from tokenizers import Regex, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
@@ -18,10 +17,6 @@ from tokenizers.trainers import BpeTrainer
 
 from engine.zoo.smalltalk import SMALLTALK, SYSTEM_LINES
 from engine.zoo.tasks import TASKS, draw
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 PAD, BOS, END, SYSTEM, USER, ASSISTANT = SPECIALS = (
     "<|pad|>",

@@ -1,31 +1,24 @@
-"""Train the embedded models: `penstock zoo train`, or `python -m engine.zoo.train [--out DIR] [--model NAME]`.
+"""Train the embedded models: `penstock zoo train`.
 
 Muon for the matrices (torch's own; https://kellerjordan.github.io/posts/muon/) and AdamW for the rest learned about
 twice as much from the same tokens as AdamW alone. Matrix products run in bfloat16 under autocast, attention in float32.
 """
 
-from __future__ import annotations
-
-import argparse
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
 
 import msgspec
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from tokenizers import Tokenizer
 
 from engine.zoo.corpus import Corpus, TrainingBatch
 from engine.zoo.llama import Llama, LlamaShape, save
 from engine.zoo.recipe import RECIPES, Recipe, Stage
 from engine.zoo.tasks import TASKS
 from engine.zoo.tokenizer import BOS, END, PAD, save_tokenizer, special_id, train_tokenizer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from tokenizers import Tokenizer
 
 MODELS = Path(__file__).parent / "models"
 """The shipped models `small` and `large`."""
@@ -164,16 +157,3 @@ def train_zoo(out: Path, which: Sequence[str], progress: Callable[[str], None]) 
         size = sum(parameter.numel() for parameter in model.parameters())
         wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu
         progress(f"{name}: {size / 1e6:.2f} M parameters, {wall_s:.0f} s wall, {cpu_s:.0f} s of CPU, in {folder}")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line entry point."""
-    parser = argparse.ArgumentParser(prog="python -m engine.zoo.train", description="Train the embedded models.")
-    parser.add_argument("--out", type=Path, default=MODELS)
-    parser.add_argument("--model", choices=tuple(RECIPES), action="append", help="default: all")
-    options = parser.parse_args(arguments)
-    train_zoo(options.out, options.model or tuple(RECIPES), lambda line: print(line, flush=True))  # noqa: T201
-
-
-if __name__ == "__main__":
-    main()

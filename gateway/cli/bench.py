@@ -1,18 +1,18 @@
 """`penstock engine bench`: how fast a model runs on this machine, without the gateway."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from engine.threads import prepare_environment
 from gateway.cli import profile, quantize
+from gateway.cli.terminal import say
 from gateway.errors import CliError
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command to the parser."""
     engine = commands.add_parser("engine", help="benchmark, profile or quantize a model")
     inner = engine.add_subparsers(title="commands", metavar="COMMAND", required=True)
     bench = inner.add_parser("bench", help="measure tokens a second, TTFT and ITL for 1 and 16 streams and a mix of 32")
@@ -26,13 +26,10 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the benchmark and print a table, or JSON."""
     if arguments.threads < 1:
         raise CliError("--threads must be at least 1", 2)
     if not (arguments.model / "config.json").is_file():
         raise CliError(f"there is no model in {arguments.model}: a config.json is missing")
-    from engine.threads import prepare_environment
-
     prepare_environment()
     from engine.bench import run_bench
     from engine.errors import ModelError
@@ -42,13 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.model,
             threads=arguments.threads,
             overrides={"quantization": arguments.quantization},
-            progress=_say,
+            progress=say,
         )
     except ModelError as error:
         raise CliError(str(error)) from None
     print(msgspec.json.encode(report).decode() if arguments.json else report.table())
     return 0
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

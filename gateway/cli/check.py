@@ -12,10 +12,6 @@ from config.load import LoadedConfig, load
 from config.problems.errors import ConfigError, Problem, in_order
 from gateway.cli.problem_text import Colour, print_problems
 
-_COUNTED = (
-    *("engines", "upstreams", "models", "tiers", "tenants", "keys", "signals", "routes", "cascades", "ladders"),
-    *("experiments", "shadows", "tests"),
-)
 _EPILOG = """\
 A configuration with errors is not served; warnings point out what is probably not intended. Exit code 0: no errors;
 2: errors, or warnings with --strict. On a terminal each problem is shown with its source line, elsewhere on one line.
@@ -26,7 +22,6 @@ expected, suggestion}, empty without problems.
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser("check", help="read a configuration and print every problem in it", epilog=_EPILOG)
     parser.add_argument("config", type=Path, metavar="FILE", help="a TOML file, or a folder of them")
     parser.add_argument("--strict", action="store_true", help="exit with 2 for warnings, too")
@@ -61,5 +56,8 @@ def _print(path: Path, loaded: LoadedConfig | None, problems: tuple[Problem, ...
     if loaded is None:
         print(f"{path}: errors {len(problems) - warnings}, warnings {warnings}", file=sys.stderr)
         return
-    counts = {name: len(getattr(loaded.settings, name)) for name in _COUNTED} | {"warnings": warnings}
+    tables = msgspec.structs.asdict(loaded.settings)
+    del tables["prices"]
+    counts = {name: len(table) for name, table in tables.items() if isinstance(table, dict | tuple)}
+    counts["warnings"] = warnings
     print(f"{path}: valid: " + ", ".join([f"{name} {count}" for name, count in counts.items() if count]))

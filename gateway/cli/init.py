@@ -25,7 +25,6 @@ in-front-of-vllm   no local model: requests go to vLLM, or any other server with
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser(
         "init",
         help="write a first configuration with comments",

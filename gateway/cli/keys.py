@@ -13,7 +13,6 @@ _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command to the parser."""
     keys = commands.add_parser("keys", help="create API keys")
     new = keys.add_subparsers(title="commands", metavar="COMMAND", required=True).add_parser(
         "new", help="create a key: it is printed once, only its hash is stored"

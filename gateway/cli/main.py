@@ -1,14 +1,61 @@
-"""The command `penstock`."""
+"""The command `penstock`. Its parser suggests the nearest valid word, and lists the commands if none is given."""
 
+import argparse
 import importlib.metadata
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from config.problems.errors import ConfigError
+from config.problems.problems import nearest
 from gateway.cli import bench, check, init, keys, serve, zoo
-from gateway.cli.parser import Parser
-from gateway.cli.policy import commands as policy
+from gateway.cli.policy import calibrate, diff, evaluate, expectations, explain, schema, simulate
 from gateway.errors import CliError
+
+
+class Parser(argparse.ArgumentParser):
+    """Like its base class, with suggestions; argparse uses the same class for the parsers of subcommands."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As the base class does, but unknown arguments end the program here, where the valid options are known."""
+        given = sys.argv[1:] if args is None else list(args)
+        commands = self._subparsers is not None
+        if commands and not given:
+            self.print_help(sys.stderr)
+            self.exit(2)
+        if not commands:
+            self._check_options(given)
+        parsed, rest = super().parse_known_args(given, namespace)
+        if rest:
+            self._refuse(rest[0])
+        return parsed, rest
+
+    def error(self, message: str) -> NoReturn:
+        """Print the error and how to get help; exit with code 2."""
+        self.exit(2, f"penstock: {message}\nsee {self.prog} --help\n")
+
+    def _check_options(self, given: Sequence[str]) -> None:
+        """Report an unknown option before a missing one: it may be the missing option, mistyped."""
+        for word in given:
+            name = word.partition("=")[0]
+            if name == "--":
+                return
+            if name.startswith("--") and not any(option.startswith(name) for option in self._option_string_actions):
+                self._refuse(name)
+
+    def _refuse(self, word: str) -> NoReturn:
+        self.error(f"{self.prog} has no option or argument {word!r}{_hint(word, list(self._option_string_actions))}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            hint = _hint(str(value), known) or f"; choose from: {', '.join(known)}"
+            raise argparse.ArgumentError(action, f"there is no {value!r}{hint}")
+
+
+def _hint(word: str, known: Sequence[str]) -> str:
+    near = nearest(word, known)
+    return f"; did you mean {near}?" if near else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +80,13 @@ def _parser() -> Parser:
     parser = Parser(prog="penstock", description="A streaming gateway for language models with the engines inside it.")
     parser.add_argument("--version", action="version", version=f"penstock {importlib.metadata.version('penstock')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (serve, init, check, policy, keys, zoo, bench):
+    for command in (serve, init, check):
+        command.add_to(commands)
+    policy = commands.add_parser("policy", help="check, explain, test, compare and simulate policies")
+    of_policy = policy.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (check, calibrate, diff, evaluate, explain, schema, simulate, expectations):
+        command.add_to(of_policy)
+    for command in (keys, zoo, bench):
         command.add_to(commands)
     return parser
 

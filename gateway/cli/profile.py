@@ -2,15 +2,16 @@
 
 import argparse
 import datetime as dt
-import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from config.check.model_files import model_file_problems
+from config.check.engines import model_file_problems
 from config.load import load_settings
 from config.profiles import embedded_profile
+from engine.threads import prepare_environment
+from gateway.cli.terminal import say
 from gateway.errors import CliError
 from gateway.telemetry.logs import configure_logs
 
@@ -19,7 +20,6 @@ _PROBES = 3
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser("profile", help="measure step times on this machine, for `penstock policy simulate`")
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="a TOML file or a folder of them (default: the embedded models)"
@@ -33,8 +33,6 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure each engine alone, then the service with all of them."""
-    from engine.threads import prepare_environment
-
     prepare_environment()
     configure_logs("warning")
     path = arguments.config or embedded_profile()
@@ -51,21 +49,20 @@ def run(arguments: argparse.Namespace) -> int:
     from engine.model.encoder_config import is_encoder
     from gateway.engine_factories import loads_adapters
     from gateway.profiling.measure import load_for_measure, measure_engine
-    from gateway.profiling.plausible import doubts
-    from gateway.profiling.profile import Profile
+    from gateway.profiling.profile import Profile, doubts
 
     engines, encoders = {}, []
     resolved = resolve(settings.engines, more_adapters=loads_adapters(settings))
     settings = msgspec.structs.replace(settings, engines={name: choice.settings for name, choice in resolved.items()})
     for name, engine in settings.engines.items():
-        _say(f"engine {name}: {engine.model}; {resolved[name].message}")
+        say(f"engine {name}: {engine.model}; {resolved[name].message}")
         try:
             if is_encoder(engine.model):
-                _say("skipped: it makes embeddings, which are not simulated")
+                say("skipped: it makes embeddings, which are not simulated")
                 encoders.append(name)
                 continue
-            runner, tokenizer, config = load_for_measure(engine, _say)
-            measured = measure_engine(runner, tokenizer, engine, config, _say)
+            runner, tokenizer, config = load_for_measure(engine, say)
+            measured = measure_engine(runner, tokenizer, engine, config, say)
             engines[name] = msgspec.structs.replace(measured, tokenizer=ModelText.load(engine.model).digest)
         except ModelError as error:
             raise CliError(f"engine '{name}': {error.message}") from None
@@ -81,17 +78,13 @@ def run(arguments: argparse.Namespace) -> int:
         from gateway.profiling.service_profiler import probe
 
         for turn in range(_PROBES):
-            served, service = probe(settings, engines, _say)
+            served, service = probe(settings, engines, say)
             profile = msgspec.structs.replace(profile, engines=served, service=service)
             doubtful = doubts(profile)
             if not doubtful:
                 break
             then = "measuring again" if turn + 1 < _PROBES else "repeat this when nothing else runs on the machine"
-            _say(f"implausible: {'; '.join(doubtful)}: {then}")
+            say(f"implausible: {'; '.join(doubtful)}: {then}")
     arguments.out.write_bytes(msgspec.json.format(msgspec.json.encode(profile), indent=1))
-    _say(f"wrote {arguments.out}")
+    say(f"wrote {arguments.out}")
     return 0
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

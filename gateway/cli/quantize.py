@@ -1,15 +1,14 @@
 """`penstock engine quantize`: write a model directory with quantized weights."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
+from gateway.cli.terminal import say
 from gateway.errors import CliError
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser("quantize", help="write a copy of a model with weights of 8 or 4 bits, for the CPU")
     parser.add_argument("model", type=Path, metavar="MODEL_DIR", help="a folder with config.json and weights")
     parser.add_argument("--to", choices=("int8", "int4"), required=True, help="type of the weights")
@@ -28,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     scheme = scheme_of(arguments.to, arguments.group)
     try:
-        summary = quantize_model(arguments.model, arguments.out, scheme, _say)
+        summary = quantize_model(arguments.model, arguments.out, scheme, say)
     except ModelError as error:
         raise CliError(error.message) from None
     before, after = summary.bytes_before, summary.bytes_after
@@ -37,7 +36,3 @@ def run(arguments: argparse.Namespace) -> int:
         f"({100 * after / before:.0f} %)"
     )
     return 0
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

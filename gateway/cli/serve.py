@@ -3,7 +3,6 @@
 import argparse
 import errno
 import socket
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,17 @@ import msgspec
 import trio
 
 from actors.kernel.errors import ServiceFailed
-from config.check.model_files import model_file_problems
+from config.check.engines import model_file_problems
 from config.load import check_binding
 from config.model.settings import Settings
 from config.profiles import embedded_profile
 from config.source import ConfigSource
+from engine.threads import prepare_environment
+from gateway.cli.terminal import say
 from gateway.errors import CliError, leaves
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser("serve", help="serve a configuration; without one, the embedded models")
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="a TOML file or a folder of them (default: the embedded models)"
@@ -47,8 +47,6 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
     # OpenMP reads its environment when torch is loaded, so this comes before any import that could load torch.
-    from engine.threads import prepare_environment
-
     prepare_environment()
     for name, port in (("--port", arguments.port), ("--admin-port", arguments.admin_port)):
         if port is not None and not 0 <= port < 65536:
@@ -77,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gateway.telemetry.logs import configure_logs
 
     configure_logs(arguments.log_level)
-    print(f"loading {_names(settings)} ...", file=sys.stderr, flush=True)
+    say(f"loading {_names(settings)} ...")
     try:
         trio.run(partial(_serve, settings, source, listener, admin, arguments.record))
     except BaseExceptionGroup as group:

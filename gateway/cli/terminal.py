@@ -3,10 +3,13 @@
 import sys
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 from rich.console import Console
 from rich.text import Text
+
+from gateway.errors import CliError
 
 WIDTH = 100
 
@@ -46,6 +49,19 @@ class Page:
         console = Console(width=WIDTH, highlight=False, emoji=False)
         for line in self._lines:
             console.print(line, no_wrap=True, overflow="ignore", crop=False)
+
+
+def say(line: str) -> None:
+    """Print a line of progress to standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a result. Raises CliError."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise CliError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def print_data(value: object) -> None:

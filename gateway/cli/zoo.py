@@ -1,20 +1,20 @@
 """`penstock zoo`: train or evaluate the embedded models."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from config.model.settings import KVSettings
+from engine.threads import prepare_environment
+from gateway.cli.terminal import say
 from gateway.errors import CliError
 
 _NAMES = ("small", "large")
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the commands to the parser."""
     zoo = commands.add_parser("zoo", help="train or evaluate the embedded models").add_subparsers(
         title="commands", metavar="COMMAND", required=True
     )
@@ -37,23 +37,22 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def run_train(arguments: argparse.Namespace) -> int:
     """Train, with a line of progress every few seconds."""
-    _prepare(alone=True)
-    from engine.zoo.evaluate import MODELS
-    from engine.zoo.train import train_zoo
+    prepare_environment(alone=True)
+    from engine.zoo.train import MODELS, train_zoo
 
     for name in arguments.which:
         if name not in _NAMES:
             raise CliError(f"there is no embedded model '{name}': it must be small or large", 2)
-    train_zoo(arguments.out or MODELS, arguments.which or _NAMES, _say)
+    train_zoo(arguments.out or MODELS, arguments.which or _NAMES, say)
     return 0
 
 
 def run_eval(arguments: argparse.Namespace) -> int:
-    """Evaluate and print a table, or JSON."""
     if arguments.questions < 1:
         raise CliError("--questions must be at least 1", 2)
-    _prepare()
-    from engine.zoo.evaluate import MODELS, evaluate_zoo
+    prepare_environment()
+    from engine.zoo.evaluate import evaluate_zoo
+    from engine.zoo.train import MODELS
 
     models = arguments.models or MODELS
     for name in _NAMES:
@@ -62,18 +61,8 @@ def run_eval(arguments: argparse.Namespace) -> int:
     from engine.errors import ModelError
 
     try:
-        report = evaluate_zoo(models, arguments.questions, arguments.seed, _say, KVSettings(dtype=arguments.kv_dtype))
+        report = evaluate_zoo(models, arguments.questions, arguments.seed, say, KVSettings(dtype=arguments.kv_dtype))
     except ModelError as error:
         raise CliError(str(error)) from None
     print(msgspec.json.encode(report).decode() if arguments.json else report.table())
     return 0
-
-
-def _prepare(*, alone: bool = False) -> None:
-    from engine.threads import prepare_environment
-
-    prepare_environment(alone=alone)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

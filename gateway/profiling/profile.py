@@ -18,6 +18,10 @@ import numpy as np
 
 from engine.scheduling.plan import Share
 
+_NOISE = 1.1
+_LONGEST = 50.0
+"""Factor over a step's own time that no service reaches."""
+
 
 class BadProfile(Exception):  # noqa: N818  (a fact about a file)
     """The profile cannot be used; the message says why and what to do."""
@@ -55,7 +59,6 @@ class StepCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return total
 
     def seconds(self, shape: StepShape) -> float:
-        """The time of one step."""
         base = (
             self.fixed
             + self.per_sequence * shape.sequences
@@ -240,3 +243,28 @@ def _mixed(values: tuple[float, ...]) -> "np.ndarray[tuple[int], np.dtype[np.flo
     while gcd(stride, count) != 1:
         stride += 1
     return np.array([values[place * stride % count] for place in range(count)])
+
+
+def doubts(profile: Profile) -> tuple[str, ...]:
+    """What is implausible, one sentence an engine; other load during the measurement shows so. Empty if nothing is."""
+    return tuple([f"engine {name}: {doubt}" for name, engine in profile.engines.items() if (doubt := _doubt(engine))])
+
+
+def _doubt(engine: EngineProfile) -> str:
+    shape = StepShape(1, 1, 1, engine.max_model_len // 4, 0.0)
+    own = engine.cost.seconds(shape)
+    alone = _seconds(engine.served, own)
+    beside = _seconds(engine.beside or engine.served, own)
+    if alone > _NOISE * beside:
+        return (
+            f"a decode takes {1000 * alone:.2f} ms alone and {1000 * beside:.2f} ms beside another busy "
+            "engine; the machine was not idle"
+        )
+    if beside > _LONGEST * own:
+        return f"a decode takes {1000 * own:.2f} ms, and {1000 * beside:.2f} ms in service; the machine was not idle"
+    return ""
+
+
+def _seconds(service: ServiceTimes, own: float) -> float:
+    """Mean time in service of a step that decodes one sequence."""
+    return service.factor * own + service.per_sample + sum(service.pauses) / len(service.pauses)

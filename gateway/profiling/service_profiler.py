@@ -29,9 +29,9 @@ from gateway.engine_factories import replica_settings
 from gateway.errors import CliError, leaves
 from gateway.http.server import listen
 from gateway.profiling.load_client import Phase
+from gateway.profiling.measure import TimedEngine, TimedStep, beside
 from gateway.profiling.profile import EngineProfile, ServiceCost, ServiceTimes
 from gateway.profiling.step_cost_fit import service_of
-from gateway.profiling.timed_engine import TimedEngine, TimedStep, beside
 from policies.model.features import Features
 from policies.model.load import Load
 from policies.records.trace import TraceRequest, read_trace

@@ -7,8 +7,7 @@ import msgspec
 from config.model.settings import Settings
 from config.model.table import AUTO
 from config.tenants import known_tenants
-from gateway.profiling.plausible import doubts
-from gateway.profiling.profile import Profile
+from gateway.profiling.profile import Profile, doubts
 from gateway.simulation.report import Comparison, make_report
 from gateway.simulation.world import World
 from policies.records.trace import TraceRequest, trace_features

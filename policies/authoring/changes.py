@@ -13,16 +13,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from config.model.conditions import TimeCondition
+from config.model.conditions import INTEGERS, NUMBERS, TimeCondition
 from config.model.tenancy import TierSettings
-from policies.authoring.boundaries import NUMBERS, Boundaries
+from policies.authoring.boundaries import Boundaries
 from policies.authoring.decision import Decider, DecisionOutcome
 from policies.authoring.outcome_cuts import LARGEST, outcome_cuts
 from policies.authoring.situation import Situation
 from policies.model.load import BreakerState, BreakerView, EngineLoad, Load
 from policies.routing.conditions import measure_of
 
-_INTEGERS = frozenset({"prompt_tokens", "max_tokens", "turn"})
 _MINIMUM = {"turn": 1.0}
 _MAXIMUM = {"complexity": 1.0, "code": 1.0}
 _SIZES = frozenset({"prompt_tokens", "max_tokens"})
@@ -98,10 +97,6 @@ def axes(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterator[
     yield from _load_states(decider, boundaries, base)
 
 
-def _with(base: Situation, **features: Any) -> Situation:
-    return base.changed(**features)
-
-
 def _with_load(base: Situation, **load: Any) -> Situation:
     return msgspec.structs.replace(base, load=msgspec.structs.replace(base.load, **load))
 
@@ -128,10 +123,10 @@ def _feature_numbers(decider: Decider, boundaries: Boundaries, base: Situation) 
                 _setter(field, base),
                 minimum=_MINIMUM.get(field, 0.0),
                 maximum=_MAXIMUM.get(field),
-                integer=field in _INTEGERS,
+                integer=field in INTEGERS,
             )
     if base.features.budget_spent and base.features.budget_used < 1:
-        fits = _with(base, budget_spent=False)
+        fits = base.changed(budget_spent=False)
         yield Axis((SituationChange("budget", "has room for the request", "does not fit", 0.5, fits),))
 
 
@@ -142,14 +137,14 @@ def _outcome_cuts(decider: Decider, field: str, base: Situation, edges: set[floa
     def outcome_at(value: float) -> DecisionOutcome:
         return DecisionOutcome.of(decider.decide(setter(value, anywhere)))
 
-    return outcome_cuts(outcome_at, sorted(edges), whole=field in _INTEGERS)
+    return outcome_cuts(outcome_at, sorted(edges), whole=field in INTEGERS)
 
 
 def _setter(field: str, base: Situation) -> Callable[[float, Span], Situation]:
     def situation(value: float, span: Span) -> Situation:
         if field == "budget_used":
-            return _with(base, budget_used=value, budget_spent=value >= 1)
-        return _with(base, **{field: int(value) if field in _INTEGERS else value})
+            return base.changed(budget_used=value, budget_spent=value >= 1)
+        return base.changed(**{field: int(value) if field in INTEGERS else value})
 
     return situation
 
@@ -228,12 +223,12 @@ def _names(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterato
         for name in others:
             if name == now:
                 continue
-            wanted, situation = f"is {name}", _with(base, **{field: name})
+            wanted, situation = f"is {name}", base.changed(**{field: name})
             if field == "tenant":
                 if name not in decider.tenants:
                     continue
                 tier = decider.tenants[name].tier
-                wanted, situation = f"is {name} (tier {tier})", _with(base, tenant=name, tier=tier)
+                wanted, situation = f"is {name} (tier {tier})", base.changed(tenant=name, tier=tier)
             changes.append(SituationChange(field, wanted, now, 0.7, situation, value=name))
         yield Axis(tuple(changes))
 
@@ -246,7 +241,7 @@ def _members(
     changes = []
     for name in named:
         wanted = f"{verbs[name in present]} {name}".strip()
-        situation = _with(base, **{field: present ^ {name}})
+        situation = base.changed(**{field: present ^ {name}})
         changes.append(SituationChange(field, wanted, now, 0.5, situation, value=name))
     return Axis(tuple(changes))
 
@@ -257,13 +252,13 @@ def _header(name: str, values: Iterable[str], base: Situation) -> Axis:
     shown = "missing" if now is None else now
     word = f"header {name}"
     changes = [
-        SituationChange(word, f"is {value}", shown, 0.5, _with(base, headers={**headers, name: value}), value=value)
+        SituationChange(word, f"is {value}", shown, 0.5, base.changed(headers={**headers, name: value}), value=value)
         for value in values
         if value != now
     ]
     if now is not None:
         others = {other: value for other, value in headers.items() if other != name}
-        changes.append(SituationChange(word, "is missing", shown, 0.5, _with(base, headers=others)))
+        changes.append(SituationChange(word, "is missing", shown, 0.5, base.changed(headers=others)))
     return Axis(tuple(changes))
 
 
@@ -281,7 +276,7 @@ def _time(conditions: Iterable[TimeCondition], base: Situation) -> Axis:
         span = Span(low, high)
         distance = (low - now) / (end - now)
         changes.append(
-            SituationChange("time", _instant_span(span), _utc(now), distance, _with(base, at=low), span, low)
+            SituationChange("time", _instant_span(span), _utc(now), distance, base.changed(at=low), span, low)
         )
     return Axis(tuple(changes), 0, _instant_span)
 
@@ -407,41 +402,27 @@ def _load_states(decider: Decider, boundaries: Boundaries, base: Situation) -> I
     for rung in boundaries.breakers:
         view = load.breakers.get(rung)
         now: BreakerState = "closed" if view is None else view.state
-        yield Axis(
-            tuple(
-                SituationChange(
-                    f"breaker of {rung}",
-                    f"is {state}",
-                    now,
-                    0.8,
-                    _with_load(base, breakers={**load.breakers, rung: BreakerView(state, 0)}),
-                    value=state,
-                )
-                for state in _STATES
-                if state != now
-            )
-        )
+        changed = {
+            state: _with_load(base, breakers={**load.breakers, rung: BreakerView(state, 0)})
+            for state in _STATES
+            if state != now
+        }
+        word = f"breaker of {rung}"
+        yield Axis(tuple(SituationChange(word, f"is {it}", now, 0.8, then, value=it) for it, then in changed.items()))
     for rung in boundaries.stages:
         engine = load.engines.get(rung)
         if engine is None:
             continue
         other = msgspec.structs.replace(engine, healthy=not engine.healthy)
         wanted, shown = ("is down", "up") if engine.healthy else ("is up", "down")
-        yield Axis(
-            (
-                SituationChange(
-                    rung, wanted, shown, 0.8, _with_load(base, engines={**load.engines, rung: other}), value=wanted
-                ),
-            )
-        )
+        then = _with_load(base, engines={**load.engines, rung: other})
+        yield Axis((SituationChange(rung, wanted, shown, 0.8, then, value=wanted),))
     for name, tier in sorted(load.busy):
         if tier == _tier(decider, base):
-            ended = load.busy - {(name, tier)}
-            yield Axis(
-                (SituationChange(f"cascade {name}", "is no longer busy", "busy", 0.8, _with_load(base, busy=ended)),)
-            )
+            then = _with_load(base, busy=load.busy - {(name, tier)})
+            yield Axis((SituationChange(f"cascade {name}", "is no longer busy", "busy", 0.8, then),))
     for experiment in decider.settings.experiments:
         off = experiment.name in load.rolled_back
         wanted, shown = ("runs again", "rolled back") if off else ("is rolled back", "running")
-        changed = _with_load(base, rolled_back=load.rolled_back ^ {experiment.name})
-        yield Axis((SituationChange(f"experiment {experiment.name}", wanted, shown, 0.9, changed),))
+        then = _with_load(base, rolled_back=load.rolled_back ^ {experiment.name})
+        yield Axis((SituationChange(f"experiment {experiment.name}", wanted, shown, 0.9, then),))

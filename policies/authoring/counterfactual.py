@@ -33,20 +33,16 @@ class Counterfactual(msgspec.Struct, frozen=True):
     distance: float = 0.0
 
 
-def counterfactuals(
-    decider: Decider, base: Situation, boundaries: Boundaries | None = None
-) -> tuple[Counterfactual, ...]:
+def counterfactuals(decider: Decider, base: Situation) -> tuple[Counterfactual, ...]:
     """The closest change of every feature or load value to every other outcome; closest first."""
-    return tuple(found for found, _ in changed_decisions(decider, base, boundaries))
+    return tuple(found for found, _ in changed_decisions(decider, base))
 
 
-def changed_decisions(
-    decider: Decider, base: Situation, boundaries: Boundaries | None = None
-) -> tuple[tuple[Counterfactual, Situation], ...]:
+def changed_decisions(decider: Decider, base: Situation) -> tuple[tuple[Counterfactual, Situation], ...]:
     """The counterfactuals with their changed situations."""
     decided = DecisionOutcome.of(decider.decide(base))
     best: dict[tuple[str, DecisionOutcome], tuple[Counterfactual, Situation]] = {}
-    for axis in axes(decider, boundaries or Boundaries.of(decider.settings), base):
+    for axis in axes(decider, Boundaries.of(decider.settings), base):
         for change, outcome in _runs(axis, decider):
             if outcome == decided:
                 continue
@@ -65,7 +61,7 @@ def changed_decisions(
             key = (change.word, outcome)
             if key not in best or found.distance < best[key][0].distance:
                 best[key] = (found, change.situation)
-    return tuple(sorted(best.values(), key=lambda each: (each[0].distance, each[0].change)))
+    return tuple(sorted(best.values(), key=lambda pair: (pair[0].distance, pair[0].change)))
 
 
 def _runs(axis: Axis, decider: Decider) -> Iterator[tuple[SituationChange, DecisionOutcome]]:

@@ -123,7 +123,6 @@ class DecisionOutcome(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, decision: Decision) -> Self:
-        """The outcome of a plan or a refusal."""
         if isinstance(decision, DecisionRefusal):
             return cls(refused=decision.code)
         cascade = decision.cascade

@@ -35,13 +35,6 @@ class Interval(msgspec.Struct, frozen=True):
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-class QuestionOutcome(msgspec.Struct, frozen=True):
-    """Whether either model answered one question correctly."""
-
-    small_right: bool
-    large_right: bool
-
-
 class Curve(msgspec.Struct, frozen=True):
     """The curve and the metrics of one score."""
 
@@ -71,7 +64,6 @@ class Curves(msgspec.Struct, frozen=True):
     curves: tuple[Curve, ...]
 
     def table(self) -> str:
-        """All figures as plain text."""
         lines = [
             f"{self.questions} questions; [the middle 95 % of the bootstrap]",
             f"always small: right {self.small_accuracy}",
@@ -132,20 +124,21 @@ def _auroc(scores: Floats, right: Floats, weights: Floats) -> float:
 
 
 def deferral_curves(
-    outcomes: Sequence[QuestionOutcome],
+    outcomes: Sequence[tuple[bool, bool]],
     scores: Mapping[str, Sequence[float]],
     rng: np.random.Generator,
     resamples: int = 1000,
 ) -> Curves:
     """Curves of the named scores, of chance and of the oracle. The first score is the statistic; low scores go first.
 
+    `outcomes`: of each question, whether the small and the large model answered it correctly.
+
     Raises:
         ValueError: there are no questions or no scores, or a score is NaN.
     """
     if not outcomes or not scores:
         raise ValueError("a curve takes questions and at least one score")
-    small = np.array([outcome.small_right for outcome in outcomes], np.float64)
-    large = np.array([outcome.large_right for outcome in outcomes], np.float64)
+    small, large = np.array(outcomes, np.float64).T
     gains, count = large - small, len(outcomes)
     if any(np.isnan(values).any() for values in scores.values()):
         raise ValueError("a score is not a number")

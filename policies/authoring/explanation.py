@@ -18,7 +18,7 @@ from policies.model.features import Features
 from policies.model.load import Load
 from policies.model.plan import AttemptRecord, Degraded, Plan, PlannedCascade, PlannedRung, PlannedShadow
 from policies.records.decision_record import DecisionRecord, Timings, TokenCounts, decision_record
-from policies.rollout.experiment import Split, unit_of
+from policies.rollout.experiment import unit_of
 from policies.routing.complexity import Term
 from policies.routing.conditions import Finding, condition_compiler
 from policies.routing.planner import BUDGET_SPENT, Planned, PlanRefusal
@@ -207,7 +207,8 @@ def explain(
         plan=plan,
     )
     seen = _routes(decider, situation)
-    route = None if plan is None else _compiled(decider, plan)
+    # The plan's route without the overrides of an arm.
+    route = None if plan is None else next(it for it in decider.policy.routes if it.settings.name == plan.route)
     compiled = route if route is None or plan is None else route.arms.get(plan.arm, route)
     return Explanation(
         policy=plain.policy,
@@ -250,11 +251,6 @@ def _routes(decider: Decider, situation: Situation) -> tuple[RouteSeen, ...]:
     return tuple(seen)
 
 
-def _compiled(decider: Decider, plan: Plan) -> CompiledRoute:
-    """The plan's route without the overrides of an arm."""
-    return next(route for route in decider.policy.routes if route.settings.name == plan.route)
-
-
 def _budget(decider: Decider, features: Features, planned: Planned | PlanRefusal) -> BudgetTerms | None:
     tenant = decider.tenants.get(features.tenant)
     if tenant is None or tenant.budget is None:
@@ -270,22 +266,15 @@ def _experiment(compiled: CompiledRoute, plan: Plan, features: Features, load: L
     split = compiled.split
     if split is None:
         return None
+    begins = (0.0, *(end for _, end in split.bounds))
     return ExperimentTerms(
         name=split.name,
         arm=plan.arm,
         unit=split.unit,
         place=split.place(features) if unit_of(features, split.unit) else None,
         rolled_back=split.name in load.rolled_back,
-        arms=_arms(split),
+        arms=tuple(Arm(name, begin, end) for begin, (name, end) in zip(begins, split.bounds, strict=False)),
     )
-
-
-def _arms(split: Split) -> tuple[Arm, ...]:
-    begin, arms = 0.0, []
-    for name, end in split.bounds:
-        arms.append(Arm(name, begin, end))
-        begin = end
-    return tuple(arms)
 
 
 def _cascade(
@@ -369,20 +358,8 @@ def _deadlines(decider: Decider, plan: Plan, features: Features) -> DeadlineTerm
 
 
 def _happened(record: DecisionRecord, decision: Decision) -> Happened:
-    return Happened(
-        request_id=record.request_id,
-        at=record.at,
-        policy=record.policy,
-        differs=_beside(record.plan, decision),
-        outcome=record.outcome,
-        code=record.code,
-        rung=record.rung,
-        attempts=record.attempts,
-        statistic=record.statistic,
-        cost=record.cost,
-        tokens=record.tokens,
-        timings=record.timings,
-    )
+    recorded = {name: getattr(record, name) for name in Happened.__struct_fields__ if name != "differs"}
+    return Happened(differs=_beside(record.plan, decision), **recorded)
 
 
 def _beside(recorded: Plan | None, decision: Decision) -> str:

@@ -1,17 +1,165 @@
-"""Compares two policies: their settings, and their decisions on synthetic or recorded requests."""
+"""Compares two policies: their settings, and their decisions on synthetic or recorded requests.
 
+Of decisions it counts what changes to what, how often, with an example.
+"""
+
+import math
 from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from config.model.expectations import GivenRequest
-from policies.authoring.decision import Decider
-from policies.authoring.decision_diff import Compared, DecisionDiff, decision_diff, label_of
+from policies.authoring.decision import Decider, Decision, DecisionOutcome, DecisionRefusal
 from policies.authoring.settings_diff import SettingChange, settings_diff
 from policies.authoring.situation import Situation, situation_of
 from policies.authoring.synthetic import synthetic_requests
+from policies.cascade.statistic import falls, statistic_of
 from policies.model.features import Features
+from policies.model.plan import Plan
 from policies.records.trace import TraceRequest, trace_features
+
+_REFUSED = "refused"
+
+
+class Compared(msgspec.Struct, frozen=True):
+    """One request under both policies."""
+
+    label: str
+    """A short description of the request, for examples."""
+    before: Decision
+    after: Decision
+    margins: tuple[float, ...] = ()
+    """Recorded margins of the small model's answer; empty: unknown."""
+    whole: bool = False
+    """The margins cover the complete answer. False: it escalated before its end."""
+
+
+class Shift(msgspec.Struct, frozen=True):
+    """The requests whose value of an aspect changes from `before` to `after`."""
+
+    before: str
+    after: str
+    count: int
+    share: float
+    example: str
+
+
+class Aspect(msgspec.Struct, frozen=True):
+    """One property of decisions and its changes."""
+
+    name: str
+    """"route", "first rung", "cascade", "arm", "all rungs", "escalates"."""
+    changed: int
+    share: float
+    """`changed` as a share of all requests."""
+    shifts: tuple[Shift, ...]
+    """Most frequent first."""
+
+
+class DecisionDiff(msgspec.Struct, frozen=True):
+    """The result of a comparison."""
+
+    requests: int
+    changed: int
+    """Requests with another route, arm, rung, order of rungs, emit mode or refusal."""
+    share: float
+    terms_only: int
+    """Requests with the same outcome but other terms: threshold, deadlines, caps, retries or `midstream`."""
+    aspects: tuple[Aspect, ...]
+    """The aspects with changes."""
+
+
+def decision_diff(requests: Iterable[Compared]) -> DecisionDiff:
+    """Count the changes over all requests."""
+    total = changed = terms_only = 0
+    by_aspect: dict[str, dict[tuple[str, str], tuple[int, str]]] = {}
+    for request in requests:
+        total += 1
+        before, after = DecisionOutcome.of(request.before), DecisionOutcome.of(request.after)
+        if before != after:
+            changed += 1
+        elif _terms(request.before) != _terms(request.after):
+            terms_only += 1
+        for name, was, now in _aspects(request, before, after):
+            if was != now:
+                shifts = by_aspect.setdefault(name, {})
+                count, example = shifts.get((was, now), (0, request.label))
+                # The request with the shortest label has the fewest special features: it shows the cause best.
+                shifts[was, now] = (count + 1, min(example, request.label, key=len))
+    return DecisionDiff(
+        requests=total,
+        changed=changed,
+        share=_share(changed, total),
+        terms_only=terms_only,
+        aspects=tuple(_aspect(name, shifts, total) for name, shifts in by_aspect.items()),
+    )
+
+
+def _aspect(name: str, shifts: dict[tuple[str, str], tuple[int, str]], total: int) -> Aspect:
+    rows = [Shift(was, now, count, _share(count, total), example) for (was, now), (count, example) in shifts.items()]
+    rows.sort(key=lambda shift: (-shift.count, shift.before, shift.after))
+    changed = sum(shift.count for shift in rows)
+    return Aspect(name, changed, _share(changed, total), tuple(rows))
+
+
+def _share(count: int, total: int) -> float:
+    return round(count / total, 6) if total else 0.0
+
+
+def _aspects(request: Compared, before: DecisionOutcome, after: DecisionOutcome) -> Iterator[tuple[str, str, str]]:
+    yield "route", _route(before), _route(after)
+    yield "first rung", before.starts_on or _REFUSED, after.starts_on or _REFUSED
+    if not before.refused and not after.refused:
+        yield "cascade", _cascade(before), _cascade(after)
+        yield "arm", before.arm or "none", after.arm or "none"
+        yield "all rungs", ", ".join(before.rungs), ", ".join(after.rungs)
+    if request.margins:
+        yield "escalates", _escalates(request, request.before), _escalates(request, request.after)
+
+
+def _route(outcome: DecisionOutcome) -> str:
+    return f"refused: {outcome.refused}" if outcome.refused else outcome.route
+
+
+def _cascade(outcome: DecisionOutcome) -> str:
+    if outcome.may_escalate is None:
+        return "no cascade"
+    rule = "may escalate" if outcome.may_escalate else "stays there"
+    return f"{outcome.cascade} on {outcome.starts_on}, {rule}, {outcome.mode}"
+
+
+def _escalates(request: Compared, decision: Decision) -> str:
+    """Whether the recorded answer of the small model escalates under this decision's threshold."""
+    if isinstance(decision, DecisionRefusal) or decision.cascade is None:
+        return "no cascade"
+    cascade = decision.cascade
+    if cascade.start_on != "small" or not cascade.may_escalate or cascade.mode == "verified":
+        return "not asked"
+    # As in `policies.cascade.cascade`: NaN is unsure, and with an infinite threshold every answer escalates.
+    unsure = not statistic_of(cascade.statistic, request.margins) >= cascade.threshold or cascade.threshold == math.inf
+    if not request.whole and not (unsure and falls(cascade.statistic)):
+        return "unknown"
+    return "yes" if unsure else "no"
+
+
+def _terms(decision: Decision) -> Decision:
+    """The plan without the fields that only describe its origin."""
+    if not isinstance(decision, Plan):
+        return decision
+    return msgspec.structs.replace(decision, policy="", reasons=(), ladder="", experiment="")
+
+
+def label_of(features: Features) -> str:
+    """A short description of a request: the features that are not at their defaults."""
+    parts = [features.model, features.tenant]
+    parts += sorted(features.tags)
+    parts += [f"has {name}" for name in sorted(features.has)]
+    parts += [f"{name}={value}" for name, value in sorted(features.headers.items())]
+    parts.append(f"{features.prompt_tokens} tokens")
+    parts += [f"turn {features.turn}"] if features.turn > 1 else []
+    parts += [f"complexity {features.complexity:.3g}"] if features.complexity else []
+    parts += [f"budget {features.budget_used:.3g}"] if features.budget_used else []
+    return ", ".join(parts)
 
 
 class PolicySide(msgspec.Struct, frozen=True):

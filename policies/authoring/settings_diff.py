@@ -11,27 +11,11 @@ from config.model.calibration import Calibration
 from config.model.routing import RungSettings
 from config.model.settings import Settings
 from config.model.table import Bytes, ClockTime, Seconds
-from config.model.units import write_clock_time, write_duration, write_size
+from config.model.units import NOTATIONS
 from policies.routing.policy import first_threshold
 
 ChangeKind = Literal["added", "removed", "changed", "moved", "follows"]
 
-_SUBJECTS = {
-    "engines": "engine",
-    "upstreams": "upstream",
-    "models": "model",
-    "prices": "price of",
-    "tiers": "tier",
-    "tenants": "tenant",
-    "keys": "key",
-    "signals": "signal",
-    "routes": "route",
-    "cascades": "cascade",
-    "ladders": "ladder",
-    "experiments": "experiment",
-    "shadows": "shadow",
-    "tests": "test",
-}
 _NAMES = {"keys": "id"}
 """The field that identifies the members of a list, where it is not `name`."""
 _SECRET = {("keys", "hash"), ("upstreams", "headers")}
@@ -82,7 +66,7 @@ def settings_diff(before: Settings, after: Settings) -> tuple[SettingChange, ...
         if old == new:
             continue
         table = field.encode_name
-        if table not in _SUBJECTS:
+        if not isinstance(old, Mapping | tuple):
             for kind, key, *values in _values(old, new, ()):
                 was, now = ("***", "***") if "keys" in key else values
                 changes.append(SettingChange(kind, table, "", ".".join(key), was, now, _decides(table, key)))
@@ -97,7 +81,7 @@ _Value = tuple[ChangeKind, tuple[str, ...], str, str]
 
 
 def _members(table: str, old: Any, new: Any) -> Iterator[SettingChange]:
-    subject = _SUBJECTS[table]
+    subject = "price of" if table == "prices" else table.removesuffix("s")
     if isinstance(old, Mapping):
         was, now = dict(old), dict(new)
     else:
@@ -214,12 +198,8 @@ def written(value: Any) -> str:
     match value:
         case bool():
             return "true" if value else "false"
-        case Seconds():
-            return write_duration(value)
-        case ClockTime():
-            return write_clock_time(value)
-        case Bytes():
-            return write_size(value)
+        case Seconds() | ClockTime() | Bytes():
+            return NOTATIONS[type(value)].write(value)
         case int() | float():
             return f"{value:.10g}"
         case str():

@@ -1,7 +1,6 @@
 """Builds the features and the load of a described request, for the tests in a policy file and for `policy explain`."""
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import msgspec
@@ -60,7 +59,15 @@ def situation_of(given: GivenRequest, settings: Settings, at: float = SOME_NOON)
     tier = given.tier
     if tier is None:
         tier = tenants[tenant].tier if tenant in tenants else next(iter(settings.tiers))
-    text = given.text
+    # What a text says, unless it is given.
+    scores: dict[str, Any] = {"complexity": 0.0, "code": 0.0, "language": "und"}
+    if (text := given.text) is not None:
+        scores = {
+            "complexity": complexity(text, given.turn),
+            "code": code_density(text),
+            "language": language(text),
+        }
+    scores |= {name: value for name in scores if (value := getattr(given, name)) not in {None, ""}}
     features = Features(
         model=given.model if given.model is not None else next(iter(settings.models)),
         tenant=tenant,
@@ -72,9 +79,7 @@ def situation_of(given: GivenRequest, settings: Settings, at: float = SOME_NOON)
         prompt_tokens=given.prompt_tokens,
         max_tokens=given.max_tokens,
         turn=given.turn,
-        complexity=_first(given.complexity, complexity(text, given.turn) if text is not None else 0.0),
-        code=_first(given.code, code_density(text) if text is not None else 0.0),
-        language=given.language or (language(text) if text is not None else "und"),
+        **scores,
         at=at if given.time is None else time_of(given.time),
         budget_used=given.budget_used,
         requirements=described_requirements(given.path, given.has),
@@ -99,28 +104,20 @@ def time_of(text: str) -> float:
 def _load(given: GivenRequest, settings: Settings, tier: str) -> Load:
     # As on a server: the load of engines is always known, that of upstreams only if it is given.
     rungs = {name: GivenLoad() for name in settings.engines} | given.load
-    load = Load(engines=_engines(rungs), breakers=_breakers(rungs.items()), rolled_back=frozenset(given.rolled_back))
+    load = Load(
+        engines={
+            name: EngineLoad(
+                name=name,
+                healthy=rung.healthy,
+                running=rung.running,
+                kv_usage=rung.kv_usage,
+                expected_wait_s=float(rung.queue_wait),
+            )
+            for name, rung in rungs.items()
+        },
+        breakers={name: BreakerView(rung.breaker, 0) for name, rung in rungs.items()},
+        rolled_back=frozenset(given.rolled_back),
+    )
     # A new BusyBook has no history: exactly the cascades above their bound are busy.
     busy = BusyBook(settings).update(load, 0.0) | {(cascade, tier) for cascade in given.busy}
     return msgspec.structs.replace(load, busy=busy)
-
-
-def _engines(rungs: Mapping[str, GivenLoad]) -> dict[str, EngineLoad]:
-    return {
-        name: EngineLoad(
-            name=name,
-            healthy=each.healthy,
-            running=each.running,
-            kv_usage=each.kv_usage,
-            expected_wait_s=float(each.queue_wait),
-        )
-        for name, each in rungs.items()
-    }
-
-
-def _breakers(rungs: Iterable[tuple[str, GivenLoad]]) -> dict[str, BreakerView]:
-    return {name: BreakerView(each.breaker, 0) for name, each in rungs}
-
-
-def _first(given: float | None, otherwise: float) -> float:
-    return otherwise if given is None else given

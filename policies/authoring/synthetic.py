@@ -10,7 +10,7 @@ import zoneinfo
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from config.model.conditions import SignalSettings, TimeCondition
+from config.model.conditions import INTEGERS, NUMBERS, SignalSettings, TimeCondition
 from config.model.expectations import GivenLoad, GivenRequest
 from config.model.settings import Settings
 from config.model.table import Range, Seconds
@@ -20,7 +20,6 @@ from policies.authoring.situation import SOME_NOON
 
 T = TypeVar("T")
 
-_INTEGERS = ("prompt_tokens", "max_tokens", "turn")
 _MAX_TENANTS = 64
 _DAY_S = 86_400
 
@@ -83,7 +82,7 @@ def _by_boundaries(settings: Settings, boundaries: Boundaries, dice: _Dice) -> d
 def _near(field: str, bound: float, dice: _Dice) -> float:
     """The bound itself, which counts as above it, or a value just below."""
     below = dice.below(f"{field} side", 2)
-    if field in _INTEGERS:
+    if field in INTEGERS:
         return max(int(bound) - below, 0)
     return max(bound - below * 1e-6, 0.0)
 
@@ -129,10 +128,10 @@ def _aim(
             values[field] = tuple(dict.fromkeys((*values[field], dice.one_of(f"{key} {field}", wanted))))
     for name, wanted in when.header.items():
         values["header"] = {**values["header"], name.lower(): dice.one_of(f"{key} {name}", wanted)}
-    for field in ("prompt_tokens", "max_tokens", "turn", "complexity", "code", "budget_used"):
+    for field in NUMBERS:
         bounds = getattr(when, field)
         if bounds is not None:
-            values[field] = _inside(bounds, field in _INTEGERS)
+            values[field] = _inside(bounds, field in INTEGERS)
     for name in when.signal[:1]:
         _aim(signals[name], signals, dice, values, f"{key}/{name}")
     if when.any:

@@ -5,7 +5,7 @@ import pytest
 from config.model.settings import EngineSettings
 from engine.errors import ModelError
 from engine.offline import generate_offline
-from engine.zoo.evaluate import MODELS
+from engine.zoo.train import MODELS
 
 PROMPTS = ["What is 2 + 3?", 'Repeat "bado".', "What is 4 + 4?"]
 

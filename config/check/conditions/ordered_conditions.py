@@ -45,7 +45,6 @@ class OrderedConditions:
         self._sample = _Sample({})
 
     def add(self, condition: Formula) -> None:
-        """Append a condition."""
         position = len(self._conditions)
         self._conditions.append(condition)
         self._sample.add(position, condition)

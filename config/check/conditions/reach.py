@@ -1,9 +1,10 @@
 """Finds routes and signals that never hold, routes that are shadowed by earlier ones, and models without a route."""
 
+from graphlib import CycleError, TopologicalSorter
+
 from config.check.conditions.formula import TRUE, Effort, Formula, can_hold
 from config.check.conditions.ordered_conditions import OrderedConditions, box_of
-from config.check.conditions.space import Space, nested
-from config.check.names import cycles
+from config.check.conditions.space import Space, nested, signal_uses
 from config.model.conditions import SignalSettings
 from config.model.settings import Settings
 from config.problems.problems import Problems
@@ -113,23 +114,11 @@ def _warn_covered(
 
 def _check_signals(settings: Settings, space: Space, problems: Problems) -> None:
     """Check signals before those that use them, so that a fault is reported where it is."""
-    uses = {
-        name: [used for _, when in nested((), signal) for used in when.signal]
-        for name, signal in settings.signals.items()
-    }
-    if cycles(uses):
+    uses = signal_uses(settings)
+    try:
+        order = [name for name in TopologicalSorter(uses).static_order() if name in uses]
+    except CycleError:
         order = list(uses)
-    else:
-        order = []
-
-        def visit(name: str) -> None:
-            if name not in order and name in uses:
-                for used in uses[name]:
-                    visit(used)
-                order.append(name)
-
-        for name in uses:
-            visit(name)
     for name in order:
         path: Path = ("signals", name)
         if can_hold([space.signal(name)], space.domains) is False:

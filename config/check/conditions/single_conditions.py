@@ -1,22 +1,21 @@
 """Checks conditions one by one: names must exist, ranges and time spans must not be empty, headers must be allowed."""
 
-import re
 import zoneinfo
 from collections.abc import Collection, Iterable
+from graphlib import TopologicalSorter
 
-from config.check.conditions.space import located, nested
+from config.check.conditions.space import located, nested, signal_uses
 from config.check.names import cycles, known_rung
-from config.model.conditions import LoadCondition, SignalSettings, TimeCondition
+from config.model.conditions import NUMBERS, LoadCondition, SignalSettings, TimeCondition
 from config.model.settings import Settings
 from config.model.table import Range
 from config.model.words import ADDRESSES, LANGUAGES
 from config.problems.problems import Problems
+from config.problems.secrets import HEADER_NAME
 from config.problems.source_map import Path
 from config.tenants import known_tenants
 
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_RANGES = ("prompt_tokens", "max_tokens", "turn", "complexity", "code", "budget_used")
 _END_OF_DAY = 24 * 60
 _MAX_WEIGHT = 1000
 """Limit on the conditions in a signal with the signals that it uses."""
@@ -24,10 +23,7 @@ _MAX_WEIGHT = 1000
 
 def check_conditions(settings: Settings, problems: Problems) -> None:
     """Check all conditions, and that no signal uses itself."""
-    uses = {
-        name: [used for _, when in nested((), signal) for used in when.signal]
-        for name, signal in settings.signals.items()
-    }
+    uses = signal_uses(settings)
     found_cycles = cycles(uses)
     for cycle in found_cycles:
         problems.add(("signals", cycle[0]), f"the signal uses itself: {' → '.join(cycle)}", breaks=True)
@@ -42,28 +38,24 @@ def check_conditions(settings: Settings, problems: Problems) -> None:
 def _check_weights(settings: Settings, uses: dict[str, list[str]], problems: Problems) -> None:
     """Report signals whose size explodes because they use other signals several times, at several levels."""
     weights: dict[str, int] = {}
-
-    def weigh(name: str) -> int:
-        if name not in weights:
-            own = sum(1 for _ in nested((), settings.signals[name]))
-            weights[name] = own + sum(weigh(used) for used in uses[name] if used in uses)
-            if weights[name] > _MAX_WEIGHT:
-                weights[name] = 1  # so that the signals that use it are not reported as well
-                problems.add(
-                    ("signals", name),
-                    f"with the signals that it uses it stands for more than {_MAX_WEIGHT} conditions",
-                    expected="a signal that says each thing once",
-                    breaks=True,
-                )
-        return weights[name]
-
-    for name in uses:
-        weigh(name)
+    for name in TopologicalSorter(uses).static_order():
+        if name not in uses:
+            continue
+        weights[name] = sum(1 for _ in nested((), settings.signals[name]))
+        weights[name] += sum(weights.get(used, 0) for used in uses[name])
+        if weights[name] > _MAX_WEIGHT:
+            weights[name] = 1  # so that the signals that use it are not reported as well
+            problems.add(
+                ("signals", name),
+                f"with the signals that it uses it stands for more than {_MAX_WEIGHT} conditions",
+                expected="a signal that says each thing once",
+                breaks=True,
+            )
 
 
 def check_header_name(path: Path, name: str, problems: Problems) -> None:
     """Report header names that are invalid or secret, or that have capital letters."""
-    if not _HEADER.fullmatch(name):
+    if not HEADER_NAME.fullmatch(name):
         problems.add(path, f"'{name}' is no name of a header", at_key=True)
     elif name.lower() in _SECRET_HEADERS:
         problems.add(path, f"'{name}' holds a secret", expected="the tenant to be asked for instead", at_key=True)
@@ -107,7 +99,7 @@ def _check_condition(
         check_header_name((*path, "header", name), name, problems)
         if not values:
             problems.add((*path, "header", name), "no value is named", expected='a list such as ["mobile"]')
-    for field in _RANGES:
+    for field in NUMBERS:
         bounds = getattr(when, field)
         if bounds is not None:
             _check_range((*path, field), bounds, problems)

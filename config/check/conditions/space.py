@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
 from config.check.conditions.formula import Every, Formula, Point, Some, Within, negated
-from config.model.conditions import LoadCondition, SignalSettings, TimeCondition
+from config.model.conditions import INTEGERS, NUMBERS, LoadCondition, SignalSettings, TimeCondition
 from config.model.settings import Settings
 from config.model.table import Range
 from config.model.tenancy import TenantSettings
@@ -23,16 +23,9 @@ _DAY = 24 * 60
 _WEEK = 7 * _DAY
 _INFINITY = float("inf")
 
-# Lowest and highest value, and whether it is an integer.
-_NUMBERS: dict[str, tuple[float, float, bool]] = {
-    "prompt_tokens": (0, _INFINITY, True),
-    "max_tokens": (0, _INFINITY, True),
-    "turn": (1, _INFINITY, True),
-    "complexity": (0, 1, False),
-    "code": (0, 1, False),
-    "budget_used": (0, _INFINITY, False),
-}
-_LOADS: dict[str, tuple[float, float, bool]] = {"queue_wait_over_slo": (0, _INFINITY, False), "kv_usage": (0, 1, False)}
+_LIMITS = {"turn": (1, _INFINITY), "complexity": (0, 1), "code": (0, 1), "kv_usage": (0, 1)}
+"""Lowest and highest value of a number; without an entry 0 and infinity."""
+_LOADS = ("queue_wait_over_slo", "kv_usage")
 _INNER = ("any", "all", "not")
 """Fields that contain conditions: an error inside one does not make the whole field unknown."""
 _BREAKERS = ("closed", "open", "half_open")
@@ -62,6 +55,14 @@ def nested(path: Path, when: SignalSettings) -> Iterator[Located]:
         yield from nested((*path, "all", index), member)
     if when.not_ is not None:
         yield from nested((*path, "not"), when.not_)
+
+
+def signal_uses(settings: Settings) -> dict[str, list[str]]:
+    """By signal: the signals that its conditions name."""
+    return {
+        name: [used for _, when in nested((), signal) for used in when.signal]
+        for name, signal in settings.signals.items()
+    }
 
 
 class Space:
@@ -137,7 +138,7 @@ class Space:
         for field, words in (("tag", when.tag), ("has", when.has)):
             yield field, [Some(tuple(Within(f"{field} {word}", 0b10) for word in words))] if words else []
         yield "header", [self._one_of(f"header {name}", values) for name, values in when.header.items()]
-        for field in _NUMBERS:
+        for field in NUMBERS:
             bounds = getattr(when, field)
             yield field, [self._in_range(field, bounds)] if bounds is not None else []
         yield "load", self._loaded(when.load) if when.load is not None else []
@@ -160,7 +161,6 @@ class Space:
         return parts
 
     def signal(self, name: str) -> Formula:
-        """The formula of a signal."""
         path: Path = ("signals", name)
         if name not in self._settings.signals or self._problems.is_broken(path):
             return self.unknown(path)
@@ -204,7 +204,7 @@ class Space:
         if headers:
             pairs = [f'{name.partition(" ")[2]} = "{list(self._values[name])[first[name]]}"' for name in headers]
             keys.append(f"header = {{ {', '.join(pairs)} }}")
-        keys += [f"{field} = {self._marks[field][first[field]]:g}" for field in _NUMBERS if field in self._marks]
+        keys += [f"{field} = {self._marks[field][first[field]]:g}" for field in NUMBERS if field in self._marks]
         shown = f"{{ {', '.join(keys)} }}"
         for variable in point:
             if variable.startswith("time@"):
@@ -221,22 +221,22 @@ class Space:
             values = self._values.setdefault(f"header {name}", {"": 0})
             for value in wanted:
                 _number(values, value)
-        for field, limits in _NUMBERS.items():
-            self._mark(field, limits, getattr(when, field))
+        for field in NUMBERS:
+            self._mark(field, field, getattr(when, field))
         if when.load is not None:
-            for field, limits in _LOADS.items():
-                self._mark(f"{field}@{when.load.of}", limits, getattr(when.load, field))
+            for field in _LOADS:
+                self._mark(f"{field}@{when.load.of}", field, getattr(when.load, field))
             self._values.setdefault(f"breaker {when.load.of}", {word: at for at, word in enumerate(_BREAKERS)})
         if when.time is not None:
             minutes = self._zones.setdefault(when.time.zone, [])
             minutes += [edge for span in _spans(when.time) for edge in span if edge < _WEEK]
 
-    def _mark(self, variable: str, limits: tuple[float, float, bool], bounds: Range | None) -> None:
+    def _mark(self, variable: str, field: str, bounds: Range | None) -> None:
         if bounds is None:
             return
-        low, high, integer = limits
+        low, high = _LIMITS.get(field, (0, _INFINITY))
         marks = self._marks.setdefault(variable, [low])
-        marks += [mark for mark in _edges(bounds, integer) if low < mark <= high and math.isfinite(mark)]
+        marks += [mark for mark in _edges(bounds, field in INTEGERS) if low < mark <= high and math.isfinite(mark)]
 
     def _one_of(self, variable: str, wanted: Iterable[str]) -> Within:
         values = self._values[variable]
@@ -252,7 +252,7 @@ class Space:
     def _in_range(self, variable: str, bounds: Range) -> Formula:
         """The intervals within the bounds. A mark stands for the values from it up to the next mark."""
         field, of_a_rung, _ = variable.partition("@")
-        low, below = _edges(bounds, (_LOADS if of_a_rung else _NUMBERS)[field][2])
+        low, below = _edges(bounds, field in INTEGERS)
         marks = self._marks[variable]
         intervals = _all(bisect_left(marks, below)) & ~_all(bisect_left(marks, low))
         return Within(variable, intervals << _UNKNOWN if of_a_rung else intervals)

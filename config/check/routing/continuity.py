@@ -6,7 +6,7 @@ is useless, which is an error; "window" acts as "gate" and "continue" as "error"
 
 from collections.abc import Mapping
 
-from config.check.names import emitting, flat, reached_rungs
+from config.check.names import emitting, flat, reached_rungs, rungs_of
 from config.model.settings import Settings
 from config.problems.problems import Problems
 
@@ -15,6 +15,7 @@ _EXPECTED = "rungs with the same tokenizer.json, or upstreams with 'tokenizer' a
 
 def check_continuity(settings: Settings, problems: Problems, digests: Mapping[str, str] | None) -> None:
     """Check cascades and routes. `digests`: of the engines' tokenizer files that could be read; None: not computed."""
+    all_rungs = set(rungs_of(settings))
     known: dict[str, str | None] = {name: None if digests is None else digests.get(name) for name in settings.engines}
 
     def may_go_on(one: str, other: str) -> bool:
@@ -29,7 +30,8 @@ def check_continuity(settings: Settings, problems: Problems, digests: Mapping[st
         return digest is None or another is None or digest == another
 
     for path, cascade in emitting(settings):
-        if cascade.emit.mode == "gate" or not _are_known(settings, cascade.stages):
+        are_known = len(cascade.stages) == len(set(cascade.stages)) == 2 and all_rungs.issuperset(cascade.stages)
+        if cascade.emit.mode == "gate" or not are_known:
             continue
         if not may_go_on(*cascade.stages):
             problems.add(
@@ -43,7 +45,7 @@ def check_continuity(settings: Settings, problems: Problems, digests: Mapping[st
         if route.midstream != "continue":
             continue
         rungs = reached_rungs(settings, route)
-        if not rungs or not all(_is_known(settings, rung) for rung in rungs):
+        if not rungs or not all_rungs.issuperset(rungs):
             continue
         if any(
             settings.engines[rung.to].replicas > 1
@@ -60,14 +62,6 @@ def check_continuity(settings: Settings, problems: Problems, digests: Mapping[st
                 f"{', '.join(rungs)}",
                 expected=f'{_EXPECTED}; or midstream = "error"',
             )
-
-
-def _are_known(settings: Settings, rungs: tuple[str, ...]) -> bool:
-    return len(rungs) == 2 and rungs[0] != rungs[1] and all(_is_known(settings, rung) for rung in rungs)
-
-
-def _is_known(settings: Settings, rung: str) -> bool:
-    return rung in settings.engines or rung in settings.upstreams
 
 
 def _goes_on(settings: Settings, rung: str) -> bool:

@@ -10,7 +10,6 @@ _ONE_OF = ("to", "answer", "ladder")
 
 
 def check_ladders(settings: Settings, problems: Problems) -> None:
-    """Check all ladders."""
     uses = {
         name: [rung.ladder for rung in ladder if rung.ladder is not None] for name, ladder in settings.ladders.items()
     }

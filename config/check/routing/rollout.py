@@ -56,7 +56,6 @@ def check_experiments(settings: Settings, problems: Problems, check: Check) -> N
 
 
 def check_shadows(settings: Settings, problems: Problems) -> None:
-    """Check all shadows."""
     check_distinct("shadows", "shadow", [shadow.name for shadow in settings.shadows], problems)
     for index, shadow in enumerate(settings.shadows):
         path: Path = ("shadows", index)

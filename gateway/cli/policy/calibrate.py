@@ -3,17 +3,17 @@
 import argparse
 import datetime as dt
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from config.model.calibration import Calibration, Statistic
+from engine.threads import prepare_environment
+from gateway.cli.terminal import say, write_file
 from gateway.errors import CliError
 from gateway.evaluation.cascade_run import CascadeOutcomes, add_arguments, load_pair, load_prompts, run_pair
-from policies.authoring.calibration_fit import Scored, encode_calibration, fit
-from policies.authoring.prompt_fit import fit_prompt_model, scores_unseen
+from policies.authoring.calibration_fit import Scored, encode_calibration, fit, fit_prompt_model, scores_unseen
 from policies.cascade.calibration import threshold_for_accuracy, threshold_for_share
 from policies.cascade.statistic import statistic_of
 
@@ -23,7 +23,6 @@ _HIGHEST = 1e6
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser("calibrate", help="make the calibration file from which a cascade gets its threshold")
     add_arguments(parser)
     parser.add_argument(
@@ -45,20 +44,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the models, fit, write the file, print a summary."""
     pair = load_pair(arguments, calibrated=False)
     prompt_set = load_prompts(arguments)
-    from engine.threads import prepare_environment
-
     prepare_environment()
-    outcomes = run_pair(pair, prompt_set, _say)
+    outcomes = run_pair(pair, prompt_set, say)
     try:
         calibration = calibrate(
             outcomes, arguments.statistic or pair.cascade.defer.statistic, by_prompt=arguments.by_prompt
         )
     except ValueError as error:
         raise CliError(f"the calibration failed: {error}") from None
-    try:
-        arguments.out.write_bytes(encode_calibration(calibration))
-    except OSError as error:
-        raise CliError(f"{arguments.out} cannot be written: {error.strerror or error}") from None
+    write_file(arguments.out, encode_calibration(calibration))
     print(msgspec.json.encode(calibration).decode() if arguments.json else _summary(calibration, arguments.out))
     return 0
 
@@ -82,7 +76,6 @@ def calibrate(outcomes: CascadeOutcomes, statistic: Statistic, *, by_prompt: boo
         prompt = fit_prompt_model(scored)
         levels = scores_unseen(scored)
         scored = [msgspec.structs.replace(item, score=level) for item, level in zip(scored, levels, strict=True)]
-    fitted = fit(scored)
     return Calibration(
         name=outcomes.cascade,
         created=dt.datetime.now(dt.UTC).date(),
@@ -93,11 +86,7 @@ def calibrate(outcomes: CascadeOutcomes, statistic: Statistic, *, by_prompt: boo
         large_digest=outcomes.large_digest,
         labels=outcomes.labels,
         data=outcomes.data,
-        rows=fitted.rows,
-        small_accuracy=fitted.small_accuracy,
-        large_accuracy=fitted.large_accuracy,
-        isotonic=fitted.isotonic,
-        error=fitted.error,
+        **msgspec.structs.asdict(fit(scored)),
         prompt=prompt,
     )
 
@@ -120,7 +109,3 @@ def _summary(calibration: Calibration, path: Path) -> str:
     words = "all to the large model" if value == math.inf else f"{value:.4f}"
     lines.append(f"{'accuracy_of_large = 0.99':<28}{words}")
     return "\n".join(lines)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

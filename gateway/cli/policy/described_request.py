@@ -11,10 +11,10 @@ from typing import Any, get_args
 import msgspec
 
 from actors.api.errors import Refusal
-from actors.api.request import Credentials, InferenceRequest, ParsedBody
+from actors.api.request import Credentials, InferenceRequest
 from actors.prompt.model_text import ModelText, estimated_tokens
 from actors.routing.features import features_of, last_user_text
-from config.model.conditions import BreakerStateName
+from config.model.conditions import NUMBERS, BreakerStateName
 from config.model.expectations import GivenLoad, GivenRequest
 from config.model.settings import ServerSettings, Settings
 from config.model.units import parse_duration
@@ -35,21 +35,11 @@ _COMPLETIONS = "/v1/completions"
 _EMBEDDINGS = "/v1/embeddings"
 # By flag: the features that it sets.
 _SETS: dict[str, tuple[str, ...]] = {
-    "model": ("model",),
+    **{name: (name,) for name in ("model", "tier", "path", "has", "language", *NUMBERS)},
     "tenant": ("tenant", "tier"),
-    "tier": ("tier",),
     "tag": ("tags",),
     "header": ("headers",),
-    "path": ("path",),
-    "has": ("has",),
     "text": ("complexity", "code", "language"),
-    "prompt_tokens": ("prompt_tokens",),
-    "max_tokens": ("max_tokens",),
-    "turn": ("turn",),
-    "complexity": ("complexity",),
-    "code": ("code",),
-    "language": ("language",),
-    "budget_used": ("budget_used",),
     "unit": ("request", "conversation", "user"),
 }
 
@@ -74,15 +64,13 @@ def described(arguments: argparse.Namespace, decider: Decider) -> Described:
     terms = None if text is None or given.complexity is not None else complexity_terms(text, given.turn)
     if arguments.request is None:
         return Described(situation, terms, ())
-    body, notes = _read_body(arguments, decider, situation)
-    features = situation.features
+    known, terms_of_body, notes = _read_body(arguments, decider, situation)
     overridden = {feature for flag, sets in _SETS.items() if getattr(arguments, flag) is not None for feature in sets}
     if arguments.path is None:
         overridden.discard("path")
-    known = Situation(body.features, situation.load, body.sizes)
-    changed = known.changed(at=features.at, **{name: getattr(features, name) for name in overridden})
+    changed = known.changed(**{name: getattr(situation.features, name) for name in ("at", *overridden)})
     if given.text is None and given.complexity is None:
-        terms = body.terms
+        terms = terms_of_body
     return Described(changed, terms, notes)
 
 
@@ -95,12 +83,9 @@ def _given(arguments: argparse.Namespace, decider: Decider) -> GivenRequest:
         _known("busy", name, settings.cascades)
     for name in arguments.rolled_back or ():
         _known("rolled-back", name, [experiment.name for experiment in settings.experiments])
-    plain = ("model", "tenant", "tier", "path", "text", "prompt_tokens", "max_tokens", "turn", "complexity", "code")
-    values: dict[str, Any] = {
-        name: value
-        for name in (*plain, "language", "budget_used", "time", "unit")
-        if (value := getattr(arguments, name)) is not None
-    }
+    words = ("model", "tenant", "tier", "path", "text", "language", "time", "unit")
+    given = {name: getattr(arguments, name) for name in (*words, *NUMBERS)}
+    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     values |= {name: tuple(getattr(arguments, name) or ()) for name in ("tag", "has", "busy", "rolled_back")}
     values["header"] = dict([_pair("header", header) for header in arguments.header or ()])
     return GivenRequest(**values, load=_load(arguments.load or (), decider))
@@ -141,16 +126,13 @@ def _load_value(flag: str, key: str, value: str) -> object:
     raise CliError(f"--load {flag}: {value!r} is not {expected}", 2)
 
 
-class _BodyFeatures(msgspec.Struct, frozen=True):
-    features: Features
-    sizes: PromptSizes
-    terms: tuple[Term, ...]
-
-
 def _read_body(
     arguments: argparse.Namespace, decider: Decider, situation: Situation
-) -> tuple[_BodyFeatures, tuple[str, ...]]:
-    """Read with the server's own code, so that a body that it would refuse is refused here with the same message."""
+) -> tuple[Situation, tuple[Term, ...], tuple[str, ...]]:
+    """The situation with the body's features, the terms of its complexity, and notes.
+
+    Read with the server's own code, so that a body that it would refuse is refused here with the same message.
+    """
     settings = decider.settings
     path = arguments.path or _path_of(arguments.request)
     features = situation.features
@@ -163,12 +145,15 @@ def _read_body(
     model = request.model if request.model in settings.models else request.model.rpartition(":")[0]
     found = features_of(request, decider.policy, features.tenant, tenant, sizes.of(model) or (), at=features.at)
     text, turns = last_user_text(request.body.prompts)
-    return _BodyFeatures(found, sizes, complexity_terms(text, turns)), notes
+    return Situation(found, situation.load, sizes), complexity_terms(text, turns), notes
 
 
 def request_of_body(path: str, raw: bytes, features: Features, settings: ServerSettings) -> InferenceRequest:
     """What a body asks for, with the tags and headers of `features`. Raises Refusal and EngineError."""
-    body = _parsed(path, raw, settings)
+    if path == _EMBEDDINGS:
+        body = parse_embedding(raw, settings.max_inputs)
+    else:
+        body = (COMPLETION if path == _COMPLETIONS else CHAT).parse(raw, settings.max_choices)
     headers = tuple([(name.encode(), value.encode()) for name, value in features.headers.items()])
     return InferenceRequest(
         request_id=features.request,
@@ -177,13 +162,6 @@ def request_of_body(path: str, raw: bytes, features: Features, settings: ServerS
         arrived_at=0.0,
         model=body.model,
     )
-
-
-def _parsed(path: str, raw: bytes, settings: ServerSettings) -> ParsedBody:
-    if path == _EMBEDDINGS:
-        return parse_embedding(raw, settings.max_inputs)
-    endpoint = COMPLETION if path == _COMPLETIONS else CHAT
-    return endpoint.parse(raw, settings.max_choices)
 
 
 def _path_of(file: Path) -> str:

@@ -6,8 +6,7 @@ from typing import Any
 
 from gateway.cli.terminal import Page, percent, print_data
 from gateway.errors import CliError
-from policies.authoring.decision_diff import DecisionDiff
-from policies.authoring.policy_diff import PolicyDiff, policy_diff
+from policies.authoring.policy_diff import DecisionDiff, PolicyDiff, policy_diff
 from policies.records.trace import BadTrace, read_trace
 
 _MOST_SHIFTS = 8
@@ -23,7 +22,6 @@ synthetic and trace (requests, changed, share, terms_only, aspects), notes.
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser(
         "diff",
         help="compare the settings and decisions of two policies",
@@ -47,7 +45,6 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the comparison."""
     from gateway.cli.policy.policy_file import read_policy
 
     if arguments.samples < 0:

@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -11,6 +10,8 @@ import msgspec
 import numpy as np
 
 from config.model.calibration import BadCalibration, Calibration, Statistic, read_calibration
+from engine.threads import prepare_environment
+from gateway.cli.terminal import say, write_file
 from gateway.errors import CliError
 from gateway.evaluation.cascade_run import (
     CascadeOutcomes,
@@ -19,10 +20,10 @@ from gateway.evaluation.cascade_run import (
     load_pair,
     load_prompts,
     run_pair,
+    savings,
 )
-from gateway.evaluation.compute_saved import savings
 from gateway.evaluation.plots import PlotMark, line_plot
-from policies.authoring.deferral_curve import Curves, QuestionOutcome, deferral_curves
+from policies.authoring.deferral_curve import Curves, deferral_curves
 from policies.cascade.calibration import threshold_for_accuracy, threshold_for_share
 from policies.cascade.prompt_model import priors_of, score_of
 from policies.cascade.statistic import statistic_of
@@ -42,7 +43,7 @@ class OperatingPoint(msgspec.Struct, frozen=True):
     of_large: float
     """The cascade's accuracy divided by the large model's."""
     saved: float | None
-    """Share of compute saved against the large model on every prompt (`compute_saved.py`); None: not measured."""
+    """Share of compute saved against the large model on every prompt (see `savings`); None: not measured."""
 
 
 class Evaluation(msgspec.Struct, frozen=True):
@@ -89,7 +90,6 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser("eval", help="measure a cascade's accuracy and compute, beside baselines")
     add_arguments(parser)
     parser.add_argument(
@@ -130,14 +130,12 @@ def run(arguments: argparse.Namespace) -> int:
     prompt_set = None
     if arguments.outcomes is None:
         prompt_set = load_prompts(arguments)
-        from engine.threads import prepare_environment
-
         prepare_environment()
-        outcomes = run_pair(pair, prompt_set, _say)
+        outcomes = run_pair(pair, prompt_set, say)
     else:
         outcomes = _read(arguments.outcomes)
     if arguments.save is not None:
-        _write(arguments.save, msgspec.json.encode(outcomes))
+        write_file(arguments.save, msgspec.json.encode(outcomes))
     statistic = calibration.statistic if calibration is not None else pair.cascade.defer.statistic
     points = []
     if calibration is not None:
@@ -146,12 +144,12 @@ def run(arguments: argparse.Namespace) -> int:
         sent = [_sent(scores, threshold) for _, threshold in targets]
         saved: list[float] | list[None] = [None] * len(targets)
         if prompt_set is not None:
-            saved = savings(pair, prompt_set, outcomes, sent, rounds=arguments.rounds, say=_say)
+            saved = savings(pair, prompt_set, outcomes, sent, rounds=arguments.rounds, say=say)
         points = [_point(outcomes, *point) for point in zip(targets, sent, saved, strict=True)]
     curves = curves_of(outcomes, statistic, arguments.seed, arguments.resamples, calibration)
     evaluation = Evaluation(outcomes, curves, tuple(points))
     if arguments.plot is not None:
-        _write(arguments.plot, evaluation.plot().encode())
+        write_file(arguments.plot, evaluation.plot().encode())
     print(_json(evaluation) if arguments.json else evaluation.table())
     return 0
 
@@ -178,7 +176,7 @@ def curves_of(
         scores[f"{statistic} by prompt"] = scores_of(outcomes, calibration)
     scores |= {name: [statistic_of(name, outcome.margins) for outcome in outcomes.judged] for name in names}
     scores["length"] = [-float(outcome.characters) for outcome in outcomes.judged]
-    verdicts = [QuestionOutcome(outcome.small_right, outcome.large_right) for outcome in outcomes.judged]
+    verdicts = [(outcome.small_right, outcome.large_right) for outcome in outcomes.judged]
     return deferral_curves(verdicts, scores, np.random.default_rng(seed), resamples)
 
 
@@ -234,14 +232,3 @@ def _read(path: Path) -> CascadeOutcomes:
         raise CliError(f"{path} cannot be read: {error.strerror or error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CliError(f"{path} contains no outcomes as --save writes them: {error}", 2) from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise CliError(f"{path} cannot be written: {error.strerror or error}") from None
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -29,7 +29,6 @@ class ExpectationReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser(
         "test",
         help="run the tests in a policy file",

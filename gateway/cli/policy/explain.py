@@ -33,7 +33,6 @@ notes.
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser(
         "explain",
         help="explain the decision on one request, and what would change it",
@@ -54,7 +53,6 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the explanation."""
     from gateway.cli.policy.described_request import described
     from gateway.cli.policy.explain_report import explanation_page
     from gateway.cli.policy.policy_file import read_policy

@@ -41,10 +41,8 @@ def backends(settings: Settings) -> tuple[Backends, tuple[str, ...]]:
                 lengths[name] = longest_sequence(engine)
         except ModelError:
             missing.append(name)
-    notes: tuple[str, ...] = ()
-    if missing:
-        notes = (f"no model for {', '.join(missing)} on this machine: taken to make text and to hold every prompt",)
-    return Backends(lengths, encoders), notes
+    note = f"no model for {', '.join(missing)} on this machine: taken to make text and to hold every prompt"
+    return Backends(lengths, encoders), (note,) if missing else ()
 
 
 def tokenizers(settings: Settings) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -57,7 +55,5 @@ def tokenizers(settings: Settings) -> tuple[dict[str, str], tuple[str, ...]]:
     for name, upstream in settings.upstreams.items():
         if upstream.tokenizer is not None:
             digests[name] = digests.get(upstream.tokenizer, "")
-    notes: tuple[str, ...] = ()
-    if missing:
-        notes = (f"no tokenizer.json for {', '.join(missing)} on this machine: taken to share one tokenizer",)
-    return digests, notes
+    note = f"no tokenizer.json for {', '.join(missing)} on this machine: taken to share one tokenizer"
+    return digests, (note,) if missing else ()

@@ -13,7 +13,6 @@ For editors with taplo (Even Better TOML): write the schema to a file, and begin
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser(
         "schema",
         help="print the JSON Schema of a configuration, for editors",
@@ -28,6 +27,5 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the schema."""
     print(json.dumps(settings_schema(part=arguments.part), indent=2, ensure_ascii=False))
     return 0

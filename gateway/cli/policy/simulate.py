@@ -1,7 +1,6 @@
 """`penstock policy simulate`: replay a recorded trace through one or two policies on a virtual clock."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ from config.model.settings import Settings
 from config.model.table import Seconds
 from config.model.units import parse_duration
 from config.profiles import embedded_profile
+from gateway.cli.terminal import say, write_file
 from gateway.errors import CliError
-from gateway.profiling.profile import BadProfile, Profile, UpstreamProfile, read_profile
+from gateway.profiling.profile import BadProfile, UpstreamProfile, read_profile
 from gateway.simulation.compare import simulate
 from gateway.simulation.draws import UnknownMargins
 from gateway.simulation.table import table
@@ -21,7 +21,6 @@ from policies.records.trace import BadTrace, TraceRequest, read_trace
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command to the parser."""
     parser = commands.add_parser("simulate", help="replay recorded traffic through one or two policies")
     parser.add_argument(
         "trace",
@@ -61,7 +60,6 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the simulation and print a table, or JSON."""
     if arguments.speed <= 0:
         raise CliError("--speed must be above 0", 2)
     policies: dict[str, Settings] = {}
@@ -70,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
             policies[_name(path, policies)] = load_settings(path)
     try:
         trace = _part(read_trace(arguments.trace), arguments)
-        profile, shown = _profile(arguments.profile)
+        profile = read_profile(arguments.profile)
         known = {name for settings in policies.values() for name in settings.upstreams}
         stated = _upstreams(arguments.upstream, known)
         profile = msgspec.structs.replace(profile, upstreams=profile.upstreams | stated)
@@ -79,22 +77,19 @@ def run(arguments: argparse.Namespace) -> int:
             profile,
             trace,
             trace_name=arguments.trace.name,
-            profile_name=shown,
+            profile_name=f"{arguments.profile.name} ({profile.machine})",
             seed=arguments.seed,
             speed=arguments.speed,
             shares=_shares(arguments.escalate),
-            progress=_say,
+            progress=say,
         )
     except (BadTrace, BadProfile, UnknownMargins) as error:
         raise CliError(str(error), 2) from None
     if arguments.html is not None:
         from gateway.simulation.page import page
 
-        try:
-            arguments.html.write_text(page(comparison), encoding="utf-8")
-        except OSError as error:
-            raise CliError(f"{arguments.html} cannot be written: {error.strerror or error}") from None
-        _say(f"wrote {arguments.html}")
+        write_file(arguments.html, page(comparison).encode())
+        say(f"wrote {arguments.html}")
     if arguments.json:
         print(msgspec.json.encode(comparison, order="deterministic").decode())
     else:
@@ -105,11 +100,6 @@ def run(arguments: argparse.Namespace) -> int:
 def _name(path: Path, taken: dict[str, Any]) -> str:
     name = path.stem
     return name if name not in taken else f"{name} (B)"
-
-
-def _profile(path: Path) -> tuple[Profile, str]:
-    profile = read_profile(path)
-    return profile, f"{path.name} ({profile.machine})"
 
 
 def _part(trace: tuple[TraceRequest, ...], arguments: argparse.Namespace) -> tuple[TraceRequest, ...]:
@@ -155,7 +145,3 @@ def _upstreams(given: list[str], known: set[str]) -> dict[str, UpstreamProfile]:
             raise CliError(f"--upstream {word}: there is no upstream '{name}'; the policies have: {names}", 2)
         profiles[name] = UpstreamProfile(ttft_s=float(ttft), itl_s=float(itl))
     return profiles
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -1,11 +1,15 @@
-"""Checks of the server's limits, proxies and origins."""
+"""Checks of the server's address, limits, proxies and origins."""
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from config.load import parse_settings
+from config.check.server import check_binding, is_loopback
+from config.load import load_settings, parse_settings
+from config.model.tenancy import KeySettings
 from config.problems.errors import ConfigError
+from config.profiles import embedded_profile
 from gateway.http.bounds.limits import ServerLimits
 from tests.actors.configuration import CONFIG
 
@@ -57,3 +61,18 @@ def test_bounds_that_are_shares_of_the_connections() -> None:
     assert (few.max_connections_per_key, few.max_connections_per_peer, few.tier_connections) == (9, 10, 0)
     given = of("connections_per_key = 3\nconnections_per_peer = 4\ntier_connections = 0")
     assert (given.max_connections_per_key, given.max_connections_per_peer, given.tier_connections) == (3, 4, 0)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost", "LOCALHOST."])
+def test_loopback(host: str) -> None:
+    assert is_loopback(host)
+    check_binding(load_settings(embedded_profile()), host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "", "127.0.0.1.example.org"])
+def test_anything_else_needs_keys(host: str) -> None:
+    settings = load_settings(embedded_profile())
+    with pytest.raises(ConfigError, match=r"--host: server\.host: .* has no \[\[keys\]\]"):
+        check_binding(settings, host)
+    with_key = msgspec.structs.replace(settings, keys=(KeySettings(id="a", tenant="t", hash="0" * 64),))
+    check_binding(with_key, host)

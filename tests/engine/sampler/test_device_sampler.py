@@ -6,15 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.sampler.device_sampler import choose
-from engine.sampler.noise import gumbel_noise, stream_key
+from engine.sampler.device_sampler import Pick, RandomDraws, choose, pick_plain
+from engine.sampler.noise import stream_key
 from engine.sampler.sampler import sample
-from engine.sampler.token_pick import Pick, RandomDraws, pick_plain
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import SampleRow
+from tests.engine.sampler.reference_noise import gumbel_noise
 
 try:
-    from engine.sampler.triton_pick import pick_fused
+    from engine.forward.triton_kernels import pick_fused
 except ImportError:
     pick_fused = None
 no_triton = pytest.mark.skipif(pick_fused is None, reason='Triton is not installed: pip install "penstock[gpu]"')

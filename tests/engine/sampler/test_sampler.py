@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from engine.errors import EngineError
 from engine.sampler.logit_rules import change_logits, tail_cut
-from engine.sampler.noise import gumbel_noise
 from engine.sampler.sampler import sample
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import SampleRow
+from tests.engine.sampler.reference_noise import gumbel_noise
 
 
 def row(params: SamplingParams, **changes) -> SampleRow:

@@ -6,7 +6,7 @@ import pytest
 
 from config.load import load_settings
 from config.profiles import STARTERS
-from engine.zoo.evaluate import MODELS
+from engine.zoo.train import MODELS
 from gateway.cli.main import main
 from policies.admission.keys import KeyRing
 

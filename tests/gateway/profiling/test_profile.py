@@ -20,14 +20,17 @@ from gateway.profiling.profile import (
     BadProfile,
     EngineProfile,
     EngineTimes,
+    Profile,
     ServiceTimes,
     StepCost,
     StepShape,
+    doubts,
     read_profile,
     shape_of,
 )
 from gateway.profiling.step_cost_fit import error_of, fit, non_negative
-from tests.gateway.simulation.worlds import profile
+from gateway.simulation.compare import simulate
+from tests.gateway.simulation.worlds import policy, profile, trace
 from tests.paths import ROOT
 
 COST = StepCost(
@@ -178,3 +181,42 @@ def test_a_profile_that_cannot_be_used(tmp_path: Path, change: dict[str, object]
 def test_a_profile_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BadProfile, match="make it with `penstock engine profile`"):
         read_profile(tmp_path / "none.json")
+
+
+def served(alone: float, beside: float) -> Profile:
+    """The small engine's pauses, in seconds, by itself and beside another one."""
+    found = profile()
+    services = {"served": ServiceTimes(pauses=(alone,)), "beside": ServiceTimes(pauses=(beside,))}
+    small = msgspec.structs.replace(found.engines["small"], **services)
+    return msgspec.structs.replace(found, engines={**found.engines, "small": small})
+
+
+def test_a_plausible_profile_raises_no_doubt() -> None:
+    assert doubts(profile()) == ()
+    assert doubts(served(0.001, 0.004)) == ()
+
+
+def test_no_engine_is_faster_beside_another_one() -> None:
+    (said,) = doubts(served(0.004, 0.001))
+    assert said.startswith("engine small: a decode takes 8.")
+    assert "not idle" in said
+
+
+def test_a_step_in_service_has_some_relation_to_its_own_time() -> None:
+    (said,) = doubts(served(0.3, 0.3))
+    assert "in service" in said
+
+
+def test_a_simulation_tells_the_doubts_of_its_profile() -> None:
+    comparison = simulate(
+        {"policy": policy()},
+        served(0.004, 0.001),
+        trace(1, 20),
+        trace_name="t",
+        profile_name="p",
+        seed=0,
+        speed=1.0,
+        shares={},
+        progress=lambda _: None,
+    )
+    assert any("not idle" in note for note in comparison.notes)

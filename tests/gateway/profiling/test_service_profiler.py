@@ -14,10 +14,10 @@ from engine.sampling.params import SamplingParams
 from engine.testing.fake_runner import FakeRunner
 from engine.text.tokenizer import Tokenizer
 from gateway.errors import CliError
-from gateway.profiling import service_profiler, timed_engine
+from gateway.profiling import measure, service_profiler
+from gateway.profiling.measure import TimedEngine, TimedStep, beside
 from gateway.profiling.profile import EngineTimes, StepShape
 from gateway.profiling.step_cost_fit import service_of
-from gateway.profiling.timed_engine import TimedEngine, TimedStep, beside
 from tests.gateway.simulation.worlds import profile
 from tests.paths import ZOO_MODELS
 from tests.patience import PATIENCE_S
@@ -79,7 +79,7 @@ def test_a_step_is_beside_another_if_that_one_computes_in_its_middle() -> None:
 
 def test_a_timed_engine_counts_from_step_to_step_while_there_is_work(monkeypatch: pytest.MonkeyPatch) -> None:
     now = count()
-    monkeypatch.setattr(timed_engine, "perf_counter", lambda: float(next(now)))
+    monkeypatch.setattr(measure, "perf_counter", lambda: float(next(now)))
     engine = TimedEngine(FakeRunner(), Tokenizer.load(MODELS / "small"), EngineSettings(model=MODELS / "small"))
     params = SamplingParams(max_tokens=4, temperature=0.0, ignore_eos=True)
     for number in (1, 2):

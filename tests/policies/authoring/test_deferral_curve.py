@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.authoring.deferral_curve import Curve, Curves, QuestionOutcome, deferral_curves
+from policies.authoring.deferral_curve import Curve, Curves, deferral_curves
 
 
-def curves(outcomes: list[QuestionOutcome], scores: list[float], resamples: int = 20) -> Curves:
+def curves(outcomes: list[tuple[bool, bool]], scores: list[float], resamples: int = 20) -> Curves:
     return deferral_curves(outcomes, {"mine": scores}, np.random.default_rng(1), resamples)
 
 
@@ -16,9 +16,9 @@ def named(found: Curves, name: str) -> Curve:
     return next(curve for curve in found.curves if curve.name == name)
 
 
-def world(right: list[float], wrong: list[float]) -> tuple[list[QuestionOutcome], list[float]]:
+def world(right: list[float], wrong: list[float]) -> tuple[list[tuple[bool, bool]], list[float]]:
     """The large model is always right. `right`, `wrong`: scores of the small model's right and wrong answers."""
-    return [QuestionOutcome(True, True)] * len(right) + [QuestionOutcome(False, True)] * len(wrong), right + wrong
+    return [(True, True)] * len(right) + [(False, True)] * len(wrong), right + wrong
 
 
 @pytest.mark.parametrize(
@@ -41,10 +41,10 @@ def test_a_perfect_statistic_is_the_oracle() -> None:
 
 def test_a_hand_made_curve() -> None:
     outcomes = [
-        QuestionOutcome(True, False),
-        QuestionOutcome(False, True),
-        QuestionOutcome(False, True),
-        QuestionOutcome(True, True),
+        (True, False),
+        (False, True),
+        (False, True),
+        (True, True),
     ]
     mine = named(curves(outcomes, [1, 2, 3, 4]), "mine")
     assert [mine.accuracy[share] for share in (0, 25, 50, 75, 100)] == pytest.approx([0.5, 0.25, 0.5, 0.75, 0.75])
@@ -59,13 +59,13 @@ scored = st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.booleans()), mi
 
 @given(scored)
 def test_ties_count_as_the_mean_of_their_orders(found: list[tuple[int, bool, bool]]) -> None:
-    outcomes = [QuestionOutcome(small, large) for _, small, large in found]
+    outcomes = [(small, large) for _, small, large in found]
     scores = [float(score) for score, _, _ in found]
     auc = named(curves(outcomes, scores, 1), "mine").auc.value
     gain = [large - small for _, small, large in found]
     # A question's gain counts for all shares after it: 1 minus its mean position, in the middle of its ties.
     places = [(sum(s < score for s in scores) + sum(s == score for s in scores) / 2) / len(scores) for score in scores]
-    expected = sum(o.small_right for o in outcomes) / len(outcomes)
+    expected = sum(small for small, _ in outcomes) / len(outcomes)
     expected += sum(g * (1 - place) for g, place in zip(gain, places, strict=True)) / len(outcomes)
     assert auc == pytest.approx(expected)
 
@@ -74,7 +74,7 @@ def test_ties_count_as_the_mean_of_their_orders(found: list[tuple[int, bool, boo
 def test_every_curve_goes_from_the_small_model_to_the_large_one_below_the_oracle(
     found: list[tuple[int, bool, bool]],
 ) -> None:
-    outcomes = [QuestionOutcome(small, large) for _, small, large in found]
+    outcomes = [(small, large) for _, small, large in found]
     verdict = curves(outcomes, [float(score) for score, _, _ in found], 1)
     oracle = named(verdict, "oracle")
     for curve in verdict.curves:
@@ -84,11 +84,11 @@ def test_every_curve_goes_from_the_small_model_to_the_large_one_below_the_oracle
     assert named(verdict, "chance").apgr.value == pytest.approx(0.5)
 
 
-def drawn(seed: int, count: int) -> tuple[list[QuestionOutcome], list[float]]:
+def drawn(seed: int, count: int) -> tuple[list[tuple[bool, bool]], list[float]]:
     rng = np.random.default_rng(seed)
     scores = rng.random(count)
     right = rng.random(count) < scores
-    return [QuestionOutcome(bool(each), bool(rng.random() < 0.9)) for each in right], scores.tolist()
+    return [(bool(each), bool(rng.random() < 0.9)) for each in right], scores.tolist()
 
 
 def test_an_interval_contains_the_value_on_new_questions_and_narrows_with_more() -> None:
@@ -113,4 +113,4 @@ def test_what_cannot_be_judged() -> None:
     with pytest.raises(ValueError, match="takes questions"):
         curves([], [])
     with pytest.raises(ValueError, match="not a number"):
-        curves([QuestionOutcome(True, True)], [float("nan")])
+        curves([(True, True)], [float("nan")])

@@ -5,8 +5,7 @@ import pytest
 
 from config.model.settings import Settings
 from policies.authoring.decision import Decider
-from policies.authoring.decision_diff import Aspect, DecisionDiff
-from policies.authoring.policy_diff import PolicyDiff, policy_diff
+from policies.authoring.policy_diff import Aspect, DecisionDiff, PolicyDiff, policy_diff
 from policies.records.trace import BadTrace, TraceRequest
 from tests.policies.authoring.test_explanation import POLICY, SAME, SETTINGS
 from tests.policies.authoring.test_settings_diff import read

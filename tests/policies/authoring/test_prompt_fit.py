@@ -5,8 +5,7 @@ import random
 import msgspec
 import pytest
 
-from policies.authoring.calibration_fit import Scored
-from policies.authoring.prompt_fit import fit_prompt_model, scores_unseen
+from policies.authoring.calibration_fit import Scored, fit_prompt_model, scores_unseen
 from policies.cascade.prompt_model import (
     words_of,
 )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.model.calibration import PromptModel
-from policies.authoring.prompt_fit import fit_prompt_model
+from policies.authoring.calibration_fit import fit_prompt_model
 from policies.cascade.prompt_model import (
     BUCKETS,
     LIMIT,

@@ -1,0 +1,47 @@
+"""Metric families of the Prometheus client, made from numbers by the values of their labels."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from actors.api.statistics import Histogram
+
+T = TypeVar("T")
+ByLabels = Mapping[Any, T]
+"""By the value of the only label, or by the values of all labels."""
+
+
+def gauge(name: str, text: str, labels: str, values: ByLabels[float]) -> Metric:
+    """`labels`: their names, separated by spaces."""
+    family = GaugeMetricFamily(name, text, labels=labels.split())
+    for key, value in values.items():
+        family.add_metric(_label_values(key), value)
+    return family
+
+
+def counter(name: str, text: str, labels: str, values: ByLabels[float]) -> Metric:
+    """As `gauge`; `_total` is appended to the name."""
+    family = CounterMetricFamily(name, text, labels=labels.split())
+    for key, value in values.items():
+        family.add_metric(_label_values(key), value)
+    return family
+
+
+def histogram(name: str, text: str, labels: str, values: ByLabels[Histogram]) -> Metric:
+    """As `gauge`."""
+    family = HistogramMetricFamily(name, text, labels=labels.split())
+    for key, value in values.items():
+        family.add_metric(_label_values(key), buckets=list(_buckets(value)), sum_value=value.sum)
+    return family
+
+
+def _label_values(key: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (key,) if isinstance(key, str) else key
+
+
+def _buckets(value: Histogram) -> Iterator[tuple[str, float]]:
+    total = 0
+    for bound, count in zip((*map(repr, value.bounds), "+Inf"), value.counts, strict=True):
+        total += count
+        yield bound, total
