@@ -56,8 +56,7 @@ def main(words: Sequence[str] | None = None) -> int:
         stack.callback(upstream.close)
         core = cores[0] if pinned else None
         setting = Setting(load, upstream, arguments.peers, Path(job), core, arguments.start_s)
-        names = [arguments.profile and "penstock"] if arguments.profile else arguments.gateways
-        names = _installed(report, names, arguments)
+        names = _installed(report, ["py-spy"] if arguments.profile else arguments.gateways, arguments)
         if pinned:
             stack.callback(os.sched_setaffinity, 0, cores)
             os.sched_setaffinity(0, {cores[1]})

@@ -80,7 +80,11 @@ class AnswerReader:
             line_end = data.find(b"\r\n", position)
             if line_end < 0:
                 break
-            size = int(data[position:line_end].split(b";", 1)[0], 16)
+            try:
+                size = int(data[position:line_end].split(b";", 1)[0], 16)
+            except ValueError:
+                self.ended, self.problem = True, "broken chunks"
+                break
             end = line_end + 2 + size
             if len(data) < end + 2:
                 break
