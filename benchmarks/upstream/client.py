@@ -58,10 +58,8 @@ class Client(Connection):
     def ask(self) -> None:
         if not self.open:
             return
-        fleet = self._fleet
         self._reader = AnswerReader()
-        exchange = fleet.begin_exchange(self.number)
-        self.exchange = exchange
+        self.exchange = self._fleet.begin_exchange(self.number)
         self.send(self._request)
 
     def on_data(self, data: bytes) -> None:
@@ -105,6 +103,7 @@ class Fleet:
         """Of each answer: from its request to the first piece, and to its end."""
         self._upstream = upstream
         self.plan = plan
+        self._asked = self._ended = 0
         self.clients: list[Client] = []
         for _ in range(count):
             number = upstream.next_number()
@@ -112,12 +111,13 @@ class Fleet:
             self.clients.append(Client(self, sock, number, request_bytes(target, plan, number)))
 
     @property
-    def running(self) -> list[Client]:
-        """Clients whose answer has not ended."""
-        return [client for client in self.clients if client.exchange is not None]
+    def running(self) -> list[Exchange]:
+        """Those whose answer has not ended."""
+        return [client.exchange for client in self.clients if client.exchange is not None]
 
     def idle(self) -> bool:
-        return not any(client.exchange is not None for client in self.clients)
+        """Whether every answer that was asked for has ended."""
+        return self._asked == self._ended
 
     def ask_all(self, over_s: float = 0.0) -> None:
         """Let each client begin, all together or evenly over some time."""
@@ -129,11 +129,13 @@ class Fleet:
                 client.ask()
 
     def begin_exchange(self, number: int) -> Exchange:
+        self._asked += 1
         exchange = Exchange(self.plan, time.perf_counter())
         self._upstream.exchanges[number] = exchange
         return exchange
 
     def on_end(self, client: Client, exchange: Exchange, reader: AnswerReader) -> None:
+        self._ended += 1
         totals = self.totals
         if exchange.calls > 1:
             totals.retried += 1

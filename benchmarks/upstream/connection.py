@@ -6,7 +6,7 @@ import socket
 
 from benchmarks.upstream.load_loop import LoadLoop
 
-READ_BYTES = 1 << 18
+READ_BYTES = 1 << 16
 
 
 class Connection:

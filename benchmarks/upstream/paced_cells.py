@@ -18,6 +18,8 @@ _LEAD_S = 0.5
 _DELIVERED = 0.97
 """Share of the events of a span that must arrive within it, if streams are held and not only buffered."""
 _SEARCH_STEPS = 4
+_SETTLES = 6
+"""Waits for the streams of one trial to be over before the next trial."""
 
 
 class Paced(msgspec.Struct, frozen=True):
@@ -113,7 +115,9 @@ def most_streams(stand: Stand, sizes: Sizes) -> list[Figure]:
                 raise
             return False
         finally:
-            stand.settle()
+            for _ in range(_SETTLES):
+                if stand.settle():
+                    break
         whole = not (faults.lost or faults.failed or faults.unfinished)
         held = whole and it.gap_p99_s <= sizes.most_gap_s and it.window.pieces >= _DELIVERED * it.sent
         if not held:
@@ -170,8 +174,7 @@ def long_prompts(stand: Stand, sizes: Sizes) -> list[Figure]:
 
 def _exchanges(fleet: Fleet) -> list[Exchange]:
     """All that the upstream was asked once, ended or not."""
-    running = [client.exchange for client in fleet.clients if client.exchange is not None]
-    return [exchange for exchange in (*fleet.ended, *running) if exchange.calls == 1]
+    return [exchange for exchange in (*fleet.ended, *fleet.running) if exchange.calls == 1]
 
 
 def _added(exchanges: list[Exchange], begin: float, end: float) -> tuple[np.ndarray, np.ndarray]:

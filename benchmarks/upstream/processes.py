@@ -30,6 +30,7 @@ class Processes:
 
     def __init__(self, name: str, command: Command, job: Path, core: int | None) -> None:
         """Start it; children inherit the core."""
+        self._pids: list[int] = []
         self.log = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=job)) / "log"
         cores = os.sched_getaffinity(0)
         try:
@@ -56,14 +57,24 @@ class Processes:
     def ended(self) -> bool:
         return self._process.poll() is not None
 
+    def look(self) -> None:
+        """Find all its processes. It takes milliseconds, so it is not done within a measurement."""
+        self._pids = []
+        for entry in os.scandir("/proc"):
+            if entry.name.isdigit():
+                fields = _stat(int(entry.name))
+                if fields and int(fields[_SESSION]) == self.pid:
+                    self._pids.append(int(entry.name))
+
     def cpu_s(self) -> float:
-        """User and system time of all its living processes."""
-        return sum(int(fields[_USER]) + int(fields[_SYSTEM]) for _, fields in self._living()) / _TICKS
+        """User and system time of the processes that the last look found."""
+        found = [fields for pid in self._pids if (fields := _stat(pid))]
+        return sum(int(fields[_USER]) + int(fields[_SYSTEM]) for fields in found) / _TICKS
 
     def resident_bytes(self) -> int:
-        """Sum of the resident memory of all its living processes; shared pages count in each."""
+        """Sum of the resident memory of the processes that the last look found; shared pages count in each."""
         total = 0
-        for pid, _ in self._living():
+        for pid in self._pids:
             with contextlib.suppress(OSError):
                 total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
         return total
@@ -92,13 +103,10 @@ class Processes:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
-    def _living(self) -> list[tuple[int, list[str]]]:
-        """Process ids and the fields of their statistics."""
-        found = []
-        for entry in os.scandir("/proc"):
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):
-                    fields = Path(entry.path, "stat").read_text().rsplit(")", 1)[1].split()
-                    if int(fields[_SESSION]) == self.pid:
-                        found.append((int(entry.name), fields))
-        return found
+
+def _stat(pid: int) -> list[str]:
+    """The fields of a process's statistics after its name; none if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return []

@@ -5,7 +5,9 @@ from functools import cache
 from benchmarks.upstream.pieces import PIECE
 
 MODEL = "chat"
-_TEXT = PIECE.decode()
+_ENDINGS = ("", "s", ",", ".")
+"""Of the pieces, in turn: some gateways end a stream that repeats one text for long."""
+_TEXTS = [PIECE.decode() + ending for ending in _ENDINGS]
 _ID = '"id":"chatcmpl-8d3f0a5b7c1e4f6a9b2d3c4e5f607182"'
 _CHUNK = f'{_ID},"object":"chat.completion.chunk","created":1700000000,"model":"{MODEL}"'
 
@@ -33,8 +35,14 @@ BEGIN = (
 ) + _choice('{"role":"assistant","content":""}', "null")
 """The head and the event with the role."""
 
-EVENT = _choice(f'{{"content":"{_TEXT}"}}', "null")
-"""One piece of text."""
+EVENTS = tuple([_choice(f'{{"content":"{text}"}}', "null") for text in _TEXTS])
+"""One piece of text each, to be sent in turn."""
+
+
+def event(place: int) -> bytes:
+    """The event at this place of a stream."""
+    return EVENTS[place % len(EVENTS)]
+
 
 _FINISH = _choice('{"content":""}', '"length"')
 _DONE = _event("[DONE]") + b"0\r\n\r\n"
@@ -50,9 +58,10 @@ def end(prompt_tokens: int, tokens: int, *, usage: bool) -> bytes:
 @cache
 def whole(prompt_tokens: int, tokens: int) -> bytes:
     """An answer that is not streamed."""
+    content = "".join([_TEXTS[place % len(_TEXTS)] for place in range(tokens)])
     return json_answer(
         f'{{{_ID},"object":"chat.completion","created":1700000000,"model":"{MODEL}","choices":[{{"index":0,"message":'
-        f'{{"role":"assistant","content":"{_TEXT * tokens}","refusal":null,"tool_calls":[],"reasoning_content":null}},'
+        f'{{"role":"assistant","content":"{content}","refusal":null,"tool_calls":[],"reasoning_content":null}},'
         f'"logprobs":null,"finish_reason":"length","stop_reason":null}}],{_usage(prompt_tokens, tokens)},'
         '"prompt_logprobs":null}'
     )

@@ -176,7 +176,7 @@ class StreamedCall:
             self._connection.send(script.BEGIN)
             self._load.ready.append(self._send_one)
         else:
-            self._connection.send(script.BEGIN + script.EVENT * self._plan.events + self._end)
+            self._connection.send(script.BEGIN + b"".join(map(script.event, range(self._plan.events))) + self._end)
             self._running.discard(self)
 
     def abandon(self) -> None:
@@ -188,7 +188,7 @@ class StreamedCall:
             return
         if self._timed:
             self._exchange.sent.append(time.perf_counter())
-        self._connection.send(script.EVENT)
+        self._connection.send(script.event(self._sent))
         self._sent += 1
         if self._sent < self._plan.events:
             self._load.at(self._began_at + self._sent * self._plan.interval_s, self._send_paced)
@@ -200,7 +200,7 @@ class StreamedCall:
             return False
         if self._connection.blocked:
             return True
-        self._connection.send(script.EVENT)
+        self._connection.send(script.event(self._sent))
         self._sent += 1
         if self._sent < self._plan.events:
             return True

@@ -99,6 +99,8 @@ class Stand:
     @contextmanager
     def fleet(self, plan: Plan, count: int) -> Iterator[Fleet]:
         """Connected clients, which are disconnected with the context. Raises `CellFailedError`."""
+        if self.processes is not None:
+            self.processes.look()
         try:
             fleet = Fleet(self.load, self.upstream, self.target, plan, count)
         except OSError as error:
@@ -144,7 +146,10 @@ class Stand:
         return Stand(DIRECT, self._setting)
 
     def resident_bytes(self) -> int:
-        return self.processes.resident_bytes() if self.processes is not None else 0
+        if self.processes is None:
+            return 0
+        self.processes.look()
+        return self.processes.resident_bytes()
 
     def cpu_s(self) -> float:
         return self.processes.cpu_s() if self.processes is not None else 0.0

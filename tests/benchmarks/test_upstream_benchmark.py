@@ -22,7 +22,7 @@ from benchmarks.upstream.report import Record, Report
 from benchmarks.upstream.scripted_upstream import ScriptedUpstream
 from tests.patience import PATIENCE_S
 
-STREAM = script.BEGIN + script.EVENT * 3 + script.end(16, 3, usage=True)
+STREAM = script.BEGIN + b"".join(map(script.event, range(3))) + script.end(16, 3, usage=True)
 
 
 def chunked(*parts: bytes) -> bytes:
@@ -55,7 +55,7 @@ def test_counts_are_the_same_wherever_the_bytes_are_split(answer: bytes, pieces:
 
 def test_a_missing_event_is_noticed() -> None:
     reader = AnswerReader()
-    reader.feed(script.BEGIN + script.EVENT * 2 + script.end(16, 3, usage=False))
+    reader.feed(script.BEGIN + script.event(0) + script.event(1) + script.end(16, 3, usage=False))
     assert reader.ended
     assert reader.pieces == 2
 
