@@ -3,7 +3,6 @@
 import shutil
 import signal
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from benchmarks.upstream.speed_cells import warm_up
 from benchmarks.upstream.stand import CellFailedError, Setting, Stand
 
 _SHOWN = 40
+_MAIN = "MainThread"
 _SAMPLES_HZ = 200
 _WRITE_S = 30.0
 
@@ -34,7 +34,7 @@ def profile(setting: Setting, name: str, cell: Cell, sizes: Sizes) -> int:
         warm_up(stand, sizes)
         assert stand.processes is not None
         words = [sampler, "record", "--pid", str(stand.processes.pid), "--format", "raw", "--output", str(stacks)]
-        words += ["--rate", str(_SAMPLES_HZ), "--duration", "100000"]
+        words += ["--rate", str(_SAMPLES_HZ), "--duration", "100000", "--threads", "--function"]
         with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as sampling:
             try:
                 figures = cell.run(stand, sizes)
@@ -60,19 +60,23 @@ def profile(setting: Setting, name: str, cell: Cell, sizes: Sizes) -> int:
 
 
 def _print(stacks: Path) -> None:
+    """The event loop's thread in detail, the others as a whole: waiting threads are sampled, too."""
     inside: Counter[str] = Counter()
     on_top: Counter[str] = Counter()
-    samples = 0
+    threads: Counter[str] = Counter()
     for line in stacks.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
-        frames = stack.split(";")
-        samples += int(count)
-        on_top[frames[-1]] += int(count)
-        for frame in set(frames):
-            inside[frame] += int(count)
-    print(f"{samples} samples; the load of the sampler is among the figures above")
-    for title, counts in (("on top of the stack", on_top), ("on the stack", inside)):
+        thread, *frames = stack.split(";")
+        threads[thread] += int(count)
+        if _MAIN in thread and frames:
+            on_top[frames[-1]] += int(count)
+            for frame in set(frames):
+                inside[frame] += int(count)
+    samples = on_top.total()
+    print("\nthe sampler slows down what it samples, the figures above included; samples by thread:")
+    for thread, times in threads.most_common():
+        print(f"{times:>8}  {thread}")
+    for title, counts in (("on top of the event loop's stack", on_top), ("on its stack", inside)):
         print(f"\n{title}:")
         for frame, times in counts.most_common(_SHOWN):
             print(f"{100 * times / samples:6.1f} %  {frame}")
-    sys.stdout.flush()

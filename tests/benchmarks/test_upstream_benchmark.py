@@ -170,6 +170,14 @@ def test_an_installer_that_fails_says_its_last_line(monkeypatch: pytest.MonkeyPa
         install.install("smg", tmp_path)
 
 
+def test_without_a_sampler_there_is_no_profile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command.main(f"--tiny --no-install --peers {tmp_path} --profile latency".split()) == 0
+    assert capsys.readouterr().out == "no profile: py-spy is not installed\n"
+
+
 def _dies(code: str) -> object:
     return lambda place: Gateway(Command([sys.executable, "-c", code.format(place=place)]), Target(place.port), "1")
 
