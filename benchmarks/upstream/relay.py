@@ -19,7 +19,7 @@ async def _copy(source: trio.SocketStream, target: trio.SocketStream) -> None:
         pass
 
 
-async def _serve(port: int, upstream_port: int) -> None:
+async def serve(port: int, upstream_port: int) -> None:
     async def relay(client: trio.SocketStream) -> None:
         upstream = await trio.open_tcp_stream("127.0.0.1", upstream_port)
         async with client, upstream, trio.open_nursery() as nursery:
@@ -35,4 +35,4 @@ async def _serve(port: int, upstream_port: int) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(_serve, int(sys.argv[1]), int(sys.argv[2]))
+    trio.run(serve, int(sys.argv[1]), int(sys.argv[2]))

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.upstream import __main__ as command
-from benchmarks.upstream import gateways, install, script
+from benchmarks.upstream import command, gateways, install, script
 from benchmarks.upstream.answer_reader import AnswerReader
 from benchmarks.upstream.client import Fleet, Target
 from benchmarks.upstream.exchange import Plan
@@ -188,9 +187,9 @@ def test_a_peer_that_dies_costs_nobody_their_figures(
     def relay_that_dies(place: Place) -> Gateway:
         # It relays some seconds, and then no more.
         code = (
-            "import os, sys, threading, trio; from benchmarks.upstream.relay import _serve\n"
+            "import os, sys, threading, trio; from benchmarks.upstream.relay import serve\n"
             "threading.Timer(4, os._exit, [3]).start()\n"
-            f"trio.run(_serve, {place.port}, {place.upstream_port})"
+            f"trio.run(serve, {place.port}, {place.upstream_port})"
         )
         return Gateway(Command([sys.executable, "-c", code]), Target(place.port), "1")
 
