@@ -30,6 +30,7 @@ ROWS: dict[str, tuple[str, str]] = {
         "--rounds 1 --kinds service --seconds 0.1 --streams 2 2 2 --idle-streams 4 --first-events 3",
         "memory a silent stream",
     ),
+    "benchmarks.upstream": ("--tiny --no-install --rounds 1 --gateways penstock relay", "| memory: resident at"),
     "benchmarks.engine.attention": ("--calls 2", "| int8 |"),
     "benchmarks.engine.invariance": ("{model} --rounds 1", "plain torch, batch_invariant"),
     "benchmarks.engine.make_model": ("tiny {folder}/made", "parameters, bfloat16"),
@@ -55,6 +56,7 @@ ELSEWHERE = {
     "benchmarks.engine.to_gguf": "runs in a peer's environment",
     "benchmarks.engine.transformers_server": "runs in a peer's environment",
     "benchmarks.gateway.serve": "is started by benchmarks.gateway",
+    "benchmarks.upstream.relay": "is started by benchmarks.upstream",
 }
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules.*:RuntimeWarning")
 

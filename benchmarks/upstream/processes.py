@@ -1,0 +1,112 @@
+"""A gateway's processes: started on one core, measured, stopped between its turns, and ended."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+ROOT = Path(__file__).resolve().parents[2]
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_END_S = 20.0
+_TAIL_LINES = 5
+# In /proc/PID/stat after the name, counted from the state.
+_SESSION, _USER, _SYSTEM = 3, 11, 12
+
+
+class Command(msgspec.Struct, frozen=True):
+    """How a process is started, in the repository's folder."""
+
+    words: list[str]
+    environment: dict[str, str] = {}
+
+
+class Processes:
+    """A process and all that it started, recognised by their session."""
+
+    def __init__(self, name: str, command: Command, job: Path, core: int | None) -> None:
+        """Start it; children inherit the core."""
+        self._pids: list[int] = []
+        self.log = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=job)) / "log"
+        cores = os.sched_getaffinity(0)
+        try:
+            if core is not None:
+                os.sched_setaffinity(0, {core})
+            with self.log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    command.words,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, **command.environment},
+                    cwd=ROOT,
+                    start_new_session=True,
+                )
+        finally:
+            os.sched_setaffinity(0, cores)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def look(self) -> None:
+        """Find all its processes. It takes milliseconds, so it is not done within a measurement."""
+        self._pids = []
+        for entry in os.scandir("/proc"):
+            if entry.name.isdigit():
+                fields = _stat(int(entry.name))
+                if fields and int(fields[_SESSION]) == self.pid:
+                    self._pids.append(int(entry.name))
+
+    def cpu_s(self) -> float:
+        """User and system time of the processes that the last look found."""
+        found = [fields for pid in self._pids if (fields := _stat(pid))]
+        return sum(int(fields[_USER]) + int(fields[_SYSTEM]) for fields in found) / _TICKS
+
+    def resident_bytes(self) -> int:
+        """Sum of the resident memory of the processes that the last look found; shared pages count in each."""
+        total = 0
+        for pid in self._pids:
+            with contextlib.suppress(OSError):
+                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+        return total
+
+    def tail(self) -> str:
+        """The last lines that it wrote."""
+        return " | ".join(self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
+
+    def pause(self) -> None:
+        """Stop all processes until `resume`, since even an idle gateway may poll."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def end(self) -> None:
+        """End it and all that it started."""
+        self.resume()
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_S)
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of a process's statistics after its name; none if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return []
