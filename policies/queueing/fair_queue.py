@@ -104,12 +104,11 @@ T = TypeVar("T", bound=QueueItem)
 
 
 class _Entry(Generic[T]):
-    __slots__ = ("expires_at", "item", "tenant_queue", "waits")
+    __slots__ = ("item", "tenant_queue", "waits")
 
-    def __init__(self, item: T, tenant_queue: "_TenantQueue[T]", expires_at: float) -> None:
+    def __init__(self, item: T, tenant_queue: "_TenantQueue[T]") -> None:
         self.item = item
         self.tenant_queue = tenant_queue
-        self.expires_at = expires_at
         self.waits = True
 
 
@@ -223,7 +222,7 @@ class FairQueue(Generic[T]):
             return full
         wait_s = tier.settings.queue.wait if item.wait_s is None else item.wait_s
         expires_at = item.deadline if item.goes_on else min(item.deadline, now + wait_s)
-        entry = _Entry(item, tenant_queue, expires_at)
+        entry = _Entry(item, tenant_queue)
         self._order += 1
         if not tenant_queue.count:
             self._lift(tenant_queue)
@@ -357,10 +356,10 @@ class FairQueue(Generic[T]):
             return QueueFull("larger_than_queue", None, queue.bytes, item.bytes)
         if tier.requests >= queue.requests:
             return QueueFull("queue_requests_full", self._rate.retry_after_s(1, now), queue.requests, tier.requests)
-        mean_tokens = self._tokens / len(self._entries) if self._entries else 1.0
         excess = tier.tokens + item.tokens - queue.tokens
         if excess > 0:
-            after_s = self._rate.retry_after_s(max(excess / max(mean_tokens, 1.0), 1.0), now)
+            units = excess * len(self._entries) / max(self._tokens, len(self._entries))
+            after_s = self._rate.retry_after_s(max(units, 1.0), now)
             return QueueFull("queue_tokens_full", after_s, queue.tokens, tier.tokens)
         if tier.bytes + item.bytes > queue.bytes:
             units = (tier.bytes + item.bytes - queue.bytes) * len(self._entries) / max(self._bytes, 1)
@@ -426,12 +425,8 @@ class FairQueue(Generic[T]):
             self._rate.pause(self._now)
         if not tenant_queue.count:
             tier.last_counter = max(tier.last_counter, tenant_queue.counter)
-        if len(tenant_queue.heap) > 2 * tenant_queue.count + _DEAD_ALLOWED:
-            tenant_queue.heap = [held for held in tenant_queue.heap if held[2].waits]
-            heapq.heapify(tenant_queue.heap)
-        if len(self._expiries) > 2 * len(self._entries) + _DEAD_ALLOWED:
-            self._expiries = [held for held in self._expiries if held[2].waits]
-            heapq.heapify(self._expiries)
+        tenant_queue.heap = _without_most_dead(tenant_queue.heap, tenant_queue.count)
+        self._expiries = _without_most_dead(self._expiries, len(self._entries))
 
     def _sweep(self, now: float) -> None:
         self._now = now
@@ -447,6 +442,15 @@ class FairQueue(Generic[T]):
     def _drop_dead_expiries(self) -> None:
         while self._expiries and not self._expiries[0][2].waits:
             heapq.heappop(self._expiries)
+
+
+def _without_most_dead(heap: list[tuple[float, int, _Entry[T]]], living: int) -> list[tuple[float, int, _Entry[T]]]:
+    """The heap without its dead entries, if they outnumber the living: O(1) amortized."""
+    if len(heap) <= 2 * living + _DEAD_ALLOWED:
+        return heap
+    kept = [held for held in heap if held[2].waits]
+    heapq.heapify(kept)
+    return kept
 
 
 def _forget(tier: _Tier[T], tenant_queue: _TenantQueue[T]) -> None:

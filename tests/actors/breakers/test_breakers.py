@@ -2,7 +2,14 @@
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
+from actors.breakers.breakers import BreakerMessage, BreakerRegistry, Permits
+from actors.kernel.actor import Mailbox
+from config.model.routing import BreakerSettings, RetryBudgetSettings
+from policies.fallback.breaker import Permit
+from policies.fallback.fallback_machine import RungRefused
+from policies.fallback.retry_budget import RetryBudget
 from tests.actors.fakes import Answer
 from tests.actors.upstream.network import Asked
 from tests.actors.upstream.test_upstream_actor import CHAT, FINE, config, outcomes, stage
@@ -43,3 +50,41 @@ async def test_time_pays_for_retries(autojump_clock):
             await trio.sleep(pause_s)
             counted.append(tries(await service.ask("cloud", prompts=CHAT)))
         assert counted == [1, 2, 1, 2]
+
+
+def registry() -> BreakerRegistry:
+    return BreakerRegistry({"small": BreakerSettings()}, RetryBudget(RetryBudgetSettings()))
+
+
+async def test_the_permit_of_a_closed_breaker_is_read_without_its_actor() -> None:
+    mailbox: Mailbox[BreakerMessage] = Mailbox("breakers", 0)
+    permits = Permits(mailbox, registry())
+    assert isinstance(permits.closed("small"), Permit)
+    assert isinstance(await permits.ask("small", is_retry=False), Permit)
+    assert mailbox.refused_total == 0
+
+
+async def test_a_retry_is_refused_while_the_actor_is_busy_or_off() -> None:
+    mailbox: Mailbox[BreakerMessage] = Mailbox("breakers", 0)
+    permits = Permits(mailbox, registry())
+    busy = RungRefused(why="breakers_busy", retry_after_s=1.0, message="the mailbox of breakers holds 0 messages")
+    assert await permits.ask("small", is_retry=True) == busy
+    mailbox.close()
+    off = RungRefused(why="breakers_busy", retry_after_s=1.0, message="the actor of the mailbox breakers is off")
+    assert await permits.ask("small", is_retry=True) == off
+
+
+@pytest.mark.parametrize(
+    ("ok", "probe", "wakes"), [(True, False, False), (None, False, False), (False, False, True), (True, True, True)]
+)
+async def test_only_what_may_change_a_breaker_wakes_the_actor(ok: bool | None, *, probe: bool, wakes: bool) -> None:
+    mailbox: Mailbox[BreakerMessage] = Mailbox("breakers", 8)
+    permits = Permits(mailbox, registry())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mailbox.ready)
+        await wait_all_tasks_blocked()
+        permits.record("small", Permit(0, probe), ok=ok, is_retry=False)
+        await wait_all_tasks_blocked()
+        assert bool(nursery.child_tasks) is not wakes
+        nursery.cancel_scope.cancel()
+    assert len(mailbox) == 1

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from config.model.tenancy import Budget, TenantSettings, TokenQuota
-from policies.admission.budget import BudgetBook, BudgetHold, BudgetRefusal, period_begin, period_end, set_aside
+from policies.admission.budget import (
+    BudgetBook,
+    BudgetHold,
+    BudgetRefusal,
+    BudgetView,
+    period_begin,
+    period_end,
+    set_aside,
+)
 from policies.admission.quota import QuotaBook, QuotaRefusal, Reservation
 
 NOON = dt.datetime(2026, 2, 28, 12, 30, tzinfo=dt.UTC).timestamp()
@@ -97,6 +105,77 @@ def test_a_tenant_that_is_added_again_within_the_period_keeps_its_spending() -> 
     money.apply_settings({})
     money.apply_settings(acme)
     assert money.fits("acme", 10.0, NOON)
+
+
+def test_a_view_of_a_share() -> None:
+    view = BudgetView.of_share(Budget(amount=20.0, per="day"), 0.75, NOON)
+    assert view == BudgetView(20.0, "day", 15.0, 0.0, 11.5 * 3600)
+    assert view.used == 0.75
+
+
+@pytest.mark.parametrize(
+    ("spent", "reserved", "cost", "fits"),
+    [
+        (4.0, 3.0, 3.0, True),
+        (4.0, 3.0, 3.1, False),
+        (0.0, 0.0, 10.0, True),
+        # Sums of floats may exceed the amount by their rounding.
+        (0.1 + 0.2, 0.0, 9.7, True),
+        (10.0, 0.0, 1e-3, False),
+        # What costs nothing fits even if more was spent than there is.
+        (12.0, 0.0, 0.0, True),
+        (12.0, 1.0, 0.0, True),
+    ],
+)
+def test_what_fits(spent: float, reserved: float, cost: float, *, fits: bool) -> None:
+    assert BudgetView(10.0, "day", spent, reserved, 1.0).fits(cost) is fits
+
+
+def test_a_refusal_says_what_is_left() -> None:
+    for spent, left in ((7.5, "0.5 is left"), (11.0, "0 is left")):
+        text = str(BudgetRefusal("acme", BudgetView(10.0, "day", spent, 2.0, 60.0), 3.0))
+        assert "10 per day of tenant acme" in text
+        assert "up to 3," in text
+        assert left in text
+        assert "new money in 60 s" in text
+
+
+@pytest.mark.parametrize("per", ["hour", "day", "month"])
+def test_a_period_begins_on_the_second(per: str) -> None:
+    money = book(per=per)
+    begin, end = period_begin(per, NOON + 1.75), period_end(per, NOON + 1.75)  # type: ignore[arg-type]
+    assert begin == int(begin)
+    money.settle(money.reserve("acme", 10.0, NOON), 10.0)
+    assert not money.fits("acme", 1.0, end - 0.5)
+    assert money.fits("acme", 10.0, end)
+    # What was spent in a period that has ended counts in no later one.
+    money.settle(money.reserve("acme", 10.0, end), 10.0)
+    assert not money.fits("acme", 1.0, end)
+    assert period_begin(per, end) == end  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("last", "kept"),
+    [
+        ("2026-02-14T13:30", True),
+        ("2026-02-15T12:30", True),
+        ("2026-02-28T23:59", True),
+        ("2026-03-01T00:00", False),
+        ("2026-03-02T00:00", False),
+    ],
+)
+def test_a_removed_tenant_is_kept_until_all_its_periods_end(last: str, *, kept: bool) -> None:
+    acme = {"acme": TenantSettings(budget=Budget(amount=10.0, per="month"))}
+    first = NOON - 14 * 86_400
+    money = BudgetBook(acme)
+    money.settle(money.reserve("acme", 8.0, first), 8.0)
+    money.apply_settings({})
+    money.fits("other", 1.0, dt.datetime.fromisoformat(last + "+00:00").timestamp())
+    money.apply_settings({})
+    money.apply_settings(acme)
+    view = money.view("acme", first)
+    assert view is not None
+    assert view.spent == (8.0 if kept else 0.0)
 
 
 class Spending(RuleBasedStateMachine):

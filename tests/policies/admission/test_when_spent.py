@@ -1,5 +1,6 @@
 """What `when_spent` does to a request that does not fit into the budget."""
 
+import msgspec
 import pytest
 
 from config.model.tenancy import Budget
@@ -24,6 +25,14 @@ def test_it_is_changed_to_something_cheaper(budget: Budget, tier: str, *, spent:
     assert left is not None
     assert (left.tier, left.budget_spent) == (tier, spent)
     assert (left.model, left.tenant, left.prompt_tokens, left.max_tokens) == ("m", "acme", 10, 5)
+
+
+@pytest.mark.parametrize(("before", "told"), [("", "gold"), ("platinum", "platinum")])
+def test_a_downgrade_names_the_first_tier(before: str, told: str) -> None:
+    asked = msgspec.structs.replace(ASKED, downgraded_from=before)
+    left = spent_action(asked, Budget(amount=1.0, when_spent="downgrade", downgrade_to="slow"))
+    assert left is not None
+    assert left.downgraded_from == told
 
 
 def test_it_is_refused() -> None:
