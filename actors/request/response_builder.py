@@ -35,7 +35,8 @@ class ResponseBuilder:
         """The model that answered last."""
         self._upstream_finish: str | None = None
         """Its upstream's finish reason, if it is an unknown one."""
-        self._last_at = account.request.arrived_at
+        self.last_at = account.request.arrived_at
+        """When content was last shown."""
 
     def forget(self) -> None:
         """Discard what was shown: the client has received none of it."""
@@ -86,8 +87,8 @@ class ResponseBuilder:
             if self._request.body.tools is not None or not self._answer_sent:
                 self._commit(deltas, now)
             if count > 0:
-                self._ports.counters.itl.add((now - self._last_at) / count)
-        self._last_at = now
+                self._ports.counters.itl.add((now - self.last_at) / count)
+        self.last_at = now
         self.events += deltas
 
     def _commit(self, deltas: list[Delta], now: float) -> None:

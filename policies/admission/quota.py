@@ -289,7 +289,7 @@ class QuotaBook:
                 return refusal
             refusals.append(refusal)
         # Report the limit that lasts longest: a client that waits for another one would be refused again.
-        return max(refusals, key=lambda refusal: refusal.resets_in_s or 0.0, default=None)
+        return max(refusals, key=lambda refusal: refusal.resets_in_s or 0.0) if refusals else None
 
     def _close(self, reservation: Reservation) -> _Open | None:
         entry = self._open.pop(reservation.number, None)
