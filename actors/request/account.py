@@ -47,6 +47,19 @@ class EmittedChoice:
     def tokens(self) -> int:
         return len(self.token_ids) + self.unnamed
 
+    def ids(self, tokenizer: Tokenizer | None) -> tuple[int, ...]:
+        """Token ids of all that was emitted; (): they are not known. From text, they replace the count of `unnamed`."""
+        if not self.unnamed:
+            return tuple(self.token_ids)
+        if tokenizer is None:
+            return ()
+        text = "".join(self.texts)
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        if tokenizer.decode(ids) != text:
+            return ()
+        self.unnamed = len(ids) - len(self.token_ids)
+        return tuple(ids)
+
 
 class Account:
     """One request in progress: its plan, what was emitted of its answer, and what that costs.
@@ -149,7 +162,7 @@ class Account:
         Text of an upstream has no ids. With its `tokenizer` they are those of the text, if they decode to exactly that
         text; then its tokens are counted by them, too.
         """
-        return tuple([_ids(each, tokenizer) for each in self.emitted])
+        return tuple([choice.ids(tokenizer) for choice in self.emitted])
 
     def prompts_read(self, tokens: Mapping[int, int]) -> None:
         """Prompt tokens by choice as an upstream reports them; they replace our own count."""
@@ -280,16 +293,3 @@ class Account:
             log.warning(notice.event, subject=notice.subject, **notice.details)
         for roll_back in self.ports.rollout.take_roll_backs():
             self.ports.ledger.put_unbounded(WriteRollBack(roll_back))
-
-
-def _ids(choice: EmittedChoice, tokenizer: Tokenizer | None) -> tuple[int, ...]:
-    if not choice.unnamed:
-        return tuple(choice.token_ids)
-    if tokenizer is None:
-        return ()
-    text = "".join(choice.texts)
-    ids = tokenizer.encode(text, add_special_tokens=False)
-    if tokenizer.decode(ids) != text:
-        return ()
-    choice.unnamed = len(ids) - len(choice.token_ids)
-    return tuple(ids)

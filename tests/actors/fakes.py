@@ -21,7 +21,7 @@ from actors.kernel.clock import WallClock, system_time
 from actors.ledger.store import Store
 from actors.prompt.model_text import ModelText
 from actors.protocol.admission import Settle
-from actors.request.response_stream import ResponseStream
+from actors.request.response_stream import EventSink, ResponseStream
 from actors.service import Service
 from actors.supervision_tree import ActorTypes
 from config.model.settings import Settings
@@ -227,7 +227,14 @@ class Stage:
         return await self.read(response, answer)
 
     async def read(self, response: ResponseStream, answer: Answer | None = None) -> Answer:
+        """As the HTTP handlers do: plain content is taken as it comes, the rest by `next_events`."""
         answer = answer or Answer()
+
+        def emit(events: list[ResponseEvent]) -> bool:
+            answer.events += events
+            return True
+
+        response.emit_through(EventSink(lambda: True, emit, trio.lowlevel.checkpoint))
         try:
             while events := await response.next_events():
                 assert events

@@ -5,12 +5,14 @@ from pathlib import Path
 from unittest.mock import ANY
 
 import pytest
+from trio.testing import wait_all_tasks_blocked
 
+from actors.request.account import EmittedChoice
 from policies.records.trace import read_trace
 from tests.actors.books import ways_out as out
 from tests.actors.books.ways_out import asks
 from tests.actors.books.world import TEXT, config, world
-from tests.actors.fakes import says
+from tests.actors.fakes import CONFIG, says, stage
 
 METRICS = ("error_rate", "ttft_miss", "fallback_rate", "escalation_rate", "truncation_rate")
 EXPERIMENT = (
@@ -105,3 +107,63 @@ async def test_what_is_recorded(autojump_clock, tmp_path: Path, go, expected):
     (line,) = read_trace(tmp_path / "recording.jsonl")
     assert (line.rung, line.output_tokens, line.ttft_s is not None) == (rung, tokens, has_ttft)
     assert (line.prompt_tokens, len(line.margins)) == (4, 4 if rung == "large" else 0)
+
+
+class Words:
+    """A tokenizer with a token for each letter, and one before all texts."""
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        return [1] * add_special_tokens + [ord(letter) for letter in text]
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join([chr(each) for each in ids if each > 1]).replace("ü", "?")
+
+
+@pytest.mark.parametrize(
+    ("named", "unnamed", "texts", "ids", "tokens"),
+    [
+        ([7, 8], 0, ["ab"], (7, 8), 2),
+        ([], 3, ["ab", "c"], (97, 98, 99), 3),
+        # An upstream counted other tokens than this tokenizer makes of the same text.
+        ([], 1, ["abc"], (97, 98, 99), 3),
+        ([97], 4, ["a", "bc"], (97, 98, 99), 3),
+        # Its tokens do not give the same text again.
+        ([], 2, ["aü"], (), 2),
+    ],
+)
+def test_the_ids_of_what_was_emitted(named, unnamed, texts, ids, tokens):
+    choice = EmittedChoice()
+    choice.token_ids, choice.unnamed, choice.texts = list(named), unnamed, list(texts)
+    assert choice.ids(Words()) == ids
+    assert choice.tokens == tokens
+    assert choice.ids(None) == (ids if choice.unnamed == 0 else ())
+
+
+@pytest.mark.parametrize(
+    ("limits", "current"),
+    [
+        # What remains of these is published: an idle server shows it at once.
+        ("tokens = { per_minute = 1000 }", True),
+        ("budget = { amount = 9.0 }", True),
+        ("tokens = { per_minute = 1000 }\nbudget = { amount = 9.0 }", True),
+        # The actor of admission is not woken for a complete answer.
+        ("requests_per_minute = 10", False),
+        ("", False),
+    ],
+)
+async def test_what_remains_is_current_on_an_idle_server(autojump_clock, limits, current):
+    async with stage(
+        {}, settings=f"{CONFIG}\n[prices]\nsmall = {{ input = 1.0, output = 1.0 }}\n[tenants.anonymous]\n{limits}\n"
+    ) as service:
+        await service.ask(max_tokens=3)
+        await wait_all_tasks_blocked()
+        assert (service.quota_use().in_flight == 0) is current
+        await service.settled()
+        assert service.quota_use().in_flight == 0
+
+
+async def test_only_an_overrun_counts_as_one(autojump_clock):
+    async with world({}) as here:
+        await here.ask("small", max_tokens=3)
+        await out.left_in_queue(here)
+        assert here.service.service.statistics().overrun_total == 0
