@@ -158,6 +158,61 @@ async def test_certificates_are_checked(
         assert (failure.kind, failure.reached) == ("upstream_unreachable", False)
 
 
+async def test_what_follows_a_response_over_tls_is_nobody_elses(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A second response in the same segment, but in a TLS record of its own: it has been received and not returned."""
+    authority = trustme.CA()
+    bundle = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    connections = 0
+
+    async def serve(plain: trio.SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_side=True)
+
+        async def until(step: Callable[[], object]) -> object:
+            while True:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    if outgoing.pending:
+                        await plain.send_all(outgoing.read())
+                    data = await plain.receive_some(65536)
+                    if not data:
+                        raise trio.BrokenResourceError from None
+                    incoming.write(data)
+
+        with contextlib.suppress(trio.BrokenResourceError, ssl.SSLError):
+            await until(tls.do_handshake)
+            while True:
+                await until(lambda: tls.read(65536))
+                for text in (SAID, SAID.replace(b"hello", b"stolen")):
+                    tls.write(
+                        HEAD.replace(b"\r\n\r\n", b"\r\ncontent-length: %d\r\n\r\n" % len(text + END)) + text + END
+                    )
+                await plain.send_all(outgoing.read())
+
+    heard: list[TextDelta] = []
+    client = UpstreamClient(key=None, headers={}, connect_s=PATIENCE_S, keep=4)
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(functools.partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        nursery.start_soon(client.run)
+        url = f"https://127.0.0.1:{listeners[0].socket.getsockname()[1]}/v1"
+        with trio.fail_after(PATIENCE_S):
+            for _ in range(3):
+                assert await client.call(url, QUESTION, ResponseReader(1, 100), heard.append) is None
+        nursery.cancel_scope.cancel()
+    client.close()
+    assert "".join(each.text for each in heard) == "hello" * 3
+    assert connections == 3
+
+
 async def test_names_that_do_not_resolve() -> None:
     failure = await ask("http://nowhere.invalid/v1", connect_s=0.1)
     assert failure is not None

@@ -82,7 +82,9 @@ class ResponseParser:
         self._lines = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._lines.append((name, value))
+        """A line of a head, or of the trailers, which are dropped."""
+        if not self.status:
+            self._lines.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is complete."""

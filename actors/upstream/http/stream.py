@@ -159,8 +159,10 @@ class TlsStream:
         self._tcp.close()
 
     def has_unread(self) -> bool:
-        """Whether anything has arrived at the socket."""
-        return self._tcp.has_unread()
+        """Whether anything has arrived at the socket, or was received and not decrypted, or not returned."""
+        tls = self._tls
+        inside = tls._incoming.pending or tls._ssl_object.pending()  # noqa: SLF001  (trio shows neither)
+        return bool(inside) or self._tcp.has_unread()
 
 
 async def receive_each(stream: ByteStream, take: Callable[[bytes], bool]) -> None:

@@ -101,6 +101,17 @@ def test_headers_are_joined_by_name() -> None:
     assert dict(parser.headers) == {"x-a": "1, 2", "warning": "café", "content-length": "0"}
 
 
+def test_trailers_are_dropped() -> None:
+    parser = ResponseParser()
+    parser.feed(CHUNKED + b"1\r\na\r\n0\r\n")
+    for _ in range(1000):
+        parser.feed(b"x: " + b"y" * 1000 + b"\r\n")
+    assert not parser.complete
+    parser.feed(b"\r\n")
+    assert parser.reusable
+    assert "x" not in parser.headers
+
+
 def test_a_body_larger_than_a_head_may_be() -> None:
     body = b"x" * (2 * MAX_HEAD_BYTES)
     parser, found = read(OK + b"content-length: %d\r\n\r\n%b" % (len(body), body), 1 << 20)
