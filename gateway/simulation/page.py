@@ -62,23 +62,11 @@ def page(comparison: Comparison) -> str:
     ]
     for name in dict.fromkeys(name for report in reports for name in report.timeline):
         samples = [report.timeline.get(name, ()) for report in reports]
-        parts += [
-            _figure(
-                f"{name}: KV blocks in use",
-                "Over the time of the trace.",
-                _plot([[(s.at, s.kv_usage) for s in line] for line in samples], _seconds, _percent, highest=1.0),
-            ),
-            _figure(
-                f"{name}: requests waiting in the queue",
-                "Over the time of the trace.",
-                _plot([[(s.at, float(s.queued)) for s in line] for line in samples], _seconds, _number),
-            ),
-            _figure(
-                f"{name}: sequences in the engine",
-                "Over the time of the trace.",
-                _plot([[(s.at, float(s.running)) for s in line] for line in samples], _seconds, _number),
-            ),
-        ]
+        usage = _plot([[(s.at, s.kv_usage) for s in line] for line in samples], _seconds, _percent, highest=1.0)
+        queued = _plot([[(s.at, float(s.queued)) for s in line] for line in samples], _seconds, _number)
+        running = _plot([[(s.at, float(s.running)) for s in line] for line in samples], _seconds, _number)
+        plots = {"KV blocks in use": usage, "requests waiting in the queue": queued, "sequences in the engine": running}
+        parts += [_figure(f"{name}: {what}", "Over the time of the trace.", plot) for what, plot in plots.items()]
     return "\n".join([*parts, "</body></html>"]) + "\n"
 
 

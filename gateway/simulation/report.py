@@ -136,8 +136,7 @@ def make_report(world: World, ended: float, name: str) -> SimulationReport:
     """The results of `world`, whose `run` has returned `ended`."""
     answers, settings = world.answers, world.settings
     good = [each for each in answers if each.outcome == "ok"]
-    delivery = world.delivery_s
-    ttft = [each.first_at - each.arrived_at + delivery for each in good if each.first_at is not None]
+    ttft = _ttft(world, good)
     costs = [world.cost(each) for each in answers]
     stats = world.service.stats(ended)
     tenants = _tenants(world, costs)
@@ -151,7 +150,7 @@ def make_report(world: World, ended: float, name: str) -> SimulationReport:
         answered=len(good),
         refused=sum(each.outcome == "refused" for each in answers),
         broken=sum(each.outcome == "failed" for each in answers),
-        goodput=_share(sum(_is_good(world, each) for each in answers), len(answers)),
+        goodput=_goodput(world, answers),
         rungs={rung: _share(count, len(good)) for rung, count in rungs.items()},
         marked={
             mark: _share(count, len(good)) for mark, count in _counts([each.mark for each in good]).items() if mark
@@ -212,6 +211,14 @@ def _itl(world: World) -> Quantiles:
     return quantiles(gaps, weights) if int(weights.sum()) > 0 else quantiles([])  # type: ignore[arg-type]
 
 
+def _ttft(world: World, answers: Sequence[SimulatedRequest]) -> list[float]:
+    return [each.first_at - each.arrived_at + world.delivery_s for each in answers if each.first_at is not None]
+
+
+def _goodput(world: World, answers: Sequence[SimulatedRequest]) -> float:
+    return _share(sum(_is_good(world, each) for each in answers), len(answers))
+
+
 def _is_good(world: World, answer: SimulatedRequest) -> bool:
     if answer.outcome != "ok" or answer.first_at is None:
         return False
@@ -229,10 +236,8 @@ def _tier(world: World, name: str) -> TierReport:
     return TierReport(
         requests=len(answers),
         answered=len(good),
-        goodput=_share(sum(_is_good(world, each) for each in answers), len(answers)),
-        ttft_s=quantiles(
-            [each.first_at - each.arrived_at + world.delivery_s for each in good if each.first_at is not None]
-        ),
+        goodput=_goodput(world, answers),
+        ttft_s=quantiles(_ttft(world, good)),
         slo_ttft_s=float(slo.ttft),
         slo_itl_s=float(slo.itl),
     )
@@ -260,7 +265,7 @@ def _routes(world: World, costs: list[float]) -> dict[str, RouteReport]:
         name: RouteReport(
             requests=len(own),
             answered=sum(each.outcome == "ok" for each, _ in own),
-            goodput=_share(sum(_is_good(world, each) for each, _ in own), len(own)),
+            goodput=_goodput(world, [each for each, _ in own]),
             escalated=_share(sum(each.escalated for each, _ in own), len(own)),
             cost=_round(sum(cost for _, cost in own)),
         )
