@@ -161,11 +161,10 @@ def _served(
 ) -> EngineProfile:
     own: list[TimedStep] = []
     disturbed: list[bool] = []
-    for mine in steps[name]:
-        own += mine
-        disturbed += beside(
-            mine, [replica for replicas in steps.values() for replica in replicas if replica is not mine]
-        )
+    every_replica = [replica for replicas in steps.values() for replica in replicas]
+    for replica in steps[name]:
+        own += replica
+        disturbed += beside(replica, [other for other in every_replica if other is not replica])
     services: list[ServiceTimes | None] = []
     for among in (False, True):
         chosen = [step for step, is_beside in zip(own, disturbed, strict=True) if is_beside is among]
