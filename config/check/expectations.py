@@ -34,7 +34,7 @@ def _check_given(settings: Settings, path: Path, given: GivenRequest, problems: 
     if given.language is not None:
         check_language((*path, "language"), given.language, problems)
     if given.time is not None:
-        _check_moment((*path, "time"), given.time, problems)
+        _check_time((*path, "time"), given.time, problems)
     for rung in given.load:
         known_rung(settings, (*path, "load", rung), rung, problems)
     for index, cascade in enumerate(given.busy):
@@ -48,7 +48,7 @@ def _check_given(settings: Settings, path: Path, given: GivenRequest, problems: 
             problems.unknown_name((*path, "rolled_back", index), "experiment", name, experiments)
 
 
-def _check_moment(path: Path, text: str, problems: Problems) -> None:
+def _check_time(path: Path, text: str, problems: Problems) -> None:
     try:
         moment = dt.datetime.fromisoformat(text)
     except ValueError:
@@ -56,8 +56,8 @@ def _check_moment(path: Path, text: str, problems: Problems) -> None:
     if moment is None or moment.tzinfo is None:
         problems.add(
             path,
-            "this is no moment" if moment is None else "the moment has no zone",
-            expected='a moment such as "2026-11-21T22:30:00+01:00"',
+            "this is not a time" if moment is None else "the time has no zone",
+            expected='a time such as "2026-11-21T22:30:00+01:00"',
         )
 
 

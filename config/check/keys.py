@@ -36,14 +36,14 @@ def _check_list(
     for index, key in enumerate(keys):
         path: Path = (*table, index)
         if not _KEY_ID.fullmatch(key.id):
-            problems.add((*path, "id"), "this is no key id", expected="1 to 64 letters, digits or hyphens")
+            problems.add((*path, "id"), "this is not a key id", expected="1 to 64 letters, digits or hyphens")
         elif key.id in ids:
             problems.add((*path, "id"), f"the key id '{key.id}' is given twice")
         ids.add(key.id)
         if not _HASH.fullmatch(key.hash):
             problems.add(
                 (*path, "hash"),
-                "this is no SHA-256 of a key",
+                "this is not the SHA-256 of a key",
                 expected=f"64 hex digits in lower case, as `{command}` prints them",
             )
         elif key.hash in hashes:

@@ -132,13 +132,13 @@ def reached_rungs(settings: Settings, route: RouteSettings) -> list[str]:
 def cycles(uses: dict[str, list[str]]) -> list[tuple[str, ...]]:
     """The cycles of references, starting and ending with the name that is first in the alphabet."""
     done: set[str] = set()
-    found: dict[tuple[str, ...], None] = {}
+    all_cycles: dict[tuple[str, ...], None] = {}
 
     def walk(name: str, trail: tuple[str, ...]) -> None:
         if name in trail:
             cycle = trail[trail.index(name) :]
             start = cycle.index(min(cycle))
-            found.setdefault((*cycle[start:], *cycle[:start], cycle[start]))
+            all_cycles.setdefault((*cycle[start:], *cycle[:start], cycle[start]))
             return
         if name in done or name not in uses:
             return
@@ -148,4 +148,4 @@ def cycles(uses: dict[str, list[str]]) -> list[tuple[str, ...]]:
 
     for name in uses:
         walk(name, ())
-    return list(found)
+    return list(all_cycles)

@@ -22,8 +22,8 @@ def check_server(settings: Settings, problems: Problems) -> None:
         if getattr(server, name) < server.max_body:
             problems.add(
                 ("server", name),
-                f"{name} ({getattr(server, name)} bytes) is less than max_body ({server.max_body}): no body of that "
-                "size could ever be read",
+                f"{name} ({getattr(server, name)} bytes) is less than max_body ({server.max_body}): a body of "
+                "that size is always refused",
                 expected="at least max_body",
             )
     for index, proxy in enumerate(server.trusted_proxies):
@@ -43,11 +43,11 @@ def _check_origin(index: int, origin: str, problems: Problems) -> None:
     """Browsers send an origin in one form only; one that is written in another way would never match."""
     ports = [port for scheme, port in _DEFAULT_PORTS if origin.startswith(scheme) and origin.endswith(port)]
     if origin == "*":
-        message = "'*' is no origin: each one that may use the server must be named"
+        message = "'*' is not an origin: list every origin that may use the server"
     elif not _ORIGIN.fullmatch(origin):
-        message = f"'{origin}' is no origin as browsers send it"
+        message = f"'{origin}' is not an origin in the form that browsers send"
     elif ports:
-        message = f"browsers leave the default port out: '{origin}' would never match"
+        message = f"browsers omit the default port: '{origin}' would never match"
     else:
         return
     problems.add(

@@ -20,7 +20,7 @@ def check_tenants(settings: Settings, problems: Problems) -> None:
         elif tenant.tier not in settings.tiers and not problems.is_broken(("tiers",)):
             problems.add(
                 ("tiers",),
-                f"without keys everybody is the tenant '{ANONYMOUS}', whose tier '{tenant.tier}' does not exist",
+                f"without keys every client is the tenant '{ANONYMOUS}', whose tier '{tenant.tier}' does not exist",
                 expected=f"[tiers.{tenant.tier}], or [tenants.{ANONYMOUS}] with a tier",
                 at_key=True,
             )
@@ -60,7 +60,7 @@ def check_tenants(settings: Settings, problems: Problems) -> None:
     if settings.tenants and not settings.keys and set(settings.tenants) != {ANONYMOUS}:
         problems.warn(
             ("tenants",),
-            f"there are no [[keys]]: everybody is the tenant '{ANONYMOUS}'",
+            f"there are no [[keys]]: every client is the tenant '{ANONYMOUS}'",
             expected="a key for each tenant, as `penstock keys new` makes them",
             at_key=True,
         )

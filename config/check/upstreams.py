@@ -32,7 +32,7 @@ def check_upstreams(settings: Settings, problems: Problems) -> None:
 
 
 def check_upstream_stages(settings: Settings, problems: Problems) -> None:
-    """An upstream cannot be a small stage, for it returns no margins, and cannot verify drafts."""
+    """An upstream cannot be a small stage, because it returns no margins, and cannot verify drafts."""
     for name, cascade in settings.cascades.items():
         for index, stage in enumerate(cascade.stages):
             if stage not in settings.upstreams or stage in settings.engines:
@@ -63,7 +63,7 @@ def _check_urls(path: Path, upstream: UpstreamSettings, problems: Problems) -> N
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            problems.add(here, "this is no address", expected=expected)
+            problems.add(here, "this is not an address", expected=expected)
             continue
         if (
             parts.scheme not in {"http", "https"}
@@ -72,13 +72,15 @@ def _check_urls(path: Path, upstream: UpstreamSettings, problems: Problems) -> N
             or not url.isprintable()
             or " " in url
         ):
-            problems.add(here, "this is no address", expected=expected)
+            problems.add(here, "this is not an address", expected=expected)
         elif parts.username is not None or parts.password is not None:
-            problems.add(here, "an address holds no user and no password", expected="key = { env = ... }, or a header")
+            problems.add(
+                here, "an address may not contain a user or password", expected="key = { env = ... }, or a header"
+            )
         elif any(is_secret_name(name) or name.lower() in _SIGNATURES for name, _ in parse_qsl(parts.query)):
-            problems.add(here, "an address holds no key", expected="key = { env = ... }, and key_header")
+            problems.add(here, "an address may not contain a key", expected="key = { env = ... }, and key_header")
         elif parts.fragment:
-            problems.add(here, "an address has no '#'", expected=expected)
+            problems.add(here, "an address may not contain a '#'", expected=expected)
         elif url.rstrip("/") in {other.rstrip("/") for other in upstream.urls[:index]}:
             problems.add(here, "the address is given twice")
 
@@ -92,7 +94,9 @@ def _check_key(path: Path, upstream: UpstreamSettings, problems: Problems) -> No
         problems.add((*path, "key"), f"a key is in exactly one of 'env' and 'file'; {got}")
     elif key.env is not None and not _VARIABLE.fullmatch(key.env):
         # It may be the key itself, so the message does not quote it.
-        problems.add((*path, "key", "env"), "this is no name of an environment variable", expected="the name, no key")
+        problems.add(
+            (*path, "key", "env"), "this is not the name of an environment variable", expected="its name, not the key"
+        )
 
 
 def _check_headers(path: Path, upstream: UpstreamSettings, problems: Problems) -> None:
@@ -101,14 +105,14 @@ def _check_headers(path: Path, upstream: UpstreamSettings, problems: Problems) -
     for name, value in upstream.headers.items():
         here: Path = (*path, "headers", name)
         if not HEADER_NAME.fullmatch(name):
-            problems.add(here, "this is no name of a header", at_key=True)
+            problems.add(here, "this is not the name of a header", at_key=True)
         elif name.lower() in _RESERVED:
-            problems.add(here, f"the header '{name}' is the gateway's own", at_key=True)
+            problems.add(here, f"the header '{name}' is set by the gateway", at_key=True)
         elif name.lower() in {"authorization", upstream.key_header.lower()}:
-            problems.add(here, "a key does not belong into the file", expected="key = { env = ... }", at_key=True)
+            problems.add(here, "a key must not be in the file", expected="key = { env = ... }", at_key=True)
         elif is_secret_name(name):
             problems.warn(
-                here, "a key does not belong into the file", expected=f'key = {{ env = ... }}, key_header = "{name}"'
+                here, "a key must not be in the file", expected=f'key = {{ env = ... }}, key_header = "{name}"'
             )
         elif not all(" " <= character <= "~" or character == "\t" for character in value):
-            problems.add(here, "a header's value is printable ASCII on one line")
+            problems.add(here, "the value of a header must be printable ASCII on one line")

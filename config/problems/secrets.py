@@ -9,7 +9,7 @@ _WORDS = frozenset(
     | {"credentials", "apikey", "bearer", "passphrase"}
 )
 _PART = re.compile(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])")
-_LOOKS_SO = re.compile(
+_SECRET_FORM = re.compile(
     r"(?=\S*[0-9])(?:(?:sk|pk|rk|xox[a-z]|glpat)-|(?:sk|pk|ghp|gho|hf|penstock)_)[-_A-Za-z0-9.]{8,}\S*"
     r"|(?:AKIA|eyJ)[-_A-Za-z0-9.]{12,}|(?:Bearer|Basic)\s.*"
     r"|(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+=_-]{32,}"
@@ -33,7 +33,7 @@ def is_secret_name(name: str) -> bool:
 
 def looks_secret(value: str) -> bool:
     """Whether a text has the form of a key or token, or is a URL with a user."""
-    return bool(_LOOKS_SO.fullmatch(value.strip()) or (_USER.search(value) and "://" in value))
+    return bool(_SECRET_FORM.fullmatch(value.strip()) or (_USER.search(value) and "://" in value))
 
 
 def is_secret_step(path: Sequence[str | int], at: int) -> bool:

@@ -20,15 +20,15 @@ _NULLS = {"null", "None", "nil", "none", "Null"}
 _COLON = re.compile(r"\s*[\w.\"'-]+\s*:\s*\S")
 _MESSAGES = {
     "Expected '=' after a key in a key/value pair": "there is no '=' after the key",
-    "Invalid statement": "this is neither a key with its value nor the head of a table",
-    "Invalid value": "this is no value",
+    "Invalid statement": "this is neither a key with its value nor the header of a table",
+    "Invalid value": "this is not a value",
     "Unclosed array": "a list is opened and not closed",
     "Unclosed inline table": "a table in braces is opened and not closed",
     "Unterminated string": "a string is opened and not closed",
     "Expected newline or end of document after a statement": "something follows the value on its line",
-    "Invalid initial character for a key part": "this cannot begin a key",
-    "Expected ']' at the end of a table declaration": "the ']' of the table's head is missing",
-    "Expected ']]' at the end of an array declaration": "the ']]' of the list's head is missing",
+    "Invalid initial character for a key part": "a key cannot begin with this",
+    "Expected ']' at the end of a table declaration": "the ']' of the table's header is missing",
+    "Expected ']]' at the end of an array declaration": "the ']]' of the list's header is missing",
     "Unescaped '\\' in a string": "a '\\' in a string needs another one before it",
 }
 
@@ -75,7 +75,7 @@ def _expected_value(word: str) -> str:
     if word in _BOOLEANS:
         return f"true or false: write {_BOOLEANS[word]}"
     if word in _NULLS:
-        return "the line left out: a key that is not there has its default"
+        return "the line left out: a missing key has its default"
     if re.fullmatch(r"\.\d+|\d+\.", word):
         return f"digits on both sides of the point: write {float(word):g}"
     return "quotation marks around a text" if word else "a value"

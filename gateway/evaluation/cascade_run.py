@@ -117,7 +117,7 @@ def load_pair(arguments: argparse.Namespace, *, calibrated: bool) -> CascadePair
     settings = load(arguments.config, calibrated=calibrated).settings
     name = arguments.cascade or _only(settings)
     if name not in settings.cascades:
-        known = ", ".join(settings.cascades) or "none at all"
+        known = ", ".join(settings.cascades) or "none"
         raise CliError(f"{arguments.config} has no cascade '{name}'; it has: {known}", 2)
     cascade = settings.cascades[name]
     for stage in cascade.stages:
@@ -189,7 +189,7 @@ def _labels(wanted: Labels | None, prompts: Sequence[LabelledPrompt]) -> Labels:
 
 
 def run_pair(pair: CascadePair, prompt_set: PromptSet, say: Say) -> CascadeOutcomes:
-    """Run both models, with a line of progress now and then. Raises `CliError`."""
+    """Run both models; `say` is called with lines of progress. Raises `CliError`."""
     from config.model_digest import served_digest
 
     prompts, labels = prompt_set.prompts, prompt_set.labels
@@ -198,11 +198,10 @@ def run_pair(pair: CascadePair, prompt_set: PromptSet, say: Say) -> CascadeOutco
     small, small_cost = run_model(small_name, pair.small, texts, prompt_set.max_tokens, say)
     large, large_cost = run_model(large_name, pair.large, texts, prompt_set.max_tokens, say)
     judged = []
-    for prompt, weak, strong in zip(prompts, small, large, strict=True):
-        right = strong[0] if labels == "agreement" else prompt.answer
-        judged.append(
-            PromptOutcome(len(prompt.prompt), weak[1], weak[0] == right, strong[0] == right, words_of(prompt.prompt))
-        )
+    for prompt, (small_text, margins), (large_text, _) in zip(prompts, small, large, strict=True):
+        right = large_text if labels == "agreement" else prompt.answer
+        words = words_of(prompt.prompt)
+        judged.append(PromptOutcome(len(prompt.prompt), margins, small_text == right, large_text == right, words))
     digest = sha256(b"\n".join(map(msgspec.json.encode, prompts))).hexdigest()
     data = CalibrationData(sha256=digest, prompts=len(prompts), source=prompt_set.source)
     return CascadeOutcomes(
@@ -227,11 +226,11 @@ def run_model(
     from engine.offline import generate_offline
 
     try:
-        examined = generate_offline(name, settings, texts, max_tokens, say)
+        generated = generate_offline(name, settings, texts, max_tokens, say)
     except EngineError as error:
         raise CliError(f"engine '{name}': {error}") from None
-    answers = [(answer.text, answer.margins) for answer in examined.answers]
-    return answers, Cost(examined.processor_s, examined.step_s)
+    answers = [(answer.text, answer.margins) for answer in generated.answers]
+    return answers, Cost(generated.processor_s, generated.step_s)
 
 
 def savings(

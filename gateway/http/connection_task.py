@@ -47,7 +47,7 @@ class Shared:
         self.bodies = BodyBook(limits)
         self.date = DateLine()
         self.closing = False
-        """Connections end after the request in hand."""
+        """Connections end after their current request."""
 
 
 class ConnectionTask:

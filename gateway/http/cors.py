@@ -21,6 +21,17 @@ _EXPOSED = (
 _PREFLIGHT_S = 600
 
 
+def origin_error(alternative: str = "") -> HttpError:
+    """The error for pages of an origin that is not allowed. `alternative`: another remedy."""
+    return HttpError(
+        403,
+        "origin_not_allowed",
+        "Pages of this browser origin may not use the server: add it to `ws_origins` in the [server] table of the "
+        f"configuration{alternative}.",
+        kind="permission_error",
+    )
+
+
 class Cors:
     """The allowed origins and their headers."""
 
@@ -41,13 +52,7 @@ class Cors:
         if request.method != b"OPTIONS" or origin is None or request.header(b"access-control-request-method") is None:
             return False
         if origin not in self._lines:
-            raise HttpError(
-                403,
-                "origin_not_allowed",
-                "Pages of this browser origin may not use the server: add it to `ws_origins` in the [server] table of "
-                "the configuration.",
-                kind="permission_error",
-            )
+            raise origin_error()
         return True
 
     async def answer_preflight(self, connection: Connection, request: Request) -> None:

@@ -7,6 +7,7 @@ visible in `Origin`, and DNS rebinding, visible in `Host`.
 import ipaddress
 
 from gateway.errors import HttpError
+from gateway.http.cors import origin_error
 from gateway.http.request import Request
 
 
@@ -23,13 +24,7 @@ def check_local(request: Request, origins: frozenset[str]) -> None:
         )
     origin = (request.header(b"origin") or b"").decode("latin1")
     if origin and origin not in origins and origin != f"http://{host}":
-        raise HttpError(
-            403,
-            "origin_not_allowed",
-            "Pages of this browser origin may not use the server: add it to `ws_origins` in the [server] table of the "
-            "configuration, or make a key with `penstock keys new`.",
-            kind="permission_error",
-        )
+        raise origin_error(", or make a key with `penstock keys new`")
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,8 +1,8 @@
-"""One parsed HTTP request, and what its head must not say.
+"""One parsed HTTP request, and the checks of its head.
 
-Heads are refused whose body length other servers or proxies could understand differently (request smuggling): RFC 9112,
-6.1 and 6.3, RFC 9110, 8.4, and RFC 6455, 4.1. What llhttp itself refuses (two or malformed lengths, a length beside an
-encoding, folded lines, bare line feeds, spaces before a colon) is not checked again.
+Heads are refused if another server or a proxy could derive a different body length from them (request smuggling): RFC
+9112, 6.1 and 6.3, RFC 9110, 8.4, and RFC 6455, 4.1. What llhttp itself refuses (two or malformed lengths, a length
+beside an encoding, folded lines, bare line feeds, spaces before a colon) is not checked again.
 """
 
 from types import EllipsisType

@@ -151,8 +151,8 @@ class Server:
                 sock.send(whole(error.status, date, lines, error_object(error), close=True))
                 sock.shutdown(socket.SHUT_WR)
             return
-        if opening.gives_way is not None:
-            self._connections[opening.gives_way].connection.cancel()
+        if opening.evicted is not None:
+            self._connections[opening.evicted].connection.cancel()
         task = self._connections[number] = ConnectionTask(self._shared, sock, number, peer)
         nursery.start_soon(self._serve, number, task)
 
@@ -171,9 +171,9 @@ class Server:
     async def _tick(self) -> None:
         while True:
             await trio.sleep(self._limits.tick_s)
-            self._look(trio.current_time())
+            self._tick_all(trio.current_time())
 
-    def _look(self, now: float) -> None:
+    def _tick_all(self, now: float) -> None:
         # In a function of its own, or a local variable of the ticker would keep the last task alive.
         for task in self._connections.values():
             task.tick(now)

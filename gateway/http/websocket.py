@@ -16,6 +16,7 @@ from wsproto.utilities import LocalProtocolError, generate_accept_token
 from gateway.errors import ClientGone, HttpError
 from gateway.http.bounds.limits import ServerLimits
 from gateway.http.connection import Connection
+from gateway.http.cors import origin_error
 from gateway.http.request import SOCKET_PROTOCOL, Request, offered_protocols
 
 _READ_BYTES = 64 * 1024
@@ -207,13 +208,7 @@ async def accept(connection: Connection, request: Request, origins: frozenset[st
         raise HttpError(400, "bad_websocket_key", "Sec-WebSocket-Key must be 16 random bytes in base64.")
     origin = request.header(b"origin")
     if origin is not None and origin.decode("latin1") not in origins:
-        raise HttpError(
-            403,
-            "origin_not_allowed",
-            "Pages of this browser origin may not connect: add it to `ws_origins` in the [server] table of the "
-            "configuration.",
-            kind="permission_error",
-        )
+        raise origin_error()
     trailing = connection.begin_upgrade()
     await connection.writer.send(
         b"HTTP/1.1 101 Switching Protocols\r\nserver: penstock\r\nupgrade: websocket\r\nconnection: upgrade\r\n"

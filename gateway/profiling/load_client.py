@@ -37,7 +37,7 @@ async def play(port: int, phases: list[Phase]) -> int:
         until = trio.current_time() + phase.seconds
         while trio.current_time() < until:
             text = " ".join(rng.choice(_WORDS) for _ in range(rng.choice(_LENGTHS)))
-            read += await ask(port, model, text, rng.choice(_TOKENS))
+            read += await send_request(port, model, text, rng.choice(_TOKENS))
             await trio.sleep(rng.uniform(0, phase.pause_s))
 
     for number, phase in enumerate(phases):
@@ -48,8 +48,8 @@ async def play(port: int, phases: list[Phase]) -> int:
     return read
 
 
-async def ask(port: int, model: str, text: str, tokens: int) -> bool:
-    """Send one request and read its stream; whether it was answered."""
+async def send_request(port: int, model: str, text: str, tokens: int) -> bool:
+    """Send one request and read its stream. Returns whether the stream was complete."""
     body = msgspec.json.encode(
         {
             "model": model,

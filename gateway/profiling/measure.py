@@ -95,27 +95,27 @@ def measure_engine(
     _play(engine, recorder, Workload(2, 8), Random(0))  # noqa: S311  (any prompts will do)
     shapes: list[StepShape] = []
     fastest: list[float] = []
-    every: list[tuple[StepShape, float]] = []
+    all_steps: list[tuple[StepShape, float]] = []
     for number, workload in enumerate(workloads, 1):
         if number % 10 == 1:
-            say(f"workload {number} of {len(workloads)}: {workload.rows} rows at {workload.context} tokens")
+            say(f"workload {number} of {len(workloads)}: {workload.rows} sequences of {workload.context} tokens")
         runs = [_play(engine, recorder, workload, Random(number)) for _ in range(_REPEATS)]  # noqa: S311
         for steps in zip(*runs, strict=True):
             shapes.append(steps[0][0])
             fastest.append(min([took for _, took in steps]))
-            every += steps
+            all_steps += steps
     engine.close()
     cost = fit(shapes, fastest)
     error = error_of(cost, shapes, fastest)
     thinned = range(0, len(shapes), max(len(shapes) // _POINTS, 1))
-    say(f"{len(every)} steps; the fit is off by {error.median:.1%} (median), {error.p90:.1%} (p90) of a step's time")
+    say(f"{len(all_steps)} steps; relative error of the fit: {error.median:.1%} (median), {error.p90:.1%} (p90)")
     return EngineProfile(
         cost=cost,
         max_model_len=config.max_positions,
         kv_token_bytes=runner.kv_bytes // (runner.total_blocks * runner.block_size),
         kv_bytes=runner.kv_bytes,
         model=f"{config.layers} layers, {config.kv_heads} KV heads of {config.head_dim}",
-        spread=spread_of(cost, [shape for shape, _ in every], [took for _, took in every]),
+        spread=spread_of(cost, [shape for shape, _ in all_steps], [took for _, took in all_steps]),
         error=error,
         points=tuple(
             [ProfilePoint(shapes[i], fastest[i], _REPEATS, float(f"{cost.seconds(shapes[i]):.4g}")) for i in thinned]
@@ -147,15 +147,15 @@ def _workloads(settings: EngineSettings, longest: int, pool: int) -> Iterator[Wo
 
 def _play(engine: Engine, recorder: RecordingRunner, workload: Workload, rng: Random) -> list[tuple[StepShape, float]]:
     steps: list[tuple[StepShape, float]] = []
-    begun = engine.stats().prompt_tokens_total
+    first_id = 1000 * engine.stats().prompt_tokens_total
     submitted = 0
 
     def submit(prompt: int) -> None:
         nonlocal submitted
         ids = tuple(rng.randrange(recorder.vocab_size) for _ in range(prompt))
         params = SamplingParams(max_tokens=_DECODES + 1, temperature=0.0, ignore_eos=True)
-        # Unique during the engine's life: prompt tokens only grow.
-        engine.submit(Submit(sequence_id=begun * 1000 + submitted, prompt_token_ids=ids, params=params))
+        # Ids are unique: every workload adds prompt tokens to the total.
+        engine.submit(Submit(sequence_id=first_id + submitted, prompt_token_ids=ids, params=params))
         submitted += 1
 
     for _ in range(workload.rows):
@@ -201,8 +201,9 @@ class TimedEngine(Engine):
         """By sequence id, in order: when the sequence was submitted."""
         self.first_out: dict[int, float] = {}
         """By sequence id: when the step that generated its first token ended."""
-        self._goes_on_from: float | None = None
-        self._asked = 0.0
+        self._previous_end: float | None = None
+        """When the previous step ended, if work was left then."""
+        self._work_checked_at = 0.0
         """When `has_work` was last read: right before the loop waits for its time slice."""
 
     def forget(self) -> None:
@@ -213,7 +214,7 @@ class TimedEngine(Engine):
 
     @property
     def has_work(self) -> bool:
-        self._asked = perf_counter()
+        self._work_checked_at = perf_counter()
         return super().has_work
 
     def accept(self, command: Command) -> None:
@@ -222,17 +223,17 @@ class TimedEngine(Engine):
         super().accept(command)
 
     def step(self) -> StepReport:
-        began, asked_at = perf_counter(), self._asked
+        began, checked_at = perf_counter(), self._work_checked_at
         report = super().step()
         ended = perf_counter()
         shape = self._recorder.take()
         if shape is not None:
-            between = 0.0 if self._goes_on_from is None else asked_at - self._goes_on_from
+            between = 0.0 if self._previous_end is None else checked_at - self._previous_end
             self.steps.append(TimedStep(shape, began, ended, ended - began + between))
         for output in report.outputs:
             if output.sequence_id not in self.first_out:
                 self.first_out[output.sequence_id] = ended
-        self._goes_on_from = ended if self.has_work else None
+        self._previous_end = ended if self.has_work else None
         return report
 
 

@@ -150,9 +150,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Cores that the process could use, the value of `[cores] at_once = "auto"`. 0: unknown."""
     engines: dict[str, EngineProfile]
     upstreams: dict[str, UpstreamProfile] = msgspec.field(default_factory=dict)
-    """Times of upstreams, written by hand. An upstream without them is not simulated: it refuses."""
+    """Times of upstreams, written by hand. A simulated upstream without them refuses every request."""
     encoders: tuple[str, ...] = ()
-    """Engines that make embeddings: they are not simulated, and refuse."""
+    """Engines that make embeddings. They are not simulated: they refuse every request."""
     service: ServiceCost = msgspec.field(default=ServiceCost(), name="house")
 
 
@@ -164,7 +164,7 @@ def read_profile(path: Path) -> Profile:
         what = error.strerror or str(error)
         raise BadProfile(f"{path} cannot be read ({what}): make it with `penstock engine profile`") from None
     except msgspec.DecodeError as error:
-        raise BadProfile(f"{path} is no profile: {error}") from None
+        raise BadProfile(f"{path} is not a profile: {error}") from None
     for name, upstream in profile.upstreams.items():
         if not (upstream.ttft_s > 0 and upstream.itl_s > 0):
             raise BadProfile(f"{path}: upstream '{name}': ttft_s and itl_s must be above 0")
@@ -176,7 +176,9 @@ def read_profile(path: Path) -> Profile:
             raise BadProfile(f"{path}: engine '{name}': a step must take some time")
         for service in (engine.served, engine.beside or engine.served):
             if service.factor <= 0 or service.per_sample < 0 or not service.pauses or min(service.pauses) < 0:
-                raise BadProfile(f"{path}: engine '{name}': the service makes no step shorter; see served and beside")
+                raise BadProfile(
+                    f"{path}: engine '{name}': 'served' and 'beside' need a factor above 0, pauses, no negative time"
+                )
     return profile
 
 
@@ -237,7 +239,7 @@ class EngineTimes:
 
 
 def _mixed(values: tuple[float, ...]) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-    """The values in an order in which short and long ones alternate."""
+    """The sorted values, reordered so that short and long ones alternate."""
     count = len(values)
     stride = round(count * 0.382)
     while gcd(stride, count) != 1:
@@ -246,7 +248,7 @@ def _mixed(values: tuple[float, ...]) -> "np.ndarray[tuple[int], np.dtype[np.flo
 
 
 def doubts(profile: Profile) -> tuple[str, ...]:
-    """What is implausible, one sentence an engine; other load during the measurement shows so. Empty if nothing is."""
+    """A sentence for each engine with implausible times, which other load during the measurement can cause."""
     return tuple([f"engine {name}: {doubt}" for name, engine in profile.engines.items() if (doubt := _doubt(engine))])
 
 

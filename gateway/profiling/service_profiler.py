@@ -76,7 +76,7 @@ def probe(
     """The engines' profiles with their times in service, and a request's time outside the engines."""
     names = {name: model for name, model in _names(settings).items() if name in engines}
     if settings.keys or not names:
-        say("the service is not measured: no model name without a key leads to one engine alone")
+        say("the service is not measured: that needs a model that only one engine serves, and no keys")
         return dict(engines), ServiceCost()
     workers = {model: min(_WORKERS, settings.engines[name].max_running) for name, model in names.items()}
     for name, model in names.items():
@@ -101,9 +101,9 @@ def probe(
     profiles = dict(engines)
     for name in names:
         profiles[name] = _served(name, profiles[name], steps, say)
-    service = _around(measured)
-    there, back = 1000 * service.arrival_s, 1000 * service.delivery_s
-    say(f"a request takes {there:.1f} ms to reach its engine, and a token {back:.1f} ms to reach the reader")
+    service = _outside_engines(measured)
+    arrival_ms, delivery_ms = 1000 * service.arrival_s, 1000 * service.delivery_s
+    say(f"a request takes {arrival_ms:.1f} ms to reach its engine, a token {delivery_ms:.1f} ms to reach the client")
     return profiles, service
 
 
@@ -161,11 +161,10 @@ def _served(
 ) -> EngineProfile:
     own: list[TimedStep] = []
     disturbed: list[bool] = []
-    for mine in steps[name]:
-        own += mine
-        disturbed += beside(
-            mine, [replica for replicas in steps.values() for replica in replicas if replica is not mine]
-        )
+    every_replica = [replica for replicas in steps.values() for replica in replicas]
+    for replica in steps[name]:
+        own += replica
+        disturbed += beside(replica, [other for other in every_replica if other is not replica])
     services: list[ServiceTimes | None] = []
     for among in (False, True):
         chosen = [step for step, is_beside in zip(own, disturbed, strict=True) if is_beside is among]
@@ -183,7 +182,7 @@ def _served(
     return msgspec.structs.replace(profile, spread=(1.0,), served=alone or ServiceTimes(), beside=among_others)
 
 
-def _around(measured: LoadMeasurement) -> ServiceCost:
+def _outside_engines(measured: LoadMeasurement) -> ServiceCost:
     """Medians over all requests of the time before the engine gets a request and after a step has ended."""
     before: list[float] = []
     after: list[float] = []

@@ -64,7 +64,7 @@ def service_of(cost: StepCost, shapes: list[StepShape], seconds: list[float]) ->
 
 
 def non_negative(rows: Floats, target_values: Floats) -> Floats:
-    """The x >= 0 that minimises |rows x - wanted|², by coordinate descent on the normal equations."""
+    """The x >= 0 that minimises |rows x - target_values|², by coordinate descent on the normal equations."""
     scale = np.sqrt((rows**2).sum(axis=0))
     scale[scale == 0] = 1.0
     scaled = rows / scale

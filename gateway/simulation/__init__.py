@@ -1,1 +1,1 @@
-"""Recorded traffic through the pure cores on a virtual clock: for `penstock policy simulate`."""
+"""Replays recorded traffic through the service's own pure cores on a virtual clock: `penstock policy simulate`."""

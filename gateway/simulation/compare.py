@@ -1,4 +1,4 @@
-"""One trace through one policy or several, each in a world of its own."""
+"""Simulates a trace with one or two policies, independently of each other."""
 
 from collections.abc import Callable, Mapping
 
@@ -25,9 +25,9 @@ def simulate(
     shares: Mapping[str, float],
     progress: Callable[[str], None],
 ) -> Comparison:
-    """Play `trace` at `speed` through each of the policies. `shares`: see `Draws`.
+    """Replay `trace`, with arrivals `speed` times as fast, through each policy. `shares`: see `SimulatedDraws`.
 
-    Raises BadProfile or BadTrace before anything is played, and UnknownMargins.
+    Raises BadProfile or BadTrace before the first policy is simulated, and UnknownMargins.
     """
     if speed != 1:
         trace = tuple([msgspec.structs.replace(request, at=request.at / speed) for request in trace])
@@ -35,10 +35,10 @@ def simulate(
     reports = []
     for name, world in worlds.items():
 
-        def tell(now: float, arrived: int, name: str = name) -> None:
+        def report_progress(now: float, arrived: int, name: str = name) -> None:
             progress(f"{name}: {arrived} of {len(trace)} requests, {now:.0f} s on the virtual clock")
 
-        ended = world.run(tell)
+        ended = world.run(report_progress)
         reports.append(make_report(world, ended, name))
     return Comparison(
         trace=trace_name,
@@ -49,25 +49,25 @@ def simulate(
         speed=speed,
         notes=(
             *_notes(trace, shares, policies, profile),
-            *[f"the profile holds, though {doubt}" for doubt in doubts(profile)],
+            *[f"the profile is used although it is implausible: {doubt}" for doubt in doubts(profile)],
         ),
         reports=tuple(reports),
     )
 
 
 def _assumed_names(trace: tuple[TraceRequest, ...], settings: Settings, title: str) -> list[str]:
-    """Who is taken to have asked, and for which model, where the trace does not say it."""
+    """Notes on the tenant and the model that are assumed for requests without one."""
     assumed = trace_features(TraceRequest(at=0.0, prompt_tokens=1, output_tokens=1), settings)
     notes = []
-    for word, told, name, others in (
+    for word, names, name, known in (
         ("tenant", [request.tenant for request in trace], assumed.tenant, len(known_tenants(settings))),
         ("model", [request.model for request in trace], assumed.model, len(settings.models)),
     ):
-        unsaid = told.count("")
-        if unsaid:
-            first = f", the first of {others}" if others > 1 else ""
+        unnamed = names.count("")
+        if unnamed:
+            first = f", the first of {known}," if known > 1 else ""
             tier = f" (tier '{assumed.tier}')" if word == "tenant" else ""
-            notes.append(f"{title}{unsaid} requests do not tell their {word}: it is taken to be '{name}'{tier}{first}")
+            notes.append(f"{title}{unnamed} requests name no {word}: '{name}'{tier}{first} is used")
     return notes
 
 
@@ -75,39 +75,38 @@ def _notes(
     trace: tuple[TraceRequest, ...], shares: Mapping[str, float], policies: Mapping[str, Settings], profile: Profile
 ) -> tuple[str, ...]:
     notes = []
-    unsaid = sum(request.complexity is None for request in trace)
-    if unsaid:
-        notes.append(f"{unsaid} requests do not tell their complexity, which counts as 0")
+    without_complexity = sum(request.complexity is None for request in trace)
+    if without_complexity:
+        notes.append(f"{without_complexity} requests have no complexity: 0 is used")
     for policy, settings in policies.items():
         notes += _assumed_names(trace, settings, f"{policy}: " if len(policies) > 1 else "")
     if not all(request.max_tokens for request in trace):
-        notes.append("requests that do not tell max_tokens ask for as much as the model and the route allow")
+        notes.append("requests without max_tokens may generate as many tokens as the model and the route allow")
     if not any(request.prefix for request in trace):
-        notes.append("no two prompts have a common beginning: the trace tells none")
-    if any(settings.cascades for settings in policies.values()):
+        notes.append("no two prompts share a prefix: the trace has no prefixes")
+    cascades = [cascade for settings in policies.values() for cascade in settings.cascades.values()]
+    if cascades:
         if shares:
             drawn = ", ".join(f"{name} {share:.0%}" for name, share in sorted(shares.items()))
-            notes.append(f"answers that are not sure enough are drawn: {drawn}")
-        elif not all(request.margins for request in trace) and any(
-            each.defer.artefact is not None for settings in policies.values() for each in settings.cascades.values()
-        ):
-            notes.append("how sure the small model is, where it was not recorded, is drawn from the calibration")
-        notes.append("an answer is as long from every model as it was recorded")
-        if any(each.emit.mode == "verified" for settings in policies.values() for each in settings.cascades.values()):
-            notes.append("verified cascades run as their large stage alone: what drafts save is not simulated")
+            notes.append(f"which answers are escalated is drawn at random: {drawn}")
+        elif not all(request.margins for request in trace) and any(cascade.defer.artefact for cascade in cascades):
+            notes.append("margins of the small model that were not recorded are drawn from the calibration")
+        notes.append("every model's answer has the recorded length")
+        if any(cascade.emit.mode == "verified" for cascade in cascades):
+            notes.append("verified cascades run as their large stage alone: the time that drafts save is not simulated")
     if not profile.cores and any(settings.cores.at_once == AUTO for settings in policies.values()):
-        notes.append("each engine has a core of its own: the profile does not tell how many there are")
+        notes.append("each engine has a core of its own: the profile does not state the number of cores")
     upstreams = sorted({name for settings in policies.values() for name in settings.upstreams})
     for name in upstreams:
         times = profile.upstreams.get(name)
         if times is None:
             notes.append(
-                f"upstream '{name}' is not simulated, and refuses: nobody told how fast it is "
+                f"upstream '{name}' is not simulated and refuses every request: its speed is unknown "
                 f"(--upstream {name}=TTFT,ITL, such as 600ms,25ms)"
             )
         else:
             notes.append(
-                f"upstream '{name}' takes {times.ttft_s:g} s to the first token and {times.itl_s:g} s between two, "
-                "as stated, whatever the prompt and up to its `concurrent`"
+                f"upstream '{name}' takes {times.ttft_s:g} s to the first token and {times.itl_s:g} s between two "
+                "tokens, for every prompt and for up to `concurrent` requests at once"
             )
     return tuple(notes)

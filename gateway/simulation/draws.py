@@ -1,6 +1,6 @@
-"""What a trace does not tell, drawn from a seed: how sure the small model is of each answer.
+"""Margins of the small model's answers: recorded in the trace, or drawn at random where it has none.
 
-Draws depend on the seed and the request alone, so that two policies are compared on the same luck.
+A draw depends on the seed and the request only, so two policies are compared with equal draws.
 """
 
 import math
@@ -15,33 +15,34 @@ from policies.model.plan import PlannedCascade
 from policies.records.trace import TraceRequest
 from policies.routing.policy import Policy
 
-_SURE = math.inf
+_CERTAIN = math.inf
 
 
 class Margins:
-    """Of one answer of the small model, token by token: recorded, or all but one without a doubt."""
+    """The margins of one answer of the small model, one for each token.
+
+    Either recorded ones, or drawn: infinite except for one token, or the same for all tokens.
+    """
 
     __slots__ = ("_known", "_low", "_place")
 
-    def __init__(self, known: tuple[float, ...], place: int = 0, low: float = _SURE) -> None:
-        """`known` from the first token on; behind them no doubt, but for `low` at token `place` (0: at every one)."""
+    def __init__(self, known: tuple[float, ...], place: int = 0, low: float = _CERTAIN) -> None:
+        """`known`: margins of the first tokens. Later ones are infinite, except `low` at token `place`.
+
+        Tokens are counted from 1; with `place` 0 all later margins are `low`.
+        """
         self._known = known
         self._place = place
         self._low = low
 
     def of(self, begin: int, end: int) -> tuple[float, ...]:
-        """Of the tokens `begin` + 1 to `end`."""
-        found = self._known[begin:end]
-        rest = end - begin - len(found)
-        if not rest:
-            return found
-        if not self._place:
-            return (*found, *[self._low] * rest)
-        first = begin + len(found) + 1
-        return (*found, *[self._low if token == self._place else _SURE for token in range(first, end + 1)])
+        """The margins of tokens `begin` + 1 to `end`."""
+        known = self._known[begin:end]
+        rest = range(begin + len(known) + 1, end + 1)
+        return (*known, *[self._low if self._place in {0, token} else _CERTAIN for token in rest])
 
-    def gives_up_at(self, cascade: PlannedCascade, tokens: int) -> int | None:
-        """The token at which an answer of so many is given up before its end; None: not before the end."""
+    def escalates_at(self, cascade: PlannedCascade, tokens: int) -> int | None:
+        """The token at which an answer of `tokens` tokens is escalated before its end; None: at no token."""
         if not falls(cascade.statistic) or not tokens:
             return None
         if cascade.threshold == math.inf:
@@ -59,32 +60,32 @@ class Margins:
 
 
 class UnknownMargins(Exception):  # noqa: N818  (a fact about the input)
-    """Neither the trace nor the policy says how sure the small model is; the text says what to give."""
+    """A cascade needs margins that neither the trace nor a calibration provides; the message names the option."""
 
     def __init__(self, cascade: str, lacks: str) -> None:
-        """`lacks`: what of the trace has no margins."""
+        """`lacks`: the part of the input without margins."""
         super().__init__(
             f"cascade '{cascade}' has a threshold and no calibration, and {lacks} has no margins: "
-            f"give the share that it escalates, --escalate {cascade}=0.25"
+            f"give the share of its answers that are escalated, --escalate {cascade}=0.25"
         )
 
 
 class SimulatedDraws:
-    """One simulation's."""
+    """Provides the margins for one simulation."""
 
     def __init__(self, seed: int, policy: Policy, shares: Mapping[str, float], trace: tuple[TraceRequest, ...]) -> None:
-        """`shares`: by cascade, of the answers that are not sure enough, where the trace does not say it.
+        """`shares`: by cascade, the share of answers to escalate among requests without recorded margins.
 
-        Raises UnknownMargins if the trace says nothing of it. Of a recording that is found out only when a cascade
-        takes a request that has none: what upstreams and large models have answered needs none.
+        Raises UnknownMargins if a cascade needs margins and no request has any. In a trace where some have, requests
+        that upstreams or large models answered have none and may need none: `margins` raises for those that do.
         """
         self._seed = seed.to_bytes(16, "big", signed=True)
         self._shares = shares
         self._calibrations = {}
         recorded = any(request.margins for request in trace)
         for route in policy.routes:
-            for each in (route, *route.arms.values()):
-                cascade = each.cascade
+            for variant in (route, *route.arms.values()):
+                cascade = variant.cascade
                 if cascade is None or cascade.name in shares:
                     continue
                 if cascade.settings.defer.artefact is not None:
@@ -93,9 +94,9 @@ class SimulatedDraws:
                     raise UnknownMargins(cascade.name, "the trace")
 
     def margins(self, number: int, request: TraceRequest, cascade: PlannedCascade, output_tokens: int) -> Margins:
-        """Of the small model's answer to request `number`. The place of a drawn doubt is taken to be uniform.
+        """The margins of the small model's answer to request `number`.
 
-        Raises UnknownMargins.
+        Drawn ones have one low margin, at a uniformly distributed token. Raises UnknownMargins.
         """
         if request.margins:
             return Margins(request.margins, 1)
@@ -111,25 +112,25 @@ class SimulatedDraws:
                 raise UnknownMargins(cascade.name, f"request {number + 1} of the trace, which it takes,")
             value = threshold_for_share(calibration, chance)
             if calibration.prompt is not None:
-                # Of a prompt of which the trace tells nothing: it is the mean one.
+                # A prompt without recorded priors counts as the average one.
                 priors = request.priors.get(cascade.name) or neutral_priors(calibration.prompt)
                 value = threshold_at(calibration.prompt, priors, value)
-        return _with(cascade.statistic, value, place)
+        return _margins_with(cascade.statistic, value, place)
 
 
-def _with(statistic: Statistic, value: float, place: int) -> Margins:
+def _margins_with(statistic: Statistic, value: float, place: int) -> Margins:
     """Margins whose statistic is `value`."""
     match statistic:
         case "min_margin":
             return Margins((), place, value)
         case "joint_margin":
-            return Margins((), place, _one_doubt(value))
+            return Margins((), place, _margin_for_joint(value))
         case "low_quantile":
             return Margins((), 0, value)
 
 
-def _one_doubt(joint: float) -> float:
-    """The margin that alone makes a joint margin."""
+def _margin_for_joint(joint: float) -> float:
+    """The margin of one token that gives the answer this joint margin if all other margins are infinite."""
     if joint >= 0:
         return math.inf
     return joint if joint < -30 else -math.log(math.expm1(-joint))

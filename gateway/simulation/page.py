@@ -1,4 +1,4 @@
-"""A comparison of simulated policies as one HTML page that needs nothing else: a table and plots, light and dark."""
+"""A comparison of simulated policies as one self-contained HTML page: a table and plots, in light and dark."""
 
 from collections.abc import Callable, Sequence
 from html import escape
@@ -9,7 +9,6 @@ from gateway.simulation.table import circumstances, rows_of
 
 _WIDTH, _HEIGHT = 720, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 14, 40
-_TWO = 2
 _Point = tuple[float, float]
 
 _STYLE = """
@@ -34,7 +33,7 @@ svg text { fill: var(--soft); font: 12px system-ui, sans-serif; }
 
 
 def page(comparison: Comparison) -> str:
-    """The whole document."""
+    """The HTML document."""
     reports = comparison.reports
     keys = "".join(
         f'<span class="key" style="background: var(--{"ab"[number]})"></span>{escape(report.policy)} '
@@ -54,40 +53,29 @@ def page(comparison: Comparison) -> str:
         f"<h2>Assumed</h2><ul>{notes}</ul>" if notes else "",
         _figure(
             "Time to the first token",
-            "Share of the answers that had begun within this time; the time on a logarithmic scale.",
-            _plot([each.ttft_curve for each in reports], across=_seconds, up=_percent, highest=1.0, logarithmic=True),
+            "Share of the answers whose first token came within this time (logarithmic scale).",
+            _plot(
+                [report.ttft_curve for report in reports], across=_seconds, up=_percent, highest=1.0, logarithmic=True
+            ),
         ),
-        _figure("Answers by rung", "Share of the answers that each rung gave.", _bars(reports)),
+        _figure("Answers by rung", "Share of the answers from each rung.", _bars(reports)),
     ]
     for name in dict.fromkeys(name for report in reports for name in report.timeline):
         samples = [report.timeline.get(name, ()) for report in reports]
-        parts += [
-            _figure(
-                f"{name}: KV blocks in use",
-                "Over the time of the trace.",
-                _plot([[(s.at, s.kv_usage) for s in line] for line in samples], _seconds, _percent, highest=1.0),
-            ),
-            _figure(
-                f"{name}: requests waiting in the queue",
-                "Over the time of the trace.",
-                _plot([[(s.at, float(s.queued)) for s in line] for line in samples], _seconds, _number),
-            ),
-            _figure(
-                f"{name}: sequences in the engine",
-                "Over the time of the trace.",
-                _plot([[(s.at, float(s.running)) for s in line] for line in samples], _seconds, _number),
-            ),
-        ]
+        usage = _plot([[(s.at, s.kv_usage) for s in line] for line in samples], _seconds, _percent, highest=1.0)
+        queued = _plot([[(s.at, float(s.queued)) for s in line] for line in samples], _seconds, _number)
+        running = _plot([[(s.at, float(s.running)) for s in line] for line in samples], _seconds, _number)
+        plots = {"KV blocks in use": usage, "requests waiting in the queue": queued, "sequences in the engine": running}
+        parts += [_figure(f"{name}: {what}", "Over the time of the trace.", plot) for what, plot in plots.items()]
     return "\n".join([*parts, "</body></html>"]) + "\n"
 
 
 def _figure(title: str, caption: str, drawing: str) -> str:
-    said = escape(title)
-    return f"<figure><h2>{said}</h2>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f"<figure><h2>{escape(title)}</h2>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def _table(reports: Sequence[SimulationReport]) -> str:
-    differ = len(reports) == _TWO
+    differ = len(reports) == 2
     titles = [*[report.policy for report in reports], *(["difference"] if differ else [])]
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
     rows = []
@@ -160,7 +148,7 @@ def _ticks(least: float, last: float, *, logarithmic: bool) -> list[float]:
     if logarithmic:
         first = floor(log10(least))
         decades = [10.0**power for power in range(first, floor(log10(last)) + 2)]
-        return [each * step for each in decades for step in (1, 2, 5) if least <= each * step <= last]
+        return [decade * step for decade in decades for step in (1, 2, 5) if least <= decade * step <= last]
     unit = 10.0 ** floor(log10(last))
     step = next(unit * part for part in (0.1, 0.2, 0.5, 1, 2) if last / (unit * part) <= 8)
     return [step * count for count in range(int(last / step) + 1)]

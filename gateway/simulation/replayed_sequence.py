@@ -1,4 +1,4 @@
-"""A sequence without tokens: the engine's scheduler and block manager see lengths, and names of blocks."""
+"""A sequence with lengths but no tokens, for the engine's scheduler and block manager."""
 
 from collections.abc import Callable
 
@@ -11,15 +11,15 @@ _GREEDY = SamplingParams(max_tokens=1, temperature=0.0)
 _PROMPT, _OUTPUT, _SHARED = 1, 2, 3
 
 
-class Replayed(Sequence):
-    """One choice of one attempt. Two of them share the blocks that the trace says they share, and no others."""
+class ReplayedSequence(Sequence):
+    """One choice of one attempt. It shares KV blocks with another one only for prefixes that are equal in the trace."""
 
     __slots__ = ("at", "begin", "choice", "end", "on_stop", "request", "stop", "tenant", "visible")
 
     def __init__(
         self,
         choice: int,
-        on_stop: Callable[["Replayed", float], None],
+        on_stop: Callable[["ReplayedSequence", float], None],
         *,
         number: int,
         priority: int,
@@ -29,9 +29,9 @@ class Replayed(Sequence):
         output_tokens: int,
         limit: int,
     ) -> None:
-        """`number`: in the order of arrival at the engine. `tenant`: its salt and the line in which it waits.
+        """`number`: rises in the order of arrival. `tenant`: its cache salt and its tenant queue.
 
-        `on_stop` is called when it has come to `stop`, with it and the time.
+        `on_stop` is called with the sequence and the time when its number of known tokens reaches `stop`.
         """
         command = Submit(sequence_id=number, prompt_token_ids=(), params=_GREEDY, priority=priority)
         super().__init__(command, arrival=number, limit=limit, seed=0, banned=())
@@ -39,23 +39,22 @@ class Replayed(Sequence):
         self.on_stop = on_stop
         self.known = self.begin = prompt_tokens
         self.end = prompt_tokens + output_tokens
-        """Known tokens with which its answer is complete."""
+        """Number of known tokens at which its answer is complete."""
         self.stop = self.begin + 1
-        """Known tokens at which somebody wants to hear of it next."""
+        """Number of known tokens at which `on_stop` is called next."""
         self.tenant = tenant
         self.request = request
         self.visible = False
-        """Its reader sees each token as it comes."""
+        """The client receives each token when it is generated."""
         self.at = 0.0
-        """When its last token came."""
+        """When its last token was generated."""
 
     @property
-    def made(self) -> int:
-        """Output tokens so far."""
+    def generated(self) -> int:
+        """Number of output tokens so far."""
         return self.known - self.begin
 
     def block_names(self, count: int, block_size: int) -> list[bytes]:
-        """See `Sequence`."""
         names = self._names
         if len(names) <= count:
             salt = self.tenant[0] << 96
@@ -64,7 +63,7 @@ class Replayed(Sequence):
             for index in range(len(names) - 1, count):
                 last = (index + 1) * block_size
                 if last <= shared:
-                    # Ids are chained: the one that covers the block's last token stands for all before it.
+                    # Prefix ids are chained: the id that covers the block's last token identifies all tokens before it.
                     owner = request.prefix[(last - 1) // request.prefix_block] << 2 | _SHARED
                 elif last <= request.prompt_tokens:
                     owner = number << 2 | _PROMPT

@@ -1,4 +1,4 @@
-"""What a simulation came to, as figures. Plain values: the same inputs give the same bytes."""
+"""The results of a simulation as plain values: equal inputs give equal bytes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,11 +11,11 @@ from gateway.simulation.world import Sample, World
 
 NO_ROUTE = "(none: refused before)"
 _DIGITS = 9
-"""Figures are rounded to so many significant digits: sums of the same numbers in another order stay the same."""
+"""Results are rounded to this many significant digits, so that the order of a sum does not change them."""
 
 
 class Quantiles(msgspec.Struct, frozen=True):
-    """Seconds."""
+    """Quantiles in seconds; None without values."""
 
     count: int
     p50: float | None
@@ -25,7 +25,7 @@ class Quantiles(msgspec.Struct, frozen=True):
 
 
 class Shed(msgspec.Struct, frozen=True):
-    """Requests that got no answer, or a broken one."""
+    """Requests of one tier that got no complete answer, for one reason."""
 
     tier: str
     reason: str
@@ -33,30 +33,30 @@ class Shed(msgspec.Struct, frozen=True):
 
 
 class TierReport(msgspec.Struct, frozen=True):
-    """One tier's."""
+    """The results of one tier."""
 
     requests: int
     answered: int
     goodput: float
-    """Share of its requests that were answered whole, within the tier's TTFT and (as a mean over the answer) ITL."""
+    """Share of its requests with a complete answer within the tier's TTFT and ITL (the mean over the answer)."""
     ttft_s: Quantiles
     slo_ttft_s: float
     slo_itl_s: float
 
 
 class TenantReport(msgspec.Struct, frozen=True):
-    """One tenant's."""
+    """The results of one tenant."""
 
     requests: int
     answered: int
     tokens: int
-    """Prompt and output of what was answered."""
+    """Prompt and output tokens of answered requests."""
     weight: float
     cost: float
 
 
 class RouteReport(msgspec.Struct, frozen=True):
-    """One route's."""
+    """The results of one route."""
 
     requests: int
     answered: int
@@ -66,22 +66,22 @@ class RouteReport(msgspec.Struct, frozen=True):
 
 
 class EngineReport(msgspec.Struct, frozen=True):
-    """One engine's."""
+    """The results of one engine."""
 
     steps: int
     busy: float
-    """Share of the time in which it computed."""
+    """Share of the time that it spent in steps."""
     prompt_tokens: int
     output_tokens: int
     prefix_hits: float
-    """Share of the prompt tokens that its cache supplied."""
+    """Share of prompt tokens found in its prefix cache."""
     preemptions: int
     most_kv_usage: float
     most_queued: int
 
 
 class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One policy under one trace."""
+    """The results of one policy with one trace."""
 
     policy: str
     digest: str
@@ -93,21 +93,21 @@ class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
     broken: int
     goodput: float
     rungs: Mapping[str, float]
-    """Share of the answers, by the rung that gave it."""
+    """Share of the answers by rung."""
     marked: Mapping[str, float]
-    """Share of the answers, by the mark of the rung that gave it: "degraded" and the like."""
+    """Share of the answers by the mark of their rung, such as "degraded"."""
     escalated: float
-    """Share of the answers that went from the small stage to the large one."""
+    """Share of the answers that were escalated to the large stage."""
     cost: float
     cost_by_rung: Mapping[str, float]
     cost_per_1000: float
-    """For a thousand answers."""
+    """Cost of a thousand answers."""
     ttft_s: Quantiles
     itl_s: Quantiles
-    """Gaps between two tokens of readers who see them as they are made."""
+    """Times between two tokens that clients receive as they are generated."""
     queue_wait_s: Quantiles
     fairness: float
-    """Jain's index over tenants of answered tokens divided by weight: 1 is even, 1 / tenants is one takes all."""
+    """Jain's index over the tenants' answered tokens divided by weight: 1 if equal, 1 / tenants if one has all."""
     sheds: tuple[Shed, ...]
     tiers: Mapping[str, TierReport]
     tenants: Mapping[str, TenantReport]
@@ -115,11 +115,11 @@ class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
     engines: Mapping[str, EngineReport]
     timeline: Mapping[str, tuple[Sample, ...]]
     ttft_curve: tuple[tuple[float, float], ...]
-    """(seconds, share of the answers that began by then)."""
+    """(seconds, share of the answers with a TTFT of at most that)."""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """What `penstock policy simulate --json` prints."""
+    """The output of `penstock policy simulate --json`."""
 
     trace: str
     trace_requests: int
@@ -128,16 +128,15 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     speed: float
     notes: tuple[str, ...]
-    """What was assumed because the trace does not tell."""
+    """Assumptions about what the trace does not contain."""
     reports: tuple[SimulationReport, ...]
 
 
 def make_report(world: World, ended: float, name: str) -> SimulationReport:
-    """After `World.run`."""
+    """The results of `world`, whose `run` has returned `ended`."""
     answers, settings = world.answers, world.settings
     good = [each for each in answers if each.outcome == "ok"]
-    delivery = world.delivery_s
-    ttft = [each.first_at - each.arrived_at + delivery for each in good if each.first_at is not None]
+    ttft = _ttft(world, good)
     costs = [world.cost(each) for each in answers]
     stats = world.service.stats(ended)
     tenants = _tenants(world, costs)
@@ -151,7 +150,7 @@ def make_report(world: World, ended: float, name: str) -> SimulationReport:
         answered=len(good),
         refused=sum(each.outcome == "refused" for each in answers),
         broken=sum(each.outcome == "failed" for each in answers),
-        goodput=_share(sum(_is_good(world, each) for each in answers), len(answers)),
+        goodput=_goodput(world, answers),
         rungs={rung: _share(count, len(good)) for rung, count in rungs.items()},
         marked={
             mark: _share(count, len(good)) for mark, count in _counts([each.mark for each in good]).items() if mark
@@ -192,24 +191,32 @@ def make_report(world: World, ended: float, name: str) -> SimulationReport:
 
 
 def quantiles(values: Sequence[float], weights: npt.NDArray[np.int64] | None = None) -> Quantiles:
-    """By nearest rank; each value counts as often as its weight says."""
+    """Nearest-rank quantiles; a value counts as often as its weight."""
     if not len(values):
         return Quantiles(0, None, None, None, None)
     array = np.asarray(values, np.float64)
     order = np.argsort(array, kind="stable")
     ranks = np.cumsum(np.ones(len(array), np.int64) if weights is None else weights[order])
     total = int(ranks[-1])
-    found = [
+    ordered = [
         _round(float(array[order[min(int(np.searchsorted(ranks, share * total)), len(array) - 1)]]))
         for share in (0.5, 0.9, 0.95, 0.99)
     ]
-    return Quantiles(total, *found)
+    return Quantiles(total, *ordered)
 
 
 def _itl(world: World) -> Quantiles:
     gaps = np.concatenate([np.array(engine.gaps) for engine in world.service.engines])
     weights = np.concatenate([np.array(engine.weights, np.int64) for engine in world.service.engines])
     return quantiles(gaps, weights) if int(weights.sum()) > 0 else quantiles([])  # type: ignore[arg-type]
+
+
+def _ttft(world: World, answers: Sequence[SimulatedRequest]) -> list[float]:
+    return [each.first_at - each.arrived_at + world.delivery_s for each in answers if each.first_at is not None]
+
+
+def _goodput(world: World, answers: Sequence[SimulatedRequest]) -> float:
+    return _share(sum(_is_good(world, each) for each in answers), len(answers))
 
 
 def _is_good(world: World, answer: SimulatedRequest) -> bool:
@@ -229,42 +236,40 @@ def _tier(world: World, name: str) -> TierReport:
     return TierReport(
         requests=len(answers),
         answered=len(good),
-        goodput=_share(sum(_is_good(world, each) for each in answers), len(answers)),
-        ttft_s=quantiles(
-            [each.first_at - each.arrived_at + world.delivery_s for each in good if each.first_at is not None]
-        ),
+        goodput=_goodput(world, answers),
+        ttft_s=quantiles(_ttft(world, good)),
         slo_ttft_s=float(slo.ttft),
         slo_itl_s=float(slo.itl),
     )
 
 
 def _tenants(world: World, costs: list[float]) -> dict[str, TenantReport]:
-    found = {}
+    reports = {}
     for name in sorted({each.features.tenant for each in world.answers}):
         own = [(each, cost) for each, cost in zip(world.answers, costs, strict=True) if each.features.tenant == name]
-        found[name] = TenantReport(
+        reports[name] = TenantReport(
             requests=len(own),
             answered=sum(each.outcome == "ok" for each, _ in own),
             tokens=sum(each.request.prompt_tokens + each.shown for each, _ in own if each.outcome == "ok"),
             weight=world.service.tenants[name].weight,
             cost=_round(sum(cost for _, cost in own)),
         )
-    return found
+    return reports
 
 
 def _routes(world: World, costs: list[float]) -> dict[str, RouteReport]:
-    found: dict[str, list[tuple[SimulatedRequest, float]]] = {}
+    by_route: dict[str, list[tuple[SimulatedRequest, float]]] = {}
     for each, cost in zip(world.answers, costs, strict=True):
-        found.setdefault(each.plan.route if each.plan is not None else NO_ROUTE, []).append((each, cost))
+        by_route.setdefault(each.plan.route if each.plan is not None else NO_ROUTE, []).append((each, cost))
     return {
         name: RouteReport(
             requests=len(own),
             answered=sum(each.outcome == "ok" for each, _ in own),
-            goodput=_share(sum(_is_good(world, each) for each, _ in own), len(own)),
+            goodput=_goodput(world, [each for each, _ in own]),
             escalated=_share(sum(each.escalated for each, _ in own), len(own)),
             cost=_round(sum(cost for _, cost in own)),
         )
-        for name, own in sorted(found.items())
+        for name, own in sorted(by_route.items())
     }
 
 

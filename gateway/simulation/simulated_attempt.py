@@ -1,29 +1,29 @@
-"""One try of one rung on the virtual clock: what its sequences have made, and what a cascade machine has seen of it."""
+"""One attempt on the virtual clock: its sequences, and how many of their tokens its cascade machine has processed."""
 
 from collections.abc import Callable
 
 from gateway.simulation.draws import Margins
-from gateway.simulation.replayed_sequence import Replayed
+from gateway.simulation.replayed_sequence import ReplayedSequence
 from gateway.simulation.simulated_queue import SimulatedJob
 from policies.answer.answer_effects import MachineAttempt
 from policies.cascade.cascade import Accept, CascadeMachine, Escalate, Release
 from policies.model.plan import PlannedCascade
 
 TOKEN = (0,)
-"""A trace has no words: all its tokens are this one ..."""
+"""A trace has no text: this one stands for every token."""
 _WORD = " x"
-"""... and each output is taken for one."""
+"""The text of every output."""
 
 
 class SimulatedAttempt:
-    """Its sequences, and how far its cascade machine has seen them."""
+    """One attempt of a simulated request."""
 
     __slots__ = (
         "cascade",
+        "escalates_at",
         "fed",
-        "gives_up_at",
+        "generated",
         "job",
-        "made",
         "margins",
         "of",
         "prompt_tokens",
@@ -35,50 +35,53 @@ class SimulatedAttempt:
         self.of = of
         self.cascade = cascade
         self.margins = Margins(())
-        self.gives_up_at: int | None = None
-        """Output token of each choice at which the cascade machine will escalate."""
-        self.sequences: list[Replayed] = []
+        self.escalates_at: int | None = None
+        """The output token of each choice at which the cascade machine will escalate; None: at none of them."""
+        self.sequences: list[ReplayedSequence] = []
         self.fed: list[int] = []
-        """Output tokens of each sequence that the machine has seen."""
+        """By sequence: the number of output tokens that the cascade machine has processed."""
         self.unfinished = 0
         self.prompt_tokens = 0
         self.job: SimulatedJob
-        self.made = 0
-        """Output tokens, once it is over."""
+        self.generated = 0
+        """Output tokens of all sequences; set when the attempt has ended."""
 
     @property
     def last_output_at(self) -> float | None:
-        """None: no token has come."""
-        if not any(each.made for each in self.sequences):
+        """When the last token was generated; None: there is none yet."""
+        if not any(sequence.generated for sequence in self.sequences):
             return None
-        return max(each.at for each in self.sequences)
+        return max(sequence.at for sequence in self.sequences)
 
-    def next_stop(self, sequence: Replayed) -> int:
-        """Known tokens at which the cascade machine, or the reader, has something new."""
+    def next_stop(self, sequence: ReplayedSequence) -> int:
+        """The number of known tokens at which the cascade machine or the client must process the output next."""
         machine, cascade = self.of.cascade, self.cascade
         if machine is None or cascade is None:
             return sequence.end
         stop = sequence.end
-        made = sequence.made
-        if self.gives_up_at is not None and self.gives_up_at > made:
-            stop = min(stop, sequence.begin + self.gives_up_at)
+        generated = sequence.generated
+        if self.escalates_at is not None and self.escalates_at > generated:
+            stop = min(stop, sequence.begin + self.escalates_at)
         if not sequence.visible and machine.mode == "window":
-            stop = min(stop, sequence.begin + max(cascade.window, made) + 1)
+            stop = min(stop, sequence.begin + max(cascade.window, generated) + 1)
         return stop
 
-    def feed(self, machine: CascadeMachine, sequence: Replayed, show: Callable[[Replayed, int], None]) -> str:
-        """The machine sees all tokens since the last time. "escalate", or why the answer was accepted, or "".
+    def feed(
+        self, machine: CascadeMachine, sequence: ReplayedSequence, show: Callable[[ReplayedSequence, int], None]
+    ) -> str:
+        """Pass the new tokens to the machine. Returns "escalate", the reason why the answer was accepted, or "".
 
-        `show` is called with a sequence of which so many tokens are released.
-        Tokens that cannot be the end of what is released now go in as one output, as those of an accepted draft do.
+        `show` is called with a sequence and the number of its tokens that are released.
+        The last token (in mode "window", the last `window` + 1) is passed alone, all tokens before as one output, like
+        those of an accepted draft.
         """
-        choice, made, fed = sequence.choice, sequence.made, self.fed[sequence.choice]
+        choice, generated, fed = sequence.choice, sequence.generated, self.fed[sequence.choice]
         assert self.cascade is not None
-        single = made - self.cascade.window - 1 if machine.mode == "window" else made - 1
-        while fed < made:
+        single = generated - (self.cascade.window if machine.mode == "window" else 0) - 1
+        while fed < generated:
             upto = max(single, fed + 1)
             margins = self.margins.of(fed, upto)
-            finish = sequence.finished and upto == made
+            finish = sequence.finished and upto == generated
             effects = machine.on_output(choice, TOKEN * (upto - fed), _WORD, margins, finish)
             fed = self.fed[choice] = upto
             for effect in effects:
@@ -87,6 +90,6 @@ class SimulatedAttempt:
                         show(self.sequences[effect.index], shown)
                     case Escalate():
                         return "escalate"
-                    case Accept(why):
-                        return why
+                    case Accept(reason):
+                        return reason
         return ""

@@ -1,9 +1,11 @@
 """One engine on the virtual clock: the engine's own scheduler and block manager, with the profile's step costs.
 
-As in the real step loop, commands are drained between two steps, a turn is waited for when there is work, if engines
-take turns, and what a step brought is heard while the next one runs. Steps in which nothing happens but one more token
-for everybody are taken many at once ("a run"), lazily: a run is carried out as far as the clock has come whenever
-somebody looks, and cut after the step in hand when a command comes.
+As in the real step loop, commands are applied between two steps, the engine waits for a time slice before a step if it
+shares cores, and the output of a step is processed while the next step runs.
+
+Fast-forward: consecutive steps that only add one token to every running sequence are planned together, as a run. A run
+is applied lazily: `catch_up` applies the steps that have ended by now, and `cut` drops those that have not begun, for
+example when a command arrives.
 """
 
 from array import array
@@ -17,15 +19,15 @@ from engine.messages import EngineStats
 from engine.scheduling.plan import Share, shares_of
 from engine.scheduling.scheduler import Scheduler
 from gateway.profiling.profile import BadProfile, EngineProfile, EngineTimes, shape_of
-from gateway.simulation.replayed_sequence import Replayed
-from gateway.simulation.turns import SimulatedTimeSlices
+from gateway.simulation.replayed_sequence import ReplayedSequence
+from gateway.simulation.simulated_time_slices import SimulatedTimeSlices
 
 _NEVER = float("inf")
 _LONGEST_RUN = 1024
 
 
 class SimulatedEngine:
-    """Everything that moves is in here; the world asks when it is due and tells it what comes."""
+    """One replica of an engine. Its owner calls `on_due` at the time `due`."""
 
     def __init__(
         self,
@@ -35,176 +37,177 @@ class SimulatedEngine:
         order: tuple[int, ...],
         *,
         title: str,
-        leaps: bool,
-        calm: Callable[[], bool],
-        beside: Callable[[], bool],
-        turned: Callable[[float], None],
-        turns: SimulatedTimeSlices | None,
+        fast_forward: bool,
+        is_settled: Callable[[], bool],
+        others_busy: Callable[[], bool],
+        on_busy_changed: Callable[[float], None],
+        time_slices: SimulatedTimeSlices | None,
     ) -> None:
-        """`title`: no other replica has it. `order`: see `EngineTimes`. `leaps` False takes every step by itself.
+        """`title` is unique among replicas. `order`: see `EngineTimes`. Without `fast_forward` no runs are planned.
 
-        `calm`: no step by itself makes room for what waits in front of the engine. `beside`: another engine computes.
-        `turned` is called when this one begins to compute, or does so no more. `turns` None: it computes when it likes.
+        `is_settled`: whether no waiting job can start because of a step alone. `others_busy`: whether another engine
+        is in a step. `on_busy_changed` is called when this engine begins or stops to compute. `time_slices` None: the
+        engine shares no cores.
 
-        Raises BadProfile if nothing fits into its KV memory.
+        Raises BadProfile if its KV memory is too small for a block.
         """
         block_size = settings.kv.block_size
         total = (settings.kv.memory or profile.kv_bytes) // (profile.kv_token_bytes * block_size)
         if total < 2:
-            raise BadProfile(f"engine '{name}': by this profile its KV memory holds no block of {block_size} tokens")
+            raise BadProfile(f"engine '{name}': its KV memory is too small for a block of {block_size} tokens")
         self.name = name
         self.title = title
         self.max_model_len = min(settings.max_model_len or profile.max_model_len, profile.max_model_len)
         self.max_model_len = min(self.max_model_len, (total - 1) * block_size)
         self.due = _NEVER
-        """When the step or the run in hand ends."""
-        self.made: dict[str, int] = {}
-        """Output tokens by tenant that the fair queue has not been charged."""
+        """When the current step or run ends."""
+        self.uncharged_tokens: dict[str, int] = {}
+        """By tenant queue: output tokens that the fair queue has not charged yet."""
         self.gaps = array("d")
-        """Between two tokens of readers who see them as they come ..."""
+        """Times between two tokens that clients received as they were generated."""
         self.weights = array("l")
-        """... and how many of them saw this gap."""
+        """For each gap: the number of sequences that had it."""
         self.busy_s = 0.0
         self._scheduler = Scheduler(
             settings, total_blocks=total, block_size=block_size, max_model_len=self.max_model_len
         )
-        self._clockwork = EngineTimes(profile, settings.max_step_tokens, order)
+        self._times = EngineTimes(profile, settings.max_step_tokens, order)
         self._total = total - 1
-        self._leaps = leaps
-        self._calm = calm
-        self._beside = beside
-        self._turned = turned
-        self._turns = turns
-        self._waits = False
-        """For its turn. Commands that come in the meantime are obeyed after the step that it gets."""
-        self._took = 0.0
-        """What the last step of those planned has used of the turn."""
-        self.feels_others = profile.beside is not None
-        self._inbox: list[tuple[Replayed, bool]] = []
-        """(sequence, whether it is wanted)"""
+        self._fast_forward = fast_forward
+        self._is_settled = is_settled
+        self._others_busy = others_busy
+        self._on_busy_changed = on_busy_changed
+        self._time_slices = time_slices
+        self._awaits_slice = False
+        """It waits for a time slice. Commands that arrive meanwhile are applied after the step that follows."""
+        self._step_s = 0.0
+        """Duration of the last step, to be charged to the time slice."""
+        self.is_slowed_by_others = profile.beside is not None
+        self._inbox: list[tuple[ReplayedSequence, bool]] = []
+        """Commands: (sequence, True to start it or False to abort it)."""
         self._shares: list[Share] | None = None
-        """Of the step in hand; None: a run, or nothing."""
+        """The current step; None: a run, or no step."""
         self._ends: list[float] = []
-        """Of the steps of the run in hand that are still to be carried out."""
+        """End times of the steps of the current run that are not applied yet."""
         self._began = 0.0
-        """The step in hand, or the last one that was carried out, ended or began here."""
+        """When the current step began; within a run, when the last applied step ended."""
         self._steps = 0
         self._generated = 0
         self._prompts = 0
-        self._stats = self._look()
+        self._stats = self._make_stats()
 
     @property
     def busy(self) -> bool:
-        """It is in a step."""
+        """Whether it is in a step."""
         return self.due < _NEVER
 
-    def tell(self, now: float, start: Iterable[Replayed], drop: Iterable[Replayed] = ()) -> None:
-        """Commands, obeyed at the next boundary between two steps."""
+    def submit(self, now: float, start: Iterable[ReplayedSequence], abort: Iterable[ReplayedSequence] = ()) -> None:
+        """Send commands: start and abort sequences. They are applied at the next step boundary."""
         for sequence in start:
             self._prompts += sequence.known
             self._inbox.append((sequence, True))
-        self._inbox += [(sequence, False) for sequence in drop]
+        self._inbox += [(sequence, False) for sequence in abort]
         if self.busy:
             self.cut(now)
-        elif not self._waits:
+        elif not self._awaits_slice:
             self._begin(now, was_busy=False)
 
     def stats(self, now: float) -> EngineStats:
-        """What its last step reported."""
+        """The statistics that the last step reported."""
         self.catch_up(now)
         return self._stats
 
     def catch_up(self, now: float) -> None:
-        """Carry out the run in hand as far as the clock has come."""
+        """Apply the steps of the current run that have ended."""
         if self._ends and self._ends[0] <= now:
             self._carry_out(bisect_right(self._ends, now))
 
     def cut(self, now: float) -> None:
-        """The run in hand ends after the present step: things are not what they were when it began."""
+        """End the current run after its current step, because what it was planned for has changed."""
         self.catch_up(now)
         if len(self._ends) > 1:
             del self._ends[1:]
             self.due = self._ends[0]
 
     def check_integrity(self) -> None:
-        """See `Scheduler`."""
         self._scheduler.check_integrity()
 
-    def on_due(self, now: float) -> list[Replayed]:
-        """The step or run in hand has ended. The next one begins; then who has come to its `stop` is heard of."""
+    def on_due(self, now: float) -> list[ReplayedSequence]:
+        """End the current step or run and begin the next one. Returns the sequences that have reached their `stop`."""
         if self._shares is not None:
-            heard = self._finish_step(self._shares, now)
+            stopped = self._finish_step(self._shares, now)
         else:
             self.catch_up(now)
-            heard = [sequence for sequence in self._running() if sequence.known >= sequence.stop]
-        for sequence in heard:
+            stopped = [sequence for sequence in self._running() if sequence.known >= sequence.stop]
+        for sequence in stopped:
             if sequence.known >= sequence.end:
                 self._scheduler.finish(sequence)
-        self._stats = self._look()
+        self._stats = self._make_stats()
         self.due = _NEVER
-        if self._turns is not None:
-            self._turns.done(self.title, self._took, now, more=self._scheduler.has_work)
+        if self._time_slices is not None:
+            self._time_slices.done(self.title, self._step_s, now, more=self._scheduler.has_work)
         self._begin(now, was_busy=True)
-        return heard
+        return stopped
 
-    def on_turn(self, now: float) -> None:
-        """What it has waited for. Its work may have been dropped meanwhile."""
-        self._waits = False
+    def on_time_slice(self, now: float) -> None:
+        """A time slice is granted. The work may have been aborted meanwhile."""
+        self._awaits_slice = False
         if self._scheduler.has_work:
             self._plan(now)
             if self._inbox:
                 self.cut(now)
-            self._turned(now)
-        elif self._turns is not None:
-            self._turns.done(self.title, 0.0, now, more=False)
+            self._on_busy_changed(now)
+        elif self._time_slices is not None:
+            self._time_slices.done(self.title, 0.0, now, more=False)
 
     def _begin(self, now: float, *, was_busy: bool) -> None:
-        inbox, self._inbox = self._inbox, []
-        self._obey(inbox)
+        for sequence, starts in self._inbox:
+            if starts:
+                self._scheduler.add(sequence)
+            elif not sequence.finished:
+                self._scheduler.finish(sequence)
+        self._inbox = []
         if self._scheduler.has_work:
-            self._waits = self._turns is not None and not self._turns.ask(self.title, now)
-            if not self._waits:
+            self._awaits_slice = self._time_slices is not None and not self._time_slices.ask(self.title, now)
+            if not self._awaits_slice:
                 self._plan(now)
         if self.busy != was_busy:
-            self._turned(now)
-
-    def _obey(self, inbox: list[tuple[Replayed, bool]]) -> None:
-        scheduler = self._scheduler
-        for sequence, wanted in inbox:
-            if wanted:
-                scheduler.add(sequence)
-            elif not sequence.finished:
-                scheduler.finish(sequence)
+            self._on_busy_changed(now)
 
     def _plan(self, now: float) -> None:
-        """Of what there is work for."""
+        """Plan a step, or a run if the next steps only add tokens."""
         scheduler = self._scheduler
         self._shares = None
         self._ends = []
         self._began = now
-        if self._leaps and scheduler.running and self._calm() and (self._turns is None or self._turns.calm):
+        if (
+            self._fast_forward
+            and scheduler.running
+            and self._is_settled()
+            and (self._time_slices is None or not self._time_slices.contended)
+        ):
             running = self._running()
             nearest = min([sequence.stop - sequence.known for sequence in running])
             if nearest > 1 and (steps := scheduler.quiet_steps(min(nearest, _LONGEST_RUN))) > 1:
                 context = sum([sequence.known for sequence in running])
-                ends = self._clockwork.decodes(now, len(running), context, self._steps, steps, beside=self._beside())
+                ends = self._times.decodes(now, len(running), context, self._steps, steps, beside=self._others_busy())
                 self._ends = ends.tolist()
                 self.due = self._ends[-1]
                 return
         self._shares = shares_of(scheduler.decide())
-        self.due = now + self._clockwork.step(shape_of(self._shares), self._steps, beside=self._beside())
+        self.due = now + self._times.step(shape_of(self._shares), self._steps, beside=self._others_busy())
 
-    def _finish_step(self, shares: list[Share], now: float) -> list[Replayed]:
-        heard = []
+    def _finish_step(self, shares: list[Share], now: float) -> list[ReplayedSequence]:
+        stopped = []
         together = 0
         for sequence in self._scheduler.commit(shares):
             if sequence is None:
                 continue
-            assert isinstance(sequence, Replayed)
+            assert isinstance(sequence, ReplayedSequence)
             sequence.known += 1
             self._generated += 1
             tenant = sequence.tenant[1]
-            self.made[tenant] = self.made.get(tenant, 0) + 1
+            self.uncharged_tokens[tenant] = self.uncharged_tokens.get(tenant, 0) + 1
             if sequence.visible:
                 if sequence.at == self._began:
                     together += 1
@@ -212,13 +215,13 @@ class SimulatedEngine:
                     self._note_gap(now - sequence.at, 1)
             sequence.at = now
             if sequence.known >= sequence.stop:
-                heard.append(sequence)
+                stopped.append(sequence)
         if together:
             self._note_gap(now - self._began, together)
-        self._took = now - self._began
-        self.busy_s += self._took
+        self._step_s = now - self._began
+        self.busy_s += self._step_s
         self._steps += 1
-        return heard
+        return stopped
 
     def _carry_out(self, steps: int) -> None:
         ends = self._ends
@@ -226,11 +229,11 @@ class SimulatedEngine:
         for sequence in self._running():
             sequence.known += steps
             tenant = sequence.tenant[1]
-            self.made[tenant] = self.made.get(tenant, 0) + steps
+            self.uncharged_tokens[tenant] = self.uncharged_tokens.get(tenant, 0) + steps
             if sequence.visible:
                 visible += 1
                 if sequence.at != self._began:
-                    # It had missed a step before: its first gap is its own.
+                    # Its last token is older than the previous step, so its first gap is longer than the others'.
                     self._note_gap(ends[0] - sequence.at, 1)
                     self._note_gap(ends[0] - self._began, -1)
             sequence.at = now
@@ -241,25 +244,25 @@ class SimulatedEngine:
             self.gaps.extend(np.diff(np.array([self._began, *ends[:steps]])).tolist())
             self.weights.extend([visible] * steps)
         self.busy_s += now - self._began
-        if self._turns is not None:
+        if self._time_slices is not None:
             for end in ends[:steps]:
-                self._took, self._began = end - self._began, end
+                self._step_s, self._began = end - self._began, end
                 if end != ends[-1]:
-                    self._turns.used(self.title, self._took)
+                    self._time_slices.used(self.title, self._step_s)
         del ends[:steps]
         self._began = now
         if ends:
-            # Nothing was heard of, so the report is that of a step that brought tokens alone.
-            self._stats = self._look()
+            # A run that goes on has no `on_due`, which would update the statistics.
+            self._stats = self._make_stats()
 
     def _note_gap(self, gap: float, weight: int) -> None:
         self.gaps.append(gap)
         self.weights.append(weight)
 
-    def _running(self) -> list[Replayed]:
-        return self._scheduler.running  # type: ignore[return-value]  # it holds what was submitted here
+    def _running(self) -> list[ReplayedSequence]:
+        return self._scheduler.running  # type: ignore[return-value]  # it holds only sequences from `submit`
 
-    def _look(self) -> EngineStats:
+    def _make_stats(self) -> EngineStats:
         now = self._scheduler.statistics()
         return EngineStats(
             total_blocks=self._total,

@@ -1,11 +1,11 @@
-"""The way into one simulated backend: the service's own `BackendQueue`, on the virtual clock."""
+"""The queue of one simulated backend: the service's own `BackendQueue` in front of simulated engines."""
 
 from collections.abc import Callable, Mapping
 
 from config.model.settings import EngineSettings
 from config.model.tenancy import TenantSettings, TierSettings
 from engine.messages import EngineStats, sum_of_stats
-from gateway.simulation.replayed_sequence import Replayed
+from gateway.simulation.replayed_sequence import ReplayedSequence
 from gateway.simulation.simulated_engine import SimulatedEngine
 from policies.fallback.fallback_machine import RungRefused
 from policies.queueing.backend_queue import BackendJob, BackendQueue, CancelOn, Fail, Reject, StartOn
@@ -16,15 +16,15 @@ _NEVER = float("inf")
 
 
 class SimulatedJob(BackendJob, frozen=True, kw_only=True):
-    """An attempt on its way into an engine."""
+    """The job of one attempt."""
 
-    sequences: list[Replayed]
+    sequences: list[ReplayedSequence]
     on_started: Callable[[float], None]
-    """An engine has it."""
+    """Called when an engine starts it."""
     on_rejected: Callable[[RungRefused, float], None]
-    """Its time in the queue is up, or the queue is full."""
+    """Called when the queue is full, or the job has waited too long."""
     prompt_length: int
-    """Of every sequence, as the engine computes it."""
+    """Prompt tokens of each sequence, as the engine computes them."""
 
     @property
     def sequence_count(self) -> int:
@@ -47,7 +47,7 @@ class SimulatedJob(BackendJob, frozen=True, kw_only=True):
 
 
 class SimulatedQueue:
-    """Does what the queue says, and tells it what the engines made."""
+    """Carries out the effects of a `BackendQueue`, and charges it with the tokens that the engines generate."""
 
     def __init__(
         self,
@@ -63,68 +63,67 @@ class SimulatedQueue:
         for replica in range(settings.replicas):
             self.queue.replica_up(replica, 0)
         self.engines: list[SimulatedEngine] = []
-        """One for each replica; filled once: queue and engines know each other."""
+        """One for each replica; added after construction, because the engines need `is_settled`."""
         self._blocks = capacities[0].blocks
-        self._least_blocks = 0
-        """No job that waits needs fewer."""
+        self._min_blocks = 0
+        """At most the KV blocks that any waiting job needs."""
 
     @property
     def max_model_len(self) -> int:
-        """Of every replica."""
         return self.engines[0].max_model_len
 
     @property
     def busy_s(self) -> float:
-        """Of a replica on average."""
+        """Seconds that a replica spent in steps, on average."""
         return sum([engine.busy_s for engine in self.engines]) / len(self.engines)
 
     def stats(self, now: float) -> EngineStats:
-        """Of all replicas, as their last steps reported."""
-        return sum_of_stats(self._figures(now))
+        """The sum over all replicas, as of their last steps."""
+        return sum_of_stats(self._engine_stats(now))
 
-    def calm(self) -> bool:
-        """No step by itself lets anything leave the queue.
+    def is_settled(self) -> bool:
+        """Whether no job can leave the queue because of a step alone.
 
-        A step of one replica can do so where another one has room: what it makes is charged to its tenants, and so
-        may change who is next.
+        A step can also let a job start on another replica: the tokens of the step are charged to their tenants, which
+        may change which job is next.
         """
-        return not len(self.queue) or self.queue.is_settled(1, self._least_blocks, self._figures(0.0))
+        return not len(self.queue) or self.queue.is_settled(1, self._min_blocks, self._engine_stats(0.0))
 
     def offer(self, job: SimulatedJob, now: float) -> None:
-        """Into the queue, and on if there is room."""
-        self.move_on(now)
+        """Add a job, and start it if an engine has room."""
+        self.advance(now)
         blocks = self._blocks(job.prompt_lengths)
-        least = min(self._least_blocks, blocks) if len(self.queue) else blocks
+        least = min(self._min_blocks, blocks) if len(self.queue) else blocks
         waiting = len(self.queue)
-        self.queue.offer(job, now, self._figures(now))
+        self.queue.offer(job, now, self._engine_stats(now))
         if len(self.queue) > waiting:
-            self._least_blocks = least
-        self.move_on(now)
+            self._min_blocks = least
+        self.advance(now)
 
     def withdraw(self, job: SimulatedJob, now: float) -> None:
-        """Nobody waits for it any more, wherever it is."""
+        """Remove a job from the queue, or cancel it in its engine."""
         self.queue.withdraw(job.job_id)
-        self.move_on(now)
+        self.advance(now)
 
     def finished(self, job: SimulatedJob) -> None:
-        """All of its sequences have ended in the engine."""
+        """All sequences of the job have ended."""
         self.queue.finished((job.job_id,))
 
-    def move_on(self, now: float) -> None:
-        """Hand over what has room, and tell those whose time is up."""
+    def advance(self, now: float) -> None:
+        """Start the jobs for which there is room, and reject those that have expired."""
         self.charge(now)
         self._carry_out(now)
         if not len(self.queue) and self.queue.next_expiry() is None:
             return
-        self.queue.advance(now, self._figures(now))
+        self.queue.advance(now, self._engine_stats(now))
         self._carry_out(now)
-        if not self.calm():
+        if not self.is_settled():
             for engine in self.engines:
-                # It may have planned ahead, but its next step may make room.
+                # Its next step may make room, so a run must not skip over it.
                 engine.cut(now)
 
     def _carry_out(self, now: float) -> None:
-        started: dict[int, list[Replayed]] = {}
+        started: dict[int, list[ReplayedSequence]] = {}
         rejected = []
         for effect in self.queue.effects():
             job = effect.job
@@ -133,33 +132,34 @@ class SimulatedQueue:
                     job.on_started(now)
                     started.setdefault(replica, []).extend(job.sequences)
                 case CancelOn(replica=replica):
-                    self.engines[replica].tell(now, (), [each for each in job.sequences if not each.finished])
+                    self.engines[replica].submit(
+                        now, (), [sequence for sequence in job.sequences if not sequence.finished]
+                    )
                     self.queue.finished((job.job_id,))
                 case Reject(reason=reason, retry_after_s=retry_after_s):
                     rejected.append((job, RungRefused(why=reason, retry_after_s=retry_after_s)))
                 case Fail():
                     raise AssertionError("no simulated engine goes down")
-        # Together, as a step loop finds them: an idle engine would begin its step without the others.
+        # All at once, as a step loop drains its commands: an idle engine begins a step with the first command.
         for replica in sorted(started):
-            self.engines[replica].tell(now, started[replica])
+            self.engines[replica].submit(now, started[replica])
         for job, event in rejected:
             job.on_rejected(event, now)
 
     def charge(self, now: float) -> None:
-        """Tell the queue what was made for each tenant."""
+        """Charge the queue with the tokens generated for each tenant queue."""
         for engine in self.engines:
             engine.catch_up(now)
-            self.queue.charge(engine.made)
-            engine.made.clear()
+            self.queue.charge(engine.uncharged_tokens)
+            engine.uncharged_tokens.clear()
 
     def catch_up(self, now: float) -> None:
-        """Carry out what the clock has passed."""
         for engine in self.engines:
             engine.catch_up(now)
 
     def next_expiry(self) -> float:
-        """When somebody's time is up, at the earliest."""
+        """When the first waiting job expires; infinity if none does."""
         return self.queue.next_expiry() or _NEVER
 
-    def _figures(self, now: float) -> list[EngineStats]:
+    def _engine_stats(self, now: float) -> list[EngineStats]:
         return [engine.stats(now) for engine in self.engines]

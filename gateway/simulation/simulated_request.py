@@ -1,7 +1,7 @@
-"""One request on the virtual clock: the answer machine's other shell, where nothing is waited for.
+"""One request on the virtual clock: drives the `AnswerMachine`, as the server's `ResponseStream` does.
 
-Fallback, cascade, breakers, retry budget, deadlines and queues are the service's own; what is played is how long an
-engine takes, and what it says: lengths and margins of the trace.
+Fallback, cascade, breakers, retry budget, deadlines and queues are the service's own. Only the engines' times and
+output are simulated: step times from the profile, lengths and margins from the trace.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from functools import partial
 
 from config.model.words import STATIC_ANSWER
 from config.tenants import tenant_queue_name
-from gateway.simulation.replayed_sequence import Replayed
+from gateway.simulation.replayed_sequence import ReplayedSequence
 from gateway.simulation.simulated_attempt import TOKEN, SimulatedAttempt
 from gateway.simulation.simulated_queue import SimulatedJob
 from gateway.simulation.simulated_service import SimulatedService
@@ -37,11 +37,11 @@ from policies.model.plan import AttemptRecord, Plan
 from policies.records.trace import TraceRequest
 from policies.routing.token_budget import tokens_at
 
-_BYTES_A_TOKEN = 4
+_BYTES_PER_TOKEN = 4
 
 
 class SimulatedRequest:
-    """One answer in progress, and its account of itself once it has ended."""
+    """One answer in progress, and its results when it has ended."""
 
     __slots__ = (
         "_attempt",
@@ -52,7 +52,6 @@ class SimulatedRequest:
         "_streamed",
         "arrived_at",
         "attempts",
-        "cached",
         "code",
         "ended_at",
         "features",
@@ -79,7 +78,7 @@ class SimulatedRequest:
         features: Features,
         on_end: Callable[["SimulatedRequest", float], None],
     ) -> None:
-        """`number`: its place in the trace. `on_end` is called once, with it and the time."""
+        """`number`: index in the trace. `on_end` is called once, with this request and the time."""
         self._service = service
         self._on_end = on_end
         self.number = number
@@ -90,73 +89,73 @@ class SimulatedRequest:
         self.reservation: Reservation | None = None
         self.hold: BudgetHold | None = None
         self.held = 0.0
-        """By the cascade's budget for the day."""
+        """The amount reserved in the cascade's daily budget."""
         self._machine: AnswerMachine
         self._attempt: SimulatedAttempt
-        """In hand, or the last one."""
+        """The current or last attempt."""
         self._streamed = not request.has or "stream" in request.has
         self._released = 0
-        """Tokens of the first choice that the reader has."""
+        """Tokens of the first choice that the client has received."""
         self.attempts: list[tuple[str, int, int, int]] = []
-        """(rung, prompt tokens, cached ones, output tokens) of what was not in vain for a failure."""
+        """(rung, prompt tokens, cached prompt tokens, output tokens) of attempts that did not fail."""
         self.queue_wait_s: float | None = None
         self.first_at: float | None = None
-        """The reader has content."""
+        """When the client received the first content."""
         self.first_content_at: float | None = None
-        """There was content, whether or not it went out at once."""
+        """When the first content was generated, whether or not it was sent at once."""
         self.ended_at = 0.0
         self.outcome = ""
-        """ok, failed or refused."""
+        """"ok", "failed" or "refused"."""
         self.code = ""
         self.rung = ""
         self.mark = ""
-        """Of the rung that answered, such as "degraded"."""
+        """The mark of the rung that answered, such as "degraded"."""
         self.shown = 0
-        """Output tokens of all choices that the reader got."""
+        """Output tokens of all choices that the client received."""
 
     @property
     def escalated(self) -> bool:
-        """The cascade went on to its large stage."""
+        """Whether the cascade escalated to its large stage."""
         return any(note.outcome == "escalated" for note in self.history)
 
     @property
     def history(self) -> tuple[AttemptRecord, ...]:
-        """See `FallbackMachine`; empty if nothing was tried."""
+        """See `FallbackMachine`; empty without a plan."""
         return self._machine.history if self.plan is not None else ()
 
     def start(self, plan: Plan, now: float) -> None:
-        """Begin with the first rung."""
+        """Begin to carry out the plan."""
         self.plan = plan
         self._machine = AnswerMachine(plan, self.request.choices, client_has=self._client_has)
         self._machine.start(now)
         self._carry_out(now)
 
     def refuse(self, code: str, now: float) -> None:
-        """Turned away before anything was tried."""
+        """End the request without an attempt."""
         self._end("refused", code, now)
 
-    # --- what comes in ------------------------------------------------------------------------------------------
+    # --- events --------------------------------------------------------------------------------------------------
 
     def on_started(self, attempt: SimulatedAttempt, now: float) -> None:
-        """An engine has it."""
+        """An engine has started the attempt."""
         if attempt.of is self._machine.attempt:
             self._machine.on_started()
         if self.queue_wait_s is None:
             self.queue_wait_s = now - self.arrived_at
 
     def on_rejected(self, attempt: SimulatedAttempt, event: RungRefused, now: float) -> None:
-        """Its time in the queue is up, or the queue is full."""
+        """The queue was full, or the attempt has waited too long."""
         if attempt.of is self._machine.attempt:
             self._machine.on_rejected(event, now)
             self._carry_out(now)
 
-    def on_stop(self, attempt: SimulatedAttempt, sequence: Replayed, now: float) -> None:
-        """A sequence has come to where something may happen."""
+    def on_stop(self, attempt: SimulatedAttempt, sequence: ReplayedSequence, now: float) -> None:
+        """A sequence has reached its `stop`."""
         if attempt.of is not self._machine.attempt:
             return
         reason = ""
         if attempt.of.cascade is None:
-            self._show(attempt, now, sequence, sequence.made)
+            self._show(attempt, now, sequence, sequence.generated)
             sequence.stop = sequence.end
         else:
             reason = attempt.feed(attempt.of.cascade, sequence, partial(self._show, attempt, now))
@@ -174,7 +173,7 @@ class SimulatedRequest:
                 self._carry_out(now)
 
     def on_alarm(self, attempt: SimulatedAttempt, now: float) -> None:
-        """One of its deadlines may have passed."""
+        """One of the deadlines may have passed."""
         machine = self._machine
         if attempt.of is not machine.attempt:
             return
@@ -188,7 +187,7 @@ class SimulatedRequest:
         else:
             self._carry_out(now)
 
-    # --- what the machine wants -----------------------------------------------------------------------------------
+    # --- effects -------------------------------------------------------------------------------------------------
 
     def _carry_out(self, now: float) -> None:
         machine, service = self._machine, self._service
@@ -243,13 +242,13 @@ class SimulatedRequest:
         assert plan is not None
         prefix = len(wanted.prefix[0]) if wanted.prefix else 0
         longest = service.backend_queues[of.rung].max_model_len
-        asked = output_limit(request, plan.output_cap, longest)
-        if asked is None or request.prompt_tokens + prefix >= longest:
+        output_tokens = output_limit(request, plan.output_cap, longest)
+        if output_tokens is None or request.prompt_tokens + prefix >= longest:
             self._machine.on_rejected(RungRefused(why="prompt_too_long", lasting=True), now)
             return
-        # The small model's own answer may have been longer than the one that the reader got in the end.
+        # The small model's answer may have been longer than the one that the client received after an escalation.
         length = max(request.output_tokens, len(request.margins)) if wanted.watched else request.output_tokens
-        output = min(length, asked) - prefix
+        output = min(length, output_tokens) - prefix
         attempt = self._attempt = SimulatedAttempt(of, plan.cascade)
         if output < 1:
             self._machine.on_nothing_left(of, now)
@@ -257,25 +256,25 @@ class SimulatedRequest:
         if of.cascade is not None:
             assert plan.cascade is not None
             attempt.margins = service.draws.margins(self.number, request, plan.cascade, output)
-            attempt.gives_up_at = attempt.margins.gives_up_at(plan.cascade, output)
+            attempt.escalates_at = attempt.margins.escalates_at(plan.cascade, output)
         tier = service.settings.tiers[self.features.tier]
         tenant = self.features.tenant
-        line = tenant_queue_name(tenant, service.tenants[tenant], self.features.tier)
+        tenant_queue = tenant_queue_name(tenant, service.tenants[tenant], self.features.tier)
         prompt = request.prompt_tokens + prefix
         upstream = service.upstreams.get(of.rung)
         begin = prompt if upstream is None else prompt_steps(upstream) + prefix
-        limit = min(request.prompt_tokens + asked, longest)
+        limit = min(request.prompt_tokens + output_tokens, longest)
         for choice in range(request.choices):
-            sequence = Replayed(
+            sequence = ReplayedSequence(
                 choice,
                 partial(self.on_stop, attempt),
                 number=service.next_number(),
                 priority=tier.priority,
-                tenant=(service.salts[tenant], line),
+                tenant=(service.salts[tenant], tenant_queue),
                 request=(self.number, request),
                 prompt_tokens=begin,
                 output_tokens=output,
-                limit=limit if upstream is None else begin + asked,
+                limit=limit if upstream is None else begin + output_tokens,
             )
             attempt.sequences.append(sequence)
             attempt.fed.append(0)
@@ -285,10 +284,10 @@ class SimulatedRequest:
         attempt.prompt_tokens = prompt
         attempt.job = SimulatedJob(
             job_id=service.next_number(),
-            tenant=line,
+            tenant=tenant_queue,
             prompt_tokens=prompt * request.choices,
-            tokens=(prompt + asked - prefix) * request.choices,
-            bytes=request.prompt_tokens * _BYTES_A_TOKEN,
+            tokens=(prompt + output_tokens - prefix) * request.choices,
+            bytes=request.prompt_tokens * _BYTES_PER_TOKEN,
             deadline=wanted.deadline,
             goes_on=prefix > 0,
             sequences=attempt.sequences,
@@ -306,10 +305,10 @@ class SimulatedRequest:
     def _wake(self, attempt: SimulatedAttempt) -> None:
         self._service.wake(self._machine.due, lambda now: self.on_alarm(attempt, now))
 
-    # --- what goes out ------------------------------------------------------------------------------------------
+    # --- output --------------------------------------------------------------------------------------------------
 
-    def _show(self, attempt: SimulatedAttempt, now: float, sequence: Replayed, upto: int) -> None:
-        """The reader has the first `upto` tokens of this attempt's choice."""
+    def _show(self, attempt: SimulatedAttempt, now: float, sequence: ReplayedSequence, upto: int) -> None:
+        """Send the first `upto` tokens of the sequence to the client, if the answer is streamed."""
         if self.first_content_at is None:
             self.first_content_at = now
         if not self._streamed:
@@ -326,15 +325,15 @@ class SimulatedRequest:
 
     def _end_attempt(self, attempt: SimulatedAttempt, now: float, *, ok: bool | None) -> None:
         self._service.backend_queues[attempt.of.rung].catch_up(now)
-        attempt.made = sum([each.made for each in attempt.sequences])
+        attempt.generated = sum([sequence.generated for sequence in attempt.sequences])
         if ok:
-            cached = sum([each.cached_tokens for each in attempt.sequences[:1]])
-            self.attempts.append((attempt.of.rung, attempt.prompt_tokens, cached, attempt.made))
+            cached = attempt.sequences[0].cached_tokens if attempt.sequences else 0
+            self.attempts.append((attempt.of.rung, attempt.prompt_tokens, cached, attempt.generated))
 
     def _complete(self, attempt: SimulatedAttempt, reason: str, now: float) -> None:
         self.rung, self.mark = attempt.of.rung, attempt.of.wanted.mark or ""
         before = attempt.prompt_tokens - self.request.prompt_tokens if attempt.sequences else self._released
-        self.shown = attempt.made + before * self.request.choices
+        self.shown = attempt.generated + before * self.request.choices
         if self.first_at is None:
             self.first_at = now
         if self.first_content_at is None:
@@ -349,7 +348,7 @@ class SimulatedRequest:
 
 
 def output_limit(request: TraceRequest, cap: int | None, longest: int) -> int | None:
-    """Output tokens of a choice at the most on a rung that holds `longest` tokens; None: it cannot take the request."""
+    """Most output tokens of a choice on a rung with a context of `longest` tokens; None: the prompt is too long."""
     room = longest - request.prompt_tokens
-    asked = tokens_at(request.max_tokens, cap, room)
-    return None if asked is None else asked or room
+    tokens = tokens_at(request.max_tokens, cap, room)
+    return None if tokens is None else tokens or room

@@ -1,4 +1,4 @@
-"""The simulated service that all requests of a simulation share: backends, breakers, retry budget, draws and alarms."""
+"""What all requests of a simulation share: backends, breakers, retry budget, draws and alarms."""
 
 import heapq
 from collections.abc import Callable, Mapping
@@ -14,8 +14,8 @@ from gateway.profiling.profile import BadProfile, EngineProfile, Profile
 from gateway.simulation.draws import SimulatedDraws
 from gateway.simulation.simulated_engine import SimulatedEngine
 from gateway.simulation.simulated_queue import SimulatedQueue
+from gateway.simulation.simulated_time_slices import SimulatedTimeSlices, at_once, shares_cores
 from gateway.simulation.simulated_upstream import as_engine
-from gateway.simulation.turns import SimulatedTimeSlices, at_once, shares_cores
 from policies.fallback.breaker import Breaker
 from policies.fallback.retry_budget import RetryBudget
 from policies.records.trace import TraceRequest
@@ -25,7 +25,7 @@ _NEVER = float("inf")
 
 
 class SimulatedService:
-    """One policy, with what it decides about."""
+    """The service under one policy."""
 
     def __init__(
         self,
@@ -35,17 +35,17 @@ class SimulatedService:
         *,
         seed: int,
         shares: Mapping[str, float],
-        leaps: bool,
+        fast_forward: bool,
     ) -> None:
-        """See `World`."""
+        """See `World` for the arguments and errors."""
         self.settings = settings
         hosts = {name: self._measured(name, profile) for name in settings.engines if name not in profile.encoders}
         self.upstreams = {name: profile.upstreams[name] for name in settings.upstreams if name in profile.upstreams}
-        """Those whose times are known; the others refuse."""
+        """Upstreams whose times are known; the others refuse every request."""
         hosts |= {name: as_engine(settings.upstreams[name], times) for name, times in self.upstreams.items()}
         if not hosts and settings.upstreams:
             raise BadProfile(
-                f"the policy has upstreams only, and nobody told how fast they are: give --upstream "
+                f"the policy has only upstreams, and their speed is unknown: give --upstream "
                 f"{next(iter(settings.upstreams))}=TTFT,ITL, such as 600ms,25ms, or 'upstreams' in the profile"
             )
         tokenizers = {name: each.tokenizer for name, each in profile.engines.items() if name in settings.engines}
@@ -59,33 +59,33 @@ class SimulatedService:
         self.salts = {name: number for number, name in enumerate(self.tenants)}
         self.backend_queues: dict[str, SimulatedQueue] = {}
         self.alarms: list[tuple[float, int, Callable[[float], None]]] = []
-        """A heap: when, in which order, and what is called."""
+        """A heap of (time, number, callback)."""
         self._numbers = 0
-        most = at_once(settings, profile.cores)
-        self._turns = None if most is None else SimulatedTimeSlices(most)
+        limit = at_once(settings, profile.cores)
+        self._time_slices = None if limit is None else SimulatedTimeSlices(limit)
         for name, (engine, measured) in hosts.items():
-            self.backend_queues[name] = self._backend_queue(name, engine, measured, seed, leaps)
+            self.backend_queues[name] = self._backend_queue(name, engine, measured, seed, fast_forward)
         self.engines = [engine for backend_queue in self.backend_queues.values() for engine in backend_queue.engines]
-        """Of all backend queues, replica by replica."""
-        if self._turns is not None:
-            self._turns.join([engine for engine in self.engines if shares_cores(hosts[engine.name][0])])
+        """All replicas of all backends."""
+        if self._time_slices is not None:
+            self._time_slices.join([engine for engine in self.engines if shares_cores(hosts[engine.name][0])])
         self._expiries = dict.fromkeys(self.backend_queues, _NEVER)
 
     def next_number(self) -> int:
-        """Unique, rising."""
+        """A new number, higher than all before."""
         self._numbers += 1
         return self._numbers
 
-    def wake(self, due: float, fire: Callable[[float], None]) -> None:
-        """Call it then."""
-        heapq.heappush(self.alarms, (due, self.next_number(), fire))
+    def wake(self, due: float, callback: Callable[[float], None]) -> None:
+        """Call `callback` with the time when it is `due`."""
+        heapq.heappush(self.alarms, (due, self.next_number(), callback))
 
     def stats(self, now: float) -> dict[str, EngineStats]:
-        """Of all engines."""
+        """By backend: the sum over its replicas."""
         return {name: backend_queue.stats(now) for name, backend_queue in self.backend_queues.items()}
 
     def watch_expiries(self) -> None:
-        """Wake the backend queues in which somebody's time is up sooner than was known."""
+        """Set an alarm for each backend queue whose next expiry is earlier than its alarm."""
         for name, backend_queue in self.backend_queues.items():
             if len(backend_queue.queue) and (due := backend_queue.next_expiry()) < self._expiries[name]:
                 self._expiries[name] = due
@@ -93,35 +93,35 @@ class SimulatedService:
 
     def _expire(self, name: str, now: float) -> None:
         self._expiries[name] = _NEVER
-        self.backend_queues[name].move_on(now)
+        self.backend_queues[name].advance(now)
 
     def _others_compute(self, title: str) -> bool:
         return any(other.busy for other in self.engines if other.title != title)
 
-    def _turned(self, title: str, now: float) -> None:
-        """The others' steps take another time from now on: what they planned ahead does not hold."""
+    def _on_busy_changed(self, title: str, now: float) -> None:
+        """Cut the runs of the other engines: the duration of their steps depends on whether this engine computes."""
         for other in self.engines:
-            if other.title != title and other.feels_others:
+            if other.title != title and other.is_slowed_by_others:
                 other.cut(now)
 
     def _measured(self, name: str, profile: Profile) -> tuple[EngineSettings, EngineProfile]:
         measured = profile.engines.get(name)
         if measured is None:
             raise BadProfile(
-                f"the profile knows nothing of engine '{name}' (it has {', '.join(profile.engines)}): make it with "
+                f"the profile has no engine '{name}' (it has {', '.join(profile.engines)}): make it with "
                 "`penstock engine profile --config` and this policy"
             )
         return self.settings.engines[name], measured
 
     def _backend_queue(
-        self, name: str, engine: EngineSettings, measured: EngineProfile, seed: int, leaps: bool
+        self, name: str, engine: EngineSettings, measured: EngineProfile, seed: int, fast_forward: bool
     ) -> SimulatedQueue:
         backend_queue = SimulatedQueue(name, self.settings.tiers, tenant_queues(self.tenants), engine)
         for replica in range(engine.replicas):
             title = name if engine.replicas == 1 else f"{name}/{replica}"
             places = list(range(len(measured.spread)))
             Random(f"{seed} {title}").shuffle(places)  # noqa: S311  (the same order every time is the point)
-            # Alike to the bit, two of them could end a step at the same instant, and whose came first would decide.
+            # Replicas with equal times could end steps at the same instant, and their order would affect the result.
             own = tuple([factor * (1 + replica * 1e-6) for factor in measured.spread])
             backend_queue.engines.append(
                 SimulatedEngine(
@@ -130,11 +130,11 @@ class SimulatedService:
                     msgspec.structs.replace(measured, spread=own),
                     tuple(places),
                     title=title,
-                    leaps=leaps,
-                    calm=backend_queue.calm,
-                    beside=partial(self._others_compute, title),
-                    turned=partial(self._turned, title),
-                    turns=self._turns if shares_cores(engine) else None,
+                    fast_forward=fast_forward,
+                    is_settled=backend_queue.is_settled,
+                    others_busy=partial(self._others_compute, title),
+                    on_busy_changed=partial(self._on_busy_changed, title),
+                    time_slices=self._time_slices if shares_cores(engine) else None,
                 )
             )
         return backend_queue

@@ -1,7 +1,7 @@
-"""An upstream as a simulation sees it: so long to the first token, so long between two, so many requests at once.
+"""Simulates an upstream with a constant TTFT, a constant ITL and a limit on concurrent requests.
 
-It is simulated as an engine whose steps all take the time between two tokens, for any number of calls, and whose
-prompts take as many steps as fit into the time to the first token. The load of other customers is in those two times.
+It is an engine whose steps all take the ITL, for any number of requests, and whose prompts take as many steps as fit
+into the TTFT. Load from other customers of the upstream is part of these two times.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from config.model.upstreams import UpstreamSettings
 from gateway.profiling.profile import EngineProfile, StepCost, UpstreamProfile
 
 _CONTEXT = 32_768
-"""Tokens of prompt and output, where the policy does not say it."""
+"""Most tokens of prompt and output, if the policy does not state them."""
 _BLOCK = 256
 REMOTE = "upstream"
 
@@ -23,7 +23,7 @@ def prompt_steps(profile: UpstreamProfile) -> int:
 
 
 def as_engine(settings: UpstreamSettings, profile: UpstreamProfile) -> tuple[EngineSettings, EngineProfile]:
-    """What the world runs in its place."""
+    """The settings and the profile of the engine that stands for the upstream."""
     context = settings.context or _CONTEXT
     memory = (context + _BLOCK) * (settings.concurrent + 1)
     engine = EngineSettings(

@@ -1,4 +1,4 @@
-"""A comparison as text: the measures down, the policies across, and how the second differs from the first."""
+"""A comparison as a text table: a row for each measure, a column for each policy, and one for their difference."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -6,25 +6,23 @@ import msgspec
 
 from gateway.simulation.report import Comparison, RouteReport, SimulationReport, TenantReport, TierReport
 
-_TWO = 2
-
 
 class TableRow(msgspec.Struct, frozen=True):
     """One measure."""
 
     name: str
     cells: tuple[str, ...]
-    """As each report has it."""
+    """The value in each report."""
     difference: str = ""
-    """From the first report to the second: points of a share, percent of anything else; "" where there is none."""
+    """Change from the first report to the second: of a share in percentage points, else in percent; "" for none."""
 
 
 def table(comparison: Comparison) -> str:
-    """Lines of a Markdown table under one line of circumstances."""
+    """A Markdown table, below a line with the trace and the profile and the notes."""
     reports = comparison.reports
     lines = [circumstances(comparison), *[f"  assumed: {note}" for note in comparison.notes], ""]
     rows = [TableRow("", tuple([each.policy for each in reports]), "difference"), *rows_of(reports)]
-    texts = [(row.name, [*row.cells, row.difference] if len(reports) == _TWO else list(row.cells)) for row in rows]
+    texts = [(row.name, [*row.cells, row.difference] if len(reports) == 2 else list(row.cells)) for row in rows]
     widths = [max(len(each[1][column]) for each in texts) for column in range(len(texts[0][1]))]
     first = max(len(name) for name, _ in texts)
     for index, (name, row) in enumerate(texts):
@@ -36,7 +34,7 @@ def table(comparison: Comparison) -> str:
 
 
 def circumstances(comparison: Comparison) -> str:
-    """Which trace, with which costs."""
+    """One line that names the trace, the profile and the seed."""
     speed = f"; arrivals {comparison.speed:g} times as fast" if comparison.speed != 1 else ""
     return (
         f"{comparison.trace_requests} requests over {comparison.trace_seconds:.0f} s of {comparison.trace}; "
@@ -45,14 +43,13 @@ def circumstances(comparison: Comparison) -> str:
 
 
 def rows_of(reports: Sequence[SimulationReport]) -> list[TableRow]:
-    """All measures: of the whole, then by tier, tenant, route, what was shed, and engine."""
+    """All measures: in total, then by tier, tenant and route, requests shed, and engines."""
     return [*_whole(reports), *_parts(reports), *_sheds(reports), *_engines(reports)]
 
 
 def _whole(reports: Sequence[SimulationReport]) -> Iterator[TableRow]:
     shares = [report.answered / report.requests for report in reports]
-    told = [f"{r.answered} of {r.requests} ({_percent(s)})" for r, s in zip(reports, shares, strict=True)]
-    yield _share("answered", shares, told)
+    yield _share("answered", shares, list(map(_answered, reports)))
     yield _share("goodput (answered within the SLO)", [report.goodput for report in reports])
     for rung in _names([report.rungs for report in reports]):
         yield _share(f"answered by {rung}", [report.rungs.get(rung, 0.0) for report in reports])
@@ -97,15 +94,15 @@ def _sheds(reports: Sequence[SimulationReport]) -> Iterator[TableRow]:
             for report in reports
         ]
         shares = [count / report.requests for count, report in zip(counts, reports, strict=True)]
-        told = [f"{count} ({_percent(share)})" for count, share in zip(counts, shares, strict=True)]
-        yield _share(f"shed in {tier}: {reason}", shares, told)
+        cells = [f"{count} ({_percent(share)})" for count, share in zip(counts, shares, strict=True)]
+        yield _share(f"shed in {tier}: {reason}", shares, cells)
 
 
 def _engines(reports: Sequence[SimulationReport]) -> Iterator[TableRow]:
     for name in _names([report.engines for report in reports]):
-        found = [report.engines.get(name) for report in reports]
-        busy = [f"{_percent(each.busy)}, {_percent(each.most_kv_usage)}" if each else "-" for each in found]
-        hits = [f"{_percent(each.prefix_hits)}, {each.preemptions}" if each else "-" for each in found]
+        engines = [report.engines.get(name) for report in reports]
+        busy = [f"{_percent(engine.busy)}, {_percent(engine.most_kv_usage)}" if engine else "-" for engine in engines]
+        hits = [f"{_percent(engine.prefix_hits)}, {engine.preemptions}" if engine else "-" for engine in engines]
         yield TableRow(f"{name}: busy, KV at most", tuple(busy))
         yield TableRow(f"{name}: prefix hits, preemptions", tuple(hits))
 
@@ -113,31 +110,31 @@ def _engines(reports: Sequence[SimulationReport]) -> Iterator[TableRow]:
 def _share(name: str, values: Sequence[float | None], cells: Sequence[str] = ()) -> TableRow:
     shown = cells or [_percent(value) for value in values]
     difference = ""
-    if len(values) == _TWO and values[0] is not None and values[1] is not None:
+    if len(values) == 2 and values[0] is not None and values[1] is not None:
         difference = f"{100 * (values[1] - values[0]):+.1f} points"
     return TableRow(name, tuple(shown), difference)
 
 
 def _amount(name: str, values: Sequence[float | None], show: Callable[[float | None], str]) -> TableRow:
     difference = ""
-    if len(values) == _TWO and values[0] and values[1] is not None:
+    if len(values) == 2 and values[0] and values[1] is not None:
         difference = f"{100 * (values[1] / values[0] - 1):+.1f} %"
     return TableRow(name, tuple(map(show, values)), difference)
 
 
 def _names(members: Sequence[Mapping[str, object]]) -> list[str]:
-    """Of all reports, each once, sorted."""
-    return sorted({name for each in members for name in each})
+    """The names of all reports, sorted, without duplicates."""
+    return sorted(set().union(*members))
 
 
-def _answered(part: TenantReport | RouteReport | None) -> str:
+def _answered(part: SimulationReport | TenantReport | RouteReport | None) -> str:
     return "-" if part is None else f"{part.answered} of {part.requests} ({_percent(part.answered / part.requests)})"
 
 
-def _tier(found: TierReport | None) -> str:
-    if found is None:
+def _tier(tier: TierReport | None) -> str:
+    if tier is None:
         return "-"
-    return f"{_percent(found.goodput)} (TTFT {_time(found.slo_ttft_s)}, ITL {_time(found.slo_itl_s)})"
+    return f"{_percent(tier.goodput)} (TTFT {_time(tier.slo_ttft_s)}, ITL {_time(tier.slo_itl_s)})"
 
 
 def _number(value: float | None) -> str:

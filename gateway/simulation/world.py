@@ -1,7 +1,7 @@
-"""The virtual clock: arrivals, engines' steps and deadlines in order of time, and the decisions at each of them.
+"""The discrete-event loop of a simulation: arrivals, ends of engine steps and alarms in order of virtual time.
 
-Events of the same instant go in this order: engines (as the settings name them), alarms, arrivals. With the same trace,
-policy, profile and seed every run is the same.
+Events at the same time are handled in this order: engines (in the order of the settings), alarms, arrivals. The same
+trace, policy, profile and seed give the same result.
 """
 
 import heapq
@@ -30,22 +30,22 @@ from policies.routing.token_budget import PromptSizes
 
 _NEVER = float("inf")
 _FRESH_S = 0.02
-"""The router looks at a published load for this long."""
+"""How long a published load is used for routing."""
 _SAMPLES = 240
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One engine at one moment."""
+    """The state of one engine at one time."""
 
     at: float
     running: int
     queued: int
-    """In the fair queue."""
+    """Jobs in the fair queue."""
     kv_usage: float
 
 
 class World:
-    """One policy under one trace."""
+    """The simulation of one policy with one trace."""
 
     def __init__(
         self,
@@ -55,21 +55,21 @@ class World:
         *,
         seed: int,
         shares: Mapping[str, float],
-        leaps: bool = True,
+        fast_forward: bool = True,
     ) -> None:
-        """`shares`: see `SimulatedDraws`. `leaps` False takes every step by itself, which is slow and gives the same.
+        """`shares`: see `SimulatedDraws`. Without `fast_forward` it is slow and gives the same results.
 
-        Raises BadProfile, BadTrace or UnknownMargins: what is missing, and what to give.
+        Raises BadProfile, BadTrace or UnknownMargins.
         """
         self.settings = settings
         self.trace = trace
         self.answers: list[SimulatedRequest] = []
-        """Those that have ended."""
-        self.service = SimulatedService(settings, profile, trace, seed=seed, shares=shares, leaps=leaps)
+        """Requests that have ended."""
+        self.service = SimulatedService(settings, profile, trace, seed=seed, shares=shares, fast_forward=fast_forward)
         self.samples: dict[str, list[Sample]] = {name: [] for name in self.service.backend_queues}
         self.features = [trace_features(request, settings, number) for number, request in enumerate(trace)]
         self.delivery_s = profile.service.delivery_s
-        """From a step's end to its reader."""
+        """Seconds from the end of a step to the client."""
         self._arrival_s = profile.service.arrival_s
         self._quota = QuotaBook(self.service.tenants)
         self._budgets = BudgetBook(self.service.tenants)
@@ -81,27 +81,30 @@ class World:
         self._planning = PlanningSnapshot(self.service.policy, self.service.tenants, self._backends(profile))
 
     def run(self, progress: Callable[[float, int], None]) -> float:
-        """To the end of the last answer; the time then. `progress` hears the time and how many have arrived."""
+        """Run until the last answer has ended, and return that time.
+
+        `progress` is called now and then with the time and the number of requests that have arrived.
+        """
         arrivals = [request.at + self._arrival_s for request in self.trace]
         next_arrival, now = 0, 0.0
-        every = max(len(arrivals) // 50, 1)
-        pause = max(arrivals[-1] / _SAMPLES, 1e-3)
+        progress_every = max(len(arrivals) // 50, 1)
+        sample_interval = max(arrivals[-1] / _SAMPLES, 1e-3)
         next_sample = 0.0
         service = self.service
         while True:
             at = arrivals[next_arrival] if next_arrival < len(arrivals) else _NEVER
             alarm = service.alarms[0][0] if service.alarms else _NEVER
             due, engine = _NEVER, None
-            for each in service.engines:
-                if each.due < due:
-                    due, engine = each.due, each
+            for candidate in service.engines:
+                if candidate.due < due:
+                    due, engine = candidate.due, candidate
             soonest = min(at, alarm, due)
             if soonest == _NEVER:
-                # Deadlines of what has long ended may have come after.
+                # Not `now`: the last alarms may be deadlines of requests that have ended before.
                 return max([answer.ended_at for answer in self.answers], default=now)
             if soonest > next_sample:
                 self._sample(next_sample)
-                next_sample += pause
+                next_sample += sample_interval
                 continue
             now = soonest
             if due <= now and engine is not None:
@@ -111,12 +114,12 @@ class World:
             else:
                 self._arrive(next_arrival, now)
                 next_arrival += 1
-                if not next_arrival % every:
+                if not next_arrival % progress_every:
                     progress(now, next_arrival)
             service.watch_expiries()
 
     def _on_end(self, answer: SimulatedRequest, now: float) -> None:
-        """An answer has ended: settle it, and learn from it."""
+        """Settle an answer that has ended, and report it to the rollout state."""
         self.answers.append(answer)
         request, plan = answer.request, answer.plan
         if answer.reservation is not None:
@@ -149,14 +152,14 @@ class World:
         self._rollout.on_end(plan, ending)
 
     def cost(self, answer: SimulatedRequest) -> float:
-        """Of all its attempts."""
         return sum([cost for _, cost in self.costs(answer)])
 
     def costs(self, answer: SimulatedRequest) -> list[tuple[str, float]]:
-        """By the policy's prices; attempts that failed are on the service."""
+        """The cost of each attempt, by the policy's prices, with its rung. Failed attempts cost nothing."""
         prices = self.settings.prices
         return [
-            (rung, cost_of(prices.get(rung), prompt, made, cached)) for rung, prompt, cached, made in answer.attempts
+            (rung, cost_of(prices.get(rung), prompt, output, cached))
+            for rung, prompt, cached, output in answer.attempts
         ]
 
     def _arrive(self, number: int, now: float) -> None:
@@ -168,23 +171,23 @@ class World:
             features = msgspec.structs.replace(features, budget_used=budget.used)
         sizes = PromptSizes.alike(features)
         decided = decide(self._planning, features, sizes, self._live_load(now), budget, request.at)
-        assert not isinstance(decided, SizesNeeded), "a trace has one length for all rungs"
+        assert not isinstance(decided, SizesNeeded), "a trace has one prompt length for all rungs"
         answer.features = decided.features
         if isinstance(decided, PlanRefusal):
             answer.refuse(decided.code, now)
             return
         tenant = features.tenant
-        aside = set_aside(self._quota, self._budgets, tenant, decided.tokens, decided.cost, now, at)
-        assert not isinstance(aside, BudgetRefusal), "the plan was made for what is left"
-        if isinstance(aside, QuotaRefusal):
-            answer.refuse(aside.limit, now)
+        reserved = set_aside(self._quota, self._budgets, tenant, decided.tokens, decided.cost, now, at)
+        assert not isinstance(reserved, BudgetRefusal), "the planner has checked the budget"
+        if isinstance(reserved, QuotaRefusal):
+            answer.refuse(reserved.limit, now)
             return
-        answer.reservation, answer.hold = aside
+        answer.reservation, answer.hold = reserved
         answer.held = self._rollout.on_start(decided.plan, at, answer.hold.amount)
-        answer.start(_played(decided.plan), now)
+        answer.start(_without_verification(decided.plan), now)
 
     def _backends(self, profile: Profile) -> Backends:
-        """As a server has them once its engines are loaded."""
+        """The same as in a server whose engines are loaded."""
         lengths = {
             name: self.service.backend_queues[name].max_model_len
             for name in self.settings.engines
@@ -199,7 +202,7 @@ class World:
     def _step(self, engine: SimulatedEngine, now: float) -> None:
         for sequence in engine.on_due(now):
             sequence.on_stop(sequence, now)
-        self.service.backend_queues[engine.name].move_on(now)
+        self.service.backend_queues[engine.name].advance(now)
 
     def _sample(self, at: float) -> None:
         for name, backend_queue in self.service.backend_queues.items():
@@ -243,8 +246,8 @@ class World:
         return ""
 
 
-def _played(plan: Plan) -> Plan:
-    """In mode "verified" the reader gets the large model's answer; what drafts save is not simulated."""
+def _without_verification(plan: Plan) -> Plan:
+    """In mode "verified" the large stage answers alone: the time that drafts save is not simulated."""
     cascade = plan.cascade
     if cascade is None or cascade.mode != "verified":
         return plan

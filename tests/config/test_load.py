@@ -125,7 +125,7 @@ def test_the_embedded_profile_is_good() -> None:
         (
             'when_busy = { signal = "busy", stay_on = "small", release_at = 0.5 }',
             'when_busy = { signal = ¦"long", stay_on = "small", release_at = 0.5 }',
-            ["'long' is more than one measure"],
+            ["'long' is not exactly one measure"],
         ),
     ],
 )
@@ -190,7 +190,7 @@ def test_two_breakers_for_one_engine() -> None:
     assert parse(text).ladders["safe"][0].breaker.probes == 1
     found = problems(text + '[[ladders.other]]\nto = "large"\nbreaker = { probes = 2 }\n')
     assert len(found) == 1
-    assert "ladders.safe[0] says something else" in found[0][1]
+    assert "ladders.safe[0] sets other values" in found[0][1]
 
 
 def test_keys_must_be_hashes_of_known_tenants() -> None:
@@ -228,7 +228,7 @@ def test_the_anonymous_tenant_needs_its_tier() -> None:
 
 def test_syntax_errors_have_a_place() -> None:
     assert problems("schema = 1\nb = = 2\n") == [
-        (2, "/etc/penstock.toml:2:5: this is not TOML: this is no value; expected a value")
+        (2, "/etc/penstock.toml:2:5: this is not TOML: this is not a value; expected a value")
     ]
     assert problems('a = "open')[0][0] == 1
 

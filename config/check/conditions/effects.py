@@ -12,7 +12,7 @@ from config.problems.problems import Problems
 from config.problems.source_map import Path
 
 _MIN_TOKENS = 64
-"""A chat of a few words with its template and a short answer needs as many: a smaller limit refuses everything."""
+"""A chat of a few words with its template and a short answer needs this many: a smaller limit refuses everything."""
 _MIN_BYTES = 64
 _MIN_PROMPTS = 50
 _MIN_PROMPTS_BY_WORDS = 300
@@ -33,7 +33,7 @@ def check_effects(settings: Settings, problems: Problems) -> None:
 
 def _check_bounds(settings: Settings, problems: Problems) -> None:
     """Limits that are smaller than any request."""
-    what = "a chat of a few words with its answer takes more, so every request is refused"
+    what = "a short chat with its answer needs more, so every request is refused"
     for name, tier in settings.tiers.items():
         path: Path = ("tiers", name, "queue")
         if tier.queue.tokens < _MIN_TOKENS:
@@ -63,7 +63,7 @@ def _check_values(settings: Settings, problems: Problems) -> None:
                 if any(sign in value for sign in "*?") or value.startswith("^") or value.endswith("$"):
                     problems.warn(
                         values_path,
-                        f"'{value}' looks like a pattern, and is compared letter by letter",
+                        f"'{value}' looks like a pattern, but is compared literally",
                         expected="each value in full",
                     )
                 elif value != value.strip():
@@ -90,7 +90,7 @@ def _check_calibrations(settings: Settings, problems: Problems) -> None:
             how = "" if calibration.prompt is None else " and looks at their words"
             problems.warn(
                 ("cascades", name, "defer", "calibration"),
-                f"it was made from {calibration.data.prompts} prompts{how}: its thresholds are chance",
+                f"it was made from {calibration.data.prompts} prompts{how}, too few for reliable thresholds",
                 expected=f"one from at least {min_prompts} prompts",
             )
 
@@ -129,7 +129,7 @@ def _check_routes(settings: Settings, problems: Problems) -> None:
         if known and len(known) == len(longest) and cap >= max(known):
             problems.warn(
                 path,
-                f"a cap of {cap} tokens caps nothing: no rung of the route holds more than {max(known)}",
+                f"a cap of {cap} tokens has no effect: no rung of the route holds more than {max(known)}",
                 expected=f"less than {max(known)}",
             )
         cascade = settings.cascades.get(route.use.cascade or "")
@@ -166,7 +166,7 @@ def _check_experiments(settings: Settings, problems: Problems) -> None:
         _check_overrides(settings, path, experiment, used, problems)
         if experiment.guard is not None:
             for number, metric in enumerate(experiment.guard.metrics):
-                reason = _no_evidence(settings, experiment, used, metric)
+                reason = _why_no_evidence(settings, experiment, used, metric)
                 if reason:
                     problems.warn(
                         (*path, "guard", "metrics", number),
@@ -202,7 +202,9 @@ def _check_overrides(
             )
 
 
-def _no_evidence(settings: Settings, experiment: ExperimentSettings, routes: list[RouteSettings], metric: str) -> str:
+def _why_no_evidence(
+    settings: Settings, experiment: ExperimentSettings, routes: list[RouteSettings], metric: str
+) -> str:
     if any(key.endswith(".use") or ".use." in key for keys in experiment.override.values() for key in keys):
         return ""
     if metric == "escalation_rate" and all(route.use.cascade is None for route in routes):

@@ -1,4 +1,4 @@
-"""An ordered list of conditions, as those of routes: the first that holds takes a request. What reaches the others?
+"""Finds which of an ordered list of conditions are reached, if the first that holds takes a request, as for routes.
 
 Comparing all pairs is too slow for thousands of routes. Two shortcuts avoid most searches of
 `config.check.conditions.formula`:

@@ -80,7 +80,7 @@ def _is_shadowed(
         ("routes", index),
         f"the route '{settings.routes[index].name}' is never reached: '{settings.routes[taker].name}' above takes "
         + ("every request" if everything else "all of its requests"),
-        expected="the unconditional route to be the last" if everything else "the more special route first",
+        expected="the unconditional route to be the last" if everything else "the more specific route first",
     )
     return True
 
@@ -108,7 +108,7 @@ def _warn_covered(
     problems.warn(
         ("routes", index),
         f"the route '{settings.routes[index].name}' is never reached: {named} above "
-        f"{'takes' if len(names) == 1 else 'take'} all that is left of its requests",
+        f"{'takes' if len(names) == 1 else 'take'} all of its requests",
     )
 
 

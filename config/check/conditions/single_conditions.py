@@ -47,8 +47,8 @@ def _check_weights(settings: Settings, uses: dict[str, list[str]], problems: Pro
             weights[name] = 1  # so that the signals that use it are not reported as well
             problems.add(
                 ("signals", name),
-                f"with the signals that it uses it stands for more than {_MAX_WEIGHT} conditions",
-                expected="a signal that says each thing once",
+                f"with the signals that it uses it expands to more than {_MAX_WEIGHT} conditions",
+                expected="fewer uses of other signals",
                 breaks=True,
             )
 
@@ -56,9 +56,9 @@ def _check_weights(settings: Settings, uses: dict[str, list[str]], problems: Pro
 def check_header_name(path: Path, name: str, problems: Problems) -> None:
     """Report header names that are invalid or secret, or that have capital letters."""
     if not HEADER_NAME.fullmatch(name):
-        problems.add(path, f"'{name}' is no name of a header", at_key=True)
+        problems.add(path, f"'{name}' is not the name of a header", at_key=True)
     elif name.lower() in _SECRET_HEADERS:
-        problems.add(path, f"'{name}' holds a secret", expected="the tenant to be asked for instead", at_key=True)
+        problems.add(path, f"'{name}' holds a secret", expected="a condition on the tenant instead", at_key=True)
     elif name != name.lower():
         problems.add(path, f"'{name}' has capital letters", expected="lower case", suggestion=name.lower(), at_key=True)
 
@@ -94,7 +94,7 @@ def _check_condition(
         check_address((*path, "path", index), address, problems)
     for index, tag in enumerate(when.tag):
         if not tag or tag != tag.strip() or "," in tag:
-            problems.add((*path, "tag", index), f"no request has the tag '{tag}': tags are parted by commas")
+            problems.add((*path, "tag", index), f"no request has the tag '{tag}': tags are separated by commas")
     for name, values in when.header.items():
         check_header_name((*path, "header", name), name, problems)
         if not values:
@@ -133,11 +133,13 @@ def _check_time(path: Path, when: TimeCondition, problems: Problems) -> None:
         problems.add((*path, "from"), "no day begins at 24:00", expected='"00:00"')
     elif when.from_ == when.to:
         problems.add(
-            path, "the span is empty: it ends when it begins", expected='from = "00:00", to = "24:00" for a whole day'
+            path,
+            "the span is empty: it begins and ends at the same time",
+            expected='from = "00:00", to = "24:00" for a whole day',
         )
     try:
         zoneinfo.ZoneInfo(when.zone)
-    # The name may be invalid, lead out of the database, or be a folder in it.
+    # The name may be invalid, point outside the database, or be a folder in it.
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         problems.add(
             (*path, "zone"),

@@ -39,7 +39,7 @@ def check_cascades(settings: Settings, problems: Problems, today: dt.date | None
         if cascade.skip_to_large == SignalSettings() and not problems.is_broken_below((*path, "skip_to_large")):
             problems.add(
                 (*path, "skip_to_large"),
-                "the small stage is never asked: the condition always holds",
+                "the small stage is never used: the condition always holds",
                 expected="a condition, or a ladder instead of the cascade",
             )
         _check_decision(settings, path, cascade, problems)
@@ -56,7 +56,11 @@ def check_emits(settings: Settings, problems: Problems) -> None:
             continue
         cascade_used = settings.cascades.get(route.use.cascade or "")
         if route.use.ladder is not None:
-            problems.add(("routes", index, "emit"), "a ladder's answers are shown as they come", at_key=True)
+            problems.add(
+                ("routes", index, "emit"),
+                "only the answers of a cascade have an emit mode",
+                at_key=True,
+            )
         elif (
             cascade_used is not None
             and route.emit.mode != "verified"
@@ -65,7 +69,7 @@ def check_emits(settings: Settings, problems: Problems) -> None:
         ):
             problems.add(
                 ("routes", index, "emit", "mode"),
-                f"nothing says when the small answer of '{route.use.cascade}' is not trusted",
+                f"no threshold decides when the small answer of '{route.use.cascade}' is escalated",
                 expected="a threshold, or a calibration and a target, in its `defer`",
             )
 
@@ -75,12 +79,12 @@ def _check_decision(settings: Settings, path: Path, cascade: CascadeSettings, pr
     defer, target = cascade.defer, cascade.target
     if target is not None:
         _check_target(settings, path, cascade, target, problems)
-    if cascade.emit.mode == "verified" and not _is_emitted_otherwise(settings, str(path[-1])):
+    if cascade.emit.mode == "verified" and not _has_other_emit_mode(settings, str(path[-1])):
         for place, given in ((("defer",), defer != Defer()), (("target",), target is not None)):
             if given:
                 problems.warn(
                     (*path, *place),
-                    'this has no effect: in mode "verified" the large stage looks at every token',
+                    'this has no effect: in mode "verified" the large stage verifies every token',
                     at_key=True,
                 )
         return
@@ -103,7 +107,7 @@ def _check_decision(settings: Settings, path: Path, cascade: CascadeSettings, pr
     elif defer.threshold is None and defer.calibration is None:
         problems.add(
             (*path, "defer"),
-            "nothing says when the small answer is not trusted",
+            "no threshold decides when the small answer is escalated",
             expected="defer = { calibration = ... } and a target, or defer = { threshold = ... }",
             at_key=True,
         )
@@ -116,7 +120,7 @@ def _check_decision(settings: Settings, path: Path, cascade: CascadeSettings, pr
         )
 
 
-def _is_emitted_otherwise(settings: Settings, name: str) -> bool:
+def _has_other_emit_mode(settings: Settings, name: str) -> bool:
     routes = [route for route in settings.routes if route.use.cascade == name and route.emit is not None]
     return any(route.emit.mode != "verified" for route in routes if route.emit is not None)
 
@@ -190,7 +194,7 @@ def _check_when_busy(settings: Settings, path: Path, cascade: CascadeSettings, p
     ):
         problems.add(
             (*path, "signal"),
-            f"the signal '{busy.signal}' is more than one measure of the load",
+            f"the signal '{busy.signal}' is not exactly one measure of the load",
             expected="a signal that is `load = { of = ..., MEASURE = { at_least = ... } }` and nothing else",
         )
     elif busy.release_at > given[0].at_least:

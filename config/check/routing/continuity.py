@@ -18,10 +18,10 @@ def check_continuity(settings: Settings, problems: Problems, digests: Mapping[st
     all_rungs = set(rungs_of(settings))
     known: dict[str, str | None] = {name: None if digests is None else digests.get(name) for name in settings.engines}
 
-    def may_go_on(one: str, other: str) -> bool:
+    def may_continue(one: str, other: str) -> bool:
         """False only if `other` certainly cannot continue from the tokens of `one`."""
         names = [_engine_of(settings, rung) for rung in (one, other)]
-        if None in names or not _goes_on(settings, other):
+        if None in names or not _can_continue(settings, other):
             return False
         first, second = (str(name) for name in names)
         if first == second:
@@ -33,10 +33,10 @@ def check_continuity(settings: Settings, problems: Problems, digests: Mapping[st
         are_known = len(cascade.stages) == len(set(cascade.stages)) == 2 and all_rungs.issuperset(cascade.stages)
         if cascade.emit.mode == "gate" or not are_known:
             continue
-        if not may_go_on(*cascade.stages):
+        if not may_continue(*cascade.stages):
             problems.add(
                 (*path, "emit", "mode"),
-                f'the large stage cannot go on from tokens of the small one, as "{cascade.emit.mode}" needs it: '
+                f'the large stage cannot continue the small one\'s tokens, which "{cascade.emit.mode}" requires: '
                 f"the tokenizers of {' and '.join(cascade.stages)} differ or are unknown",
                 expected=f'{_EXPECTED}; or mode = "gate"',
                 severity="error" if cascade.emit.mode == "verified" else "warning",
@@ -54,17 +54,19 @@ def check_continuity(settings: Settings, problems: Problems, digests: Mapping[st
         ):
             continue  # a retry continues from the tokens on another replica
         # An upstream that continues from text can do so after any rung.
-        after_text = len(rungs) > 1 and any(rung in settings.upstreams and _goes_on(settings, rung) for rung in rungs)
-        if not after_text and not any(may_go_on(one, other) for one in rungs for other in rungs if one != other):
+        from_text = [rung for rung in rungs if rung in settings.upstreams and _can_continue(settings, rung)]
+        if not (from_text and len(rungs) > 1) and not any(
+            may_continue(one, other) for one in rungs for other in rungs if one != other
+        ):
             problems.warn(
                 ("routes", index, "midstream"),
-                f'"continue" needs a second rung that can go on from the first one, and there is none among '
+                f'"continue" needs a second rung that can continue the answer of the first, and there is none among '
                 f"{', '.join(rungs)}",
                 expected=f'{_EXPECTED}; or midstream = "error"',
             )
 
 
-def _goes_on(settings: Settings, rung: str) -> bool:
+def _can_continue(settings: Settings, rung: str) -> bool:
     return rung in settings.engines or "continue" in settings.upstreams[rung].supports
 
 

@@ -33,8 +33,8 @@ def check_ladders(settings: Settings, problems: Problems) -> None:
                 if other != rung.breaker:
                     problems.add(
                         (*path, "breaker"),
-                        f"the rung '{rung.to}' has one breaker, and {place} says something else of it",
-                        expected="the same values, or to say it once",
+                        f"the rung '{rung.to}' has one breaker, and {place} sets other values",
+                        expected="the same values, or the breaker in one place only",
                     )
         _check_order(settings, name, problems)
 
@@ -49,7 +49,10 @@ def _check_rung(settings: Settings, path: Path, rung: RungSettings, problems: Pr
         known_rung(settings, (*path, "to"), rung.to, problems)
         if rung.wait_out > 0 and rung.to in settings.engines:
             problems.add(
-                (*path, "wait_out"), f"the engine '{rung.to}' asks for no pause", expected="an upstream's", at_key=True
+                (*path, "wait_out"),
+                f"the engine '{rung.to}' never requests a pause",
+                expected="a rung that is an upstream",
+                at_key=True,
             )
         if rung.adapter is not None:
             known_adapter(settings, (*path, "adapter"), rung.to, rung.adapter, problems)
@@ -80,7 +83,7 @@ def _check_order(settings: Settings, name: str, problems: Problems) -> None:
             ladders: set[str] = set()
             list(flat(settings, rung.ladder, ladders))
             for repeated in sorted(ladders & tried_ladders):
-                problems.add(path, f"the ladder '{repeated}' was gone through already", expected="each ladder once")
+                problems.add(path, f"the ladder '{repeated}' was tried already", expected="each ladder once")
             tried_ladders |= ladders
             always = any(inner.answer is not None for _, inner in flat(settings, rung.ladder))
         if always and index + 1 < len(ladder):
@@ -93,7 +96,7 @@ def _check_order(settings: Settings, name: str, problems: Problems) -> None:
             if (to, adapter) in tried:
                 problems.warn(
                     path,
-                    f"'{to}' was asked already, by rung {tried[to, adapter] + 1} of this ladder",
+                    f"'{to}' was tried already, by rung {tried[to, adapter] + 1} of this ladder",
                     expected="retries there, or another rung here",
                 )
             tried.setdefault((to, adapter), index)

@@ -125,7 +125,7 @@ def _check_override(path: Path, settings: Settings, experiment: ExperimentSettin
             case ["routes", _, "name" | "when" | "owner" | "comment" as word, *_]:
                 problems.add(
                     place,
-                    f"'{word}' of a route cannot be overridden: who takes part is decided before the arm",
+                    f"'{word}' of a route cannot be overridden: it applies before an arm is chosen",
                     expected="another route for other requests",
                     at_key=True,
                 )

@@ -39,13 +39,13 @@ def check_deadlines(settings: Settings, problems: Problems) -> None:
             problems.warn(
                 (*path, "wait_out"),
                 f"{rung.wait_out:g} s is as long as the route '{longest.name}' waits for the first token "
-                f"({longest.deadlines.ttft:g} s): it is never waited out",
+                f"({longest.deadlines.ttft:g} s): the pause is never waited for",
                 expected=f"less than {longest.deadlines.ttft:g} s",
             )
         if rung.ttft is not None and not problems.is_broken((*path, "ttft")):
             _check_attempts(path, rung, rung.ttft, longest, problems)
             if not problems.is_touched((*path, "ttft")):
-                _check_promise(settings, path, rung.ttft, problems)
+                _check_objective(settings, path, rung.ttft, problems)
 
 
 def _check_route(path: Path, route: RouteSettings, problems: Problems) -> None:
@@ -87,17 +87,17 @@ def _check_attempts(path: Path, rung: RungSettings, ttft: float, longest: RouteS
         )
 
 
-def _check_promise(settings: Settings, path: Path, ttft: float, problems: Problems) -> None:
+def _check_objective(settings: Settings, path: Path, ttft: float, problems: Problems) -> None:
     _, name, index = path
     if index == len(settings.ladders[str(name)]) - 1:
         return  # there is no later rung that could still meet the objective
     tiers = {tenant.tier for tenant in known_tenants(settings).values()} & set(settings.tiers)
     strictest = min(tiers, key=lambda tier: settings.tiers[tier].slo.ttft, default=None)
     if strictest is not None and ttft > settings.tiers[strictest].slo.ttft:
-        promise = settings.tiers[strictest].slo.ttft
+        objective = settings.tiers[strictest].slo.ttft
         problems.warn(
             (*path, "ttft"),
-            f"{ttft:g} s is longer than the tier '{strictest}' promises for the first token ({promise:g} s): "
-            "the rungs below come too late for it",
-            expected=f"less than {promise:g} s, or another slo",
+            f"{ttft:g} s is longer than the TTFT objective of the tier '{strictest}' ({objective:g} s): "
+            "the rungs below it come too late",
+            expected=f"less than {objective:g} s, or another slo",
         )

@@ -19,8 +19,8 @@ class Opening(msgspec.Struct, frozen=True, gc=False):
     """The decision on a new connection."""
 
     refused: PlaceRefusal | None = None
-    gives_way: int | None = None
-    """The connection to close for it."""
+    evicted: int | None = None
+    """The waiting connection to close, to make room."""
 
 
 class ConnectionPlaces:
@@ -48,19 +48,19 @@ class ConnectionPlaces:
         limits = self._limits
         if peer and self._of_peer.get(peer, 0) >= limits.max_connections_per_peer:
             return Opening("peer")
-        gives_way = None
-        # At most `max_connections` work, so at least `probe_connections` wait before one is closed for another. If all
-        # places could work, each new connection would close the one before it, and no health probe would be answered.
+        evicted = None
+        # At most `max_connections` work, so at least `probe_connections` wait before one is evicted. If every place
+        # could work, each new connection would evict the one before it, and no health probe would be answered.
         if len(self._peers) >= limits.max_connections + limits.probe_connections:
-            gives_way = next(iter(self._waiting), None)
-            if gives_way is None:
+            evicted = next(iter(self._waiting), None)
+            if evicted is None:
                 return Opening("full")
-            self.close(gives_way)
+            self.close(evicted)
         self._peers[number] = peer
         if peer:
             self._of_peer[peer] = self._of_peer.get(peer, 0) + 1
         self._waiting[number] = None
-        return Opening(None, gives_way)
+        return Opening(None, evicted)
 
     def work(self, number: int, key: str, tiers_above: int) -> PlaceRefusal | None:
         """Let a connection work: its request has a valid key. A refused connection stays waiting.

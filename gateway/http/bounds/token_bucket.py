@@ -4,7 +4,7 @@
 class TokenBucket:
     """`rate` tokens a second; holds at most one second's worth.
 
-    It can be overdrawn: then it returns how long to wait.
+    It can be overdrawn: then `take` returns how long to wait.
     """
 
     __slots__ = ("_at", "_rate", "_tokens")

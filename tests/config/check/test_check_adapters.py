@@ -100,7 +100,7 @@ def test_the_same_rung_with_and_without_its_adapter_is_no_duplicate(tmp_path: Pa
     (tmp_path / "x.toml").write_text(
         TEXT.replace('[[ladders.safe]]\nto = "mine"\n[[l', '[[ladders.safe]]\nto = "mine"\nadapter = "legal"\n[[l')
     )
-    assert "asked already" in str(load(tmp_path / "x.toml").warnings)
+    assert "tried already" in str(load(tmp_path / "x.toml").warnings)
 
 
 def test_a_folder_that_is_none_is_reported_with_the_models(tmp_path: Path) -> None:

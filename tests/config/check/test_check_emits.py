@@ -44,11 +44,11 @@ def test_a_route_may_set_the_mode(mode: str) -> None:
 
 def test_a_route_cannot_gate_a_cascade_without_a_deferral_rule() -> None:
     found = problems('emit = { mode = "gate" }', 'emit = { mode = "verified" }')
-    assert found == ["routes[0].emit.mode: nothing says when the small answer of 'thrifty' is not trusted"]
+    assert found == ["routes[0].emit.mode: no threshold decides when the small answer of 'thrifty' is escalated"]
 
 
 def test_a_route_with_a_ladder_has_no_emit() -> None:
     text = TEXT.replace('use = { cascade = "thrifty" }', 'use = { ladder = "safe" }')
     text = text.replace("ROUTE", 'emit = { mode = "gate" }').replace("CASCADE", "defer = { threshold = 1.0 }")
-    with pytest.raises(ConfigError, match="ladder's answers are shown as they come"):
+    with pytest.raises(ConfigError, match="only the answers of a cascade have an emit mode"):
         parse_settings(text, Path("/etc/x.toml"))

@@ -17,8 +17,8 @@ SAME = f'[[keys]]\nid = "b"\ntenant = "t"\nhash = "{HASH}"\n[tenants.t]'
     [
         ('[admin]\nenabled = true\nhost = "0.0.0.0"', "admin.host", "no [[admin.keys]]"),
         ("[admin]\nenabled = true\nport = 8080", "admin.port", "listens on port 8080 already"),
-        (f'[[admin.keys]]\nid = "a b"\nhash = "{HASH}"', "admin.keys[0].id", "is no key id"),
-        ('[[admin.keys]]\nid = "a"\nhash = "xyz"', "admin.keys[0].hash", "no SHA-256"),
+        (f'[[admin.keys]]\nid = "a b"\nhash = "{HASH}"', "admin.keys[0].id", "is not a key id"),
+        ('[[admin.keys]]\nid = "a"\nhash = "xyz"', "admin.keys[0].hash", "not the SHA-256"),
         (
             f'[[admin.keys]]\nid = "a"\nhash = "{HASH}"\n{SAME}',
             "admin.keys[0].hash",
@@ -29,7 +29,7 @@ SAME = f'[[keys]]\nid = "b"\ntenant = "t"\nhash = "{HASH}"\n[tenants.t]'
             "admin.keys[1].id",
             "given twice",
         ),
-        (f'[[metrics.keys]]\nid = "a b"\nhash = "{HASH}"', "metrics.keys[0].id", "is no key id"),
+        (f'[[metrics.keys]]\nid = "a b"\nhash = "{HASH}"', "metrics.keys[0].id", "is not a key id"),
         ('[[metrics.keys]]\nid = "a"\nhash = "xyz"', "metrics.keys[0].hash", "penstock keys new --metrics"),
         (f'[[metrics.keys]]\nid = "a"\nhash = "{HASH}"\n{SAME}', "metrics.keys[0].hash", "given twice"),
         (

@@ -52,18 +52,18 @@ def test_a_good_one() -> None:
     ("old", "new", "fragment"),
     [
         ('urls = ["https://a.example/v1", "http://[::1]:8000/v1?x=1"]', "urls = []", "there is no address"),
-        ("https://a.example/v1", "ftp://a.example", "this is no address"),
-        ("https://a.example/v1", "https://", "this is no address"),
-        ("https://a.example/v1", "https://a.example:99999/v1", "this is no address"),
-        ("https://a.example/v1", "https://me:word@a.example/v1", "no user and no password"),
-        ("https://a.example/v1", "https://a.example/v1#x", "no '#'"),
+        ("https://a.example/v1", "ftp://a.example", "this is not an address"),
+        ("https://a.example/v1", "https://", "this is not an address"),
+        ("https://a.example/v1", "https://a.example:99999/v1", "this is not an address"),
+        ("https://a.example/v1", "https://me:word@a.example/v1", "may not contain a user or password"),
+        ("https://a.example/v1", "https://a.example/v1#x", "may not contain a '#'"),
         ("http://[::1]:8000/v1?x=1", "https://a.example/v1/", "given twice"),
         ('env = "CLOUD_KEY"', "", "exactly one of 'env' and 'file'; neither"),
         ('env = "CLOUD_KEY"', 'env = "A", file = "b"', "exactly one of 'env' and 'file'; both"),
-        ("x-team", '"x team"', "no name of a header"),
-        ("x-team", "Host", "the gateway's own"),
-        ("x-team", "Authorization", "does not belong into the file"),
-        ("key = {", 'key_header = "X-Team"\nkey = {', "does not belong into the file"),
+        ("x-team", '"x team"', "not the name of a header"),
+        ("x-team", "Host", "is set by the gateway"),
+        ("x-team", "Authorization", "must not be in the file"),
+        ("key = {", 'key_header = "X-Team"\nkey = {', "must not be in the file"),
         ("key = {", 'key_header = "host"\nkey = {', "cannot carry a key"),
         ('"search"', '"a\\nb"', "printable ASCII"),
         ('tokenizer = "small"', 'tokenizer = "smal"', "there is no engine 'smal'"),
@@ -89,7 +89,11 @@ LADDER = '[[ladders.safe]]\nto = "cloud"\n'
     [
         (LADDER, f'{LADDER}wait_out = "-1s"\n', "duration"),
         (LADDER, f"{LADDER}wait_out = 2\n", "duration"),
-        (LADDER, f'[[ladders.safe]]\nto = "small"\nwait_out = "1s"\n{LADDER}', "the engine 'small' asks for no pause"),
+        (
+            LADDER,
+            f'[[ladders.safe]]\nto = "small"\nwait_out = "1s"\n{LADDER}',
+            "the engine 'small' never requests a pause",
+        ),
         (LADDER, f'{LADDER}[[ladders.safe]]\nanswer = "x"\nwait_out = "1s"\n', "a static answer has no wait_out"),
         ('use = { cascade = "up" }', 'use = { cascade = "up" }\non_content_filter = "nxt"', "did you mean 'next'"),
         ('use = { cascade = "up" }', 'use = { cascade = "up" }\non_content_filtre = "next"', "'on_content_filter'"),
@@ -106,12 +110,12 @@ def test_a_pause_longer_than_the_deadline_is_a_warning() -> None:
     assert (loaded.ladders["safe"][0].wait_out, loaded.routes[0].on_content_filter) == (2.0, "stop")
     text = GOOD.replace(LADDER, f'{LADDER}wait_out = "45s"\n')
     found = [str(each) for each in parse(text, Path("/etc/p.toml")).warnings]
-    assert len([each for each in found if "it is never waited out" in each]) == 1, found
+    assert len([each for each in found if "the pause is never waited for" in each]) == 1, found
 
 
 def test_a_key_in_the_file_is_not_repeated() -> None:
     found = problems(GOOD.replace("CLOUD_KEY", "sk-this-is-a-secret"))
-    assert "no name of an environment variable" in found[0]
+    assert "not the name of an environment variable" in found[0]
     assert "secret" not in "".join(found)
 
 
@@ -127,7 +131,7 @@ def test_upstreams_alone_are_enough() -> None:
 def test_a_key_in_another_header_is_a_warning(name: str) -> None:
     text = GOOD.replace('headers = { x-team = "search" }', f'headers = {{ {name} = "opensesame" }}')
     found = [str(message) for message in parse(text, Path("/etc/p.toml")).warnings]
-    reported = [message for message in found if "a key does not belong into the file" in message]
+    reported = [message for message in found if "a key must not be in the file" in message]
     assert len(reported) == 1, found
     assert f'key_header = "{name}"' in reported[0]
     assert "opensesame" not in reported[0]

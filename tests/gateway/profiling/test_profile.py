@@ -141,7 +141,7 @@ def test_the_runner_sees_the_shapes_that_the_simulation_plans(monkeypatch: pytes
     assert len(seen) > 500
     assert measured.points
     assert measured.error is not None
-    assert any("the fit is off by" in line for line in said)
+    assert any("relative error of the fit" in line for line in said)
 
 
 def measured_with(runner: FakeRunner, said: list[str]) -> EngineProfile:
@@ -159,8 +159,8 @@ def test_a_profile_goes_through_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"penstock_profile": 2}, "is no profile"),
-        ({"surprise": 1}, "is no profile"),
+        ({"penstock_profile": 2}, "is not a profile"),
+        ({"surprise": 1}, "is not a profile"),
         (
             {"engines": {"small": {"cost": {"fixed": 0.0, "slopes": [0.0]}, "max_model_len": 9, "kv_token_bytes": 1}}},
             "engine 'small': a step must take some time",

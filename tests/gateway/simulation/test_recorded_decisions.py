@@ -139,10 +139,8 @@ def test_only_what_a_cascade_takes_needs_margins() -> None:
         World(settings, profile(), (taken, unknown), seed=0, shares={}).run(lambda _now, _arrived: None)
 
 
-def test_who_is_taken_to_have_asked_is_reported() -> None:
+def test_assumed_tenants_are_reported() -> None:
     requests = trace(1, 20)
     unnamed = tuple([msgspec.structs.replace(request, tenant="") for request in requests])
-    assert "20 requests do not tell their tenant: it is taken to be 'anonymous' (tier 'fast'), the first of 3" in (
-        notes_of(unnamed)
-    )
+    assert "20 requests name no tenant: 'anonymous' (tier 'fast'), the first of 3, is used" in (notes_of(unnamed))
     assert "tenant" not in notes_of(requests)

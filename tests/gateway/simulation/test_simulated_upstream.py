@@ -1,4 +1,4 @@
-"""Upstreams in a simulation: as fast as somebody says, as many at once as the policy says, and told about."""
+"""Upstreams in a simulation have the stated times and the policy's limit on concurrent requests, as the notes say."""
 
 from pathlib import Path
 

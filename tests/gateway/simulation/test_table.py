@@ -1,4 +1,4 @@
-"""What the table and the page of a simulation hold: marked answers, differences, and rows by tier, tenant and route."""
+"""The table and the page of a simulation: marked answers, differences, and rows by tier, tenant and route."""
 
 import msgspec
 import pytest

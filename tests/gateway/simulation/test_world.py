@@ -1,4 +1,4 @@
-"""The virtual clock: leaps change nothing, nothing is lost, and overload is refused as the service refuses it."""
+"""The virtual clock: fast-forward changes no result, no request is lost, and overload is refused as in the service."""
 
 import msgspec
 import pytest
@@ -18,9 +18,9 @@ KINDS = ("window", "gate")
 
 
 def play(
-    settings: Settings, costs: Profile, requests: tuple[TraceRequest, ...], *, leaps: bool = True, seed: int = 1
+    settings: Settings, costs: Profile, requests: tuple[TraceRequest, ...], *, fast_forward: bool = True, seed: int = 1
 ) -> tuple[World, SimulationReport]:
-    world = World(settings, costs, requests, seed=seed, shares={}, leaps=leaps)
+    world = World(settings, costs, requests, seed=seed, shares={}, fast_forward=fast_forward)
     ended = world.run(lambda *_: None)
     for backend_queue in world.service.backend_queues.values():
         for engine in backend_queue.engines:
@@ -65,15 +65,15 @@ def replicated(settings: Settings, **replicas: int) -> Settings:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_leaps_lead_to_the_same_with_replicas(seed: int) -> None:
+def test_fast_forward_gives_the_same_results_with_replicas(seed: int) -> None:
     settings = replicated(policy(running=3, memory=[28, 100, 2500][seed % 3], mode=KINDS[seed % 2]), small=2, large=3)
     requests = trace(seed, 150, per_s=[12.0, 40.0][seed % 2])
     costs = profile(beside=[1.0, 1.4][seed % 4 // 2])
-    leaping, report = play(settings, costs, requests)
-    single, expected = play(settings, costs, requests, leaps=False)
-    assert rollout(leaping) == rollout(single)
+    fast, report = play(settings, costs, requests)
+    single, expected = play(settings, costs, requests, fast_forward=False)
+    assert rollout(fast) == rollout(single)
     assert report == expected
-    for backend_queue in leaping.service.backend_queues.values():
+    for backend_queue in fast.service.backend_queues.values():
         assert all(engine.busy_s > 0 for engine in backend_queue.engines)
 
 
@@ -100,7 +100,7 @@ def test_replicas_find_the_prefixes_that_they_hold() -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_leaps_lead_to_the_same_as_single_steps(seed: int) -> None:
+def test_fast_forward_gives_the_same_results(seed: int) -> None:
     statistic, threshold = (("min_margin", 0.5), ("joint_margin", -2.0), ("low_quantile", 0.5))[seed // 4]
     settings = policy(
         running=3 + seed % 5,
@@ -112,9 +112,9 @@ def test_leaps_lead_to_the_same_as_single_steps(seed: int) -> None:
     )
     requests = trace(seed, 150, per_s=[3.0, 12.0, 40.0][seed % 3])
     costs = profile(slow=[0.3, 1.0][seed % 2], beside=[1.0, 1.4][seed % 4 // 2])
-    leaping, report = play(settings, costs, requests)
-    single, expected = play(settings, costs, requests, leaps=False)
-    assert rollout(leaping) == rollout(single)
+    fast, report = play(settings, costs, requests)
+    single, expected = play(settings, costs, requests, fast_forward=False)
+    assert rollout(fast) == rollout(single)
     assert report == expected
     if seed in {3, 9}:
         assert report.engines["small"].preemptions
@@ -188,7 +188,7 @@ def test_an_escalation_goes_on_after_what_was_released() -> None:
     answer = world.answers[0]
     assert [(note.rung, note.outcome) for note in answer.history] == [("small", "escalated"), ("large", "answered")]
     assert answer.shown == 40
-    # Sixteen tokens were older than the window of three when the twentieth was not sure enough.
+    # Sixteen tokens were older than the window of three when the twentieth was below the threshold.
     assert [(rung, prompt) for rung, prompt, *_ in answer.attempts] == [("small", 10), ("large", 26)]
     assert report.escalated == 1.0
 

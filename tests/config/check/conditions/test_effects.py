@@ -100,7 +100,7 @@ override = { a = { "routes.rest.caps.output_tokens" = 5 }, b = { "routes.rest.ca
 @pytest.mark.parametrize(
     ("more", "fragment"),
     [
-        ("caps.output_tokens = 5000\n", "caps nothing: no rung of the route holds more than 4096"),
+        ("caps.output_tokens = 5000\n", "has no effect: no rung of the route holds more than 4096"),
         ("when.budget_used = { at_least = 0.5 }\n" + REST.replace("rest", "all"), "no tenant has a budget"),
         (
             THREE_ARMS,
@@ -168,7 +168,7 @@ def test_a_calibration_from_few_prompts(tmp_path: Path) -> None:
     )
     (tmp_path / "p.toml").write_text(text)
     (warning,) = load(tmp_path / "p.toml", today=dt.date(2026, 11, 21)).warnings
-    assert "it was made from 20 prompts: its thresholds are chance" in warning.message
+    assert "it was made from 20 prompts, too few for reliable thresholds" in warning.message
 
 
 def test_the_embedded_profile_has_no_warnings() -> None:

@@ -203,5 +203,5 @@ def test_signals_that_double_with_every_step_are_refused_at_once() -> None:
 def test_ladders_that_double_with_every_step_are_refused_at_once() -> None:
     ladders = "".join(f'ladders.l{i} = [{{ ladder = "l{i - 1}" }}, {{ ladder = "l{i - 1}" }}]\n' for i in range(1, 40))
     found = complaints("{}", signals='ladders.l0 = [{ to = "e" }]\n' + ladders)
-    assert [each for each in found if "was gone through already" in each] == found
-    assert "ladders.l1[1]: the ladder 'l0' was gone through already" in found
+    assert [each for each in found if "was tried already" in each] == found
+    assert "ladders.l1[1]: the ladder 'l0' was tried already" in found

@@ -28,10 +28,10 @@ class Places(RuleBasedStateMachine):
             assert opening.refused == "full"
         else:
             assert opening.refused is None
-            assert (opening.gives_way is not None) == bool(full and waiting)
-            if opening.gives_way is not None:
-                assert opening.gives_way in waiting, "who works is never closed for a newcomer"
-                del self.peers[opening.gives_way]
+            assert (opening.evicted is not None) == bool(full and waiting)
+            if opening.evicted is not None:
+                assert opening.evicted in waiting, "who works is never closed for a newcomer"
+                del self.peers[opening.evicted]
             self.peers[self.next] = peer
 
     @rule(which=st.integers(0, 9), key=st.sampled_from(["", "k", "l"]), above=st.integers(0, 5))
@@ -78,12 +78,12 @@ class Places(RuleBasedStateMachine):
 TestPlaces = Places.TestCase
 
 
-def test_the_one_that_waits_the_longest_gives_way() -> None:
+def test_the_one_that_waits_the_longest_is_evicted() -> None:
     places = ConnectionPlaces(LIMITS)
     for number in range(8):
         places.open(number, "")
     places.work(0, "k", 0)
     places.wait(1)
-    assert [places.open(number, "").gives_way for number in (8, 9, 10, 11)] == [2, 3, 4, 5]
+    assert [places.open(number, "").evicted for number in (8, 9, 10, 11)] == [2, 3, 4, 5]
     places.wait(0)
-    assert [places.open(number, "").gives_way for number in (12, 13, 14)] == [6, 7, 1]
+    assert [places.open(number, "").evicted for number in (12, 13, 14)] == [6, 7, 1]
