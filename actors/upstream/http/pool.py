@@ -148,8 +148,10 @@ class Call:
     async def _send(self) -> None:
         assert self._stream is not None
         try:
-            with trio.fail_after(self._pool.connect_s):
-                await self._stream.send_all(self._data)
+            sent = self._stream.send_now(self._data)
+            if sent < len(self._data):
+                with trio.fail_after(self._pool.connect_s):
+                    await self._stream.send_all(self._data[sent:])
         except trio.TooSlowError:
             raise ConnectionLostError("the request was not read in time") from None
         except (trio.BrokenResourceError, trio.ClosedResourceError):

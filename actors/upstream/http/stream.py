@@ -20,6 +20,9 @@ _READS_BEFORE_CHECKPOINT = 16
 class ByteStream(Protocol):
     """A connection's bytes. Errors are trio's `BrokenResourceError` and `ClosedResourceError`."""
 
+    def send_now(self, data: bytes, /) -> int:
+        """Send what can be sent without waiting; returns the number of bytes."""
+
     async def send_all(self, data: bytes, /) -> None: ...
 
     async def receive_some(self, max_bytes: int, /) -> bytes | bytearray: ...
@@ -49,6 +52,15 @@ class TcpStream(trio.abc.Stream):
         self._drained = False
         """The last read took all that had arrived."""
         self._reads = 0
+
+    def send_now(self, data: bytes) -> int:
+        """Raises BrokenResourceError."""
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError from error
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Raises BrokenResourceError."""
@@ -141,6 +153,10 @@ class TlsStream:
     async def handshake(self) -> None:
         """Raises BrokenResourceError, also for a certificate that is not valid."""
         await self._tls.do_handshake()
+
+    def send_now(self, data: bytes) -> int:
+        """Nothing: only a wait tells when a record was sent."""
+        return 0
 
     async def send_all(self, data: bytes) -> None:
         """Raises BrokenResourceError."""

@@ -88,6 +88,9 @@ class _Stream:
         self.send_all = stream.send_all
         self.receive_some = stream.receive_some
 
+    def send_now(self, data: bytes) -> int:
+        return 0
+
     def close(self) -> None:
         self._stream.send_stream.close()
         self._stream.receive_stream.close()

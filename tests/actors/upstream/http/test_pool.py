@@ -26,6 +26,9 @@ class Scripted:
         self.closed = False
         self.unread = False
 
+    def send_now(self, data: bytes) -> int:
+        return 0
+
     async def send_all(self, data: bytes) -> None:
         self.sent.append(data)
         self.left = iter(self.pieces)
