@@ -3,10 +3,8 @@
 All implement the OpenAI API over HTTP and get the same number of threads.
 """
 
-import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +17,7 @@ import msgspec
 
 from benchmarks.engine.client import ServerError, answers
 from benchmarks.engine.workloads import MODEL, BenchRequest
+from benchmarks.process_group import ProcessGroup
 
 _PATIENCE_S = 900.0
 _HERE = Path(__file__).parent
@@ -155,7 +154,7 @@ SERVERS: dict[str, Callable[[Place], Command]] = {
 }
 
 
-class Server:
+class Server(ProcessGroup):
     """A running server and its child processes."""
 
     def __init__(self, name: str, directory: Path, peers: Path, job: Path, threads: int) -> None:
@@ -190,30 +189,6 @@ class Server:
             else:
                 return
         raise PeerAbsentError(f"gave no answer within {_PATIENCE_S:.0f} s: {self.tail()}")
-
-    def tail(self) -> str:
-        return " | ".join(self.log.read_text(errors="replace").splitlines()[-5:])
-
-    def pause(self) -> None:
-        """Stop all its processes until `resume`, since even an idle server may poll."""
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        self._signal(signal.SIGCONT)
-
-    def end(self) -> None:
-        """End it and all its child processes."""
-        self.resume()
-        self._signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(20)
-        self._signal(signal.SIGKILL)
-        self._process.wait()
-
-    def _signal(self, number: signal.Signals) -> None:
-        """Signal the whole process group, which may be empty if the server has ended."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
 
 
 def vocab_of(directory: Path) -> int:

@@ -2,18 +2,17 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import tempfile
 from pathlib import Path
 
 import msgspec
 
+from benchmarks.process_group import ProcessGroup
+
 ROOT = Path(__file__).resolve().parents[2]
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_END_S = 20.0
-_TAIL_LINES = 5
 # In /proc/PID/stat after the name, counted from the state.
 _SESSION, _USER, _SYSTEM = 3, 11, 12
 
@@ -25,7 +24,7 @@ class Command(msgspec.Struct, frozen=True):
     environment: dict[str, str] = {}
 
 
-class Processes:
+class Processes(ProcessGroup):
     """A process and all that it started, recognised by their session."""
 
     def __init__(self, name: str, command: Command, job: Path, core: int | None) -> None:
@@ -78,30 +77,6 @@ class Processes:
             with contextlib.suppress(OSError):
                 total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
         return total
-
-    def tail(self) -> str:
-        """The last lines that it wrote."""
-        return " | ".join(self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
-
-    def pause(self) -> None:
-        """Stop all processes until `resume`, since even an idle gateway may poll."""
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        self._signal(signal.SIGCONT)
-
-    def end(self) -> None:
-        """End it and all that it started."""
-        self.resume()
-        self._signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_END_S)
-        self._signal(signal.SIGKILL)
-        self._process.wait()
-
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
 
 
 def _stat(pid: int) -> list[str]:
