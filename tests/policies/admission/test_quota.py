@@ -132,6 +132,7 @@ def test_a_refusal_says_when_it_fits_and_then_it_does(limits: dict[str, int], fi
     reserve(quota, 1, fits_after_s)
 
 
+AT_ONCE = "There is room as soon as one of them ends."
 LATER = "this request may need up to 10. There is room in 61.0 s."
 NEVER = "This request may need up to 11 tokens, more than the limit of 10"
 
@@ -154,8 +155,7 @@ NEVER = "This request may need up to 11 tokens, more than the limit of 10"
         (
             {"concurrent": 1},
             1,
-            "The limit of 1 requests at once of tenant acme is reached: 1 in use. "
-            "There is room as soon as one of them ends.",
+            f"The limit of 1 requests at once of tenant acme is reached: 1 in use. {AT_ONCE}",
         ),
     ],
 )
