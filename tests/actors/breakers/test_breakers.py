@@ -7,9 +7,9 @@ from trio.testing import wait_all_tasks_blocked
 from actors.breakers.breakers import BreakerMessage, BreakerRegistry, Permits
 from actors.kernel.actor import Mailbox
 from config.model.routing import BreakerSettings, RetryBudgetSettings
-from policies.fallback.breaker import Permit
 from policies.fallback.fallback_machine import RungRefused
 from policies.fallback.retry_budget import RetryBudget
+from policies.model.load import Permit
 from tests.actors.fakes import Answer
 from tests.actors.upstream.network import Asked
 from tests.actors.upstream.test_upstream_actor import CHAT, FINE, config, outcomes, stage
