@@ -27,7 +27,8 @@ class NoRoute(CannotServe):
 
     def __init__(self, model: str) -> None:
         super().__init__(
-            f"No route takes this request for the model '{model}': check its tags, tenant and size.",
+            f"No route of the policy accepts this request for the model '{model}'. Check the tags (x-penstock-tags), "
+            "the API key's tenant, and the prompt's length.",
             param=None,
             code="no_route",
         )

@@ -153,6 +153,10 @@ class TooLate(Refusal):
         super().__init__(ErrorBody(504, "server_error", code, message, should_retry=True))
 
 
+TOO_BUSY = "The server is too busy to take this request; try again."
+"""The message where a bounded mailbox took no more."""
+
+
 def ledger_unavailable() -> Unavailable:
     """No answer is sent without a committed ledger entry."""
     return Unavailable("ledger_unavailable", "The usage could not be written down; try again.", 1.0)

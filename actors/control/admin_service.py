@@ -22,6 +22,7 @@ from policies.rollout.rollout_state import ArmView, RolloutState
 from policies.rollout.shadow import ShadowBook, ShadowView
 
 _WRITTEN_S = 5.0
+_NO_SOURCE = "The server runs without a configuration file, so nothing can be reloaded; start it with --config."
 log = structlog.get_logger()
 
 
@@ -141,24 +142,26 @@ class AdminService:
     async def reload(self) -> ReloadResult:
         """The same, and wait for the outcome. Raises Refusal."""
         if self._source is None:
-            raise InvalidRequest("The configuration was not read from a file.", code="no_source")
+            raise InvalidRequest(_NO_SOURCE, code="no_source")
         reply: Reply[ReloadResult] = Reply()
         try:
             self._reloader.put_nowait(Reload("admin", reply))
             return await reply.wait()
         except MailboxClosed:
             raise Unavailable(
-                "reloader_off",
-                "The policy cannot be changed any more: what reloads it has failed too often. Restart the server.",
+                "reloader_off", "The policy reloader has stopped after repeated failures. Restart the server."
             ) from None
-        except (MailboxFull, ActorDied) as error:
-            raise Unavailable("reload_busy", f"{error}; try again.", 1.0) from None
+        except MailboxFull as full:
+            log.info("policy_reload_waits", asked_by="admin", why=str(full))
+            raise Unavailable("reload_busy", "A reload is already in progress; try again.", 1.0) from None
+        except ActorDied:
+            raise Unavailable("reload_busy", "The reload was interrupted; try again.", 1.0) from None
 
     async def check(self, text: str) -> CheckResult:
         """What a reload would report if the configuration were this TOML; nothing is applied."""
         source = self._source
         if source is None:
-            raise InvalidRequest("The configuration was not read from a file.", code="no_source")
+            raise InvalidRequest(_NO_SOURCE, code="no_source")
         before = self._router.snapshot.settings
         try:
             loaded = source.finished(await self._workers.read_config(source.text_path, text))
@@ -208,7 +211,7 @@ class AdminService:
         except (ActorDied, trio.TooSlowError):
             raise Unavailable(
                 "ledger_unavailable",
-                "It is rolled back, but the ledger could not be written: a restart may forget it. Ask again.",
+                "The experiment is rolled back, but this may be lost at a restart; send the request again.",
                 1.0,
             ) from None
         return True

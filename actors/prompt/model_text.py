@@ -75,8 +75,8 @@ class ModelText:
         if style is None:
             raise RequestRefused(
                 "tools_not_supported",
-                "this model's chat template writes tool calls in a way that this server does not read; "
-                "ask another model, or leave 'tools' out",
+                "This model's chat template writes tool calls in a way that this server cannot read. "
+                "Choose another model, or leave 'tools' out.",
             )
         return style
 

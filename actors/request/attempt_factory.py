@@ -63,11 +63,14 @@ class AttemptFactory(msgspec.Struct, frozen=True):
                 attempt.drafter = await drafter_for(attempt.job, cascade, self.text, account.ports)
         except _TooLong:
             message = (
-                f"Prompt and output do not fit into {rung}, which is to answer; shorten the prompt or lower max_tokens."
+                f"The prompt and max_tokens together are too long for {rung}, the model that would answer. "
+                "Shorten the prompt or lower max_tokens."
             )
             return RungRefused(why="prompt_too_long", message=message, lasting=True)
         except _NotExpressible as error:
-            return RungRefused(why="not_expressible", message=f"{rung} cannot be asked: {error}.", lasting=True)
+            return RungRefused(
+                why="not_expressible", message=f"{rung} cannot serve this request: {error}.", lasting=True
+            )
         except InvalidRequest as error:
             return RungRefused(why=error.body.code, message=error.body.message, lasting=True)
         return attempt, ended
@@ -180,9 +183,9 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         body, model = request.body, settings.model or request.model
         goes_on = bool(of.wanted.prefix) or of.wanted.from_text
         if goes_on and (body.tools is not None or body.grammar is not None):
-            raise _NotExpressible("an answer that has begun cannot be bound to a form, nor be read for tool calls")
+            raise _NotExpressible("an answer with tools or a response_format cannot be continued on an upstream")
         if body.truncate_prompt_tokens is not None:
-            raise _NotExpressible("truncate_prompt_tokens counts tokens as an engine reads them")
+            raise _NotExpressible("truncate_prompt_tokens works on local engines only; leave it out")
         calls: list[UpstreamCall] = []
         choices: dict[int, int] = {}
         ended: list[Delta] = []
@@ -286,5 +289,5 @@ def _continued(
         return prompt, text
     if tokenizer is None or tokenizer.decode(token_ids) != text:
         # Half a character, or what may become a stop string: tokens whose text the client has not received.
-        raise _NotExpressible("the answer cannot be gone on with after these tokens")
+        raise _NotExpressible("the upstream cannot continue the answer from here")
     return TokenPrompt(prompt.token_ids + token_ids), ""

@@ -6,7 +6,7 @@ import msgspec
 import trio
 
 from actors.admission.admission import budget_spent, over_quota
-from actors.api.errors import InvalidRequest, Refusal, Unavailable
+from actors.api.errors import TOO_BUSY, InvalidRequest, Refusal, Unavailable
 from actors.api.request import InferenceRequest
 from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied, MailboxFull
@@ -115,9 +115,9 @@ class RequestAdmission:
         )
         try:
             ports.ledger.put_nowait(OpenEntry(entry, booked))
-        except MailboxFull as full:
+        except MailboxFull:
             ports.admission.put_unbounded(Settle(grant, None))
-            raise Unavailable("ledger_busy", str(full), 1.0) from None
+            raise Unavailable("ledger_busy", TOO_BUSY, 1.0) from None
         account = Account(
             request,
             decided,
@@ -189,8 +189,8 @@ class RequestAdmission:
             reserve = Reserve(decided.features.tenant, decided.tokens, decided.cost, reply)
             self._ports.admission.put_nowait(reserve)
             answer = await reply.wait()
-        except (MailboxFull, ActorDied) as error:
-            raise Unavailable("admission_busy", f"{error}; try again.", 1.0) from None
+        except (MailboxFull, ActorDied):
+            raise Unavailable("admission_busy", TOO_BUSY, 1.0) from None
         if isinstance(answer, QuotaRefusal):
             raise over_quota(answer)
         return answer

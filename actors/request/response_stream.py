@@ -12,7 +12,7 @@ from typing import NoReturn
 import msgspec
 import trio
 
-from actors.api.errors import ErrorBody, Refusal, Unavailable, ledger_unavailable, refusal_of
+from actors.api.errors import TOO_BUSY, ErrorBody, Refusal, Unavailable, ledger_unavailable, refusal_of
 from actors.api.request import Principal
 from actors.api.response import DecisionInfo, Done, Failed, ResponseEvent
 from actors.kernel.actor import Reply
@@ -280,8 +280,8 @@ class ResponseStream:
             attempt.job = attempt.drafter.job
         try:
             self._ports.dispatch.put_nowait(Enqueue(attempt.job))
-        except MailboxFull as full:
-            refused = RungRefused(why="queue_full", retry_after_s=1.0, message=str(full))
+        except MailboxFull:
+            refused = RungRefused(why="queue_full", retry_after_s=1.0, message=TOO_BUSY)
             self._machine.on_rejected(refused, trio.current_time())
         else:
             self._ports.timers.move(self._watch, self._machine.due)

@@ -186,7 +186,7 @@ async def _refusal(response: Call, at: float) -> Failure:
 def _check_type(given: str | None) -> None:
     kind = (given or "").partition(";")[0].strip().lower()
     if kind.startswith(_NO_ANSWERS):
-        raise garbled(f"it is {kind[:64]}, and no event stream")
+        raise garbled(f"it is {kind[:64]}, not an event stream")
 
 
 async def _error_body(response: Call) -> bytes:

@@ -4,7 +4,7 @@ Fields that a server may not support are sent only if the upstream `supports` th
 this upstream, never changed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from engine.text.tool_calls import Tool, ToolSet
 
 _encode = msgspec.json.Encoder().encode
 _NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+_SET_TOKENIZER = "let the operator set the upstream's `tokenizer`"
 _TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
 AS_WRITTEN = frozenset({
     "metadata",
@@ -66,28 +67,37 @@ class UpstreamRequestBody(msgspec.Struct, frozen=True):
 
 
 def unsupported_reason(call: UpstreamCall, upstream: UpstreamSettings) -> str | None:
-    """Why this upstream cannot take the call; None: it can."""
+    """Why this upstream cannot take the call, and what to do, without a full stop; None: it can."""
     if isinstance(call.prompt, TokenPrompt) and upstream.tokenizer is None:
-        return "the prompt is token ids, and the upstream's `tokenizer` is not known"
+        return f"the prompt is token ids. Send text, or {_SET_TOKENIZER}"
     if call.params.logit_bias and upstream.tokenizer is None:
-        return "logit_bias names token ids, and the upstream's `tokenizer` is not known"
+        return f"logit_bias names token ids. Leave it out, or {_SET_TOKENIZER}"
     if call.params.prompt_logprobs is not None or call.params.prompt_only:
-        return "an upstream is not asked how likely a prompt is"
+        return "log-probabilities of the prompt (`prompt_logprobs`, or `echo` with `logprobs`) need a local engine"
     if call.params.allowed_token_ids and upstream.tokenizer is None:
-        return "allowed_token_ids names token ids, and the upstream's `tokenizer` is not known"
+        return f"allowed_token_ids names token ids. Leave it out, or {_SET_TOKENIZER}"
     written = {
         name for name, value in call.written.items() if name in SAMPLING_FIELDS and value != SAMPLING_FIELDS[name]
     }
     extras = sorted(written.union(_extras(call.params)))
     if extras and "sampling" not in upstream.supports:
-        return f'{", ".join(extras)} is no parameter of the OpenAI API, and its `supports` does not hold "sampling"'
+        return _not_openai(extras, "sampling")
     grammar = call.grammar
     plain = grammar is None or (grammar.kind == "json_schema" and isinstance(call.prompt, ChatPrompt))
     if grammar is not None and not plain and "structured_outputs" not in upstream.supports:
-        return f'{grammar.param} is no parameter of the OpenAI API, and `supports` does not hold "structured_outputs"'
+        return _not_openai([grammar.param], "structured_outputs")
     if call.begun and isinstance(call.prompt, ChatPrompt) and "continue" not in upstream.supports:
-        return 'the answer has begun, and its `supports` does not hold "continue"'
+        return f"the answer has begun, and the upstream cannot continue it. To change this, {_add_support('continue')}"
     return None
+
+
+def _add_support(name: str) -> str:
+    return f'let the operator add "{name}" to the upstream\'s `supports`'
+
+
+def _not_openai(names: Sequence[str], support: str) -> str:
+    verb, them = ("is", "it") if len(names) == 1 else ("are", "them")
+    return f"{', '.join(names)} {verb} not part of the OpenAI API. Leave {them} out, or {_add_support(support)}"
 
 
 def build_request_body(call: UpstreamCall, upstream: UpstreamSettings) -> UpstreamRequestBody:

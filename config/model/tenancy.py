@@ -74,7 +74,7 @@ class Price(Table, frozen=True, kw_only=True):
 
 
 class KeySettings(Table, frozen=True):
-    """An API key `prefix_id_secret`, made by `penstock keys new`. Only its hash is stored here."""
+    """An API key `prefix_id_secret`, made by `penstock keys new --tenant NAME`. Only its hash is stored here."""
 
     id: str
     tenant: str

@@ -153,7 +153,7 @@ class _Decoder:
             self._problems.add(
                 (*path, key),
                 f"unknown key '{key}'",
-                expected=f"one of: {', '.join(sorted(fields))}",
+                expected="" if meant else f"one of: {', '.join(sorted(fields))}",
                 suggestion=meant,
                 at_key=True,
             )

@@ -110,7 +110,9 @@ class Embedder(EngineBase):
             case Abort(sequence_id):
                 self.abort(sequence_id)
             case Submit(sequence_id=sequence_id, prompt_token_ids=prompt):
-                self._refuse(sequence_id, len(prompt), RequestRefused("not_generating", "this model makes no text"))
+                self._refuse(
+                    sequence_id, len(prompt), RequestRefused("not_generating", "This model makes embeddings, not text.")
+                )
             case ExpectTokens() | AddAdapter() | DropAdapter():
                 pass
 
@@ -138,22 +140,22 @@ class Embedder(EngineBase):
     def _check(self, command: Embed) -> None:
         ids, most = command.token_ids, self.limits.max_model_len
         if not ids:
-            raise RequestRefused("prompt_empty", "the input has no tokens; send at least one")
+            raise RequestRefused("prompt_empty", "The input has no tokens; send at least one.")
         if len(ids) > most:
             raise RequestRefused(
                 "context_length_exceeded",
-                f"the input has {len(ids)} tokens; this model's limit is {most} tokens; shorten the input",
+                f"The input has {len(ids)} tokens; this model's limit is {most} tokens. Shorten the input.",
             )
         if min(ids) < 0 or max(ids) >= self.limits.vocab_size:
             raise RequestRefused(
                 "token_out_of_vocabulary",
-                f"the input names token {max(ids)}; this model's token ids are 0 to {self.limits.vocab_size - 1}",
+                f"The input names token {max(ids)}; this model's token ids are 0 to {self.limits.vocab_size - 1}.",
             )
         if command.size is not None and not self._runner.sizes.allows(command.size):
-            raise RequestRefused("dimensions_unsupported", f"this model makes no embeddings of size {command.size}")
+            raise RequestRefused("dimensions_unsupported", f"This model makes no embeddings of size {command.size}.")
         if command.sequence_id in self._waiting:
             raise RequestRefused(
-                "sequence_id_in_use", f"sequence id {command.sequence_id} is waiting already; ids must be unique"
+                "sequence_id_in_use", f"Sequence id {command.sequence_id} is waiting already; ids must be unique."
             )
 
     def abort(self, sequence_id: int) -> None:

@@ -143,7 +143,11 @@ class Engine(EngineBase):
             case ExpectTokens():
                 self.expect(command)
             case Embed(sequence_id=sequence_id, token_ids=token_ids):
-                self._refuse(sequence_id, len(token_ids), RequestRefused("not_embedding", "this model makes text"))
+                self._refuse(
+                    sequence_id,
+                    len(token_ids),
+                    RequestRefused("not_embedding", "This model makes text, not embeddings."),
+                )
             case AddAdapter(adapter):
                 self._adapters.put(adapter)
             case DropAdapter(name):
@@ -160,7 +164,7 @@ class Engine(EngineBase):
         self.limits.check(command)
         if command.sequence_id in self._alive:
             raise RequestRefused(
-                "sequence_id_in_use", f"sequence id {command.sequence_id} is running already; ids must be unique"
+                "sequence_id_in_use", f"Sequence id {command.sequence_id} is running already; ids must be unique."
             )
         params = self._defaults.fill(command.params)
         command = msgspec.structs.replace(command, params=params)
@@ -207,8 +211,8 @@ class Engine(EngineBase):
         if state.error is not None or state.complete:
             raise RequestRefused(
                 "grammar_violated",
-                "the answer cannot go on from here under its grammar: "
-                + (state.error or "it is complete already; nothing can follow"),
+                "The answer cannot continue from here under its grammar: "
+                f"{state.error or 'it is complete already; nothing can follow'}.",
             )
         return state
 

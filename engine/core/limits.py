@@ -30,26 +30,26 @@ class EngineLimits(msgspec.Struct, frozen=True):
         """
         prompt, params = command.prompt_token_ids, command.params
         if not prompt:
-            raise RequestRefused("prompt_empty", "the prompt has no tokens; send at least one")
+            raise RequestRefused("prompt_empty", "The prompt has no tokens; send at least one.")
         # A prompt that is only scored needs no room for an output token.
         length = len(prompt) - params.prompt_only
         if length >= self.model_tokens:
             raise RequestRefused(
                 "context_length_exceeded",
-                f"the prompt has {len(prompt)} tokens; this model's limit is {self.model_tokens} tokens, prompt and "
-                "output together; shorten the prompt",
+                f"The prompt has {len(prompt)} tokens; this model's limit is {self.model_tokens} tokens, prompt and "
+                "output together. Shorten the prompt.",
             )
         if length >= self.pool_tokens:
             raise RequestRefused(
                 "prompt_too_large_for_kv",
-                f"the prompt has {len(prompt)} tokens; the engine's whole KV pool holds {self.pool_tokens}; shorten "
-                "the prompt, or give the engine more kv.memory",
+                f"The prompt has {len(prompt)} tokens; the engine's whole KV pool holds {self.pool_tokens}. Shorten "
+                "the prompt, or let the operator give the engine more kv.memory.",
             )
         if params.max_tokens < 1:
-            raise RequestRefused("max_tokens_invalid", f"max_tokens is {params.max_tokens}; ask for at least 1")
+            raise RequestRefused("max_tokens_invalid", f"max_tokens is {params.max_tokens}; ask for at least 1.")
         for where, ids in (
-            ("the prompt", (min(prompt), max(prompt))),
-            ("the draft", command.draft),
+            ("The prompt", (min(prompt), max(prompt))),
+            ("The draft", command.draft),
             ("logit_bias", (token_id for token_id, _ in params.logit_bias)),
             ("stop_token_ids", params.stop_token_ids),
             ("allowed_token_ids", params.allowed_token_ids),
@@ -58,5 +58,5 @@ class EngineLimits(msgspec.Struct, frozen=True):
                 if not 0 <= token_id < self.vocab_size:
                     raise RequestRefused(
                         "token_out_of_vocabulary",
-                        f"{where} names token {token_id}; this model's token ids are 0 to {self.vocab_size - 1}",
+                        f"{where} names token {token_id}; this model's token ids are 0 to {self.vocab_size - 1}.",
                     )

@@ -80,7 +80,7 @@ class AdapterTable:
             return None
         adapter = self._current.get(name)
         if adapter is None:
-            raise RequestRefused("adapter_not_loaded", f"no adapter '{name}' is loaded; load it or ask without it")
+            raise RequestRefused("adapter_not_loaded", f"No adapter '{name}' is loaded; load it, or leave it out.")
         return adapter
 
     def hold(self, adapter: Adapter | None) -> None:

@@ -154,9 +154,9 @@ class Checkpoint:
             more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
             raise ModelError(
                 "model_unsupported",
-                f"{self.directory}: nothing of this architecture reads tensor {', '.join(left[:_SHOWN])}{more}: the "
-                "numbers would not be the model's; if they are of no account, list them in the engine's table: "
-                f'ignore_tensors = ["{left[0]}"]; * stands for any part of a name',
+                f"{self.directory}: tensor {', '.join(left[:_SHOWN])}{more} is not used by this architecture, so "
+                f'results may be wrong; if it does not matter, add ignore_tensors = ["{left[0]}"] to the engine\'s '
+                "table (* stands for any part of a name)",
             )
 
     def _finite(self, name: str, tensor: Tensor) -> Tensor:

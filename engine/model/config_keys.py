@@ -157,9 +157,9 @@ def check_keys(path: Path, raw: Mapping[str, Any], family: str, ignored: Collect
             continue
         if key in keys.only and value in keys.only[key]:
             continue
-        known = "is not acted upon by this architecture" if key in keys.only else "is not known here"
+        known = "is ignored by this architecture" if key in keys.only else "is unknown"
         raise ModelError(
             "model_unsupported",
-            f"{path}: {key} = {json.dumps(value)[:80]} {known}, and may change what the model computes; if it does "
-            f'not, list it in the engine\'s table: ignore_config_keys = ["{key}"]',
+            f"{path}: {key} = {json.dumps(value)[:80]} {known}, and it may change what the model computes, so the "
+            f'model is not loaded; if it does not matter, add ignore_config_keys = ["{key}"] to the engine\'s table',
         )

@@ -78,7 +78,7 @@ class GrammarState:
             return
         self._consumed += len(token_ids)
         if not self._matcher.consume_tokens(list(token_ids)):
-            self.error = self._matcher.get_error() or "a token came that the grammar does not allow"
+            self.error = self._matcher.get_error() or "the model produced a token the grammar forbids"
 
     def allowed(self, output: Sequence[int], vocab_size: int) -> Allowed:
         """[vocab_size] bool: whether each token may follow `output`; end tokens only where the grammar may end.
@@ -94,7 +94,10 @@ class GrammarState:
             bits = np.frombuffer(matcher.compute_bitmask(), np.uint8)
             allowed = np.unpackbits(bits, bitorder="little", count=min(vocab_size, self._tokens)).view(np.bool_)
             if matcher.is_error() or not allowed.any():
-                self.error = matcher.get_error() or "the model's vocabulary cannot say what the grammar wants"
+                self.error = (
+                    matcher.get_error()
+                    or "this model's tokens cannot spell what the grammar requires; use another grammar"
+                )
         if taken and self.error is None and not matcher.rollback(taken):
             self.error = matcher.get_error()
         if allowed is None or self.error is not None:
@@ -150,7 +153,7 @@ class Grammars:
         start = compiled.start()
         start.allowed((), self._tokenizer.vocab_size)
         if start.error is not None and "NoExtension" in start.error:
-            raise _refused("nothing fulfils it, not even an answer of no text")
+            raise _refused("no answer can match it: check for contradictory rules")
         return compiled
 
     @cached_property
@@ -244,4 +247,4 @@ def _with_exact_numbers(lark: str) -> str:
 
 def _refused(why: str) -> RequestRefused:
     why = " ".join(why.replace("<non-verbose/>", "").split())
-    return RequestRefused("grammar_invalid", f"the grammar for the answer cannot be used: {why}")
+    return RequestRefused("grammar_invalid", f"The grammar for the answer cannot be used: {why.rstrip('.')}.")

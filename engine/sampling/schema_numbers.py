@@ -15,6 +15,7 @@ import msgspec
 BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _EXACT = 2**53
 """All integers up to this are exact doubles."""
+_BEYOND = "numbers beyond 2^53 cannot be enforced exactly; use smaller ones"
 _MAX_SCHEMAS = 20_000
 """Limit of schemas that are combined with others in one check."""
 _EXACT_TENS = 22
@@ -75,20 +76,20 @@ def _bound_fault(keyword: str, value: float) -> str:
     if keyword == "multipleOf" and value <= 0:
         return "it must be above 0"
     if abs(value) > _EXACT:
-        return "bounds beyond 2^53 are not kept exactly"
+        return _BEYOND
     return _value_fault(value)
 
 
 def _value_fault(value: float) -> str:
     """Whether llguidance parses this number as another one, or writes another one than it parsed."""
     if isinstance(value, int):
-        return "whole numbers beyond 2^53 are not kept exactly" if abs(value) > _EXACT else ""
+        return _BEYOND if abs(value) > _EXACT else ""
     if not math.isfinite(value):
         return "it is too large for a number"
     _, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
     mantissa = int("".join(map(str, digits)))
     if mantissa > _EXACT or not isinstance(exponent, int) or abs(exponent) > _EXACT_TENS:
-        return "numbers of so many digits are not kept exactly"
+        return "numbers with so many digits cannot be enforced exactly; use fewer digits"
     return ""
 
 
@@ -108,7 +109,10 @@ def _gaps(where: str, together: tuple[list[dict[str, Any]], list[list[dict[str, 
                 if not is_number(bound) or bound != int(bound) or sign * bound < 0:
                     continue
                 if any(sign * bound <= end < sign * bound + 1 for end in ends):
-                    why = f"{bound} itself is let through where the other bound is less than 1 away from it"
+                    why = (
+                        f"the exclusive bound {bound} would be allowed; write the limits as minimum and maximum of "
+                        "whole numbers"
+                    )
                     yield NumberFault(schema, keyword, f"{where}/{keyword}", why)
                     return
 

@@ -38,8 +38,8 @@ def calls_grammar(style: ToolStyle, offered: ToolSet, content: Grammar | None = 
         if style == "bare":
             raise RequestRefused(
                 "tools_not_supported",
-                "this model writes a call as plain JSON, so an answer cannot be either a call or JSON of another form: "
-                "leave 'response_format' out, or set 'tool_choice' to \"required\" or \"none\"",
+                "This model writes a call as plain JSON, so an answer cannot be either a call or JSON of another form: "
+                "leave 'response_format' out, or set 'tool_choice' to \"required\" or \"none\".",
             )
         start = f"{calls} | content"
         schema = json.loads(content.source)
@@ -68,7 +68,7 @@ def _schema(schema: dict[str, Any], where: str, passed_over: list[str], *, lenie
             schema = relaxed.schema
             passed_over += [f"{where}{place}" for place in relaxed.passed_over]
         elif fault := strict_fault(schema):
-            raise RequestRefused("grammar_invalid", f"the schema of {where}, which is strict, cannot be used: {fault}")
+            raise RequestRefused("grammar_invalid", f"The schema of {where}, which is strict, cannot be used: {fault}.")
     except (ValueError, RecursionError) as error:
-        raise RequestRefused("grammar_invalid", f"the schema of {where} cannot be used: {error}") from None
+        raise RequestRefused("grammar_invalid", f"The schema of {where} cannot be used: {error}.") from None
     return json.dumps({**schema, "x-guidance": {**JSON_RULES, "lenient": lenient}})

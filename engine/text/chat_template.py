@@ -105,7 +105,7 @@ class ChatTemplate:
         if self._template is None:
             raise RequestRefused(
                 "chat_template_missing",
-                f"{self._origin} has no chat template: use /v1/completions for this model, or add chat_template.jinja",
+                f"{self._origin} has no chat template: use /v1/completions for this model, or add chat_template.jinja.",
             )
         if not self._knows_developer:
             messages = [
@@ -119,10 +119,12 @@ class ChatTemplate:
         try:
             return self._template.render(messages=messages, add_generation_prompt=add_generation_prompt, **names)
         except _TemplateRefusal as refusal:
-            raise RequestRefused("chat_template_error", f"the model's chat template refuses: {refusal}") from refusal
+            raise RequestRefused(
+                "chat_template_error", f"The model's chat template refuses: {_sentence(refusal)}"
+            ) from refusal
         except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise RequestRefused(
-                "chat_template_error", f"the model's chat template cannot render these messages: {error}"
+                "chat_template_error", f"The model's chat template cannot render these messages: {_sentence(error)}"
             ) from error
 
     def _moved_reasoning(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -131,6 +133,11 @@ class ChatTemplate:
             return message
         rest = {name: value for name, value in message.items() if name != _REASONING}
         return rest if self._reasoning is None else {**rest, self._reasoning: reasoning}
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error).rstrip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _place_of_reasoning(source: str) -> str | None:

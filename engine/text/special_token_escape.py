@@ -29,7 +29,7 @@ def escape_special_tokens(
     mark = next((mark for mark in _MARKS if mark not in texts), None)
     if mark is None:
         raise RequestRefused(
-            "reserved_characters", "the messages hold all of U+FDD0 to U+FDEF, which are no characters; remove them"
+            "reserved_characters", "The messages hold all of U+FDD0 to U+FDEF, which are no characters; remove them."
         )
     # Longest first: a token within a longer one is split with it.
     spelled.sort(key=len, reverse=True)

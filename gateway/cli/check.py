@@ -21,8 +21,10 @@ expected, suggestion}, empty without problems.
 """
 
 
-def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
-    parser = commands.add_parser("check", help="read a configuration and print every problem in it", epilog=_EPILOG)
+def add_to(commands: "argparse._SubParsersAction[Any]", same_as: str = "") -> None:
+    """`same_as`: the other name of this command."""
+    help_text = "read a configuration and print every problem in it" + (f"; same as `{same_as}`" if same_as else "")
+    parser = commands.add_parser("check", help=help_text, description=f"{help_text}.".capitalize(), epilog=_EPILOG)
     parser.add_argument("config", type=Path, metavar="FILE", help="a TOML file, or a folder of them")
     parser.add_argument("--strict", action="store_true", help="exit with 2 for warnings, too")
     parser.add_argument("--json", action="store_true", help="print the problems as JSON")

@@ -17,6 +17,7 @@ examples:
   penstock init small-and-large --small models/qwen3-0.6b --large models/qwen3-4b
   penstock init in-front-of-vllm --url http://127.0.0.1:8000/v1 --tenant acme
 """
+_MINE = "models/mine"
 _WHAT = """\
 one-model          one local model
 small-and-large    a cascade: the small model answers first, the large one takes over when it is unsure
@@ -78,13 +79,25 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"wrote {file}")
     if raw is not None:
         print(f"API key of tenant {arguments.tenant}, shown only once: {raw}")
+    if not _has_models(file, arguments):
+        print(f"first: put your model's folder into `model` in {file}")
     print(f"next: penstock check {file}\nthen: penstock serve --config {file}")
     return 0
 
 
+def _has_models(file: Path, arguments: argparse.Namespace) -> bool:
+    """Whether the folders in `file` exist; relative ones count from its folder."""
+    folders = {
+        "one-model": (arguments.model or _MINE,),
+        "small-and-large": (arguments.small, arguments.large),
+        "in-front-of-vllm": (),
+    }[arguments.kind]
+    return all((file.parent / folder).is_dir() for folder in folders)
+
+
 def _model(kind: str, given: str | None) -> str:
     if kind != "in-front-of-vllm":
-        return _quoted(given or "models/mine")
+        return _quoted(given or _MINE)
     if given is None:
         return (
             '# model = "NAME"                 # the name of the model there; without it, the name that the client sent'
@@ -100,14 +113,14 @@ def _upstream_key(variable: str | None) -> str:
 
 
 _NO_KEYS = """
-# API keys: `penstock keys new --tenant NAME` prints such lines. Without keys, all local clients may ask.
+# API keys: `penstock keys new --tenant NAME` prints such lines. Without keys, all local clients may use the server.
 # [[keys]]
 # id = "app1"
 # tenant = "NAME"
 # hash = "…"
 """
 _ONE_KEY = """
-# API keys. Only the hash is stored; `penstock keys new` creates more.
+# API keys. Only the hash is stored; `penstock keys new --tenant NAME` creates more.
 [tenants.{tenant}]
 tier = "default"
 # tokens = {{ per_minute = 200_000, per_day = 20_000_000 }}

@@ -39,7 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     made = new_key(arguments.tenant or "", secrets.token_bytes(RANDOM_BYTES), arguments.id, prefix=prefix)
     raw, settings = made.raw, made.settings
     print(f"The key, shown only once: {raw}\n")
-    print("For the configuration:\n")
+    needs = " (it also needs a [tenants.NAME] table)" if settings.tenant else ""
+    print(f"Add to the configuration{needs}:\n")
     print(f"[[{table}]]")
     for name, value in (("id", settings.id), ("tenant", settings.tenant), ("hash", settings.hash)):
         if value:

@@ -84,7 +84,8 @@ def _parser() -> Parser:
         command.add_to(commands)
     policy = commands.add_parser("policy", help="check, explain, test, compare and simulate policies")
     of_policy = policy.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (check, calibrate, diff, evaluate, explain, schema, simulate, expectations):
+    check.add_to(of_policy, same_as="penstock check")
+    for command in (calibrate, diff, evaluate, explain, schema, simulate, expectations):
         command.add_to(of_policy)
     for command in (keys, zoo, bench):
         command.add_to(commands)

@@ -105,7 +105,7 @@ async def _serve(
             print(f"admin API on {_url(settings.admin.host, admin)}/admin", flush=True)
         print(f"serving {_names(settings)} on {url}", flush=True)
         if settings.keys:
-            print(f"set {KEY_VARIABLE} to an API key (penstock keys new creates one), then", flush=True)
+            print(f"set {KEY_VARIABLE} to an API key (`penstock keys new --tenant NAME` creates one), then", flush=True)
         print(f"try: {example}", flush=True)
 
     service = Service(settings, engine_factories(settings), source=source, watches=settings.server.watch, record=record)

@@ -18,7 +18,9 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     zoo = commands.add_parser("zoo", help="train or evaluate the embedded models").add_subparsers(
         title="commands", metavar="COMMAND", required=True
     )
-    train = zoo.add_parser("train", help="train them with fixed seeds; takes tens of minutes on two cores")
+    train = zoo.add_parser(
+        "train", help="train the embedded models with fixed seeds; takes tens of minutes on two cores"
+    )
     train.add_argument("which", nargs="*", metavar="NAME", help="small or large (default: both)")
     train.add_argument("--out", type=Path, help="output folder (default: the source tree)")
     train.set_defaults(run=run_train)

@@ -169,8 +169,8 @@ _KEYED = """<!doctype html>
 <h1>Penstock</h1>
 <p class="small">This server needs an API key.
 <p>{message}
-<p>The operator creates one with <code>penstock keys new</code>. With the key in <code>{variable}</code>, this command
-lists the models:
+<p>The operator creates one with <code>penstock keys new --tenant NAME</code>. With the key in <code>{variable}</code>,
+this command lists the models:
 <pre>{command}</pre>
 <p>The health checks need no key: <a href="/livez"><code>/livez</code></a>,
 <a href="/readyz"><code>/readyz</code></a>.

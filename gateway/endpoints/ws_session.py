@@ -176,7 +176,9 @@ class _Session:
         body.stream = True
         parsed = read(body, given, self._api.max_choices)
         if parsed.view.echo:
-            raise BadField("echo", "'echo' is for POST /v1/completions: a client of a socket has its prompt.")
+            raise BadField(
+                "echo", "'echo' is not supported on the WebSocket: leave it out, or use POST /v1/completions."
+            )
         return InferenceRequest(
             request_id=request_id,
             credentials=self._credentials,

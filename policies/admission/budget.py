@@ -51,8 +51,8 @@ class BudgetRefusal(msgspec.Struct, frozen=True, gc=False):
         left = max(view.amount - view.spent - view.reserved, 0.0)
         return (
             f"The budget of {view.amount:g} per {view.per} of tenant {self.tenant} does not cover this request: it may "
-            f"cost up to {self.cost:.6g}, and {left:.6g} is left. There is new money in {view.resets_in_s:.0f} s; with "
-            "a lower max_tokens the request may fit before."
+            f"cost up to {self.cost:.6g}, and {left:.6g} is left. The budget renews in {view.resets_in_s:.0f} s. A "
+            "lower max_tokens may let the request fit sooner."
         )
 
 

@@ -78,13 +78,16 @@ class QuotaRefusal(msgspec.Struct, frozen=True, gc=False):
             "requests_per_minute": "requests per minute",
             "concurrent": "requests at once",
         }[self.limit]
+        if self.resets_in_s is None and self.limit != "concurrent":
+            return (
+                f"This request may need up to {self.requested} tokens, more than the limit of {self.limit_value} "
+                f"{what} of {self.scope}. Lower max_tokens or shorten the prompt."
+            )
         text = f"The limit of {self.limit_value} {what} of {self.scope} is reached: {self.used} in use"
         text += f", and this request may need up to {self.requested}" if self.limit.startswith("tokens") else ""
         if self.resets_in_s is not None:
             return f"{text}. There is room in {self.resets_in_s:.1f} s."
-        if self.limit == "concurrent":
-            return f"{text}. There is room as soon as one of them ends."
-        return f"{text}. It never fits: lower max_tokens or shorten the prompt."
+        return f"{text}. There is room as soon as one of them ends."
 
 
 class TenantUse(msgspec.Struct, frozen=True):

@@ -68,7 +68,8 @@ def verdict(reasons: Sequence[Reason], attempts: str, *, late: str | None) -> Ve
     waits = [reason.retry_after_s for reason in reasons if reason.retry_after_s is not None]
     shortest = min(waits) if waits else None
     if late == "total_timeout":
-        return Verdict(status=504, code=late, message="The route's total deadline passed.", retry_after_s=shortest)
+        message = "The answer was not complete within the route's time limit; try again, or lower max_tokens."
+        return Verdict(status=504, code=late, message=message, retry_after_s=shortest)
     if late is not None:
         message = "No model gave a first token within the route's deadline; try again later."
         return Verdict(status=504, code=late, message=message, retry_after_s=shortest)
@@ -85,7 +86,7 @@ def verdict(reasons: Sequence[Reason], attempts: str, *, late: str | None) -> Ve
             upstream_error=soonest.upstream_error,
         )
     if reasons and all(reason.lasting for reason in reasons):
-        return _bad_request(reasons[-1], "No rung of the route takes this request.")
+        return _bad_request(reasons[-1], "None of the models behind this route can take this request.")
     failed = [reason for reason in reasons if not reason.lasting]
     hopeless = bool(failed) and all(reason.why in _OPERATOR for reason in failed)
     what_to_do = "tell the operator of this gateway" if hopeless else "try again later"

@@ -154,7 +154,7 @@ class BackendQueue(Generic[J]):
             answer = self._queue.offer(job, now)
         except UnknownTenant:
             # It began under a policy that had a queue for this tenant.
-            message = "The policy has no line any more in which it could wait."
+            message = "The policy was changed and has no queue for this tenant now; send the request again."
             self._effects.append(Reject(job, "line_gone", message, 1.0))
             return
         if isinstance(answer, QueueFull):

@@ -67,13 +67,19 @@ class QueueFull(msgspec.Struct, frozen=True, gc=False):
 
     def __str__(self) -> str:
         if self.reason == "larger_than_queue":
-            return f"The request is larger than its tier's whole queue ({self.used:g} of at most {self.limit:g})."
+            return (
+                f"The request is too large for its tier's queue: {self.used:.0f} of at most {self.limit:.0f}. "
+                "Shorten the prompt or lower max_tokens."
+            )
         if self.reason == "saturated":
-            return f"The queue is {self.used:.0%} full; this tier is admitted below {self.limit:.0%}."
+            return (
+                f"The queue is {self.used:.0%} full, and this tier is refused from {self.limit:.0%} on; "
+                "try again later."
+            )
         what = {"queue_requests_full": "requests", "queue_tokens_full": "tokens", "queue_bytes_full": "bytes"}[
             self.reason
         ]
-        return f"The queue of this tier is full: {self.used:g} of {self.limit:g} {what}."
+        return f"The queue of this tier is full: {self.used:.0f} of {self.limit:.0f} {what}; try again later."
 
 
 class TierUse(msgspec.Struct, frozen=True):

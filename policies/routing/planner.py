@@ -159,7 +159,8 @@ def _embedding(plan: Plan, features: Features, encoders: Mapping[str, EmbeddingM
     first = next((rung.to for rung in plan.rungs if rung.to in encoders), None)
     if first is None or plan.cascade is not None:
         raise CannotServe(
-            f"The model '{features.model}' makes text, not embeddings. Ask a model for it that is an encoder.",
+            f"The model '{features.model}' makes text, not embeddings. Choose an embedding model; "
+            "GET /v1/models lists the models.",
             param="model",
             code="model_makes_text",
         )
@@ -180,10 +181,10 @@ def _embedding(plan: Plan, features: Features, encoders: Mapping[str, EmbeddingM
 
 def _other_sizes(model: EmbeddingModel) -> str:
     if model.shorter is None:
-        return f"It was trained to be cut: give 'dimensions' from 1 to {model.whole}."
+        return f"It can be shortened: give 'dimensions' from 1 to {model.whole}."
     if model.shorter:
-        return f"It was trained to be cut to {', '.join(map(str, model.shorter))}: give one of these as 'dimensions'."
-    return "It was not trained to be cut: leave 'dimensions' out."
+        return f"It can be shortened to {', '.join(map(str, model.shorter))}: give one of these as 'dimensions'."
+    return "It cannot be shortened: leave 'dimensions' out."
 
 
 def _text(plan: Plan, features: Features, encoders: Mapping[str, EmbeddingModel]) -> Plan:

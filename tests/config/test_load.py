@@ -81,7 +81,7 @@ def test_the_embedded_profile_is_good() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "fragments"),
     [
-        ('model = "m/small"', '¦modle = "m/small"', ["unknown key 'modle'", "did you mean 'model'"]),
+        ('model = "m/small"', '¦modle = "m/small"', ["unknown key 'modle'; did you mean 'model'?"]),
         ('model = "m/small"', "model = ¦5", ["engines.small.model: got 5", "expected a path"]),
         ('slo = { ttft = "500ms" }', "slo = { ttft = ¦5 }", ['a duration such as "500ms"', "got 5"]),
         ('slo = { ttft = "500ms" }', 'slo = { ttft = ¦"5 s" }', ['got "5 s"', "a duration"]),

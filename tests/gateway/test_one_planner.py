@@ -523,7 +523,7 @@ def plain(features: Features) -> dict[str, Any]:
 
 
 def without_clock(message: str) -> str:
-    return re.sub(r"new money in \d+ s", "new money", message)
+    return re.sub(r"renews in \d+ s", "renews", message)
 
 
 def assert_same_plan(found: Plan | None, expected: Plan | None) -> None:

@@ -39,8 +39,8 @@ _FAULT: dict[FailureKind, Fault] = {
 """For all other kinds: the upstream."""
 _SENTENCES: dict[FailureKind, str] = {
     "upstream_error": "The upstream failed",
-    "upstream_failed": "The upstream broke off with an error",
-    "upstream_misconfigured": "The upstream is not set up rightly here",
+    "upstream_failed": "The upstream ended its answer with an error",
+    "upstream_misconfigured": "The upstream rejected this gateway's settings",
     "upstream_quota_spent": "This gateway's account at the upstream is used up",
     "upstream_busy": "The upstream is busy",
     "upstream_rejected": "The upstream refuses this request",
@@ -84,7 +84,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     def client_message(self) -> str:
         """The message for the client. It excludes what an upstream says about the operator's account and settings."""
         if self.fault == "operator":
-            return f"{self.message} Tell the operator of this gateway."
+            return f"{self.message} Tell the operator."
         words = ": ".join([part for part in (self.upstream_error.code, self.upstream_error.message) if part])
         return f"{self.message} The upstream's words: {words}" if words else self.message
 
@@ -99,13 +99,15 @@ class UpstreamCallError(Exception):
 
 def garbled(what: str, *, by_model: bool = False) -> UpstreamCallError:
     """The response does not follow the OpenAI API."""
-    message = f"The upstream's answer is not understood: {what}."
+    message = f"The upstream sent an invalid answer: {what}."
     return UpstreamCallError(Failure(kind="upstream_garbled", message=message, by_model=by_model))
 
 
 def truncated(what: str) -> UpstreamCallError:
     """The response is incomplete."""
-    return UpstreamCallError(Failure(kind="upstream_truncated", message=f"The upstream's answer broke off: {what}."))
+    return UpstreamCallError(
+        Failure(kind="upstream_truncated", message=f"The upstream's answer is incomplete: {what}.")
+    )
 
 
 def of_status(status: int, body: bytes, *, pause_s: float | None = None, retryable: bool = True) -> Failure:
@@ -143,7 +145,7 @@ def _failure(
         pause_s = None
     return Failure(
         kind=kind,
-        message=f"{_SENTENCES[kind]}: {fact}." if fact else f"{_SENTENCES[kind]}.",
+        message=f"{_SENTENCES[kind]} ({fact})." if fact else f"{_SENTENCES[kind]}.",
         upstream_error=UpstreamError(code=_shown_code(error), message=error.words, param=error.param),
         retryable=retryable and blame in {"upstream", "load"},
         retry_after_s=pause_s,

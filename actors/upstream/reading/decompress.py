@@ -20,7 +20,7 @@ def unpacker(encoding: str | None) -> Decompressor:
     if names & {"gzip", "x-gzip", "deflate"} and len(names - {"", "identity"}) == 1:
         return _Inflater()
     if names & {"gzip", "x-gzip", "deflate", *_COMPRESSED}:
-        raise garbled("it is compressed in a way that is not known, and none was asked for")
+        raise garbled("it is compressed in an unknown way, and no compression was requested")
     # Some servers put a charset ("utf-8") or "none" here.
     return lambda data: (data,)
 

@@ -105,13 +105,13 @@ class ResponseReader:
             return None
         self._bytes += len(data)
         if self._bytes > self._max_bytes:
-            raise garbled("it is far longer than was asked for")
+            raise garbled("it is longer than the limit")
         if not self._began:
             self._begin(data)
         if self._body is not None:
             self._body += data
             if len(self._body) > _MAX_JSON_BYTES:
-                raise garbled("it is far longer than was asked for")
+                raise garbled("it is longer than the limit")
             return None
         before = self._counter.tokens
         try:
@@ -160,7 +160,7 @@ class ResponseReader:
         if first:
             self._began = True
             if first == b"<":
-                raise garbled("it is a page, and no event stream")
+                raise garbled("it is an HTML page, not an event stream")
             if first in {b"{", b"["}:
                 self._body = bytearray()
 
@@ -261,7 +261,7 @@ class ResponseReader:
 
     def _choice(self, choice: ChunkChoice) -> None:
         if choice.index:
-            raise garbled("it holds a choice that nobody asked for")
+            raise garbled("it has a choice that was not requested")
         if choice.error:
             raise UpstreamCallError(of_event(msgspec.json.encode({"error": choice.error})))
         text, reasoning, called = "", "", ""
@@ -307,7 +307,7 @@ class ResponseReader:
     def _count_characters(self, count: int) -> None:
         self._characters += count
         if self._characters > self._max_characters:
-            raise garbled("it says far more than was asked for")
+            raise garbled("it is longer than the limit")
 
     def _parts(self, message: Message) -> str:
         """Keep fragments of tool calls; returns their text, for counting."""
@@ -336,7 +336,7 @@ class ResponseReader:
                 _abnormal_end(ending, str(choice.finish_reason)[:_MAX_FINISH_WORD], has_content=bool(self._counter))
             )
         if ending.calls and not self._counter:
-            raise garbled("it ended with tool calls and made none", by_model=True)
+            raise garbled("it announced tool calls but sent none", by_model=True)
         self._ending = ending
         self._word = "" if ending.known else str(choice.finish_reason)[:_MAX_FINISH_WORD]
         if isinstance(choice.stop_reason, str | int):
@@ -417,4 +417,4 @@ def _abnormal_end(ending: FinishMeaning, word: str, *, has_content: bool) -> Fai
         return truncated(cause).failure
     if ending.abnormal == "load" and not has_content:
         return Failure(kind="upstream_busy", message=f"The upstream is busy: {cause}.", retry_after_s=1.0)
-    return Failure(kind="upstream_failed", message=f"The upstream broke off with an error: {cause}.")
+    return Failure(kind="upstream_failed", message=f"The upstream ended its answer with an error: {cause}.")

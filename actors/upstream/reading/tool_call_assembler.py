@@ -107,7 +107,7 @@ class ToolCallAssembler:
                 shown = f"'{name}'" if _NAME.fullmatch(name) else "a tool"
                 raise garbled(f"it calls {shown}, which was not offered", by_model=True)
             if arguments is None:
-                raise garbled("the arguments of a tool call are no JSON object", by_model=True)
+                raise garbled("the arguments of a tool call are not a JSON object", by_model=True)
             known = {earlier.id for earlier in calls}
             call_id = call.id if call.id is not None and _ID.fullmatch(call.id) and call.id not in known else ""
             calls.append(ToolCall(name, arguments, call_id, call.extra))
@@ -128,7 +128,7 @@ class ToolCallAssembler:
             joined = self._joined(owner.name, name)
         if owner is None or joined is None:
             if len(self._calls) == _MAX_CALLS:
-                raise garbled("it makes more tool calls than anybody asked for", by_model=True)
+                raise garbled("it has more tool calls than the limit", by_model=True)
             owner, joined = _Call(index, call_id), name
             self._calls.append(owner)
         owner.name = joined

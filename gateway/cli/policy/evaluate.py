@@ -107,10 +107,10 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         type=float,
         action="append",
         metavar="S",
-        help="share of the large model to evaluate, repeatable (default: 0.1, 0.25, 0.5)",
+        help="share of prompts sent to the large model; repeatable (default: 0.1, 0.25, 0.5)",
     )
     parser.add_argument(
-        "--rounds", type=int, default=3, help="rounds of measuring compute, of which the median counts (%(default)s)"
+        "--rounds", type=int, default=3, help="times to measure compute; the median is used (%(default)s)"
     )
     parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (%(default)s)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write the curves as an SVG")

@@ -32,12 +32,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     flags.add_argument("--max-tokens", type=int, metavar="N", help="the client's limit of output tokens")
     flags.add_argument("--turn", type=int, metavar="N", help="number of user turns, including this one")
-    flags.add_argument("--complexity", type=float, metavar="X", help="0 to 1, instead of the text's")
-    flags.add_argument("--code", type=float, metavar="X", help="0 to 1, instead of the text's")
-    flags.add_argument("--language", metavar="CODE", help='such as "en", instead of the text\'s')
+    flags.add_argument(
+        "--complexity", type=float, metavar="X", help="score from 0 to 1, instead of the one computed from the text"
+    )
+    flags.add_argument(
+        "--code", type=float, metavar="X", help="score from 0 to 1, instead of the one computed from the text"
+    )
+    flags.add_argument("--language", metavar="CODE", help='such as "en", instead of the one found in the text')
     flags.add_argument("--budget-used", type=float, metavar="X", help="used share of the tenant's budget, 0 to 1")
     flags.add_argument("--time", metavar="TIME", help="ISO 8601 with a time zone (default: now)")
-    flags.add_argument("--unit", metavar="NAME", help="name of the request, conversation and user, for experiments")
+    flags.add_argument("--unit", metavar="NAME", help="id that decides the experiment arm")
     load = parser.add_argument_group("the load")
     load.add_argument(
         "--load",
@@ -45,5 +49,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="RUNG.KEY=VALUE",
         help=f"such as large.queue_wait=3s; keys: {', '.join(LOAD_KEYS)}",
     )
-    load.add_argument("--busy", action="append", metavar="CASCADE", help="a cascade whose when_busy holds")
+    load.add_argument(
+        "--busy", action="append", metavar="CASCADE", help="assume this cascade is busy (its when_busy condition holds)"
+    )
     load.add_argument("--rolled-back", action="append", metavar="EXPERIMENT", help="an experiment that was rolled back")

@@ -52,7 +52,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         action="append",
         default=[],
         metavar="NAME=TTFT,ITL",
-        help="speed of an upstream, such as cloud=600ms,25ms; one without it refuses all requests",
+        help="speed of an upstream, such as cloud=600ms,25ms; an upstream without this option refuses all requests",
     )
     parser.add_argument("--html", type=Path, metavar="OUT", help="also write a page with plots")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -46,7 +46,7 @@ def _params(body: CompletionBody, prompts: int, max_choices: int) -> tuple[Sampl
     if body.best_of is not None and body.best_of != n:
         raise BadField(
             "best_of",
-            f"'best_of' must be 'n' ({n}): choices are not made to be thrown away. Raise 'n', and choose.",
+            f"'best_of' must equal 'n' ({n}). Set 'n' to the number of choices you want, and pick the best yourself.",
             "unsupported_parameter",
         )
     options = body.stream_options or StreamOptions()

@@ -84,7 +84,9 @@ class BodyDecoder:
         # Each value but the first follows one of these. They are counted in strings, too, which overestimates.
         if body.count(b",") + body.count(b"[") + body.count(b"{") > _MAX_VALUES:
             raise HttpError(
-                413, "body_too_complex", f"The body may hold at most {_MAX_VALUES} commas and opening brackets."
+                413,
+                "body_too_complex",
+                f"The JSON body has too many values (at most {_MAX_VALUES} commas and opening brackets). Send fewer.",
             )
         try:
             decoded = self._decoder.decode(body)

@@ -129,4 +129,4 @@ def test_what_a_client_reads_of_its_budget() -> None:
     assert body.message == str(refusal)
     assert "budget of 10 per day of tenant acme" in body.message
     assert "up to 3, and 2.5 is left" in body.message
-    assert "new money in 600 s" in body.message
+    assert "renews in 600 s" in body.message

@@ -184,6 +184,7 @@ behind it if the answer broke off. Or "left"."""
 
 def told(answer: Answer) -> Told:
     if answer.refusal is not None:
+        assert "mailbox" not in answer.refusal.body.message
         return answer.refusal.body.code
     end = answer.end
     if isinstance(end, Failed):

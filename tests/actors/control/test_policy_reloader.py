@@ -188,12 +188,14 @@ async def test_a_tenant_that_goes_while_its_request_is_being_let_in_is_refused(a
 async def test_many_who_ask_at_once_are_bounded_and_swap_once(autojump_clock, file: Path):
     async with stage(source=ConfigSource(file)) as service:
         results: list[str] = []
+        messages: set[str] = set()
 
         async def ask() -> None:
             try:
                 results.append(type(await service.service.admin.reload()).__name__)
             except Unavailable as busy:
                 results.append(busy.body.code)
+                messages.add(busy.body.message)
 
         async with trio.open_nursery() as nursery:
             write(file, OTHER)
@@ -202,6 +204,7 @@ async def test_many_who_ask_at_once_are_bounded_and_swap_once(autojump_clock, fi
                 service.service.admin.reload_soon("signal")
         assert set(results) <= {"Swapped", "Unchanged", "reload_busy"}
         assert "reload_busy" in results
+        assert messages == {"A reload is already in progress; try again."}
         while len(service.service.admin._reloader):  # noqa: ASYNC110  (of what a signal asked for nobody hears)
             await trio.sleep(0.1)
         assert isinstance(await service.service.admin.reload(), Unchanged)

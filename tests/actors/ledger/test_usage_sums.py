@@ -206,7 +206,7 @@ async def test_a_guard_s_roll_back_is_written_before_any_answer_decided_by_it(au
 async def test_a_roll_back_by_hand_is_reported_when_it_is_written(autojump_clock):
     async with stage({"small": says("ok")}, settings=GUARDED) as service:
         service.workers.lock()
-        with pytest.raises(Unavailable, match="may forget it"):
+        with pytest.raises(Unavailable, match="may be lost at a restart"):
             await service.service.admin.roll_back("try")
         assert service.service.statistics().experiments["try"].rolled_back
         service.workers.unlock()

@@ -241,7 +241,7 @@ def test_a_template_without_tools_is_reported_in_text() -> None:
 
 
 def test_a_template_with_another_way_to_call_is_refused() -> None:
-    with pytest.raises(RequestRefused, match="does not read"):
+    with pytest.raises(RequestRefused, match="cannot read"):
         _ = text_of("{% if tools %}[AVAILABLE_TOOLS]{% endif %}").tool_style
     assert text_of('{% if tools %}{"name": function name, "parameters": x}{% endif %}').tool_style == "bare"
     assert text_of("{% if tools %}<tool_call>{% endif %}").tool_style == "tags"

@@ -94,7 +94,7 @@ async def test_an_escalation_into_too_small_a_pool_ends_with_its_reason(within, 
     async with stage(scripts(sure=False), pools=LARGE) as service:
         body = (await within(service, model, prompts=(TokenPrompt(LONG),))).refusal.body
         assert (body.status, body.code, body.should_retry) == (400, "context_length_exceeded", False)
-        assert "do not fit into large" in body.message
+        assert "too long for large" in body.message
         record = service.service.admin.decision("r1")
         assert [(each.rung, each.why) for each in record.attempts] == [
             ("small", "low_margin"),

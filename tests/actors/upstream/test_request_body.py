@@ -160,6 +160,13 @@ def test_token_ids_where_the_tokenizer_is_shared():
         (call(begun="Hello"), "continue"),
     ],
 )
-def test_what_cannot_be_asked(given, word):
+def test_what_cannot_be_requested(given, word):
     assert word in (unsupported_reason(given, PLAIN) or "")
     assert unsupported_reason(given, VLLM) is None
+
+
+def test_the_reason_names_the_way_out():
+    one, two = (unsupported_reason(call(**fields), PLAIN) for fields in ({"top_k": 5}, {"top_k": 5, "min_p": 0.1}))
+    way_out = 'let the operator add "sampling" to the upstream\'s `supports`'
+    assert one == f"top_k is not part of the OpenAI API. Leave it out, or {way_out}"
+    assert two == f"min_p, top_k are not part of the OpenAI API. Leave them out, or {way_out}"

@@ -100,7 +100,7 @@ def test_rejected_blocks_are_free_at_once_and_only_what_was_right_is_cached():
 
 
 def test_a_draft_that_names_unknown_tokens_is_refused():
-    with pytest.raises(RequestRefused, match="the draft names token 512"):
+    with pytest.raises(RequestRefused, match="The draft names token 512"):
         make_engine(FakeRunner(vocab_size=512)).submit(submit(0, [1], draft=[3, 512]))
 
 

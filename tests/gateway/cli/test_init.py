@@ -49,6 +49,21 @@ def test_an_upstream_is_as_was_said(words: list[str], upstream: dict[str, object
     assert {name: getattr(found, name) for name in upstream} == upstream
 
 
+@pytest.mark.parametrize(
+    ("kind", "folders"), [("one-model", ["models/mine"]), ("small-and-large", ["models/small", "models/large"])]
+)
+def test_a_model_that_is_not_there_yet_is_the_first_step(
+    kind: str, folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, after = tmp_path / "before.toml", tmp_path / "after.toml"
+    assert main(["init", kind, str(before)]) == 0
+    assert f"first: put your model's folder into `model` in {before}\nnext: " in capsys.readouterr().out
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    assert main(["init", kind, str(after)]) == 0
+    assert "first:" not in capsys.readouterr().out
+
+
 def test_the_upstreams_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "secret")
     file = tmp_path / "penstock.toml"

@@ -109,6 +109,7 @@ def test_keys(capsys: pytest.CaptureFixture[str]) -> None:
     for options, name in (([], r"[0-9a-f]+"), (["--id", "web-1"], "web-1")):
         assert main(["keys", "new", "--tenant", "shop", *options]) == 0
         out = capsys.readouterr().out
+        assert "Add to the configuration (it also needs a [tenants.NAME] table):" in out
         raw = re.search(rf"penstock_{name}_[\w-]+", out)
         assert raw is not None
         (entry,) = tomllib.loads(out[out.index("[[keys]]") :])["keys"]
@@ -121,6 +122,7 @@ def test_keys(capsys: pytest.CaptureFixture[str]) -> None:
 def test_admin_keys_are_of_another_class(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["keys", "new", "--admin", "--id", "ops"]) == 0
     out = capsys.readouterr().out
+    assert "Add to the configuration:" in out
     raw = re.search(r"penstock-admin_ops_[\w-]+", out)
     assert raw is not None
     (entry,) = tomllib.loads(out[out.index("[[admin.keys]]") :])["admin"]["keys"]

@@ -137,7 +137,7 @@ def test_a_refusal_says_what_is_left() -> None:
         assert "10 per day of tenant acme" in text
         assert "up to 3," in text
         assert left in text
-        assert "new money in 60 s" in text
+        assert "renews in 60 s" in text
 
 
 @pytest.mark.parametrize("per", ["hour", "day", "month"])

@@ -214,7 +214,10 @@ def test_what_fills_the_queue_alone_fits() -> None:
         full = line.offer(item(1, tokens=tokens, size=size), 0.0)
         assert isinstance(full, QueueFull)
         assert (full.reason, full.retry_after_s, full.limit, full.used) == ("larger_than_queue", None, limit, limit + 1)
-    assert str(full) == "The request is larger than its tier's whole queue (21 of at most 20)."
+    assert (
+        str(full)
+        == "The request is too large for its tier's queue: 21 of at most 20. Shorten the prompt or lower max_tokens."
+    )
 
 
 @pytest.mark.parametrize(
@@ -247,7 +250,7 @@ def test_a_modest_tier_keeps_out_while_the_queue_is_full() -> None:
     full = line.offer(item(9, "l"), 0.0)
     assert isinstance(full, QueueFull)
     assert full.reason == "saturated"
-    assert "50% full; this tier is admitted below 50%" in str(full)
+    assert "50% full, and this tier is refused from 50% on" in str(full)
     line.take(0.0)
     assert isinstance(line.offer(item(9, "l"), 0.0), Accepted)
 

@@ -64,7 +64,7 @@ def test_the_first_route_wins_with_its_reasons() -> None:
 
 def test_no_route() -> None:
     matcher = compile_routes(service(SignalSettings(tag=("x",))))
-    with pytest.raises(NoRoute, match="No route takes this request for the model 'm'"):
+    with pytest.raises(NoRoute, match="No route of the policy accepts this request for the model 'm'"):
         matcher.match(features(), Load())
 
 

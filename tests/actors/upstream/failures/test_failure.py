@@ -43,8 +43,7 @@ def test_statuses(status, kind, blame, retryable):
 def test_what_is_the_operators_affair_is_not_the_clients():
     failure = of_status(401, b'{"error": {"message": "Incorrect API key: sk-123", "code": "invalid_api_key"}}')
     assert (
-        failure.client_message
-        == "The upstream is not set up rightly here: it answered 401. Tell the operator of this gateway."
+        failure.client_message == "The upstream rejected this gateway's settings (it answered 401). Tell the operator."
     )
     assert (failure.upstream_error.code, failure.upstream_error.message) == (
         "invalid_api_key",

@@ -190,7 +190,7 @@ def test_our_own_sentence_on_an_error_quotes_nothing():
     with pytest.raises(UpstreamCallError) as caught:
         outputs(event(error={"message": "the prompt 'my secret' is bad", "code": "bad_thing"}))
     failure = caught.value.failure
-    assert failure.message == "The upstream broke off with an error."
+    assert failure.message == "The upstream ended its answer with an error."
     assert (failure.upstream_error.code, failure.upstream_error.message) == (
         "bad_thing",
         "the prompt 'my secret' is bad",
