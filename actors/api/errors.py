@@ -149,8 +149,9 @@ class Unavailable(Refusal):
 class TooLate(Refusal):
     """A deadline of the route passed before any content."""
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(ErrorBody(504, "server_error", code, message, should_retry=True))
+    def __init__(self, code: str, message: str, retry_after_s: float | None = None) -> None:
+        """`retry_after_s`: the pause that a rung has requested, if any."""
+        super().__init__(ErrorBody(504, "server_error", code, message, retry_after_s=retry_after_s, should_retry=True))
 
 
 TOO_BUSY = "The server is too busy to take this request; try again."
@@ -172,7 +173,7 @@ def refusal_of(end: Verdict) -> Refusal:
         case 429:
             refusal = Busy(end.code, end.message, wait_s if wait_s is not None else 1.0)
         case 504:
-            refusal = TooLate(end.code, end.message)
+            refusal = TooLate(end.code, end.message, wait_s)
         case _:
             refusal = Unavailable(end.code, end.message, wait_s)
     should_retry = refusal.body.should_retry and worth_waiting and not end.lasting

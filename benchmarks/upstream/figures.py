@@ -48,7 +48,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     long_connections: int = 4
     long_beside: int = 50
     idle_streams: int = 512
-    memory_warm_requests: int = 2_000
+    memory_warm_requests: int = 12_000
     memory_requests: int = 50_000
     memory_s: float = 600.0
     """At most, for all requests of the memory cell."""
