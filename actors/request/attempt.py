@@ -128,15 +128,16 @@ class OutputAssembly:
         """Text without token ids, and tool calls."""
         self.model = output.model or self.model
         self.upstream_finish = output.upstream_finish or self.upstream_finish
-        calls = tuple(
-            [
-                # An upstream may accept only its own ids, which come back with the next turn.
-                MadeCall(
-                    number, call.id or f"{self._call_prefix}{index}_{number}", call.name, call.arguments, call.extra
-                )
-                for number, call in enumerate(output.tool_calls)
-            ]
-        )
+        calls: tuple[MadeCall, ...] = ()
+        if output.tool_calls:
+            # An upstream may accept only its own ids, which come back with the next turn.
+            prefix = f"{self._call_prefix}{index}_"
+            calls = tuple(
+                [
+                    MadeCall(number, call.id or f"{prefix}{number}", call.name, call.arguments, call.extra)
+                    for number, call in enumerate(output.tool_calls)
+                ]
+            )
         finish = output.finish
         reason: EndReason | None = None if finish is None else finish.reason
         return Delta(

@@ -35,6 +35,7 @@ class ResponseBuilder:
         """The model that answered last."""
         self._upstream_finish: str | None = None
         """Its upstream's finish reason, if it is an unknown one."""
+        self._has_tools = account.request.body.tools is not None
         self.last_at = account.request.arrived_at
         """When content was last shown."""
 
@@ -84,7 +85,7 @@ class ResponseBuilder:
             self._start(attempt.rung, self._account.prompt_tokens, attempt)
             self._commit(deltas, now)
         else:
-            if self._request.body.tools is not None or not self._answer_sent:
+            if self._has_tools or not self._answer_sent:
                 self._commit(deltas, now)
             if count > 0:
                 self._ports.counters.itl.add((now - self.last_at) / count)

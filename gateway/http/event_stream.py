@@ -15,7 +15,7 @@ class EventStream:
     heartbeat sends it if the first event takes long.
     """
 
-    __slots__ = ("_chunked", "_close", "_date", "_headers", "_sent_at", "_writer", "ended", "started")
+    __slots__ = ("_chunked", "_close", "_date", "_headers", "_sent_at", "_writer", "ended", "is_ready", "started")
 
     def __init__(
         self, writer: SocketWriter, now: float, date: bytes, headers: bytes, *, chunked: bool, close: bool
@@ -28,6 +28,8 @@ class EventStream:
         self._close = close
         self.started = False
         """The head was sent."""
+        self.is_ready = writer.is_ready
+        """Whether everything before was sent."""
         self.ended = False
 
     def add_headers(self, headers: bytes) -> None:
@@ -44,10 +46,6 @@ class EventStream:
         self._sent_at = now
         self.ended = last
         await self._writer.send(data)
-
-    def is_ready(self) -> bool:
-        """Whether everything before was sent."""
-        return self._writer.is_ready
 
     def send_now(self, events: bytes, now: float) -> bool:
         """Send complete events after the first ones, without waiting, while `is_ready`. False: `flush` is needed."""

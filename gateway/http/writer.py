@@ -51,7 +51,6 @@ class SocketWriter:
             self._sends = 0
             await trio.lowlevel.checkpoint()
 
-    @property
     def is_ready(self) -> bool:
         """Whether everything before was sent."""
         return not (self.waiting or self.torn or self._left)
@@ -75,7 +74,7 @@ class SocketWriter:
 
     def send_nowait(self, data: bytes) -> bool:
         """Send without waiting; False if that is not possible now. Never raises."""
-        if not self.is_ready:
+        if not self.is_ready():
             return False
         try:
             sent = self._socket.send(data)

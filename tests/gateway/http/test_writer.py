@@ -115,14 +115,14 @@ async def test_others_have_a_turn_although_no_send_waits(pair: tuple[socket.sock
 async def test_what_the_kernel_does_not_take_at_once_is_kept(pair: tuple[socket.socket, socket.socket]) -> None:
     writer = SocketWriter(pair[0], PATIENCE_S)
     assert writer.send_or_keep(b"a")
-    assert writer.is_ready
+    assert writer.is_ready()
     assert not writer.send_or_keep(BIG)
-    assert not writer.is_ready
+    assert not writer.is_ready()
     assert not writer.send_nowait(b"ping")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(writer.flush)
         assert await read(pair[1], 1 + len(BIG)) == b"a" + BIG
-    assert writer.is_ready
+    assert writer.is_ready()
     await writer.flush()
     await writer.send(b"b")
     assert await read(pair[1], 1) == b"b"
