@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 _END_S = 20.0
@@ -11,10 +12,23 @@ _TAIL_LINES = 5
 
 
 class ProcessGroup:
-    """Subclasses start `_process` in a session of its own, with its output in `log`."""
+    """A process in a session of its own, with its output in `log`."""
 
-    _process: "subprocess.Popen[bytes]"
-    log: Path
+    def __init__(
+        self, name: str, words: list[str], environment: dict[str, str], job: Path, cwd: Path | None = None
+    ) -> None:
+        """Start it. `environment`: what is added to this process's; `cwd` None: this process's folder."""
+        self.log = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=job)) / "log"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                words,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **environment},
+                cwd=cwd,
+                start_new_session=True,
+            )
 
     def tail(self) -> str:
         """The last lines that it wrote."""

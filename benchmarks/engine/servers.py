@@ -4,11 +4,9 @@ All implement the OpenAI API over HTTP and get the same number of threads.
 """
 
 import json
-import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -165,16 +163,7 @@ class Server(ProcessGroup):
             self.port = int(free.getsockname()[1])
         command = SERVERS[name](Place(directory, peers, job, threads, self.port))
         self.version = command.version
-        self.log = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=job)) / "log"
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                command.words,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **command.environment},
-                start_new_session=True,
-            )
+        super().__init__(name, command.words, command.environment, job)
 
     def wait(self, vocab: int) -> None:
         """Return when it has answered once. Raises `PeerAbsentError`."""

@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import subprocess
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -30,21 +28,11 @@ class Processes(ProcessGroup):
     def __init__(self, name: str, command: Command, job: Path, core: int | None) -> None:
         """Start it; children inherit the core."""
         self._pids: list[int] = []
-        self.log = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=job)) / "log"
         cores = os.sched_getaffinity(0)
         try:
             if core is not None:
                 os.sched_setaffinity(0, {core})
-            with self.log.open("wb") as log:
-                self._process = subprocess.Popen(
-                    command.words,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    stdin=subprocess.DEVNULL,
-                    env={**os.environ, **command.environment},
-                    cwd=ROOT,
-                    start_new_session=True,
-                )
+            super().__init__(name, command.words, command.environment, job, ROOT)
         finally:
             os.sched_setaffinity(0, cores)
 

@@ -1,9 +1,9 @@
 """Cells at full speed: whole answers a second, events a second, and the latency that a gateway adds."""
 
-from benchmarks.upstream.client import Fleet
+from benchmarks.upstream.client import Fleet, Totals
 from benchmarks.upstream.exchange import Plan
 from benchmarks.upstream.figures import Faults, Figure, Sizes, percentile
-from benchmarks.upstream.stand import CellFailedError, Stand
+from benchmarks.upstream.stand import CellFailedError, Stand, Window
 
 _LATENCY_S = 60.0
 
@@ -13,11 +13,7 @@ def whole_answers(stand: Stand, sizes: Sizes) -> list[Figure]:
     plan = Plan(sizes.whole_tokens, stream=False)
     figures, faults = [], Faults()
     for connections in sizes.whole_connections:
-        with stand.fleet(plan, connections) as fleet:
-            fleet.ask_all()
-            stand.load.run(sizes.warm_s)
-            it = stand.window(fleet, sizes.seconds)
-            drain(stand, fleet, sizes, faults)
+        it, _ = _at_full_speed(stand, sizes, plan, connections, faults)
         figures.append(
             Figure(f"whole answers, {_plural(connections, 'connection')}", "1/s", it.answers / it.seconds, "more")
         )
@@ -34,12 +30,7 @@ def streams(stand: Stand, sizes: Sizes) -> list[Figure]:
     plan = Plan(sizes.stream_events)
     figures, faults = [], Faults()
     for count in sizes.streams:
-        with stand.fleet(plan, count) as fleet:
-            fleet.ask_all()
-            stand.load.run(sizes.warm_s)
-            it = stand.window(fleet, sizes.seconds)
-            drain(stand, fleet, sizes, faults)
-            totals = fleet.totals
+        it, totals = _at_full_speed(stand, sizes, plan, count, faults)
         figures.append(Figure(f"events, {_plural(count, 'stream')}", "1/s", it.pieces / it.seconds, "more"))
         if count == sizes.cpu_at:
             figures.append(Figure("CPU an event", "µs", 1e6 * it.cpu_s / it.pieces))
@@ -49,6 +40,16 @@ def streams(stand: Stand, sizes: Sizes) -> list[Figure]:
         figures.append(Figure(f"load process busy, {_plural(count, 'stream')}", "%", 100 * it.load_busy, "none"))
         stand.settle()
     return figures + faults.figures()
+
+
+def _at_full_speed(stand: Stand, sizes: Sizes, plan: Plan, count: int, faults: Faults) -> tuple[Window, Totals]:
+    """One span of that many connections that ask again at once; and all that they got, warm-up and end included."""
+    with stand.fleet(plan, count) as fleet:
+        fleet.ask_all()
+        stand.load.run(sizes.warm_s)
+        window = stand.window(fleet, sizes.seconds)
+        drain(stand, fleet, sizes, faults)
+        return window, fleet.totals
 
 
 def added_latency(stand: Stand, sizes: Sizes) -> list[Figure]:

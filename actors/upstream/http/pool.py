@@ -4,8 +4,8 @@ A connection carries one call at a time. It is kept for the next one if the resp
 alive, and nothing more has arrived on it; else it is closed.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -112,18 +112,14 @@ class Call:
         data, self._first = self._first, b""
         if (data and not take(data)) or self._parser.complete:
             return
-        assert self._stream is not None
-        try:
-            await self._stream.receive_each(partial(self._received, take))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise ConnectionLostError("the connection was reset") from None
 
-    def _received(self, take: Callable[[bytes], bool], data: bytes) -> bool:
-        if not data:
-            self._parser.end()
-            return False
-        body = self._parser.feed(data)
-        return (not body or take(body)) and not self._parser.complete
+        def received(data: bytes) -> bool:
+            body = self._parsed(data)
+            return (not body or take(body)) and not self._parser.complete
+
+        assert self._stream is not None
+        with _resets():
+            await self._stream.receive_each(received)
 
     async def __aenter__(self) -> Self:
         self._stream = await self._pool.connection(self._address)
@@ -161,11 +157,21 @@ class Call:
 
     async def _receive(self) -> bytes:
         assert self._stream is not None
-        try:
+        with _resets():
             data = await self._stream.receive_some(READ_BYTES)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise ConnectionLostError("the connection was reset") from None
-        if not data:
-            self._parser.end()
-            return b""
-        return self._parser.feed(bytes(data))
+        return self._parsed(bytes(data))
+
+    def _parsed(self, data: bytes) -> bytes:
+        """The body's bytes in what was received; b"" is the connection's end. Raises ConnectionLostError."""
+        if data:
+            return self._parser.feed(data)
+        self._parser.end()
+        return b""
+
+
+@contextlib.contextmanager
+def _resets() -> Iterator[None]:
+    try:
+        yield
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        raise ConnectionLostError("the connection was reset") from None

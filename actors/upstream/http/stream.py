@@ -53,7 +53,7 @@ class TcpStream(trio.abc.Stream):
         """The last read took all that had arrived."""
         self._reads = 0
 
-    def send_now(self, data: bytes) -> int:
+    def send_now(self, data: bytes | memoryview) -> int:
         """Raises BrokenResourceError."""
         try:
             return self._socket.send(data)
@@ -66,19 +66,17 @@ class TcpStream(trio.abc.Stream):
         """Raises BrokenResourceError."""
         left = memoryview(data)
         while left:
-            try:
-                left = left[self._socket.send(left) :]
-            except BlockingIOError:
+            sent = self.send_now(left)
+            if not sent:
                 await trio.lowlevel.wait_writable(self._socket)
-            except OSError as error:
-                raise trio.BrokenResourceError from error
+            left = left[sent:]
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.wait_writable(self._socket)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """All that has arrived, up to `max_bytes`; b"": the end. Raises BrokenResourceError."""
-        max_bytes = max_bytes or 65536
+        max_bytes = max_bytes or READ_BYTES
         self._reads += 1
         if self._drained or self._reads >= _READS_BEFORE_CHECKPOINT:
             self._reads = 0
@@ -191,20 +189,19 @@ async def receive_each(stream: ByteStream, take: Callable[[bytes], bool]) -> Non
 
 async def connect(address: Address, context: ssl.SSLContext, watcher: ReadWatcher) -> ByteStream:
     """A connection to the address's server, by TLS if its scheme says so. Raises ConnectError."""
-    stream: TcpStream | None = None
     try:
         opened = await trio.open_tcp_stream(address.host, address.port)
-        stream = TcpStream(socket.socket(fileno=opened.socket.detach()), watcher)
-        if not address.tls:
-            return stream
-        tls = TlsStream(stream, context, address.host)
-        await tls.handshake()
+        tcp = TcpStream(socket.socket(fileno=opened.socket.detach()), watcher)
+        return await _over_tls(tcp, context, address.host) if address.tls else tcp
     except (OSError, ValueError, trio.BrokenResourceError) as error:
-        if stream is not None:
-            stream.close()
         raise ConnectError(type(error).__name__) from error
+
+
+async def _over_tls(tcp: TcpStream, context: ssl.SSLContext, host: str) -> TlsStream:
+    try:
+        tls = TlsStream(tcp, context, host)
+        await tls.handshake()
     except BaseException:
-        if stream is not None:
-            stream.close()
+        tcp.close()
         raise
     return tls
