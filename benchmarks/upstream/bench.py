@@ -3,11 +3,11 @@
 import gc
 import sys
 
-from benchmarks.upstream.cells import Cell
+from benchmarks.upstream.cells.all_cells import Cell
+from benchmarks.upstream.cells.speed_cells import warm_up
 from benchmarks.upstream.figures import Sizes
-from benchmarks.upstream.gateways import GatewayAbsentError
+from benchmarks.upstream.gateways.gateways import GatewayAbsentError
 from benchmarks.upstream.report import Record, Report
-from benchmarks.upstream.speed_cells import warm_up
 from benchmarks.upstream.stand import CellFailedError, Setting, Stand
 
 _MOST_STARTS = 4

@@ -13,14 +13,14 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.upstream.bench import Bench
-from benchmarks.upstream.cells import CELLS
+from benchmarks.upstream.cells.all_cells import CELLS
 from benchmarks.upstream.figures import TINY, Sizes
-from benchmarks.upstream.gateways import GATEWAYS, GatewayAbsentError
-from benchmarks.upstream.install import INSTALLERS, PEERS, install
-from benchmarks.upstream.load_loop import LoadLoop
-from benchmarks.upstream.profiling import profile
+from benchmarks.upstream.gateways.gateways import GATEWAYS, GatewayAbsentError
+from benchmarks.upstream.gateways.install import INSTALLERS, PEERS, install
+from benchmarks.upstream.gateways.profiling import profile
+from benchmarks.upstream.load.load_loop import LoadLoop
+from benchmarks.upstream.load.scripted_upstream import ScriptedUpstream
 from benchmarks.upstream.report import Report
-from benchmarks.upstream.scripted_upstream import ScriptedUpstream
 from benchmarks.upstream.stand import Setting
 from engine.bench import machine
 

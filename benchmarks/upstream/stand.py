@@ -9,12 +9,12 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.upstream.client import Fleet, Target
-from benchmarks.upstream.exchange import Plan
-from benchmarks.upstream.gateways import GATEWAYS, GatewayAbsentError, Place
-from benchmarks.upstream.load_loop import LoadLoop
-from benchmarks.upstream.processes import Processes
-from benchmarks.upstream.scripted_upstream import ScriptedUpstream
+from benchmarks.upstream.gateways.gateways import GATEWAYS, GatewayAbsentError, Place
+from benchmarks.upstream.gateways.processes import Processes
+from benchmarks.upstream.load.client import Fleet, Target
+from benchmarks.upstream.load.exchange import Plan
+from benchmarks.upstream.load.load_loop import LoadLoop
+from benchmarks.upstream.load.scripted_upstream import ScriptedUpstream
 
 DIRECT = "direct"
 """The clients on the upstream itself, without a gateway between."""

@@ -56,7 +56,7 @@ ELSEWHERE = {
     "benchmarks.engine.to_gguf": "runs in a peer's environment",
     "benchmarks.engine.transformers_server": "runs in a peer's environment",
     "benchmarks.gateway.serve": "is started by benchmarks.gateway",
-    "benchmarks.upstream.relay": "is started by benchmarks.upstream",
+    "benchmarks.upstream.gateways.relay": "is started by benchmarks.upstream",
 }
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules.*:RuntimeWarning")
 

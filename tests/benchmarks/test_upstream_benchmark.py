@@ -8,17 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.upstream import command, gateways, install, script
-from benchmarks.upstream.answer_reader import AnswerReader
-from benchmarks.upstream.client import Fleet, Target
-from benchmarks.upstream.exchange import Plan
+from benchmarks.upstream import command
 from benchmarks.upstream.figures import Figure, percentile
-from benchmarks.upstream.gateways import Gateway, GatewayAbsentError, Place
-from benchmarks.upstream.load_loop import LoadLoop
-from benchmarks.upstream.pieces import PIECE, PieceCounter
-from benchmarks.upstream.processes import Command
+from benchmarks.upstream.gateways import gateways, install
+from benchmarks.upstream.gateways.gateways import Gateway, GatewayAbsentError, Place
+from benchmarks.upstream.gateways.processes import Command
+from benchmarks.upstream.load import script
+from benchmarks.upstream.load.answer_reader import AnswerReader
+from benchmarks.upstream.load.client import Fleet, Target
+from benchmarks.upstream.load.exchange import Plan
+from benchmarks.upstream.load.load_loop import LoadLoop
+from benchmarks.upstream.load.pieces import PIECE, PieceCounter
+from benchmarks.upstream.load.scripted_upstream import ScriptedUpstream
 from benchmarks.upstream.report import Record, Report
-from benchmarks.upstream.scripted_upstream import ScriptedUpstream
 from tests.patience import PATIENCE_S
 
 STREAM = script.BEGIN + b"".join(map(script.event, range(3))) + script.end(16, 3, usage=True)
@@ -187,7 +189,7 @@ def test_a_peer_that_dies_costs_nobody_their_figures(
     def relay_that_dies(place: Place) -> Gateway:
         # It relays some seconds, and then no more.
         code = (
-            "import os, sys, threading, trio; from benchmarks.upstream.relay import serve\n"
+            "import os, sys, threading, trio; from benchmarks.upstream.gateways.relay import serve\n"
             "threading.Timer(4, os._exit, [3]).start()\n"
             f"trio.run(serve, {place.port}, {place.upstream_port})"
         )

@@ -6,10 +6,10 @@ from array import array
 import msgspec
 import numpy as np
 
-from benchmarks.upstream.client import Fleet
-from benchmarks.upstream.exchange import Exchange, Plan
+from benchmarks.upstream.cells.speed_cells import drain
 from benchmarks.upstream.figures import Faults, Figure, Sizes, percentile
-from benchmarks.upstream.speed_cells import drain
+from benchmarks.upstream.load.client import Fleet
+from benchmarks.upstream.load.exchange import Exchange, Plan
 from benchmarks.upstream.stand import CellFailedError, Stand, Window
 
 _STAGGER_S = 1.0

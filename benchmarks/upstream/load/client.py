@@ -7,12 +7,12 @@ from array import array
 
 import msgspec
 
-from benchmarks.upstream.answer_reader import AnswerReader
-from benchmarks.upstream.connection import Connection
-from benchmarks.upstream.exchange import Exchange, Plan
-from benchmarks.upstream.load_loop import LoadLoop
-from benchmarks.upstream.script import MODEL
-from benchmarks.upstream.scripted_upstream import MARK, ScriptedUpstream
+from benchmarks.upstream.load.answer_reader import AnswerReader
+from benchmarks.upstream.load.connection import Connection
+from benchmarks.upstream.load.exchange import Exchange, Plan
+from benchmarks.upstream.load.load_loop import LoadLoop
+from benchmarks.upstream.load.script import MODEL
+from benchmarks.upstream.load.scripted_upstream import MARK, ScriptedUpstream
 
 _CONNECT_S = 10.0
 _SHOWN_BYTES = 300

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.upstream.client import Target
-from benchmarks.upstream.processes import Command
-from benchmarks.upstream.script import MODEL
+from benchmarks.upstream.gateways.processes import Command
+from benchmarks.upstream.load.client import Target
+from benchmarks.upstream.load.script import MODEL
 from policies.admission.keys import RANDOM_BYTES, new_key
 
 _KEY = "sk-client-0123456789abcdef"
@@ -115,7 +115,7 @@ def _penstock(place: Place) -> Gateway:
 
 
 def _relay(place: Place) -> Gateway:
-    words = [sys.executable, "-m", "benchmarks.upstream.relay", str(place.port), str(place.upstream_port)]
+    words = [sys.executable, "-m", "benchmarks.upstream.gateways.relay", str(place.port), str(place.upstream_port)]
     return Gateway(Command(words), _target(place, _UPSTREAM_KEY), "bare TCP on trio")
 
 

@@ -1,4 +1,4 @@
-"""A bare TCP relay on trio, the floor of a gateway: python -m benchmarks.upstream.relay PORT UPSTREAM_PORT.
+"""A bare TCP relay on trio, the floor of a gateway: python -m benchmarks.upstream.gateways.relay PORT UPSTREAM_PORT.
 
 It copies bytes in both directions and understands none of them.
 """

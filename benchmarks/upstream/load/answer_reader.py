@@ -1,6 +1,6 @@
 """Reads one HTTP/1.1 answer from parts of any size: its head, its framing, and the pieces in its body."""
 
-from benchmarks.upstream.pieces import PieceCounter
+from benchmarks.upstream.load.pieces import PieceCounter
 
 _HEAD_END = b"\r\n\r\n"
 _SHOWN_BYTES = 400

@@ -8,7 +8,7 @@ import msgspec
 
 from benchmarks.process_group import ProcessGroup
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # In /proc/PID/stat after the name, counted from the state.

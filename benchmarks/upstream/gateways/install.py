@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.engine.install_peers import PEERS
-from benchmarks.upstream.gateways import GatewayAbsentError
+from benchmarks.upstream.gateways.gateways import GatewayAbsentError
 
 __all__ = ["INSTALLERS", "PEERS", "install"]
 

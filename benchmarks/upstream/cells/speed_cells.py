@@ -1,8 +1,8 @@
 """Cells at full speed: whole answers a second, events a second, and the latency that a gateway adds."""
 
-from benchmarks.upstream.client import Fleet, Totals
-from benchmarks.upstream.exchange import Plan
 from benchmarks.upstream.figures import Faults, Figure, Sizes, percentile
+from benchmarks.upstream.load.client import Fleet, Totals
+from benchmarks.upstream.load.exchange import Plan
 from benchmarks.upstream.stand import CellFailedError, Stand, Window
 
 _LATENCY_S = 60.0

@@ -8,10 +8,10 @@ import re
 import socket
 import time
 
-from benchmarks.upstream import script
-from benchmarks.upstream.connection import Connection
-from benchmarks.upstream.exchange import Exchange, Plan
-from benchmarks.upstream.load_loop import LoadLoop
+from benchmarks.upstream.load import script
+from benchmarks.upstream.load.connection import Connection
+from benchmarks.upstream.load.exchange import Exchange, Plan
+from benchmarks.upstream.load.load_loop import LoadLoop
 
 MARK = b"bench-"
 """Before the six digits of the client's number, at the beginning of its prompt."""

@@ -4,7 +4,7 @@ import contextlib
 import select
 import socket
 
-from benchmarks.upstream.load_loop import LoadLoop
+from benchmarks.upstream.load.load_loop import LoadLoop
 
 READ_BYTES = 1 << 16
 

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from benchmarks.upstream.pieces import PIECE
+from benchmarks.upstream.load.pieces import PIECE
 
 MODEL = "chat"
 _ENDINGS = ("", "s", ",", ".")

@@ -1,7 +1,7 @@
 """Resident memory: its growth over many requests, and at many open streams, of a gateway that was just started."""
 
-from benchmarks.upstream.exchange import Plan
 from benchmarks.upstream.figures import Faults, Figure, Sizes
+from benchmarks.upstream.load.exchange import Plan
 from benchmarks.upstream.stand import Stand
 
 _MB = 1e6

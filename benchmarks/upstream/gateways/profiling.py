@@ -6,10 +6,10 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-from benchmarks.upstream.cells import Cell
+from benchmarks.upstream.cells.all_cells import Cell
+from benchmarks.upstream.cells.speed_cells import warm_up
 from benchmarks.upstream.figures import Sizes
-from benchmarks.upstream.gateways import GatewayAbsentError
-from benchmarks.upstream.speed_cells import warm_up
+from benchmarks.upstream.gateways.gateways import GatewayAbsentError
 from benchmarks.upstream.stand import CellFailedError, Setting, Stand
 
 _SHOWN = 40

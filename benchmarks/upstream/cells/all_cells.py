@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from benchmarks.upstream.cells.memory_cell import memory
+from benchmarks.upstream.cells.paced_cells import long_prompts, many, most_streams, pace
+from benchmarks.upstream.cells.speed_cells import added_latency, streams, whole_answers
 from benchmarks.upstream.figures import Figure, Sizes
-from benchmarks.upstream.memory_cell import memory
-from benchmarks.upstream.paced_cells import long_prompts, many, most_streams, pace
-from benchmarks.upstream.speed_cells import added_latency, streams, whole_answers
 from benchmarks.upstream.stand import Stand
 
 

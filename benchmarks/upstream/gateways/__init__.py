@@ -1,0 +1,1 @@
+"""The gateways: how each is installed, started, measured and ended."""

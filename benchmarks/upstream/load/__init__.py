@@ -1,0 +1,1 @@
+"""The load process: clients and the scripted upstream in one epoll loop."""
