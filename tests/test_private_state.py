@@ -24,6 +24,7 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
     "tests/actors/ledger/test_store.py": ({"_CLOSE"}, "the statement whose query plan is looked at"),
     "tests/actors/prompt/test_output_constraints.py": ({"_router"}, INSIDE),
     "tests/actors/protocol/test_delivery.py": ({"_items"}, "a closed slot keeps nothing, and has no way to say so"),
+    "tests/actors/request/test_emit_through.py": ({"_attempt", "_delivery"}, FAULT),
     "tests/actors/service/test_faults.py": ({"_admission", "_attempt_factory"}, FAULT),
     "tests/actors/service/test_money.py": ({"_attempt_factory"}, "the priority that a queue sees is nowhere published"),
     "tests/actors/service/test_records.py": ({"_breakers", "_open"}, "opens a breaker without thirty failures"),

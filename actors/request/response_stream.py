@@ -127,15 +127,17 @@ class ResponseStream:
             assert attempt is not None
             items = await self._delivery.take(quiet=attempt.quiet(streamed=self._streamed))
             if self._failure is not None:
+                self._delivery.put_back(items)
                 raise self._failure
-            if self._unflushed and self._sink is not None:
-                self._unflushed = False
-                await self._sink.flush()
             terminate = self._input.absorb(attempt, items, trio.current_time())
             if terminate is not None:
                 self._terminate(terminate)
             elif self._delivery.overrun and machine.attempt is attempt.of:
                 self._cut_off()
+            if self._unflushed and self._sink is not None:
+                # Only now: if it fails, what has come is accounted for.
+                self._unflushed = False
+                await self._sink.flush()
         if self._booked is not None:
             await self._wait_for_the_ledger(self._booked)
         events, builder.events = builder.events, []

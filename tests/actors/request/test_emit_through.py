@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from actors.api.response import Delta, Done, ResponseEvent, Start
+from actors.protocol.delivery import TextDelta
 from actors.request.response_stream import EventSink
 from tests.actors.fakes import Answer, says, stage
 from tests.actors.upstream.network import says as upstream_says
@@ -96,6 +97,36 @@ async def test_what_was_sent_in_part_is_flushed_by_the_reader(autojump_clock):
         answer = await read(await service.open(), sink)
         assert answer.text() == TEXT
         assert sink.flushed == len(sink.emitted) == 3
+
+
+@pytest.mark.parametrize("fails", ["emit", "flush"])
+async def test_what_came_with_the_last_wake_is_accounted_for(autojump_clock, fails):
+    """Two outputs of one moment: the first goes out and wakes the reader, the second waits when its sending fails."""
+    async with upstream_stage(upstream_says("a", "b", pause_s=0.1)) as (service, _):
+        answer = Answer()
+        sink = Sink(answer)
+        response = await service.open("cloud-only", prompts=CHAT)
+
+        def emit(events: list[ResponseEvent]) -> bool:
+            sink.ready = False
+            job = response._attempt.job
+            assert response._delivery.put(job.job_id, TextDelta(job.sequences[0].sequence_id, "x", 5))
+            if fails == "emit":
+                raise ZeroDivisionError
+            return False
+
+        async def flush() -> None:
+            await trio.lowlevel.checkpoint()
+            raise ZeroDivisionError
+
+        sink.emit = emit  # type: ignore[method-assign]
+        sink.flush = flush  # type: ignore[method-assign]
+        with pytest.raises(ZeroDivisionError):
+            await read(response, sink)
+        # Two tokens of the upstream, and the five that came meanwhile.
+        await service.assert_clean()
+        row = service.row("r1")
+        assert row["completion_tokens"] + row["discarded_tokens"] == 7
 
 
 async def test_a_failing_sink_fails_its_own_answer_only(autojump_clock):
