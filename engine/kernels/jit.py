@@ -15,17 +15,6 @@ Result = TypeVar("Result")
 
 carray: Any = numba.carray  # type: ignore[attr-defined]
 config: Any = _config
-_SOURCES = (
-    "jit.py",
-    "simd.py",
-    "attention_kernel.py",
-    "row_kernels.py",
-    "product_kernel.py",
-    "quantized_simd.py",
-    "quantized_product.py",
-    "program_kernel.py",
-    "compiled.py",
-)
 
 
 def _cache_directory() -> str:
@@ -34,7 +23,7 @@ def _cache_directory() -> str:
     Numba detects changes in a kernel's file, but not in the files of the functions that it calls.
     """
     here = Path(__file__).parent
-    digest = hashlib.sha256(b"".join((here / name).read_bytes() for name in _SOURCES))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(here.glob("*.py"))))
     name = f"kernels-{digest.hexdigest()[:16]}"
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "penstock"
     for parent in (here / "__pycache__", user):
