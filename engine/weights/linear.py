@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection
 from copy import copy
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional
 from engine.kernels import product_kernel as product
 from engine.kernels.arena import Arena
 from engine.kernels.compiled import Kernel, compile_missing, product_code
+from engine.kernels.packed_product import PackedProduct
 from engine.kernels.quantized_simd import has_quantized_products
 from engine.kernels.simd import has_bfloat16_products
 from engine.kernels.tiles import check_places, in_tiles, tile_rows
@@ -20,27 +20,6 @@ from engine.quantization.scheme import Quantized, dequantize
 
 Linear = Callable[[Tensor], Tensor]
 """[rows, in] → [rows, out]."""
-
-
-@runtime_checkable
-class CompiledProduct(Protocol):
-    """A `Linear` that is one compiled kernel, so that it can be part of an `engine.forward.decoder_program`."""
-
-    code: Kernel
-
-    @property
-    def arguments(self) -> product.Arguments:
-        """The kernel's arguments, see `engine.kernels.product_kernel`; a call sets X, OUT, ROWS, PARTS and COUNTER."""
-        ...
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """See `Linear`."""
-        ...
-
-
-# Multiply-adds from which waking the thread team pays. Up to four rows count as four: there reading the weights
-# dominates.
-_TEAM_THRESHOLD = 1_500_000
 
 
 class LinearFactory:
@@ -105,7 +84,7 @@ class LinearFactory:
     def _panels(self, weight: Tensor, bias: Tensor | None, code: Kernel, result: torch.dtype) -> Linear:
         """The kernels take inputs in pairs, so an odd number is padded with zero."""
         odd = weight.shape[1] % 2
-        panels = Panels(functional.pad(weight, (0, odd)), bias, code, result, self._threads, self._arena)
+        panels = _packed(functional.pad(weight, (0, odd)), bias, code, result, self._threads, self._arena)
         return (lambda x: panels(functional.pad(x, (0, 1)))) if odd else panels
 
 
@@ -124,44 +103,14 @@ def _plain(weight: Tensor, bias: Tensor | None, device: torch.device, tile: int)
     return tiled if tile else product
 
 
-class Panels:
-    """One weight matrix, packed for `engine.kernels.product_kernel`."""
-
-    def __init__(  # noqa: PLR0917
-        self, weight: Tensor, bias: Tensor | None, code: Kernel, result: torch.dtype, threads: int, arena: Arena
-    ) -> None:
-        outputs, inputs = weight.shape
-        self._outputs = outputs
-        self._result = result
-        self.code = code
-        self._threads = threads
-        self._weights = outputs * inputs
-        panels = functional.pad(weight, (0, 0, 0, -outputs % product.PANEL)).view(-1, product.PANEL, inputs)
-        if weight.dtype == torch.bfloat16:
-            panels = panels.view(-1, product.PANEL, inputs // 2, 2)
-        self._panels = arena.copy(panels.transpose(1, 2))
-        self._bias = None if bias is None else bias.float().contiguous()
-        self._scratch = np.zeros(threads * product.SCRATCH_FLOATS, np.float32)
-        self.arguments = arguments = np.zeros(product.ARGUMENTS, np.int64)
-        arguments[product.INPUTS] = inputs
-        arguments[product.OUTPUTS] = outputs
-        arguments[product.PANELS] = self._panels.data_ptr()
-        arguments[product.PANEL_BYTES] = self._panels[0].nbytes
-        arguments[product.BIAS] = 0 if self._bias is None else self._bias.data_ptr()
-        arguments[product.SCRATCH] = self._scratch.ctypes.data
-        self._address = int(arguments.ctypes.data)
-        arguments[product.COUNTER_AT] = self._address + 8 * product.COUNTER
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """See `Linear`."""
-        rows = len(x)
-        out = torch.empty((rows, self._outputs), dtype=self._result)
-        parts = self._threads if self._weights * max(rows, 4) >= _TEAM_THRESHOLD else 1
-        arguments = self.arguments
-        arguments[product.ROWS] = rows
-        arguments[product.X] = x.data_ptr()
-        arguments[product.OUT] = out.data_ptr()
-        arguments[product.PARTS] = parts
-        arguments[product.COUNTER] = 0
-        self.code.run(self._address, parts)
-        return out
+def _packed(  # noqa: PLR0917
+    weight: Tensor, bias: Tensor | None, code: Kernel, result: torch.dtype, threads: int, arena: Arena
+) -> PackedProduct:
+    """Packed for `engine.kernels.product_kernel`."""
+    outputs, inputs = weight.shape
+    panels = functional.pad(weight, (0, 0, 0, -outputs % product.PANEL)).view(-1, product.PANEL, inputs)
+    if weight.dtype == torch.bfloat16:
+        panels = panels.view(-1, product.PANEL, inputs // 2, 2)
+    scratch = np.zeros(threads * product.SCRATCH_FLOATS, np.float32)
+    packed = arena.copy(panels.transpose(1, 2))
+    return PackedProduct(code, (outputs, inputs), packed, bias, result, scratch, threads)
