@@ -87,7 +87,8 @@ class TorchRunner:
             self.quantization = None if quantized is None else str(quantized)
             self.block_size = settings.kv.block_size
             self.vocab_size = config.vocab_size
-            self.max_model_len = _max_model_len(settings, config)
+            stated = stated_length(settings, config.max_positions, "'s max_position_embeddings")
+            self.max_model_len = stated or config.max_positions
             if (message := _longrope_message(config, self.max_model_len)) is not None:
                 progress(message)
             self._device = device
@@ -97,11 +98,10 @@ class TorchRunner:
             """[samples] int64: token ids that the device chose in the previous batch."""
             self._adapters = None
             if shard is None:
-                self._adapters = AdapterReader(config, linears, dtype, max_rank=settings.max_adapter_rank)
-            if shard is None:
-                loader = WeightLoader(checkpoint, whole, dtype, device, linears, quantized)
+                self._adapters = AdapterReader(config, linears, max_rank=settings.max_adapter_rank)
+                loader = WeightLoader(checkpoint, whole, linears, quantized)
             else:
-                loader = ShardLoader(checkpoint, whole, dtype, device, linears, shard)
+                loader = ShardLoader(checkpoint, whole, linears, shard)
             weights = loader.load(progress, settings.ignore_tensors)
             if device.type == "cuda":
                 check_memory(settings, config, dtype, free_bytes=torch.cuda.mem_get_info(device)[0])
@@ -350,11 +350,9 @@ def _longrope_message(config: ModelConfig, longest: int) -> str | None:
     )
 
 
-def _max_model_len(settings: EngineSettings, config: ModelConfig) -> int:
-    max_model_len = settings.max_model_len
-    if max_model_len is not None and max_model_len > config.max_positions:
-        raise ModelError(
-            "max_model_len",
-            f"max_model_len = {max_model_len} is more than the model's max_position_embeddings, {config.max_positions}",
-        )
-    return max_model_len or config.max_positions
+def stated_length(settings: EngineSettings, positions: int, what: str) -> int | None:
+    """`max_model_len` of the settings. Raises ModelError if that is more than `positions`, `what` in words."""
+    longest = settings.max_model_len
+    if longest is not None and longest > positions:
+        raise ModelError("max_model_len", f"max_model_len = {longest} is more than the model{what}, {positions}")
+    return longest

@@ -79,21 +79,23 @@ class Checkpoint:
             )
         return codes[code]
 
-    def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Read a tensor that must have `shape`, converted to `dtype`.
+    def take(
+        self, name: str, shape: tuple[int, ...], dtype: torch.dtype, cut: tuple[slice, ...] | None = None
+    ) -> Tensor:
+        """Read a tensor that must have `shape`, or its part `cut`, converted to `dtype`.
 
         Raises:
             ModelError: the tensor is missing, its shape is not the one that config.json implies, or it has non-finite
                 elements.
         """
-        tensor = self.tensor(name)
-        if tuple(tensor.shape) != shape:
+        stored = self.shape(name)
+        if stored != shape:
             raise ModelError(
                 "model_tensor",
-                f"{self.directory}: tensor {name} has shape {list(tensor.shape)}, config.json implies {list(shape)}",
+                f"{self.directory}: tensor {name} has shape {list(stored)}, config.json implies {list(shape)}",
             )
         self.dtype(name)
-        return self._finite(name, tensor.to(dtype))
+        return self._finite(name, self.tensor(name, cut).to(dtype))
 
     def take_integers(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """Read an int32 or int64 tensor that must have `shape`.
@@ -110,29 +112,16 @@ class Checkpoint:
             )
         return tensor
 
-    def tensor(self, name: str) -> Tensor:
-        """Read a tensor with its dtype on disk."""
-        tensor: Tensor = self._find(name).get_tensor(name)
+    def tensor(self, name: str, cut: tuple[slice, ...] | None = None) -> Tensor:
+        """Read a tensor, or a part of it, with its dtype on disk."""
+        file = self._find(name)
+        tensor: Tensor = file.get_tensor(name) if cut is None else file.get_slice(name)[cut]
         self._read.add(name)
         return tensor
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor on disk, without reading it."""
         return tuple(self._find(name).get_slice(name).get_shape())
-
-    def take_part(self, name: str, shape: tuple[int, ...], dtype: torch.dtype, cut: tuple[slice, ...]) -> Tensor:
-        """Read the slice `cut` of the tensor `name`, which must have `shape`. Raises as `take` does."""
-        view = self._find(name).get_slice(name)
-        stored = tuple(view.get_shape())
-        if stored != shape:
-            raise ModelError(
-                "model_tensor",
-                f"{self.directory}: tensor {name} has shape {list(stored)}, config.json implies {list(shape)}",
-            )
-        self.dtype(name)
-        self._read.add(name)
-        part: Tensor = view[cut]
-        return self._finite(name, part.to(dtype))
 
     def check_unused(self, harmless: Iterable[str], ignored: Iterable[str]) -> None:
         """After loading, check that only tensors matched by `harmless` (regular expressions) are left unread.

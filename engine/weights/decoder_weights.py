@@ -65,20 +65,18 @@ def gate_up_parts(config: ModelConfig, mlp: str) -> dict[str, int]:
 class WeightLoader:
     """Maps layers to tensor names, and fuses matrices that share an input."""
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         checkpoint: Checkpoint,
         config: ModelConfig,
-        dtype: torch.dtype,
-        device: torch.device,
         linears: LinearFactory,
-        quantization: Quantization | None,
+        quantization: Quantization | None = None,
     ) -> None:
         """`config` describes the whole model."""
         self._checkpoint = checkpoint
         self._config = config
-        self._dtype = dtype
-        self._device = device
+        self._dtype = linears.dtype
+        self._device = linears.device
         self._linears = linears
         self._quantized = QuantizedSource(checkpoint, quantization)
 

@@ -30,7 +30,7 @@ class LinearFactory:
         self.tile = tile_rows(device) if invariant else 0
         """Rows per tile of products that torch computes, see `engine.kernels.tiles`; 0: no tiles."""
         self.device = device
-        self._dtype = dtype
+        self.dtype = dtype
         self._threads = threads
         self._arena = Arena()
         self._half = dtype == torch.bfloat16
@@ -66,13 +66,13 @@ class LinearFactory:
     def make_quantized(self, quantized: Quantized, bias: Tensor | None) -> Linear:
         """For quantized weights, dequantized once if the processor has no instructions for them."""
         if self._quantized is None:
-            return self.make(dequantize(quantized).to(self._dtype), bias)
+            return self.make(dequantize(quantized).to(self.dtype), bias)
         return self._quantized.make(quantized, bias, half=True)
 
     def make_quantized_head(self, quantized: Quantized) -> Linear:
         """For the language model head; the result is float32."""
         if self._quantized is None:
-            return self.make_head(dequantize(quantized).to(self._dtype))
+            return self.make_head(dequantize(quantized).to(self.dtype))
         return self._quantized.make(quantized, None, half=False)
 
     def make_head(self, weight: Tensor) -> Linear:

@@ -13,16 +13,8 @@ from engine.weights.shard import Shard, ShardPart, rows_of
 class ShardLoader(WeightLoader):
     """See `engine.weights.shard` for what is split."""
 
-    def __init__(  # noqa: PLR0917
-        self,
-        checkpoint: Checkpoint,
-        config: ModelConfig,
-        dtype: torch.dtype,
-        device: torch.device,
-        linears: LinearFactory,
-        shard: Shard,
-    ) -> None:
-        super().__init__(checkpoint, config, dtype, device, linears, None)
+    def __init__(self, checkpoint: Checkpoint, config: ModelConfig, linears: LinearFactory, shard: Shard) -> None:
+        super().__init__(checkpoint, config, linears)
         self._shard = shard
 
     def linear(self, parts: dict[str, int], inputs: int, *, bias: bool) -> Linear:
@@ -80,7 +72,7 @@ class ShardLoader(WeightLoader):
         return linear
 
     def _cut(self, name: str, shape: tuple[int, ...], cut: tuple[slice, ...]) -> Tensor:
-        return self._checkpoint.take_part(name, shape, self._dtype, cut)
+        return self._checkpoint.take(name, shape, self._dtype, cut)
 
     def _parts(self, name: str, outputs: int) -> list[ShardPart]:
         """This rank's rows of a matrix."""
