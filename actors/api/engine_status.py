@@ -73,23 +73,6 @@ class BackendStatus(Protocol):
 class EngineStatus:
     """Of one engine or replica; outlives restarts. Written by its actor, and by its supervisor while none runs."""
 
-    __slots__ = (
-        "adapter_uses",
-        "adapters",
-        "down_until",
-        "epoch",
-        "inside",
-        "limits",
-        "name",
-        "read_adapter",
-        "replica",
-        "restarts",
-        "state",
-        "stats",
-        "title",
-        "why",
-    )
-
     def __init__(self, name: str, replica: int = 0, title: str | None = None) -> None:
         """`title`: for logs and messages; None: the name."""
         self.name = name
