@@ -72,29 +72,16 @@ class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ChatBody(SamplingBody, kw_only=True):
     """The body of a chat completion."""
 
+    forwarded = CHAT_FIELDS.keys()
     messages: list[MessageBody]
-    add_generation_prompt: Any = None
-    chat_template: Any = None
-    chat_template_kwargs: Any = None
-    continue_final_message: Any = None
-    documents: Any = None
-    include_reasoning: Any = None
     logprobs: bool | None = None
     max_completion_tokens: int | None = None
-    mm_processor_kwargs: Any = None
     top_logprobs: int | None = None
-    audio: Any = None
     function_call: Any = None
     functions: Any = None
-    modalities: Any = None
     parallel_tool_calls: bool | None = None
-    prediction: Any = None
-    prompt_cache_retention: Any = None
-    reasoning_effort: Any = None
     tool_choice: str | NamedChoice | None = None
     tools: list[ToolBody] | None = None
-    verbosity: Any = None
-    web_search_options: Any = None
 
 
 def read_chat(body: ChatBody, given: GivenFields, max_choices: int) -> ParsedBody:

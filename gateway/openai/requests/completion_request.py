@@ -25,11 +25,10 @@ _DEFAULT_MAX_TOKENS = 16
 class CompletionBody(SamplingBody, kw_only=True):
     """The body of a text completion."""
 
+    forwarded = COMPLETION_FIELDS.keys()
     prompt: str | list[str | int | list[int]]
     logprobs: int | None = None
     best_of: int | None = None
-    prompt_embeds: Any = None
-    suffix: Any = None
 
 
 def read_completion(body: CompletionBody, given: GivenFields, max_choices: int) -> ParsedBody:

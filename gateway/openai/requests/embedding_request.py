@@ -11,7 +11,7 @@ from actors.api.request import EmbeddingParams, ParsedBody, Prompt, TextPrompt
 from actors.api.response import Served, Usage
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
-from gateway.openai.json_text import encode, penstock_object
+from gateway.openai.json_text import encode
 from gateway.openai.requests.completion_request import prompts_of
 
 _NO_TOKENS = SamplingParams(max_tokens=0)
@@ -76,7 +76,7 @@ def embedding_answer(
         encode(model),
         usage.prompt_tokens,
         usage.prompt_tokens,
-        penstock_object(served),
+        encode(served),
     )
 
 

@@ -1,7 +1,8 @@
 """The sampling fields that chat and text completions share, their ranges, and the conversion to `SamplingParams`."""
 
 import math
-from typing import Any
+from collections.abc import Collection
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -42,35 +43,23 @@ _MODEL_CHOOSES = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"
 class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
     """Fields of both kinds of request; `null` counts as absent in every field."""
 
+    forwarded: ClassVar[Collection[str]]
+    """Names of fields that are not used here; see `BodyDecoder`."""
     model: str
-    add_special_tokens: Any = None
     allowed_token_ids: list[int] | None = None
     bad_words: list[str] | None = None
-    cache_salt: Any = None
-    detokenize: Any = None
     echo: bool | None = None
     frequency_penalty: float | None = None
-    guided_decoding_backend: Any = None
-    guided_whitespace_pattern: Any = None
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
-    kv_transfer_params: Any = None
-    media_io_kwargs: Any = None
-    request_id: Any = None
-    structural_tag: Any = None
-    length_penalty: Any = None
     logit_bias: dict[str, float] | None = None
-    logits_processors: Any = None
     max_tokens: int | None = None
     min_p: float | None = None
     min_tokens: int | None = None
     n: int | None = None
     presence_penalty: float | None = None
-    priority: Any = None
     prompt_logprobs: int | None = None
     repetition_penalty: float | None = None
-    return_token_ids: Any = None
-    return_tokens_as_token_ids: Any = None
     seed: int | None = None
     skip_special_tokens: bool | None = None
     spaces_between_special_tokens: bool | None = None
@@ -83,14 +72,10 @@ class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
     top_k: int | None = None
     top_p: float | None = None
     truncate_prompt_tokens: int | None = None
-    use_beam_search: Any = None
     user: str | None = None
     metadata: Any = None
     prompt_cache_key: Any = None
     safety_identifier: Any = None
-    service_tier: Any = None
-    store: Any = None
-    vllm_xargs: Any = None
 
 
 def sampling_params(

@@ -10,15 +10,10 @@ import msgspec
 from actors.api.request import View
 from actors.api.response import Delta, EndReason, MadeCall, Served, Usage
 from engine.messages import TokenLogprobs
-from gateway.openai.json_text import encode, penstock_object, usage_fields
+from gateway.openai.json_text import encode, usage_fields
 from gateway.openai.logprobs import CompletionLogprobs, chat_logprobs, prompt_logprobs, prompt_logprobs_field
 
-_FINISH: dict[EndReason, str] = {
-    "stop": "stop",
-    "length": "length",
-    "content_filter": "content_filter",
-    "tool_calls": "tool_calls",
-}
+_FINISH = frozenset({"stop", "length", "content_filter", "tool_calls"})
 """Finish reasons of the API. All other ends are errors."""
 
 
@@ -214,7 +209,7 @@ class CompletionChunks(Chunks):
 
 def finish_word(reason: EndReason) -> str | None:
     """OpenAI's finish reason; None if the answer ended in an error."""
-    return _FINISH.get(reason)
+    return reason if reason in _FINISH else None
 
 
 def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, view: View) -> bytes:
@@ -319,4 +314,4 @@ def _body(  # noqa: PLR0917
 
 
 def _extension(served: Served | None) -> bytes:
-    return b"" if served is None else b',"penstock":%b' % penstock_object(served)
+    return b"" if served is None else b',"penstock":%b' % encode(served)
