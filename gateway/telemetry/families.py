@@ -14,15 +14,15 @@ ByLabels = Mapping[Any, T]
 
 def gauge(name: str, text: str, labels: str, values: ByLabels[float]) -> Metric:
     """`labels`: their names, separated by spaces."""
-    family = GaugeMetricFamily(name, text, labels=labels.split())
-    for key, value in values.items():
-        family.add_metric(_label_values(key), value)
-    return family
+    return _filled(GaugeMetricFamily(name, text, labels=labels.split()), values)
 
 
 def counter(name: str, text: str, labels: str, values: ByLabels[float]) -> Metric:
     """As `gauge`; `_total` is appended to the name."""
-    family = CounterMetricFamily(name, text, labels=labels.split())
+    return _filled(CounterMetricFamily(name, text, labels=labels.split()), values)
+
+
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, values: ByLabels[float]) -> Metric:
     for key, value in values.items():
         family.add_metric(_label_values(key), value)
     return family
