@@ -86,10 +86,8 @@ def run_bench(
 ) -> BenchReport:
     """Load `model` and run three workloads: greedy, end tokens ignored, random prompts from a fixed seed.
 
-    `overrides` are fields of `EngineSettings`. The KV pool is sized for the workload with the most tokens.
-
-    Raises:
-        ModelError: the directory cannot be served.
+    `overrides` are fields of `EngineSettings`. The KV pool is sized for the workload with the most tokens. Raises
+    ModelError: the directory cannot be served.
     """
     report = progress or (lambda _: None)
     config = read_model_config(model, None)

@@ -25,8 +25,7 @@ class EncoderRunner:
     def __init__(self, settings: EngineSettings, progress: Callable[[str], None]) -> None:
         """Load `settings.model`; `progress` receives short messages about the loading stages.
 
-        Raises:
-            ModelError: the directory cannot be served; the message says why.
+        Raises ModelError: the directory cannot be served; the message says why.
         """
         settings = resolve_alone(settings)
         set_threads(settings.threads)

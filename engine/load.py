@@ -15,8 +15,7 @@ def load_engine(
 ) -> Engine | Embedder:
     """Load `settings.model`, dispatching on the architecture in config.json. Slow, and imports torch.
 
-    Raises:
-        EngineError: the directory cannot be served (ModelError), or not with these settings; the message says why.
+    Raises EngineError: the directory cannot be served (ModelError), or not with these settings; the message says why.
     """
     if is_encoder(settings.model):
         if settings.tensor_parallel > 1:

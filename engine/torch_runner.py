@@ -243,8 +243,7 @@ class TorchRunner:
     def read_adapter(self, directory: Path) -> PreparedAdapter:
         """Read and prepare an adapter for this model; callable from any thread.
 
-        Raises:
-            ModelError: the adapter cannot be served; the message says why.
+        Raises ModelError: the adapter cannot be served; the message says why.
         """
         if self._adapters is None:
             raise ModelError("adapter_unsupported", f"{directory}: adapters are not served with tensor_parallel")
@@ -290,8 +289,7 @@ def open_device(name: str) -> torch.device:
 def compute_dtype(settings: EngineSettings, stored: torch.dtype, device: torch.device) -> torch.dtype:
     """Dtype to compute in. `auto`: float32 for float32 files, else bfloat16 if the processor multiplies it natively.
 
-    Raises:
-        ModelError: the settings name a type that the processor does not compute in.
+    Raises ModelError: the settings name a type that the processor does not compute in.
     """
     native = device.type != "cpu" or has_bfloat16_products()
     if settings.dtype == "float32":

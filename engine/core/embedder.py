@@ -128,9 +128,7 @@ class Embedder(EngineBase):
     def submit(self, command: Embed) -> None:
         """Queue an input for a later step.
 
-        Raises:
-            RequestRefused: it can never be embedded here.
-            EngineDead: the engine has stopped.
+        Raises RequestRefused: it can never be embedded here; EngineDead: the engine has stopped.
         """
         self._check_alive()
         self._check(command)
@@ -216,11 +214,7 @@ class Embedder(EngineBase):
         )
 
     def check_integrity(self) -> None:
-        """Check internal consistency.
-
-        Raises:
-            EngineError: the token count differs from the waiting inputs.
-        """
+        """Check internal consistency. Raises EngineError: the token count differs from the waiting inputs."""
         if self._tokens != sum([len(command.token_ids) for command in self._waiting.values()]):
             raise EngineError("engine_integrity", "the waiting inputs do not add up; this is a defect")
 

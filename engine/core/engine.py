@@ -156,9 +156,7 @@ class Engine(EngineBase):
     def submit(self, command: Submit) -> None:
         """Add a sequence to the scheduler.
 
-        Raises:
-            RequestRefused: it can never run here.
-            EngineDead: the engine has stopped.
+        Raises RequestRefused: it can never run here; EngineDead: the engine has stopped.
         """
         self._check_alive()
         self.limits.check(command)
@@ -223,8 +221,7 @@ class Engine(EngineBase):
     def read_adapter(self, directory: Path) -> PreparedAdapter:
         """Read and prepare an adapter, to be installed with `AddAdapter`. Slow; callable from any thread.
 
-        Raises:
-            ModelError: the adapter cannot be served; the message says why.
+        Raises ModelError: the adapter cannot be served; the message says why.
         """
         return self._runner.read_adapter(directory)
 
@@ -432,8 +429,7 @@ class Engine(EngineBase):
     def check_integrity(self) -> None:
         """Check internal consistency of engine, scheduler, block manager and adapter table.
 
-        Raises:
-            EngineError: they contradict each other.
+        Raises EngineError: they contradict each other.
         """
         self._scheduler.check_integrity()
         self._adapters.check_integrity([sequence.adapter for sequence, _ in self._alive.values()])
@@ -446,8 +442,7 @@ class Engine(EngineBase):
     def check_runner(self) -> None:
         """Check, between two steps, that all tensor-parallel ranks are alive.
 
-        Raises:
-            EngineDead: a rank has ended; the next step would fail.
+        Raises EngineDead: a rank has ended; the next step would fail.
         """
         if isinstance(self._runner, SplitRunner):
             try:

@@ -43,8 +43,7 @@ class EngineBase(ABC):
     def step(self) -> StepReport:
         """Compute one batch, and report everything that happened since the last report.
 
-        Raises:
-            EngineDead: the runner failed, now or earlier.
+        Raises EngineDead: the runner failed, now or earlier.
         """
         self._check_alive()
         started = self._clock()

@@ -23,8 +23,7 @@ def choose_kernels(
 ) -> KernelKind:
     """Compiled kernels on a CPU, Triton on a GPU, portable ones where neither is supported.
 
-    Raises:
-        ModelError: `gpu.kernels` requires what cannot run here.
+    Raises ModelError: `gpu.kernels` requires what cannot run here.
     """
     requested = settings.gpu.kernels
     installed = find_spec("triton") is not None

@@ -115,8 +115,7 @@ class WorkCounts(msgspec.Struct, frozen=True):
 def write_work(batch: Batch, rows: int, layout: Layout, flat: Ints) -> WorkCounts:
     """Write the work of a step into `flat`; rows from the batch's own to `rows` are padding, not attended to.
 
-    Raises:
-        EngineError: the batch is larger than the layout.
+    Raises EngineError: the batch is larger than the layout.
     """
     tokens, sequences = len(batch.token_ids), len(batch.context_lens)
     width = batch.block_tables.shape[1]

@@ -73,8 +73,7 @@ class AdapterTable:
     def find(self, name: str) -> Adapter | None:
         """The current version; None for "", which means no adapter.
 
-        Raises:
-            RequestRefused: no adapter of that name is loaded.
+        Raises RequestRefused: no adapter of that name is loaded.
         """
         if not name:
             return None
@@ -112,8 +111,7 @@ class AdapterTable:
     def check_integrity(self, held: Iterable[Adapter | None]) -> None:
         """Compare the reference counts with `held`, the adapters of all live sequences.
 
-        Raises:
-            EngineError: they differ.
+        Raises EngineError: they differ.
         """
         if Counter(adapter for adapter in held if adapter is not None) != self._users:
             raise EngineError("engine_integrity", "adapters differ from what their sequences hold; this is a defect")

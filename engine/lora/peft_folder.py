@@ -55,8 +55,7 @@ class PeftFolder(NamedTuple):
 def read_peft_folder(directory: Path, shapes: Mapping[str, tuple[int, int]], max_rank: int) -> PeftFolder:
     """Read an adapter for a model whose modules have `shapes` (outputs, inputs).
 
-    Raises:
-        ModelError: a file is missing or broken, does not fit the model, or needs what is not supported.
+    Raises ModelError: a file is missing or broken, does not fit the model, or needs what is not supported.
     """
     config_bytes, tensor_bytes = (_content(directory, name) for name in ("adapter_config.json", TENSORS))
     config = _Config(directory / "adapter_config.json", config_bytes)

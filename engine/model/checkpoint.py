@@ -84,9 +84,8 @@ class Checkpoint:
     ) -> Tensor:
         """Read a tensor that must have `shape`, or its part `cut`, converted to `dtype`.
 
-        Raises:
-            ModelError: the tensor is missing, its shape is not the one that config.json implies, or it has non-finite
-                elements.
+        Raises ModelError: the tensor is missing, its shape is not the one that config.json implies, or it has
+        non-finite elements.
         """
         stored = self.shape(name)
         if stored != shape:
@@ -100,8 +99,7 @@ class Checkpoint:
     def take_integers(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """Read an int32 or int64 tensor that must have `shape`.
 
-        Raises:
-            ModelError: the tensor is missing, or has another shape or dtype.
+        Raises ModelError: the tensor is missing, or has another shape or dtype.
         """
         tensor = self.tensor(name)
         if tuple(tensor.shape) != shape or tensor.dtype not in {torch.int32, torch.int64}:
@@ -126,10 +124,8 @@ class Checkpoint:
     def check_unused(self, harmless: Iterable[str], ignored: Iterable[str]) -> None:
         """After loading, check that only tensors matched by `harmless` (regular expressions) are left unread.
 
-        `ignored`: names with `*` as wildcard, from the engine's settings.
-
-        Raises:
-            ModelError: other tensors are left; the message names some.
+        `ignored`: names with `*` as wildcard, from the engine's settings. Raises ModelError: other tensors are left;
+        the message names some.
         """
         known = [re.compile(pattern) for pattern in harmless]
         wildcards = list(ignored)

@@ -15,8 +15,7 @@ T = TypeVar("T")
 def read_config(directory: Path) -> tuple[Path, dict[str, Any]]:
     """The path of `directory/config.json`, and the object in it.
 
-    Raises:
-        ModelError: the file is missing or unreadable.
+    Raises ModelError: the file is missing or unreadable.
     """
     path = directory / "config.json"
     try:

@@ -101,10 +101,8 @@ _SLIDING, _FULL = "sliding_attention", "full_attention"
 def read_model_config(directory: Path, ignored: Collection[str] | None = ()) -> ModelConfig:
     """Read `directory/config.json`.
 
-    `ignored`: keys to ignore. None: do not check for unsupported keys, for callers that do not run the model.
-
-    Raises:
-        ModelError: the file is missing, unreadable or incomplete, or needs what is not supported.
+    `ignored`: keys to ignore. None: do not check for unsupported keys, for callers that do not run the model. Raises
+    ModelError: the file is missing, unreadable or incomplete, or needs what is not supported.
     """
     path, raw = read_config(directory)
     return _Reader(path, raw, ignored or ()).config(checked=ignored is not None)

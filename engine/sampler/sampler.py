@@ -15,10 +15,8 @@ from engine.scheduling.batch import Sampled, SampleRow, changes_logits
 def sample(logits: npt.NDArray[np.float32], rows: list[SampleRow]) -> Sampled:
     """Choose a token for each row of `logits` [len(rows), vocab], which must be contiguous.
 
-    The token of a row depends on its logits, parameters, seed and position only.
-
-    Raises:
-        EngineError: a logit is NaN or infinite.
+    The token of a row depends on its logits, parameters, seed and position only. Raises EngineError: a logit is NaN or
+    infinite.
     """
     best = np.empty(len(rows), np.int64)
     second = np.empty(len(rows), np.int64)

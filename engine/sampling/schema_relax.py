@@ -41,8 +41,7 @@ class Relaxed(msgspec.Struct, frozen=True):
 def relax(schema: dict[str, Any]) -> Relaxed:
     """The enforceable part of `schema`. An invalid JSON Schema is returned with its fault.
 
-    Raises:
-        ValueError: too many parts would have to be tested, or a number is not allowed by JSON Schema.
+    Raises ValueError: too many parts would have to be tested, or a number is not allowed by JSON Schema.
     """
     given, schema = schema, whole_counts(json.loads(json.dumps(schema)))
     # First, because some numbers abort the process when they reach llguidance.

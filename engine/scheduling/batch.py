@@ -146,8 +146,7 @@ class Runner(Protocol):
     def read_adapter(self, directory: Path) -> PreparedAdapter:
         """Read and prepare an adapter for this model. Slow; callable from any thread, also while steps run.
 
-        Raises:
-            ModelError: the adapter cannot be served; the message says why.
+        Raises ModelError: the adapter cannot be served; the message says why.
         """
 
     def close(self) -> None:

@@ -155,8 +155,7 @@ class BlockManager:
     def check_integrity(self, owners: Sequence[Sequence[int]]) -> None:
         """Compare with `owners`, the block lists of all live sequences.
 
-        Raises:
-            EngineError: a block is lost, allocated twice, or has a wrong reference count.
+        Raises EngineError: a block is lost, allocated twice, or has a wrong reference count.
         """
         counts = [0] * len(self._references)
         for blocks in owners:

@@ -46,8 +46,7 @@ class BlockTable:
     def check_integrity(self, expected: Mapping[int, Sequence[int]]) -> None:
         """Compare the matrix with `expected`, the blocks of every row in use.
 
-        Raises:
-            EngineError: they differ, or a row is both free and in use.
+        Raises EngineError: they differ, or a row is both free and in use.
         """
         table = np.zeros_like(self._table)
         for row, blocks in expected.items():

@@ -54,8 +54,7 @@ class Scheduler:
     ) -> None:
         """Manage the blocks 1 to `total_blocks` - 1 of a runner's pool, and `host_blocks` blocks in host memory.
 
-        Raises:
-            EngineError: nothing could run under `settings`.
+        Raises EngineError: nothing could run under `settings`.
         """
         _check(settings)
         self._max_step_tokens = settings.max_step_tokens
@@ -378,8 +377,7 @@ class Scheduler:
     def check_integrity(self) -> None:
         """Check internal consistency of scheduler, block manager and block table.
 
-        Raises:
-            EngineError: they contradict each other.
+        Raises EngineError: they contradict each other.
         """
         self._blocks.check_integrity([sequence.blocks for sequence in self._running])
         self._table.check_integrity({sequence.row: sequence.blocks for sequence in self._running})

@@ -124,8 +124,7 @@ class TensorRunner:
 def load_runner(settings: EngineSettings, progress: Callable[[str], None] | None = None) -> TorchRunner | TensorRunner:
     """Load `settings.model`; `progress` receives short messages about the loading stages.
 
-    Raises:
-        ModelError: the directory cannot be served; the message says why.
+    Raises ModelError: the directory cannot be served; the message says why.
     """
     report = progress or (lambda _: None)
     settings = resolve_alone(settings)

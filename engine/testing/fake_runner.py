@@ -63,8 +63,7 @@ class FakeRunner:
     def execute(self, batch: Batch) -> Sampled:
         """Write the batch's tokens, then choose the samples' tokens.
 
-        Raises:
-            EngineError: the batch is inconsistent, or reads slots that were not written.
+        Raises EngineError: the batch is inconsistent, or reads slots that were not written.
         """
         if self.closed:
             raise EngineError("engine_closed", "the runner is closed")
@@ -114,11 +113,7 @@ class FakeRunner:
         return tokens
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """Accepts any files as an adapter.
-
-        Raises:
-            ModelError: the folder is empty.
-        """
+        """Accepts any files as an adapter. Raises ModelError: the folder is empty."""
         content = b"".join(path.read_bytes() for path in sorted(directory.glob("*")))
         if not content:
             raise ModelError("adapter_files", f"{directory} holds no adapter")

@@ -83,9 +83,8 @@ class WeightLoader:
     def load(self, progress: Callable[[str], None], ignored: Collection[str] = ()) -> Weights:
         """Read, check, fuse and prepare every tensor. `ignored`: see `Checkpoint.check_unused`.
 
-        Raises:
-            ModelError: a tensor is missing, unused, non-finite, has another shape than config.json implies, or cannot
-                be quantized as configured.
+        Raises ModelError: a tensor is missing, unused, non-finite, has another shape than config.json implies, or
+        cannot be quantized as configured.
         """
         config = self._config
         layers = []

@@ -61,8 +61,7 @@ def load_encoder_weights(
 ) -> EncoderWeights:
     """Read, check, fuse and prepare every tensor that an embedding needs; `ignored`: see `Checkpoint.check_unused`.
 
-    Raises:
-        ModelError: a tensor is missing, unused, non-finite, or has another shape than config.json implies.
+    Raises ModelError: a tensor is missing, unused, non-finite, or has another shape than config.json implies.
     """
     hidden, inner, dtype, device = config.hidden_size, config.intermediate_size, linears.dtype, linears.device
     prefix = name_prefix(checkpoint, config)

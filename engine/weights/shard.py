@@ -64,8 +64,7 @@ class Shard:
     def config(self, config: ModelConfig) -> ModelConfig:
         """The model's configuration as this rank computes it.
 
-        Raises:
-            ModelError: it cannot be split among so many ranks.
+        Raises ModelError: it cannot be split among so many ranks.
         """
         ranks = self.ranks
         experts = config.experts
