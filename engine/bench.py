@@ -60,7 +60,6 @@ class BenchReport(msgspec.Struct, frozen=True):
     workloads: tuple[WorkloadReport, ...]
 
     def table(self) -> str:
-        """The report as a Markdown table, preceded by a line with model, dtype, threads and machine."""
         head = (
             f"{self.model}: {self.dtype}, {self.threads} thread(s), torch {self.torch}, loaded in {self.load_s:.1f} s; "
             f"{self.machine}"

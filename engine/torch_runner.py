@@ -168,7 +168,6 @@ class TorchRunner:
         sample(np.zeros((2, self.vocab_size), np.float32), rows)
 
     def execute(self, batch: Batch) -> Sampled:
-        """Run one forward pass, write its KV, and sample and score the rows that `batch` names."""
         if batch.scores:
             return self._scored(batch)
         table = self.logits(batch)
@@ -241,16 +240,11 @@ class TorchRunner:
         return ids
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """Read and prepare an adapter for this model; callable from any thread.
-
-        Raises ModelError: the adapter cannot be served; the message says why.
-        """
         if self._adapters is None:
             raise ModelError("adapter_unsupported", f"{directory}: adapters are not served with tensor_parallel")
         return self._adapters.read(directory)
 
     def close(self) -> None:
-        """Release the pool and the weights; a second call does nothing."""
         self._decoder = self._plain = None
         self._swap = None
 

@@ -200,7 +200,6 @@ class Ledger(Actor[LedgerMessage]):
                         self._on_post(post)
 
     def after_batch(self) -> None:
-        """Start the next group if the writer is free."""
         books = self._books
         if books.open or books.waiting:
             # Closings do not wake the actor: a timer does while entries are open.

@@ -84,11 +84,7 @@ class Embedder(EngineBase):
 
     @classmethod
     def load(cls, settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None) -> Self:
-        """Load `settings.model`. Slow, and imports torch: to be called in the thread that will own the engine.
-
-        Raises:
-            EngineError: the directory cannot be served (ModelError), or not with these settings; the message says why.
-        """
+        """See `Engine.load`."""
         _check(settings)
         from engine.encoder_runner import EncoderRunner
 
@@ -96,7 +92,6 @@ class Embedder(EngineBase):
 
     @property
     def has_work(self) -> bool:
-        """Whether a step would compute or report anything."""
         return bool(self._pending_outputs or self._waiting)
 
     def accept(self, command: Command) -> None:
@@ -118,11 +113,9 @@ class Embedder(EngineBase):
 
     @property
     def adapters(self) -> tuple[Adapter, ...]:
-        """Empty: encoders have no adapters."""
         return ()
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """Raises ModelError: encoders have no adapters."""
         raise ModelError("adapter_unsupported", f"{directory}: adapters are served for models that make text")
 
     def submit(self, command: Embed) -> None:
@@ -157,7 +150,6 @@ class Embedder(EngineBase):
             )
 
     def abort(self, sequence_id: int) -> None:
-        """Drop an input; unknown and finished ids are ignored."""
         command = self._waiting.pop(sequence_id, None)
         if command is not None:
             tokens = len(command.token_ids)
@@ -199,7 +191,6 @@ class Embedder(EngineBase):
         return chosen
 
     def stats(self) -> EngineStats:
-        """Current counters; all block counts are 0."""
         return EngineStats(
             total_blocks=0,
             free_blocks=0,

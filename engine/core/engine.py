@@ -127,7 +127,6 @@ class Engine(EngineBase):
 
     @property
     def has_work(self) -> bool:
-        """Whether a step would compute or report anything."""
         return bool(self._pending_outputs) or self._in_flight is not None or self._scheduler.has_work
 
     def accept(self, command: Command) -> None:
@@ -219,10 +218,6 @@ class Engine(EngineBase):
         return tuple(sorted(token_id for token_id in {*stop_ids, *eos_ids} if token_id < self.limits.vocab_size))
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """Read and prepare an adapter, to be installed with `AddAdapter`. Slow; callable from any thread.
-
-        Raises ModelError: the adapter cannot be served; the message says why.
-        """
         return self._runner.read_adapter(directory)
 
     @property
@@ -230,7 +225,6 @@ class Engine(EngineBase):
         return self._adapters.current
 
     def abort(self, sequence_id: int) -> None:
-        """Drop a sequence and free its blocks; unknown or finished ids are ignored."""
         entry = self._alive.get(sequence_id)
         if entry is None:
             return
@@ -240,7 +234,6 @@ class Engine(EngineBase):
         self._pending_outputs.append(Finished(sequence_id, finish))
 
     def expect(self, command: ExpectTokens) -> None:
-        """Add draft tokens to a running sequence; see `ExpectTokens`."""
         entry = self._alive.get(command.sequence_id)
         if entry is not None and entry[0].feed >= 0:
             self._collect(self._pending_outputs)  # a draft is compared with the output, which must be complete

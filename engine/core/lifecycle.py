@@ -24,6 +24,11 @@ class EngineBase(ABC):
         self._step_tokens = 0
         self._prompt_tokens = 0
 
+    @property
+    @abstractmethod
+    def has_work(self) -> bool:
+        """Whether a step would compute or report anything."""
+
     @abstractmethod
     def stats(self) -> EngineStats:
         """Current counters."""

@@ -53,7 +53,7 @@ def choose_kernels(
     pages_known = installed and alike
     if requested == "auto" and device.type == "cuda" and pages_known and not settings.batch_invariant:
         return "triton"
-    if requested == "auto" and CpuKernels.fits(config, settings.kv.block_size, device, dtype):
+    if requested == "auto" and CpuKernels.unfit(config, settings.kv.block_size, device, dtype) is None:
         return "compiled"
     return "portable"
 

@@ -27,9 +27,8 @@ Block = program.Arguments
 
 
 class Buffers(NamedTuple):
-    """Buffers of a step, [rows, …] in the compute dtype; `residual` is float32."""
+    """Buffers of a step, [rows, …] in the compute dtype."""
 
-    residual: Tensor
     normed: Tensor
     attended: Tensor
     gated: Tensor

@@ -1,6 +1,7 @@
 """Replay of decode steps as CUDA graphs: one launch instead of hundreds, without host overhead per kernel."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -61,16 +62,9 @@ class GraphDecoder:
         for place, size in enumerate(reversed(self._sizes)):
             progress(f"capturing graph {place + 1} of {len(self._sizes)}: {size} sequences")
             decoder.prepare(blank_decodes(size), size)
-            self._graphs[size] = capture(self._layers(self._ids[:size]))
-
-    def _layers(self, ids: Tensor) -> Callable[[], Tensor]:
-        def work() -> Tensor:
-            return self._decoder.layers(ids)
-
-        return work
+            self._graphs[size] = capture(partial(decoder.layers, self._ids[:size]))
 
     def forward(self, batch: Batch, ids: Tensor) -> Tensor:
-        """See `Decoder.forward`."""
         count = len(ids)
         size = fitting_size(self._sizes, count) if only_decodes(batch) and not batch.adapters else None
         if size is None:

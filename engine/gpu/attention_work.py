@@ -63,7 +63,6 @@ class Layout(msgspec.Struct, frozen=True):
 
     @property
     def pieces(self) -> int:
-        """See `max_splits`."""
         return max_splits(self.sequences, self.table_width * self.block_size)
 
     @property
@@ -100,7 +99,6 @@ class Layout(msgspec.Struct, frozen=True):
 
     @property
     def total(self) -> int:
-        """Length of the whole row."""
         return sum(self.sizes.values())
 
 

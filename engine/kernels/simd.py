@@ -152,7 +152,6 @@ def _fetch(builder: Any, address: Any) -> None:
 
 
 def _fetch_two(builder: Any, address: Any) -> None:
-    """Prefetch two cache lines."""
     for offset in (0, 64):
         _fetch(builder, builder.add(address, ir.Constant(address.type, offset)))
 

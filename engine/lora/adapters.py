@@ -83,12 +83,10 @@ class AdapterTable:
         return adapter
 
     def hold(self, adapter: Adapter | None) -> None:
-        """Count a sequence that starts with this adapter."""
         if adapter is not None:
             self._users[adapter] += 1
 
     def release(self, adapter: Adapter | None) -> None:
-        """A sequence that started with this adapter has ended."""
         if adapter is not None:
             self._users[adapter] -= 1
             if not self._users[adapter]:

@@ -94,7 +94,6 @@ _ENCODER = frozenset({
     "num_attention_heads", "num_hidden_layers", "pad_token_id", "position_embedding_type", "type_vocab_size",
     "vocab_size", "is_decoder", "matryoshka_dimensions", "is_matryoshka", "quantization_config",
 })  # fmt: skip
-_SLIDING = frozenset({"use_sliding_window"})
 
 
 def _keys(used: Collection[str], only: Mapping[str, tuple[object, ...]], harmless: Collection[str] = ()) -> Keys:

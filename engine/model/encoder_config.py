@@ -42,7 +42,6 @@ class EmbeddingSizes(msgspec.Struct, frozen=True):
     """Sizes to which the vector may be truncated (Matryoshka training); None: any."""
 
     def allows(self, size: int) -> bool:
-        """Whether embeddings of this size are supported."""
         return size == self.whole or (0 < size < self.whole and (self.shorter is None or size in self.shorter))
 
 

@@ -86,7 +86,6 @@ class QuantizedPanels(PackedProduct):
 
     @property
     def arguments(self) -> plain.Arguments:
-        """See `PackedProduct`."""
         self._arguments[product.UNPACKED] = self._scratch.unpacked.ctypes.data  # reallocated while a model is loaded
         return self._arguments
 

@@ -64,7 +64,6 @@ class BlockManager:
         return blocks
 
     def on_host(self, names: Sequence[bytes]) -> int:
-        """Length of the longest prefix of `names` that is in host memory."""
         return self._host.count(names)
 
     def bring_back(self, names: Sequence[bytes]) -> list[int]:
@@ -81,7 +80,6 @@ class BlockManager:
         return blocks
 
     def moves(self) -> list[Move]:
-        """The copies that must be executed, in order, before the next step."""
         return self._host.moves()
 
     def idle_among(self, blocks: Sequence[int]) -> int:

@@ -32,7 +32,6 @@ class BlockTable:
         self._free.append(row)
 
     def write(self, row: int, start: int, blocks: Sequence[int]) -> None:
-        """Set the entries of `row` from `start` on to `blocks`."""
         self._table[row, start : start + len(blocks)] = blocks
 
     def cut(self, row: int, length: int) -> None:

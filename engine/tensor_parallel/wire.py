@@ -72,7 +72,6 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
         )
 
     def batch(self) -> Batch:
-        """The batch for the decoder."""
         context_lens = np.frombuffer(self.context_lens, np.int32).copy()
         return Batch(
             token_ids=np.frombuffer(self.token_ids, np.int64).copy(),

@@ -102,7 +102,6 @@ class WeightLoader:
         return Weights(embedding.to(self._device), scale, tuple(layers), final_norm, head)
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """A whole tensor, in the compute dtype."""
         return self._checkpoint.take(name, shape, self._dtype)
 
     def norm(self, name: str, size: int) -> Tensor:
@@ -133,11 +132,9 @@ class WeightLoader:
         return partial
 
     def router(self, name: str, outputs: int, inputs: int) -> Linear:
-        """The product that scores the experts."""
         return self.linear({name: outputs}, inputs, bias=False)
 
     def layer(self, index: int) -> LayerWeights:
-        """The weights of layer `index`."""
         config = self._config
         hidden, queries = config.hidden_size, config.heads * config.head_dim
         at = f"model.layers.{index}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from copy import copy
+from functools import partial
 
 import numpy as np
 import torch
@@ -92,15 +93,11 @@ def _plain(weight: Tensor, bias: Tensor | None, device: torch.device, tile: int)
     weight = weight.to(device)
     bias = None if bias is None else bias.to(device)
 
-    def product(x: Tensor) -> Tensor:
-        return functional.linear(x, weight, bias)
-
-    def tiled(x: Tensor) -> Tensor:
-        return in_tiles(product, x, tile)
-
-    if tile:
-        check_places(product, weight, tile)
-    return tiled if tile else product
+    linear = partial(functional.linear, weight=weight, bias=bias)
+    if not tile:
+        return linear
+    check_places(linear, weight, tile)
+    return partial(in_tiles, linear, rows=tile)
 
 
 def _packed(  # noqa: PLR0917

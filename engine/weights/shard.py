@@ -52,7 +52,6 @@ class Shard:
         self._exchange = None
 
     def sum(self, partial: Tensor) -> Tensor:
-        """Sum of all ranks' partial sums."""
         assert self._exchange is not None
         return self._exchange.sum(partial)
 

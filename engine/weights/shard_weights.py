@@ -47,7 +47,6 @@ class ShardLoader(WeightLoader):
         return self._linears.make_head(self._cut(f"{name}.weight", (outputs, inputs), cut))
 
     def reduce(self, partial: Tensor) -> Tensor:
-        """Sum over all ranks."""
         return self._shard.sum(partial)
 
     def router(self, name: str, outputs: int, inputs: int) -> Linear:

@@ -112,12 +112,10 @@ class AdminRoutes:
     """The routing function of the admin API's server."""
 
     def __init__(self, admin: AdminService, exposition: Callable[[], bytes]) -> None:
-        """`exposition`: makes the text of `/metrics`."""
         self._admin = admin
         self._app = AsgiRoute(create_admin_app(admin, exposition))
 
     def __call__(self, request: Request) -> Route:
-        """The route of a request whose head is complete. Never raises: a refusal is a route, too."""
         try:
             if self._admin.keyless:
                 check_local(request, frozenset())

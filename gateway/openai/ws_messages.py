@@ -53,7 +53,6 @@ class Renderer:
     """Makes the server's messages about one request."""
 
     def __init__(self, message_id: str, view: View, limits: Callable[[], RateLimits | None]) -> None:
-        """`limits`: the client's remaining rate limits."""
         self._view = view
         self._limits = limits
         self._name = message_id

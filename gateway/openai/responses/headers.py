@@ -50,7 +50,6 @@ def start_headers(start: Start) -> bytes:
 
 
 def _rung_lines(route: str, rung: str, adapter: str) -> bytes:
-    """Route, rung and adapter."""
     lines = b"x-penstock-route: %b\r\nx-penstock-rung: %b\r\n" % (_ascii(route), _ascii(rung))
     return lines + b"x-penstock-adapter: %b\r\n" % _ascii(adapter) if adapter else lines
 
@@ -68,7 +67,6 @@ def _degraded_lines(served: Served | Start) -> bytes:
 
 
 def _model_lines(asked: str, served: str) -> bytes:
-    """The model that was requested and the one that answered."""
     lines = b"x-penstock-model-asked: %b\r\n" % _ascii(asked) if asked else b""
     return lines + b"x-penstock-model-served: %b\r\n" % _ascii(served) if served else lines
 
