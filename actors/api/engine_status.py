@@ -35,39 +35,32 @@ class BackendStatus(Protocol):
     @property
     def why(self) -> str | None:
         """While loading: the last step; when failed: what went wrong."""
-        ...
 
     @property
     def down_until(self) -> float | None:
         """Set while it is marked down: restarts did not help, and the next one is not before this time."""
-        ...
 
     @property
     def limits(self) -> EngineLimits | None:
         """Known after the first load; the same in every life."""
-        ...
 
     @property
     def activity(self) -> BackendActivity | None:
         """As of the last step or call; None: it has not been loaded, or has failed."""
-        ...
 
     @property
     def restarts(self) -> int: ...
     @property
     def inside(self) -> int:
         """Its sequences."""
-        ...
 
     @property
     def batch(self) -> int:
         """Number of sequences in one step."""
-        ...
 
     @property
     def adapters(self) -> Mapping[str, Adapter]:
         """By name, those that new jobs can use."""
-        ...
 
 
 class EngineStatus:

@@ -76,7 +76,6 @@ class LedgerThreads(Protocol):
 
     def store(self, path: Path | str, on_posts: Callable[[list[StoreEvent]], None]) -> WorkerHandle:
         """A handle that takes `LedgerBatch` and `StoreClosed`; `on_posts` is called in the event loop."""
-        ...
 
 
 class LedgerState:

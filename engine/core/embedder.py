@@ -5,6 +5,7 @@ steps: attention is bidirectional, so an input is computed whole, in one step.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from time import perf_counter
@@ -163,10 +164,7 @@ class Embedder(EngineBase):
     def _compute(self, outputs: list[SequenceOutput]) -> tuple[AdapterUse, ...]:
         chosen = self._choose()
         if chosen:
-            try:
-                rows = self._runner.embed([command.token_ids for command in chosen])
-            except Exception as error:
-                raise self._fail(error) from error
+            rows = self._ending(partial(self._runner.embed, [command.token_ids for command in chosen]))
             outputs += [_output(command, row) for command, row in zip(chosen, rows, strict=True)]
             self._steps += 1
             self._step_tokens = sum([len(command.token_ids) for command in chosen])

@@ -4,6 +4,7 @@ All calls come from the one thread that owns the engine (see engine/core/loop.py
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import groupby
 from math import inf, nan
 from pathlib import Path
@@ -259,10 +260,7 @@ class Engine(EngineBase):
         if self._overlapping is not None:
             self._overlap(self._overlapping, plan, outputs)
         elif plan is not None:
-            try:
-                sampled = self._runner.execute(plan.batch)
-            except Exception as error:
-                raise self._fail(error) from error
+            sampled = self._ending(partial(self._runner.execute, plan.batch))
             self._done(plan, self._scheduler.commit(plan.shares), sampled, outputs)
         return self._adapters.uses()
 
@@ -271,29 +269,20 @@ class Engine(EngineBase):
         if plan is None:
             self._collect(outputs)
             return
-        try:
-            result = runner.launch(plan.batch)
-        except Exception as error:
-            raise self._fail(error) from error
+        result = self._ending(partial(runner.launch, plan.batch))
         self._collect(outputs)
         if can_plan_ahead(plan):
             self._scheduler.commit_launched(plan.shares)
             self._in_flight = plan, result
         else:
-            self._done(plan, self._scheduler.commit(plan.shares), self._result(result), outputs)
+            self._done(plan, self._scheduler.commit(plan.shares), self._ending(result), outputs)
 
     def _collect(self, outputs: list[SequenceOutput]) -> None:
         """Wait for the step in flight, if there is one, and process its results."""
         if self._in_flight is not None:
             (plan, result), self._in_flight = self._in_flight, None
-            sampled = self._result(result)
+            sampled = self._ending(result)
             self._done(plan, self._scheduler.commit_arrived(plan.shares), sampled, outputs)
-
-    def _result(self, result: Callable[[], Sampled]) -> Sampled:
-        try:
-            return result()
-        except Exception as error:
-            raise self._fail(error) from error
 
     def _done(
         self, plan: StepPlan, takers: list[Sequence | None], sampled: Sampled, outputs: list[SequenceOutput]
@@ -438,7 +427,4 @@ class Engine(EngineBase):
         Raises EngineDead: a rank has ended; the next step would fail.
         """
         if isinstance(self._runner, SplitRunner):
-            try:
-                self._runner.check_ranks()
-            except EngineError as error:
-                raise self._fail(error, "between two steps") from error
+            self._ending(self._runner.check_ranks, "between two steps")

@@ -108,9 +108,9 @@ class LoraDelta:
         self.memory_bytes = sum(tensor.numel() * tensor.element_size() for tensor in (down, scales, up))
         self._dtype = down.dtype
         self._pad_single = not (linears.own or linears.tile)
-        self._down = linears.make_head(down)
+        self._down = linears.make(down, head=True)
         self._scales = scales.to(linears.device)
-        self._up = linears.make_head(up)
+        self._up = linears.make(up, head=True)
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add the delta to `y` [rows, out] in place; `x` is [rows, in]."""

@@ -89,10 +89,7 @@ class Checkpoint:
         """
         stored = self.shape(name)
         if stored != shape:
-            raise ModelError(
-                "model_tensor",
-                f"{self.directory}: tensor {name} has shape {list(stored)}, config.json implies {list(shape)}",
-            )
+            raise self._bad(name, f"has shape {list(stored)}, config.json implies {list(shape)}")
         self.dtype(name)
         return self._finite(name, self.tensor(name, cut).to(dtype))
 
@@ -103,11 +100,8 @@ class Checkpoint:
         """
         tensor = self.tensor(name)
         if tuple(tensor.shape) != shape or tensor.dtype not in {torch.int32, torch.int64}:
-            raise ModelError(
-                "model_tensor",
-                f"{self.directory}: tensor {name} is {tensor.dtype} {list(tensor.shape)}, config.json implies "
-                f"integers {list(shape)}",
-            )
+            what = f"is {tensor.dtype} {list(tensor.shape)}, config.json implies integers {list(shape)}"
+            raise self._bad(name, what)
         return tensor
 
     def tensor(self, name: str, cut: tuple[slice, ...] | None = None) -> Tensor:
@@ -147,15 +141,15 @@ class Checkpoint:
     def _finite(self, name: str, tensor: Tensor) -> Tensor:
         # aminmax propagates NaN. It is three times as fast as a copy of the tensor and ten times as fast as `isfinite`.
         if tensor.numel() and not all(math.isfinite(float(extreme)) for extreme in torch.aminmax(tensor)):
-            raise ModelError(
-                "model_tensor",
-                f"{self.directory}: tensor {name} holds NaN or infinite numbers; the file is broken, or was saved in a "
-                "type too small for its numbers",
-            )
+            what = "holds NaN or infinite numbers; the file is broken, or was saved in a type too small for its numbers"
+            raise self._bad(name, what)
         return tensor
 
     def _find(self, name: str) -> Any:
         file = self._where.get(name)
         if file is None:
-            raise ModelError("model_tensor", f"{self.directory}: tensor {name} is missing from the safetensors files")
+            raise self._bad(name, "is missing from the safetensors files")
         return file
+
+    def _bad(self, name: str, what: str) -> ModelError:
+        return ModelError("model_tensor", f"{self.directory}: tensor {name} {what}")

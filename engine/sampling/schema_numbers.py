@@ -158,8 +158,12 @@ def _objects(where: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     elif isinstance(value, dict):
         yield where, value
         for key, item in value.items():
-            escaped = key.replace("~", "~0").replace("/", "~1")
-            yield from _objects(f"{where}/{escaped}", item)
+            yield from _objects(f"{where}/{escaped(key)}", item)
+
+
+def escaped(name: str) -> str:
+    """RFC 6901, section 3."""
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _numbers(value: Any) -> Iterator[float]:

@@ -114,7 +114,7 @@ class WeightLoader:
         biases = [self.take(f"{name}.bias", outputs) for name, outputs in parts.items()] if bias else []
         joined_bias = torch.cat(biases) if bias else None
         if (quantized := self._quantized.take_alike(parts, inputs)) is not None:
-            return self._linears.make_quantized(join(quantized), joined_bias)
+            return self._linears.make(join(quantized), joined_bias)
         weights = [self.take(f"{name}.weight", outputs, inputs) for name, outputs in parts.items()]
         weight = torch.cat(weights) if len(weights) > 1 else weights[0]
         return self._linears.make(weight, joined_bias)
@@ -191,9 +191,8 @@ class WeightLoader:
         source = "model.embed_tokens" if self.tied_head else "lm_head"
         shape = config.vocab_size, config.hidden_size
         if (quantized := self._quantized.take("lm_head", *shape, weights=source)) is not None:
-            return self._linears.make_quantized_head(quantized)
-        weight = embedding if self.tied_head else self.take("lm_head.weight", *shape)
-        return self._linears.make_head(weight)
+            return self._linears.make(quantized, head=True)
+        return self._linears.make(embedding if self.tied_head else self.take("lm_head.weight", *shape), head=True)
 
     def check_tied(self, embedding: Tensor) -> None:
         """Check that a head stored in the files equals the embedding, if config.json says so. Raises ModelError."""

@@ -58,29 +58,20 @@ class LinearFactory:
             self._code = product_code(half=self._half, result_half=True)
             self._code_to_full = product_code(half=self._half, result_half=False)
 
-    def make(self, weight: Tensor, bias: Tensor | None) -> Linear:
-        """For `weight` [out, in] and `bias` [out]; the result has the weight's dtype."""
-        if self.own:
-            return self._panels(weight, bias, self._code, weight.dtype)
-        return _plain(weight, bias, self.device, self.tile)
+    def make(self, weight: Tensor | Quantized, bias: Tensor | None = None, *, head: bool = False) -> Linear:
+        """For `weight` [out, in] and `bias` [out]; the result has the compute dtype.
 
-    def make_quantized(self, quantized: Quantized, bias: Tensor | None) -> Linear:
-        """For quantized weights, dequantized once if the processor has no instructions for them."""
-        if self._quantized is None:
-            return self.make(dequantize(quantized).to(self.dtype), bias)
-        return self._quantized.make(quantized, bias, half=True)
-
-    def make_quantized_head(self, quantized: Quantized) -> Linear:
-        """For the language model head; the result is float32."""
-        if self._quantized is None:
-            return self.make_head(dequantize(quantized).to(self.dtype))
-        return self._quantized.make(quantized, None, half=False)
-
-    def make_head(self, weight: Tensor) -> Linear:
-        """For the language model head: float32 results where that is free, since bfloat16 is too coarse for margins."""
-        if self.own:
-            return self._panels(weight, None, self._code_to_full, torch.float32)
-        return _plain(weight, None, self.device, self.tile)
+        For a `head` it is float32 where that is free, since bfloat16 is too coarse for margins. Quantized weights are
+        dequantized once if the processor has no instructions for them.
+        """
+        if isinstance(weight, Quantized):
+            if self._quantized is not None:
+                return self._quantized.make(weight, bias, half=not head)
+            weight = dequantize(weight).to(self.dtype)
+        if not self.own:
+            return _plain(weight, bias, self.device, self.tile)
+        code, result = (self._code_to_full, torch.float32) if head else (self._code, weight.dtype)
+        return self._panels(weight, bias, code, result)
 
     def _panels(self, weight: Tensor, bias: Tensor | None, code: Kernel, result: torch.dtype) -> Linear:
         """The kernels take inputs in pairs, so an odd number is padded with zero."""

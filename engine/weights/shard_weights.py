@@ -44,7 +44,7 @@ class ShardLoader(WeightLoader):
         """The partial sums without reduction."""
         begin, size, _ = self._shard.split(inputs)
         cut = (slice(None), slice(begin, begin + size))
-        return self._linears.make_head(self._cut(f"{name}.weight", (outputs, inputs), cut))
+        return self._linears.make(self._cut(f"{name}.weight", (outputs, inputs), cut), head=True)
 
     def reduce(self, partial: Tensor) -> Tensor:
         return self._shard.sum(partial)
@@ -63,7 +63,7 @@ class ShardLoader(WeightLoader):
             end = min(part.begin + part.size, vocab)
             rows = self._cut("lm_head.weight", (vocab, hidden), (slice(min(part.begin, end), end), slice(None)))
             weight = rows_of(rows, ShardPart(0, part.size, len(rows)))
-        product, gather = self._linears.make_head(weight), self._shard.gather
+        product, gather = self._linears.make(weight, head=True), self._shard.gather
 
         def linear(x: Tensor) -> Tensor:
             return gather(product(x))[:, : config.vocab_size]
