@@ -31,7 +31,7 @@ from engine.sampler.device_sampler import choose
 from engine.sampler.prompt_scores import pieces, score
 from engine.sampler.sampler import sample
 from engine.sampling.params import SamplingParams
-from engine.scheduling.batch import Batch, Sampled, SampleRow, chosen_by_device, sampled_rows
+from engine.scheduling.batch import Batch, Sampled, SampleRow, blank_batch, chosen_by_device, sampled_rows
 from engine.threads import set_threads
 from engine.weights.decoder_weights import WeightLoader
 from engine.weights.linear import LinearFactory
@@ -161,7 +161,7 @@ class TorchRunner:
         ]
         with torch.inference_mode():
             for tokens in (min(2, self.max_model_len), 1):
-                logits = self._forward(_blank(tokens, self.block_size, rows))
+                logits = self._forward(blank_batch([tokens], self.block_size, rows))
             if self.overlaps:
                 for count in (1, 2):
                     AsyncCopy(choose(logits[:count], rows[:count], self._pick)).result()
@@ -247,20 +247,6 @@ class TorchRunner:
     def close(self) -> None:
         self._decoder = self._plain = None
         self._swap = None
-
-
-def _blank(tokens: int, block_size: int, samples: list[SampleRow]) -> Batch:
-    """A batch of one sequence of `tokens` tokens that lies in the scratch block."""
-    positions = np.arange(tokens)
-    return Batch(
-        token_ids=np.zeros(tokens, np.int64),
-        positions=positions,
-        slots=positions % block_size,
-        query_starts=np.array([0, tokens], np.int32),
-        context_lens=np.array([tokens], np.int32),
-        block_tables=np.zeros((1, -(-tokens // block_size)), np.int32),
-        samples=samples,
-    )
 
 
 def torch_version() -> str:

@@ -172,7 +172,7 @@ def _activity(stats: EngineStats | None) -> BackendActivity | None:
         waiting=stats.waiting,
         generation_tokens_total=stats.generation_tokens_total,
         outstanding_tokens=stats.outstanding_tokens,
-        kv_usage=1 - stats.free_blocks / stats.total_blocks if stats.total_blocks else 0.0,
+        kv_usage=stats.kv_usage,
     )
 
 

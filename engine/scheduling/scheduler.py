@@ -106,7 +106,7 @@ class Scheduler:
         if not counts:
             return None
         plan = make_plan(counts, self._table, self._block_size)
-        plan.batch.moves = self._blocks.moves()
+        plan.batch.moves = self._blocks.host.moves()
         return plan
 
     def decide(self) -> dict[Sequence, int]:
@@ -295,7 +295,7 @@ class Scheduler:
                 continue
             names = sequence.block_names(sequence.reusable // self._block_size, self._block_size)
             cached = self._blocks.match(names) if self._caching else []
-            on_host = self._blocks.on_host(names[len(cached) :]) if self._caching else 0
+            on_host = self._blocks.host.count(names[len(cached) :]) if self._caching else 0
             known = len(cached) + on_host
             if known < len(names) and names[known] in self._in_progress:
                 index += 1

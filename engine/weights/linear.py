@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from engine.kernels import product_kernel as product
 from engine.kernels.arena import Arena
-from engine.kernels.compiled import Kernel, compile_missing, product_code
+from engine.kernels.compiled import compile_missing, product_code
 from engine.kernels.packed_product import PackedProduct
 from engine.kernels.quantized_simd import has_quantized_products
 from engine.kernels.simd import has_bfloat16_products
@@ -70,14 +70,20 @@ class LinearFactory:
             weight = dequantize(weight).to(self.dtype)
         if not self.own:
             return _plain(weight, bias, self.device, self.tile)
-        code, result = (self._code_to_full, torch.float32) if head else (self._code, weight.dtype)
-        return self._panels(weight, bias, code, result)
-
-    def _panels(self, weight: Tensor, bias: Tensor | None, code: Kernel, result: torch.dtype) -> Linear:
-        """The kernels take inputs in pairs, so an odd number is padded with zero."""
+        # The kernels take inputs in pairs, so an odd number is padded with zero.
         odd = weight.shape[1] % 2
-        panels = _packed(functional.pad(weight, (0, odd)), bias, code, result, self._threads, self._arena)
-        return (lambda x: panels(functional.pad(x, (0, 1)))) if odd else panels
+        packed = self._packed(functional.pad(weight, (0, odd)), bias, head=head)
+        return (lambda x: packed(functional.pad(x, (0, 1)))) if odd else packed
+
+    def _packed(self, weight: Tensor, bias: Tensor | None, *, head: bool) -> PackedProduct:
+        outputs, inputs = weight.shape
+        panels = functional.pad(weight, (0, 0, 0, -outputs % product.PANEL)).view(-1, product.PANEL, inputs)
+        if weight.dtype == torch.bfloat16:
+            panels = panels.view(-1, product.PANEL, inputs // 2, 2)
+        code, result = (self._code_to_full, torch.float32) if head else (self._code, weight.dtype)
+        scratch = np.zeros(self._threads * product.SCRATCH_FLOATS, np.float32)
+        panels = self._arena.copy(panels.transpose(1, 2))
+        return PackedProduct(code, (outputs, inputs), panels, bias, result, scratch, self._threads)
 
 
 def _plain(weight: Tensor, bias: Tensor | None, device: torch.device, tile: int) -> Linear:
@@ -89,16 +95,3 @@ def _plain(weight: Tensor, bias: Tensor | None, device: torch.device, tile: int)
         return linear
     check_places(linear, weight, tile)
     return partial(in_tiles, linear, rows=tile)
-
-
-def _packed(  # noqa: PLR0917
-    weight: Tensor, bias: Tensor | None, code: Kernel, result: torch.dtype, threads: int, arena: Arena
-) -> PackedProduct:
-    """Packed for `engine.kernels.product_kernel`."""
-    outputs, inputs = weight.shape
-    panels = functional.pad(weight, (0, 0, 0, -outputs % product.PANEL)).view(-1, product.PANEL, inputs)
-    if weight.dtype == torch.bfloat16:
-        panels = panels.view(-1, product.PANEL, inputs // 2, 2)
-    scratch = np.zeros(threads * product.SCRATCH_FLOATS, np.float32)
-    packed = arena.copy(panels.transpose(1, 2))
-    return PackedProduct(code, (outputs, inputs), packed, bias, result, scratch, threads)

@@ -76,19 +76,14 @@ def limit_lines(limits: RateLimits | None) -> bytes:
     """The `x-ratelimit-…` header lines; b"" without limits."""
     if limits is None:
         return b""
-    fields = limit_fields(limits)
-    return b"".join(
-        [b"x-ratelimit-%b: %b\r\n" % (_header(name), str(value).encode()) for name, value in fields.items()]
-    )
+    fields = [(name.replace("_", "-"), value) for name, value in limit_fields(limits).items()]
+    return b"".join([f"x-ratelimit-{name}: {value}\r\n".encode() for name, value in fields])
 
 
 def limit_fields(limits: RateLimits) -> dict[str, Any]:
     """The same as an object, with the header names without `x-ratelimit-` and with underscores."""
-    windows = {
-        name: window
-        for name, window in (("requests", limits.requests), ("tokens", limits.tokens))
-        if window is not None
-    }
+    known = {"requests": limits.requests, "tokens": limits.tokens}
+    windows = {name: window for name, window in known.items() if window is not None}
     return (
         {f"limit_{name}": window.limit for name, window in windows.items()}
         | {f"remaining_{name}": window.remaining for name, window in windows.items()}
@@ -109,7 +104,3 @@ def duration(seconds: float) -> str:
     hours, rest = divmod(whole, _HOUR_S)
     minutes, left = divmod(rest, _MINUTE_S)
     return f"{hours}h{minutes}m{left}s" if hours else f"{minutes}m{left}s"
-
-
-def _header(name: str) -> bytes:
-    return name.replace("_", "-").encode()
