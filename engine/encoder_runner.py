@@ -23,10 +23,7 @@ class EncoderRunner:
     """One loaded encoder. Must be built and used in the same thread."""
 
     def __init__(self, settings: EngineSettings, progress: Callable[[str], None]) -> None:
-        """Load `settings.model`; `progress` receives short messages about the loading stages.
-
-        Raises ModelError: the directory cannot be served; the message says why.
-        """
+        """Load `settings.model`, as `engine.tensor_parallel.runner.load_runner` does a decoder."""
         settings = resolve_alone(settings)
         set_threads(settings.threads)
         device = open_device(settings.device)

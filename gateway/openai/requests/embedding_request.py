@@ -10,9 +10,9 @@ import numpy as np
 from actors.api.request import EmbeddingParams, ParsedBody, Prompt, TextPrompt
 from actors.api.response import Served, Usage
 from engine.sampling.params import SamplingParams
-from gateway.errors import BadField
 from gateway.openai.json_text import encode
 from gateway.openai.requests.completion_request import prompts_of
+from gateway.openai.requests.fault import fault
 
 _NO_TOKENS = SamplingParams(max_tokens=0)
 
@@ -30,7 +30,7 @@ class EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 def read_embedding(body: EmbeddingBody, max_inputs: int) -> ParsedBody:
     """Raises `BadField`."""
     if body.dimensions is not None and body.dimensions < 1:
-        raise BadField("dimensions", f"'dimensions' must be at least 1, not {body.dimensions}.")
+        raise fault("dimensions", f"must be at least 1, not {body.dimensions}.")
     return ParsedBody(
         model=body.model,
         prompts=_inputs(body, max_inputs),
@@ -45,13 +45,11 @@ def _inputs(body: EmbeddingBody, max_inputs: int) -> tuple[Prompt, ...]:
     """One prompt for each input. Raises `BadField`."""
     inputs = prompts_of("input", body.input)
     if len(inputs) > max_inputs:
-        raise BadField(
-            "input", f"'input' holds {len(inputs)} inputs; at most {max_inputs} are allowed in one request. Split it."
-        )
+        raise fault("input", f"holds {len(inputs)} inputs; at most {max_inputs} are allowed in one request. Split it.")
     for index, each in enumerate(inputs):
         if isinstance(each, TextPrompt) and not each.text:
             where = "input" if isinstance(body.input, str) else f"input[{index}]"
-            raise BadField(where, f"'{where}' must not be an empty string.")
+            raise fault(where, "must not be an empty string.")
     return inputs
 
 

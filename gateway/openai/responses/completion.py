@@ -214,23 +214,17 @@ def finish_word(reason: EndReason) -> str | None:
 
 def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, view: View) -> bytes:
     """The body of a chat completion."""
-    return _body(
-        "chatcmpl-",
-        "chat.completion",
-        identity,
-        [
-            {
-                "index": index,
-                "message": _message(choice, view),
-                "logprobs": {"content": chat_logprobs(choice.logprobs), "refusal": None} if choice.logprobs else None,
-                "finish_reason": choice.finish_reason,
-            }
-            for index, choice in enumerate(choices)
-        ],
-        usage,
-        served,
-        _prompt_field(choices[0], view),
-    )
+    rendered = [
+        {
+            "index": index,
+            "message": _message(choice, view),
+            "logprobs": {"content": chat_logprobs(choice.logprobs), "refusal": None} if choice.logprobs else None,
+            "finish_reason": choice.finish_reason,
+        }
+        for index, choice in enumerate(choices)
+    ]
+    more = _prompt_field(choices[0], view)
+    return _body(ChatChunks.id_prefix, "chat.completion", identity, rendered, usage, served, more)
 
 
 def _prompt_field(choice: Choice, view: View) -> dict[str, Any]:
@@ -263,23 +257,17 @@ def _call(call: MadeCall) -> dict[str, Any]:
 
 def completion_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, view: View) -> bytes:
     """The body of a text completion."""
-    return _body(
-        "cmpl-",
-        "text_completion",
-        identity,
-        [
-            {
-                "index": index,
-                "text": (text := choice.echo + "".join(choice.texts)),
-                "logprobs": _completion_logprobs(choice, text, view),
-                "finish_reason": choice.finish_reason,
-                **_prompt_field(choice, view),
-            }
-            for index, choice in enumerate(choices)
-        ],
-        usage,
-        served,
-    )
+    rendered = [
+        {
+            "index": index,
+            "text": (text := choice.echo + "".join(choice.texts)),
+            "logprobs": _completion_logprobs(choice, text, view),
+            "finish_reason": choice.finish_reason,
+            **_prompt_field(choice, view),
+        }
+        for index, choice in enumerate(choices)
+    ]
+    return _body(CompletionChunks.id_prefix, CompletionChunks.kind, identity, rendered, usage, served)
 
 
 def _completion_logprobs(choice: Choice, text: str, view: View) -> dict[str, Any] | None:
