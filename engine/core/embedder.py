@@ -120,10 +120,7 @@ class Embedder(EngineBase):
         raise ModelError("adapter_unsupported", f"{directory}: adapters are served for models that make text")
 
     def submit(self, command: Embed) -> None:
-        """Queue an input for a later step.
-
-        Raises RequestRefused: it can never be embedded here; EngineDead: the engine has stopped.
-        """
+        """Queue an input for a later step. Raises RequestRefused if it can never be embedded here, EngineDead."""
         self._check_alive()
         self._check(command)
         self._waiting[command.sequence_id] = command

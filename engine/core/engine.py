@@ -154,10 +154,7 @@ class Engine(EngineBase):
                 self._adapters.drop(name)
 
     def submit(self, command: Submit) -> None:
-        """Add a sequence to the scheduler.
-
-        Raises RequestRefused: it can never run here; EngineDead: the engine has stopped.
-        """
+        """Add a sequence to the scheduler. Raises RequestRefused if it can never run here, EngineDead after the end."""
         self._check_alive()
         self.limits.check(command)
         if command.sequence_id in self._alive:
@@ -409,10 +406,7 @@ class Engine(EngineBase):
         )
 
     def check_integrity(self) -> None:
-        """Check internal consistency of engine, scheduler, block manager and adapter table.
-
-        Raises EngineError: they contradict each other.
-        """
+        """Raises EngineError if engine, scheduler, block manager and adapter table contradict each other."""
         self._scheduler.check_integrity()
         self._adapters.check_integrity([sequence.adapter for sequence, _ in self._alive.values()])
         statistics = self._scheduler.statistics()
@@ -422,9 +416,6 @@ class Engine(EngineBase):
             )
 
     def check_runner(self) -> None:
-        """Check, between two steps, that all tensor-parallel ranks are alive.
-
-        Raises EngineDead: a rank has ended; the next step would fail.
-        """
+        """Raises EngineDead if a tensor-parallel rank has ended; the next step would fail."""
         if isinstance(self._runner, SplitRunner):
             self._ending(self._runner.check_ranks, "between two steps")

@@ -49,10 +49,7 @@ class EngineBase(ABC):
         """Compute one batch and append its outputs. Returns the adapters in memory."""
 
     def step(self) -> StepReport:
-        """Compute one batch, and report everything that happened since the last report.
-
-        Raises EngineDead: the runner failed, now or earlier.
-        """
+        """Compute one batch, and report everything that happened since the last report. Raises EngineDead."""
         self._check_alive()
         started = self._clock()
         outputs, self._pending_outputs = self._pending_outputs, []

@@ -21,10 +21,7 @@ KernelKind = Literal["compiled", "triton", "portable"]
 def choose_kernels(
     settings: EngineSettings, config: ModelConfig, device: torch.device, dtype: torch.dtype
 ) -> KernelKind:
-    """Compiled kernels on a CPU, Triton on a GPU, portable ones where neither is supported.
-
-    Raises ModelError: `gpu.kernels` requires what cannot run here.
-    """
+    """Compiled kernels on a CPU, Triton on a GPU, else portable ones. Raises ModelError if settings ask for others."""
     requested = settings.gpu.kernels
     installed = find_spec("triton") is not None
     # Triton's kernels need pages of the compute dtype.

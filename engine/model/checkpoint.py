@@ -93,10 +93,7 @@ class Checkpoint:
         return self._finite(name, self.tensor(name, cut).to(dtype))
 
     def take_integers(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """Read an int32 or int64 tensor that must have `shape`.
-
-        Raises ModelError: the tensor is missing, or has another shape or dtype.
-        """
+        """Read an int32 or int64 tensor that must have `shape`. Raises ModelError if there is no such tensor."""
         tensor = self.tensor(name)
         if tuple(tensor.shape) != shape or tensor.dtype not in {torch.int32, torch.int64}:
             what = f"is {tensor.dtype} {list(tensor.shape)}, config.json implies integers {list(shape)}"

@@ -145,10 +145,7 @@ KEYS: Mapping[str, Keys] = {
 
 
 def check_keys(path: Path, raw: Mapping[str, Any], family: str, ignored: Collection[str]) -> None:
-    """Check that every key of the object in `path` is used or has no effect, except the keys in `ignored`.
-
-    Raises ModelError: one is not; the message names it.
-    """
+    """Raises ModelError if a key of the object in `path` is neither used nor without effect nor in `ignored`."""
     keys = KEYS[family]
     for key, value in raw.items():
         if value is None or key in keys.used or key in keys.harmless or key in ignored:

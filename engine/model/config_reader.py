@@ -13,10 +13,7 @@ T = TypeVar("T")
 
 
 def read_config(directory: Path) -> tuple[Path, dict[str, Any]]:
-    """The path of `directory/config.json`, and the object in it.
-
-    Raises ModelError: the file is missing or unreadable.
-    """
+    """The path of `directory/config.json`, and the object in it. Raises ModelError if there is none."""
     path = directory / "config.json"
     try:
         raw = json.loads(path.read_bytes())

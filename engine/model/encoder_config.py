@@ -76,10 +76,7 @@ def is_encoder(directory: Path) -> bool:
 
 
 def read_encoder_config(directory: Path, ignored: Collection[str] | None = ()) -> EncoderConfig:
-    """Read the files; `ignored` as in `read_model_config`.
-
-    Raises ModelError: a file is missing, unreadable or incomplete, or needs what is not supported.
-    """
+    """Read the files; `ignored` and errors as in `read_model_config`."""
     path, raw = read_config(directory)
     return _Reader(path, raw, ignored or ()).config(read_sentence(directory), checked=ignored is not None)
 

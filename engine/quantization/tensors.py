@@ -36,10 +36,7 @@ def _unpack(words: Tensor, bits: Bits, inputs: int) -> Tensor:
 
 
 def quantized(name: str, weight: Tensor, scheme: Scheme) -> Quantized:
-    """Quantize the matrix `name`, float32 [outputs, inputs].
-
-    Raises ModelError: the scheme does not fit this number of inputs.
-    """
+    """Quantize the matrix `name`, float32 [outputs, inputs]. Raises ModelError if the scheme does not fit it."""
     _check(name, weight.shape[1], scheme)
     return quantize(weight, scheme)
 

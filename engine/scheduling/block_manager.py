@@ -145,10 +145,7 @@ class BlockManager:
         )
 
     def check_integrity(self, owners: Sequence[Sequence[int]]) -> None:
-        """Compare with `owners`, the block lists of all live sequences.
-
-        Raises EngineError: a block is lost, allocated twice, or has a wrong reference count.
-        """
+        """Raises EngineError if blocks or references are others than `owners`, all live sequences' blocks, say."""
         counts = [0] * len(self._references)
         for blocks in owners:
             for block in blocks:

@@ -52,10 +52,7 @@ class Scheduler:
         max_model_len: int,
         host_blocks: int = 0,
     ) -> None:
-        """Manage the blocks 1 to `total_blocks` - 1 of a runner's pool, and `host_blocks` blocks in host memory.
-
-        Raises EngineError: nothing could run under `settings`.
-        """
+        """Manage the blocks 1 to `total_blocks` - 1 of a pool, and `host_blocks` on the host. Raises EngineError."""
         _check(settings)
         self._max_step_tokens = settings.max_step_tokens
         self._chunk = settings.prefill_chunk
@@ -375,10 +372,7 @@ class Scheduler:
         )
 
     def check_integrity(self) -> None:
-        """Check internal consistency of scheduler, block manager and block table.
-
-        Raises EngineError: they contradict each other.
-        """
+        """Raises EngineError if scheduler, block manager and block table contradict each other."""
         self._blocks.check_integrity([sequence.blocks for sequence in self._running])
         self._table.check_integrity({sequence.row: sequence.blocks for sequence in self._running})
         alive: Iterable[Sequence] = (*self._running, *self._waiting)

@@ -168,10 +168,7 @@ def special_token(value: Any) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; an empty one if the file does not exist.
-
-    Raises ModelError: the file cannot be read, or does not hold an object.
-    """
+    """The JSON object in `path`; an empty one if the file does not exist. Raises ModelError if it is malformed."""
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
