@@ -94,7 +94,9 @@ def run_bench(
     values: dict[str, Any] = {"kv": KVSettings(memory=Bytes(_kv_bytes(config, workloads))), **(overrides or {})}
     settings = EngineSettings(model=model, threads=threads, **values)
     started = perf_counter()
-    from engine.torch_runner import TorchRunner, torch_version
+    import torch
+
+    from engine.torch_runner import TorchRunner
 
     runner = TorchRunner(settings, report)
     engine = Engine(runner, Tokenizer.load(model), settings, name="bench", seed=0)
@@ -109,7 +111,7 @@ def run_bench(
     return BenchReport(
         model=str(model),
         machine=machine(),
-        torch=torch_version(),
+        torch=str(torch.__version__),
         dtype=runner.dtype if runner.quantization is None else f"{runner.dtype}, weights {runner.quantization}",
         threads=threads,
         load_s=loaded,

@@ -148,17 +148,8 @@ class TorchRunner:
 
     def _warm_up(self) -> None:
         """Run a prefill, a decode and each sampling path in the scratch block: no request then waits for a compiler."""
-        rows = [
-            SampleRow(
-                row=0,
-                params=SamplingParams(max_tokens=1, temperature=temperature),
-                seed=0,
-                position=1,
-                prompt_token_ids=(0,),
-                output_token_ids=[],
-            )
-            for temperature in (0.0, 1.0)
-        ]
+        params = [SamplingParams(max_tokens=1, temperature=temperature) for temperature in (0.0, 1.0)]
+        rows = [SampleRow(0, each, seed=0, position=1, prompt_token_ids=(0,), output_token_ids=[]) for each in params]
         with torch.inference_mode():
             for tokens in (min(2, self.max_model_len), 1):
                 logits = self._forward(blank_batch([tokens], self.block_size, rows))
@@ -247,11 +238,6 @@ class TorchRunner:
     def close(self) -> None:
         self._decoder = self._plain = None
         self._swap = None
-
-
-def torch_version() -> str:
-    """The version of the installed torch build."""
-    return str(torch.__version__)
 
 
 def open_device(name: str) -> torch.device:

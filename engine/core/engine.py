@@ -108,8 +108,7 @@ class Engine(EngineBase):
     def load(cls, settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None) -> Self:
         """Load `settings.model`. Slow, and imports torch: to be called in the thread that will own the engine.
 
-        Raises:
-            EngineError: the directory cannot be served (ModelError), or not with these settings; the message says why.
+        Raises EngineError: the directory cannot be served (ModelError), or not with these settings.
         """
         # First, because its errors are the clearest for a directory that holds no model.
         read_model_config(settings.model, settings.ignore_config_keys)

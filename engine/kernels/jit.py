@@ -47,14 +47,12 @@ def is_on_disk(function: Callable[..., object]) -> bool:
     return any(Path(config.CACHE_DIR).rglob(name))
 
 
-def jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+def jit(function: Callable[Arguments, Result], *, fastmath: Any = False) -> Callable[Arguments, Result]:
     """Compile at the first call with each combination of types. Integer division by zero is undefined."""
-    compiled = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=fastmath)(function)
     return cast("Callable[Arguments, Result]", compiled)
 
 
 def fast_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """As `jit`; sums may be reassociated and products fused, but infinities and NaN are preserved."""
-    flags = {"reassoc", "contract", "nsz", "arcp"}
-    compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=flags)(function)
-    return cast("Callable[Arguments, Result]", compiled)
+    return jit(function, fastmath={"reassoc", "contract", "nsz", "arcp"})

@@ -84,7 +84,10 @@ def read_encoder_config(directory: Path, ignored: Collection[str] | None = ()) -
 class _Reader(ConfigReader):
     def config(self, sentence: Sentence, *, checked: bool) -> EncoderConfig:
         family = self.family(ENCODERS, "supported encoders", checked=checked)
-        heads, hidden, inner = self.whole("num_attention_heads"), self.whole("hidden_size"), self._inner()
+        kind = self._raw.get("position_embedding_type") or "absolute"
+        if kind != "absolute":
+            raise self.unsupported("position_embedding_type", kind, "only absolute is")
+        heads, hidden = self.whole("num_attention_heads"), self.whole("hidden_size")
         if hidden % heads:
             raise self.bad("num_attention_heads", f"{heads} heads cannot share {hidden} evenly")
         if self.flag("is_decoder", default=False):
@@ -96,7 +99,7 @@ class _Reader(ConfigReader):
             prefix=f"{family}.",
             vocab_size=self.whole("vocab_size"),
             hidden_size=hidden,
-            intermediate_size=inner,
+            intermediate_size=self.whole("intermediate_size"),
             layers=self.whole("num_hidden_layers"),
             heads=heads,
             norm_eps=self.number("layer_norm_eps", 1e-12),
@@ -109,12 +112,6 @@ class _Reader(ConfigReader):
             sentence=sentence,
             sizes=EmbeddingSizes(hidden, self._shorter(hidden)),
         )
-
-    def _inner(self) -> int:
-        kind = self._raw.get("position_embedding_type") or "absolute"
-        if kind != "absolute":
-            raise self.unsupported("position_embedding_type", kind, "only absolute is")
-        return self.whole("intermediate_size")
 
     def _pad_token(self) -> int:
         value = self._raw.get("pad_token_id", 1)

@@ -136,6 +136,7 @@ class _Reader(RopeReader):
                     why = f"{len(factors)} numbers for {rotary_dim // 2} pairs of a head"
                     raise self.bad(f"rope_scaling.{key}", why)
         gemma = family in _GEMMAS
+        key, default = ("hidden_activation", "gelu_pytorch_tanh") if gemma else ("hidden_act", "silu")
         attention_bias = self.flag("attention_bias", default=False)
         tied = self._raw.get("tie_word_embeddings", True if gemma else None)
         return ModelConfig(
@@ -153,7 +154,7 @@ class _Reader(RopeReader):
             local_rope=ropes.local,
             rotary_dim=rotary_dim,
             tied_head=None if tied is None else bool(tied),
-            activation=self._activation(gemma=gemma),
+            activation=self.chosen(key, self._raw.get(key) or default, _ACTIVATIONS),
             qkv_bias=family == "qwen2" or (attention_bias and family in {"llama", "qwen3", "qwen3_moe", *_GEMMAS}),
             o_bias=attention_bias and family in {"llama", "qwen3", "qwen3_moe", *_GEMMAS},
             mlp_bias=family == "llama" and self.flag("mlp_bias", default=False),
@@ -172,11 +173,6 @@ class _Reader(RopeReader):
     def _left_out(self, key: str, default: int | None, otherwise: int) -> int:
         """The default of a key: transformers' classes distinguish an absent key (`default`) from null (`otherwise`)."""
         return otherwise if default is None or key in self._raw else default
-
-    def _activation(self, *, gemma: bool) -> Activation:
-        key = "hidden_activation" if gemma else "hidden_act"
-        name = self._raw.get(key) or ("gelu_pytorch_tanh" if gemma else "silu")
-        return self.chosen(key, name, _ACTIVATIONS)
 
     def _positive(self, key: str, default: float) -> float:
         value = self.number(key, default)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import outcome
 
 from engine.errors import EngineError, ModelError
 from engine.lora.adapters import PreparedAdapter
@@ -91,16 +92,8 @@ class FakeRunner:
 
     def launch(self, batch: Batch) -> Callable[[], Sampled]:
         """See `OverlappingRunner`. The step runs at once, but results and errors are delivered by the returned call."""
-        try:
-            sampled = self.execute(batch)
-        except EngineError as error:
-            failure = error
-
-            def fail() -> Sampled:
-                raise failure
-
-            return fail
-        return lambda: sampled
+        result = outcome.capture(self.execute, batch)
+        return result.unwrap
 
     def _fed(self, batch: Batch) -> npt.NDArray[np.int64]:
         if batch.feeds is None:

@@ -39,6 +39,11 @@ class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _MODEL_CHOOSES = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 """Fields for which the model's files may have a default."""
+_AS_GIVEN = (
+    *("temperature", "top_p", "min_p", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty"),
+    *("min_tokens", "ignore_eos", "include_stop_str_in_output", "skip_special_tokens"),
+)
+"""Fields that are taken over, with the same defaults."""
 
 
 class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
@@ -110,23 +115,14 @@ def sampling_params(
         raise fault("stream_options", "is allowed only with 'stream': true.")
     if prompt_only:
         max_tokens = 1
+    as_given = {name: value for name in _AS_GIVEN if (value := getattr(body, name)) is not None}
     return SamplingParams(
+        **as_given,
         max_tokens=max_tokens if max_tokens is not None else default_max_tokens,
-        temperature=1.0 if body.temperature is None else body.temperature,
-        top_p=1.0 if body.top_p is None else body.top_p,
         top_k=max(body.top_k or 0, 0),
-        min_p=body.min_p or 0.0,
-        seed=body.seed,
-        presence_penalty=body.presence_penalty or 0.0,
-        frequency_penalty=body.frequency_penalty or 0.0,
-        repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
         logit_bias=_biases(body.logit_bias) if body.logit_bias else (),
-        min_tokens=body.min_tokens or 0,
-        ignore_eos=bool(body.ignore_eos),
         stop=_stops(body.stop) if body.stop is not None else (),
         stop_token_ids=_stop_tokens(body.stop_token_ids) if body.stop_token_ids else (),
-        include_stop_str_in_output=bool(body.include_stop_str_in_output),
-        skip_special_tokens=body.skip_special_tokens is not False,
         allowed_token_ids=_allowed(body) if body.allowed_token_ids is not None else (),
         bad_words=_bad_words(body.bad_words) if body.bad_words else (),
         logprobs=view.logprobs,
