@@ -12,6 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -138,7 +139,7 @@ class Ledger(Actor[LedgerMessage]):
         super().__init__(mailbox)
         self._on_spent = on_spent
         self._timers = timers
-        self._watch = timers.watch(float("inf"), self._alarm)
+        self._watch = timers.watch(float("inf"), partial(mailbox.put_unbounded, FlushDue()))
         self._hurry = False
         """A reply waits for the next group; closings alone may wait for more closings."""
         self._books = books
@@ -154,7 +155,9 @@ class Ledger(Actor[LedgerMessage]):
         books.in_commit = []
         self._hurry = True
         books.asked_at = trio.current_time()
-        self._worker = self._workers.store(self._path, self._on_posts)
+        self._worker = self._workers.store(
+            self._path, lambda posts: self.mailbox.put_unbounded(WorkerEvents(posts, self))
+        )
         try:
             await super().run()
         except trio.Cancelled:
@@ -228,12 +231,6 @@ class Ledger(Actor[LedgerMessage]):
             except Exception:
                 log.exception("ledger_entry_lost", kind=type(message).__name__)
         self.mailbox.done()
-
-    def _alarm(self) -> None:
-        self.mailbox.put_unbounded(FlushDue())
-
-    def _on_posts(self, posts: list[StoreEvent]) -> None:
-        self.mailbox.put_unbounded(WorkerEvents(posts, self))
 
     def _on_post(self, post: StoreEvent) -> None:
         books = self._books

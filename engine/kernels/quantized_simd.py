@@ -41,16 +41,12 @@ _LEAST = _halves([-128])[0] >> 8
 """High byte of bfloat16 −128, which 7-bit sign-magnitude cannot express: it is stored as −0. Its low byte is 0."""
 
 
-def _both(place: int) -> tuple[int, int]:
-    """Indices of a byte in the first register and of the one paired with it in the second."""
-    return place, 64 + place
-
-
+# Each byte of the first register is followed by its own of the second.
 # The processor interleaves bytes within each 128-bit lane of a register.
 _INTERLEAVED = [
     ir.Constant(
         ir.VectorType(_I32, 64),
-        [place for part in range(4) for byte in range(8) for place in _both(16 * part + 8 * h + byte)],
+        [16 * part + 8 * h + byte + 64 * second for part in range(4) for byte in range(8) for second in (0, 1)],
     )
     for h in (0, 1)
 ]
