@@ -41,7 +41,7 @@ def load(settings: EngineSettings, *, compiled: bool) -> Engine:
     if compiled:
         return Engine.load(settings, "bench")
     plain = mock.patch.object(torch_runner, "LinearFactory", Plain)
-    with plain, mock.patch.object(CpuKernels, "fits", staticmethod(lambda *_: False)):
+    with plain, mock.patch.object(CpuKernels, "unfit", staticmethod(lambda *_: "plain")):
         return Engine.load(settings, "bench")
 
 

@@ -41,8 +41,7 @@ _LEAST = _halves([-128])[0] >> 8
 """High byte of bfloat16 −128, which 7-bit sign-magnitude cannot express: it is stored as −0. Its low byte is 0."""
 
 
-# Each byte of the first register is followed by its own of the second.
-# The processor interleaves bytes within each 128-bit lane of a register.
+# The processor interleaves the bytes of two registers within each 128-bit lane.
 _INTERLEAVED = [
     ir.Constant(
         ir.VectorType(_I32, 64),

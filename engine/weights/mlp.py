@@ -49,7 +49,7 @@ class Dense(NamedTuple):
         return self.down(gate(self.gate_up(x)))
 
 
-class Mixture(msgspec.Struct):
+class Mixture(msgspec.Struct, eq=False):
     """Weighted sum of the `active` most probable experts per token (Jiang et al., "Mixtral of Experts", section 2.1).
 
     Experts are added in the order of their index, so that a token's sum does not depend on the other tokens.

@@ -188,7 +188,7 @@ def test_an_odd_width_is_no_exception(dtype: str, tmp_path: Path) -> None:
 def plain(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Runner]:
     """Loads a runner without any compiled kernel of ours."""
     monkeypatch.setattr(torch_runner, "LinearFactory", Plain)
-    monkeypatch.setattr(CpuKernels, "fits", lambda *_: False)
+    monkeypatch.setattr(CpuKernels, "unfit", lambda *_: "plain")
     return load
 
 
