@@ -45,3 +45,5 @@ class UpstreamSettings(Table, frozen=True, kw_only=True):
     """The engine that has the same tokenizer, so that either can continue an answer of the other."""
     supports: tuple[Supports, ...] = ()
     """What the server supports beyond the OpenAI API."""
+    stream: Literal["always", "as_asked"] = "always"
+    """as_asked: an answer that the client wants whole, and that no cascade judges, is requested whole."""
