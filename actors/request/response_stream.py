@@ -297,8 +297,11 @@ class ResponseStream:
     async def _wait_for_the_ledger(self, booked: Reply[None]) -> None:
         """No event is returned before the ledger's entry is committed; the deadlines bound the wait."""
         try:
-            with trio.move_on_at(min(self._account.plan.ttft_at, self._account.plan.total_at)):
+            if booked.settled:
                 await booked.wait()
+            else:
+                with trio.move_on_at(min(self._account.plan.ttft_at, self._account.plan.total_at)):
+                    await booked.wait()
         except ActorDied:
             self._account.entry_id = None
             self._builder.forget()

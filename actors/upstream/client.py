@@ -113,7 +113,7 @@ class UpstreamClient:
                 if response.status // 100 != 2:
                     return await _refusal(response, self._wall())
                 await _read(response, reader, on_output)
-                if reader.done:
+                if reader.done and not response.complete:
                     await _drain(response)
         except UpstreamCallError as error:
             return error.failure
