@@ -107,8 +107,9 @@ class ResponseStream:
 
         From the beginning of the content on, while this stream's reader waits in `next_events`.
         """
-        self._sink = sink
-        self._delivery.take_now = self._take_now
+        if not self._ended:
+            self._sink = sink
+            self._delivery.take_now = self._take_now
 
     async def next_events(self) -> list[ResponseEvent]:
         """At least one event; none after the last one. Raises Refusal before the first content."""
