@@ -120,7 +120,7 @@ class PlannedShadow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     adapter: str = ""
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The decision for one request, made before its first token. `str(plan)` is a readable form."""
 
     route: str
