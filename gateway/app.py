@@ -81,11 +81,11 @@ async def _reload_when_told(service: Service, hangups: AsyncIterator[int]) -> No
 async def _when_ready(service: Service, on_ready: Callable[[], None]) -> None:
     while not service.readiness().ready:  # noqa: ASYNC110  (polled, as health probes do)
         await trio.sleep(_POLL_S)
-    _spare_the_collector()
+    spare_the_collector()
     on_ready()
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """What has been loaded stays: a full collection would go through all of it, and stop all streams meanwhile."""
     gc.collect()
     gc.freeze()
