@@ -27,6 +27,7 @@ from actors.control.policy_reloader import PolicyStatus, Reload
 from actors.drain import DrainController
 from actors.engines.adapter_registry import AdapterRegistry
 from actors.engines.engine_thread import EngineFactory
+from actors.kept.kept_answers import KeptAnswers
 from actors.kernel.actor import Mailbox
 from actors.kernel.clock import WallClock, system_time
 from actors.kernel.errors import RestartsExhausted, ServiceFailed
@@ -185,6 +186,8 @@ class Service:
         )
         self._policy = PolicyStatus(wall())
         self._reloader: Mailbox[Reload] = Mailbox("policy reloader", _RELOADS)
+        server = settings.server
+        self.kept = KeptAnswers(self.open, keep_s=server.keep_answers, memory_bytes=server.kept_memory)
         self.admin = AdminService(
             router=self._router,
             published=self._policy,
@@ -235,6 +238,7 @@ class Service:
             registry=self._registry,
             tree=self._tree,
             running=self._responses,
+            kept=self.kept,
             wall=wall,
             created=int(wall()),
         )
@@ -278,10 +282,6 @@ class Service:
         """All figures, as they are published now."""
         return self._view.statistics()
 
-    def check_key(self, key: str | None) -> None:
-        """Raises BadKey."""
-        self._router.snapshot.tenant_of(key)
-
     def check_scraper(self, key: str | None) -> None:
         """Raises BadKey, and Forbidden for a tenant's key."""
         self._router.snapshot.check_scraper(key)
@@ -300,6 +300,10 @@ class Service:
             return self._router.snapshot.tenant_of(key)
         except BadKey:
             return ""
+
+    def tenant_of(self, key: str | None) -> str:
+        """Raises BadKey."""
+        return self._router.snapshot.tenant_of(key)
 
     def tiers_above(self, key: str | None) -> int:
         """How many tiers have a higher priority than the key's. Raises BadKey."""
@@ -498,6 +502,7 @@ class Service:
             children.append(auxiliary(Child("recorder", recorder, self._recording.mailbox), self._tree))
         shadows = partial(self._types.shadows, self._shadow_mail, self._copies, self._ports, self._someone_waits)
         children.append(auxiliary(Child("shadows", shadows, self._shadow_mail), self._tree, self._copies.stop))
+        children.append(auxiliary(Child("kept answers", lambda: self.kept), self._tree))
         return children
 
 

@@ -126,6 +126,15 @@ class LedgerStatistics(msgspec.Struct, frozen=True):
     """Entries and closings that are not committed yet."""
 
 
+class KeptStatistics(msgspec.Struct, frozen=True):
+    """Answers that go on without their client."""
+
+    answers: int = 0
+    used_bytes: int = 0
+    attached_total: int = 0
+    """Readers of an answer that was there already."""
+
+
 class PolicyStatistics(msgspec.Struct, frozen=True):
     """The policy in force, and the attempts to change it by outcome."""
 
@@ -154,6 +163,7 @@ class ServiceStatistics(msgspec.Struct, frozen=True):
     """Tokens that engines made and no client received."""
     overrun_total: int
     in_flight: int
+    kept: KeptStatistics
     latency: LatencyStatistics
     engines: Mapping[str, EngineStats]
     """Sums over replicas."""

@@ -35,7 +35,7 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
         return bearer_of(header.encode("latin1") if header else None)
 
     def authorize() -> None:
-        api.service.check_key(key())
+        api.service.tenant_of(key())
 
     def refused(error: ErrorBody) -> bytes:
         return api.refused(error, request.path, None, key())
