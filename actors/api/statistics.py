@@ -77,6 +77,8 @@ class ReplicaStatistics(msgspec.Struct, frozen=True):
     started_total: int
     failed_total: int
     rests_for_s: float
+    ejected_total: int = 0
+    """How often it did so much worse than the others that it was left out for a while."""
 
 
 class UpstreamStatistics(msgspec.Struct, frozen=True):

@@ -180,17 +180,18 @@ class UpstreamActor(Actor[EngineMessage]):
         assert self._client is not None
         published = self._published
         published.requests_total += 1
-        began_at: float | None = trio.current_time()
+        began_at = trio.current_time()
+        ttft_s: float | None = None
         offered = call.prompt.tools.names if isinstance(call.prompt, ChatPrompt) and call.prompt.tools else ()
         logprobs = call.params.logprobs is not None
         max_tokens = call.limit if call.limit is not None else _MAX_TOKENS
         reader = ResponseReader(call.sequence_id, max_tokens, offered=offered, logprobs=logprobs)
 
         def on_output(output: TextDelta) -> None:
-            nonlocal began_at
-            if began_at is not None:
-                published.ttft.add(trio.current_time() - began_at)
-                began_at = None
+            nonlocal ttft_s
+            if ttft_s is None:
+                ttft_s = trio.current_time() - began_at
+                published.ttft.add(ttft_s)
             if output.finish is not None and output.upstream_finish:
                 log.warning("upstream_finish_unknown", upstream=published.name, word=output.upstream_finish)
             self._hand_out(job, call, output)
@@ -201,7 +202,7 @@ class UpstreamActor(Actor[EngineMessage]):
             failure = await self._client.call(published.urls[number], body, reader, on_output)
             ok = True if failure is None else failure.breaker_outcome
         except trio.Cancelled:
-            if began_at is not None and trio.current_time() >= job.deadline:
+            if ttft_s is None and trio.current_time() >= job.deadline:
                 # The address used up the whole deadline without any output.
                 ok = False
                 published.failures["upstream_silent"] += 1
@@ -209,7 +210,10 @@ class UpstreamActor(Actor[EngineMessage]):
         finally:
             pause_s = failure.retry_after_s if failure is not None else None
             self._tokens_total += reader.tokens
-            published.replicas.end(number, ok, trio.current_time(), retry_after_s=pause_s)
+            now = trio.current_time()
+            why = published.replicas.end(number, ok, now, retry_after_s=pause_s, ttft_s=ttft_s)
+            if why is not None:
+                log.warning("upstream_address_ejected", upstream=published.name, url=published.urls[number], why=why)
         if failure is not None:
             failure = msgspec.structs.replace(
                 failure, upstream_error=without_prompt_quotes(failure.upstream_error, call.prompt)
@@ -221,7 +225,7 @@ class UpstreamActor(Actor[EngineMessage]):
             level(
                 "upstream_call_ended", upstream=published.name, url=published.urls[number], kind=failure.kind, **details
             )
-        return failure, began_at is None
+        return failure, ttft_s is not None
 
     def _hand_out(self, job: Job, call: UpstreamCall, output: TextDelta) -> None:
         if self._calls.job_of(call.sequence_id) is None:

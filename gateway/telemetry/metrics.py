@@ -159,6 +159,13 @@ def _upstream_families(upstreams: Mapping[str, UpstreamStatistics]) -> Iterator[
     }
     text = "Seconds until an address is used again after a failure."
     yield gauge("penstock:upstream_rests_seconds", text, "upstream url", resting)
+    ejected = {
+        (name, url): replica.ejected_total
+        for name, upstream in upstreams.items()
+        for url, replica in upstream.replicas.items()
+    }
+    text = "How often an address was left out for a while because it did worse than the others."
+    yield counter("penstock:upstream_ejections", text, "upstream url", ejected)
     ttft = {name: upstream.ttft for name, upstream in upstreams.items()}
     text = "From a call's start to its first content."
     yield histogram("penstock:upstream_time_to_first_token_seconds", text, "upstream", ttft)
