@@ -50,6 +50,7 @@ from actors.service_view import EngineReadiness, ModelCard, Readiness, ServiceSt
 from actors.shadows.shadows import CopiesUnderWay
 from actors.supervision_tree import ActorTypes, BackendReplica, TreeStatus, auxiliary, backend, service_tree
 from actors.upstream.client import UpstreamClient
+from actors.upstream.hedging import Hedging
 from actors.upstream.http.pool import Connect
 from actors.upstream.secret import read_secret
 from actors.upstream.upstream_status import UpstreamStatus
@@ -120,7 +121,13 @@ class Service:
                 if text.sizes is not None:
                     raise EngineLoadFailed(f"upstream '{name}': tokenizer: '{upstream.tokenizer}' is an encoder")
         self._upstreams = {
-            name: UpstreamStatus(name, upstream.urls, upstream.context, counts=upstream.tokenizer is not None)
+            name: UpstreamStatus(
+                name,
+                upstream.urls,
+                upstream.context,
+                counts=upstream.tokenizer is not None,
+                hedging=None if (hedge := upstream.hedge) is None else Hedging(hedge.percentile, hedge.share),
+            )
             for name, upstream in settings.upstreams.items()
         }
         self._upstream_keys = {name: read_secret(name, each.key) for name, each in settings.upstreams.items()}

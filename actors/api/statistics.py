@@ -93,6 +93,8 @@ class UpstreamStatistics(msgspec.Struct, frozen=True):
     running: int
     waiting: int
     generation_tokens_total: int
+    hedges_total: Mapping[str, int]
+    """Second calls beside a slow one: those that answered first ("won"), and the others."""
     replicas: Mapping[str, ReplicaStatistics]
     """By address."""
 

@@ -26,6 +26,10 @@ def check_upstreams(settings: Settings, problems: Problems) -> None:
         _check_urls(path, upstream, problems)
         _check_key(path, upstream, problems)
         _check_headers(path, upstream, problems)
+        if upstream.hedge is not None and len(upstream.urls) == 1:
+            problems.add(
+                (*path, "hedge"), "there is no second address to call", expected="two or more urls", at_key=True
+            )
         shared = upstream.tokenizer
         if shared is not None and shared not in settings.engines and not problems.is_broken(("engines",)):
             problems.unknown_name((*path, "tokenizer"), "engine", shared, settings.engines)

@@ -159,6 +159,8 @@ def _upstream_families(upstreams: Mapping[str, UpstreamStatistics]) -> Iterator[
     }
     text = "Seconds until an address is used again after a failure."
     yield gauge("penstock:upstream_rests_seconds", text, "upstream url", resting)
+    hedges = {(name, it): count for name, upstream in upstreams.items() for it, count in upstream.hedges_total.items()}
+    yield counter("penstock:upstream_hedges", "Second calls beside a slow one.", "upstream outcome", hedges)
     ejected = {
         (name, url): replica.ejected_total
         for name, upstream in upstreams.items()

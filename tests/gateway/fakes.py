@@ -214,7 +214,14 @@ class FakeService:
             auxiliaries_off={"recorder": True},
             upstreams={
                 "cloud": UpstreamStatistics(
-                    9, {"upstream_error": 2}, histogram, 1, 0, 70, {"http://up/v1": ReplicaStatistics(1, 9, 2, 0.5)}
+                    9,
+                    {"upstream_error": 2},
+                    histogram,
+                    1,
+                    0,
+                    70,
+                    {"won": 1},
+                    {"http://up/v1": ReplicaStatistics(1, 9, 2, 0.5)},
                 )
             },
         )
