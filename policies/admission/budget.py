@@ -20,7 +20,6 @@ from policies.admission.quota import QuotaBook, QuotaRefusal, Reservation
 from policies.errors import IntegrityError
 from policies.model.features import Features
 
-WhenSpent = Literal["refuse", "downgrade", "small_only"]
 Period = Literal["hour", "day", "month"]
 PERIODS: tuple[Period, ...] = ("hour", "day", "month")
 _TOLERANCE = 1e-9
@@ -80,16 +79,14 @@ class BudgetView(msgspec.Struct, frozen=True, gc=False):
         return (self.spent + self.reserved) / self.amount
 
 
-class _PeriodSum:
+class _PeriodSum(msgspec.Struct, eq=False):
     """Money of one tenant in the current hour, day or month."""
 
-    __slots__ = ("begin", "end", "per", "reserved", "spent")
-
-    def __init__(self, per: Period) -> None:
-        self.per = per
-        self.begin = self.end = float("-inf")
-        self.spent = 0.0
-        self.reserved = 0.0
+    per: Period
+    begin: float = float("-inf")
+    end: float = float("-inf")
+    spent: float = 0.0
+    reserved: float = 0.0
 
     def advance(self, at: float) -> None:
         if at >= self.end:
@@ -97,14 +94,11 @@ class _PeriodSum:
             self.spent = self.reserved = 0.0
 
 
-class _TenantSpending:
-    __slots__ = ("budget", "next_end", "sums")
-
-    def __init__(self) -> None:
-        self.budget: Budget | None = None
-        self.sums = tuple(_PeriodSum(per) for per in PERIODS)
-        self.next_end = float("-inf")
-        """The earliest end of a current period."""
+class _TenantSpending(msgspec.Struct, eq=False):
+    sums: tuple[_PeriodSum, ...]
+    budget: Budget | None = None
+    next_end: float = float("-inf")
+    """The earliest end of a current period."""
 
     def advance(self, at: float) -> None:
         if at >= self.next_end:
@@ -130,7 +124,7 @@ class BudgetBook:
     def apply_settings(self, tenants: Mapping[str, TenantSettings]) -> None:
         """Replace the budgets. Spending is kept, also of a removed tenant until all of its current periods end."""
         for name in tenants:
-            self._tenants.setdefault(name, _TenantSpending())
+            self._tenants.setdefault(name, _TenantSpending(tuple(map(_PeriodSum, PERIODS))))
         for name, spending in list(self._tenants.items()):
             spending.budget = tenants[name].budget if name in tenants else None
             if name not in tenants and all(period_sum.end <= self._latest for period_sum in spending.sums):
@@ -227,13 +221,9 @@ def period_begin(per: Period, at: float) -> float:
 def period_end(per: Period, at: float) -> float:
     """Start of the next hour, day or month after `at`, UTC."""
     begin = dt.datetime.fromtimestamp(period_begin(per, at), dt.UTC)
-    match per:
-        case "hour":
-            return (begin + dt.timedelta(hours=1)).timestamp()
-        case "day":
-            return (begin + dt.timedelta(days=1)).timestamp()
-        case "month":
-            return (begin + dt.timedelta(days=32)).replace(day=1).timestamp()
+    if per == "month":
+        return (begin + dt.timedelta(days=32)).replace(day=1).timestamp()
+    return (begin + (dt.timedelta(hours=1) if per == "hour" else dt.timedelta(days=1))).timestamp()
 
 
 def spent_action(features: Features, budget: Budget) -> Features | None:

@@ -14,6 +14,8 @@ only together with the next one that has text, so that the large model never sta
 """
 
 import math
+from bisect import bisect_right
+from operator import itemgetter
 from typing import Literal
 
 import msgspec
@@ -48,22 +50,18 @@ class Accept(msgspec.Struct, frozen=True, tag=True, gc=False):
 CascadeEffect = Release | Escalate | Accept
 
 
-class _Choice:
-    """State of one choice. `held`: positions not yet released where the text may be split, as (tokens, outputs)."""
-
-    __slots__ = ("finished", "held", "last", "outputs", "released", "released_outputs", "spans", "statistic", "tokens")
-
-    def __init__(self, statistic: Deferral, *, structures_whole: bool) -> None:
-        self.statistic = statistic
-        self.tokens = 0
-        self.outputs = 0
-        self.released = 0
-        self.released_outputs = 0
-        self.held: list[tuple[int, int]] = []
-        self.last: tuple[int, int] | None = None
-        """The position after the last output with text: the next text decides whether it can be split there."""
-        self.spans = TextSpans(structures_whole=structures_whole)
-        self.finished = False
+class _Choice(msgspec.Struct, eq=False):
+    statistic: Deferral
+    spans: TextSpans
+    tokens: int = 0
+    outputs: int = 0
+    released: int = 0
+    released_outputs: int = 0
+    held: list[tuple[int, int]] = []
+    """Positions not yet released where the text may be split, as (tokens, outputs)."""
+    last: tuple[int, int] | None = None
+    """The position after the last output with text: the next text decides whether it can be split there."""
+    finished: bool = False
 
 
 class CascadeMachine:
@@ -79,7 +77,8 @@ class CascadeMachine:
         self.mode: Literal["gate", "window"] = "gate" if self._window is None else "window"
         """Gate with several choices or a statistic that can rise."""
         self._choices = [
-            _Choice(new_statistic(cascade.statistic), structures_whole="json" in cascade.atomic) for _ in range(choices)
+            _Choice(new_statistic(cascade.statistic), TextSpans(structures_whole="json" in cascade.atomic))
+            for _ in range(choices)
         ]
         self._unfinished = choices
         self.decided = False
@@ -153,14 +152,11 @@ class CascadeMachine:
     def _slide(self, index: int, choice: _Choice) -> tuple[CascadeEffect, ...]:
         assert self._window is not None
         limit = choice.tokens - self._window
-        held = choice.held
-        ready = 0
-        while ready < len(held) and held[ready][0] <= limit:
-            ready += 1
+        ready = bisect_right(choice.held, limit, key=itemgetter(0))
         if not ready:
             return ()
-        choice.released, choice.released_outputs = held[ready - 1]
-        del held[:ready]
+        choice.released, choice.released_outputs = choice.held[ready - 1]
+        del choice.held[:ready]
         return (Release(index, choice.released, choice.released_outputs),)
 
     def _escalate(self, why: str) -> tuple[CascadeEffect, ...]:

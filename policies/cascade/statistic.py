@@ -11,29 +11,14 @@ margin means low confidence. An answer whose statistic is below the cascade's th
 """
 
 import math
-from typing import Protocol
 
 from config.model.calibration import Statistic
 
 _QUANTILE = 0.1
 
 
-class Deferral(Protocol):
-    """The statistic of one answer."""
-
-    falls: bool
-    """The value never rises, so that an answer can escalate as soon as it is below the threshold."""
-
-    @property
-    def value(self) -> float:
-        """In nats, over the tokens so far; inf before the first token. NaN once a margin was NaN."""
-
-    def add(self, margin: float) -> None:
-        """Add the margin of the next token."""
-
-
 class MinMargin:
-    """`min_margin`: the smallest margin."""
+    """`min_margin`."""
 
     __slots__ = ("value",)
     falls = True
@@ -48,7 +33,7 @@ class MinMargin:
 
 
 class JointMargin:
-    """`joint_margin`: the log-odds that the best token is drawn at every step."""
+    """`joint_margin`."""
 
     __slots__ = ("_loss",)
     falls = True
@@ -69,7 +54,7 @@ class JointMargin:
 
 
 class LowQuantile:
-    """`low_quantile`: the 10 % quantile of the margins."""
+    """`low_quantile`."""
 
     __slots__ = ("_margins",)
     falls = False
@@ -93,7 +78,9 @@ class LowQuantile:
         return low if low == high else low + (rank - below) * (high - low)
 
 
-_STATISTICS: dict[Statistic, type[MinMargin] | type[JointMargin] | type[LowQuantile]] = {
+Deferral = MinMargin | JointMargin | LowQuantile
+"""The statistic of one answer: `value` is inf before the first token, and NaN once a margin was NaN."""
+_STATISTICS: dict[Statistic, type[Deferral]] = {
     "min_margin": MinMargin,
     "joint_margin": JointMargin,
     "low_quantile": LowQuantile,

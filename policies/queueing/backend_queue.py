@@ -80,15 +80,12 @@ class Fail(msgspec.Struct, Generic[J], frozen=True, gc=False):
 BackendQueueEffect = StartOn[J] | CancelOn[J] | Reject[J] | Fail[J]
 
 
-class _ReplicaSlot(Generic[J]):
-    __slots__ = ("capacity", "epoch", "jobs")
-
-    def __init__(self, capacity: EngineCapacity) -> None:
-        self.capacity = capacity
-        self.epoch: int | None = None
-        """Of its present life; None: it takes no jobs."""
-        self.jobs: dict[str | int, J] = {}
-        """Started and not ended."""
+class _ReplicaSlot(msgspec.Struct, Generic[J], eq=False):
+    capacity: EngineCapacity
+    epoch: int | None = None
+    """Of its present life; None: it takes no jobs."""
+    jobs: dict[str | int, J] = {}
+    """Started and not ended."""
 
 
 class BackendQueue(Generic[J]):

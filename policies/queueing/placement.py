@@ -130,17 +130,14 @@ class Placed(msgspec.Struct, frozen=True):
     """Shortest first."""
 
 
-class _Replica:
-    __slots__ = ("held", "held_tokens", "inside", "started_total", "unseen")
-
-    def __init__(self) -> None:
-        self.inside: set[int | str] = set()
-        self.unseen: dict[int | str, tuple[int, int]] = {}
-        """By job that the figures do not include yet: (steps at its start, tokens)."""
-        self.held: OrderedDict[bytes, int] = OrderedDict()
-        """By mark, the oldest first: the tokens between it and the mark before it."""
-        self.held_tokens = 0
-        self.started_total = 0
+class _Replica(msgspec.Struct, eq=False):
+    started_total: int = 0
+    inside: set[int | str] = set()
+    unseen: dict[int | str, tuple[int, int]] = {}
+    """By job that the figures do not include yet: (steps at its start, tokens)."""
+    held: OrderedDict[bytes, int] = msgspec.field(default_factory=OrderedDict)
+    """By mark, the oldest first: the tokens between it and the mark before it."""
+    held_tokens: int = 0
 
 
 class Placement:
@@ -171,17 +168,13 @@ class Placement:
         replica.inside.add(item.job_id)
         replica.unseen[item.job_id] = figures.steps_total if figures is not None else 0, item.tokens
         replica.started_total += 1
-        before = 0
-        fresh = []
-        for mark in item.marks:
-            fresh.append((mark.name, mark.tokens - before))
-            before = mark.tokens
+        before = [0, *(mark.tokens for mark in item.marks)]
         # As the cache itself does, the ends of prompts are forgotten before their beginnings.
-        for name, tokens in reversed(fresh):
-            if name not in replica.held:
-                replica.held_tokens += tokens
-                replica.held[name] = tokens
-            replica.held.move_to_end(name)
+        for mark, shorter in reversed(list(zip(item.marks, before, strict=False))):
+            if mark.name not in replica.held:
+                replica.held[mark.name] = mark.tokens - shorter
+                replica.held_tokens += mark.tokens - shorter
+            replica.held.move_to_end(mark.name)
         room = (figures.total_blocks if figures is not None else 0) * self._block_size
         while replica.held_tokens > room:
             replica.held_tokens -= replica.held.popitem(last=False)[1]
@@ -193,9 +186,7 @@ class Placement:
 
     def forget(self, number: int) -> None:
         """The replica is down: its jobs and its cache are lost."""
-        started = self._replicas[number].started_total
-        self._replicas[number] = _Replica()
-        self._replicas[number].started_total = started
+        self._replicas[number] = _Replica(self._replicas[number].started_total)
 
     def ahead(self, number: int, figures: ReplicaFigures | None) -> int:
         """Tokens that this replica may still have to compute."""
