@@ -71,6 +71,13 @@ def _split(text: str) -> tuple[str, str]:
     return number, text[len(number) :]
 
 
+def encodable(value: object) -> float | int | str:
+    """A duration, a size, a time of day or a path as a value that JSON and MessagePack have."""
+    if isinstance(value, float):
+        return float(value)
+    return int(value) if isinstance(value, int) else str(value)
+
+
 class Notation(NamedTuple):
     """How the values of one type are written in TOML, as strings."""
 

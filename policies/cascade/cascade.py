@@ -14,8 +14,6 @@ only together with the next one that has text, so that the large model never sta
 """
 
 import math
-from bisect import bisect_right
-from operator import itemgetter
 from typing import Literal
 
 import msgspec
@@ -152,11 +150,14 @@ class CascadeMachine:
     def _slide(self, index: int, choice: _Choice) -> tuple[CascadeEffect, ...]:
         assert self._window is not None
         limit = choice.tokens - self._window
-        ready = bisect_right(choice.held, limit, key=itemgetter(0))
+        held = choice.held
+        ready = 0
+        while ready < len(held) and held[ready][0] <= limit:
+            ready += 1
         if not ready:
             return ()
-        choice.released, choice.released_outputs = choice.held[ready - 1]
-        del choice.held[:ready]
+        choice.released, choice.released_outputs = held[ready - 1]
+        del held[:ready]
         return (Release(index, choice.released, choice.released_outputs),)
 
     def _escalate(self, why: str) -> tuple[CascadeEffect, ...]:

@@ -68,17 +68,11 @@ class AttemptFailed(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=Tru
     upstream_error: UpstreamError = NO_UPSTREAM_ERROR
 
 
-class RungRefused(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
+class RungRefused(Reason, frozen=True, tag=True, gc=False, kw_only=True):
     """The attempt was refused: "breaker_open", "queue_full", "retry_budget", "unavailable" ..."""
 
-    why: str
-    retry_after_s: float | None = None
-    message: str = ""
-    lasting: bool = False
-    """The rung takes no such request, now or later: "prompt_too_long", "not_expressible" ..."""
     prefix: Prefix = ()
     """What the client has received, if it was refused after the commit point."""
-    upstream_error: UpstreamError = NO_UPSTREAM_ERROR
 
 
 class Escalated(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
@@ -234,15 +228,7 @@ class FallbackMachine:
     def _refuse(self, event: RungRefused, now: float, random01: float) -> FallbackEffect:
         assert self._current is not None
         self._note("refused", event.why, event.upstream_error)
-        self._reasons.append(
-            Reason(
-                why=event.why,
-                message=event.message,
-                retry_after_s=event.retry_after_s,
-                lasting=event.lasting,
-                upstream_error=event.upstream_error,
-            )
-        )
+        self._reasons.append(event)
         self._prefix = event.prefix or self._prefix
         if event.why == "content_filter" and self._plan.on_content_filter == "stop":
             return self._stop(now)
@@ -299,9 +285,8 @@ class FallbackMachine:
         return True
 
     def _may_retry(self, event: AttemptFailed) -> bool:
-        if not self.committed:
-            return event.retryable
-        return event.retryable and event.rung_is_up and self._plan.midstream == "continue" and not self._sealed
+        may_go_on = event.rung_is_up and self._plan.midstream == "continue" and not self._sealed
+        return event.retryable and (not self.committed or may_go_on)
 
     def _move_on(self, now: float) -> FallbackEffect:
         if self._sealed or (self.committed and not self._may_continue()):
@@ -340,10 +325,8 @@ class FallbackMachine:
             self._advance()
 
     def _rung(self) -> PlannedRung | None:
-        if self._cascade is not None and self._stage == "small":
-            return self._cascade.small
-        if self._cascade is not None and self._stage == "large":
-            return self._cascade.large
+        if self._cascade is not None and self._stage != "ladder":
+            return self._cascade.small if self._stage == "small" else self._cascade.large
         return self._plan.rungs[self._index] if self._index < len(self._plan.rungs) else None
 
     def _may_try(self, rung: PlannedRung, now: float) -> bool:
@@ -394,11 +377,10 @@ class FallbackMachine:
             late = "total_timeout"
         elif not self.committed and now >= self._plan.ttft_at:
             late = "ttft_timeout"
-        end = verdict(self._reasons, attempts, late=late)
+        end = msgspec.structs.asdict(verdict(self._reasons, attempts, late=late))
         if not self.committed:
-            return GiveUp(**msgspec.structs.asdict(end))
-        end = msgspec.structs.replace(end, message=f"{end.message} The answer is incomplete.")
-        return Break(**msgspec.structs.asdict(end))
+            return GiveUp(**end)
+        return Break(**end | {"message": f"{end['message']} The answer is incomplete."})
 
     def _note(self, outcome: AttemptOutcome, why: str, upstream_error: UpstreamError = NO_UPSTREAM_ERROR) -> None:
         assert self._current is not None

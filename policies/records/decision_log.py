@@ -2,6 +2,7 @@
 
 import sys
 from collections import OrderedDict
+from functools import partial
 
 import msgspec
 
@@ -44,7 +45,7 @@ def with_bounded_messages(attempts: tuple[AttemptRecord, ...]) -> tuple[AttemptR
 class LoggedDecision:
     """The decision for one request. The `DecisionRecord` is made only on request, since most are never read."""
 
-    __slots__ = ("_arrived_at", "_features", "_load", "_plan", "_policy", "bytes", "end", "request_id")
+    __slots__ = ("_record", "bytes", "end", "request_id")
 
     def __init__(
         self, request_id: str, *, arrived_at: float, policy: str, features: Features, load: Load, plan: Plan | None
@@ -53,27 +54,13 @@ class LoggedDecision:
         self.request_id = request_id
         self.end: DecisionEnd | None = None
         """None while the request runs."""
-        self._arrived_at = arrived_at
-        self._policy = policy
-        self._features = features
-        self._load = load
-        self._plan = plan
+        self._record = partial(decision_record, request_id, arrived_at, policy, features, load, plan)
         self.bytes = _ENTRY_BYTES + _text_bytes(features, plan)
 
     def record(self) -> DecisionRecord:
         """The record with what is known now."""
-        record = decision_record(
-            request_id=self.request_id,
-            arrived_at=self._arrived_at,
-            policy=self._policy,
-            features=self._features,
-            load=self._load,
-            plan=self._plan,
-        )
-        end = self.end
-        if end is None:
-            return record
-        return msgspec.structs.replace(record, **{name: getattr(end, name) for name in end.__struct_fields__})
+        ended = {} if self.end is None else msgspec.structs.asdict(self.end)
+        return msgspec.structs.replace(self._record(), **ended)
 
 
 class DecisionLog:
