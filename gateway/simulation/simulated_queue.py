@@ -101,12 +101,10 @@ class SimulatedQueue:
         self.advance(now)
 
     def withdraw(self, job: SimulatedJob, now: float) -> None:
-        """Remove a job from the queue, or cancel it in its engine."""
         self.queue.withdraw(job.job_id)
         self.advance(now)
 
     def finished(self, job: SimulatedJob) -> None:
-        """All sequences of the job have ended."""
         self.queue.finished((job.job_id,))
 
     def advance(self, now: float) -> None:
@@ -132,17 +130,16 @@ class SimulatedQueue:
                     job.on_started(now)
                     started.setdefault(replica, []).extend(job.sequences)
                 case CancelOn(replica=replica):
-                    self.engines[replica].submit(
-                        now, (), [sequence for sequence in job.sequences if not sequence.finished]
-                    )
+                    left = [sequence for sequence in job.sequences if not sequence.finished]
+                    self.engines[replica].submit(now, (), left)
                     self.queue.finished((job.job_id,))
                 case Reject(reason=reason, retry_after_s=retry_after_s):
                     rejected.append((job, RungRefused(why=reason, retry_after_s=retry_after_s)))
                 case Fail():
                     raise AssertionError("no simulated engine goes down")
         # All at once, as a step loop drains its commands: an idle engine begins a step with the first command.
-        for replica in sorted(started):
-            self.engines[replica].submit(now, started[replica])
+        for replica, sequences in sorted(started.items()):
+            self.engines[replica].submit(now, sequences)
         for job, event in rejected:
             job.on_rejected(event, now)
 

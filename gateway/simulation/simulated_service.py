@@ -9,7 +9,6 @@ import msgspec
 
 from config.model.settings import EngineSettings, Settings
 from config.tenants import known_tenants, tenant_queues
-from engine.messages import EngineStats
 from gateway.profiling.profile import BadProfile, EngineProfile, Profile
 from gateway.simulation.draws import SimulatedDraws
 from gateway.simulation.simulated_engine import SimulatedEngine
@@ -72,17 +71,12 @@ class SimulatedService:
         self._expiries = dict.fromkeys(self.backend_queues, _NEVER)
 
     def next_number(self) -> int:
-        """A new number, higher than all before."""
         self._numbers += 1
         return self._numbers
 
     def wake(self, due: float, callback: Callable[[float], None]) -> None:
         """Call `callback` with the time when it is `due`."""
         heapq.heappush(self.alarms, (due, self.next_number(), callback))
-
-    def stats(self, now: float) -> dict[str, EngineStats]:
-        """By backend: the sum over its replicas."""
-        return {name: backend_queue.stats(now) for name, backend_queue in self.backend_queues.items()}
 
     def watch_expiries(self) -> None:
         """Set an alarm for each backend queue whose next expiry is earlier than its alarm."""
