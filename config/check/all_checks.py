@@ -44,7 +44,6 @@ def check_settings(
     check_conditions(settings, problems)
 
     def check_flow(settings: Settings, problems: Problems) -> None:
-        """The checks of what an experiment's arm can override."""
         check_ladders(settings, problems)
         check_cascades(settings, problems, today)
         check_emits(settings, problems)

@@ -130,7 +130,6 @@ class _Reached:
                 self._principals[rungs] = self._principals.get(rungs, 0) | principals
 
     def by(self, tenant: Within) -> list[str]:
-        """The rungs that the tenant can reach."""
         reached: dict[str, None] = {}
         for rungs, principals in self._principals.items():
             if principals & tenant.values:

@@ -61,7 +61,6 @@ class Document:
         return _in(part, part.source.value(local))
 
     def report_clashes(self, problems: Problems) -> None:
-        """Report the entries that are defined in several files."""
         for path, position, message, expected in self.clashes:
             problems.add(path, message, expected=expected, position=position)
 

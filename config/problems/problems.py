@@ -136,7 +136,6 @@ class Problems:
         return any(known == name for _, known in self._unknown)
 
     def _add_line(self, number: int, path: Path) -> None:
-        """Add another place of an unknown name to its problem."""
         self._touched.update(path[:length] for length in range(len(path) + 1))
         first, place = self._problems[number], self._source.value(path)
         lines = self._repeated_on.setdefault(number, [])
@@ -152,7 +151,6 @@ class Problems:
         return bool(text) and (text in self._secrets or looks_secret(text))
 
     def _safe(self, text: str) -> str:
-        """The text with quoted secrets masked."""
         return _QUOTED.sub(lambda match: f"{match[1]}{MASK}{match[1]}" if self._is_secret(match[2]) else match[0], text)
 
     def is_broken_below(self, path: Path) -> bool:
@@ -160,7 +158,6 @@ class Problems:
         return self.is_broken(path) or any(broken[: len(path)] == path for broken in self._broken)
 
     def is_broken(self, path: Path) -> bool:
-        """Whether the place, or one that contains it, is broken."""
         return bool(self._broken) and any(path[:length] in self._broken for length in range(len(path) + 1))
 
     def is_touched(self, path: Path) -> bool:

@@ -86,30 +86,29 @@ class CascadePair(msgspec.Struct, frozen=True):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags for the cascade and the prompts."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--config",
         type=Path,
         default=embedded_profile(),
         metavar="FILE",
         help="a TOML file or a folder of them (default: the embedded models)",
     )
-    parser.add_argument("--cascade", metavar="NAME", help="name of the cascade (default: the only one)")
-    parser.add_argument(
-        "--prompts", type=Path, metavar="FILE", help='prompts as JSON lines: {"prompt": …, "answer": … (optional)}'
-    )
-    parser.add_argument(
+    add("--cascade", metavar="NAME", help="name of the cascade (default: the only one)")
+    add("--prompts", type=Path, metavar="FILE", help='prompts as JSON lines: {"prompt": …, "answer": … (optional)}')
+    add(
         "--embedded",
         type=int,
         metavar="N",
         help="use N generated questions that the embedded models were not trained on",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of --embedded (%(default)s)")
-    parser.add_argument(
+    add("--seed", type=int, default=0, help="seed of --embedded (%(default)s)")
+    add(
         "--labels",
         choices=("labelled", "agreement"),
         help="right is the given answer, or the large model's (default: labelled if every prompt has an answer)",
     )
-    parser.add_argument("--max-tokens", type=int, default=96, help="most tokens of an answer (%(default)s)")
+    add("--max-tokens", type=int, default=96, help="most tokens of an answer (%(default)s)")
 
 
 def load_pair(arguments: argparse.Namespace, *, calibrated: bool) -> CascadePair:

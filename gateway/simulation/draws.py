@@ -119,7 +119,6 @@ class SimulatedDraws:
 
 
 def _margins_with(statistic: Statistic, value: float, place: int) -> Margins:
-    """Margins whose statistic is `value`."""
     match statistic:
         case "min_margin":
             return Margins((), place, value)

@@ -51,7 +51,6 @@ class ReplayedSequence(Sequence):
 
     @property
     def generated(self) -> int:
-        """Number of output tokens so far."""
         return self.known - self.begin
 
     def block_names(self, count: int, block_size: int) -> list[bytes]:

@@ -271,7 +271,6 @@ def _routes(world: World, costs: list[float]) -> dict[str, RouteReport]:
 def _grouped(
     world: World, costs: list[float], key: Callable[[SimulatedRequest], str]
 ) -> list[tuple[str, list[tuple[SimulatedRequest, float]]]]:
-    """The answers with their costs by a key, in its order."""
     groups: dict[str, list[tuple[SimulatedRequest, float]]] = {}
     for each, cost in zip(world.answers, costs, strict=True):
         groups.setdefault(key(each), []).append((each, cost))

@@ -113,7 +113,6 @@ class SimulatedEngine:
             self._begin(now, was_busy=False)
 
     def stats(self, now: float) -> EngineStats:
-        """The statistics that the last step reported."""
         self.catch_up(now)
         return self._stats
 
@@ -175,7 +174,6 @@ class SimulatedEngine:
             self._on_busy_changed(now)
 
     def _plan(self, now: float) -> None:
-        """Plan a step, or a run if the next steps only add tokens."""
         scheduler = self._scheduler
         self._shares = None
         self._ends = []

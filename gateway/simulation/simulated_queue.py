@@ -90,7 +90,6 @@ class SimulatedQueue:
         return not len(self.queue) or self.queue.is_settled(1, self._min_blocks, self._engine_stats(0.0))
 
     def offer(self, job: SimulatedJob, now: float) -> None:
-        """Add a job, and start it if an engine has room."""
         self.advance(now)
         blocks = self._blocks(job.prompt_lengths)
         least = min(self._min_blocks, blocks) if len(self.queue) else blocks
@@ -108,7 +107,6 @@ class SimulatedQueue:
         self.queue.finished((job.job_id,))
 
     def advance(self, now: float) -> None:
-        """Start the jobs for which there is room, and reject those that have expired."""
         self.charge(now)
         self._carry_out(now)
         if not len(self.queue) and self.queue.next_expiry() is None:
@@ -144,7 +142,6 @@ class SimulatedQueue:
             job.on_rejected(event, now)
 
     def charge(self, now: float) -> None:
-        """Charge the queue with the tokens generated for each tenant queue."""
         for engine in self.engines:
             engine.catch_up(now)
             self.queue.charge(engine.uncharged_tokens)

@@ -77,7 +77,6 @@ class SimulatedRequest:
 
     @property
     def escalated(self) -> bool:
-        """Whether the cascade escalated to its large stage."""
         return any(note.outcome == "escalated" for note in self.history)
 
     @property
@@ -92,7 +91,6 @@ class SimulatedRequest:
         self._carry_out(now)
 
     def refuse(self, code: str, now: float) -> None:
-        """End the request without an attempt."""
         self._end("refused", code, now)
 
     def on_started(self, attempt: SimulatedAttempt, now: float) -> None:
@@ -108,7 +106,6 @@ class SimulatedRequest:
             self._carry_out(now)
 
     def on_stop(self, attempt: SimulatedAttempt, sequence: ReplayedSequence, now: float) -> None:
-        """A sequence has reached its `stop`."""
         if attempt.of is not self._machine.attempt:
             return
         reason = ""
@@ -131,7 +128,6 @@ class SimulatedRequest:
                 self._carry_out(now)
 
     def on_alarm(self, attempt: SimulatedAttempt, now: float) -> None:
-        """One of the deadlines may have passed."""
         machine = self._machine
         if attempt.of is not machine.attempt:
             return

@@ -75,7 +75,6 @@ class SimulatedService:
         return self._numbers
 
     def wake(self, due: float, callback: Callable[[float], None]) -> None:
-        """Call `callback` with the time when it is `due`."""
         heapq.heappush(self.alarms, (due, self.next_number(), callback))
 
     def watch_expiries(self) -> None:

@@ -123,7 +123,6 @@ def _amount(name: str, values: Sequence[float | None], show: Callable[[float | N
 
 
 def _names(members: Sequence[Mapping[str, object]]) -> list[str]:
-    """The names of all reports, sorted, without duplicates."""
     return sorted(set().union(*members))
 
 

@@ -121,7 +121,6 @@ class World:
             service.watch_expiries()
 
     def _on_end(self, answer: SimulatedRequest, now: float) -> None:
-        """Settle an answer that has ended, and report it to the rollout state."""
         self.answers.append(answer)
         request, plan = answer.request, answer.plan
         refused, content_at = answer.outcome == "refused", answer.first_content_at

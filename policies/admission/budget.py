@@ -75,7 +75,6 @@ class BudgetView(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def used(self) -> float:
-        """Share of the budget that is spent or reserved."""
         return (self.spent + self.reserved) / self.amount
 
 
@@ -131,7 +130,6 @@ class BudgetBook:
                 del self._tenants[name]
 
     def view(self, tenant: str, at: float) -> BudgetView | None:
-        """None if the tenant has no budget."""
         spending = self._advanced(tenant, at)
         if spending is None or spending.budget is None:
             return None

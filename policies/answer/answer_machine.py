@@ -124,7 +124,6 @@ class AnswerMachine:
     # --- the way into a backend -----------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
-        """Start with the plan's first rung."""
         self._apply(self._fallback.start(now), now)
 
     def resumed(self) -> None:
@@ -177,7 +176,6 @@ class AnswerMachine:
     # --- the current attempt --------------------------------------------------------------------------------------
 
     def on_started(self) -> None:
-        """A backend has started the job."""
         if self.attempt is not None:
             self.attempt.has_started = True
 
@@ -207,7 +205,6 @@ class AnswerMachine:
         self._complete(attempt, self._reason_of(attempt, "", ""), now)
 
     def on_escalated(self, why: str, now: float) -> None:
-        """The cascade discards the answer."""
         attempt = self.attempt
         assert attempt is not None
         self._end(attempt, ok=True, withdraw=True)

@@ -266,7 +266,6 @@ def _header(name: str, values: Iterable[str], base: Situation) -> Axis:
 
 
 def _time(conditions: Iterable[TimeCondition], base: Situation) -> Axis:
-    """Changes to later times, up to `_LOOK_AHEAD_DAYS` ahead."""
     now = base.features.at
     end = now + _LOOK_AHEAD_DAYS * 86_400
     cuts = {instant for condition in conditions for instant in _instants(condition, now) if now < instant < end}

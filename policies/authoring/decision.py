@@ -144,7 +144,6 @@ class DecisionOutcome(msgspec.Struct, frozen=True):
         return f"route {self.route}{arm}: {self._start()}"
 
     def beside(self, base: "DecisionOutcome") -> str:
-        """A readable text of what differs from `base`."""
         if self.refused or base.refused or self.route != base.route:
             return str(self)
         parts = []

@@ -143,7 +143,6 @@ def _escalates(request: Compared, decision: Decision) -> str:
 
 
 def _terms(decision: Decision) -> Decision:
-    """The plan without the fields that only describe its origin."""
     if not isinstance(decision, Plan):
         return decision
     return msgspec.structs.replace(decision, policy="", reasons=(), ladder="", experiment="")

@@ -95,11 +95,9 @@ class VerifiedMachine:
         return "verified" if self.drafted else self._end_reason or "nothing_drafted"
 
     def begin(self, batch: int) -> Draft | None:
-        """The first draft, or None if the large model starts without one."""
         return self._next(batch)
 
     def on_draft(self, token_ids: Sequence[int]) -> None:
-        """Further tokens of the current draft."""
         if self.drafting:
             self._draft += token_ids
 

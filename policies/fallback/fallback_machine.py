@@ -178,7 +178,6 @@ class FallbackMachine:
 
     @property
     def history(self) -> tuple[AttemptRecord, ...]:
-        """All attempts so far, with their outcomes."""
         return tuple(self._history)
 
     @property
@@ -186,7 +185,6 @@ class FallbackMachine:
         return self._current.mark if self._current is not None else None
 
     def start(self, now: float) -> FallbackEffect:
-        """The first effect."""
         if self._attempts or self.ended:
             raise RuntimeError("a fallback machine starts once")
         return self._next(now)
@@ -295,7 +293,6 @@ class FallbackMachine:
         return self._next(now)
 
     def _may_continue(self) -> bool:
-        """Whether the plan allows another rung after what was sent."""
         return self._plan.midstream == "continue" or (self._plan.midstream == "restart" and not self._answer_sent)
 
     def _advance(self) -> None:

@@ -47,11 +47,9 @@ class RetryBudget:
         self._tokens = min(self._tokens, self._capacity)
 
     def request(self) -> None:
-        """Count a first attempt."""
         self._tokens = min(self._capacity, self._tokens + self._ratio)
 
     def take(self, now: float) -> bool:
-        """Take a token for a retry; False if there is none."""
         if self._paid_at is not None:
             self._tokens = min(self._capacity, self._tokens + (now - self._paid_at) * self._per_second)
         self._paid_at = now

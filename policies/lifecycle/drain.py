@@ -53,12 +53,10 @@ class Drain:
         return ()
 
     def ledger_closed(self) -> tuple[DrainAction, ...]:
-        """All entries are committed."""
         if self.state != "stopping":
             return ()
         self.state = "dead"
         return ("exit",)
 
     def statistics(self) -> DrainStatistics:
-        """Figures as of the last call."""
         return DrainStatistics(self.state, self.deadline, self._cut)

@@ -141,6 +141,5 @@ class Supervision:
         return stop
 
     def statistics(self) -> SupervisionStatistics:
-        """Figures as of the last call."""
         running = tuple(name for name in self._order if name in self._running)
         return SupervisionStatistics(running, self._restarts_total, len(self._counted))

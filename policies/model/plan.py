@@ -158,7 +158,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def has_upstream(self) -> bool:
-        """Whether one of them is a server elsewhere."""
         cascade = self.cascade
         stages = () if cascade is None else (cascade.small, cascade.large)
         return any(rung.is_upstream for rung in (*stages, *self.rungs))

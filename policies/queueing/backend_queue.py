@@ -25,7 +25,6 @@ class BackendJob(QueueItem, frozen=True, kw_only=True):
 
     @property
     def sequence_count(self) -> int:
-        """Number of its sequences."""
         raise NotImplementedError
 
     @property
@@ -128,7 +127,6 @@ class BackendQueue(Generic[J]):
         return len(self._where)
 
     def replica_of(self, job_id: str | int) -> int | None:
-        """The replica that has the job; None: it waits or has ended."""
         return self._where.get(job_id)
 
     def effects(self) -> Iterator[BackendQueueEffect[J]]:
@@ -207,7 +205,6 @@ class BackendQueue(Generic[J]):
         self._effects += [Reject(job, *self._down_why) for job in self._queue.clear()]
 
     def advance(self, now: float, figures: Sequence[ReplicaFigures | None]) -> None:
-        """Start the jobs that fit, and reject those that have waited too long."""
         self.changed = False
         while self.up and len(self._queue):
             job = self._queue.take(now, lambda each: self._fits(each, figures))
@@ -219,7 +216,6 @@ class BackendQueue(Generic[J]):
     # --- figures ----------------------------------------------------------------------------------------------------
 
     def next_expiry(self) -> float | None:
-        """The earliest time at which a job expires."""
         return self._queue.next_expiry()
 
     def expected_wait_s(self, now: float) -> float:

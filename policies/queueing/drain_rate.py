@@ -29,19 +29,16 @@ class DrainRate:
             self._at = now
 
     def pause(self, now: float) -> None:
-        """Nothing waits any more."""
         self._fade(now)
         self._at = None
 
     def served(self, units: float, now: float) -> None:
-        """So much left the queue."""
         if self._at is not None:
             self._fade(now)
             self._weight += units
             self._has_served = True
 
     def rate(self, now: float) -> float:
-        """Units per second; 0 while unknown."""
         self._fade(now)
         # At first the memory is not full: divide by the time that it really covers, but at least by `_LEAST_S`.
         return self._weight / max(self._seen_s, _LEAST_S)

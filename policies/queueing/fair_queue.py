@@ -289,7 +289,6 @@ class FairQueue(Generic[T]):
         return self._expiries[0][0] if self._expiries else None
 
     def waiting(self, tier: str) -> int:
-        """Requests of one tier; 0 for an unknown one."""
         known = self._tiers.get(tier)
         return known.use.requests if known is not None else 0
 
@@ -298,7 +297,6 @@ class FairQueue(Generic[T]):
         return (self._rate.wait_s(len(self._entries), now) or 0.0) if self._entries else 0.0
 
     def statistics(self) -> FairQueueStatistics:
-        """Figures as of the last call."""
         return FairQueueStatistics(
             tiers={name: msgspec.structs.replace(tier.use) for name, tier in self._tiers.items()},
             counters={name: tenant_queue.counter for name, tenant_queue in self._tenant_queues.items()},
@@ -362,7 +360,6 @@ class FairQueue(Generic[T]):
         tenant_queue.counter = max(tenant_queue.counter, floor)
 
     def _move(self, tenant_queue: _TenantQueue[T], tier: _Tier[T]) -> None:
-        """Move a tenant queue into another tier, with its waiting requests."""
         old = tenant_queue.tier
         waiting = [entry.item for _, _, entry in tenant_queue.heap if entry.waits]
         _forget(old, tenant_queue)

@@ -61,7 +61,6 @@ class EngineCapacity:
         """The sum of those blocks."""
 
     def blocks(self, prompts: Iterable[int]) -> int:
-        """KV blocks that prompts of these lengths take."""
         size = self._block_size
         return sum([length // size + 1 for length in prompts]) if size is not None else 0
 
@@ -81,7 +80,6 @@ class EngineCapacity:
         return figures.free_blocks - self._coming - self.sequences >= blocks
 
     def enter(self, sequences: int, blocks: int, figures: ReplicaFigures | None) -> None:
-        """A job was started."""
         self._jobs += 1
         self.sequences += sequences
         if self._block_size is None:
@@ -92,7 +90,6 @@ class EngineCapacity:
             self._see_oldest()
 
     def leave(self, sequences: int) -> None:
-        """A job has ended."""
         self._jobs -= 1
         self.sequences -= sequences
 
@@ -163,7 +160,6 @@ class Placement:
         return best[-1]
 
     def enter(self, number: int, item: Placed, figures: ReplicaFigures | None) -> None:
-        """The job was started on this replica."""
         replica = self._replicas[number]
         replica.inside.add(item.job_id)
         replica.unseen[item.job_id] = figures.steps_total if figures is not None else 0, item.tokens

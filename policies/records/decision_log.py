@@ -58,7 +58,6 @@ class LoggedDecision:
         self.bytes = _ENTRY_BYTES + _text_bytes(features, plan)
 
     def record(self) -> DecisionRecord:
-        """The record with what is known now."""
         ended = {} if self.end is None else msgspec.structs.asdict(self.end)
         return msgspec.structs.replace(self._record(), **ended)
 

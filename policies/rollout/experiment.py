@@ -46,7 +46,6 @@ class Split(msgspec.Struct, frozen=True):
         return cls(experiment.name, experiment.unit, tuple(bounds))
 
     def arm(self, features: Features) -> str | None:
-        """The arm of the request; None if its unit is unknown and it takes no part."""
         place = self.place(features)
         if place is None:
             return None
@@ -56,7 +55,6 @@ class Split(msgspec.Struct, frozen=True):
         return self.bounds[-1][0]
 
     def place(self, features: Features) -> float | None:
-        """The hash of the request's unit in [0, 1); None if the unit is unknown."""
         unit = unit_of(features, self.unit)
         return _place(self.name, unit) if unit else None
 

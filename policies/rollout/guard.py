@@ -40,7 +40,6 @@ class WorseTest:
         self.bad = [0, 0]
 
     def add(self, *, arm: bool, bad: bool) -> None:
-        """Add an answer of the arm, or else of control."""
         self.answers[arm] += 1
         self.bad[arm] += bad
         (self._arm if arm else self._control).append(bad)
@@ -79,7 +78,6 @@ class SampleRatioTest:
         self._highest = 0.0
 
     def add(self, arm: str) -> None:
-        """Count a unit in this arm."""
         if arm not in self._shares:
             return
         # The mixture's predictive probability of this arm, divided by the configured share.
@@ -90,5 +88,4 @@ class SampleRatioTest:
         self.counts[arm] += 1
 
     def rejects(self, alpha: float) -> bool:
-        """Whether the counts differ significantly from the configured shares."""
         return self._highest >= -math.log(alpha)

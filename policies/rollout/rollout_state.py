@@ -269,7 +269,6 @@ class RolloutState:
         return 0.0 if controller is None else controller.hold(at, max_cost)
 
     def on_end(self, plan: Plan, result: AnswerResult) -> list[RolloutNotice]:
-        """Take in the result of an answer."""
         notices: list[RolloutNotice] = []
         if plan.experiment and (experiment := self._experiments.get(plan.experiment)) is not None:
             was_rolled_back = experiment.rolled_back
@@ -317,7 +316,6 @@ class RolloutState:
 
     @property
     def rolled_back(self) -> frozenset[str]:
-        """Names of the experiments that were rolled back."""
         return frozenset(name for name, experiment in self._experiments.items() if experiment.rolled_back)
 
     def experiments(self) -> dict[str, ExperimentView]:

@@ -82,7 +82,6 @@ class ShareController:
 
     @property
     def threshold(self) -> float:
-        """The threshold for the next decision."""
         if not 0 < self._target < 1:
             return threshold_for_share(self._calibration, self._target)
         realised, planned = self._large / self._decisions, self._planned / self._decisions

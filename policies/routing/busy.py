@@ -24,11 +24,9 @@ class Hysteresis:
 
     @property
     def on(self) -> bool:
-        """The state after the last update."""
         return self._on_since is not None
 
     def update(self, value: float, now: float) -> bool:
-        """Take in a new measurement. Returns whether the switch is on."""
         if self._on_since is None:
             if value >= self._enter_at:
                 self._on_since = now

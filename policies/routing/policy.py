@@ -303,7 +303,6 @@ def _cheapest_only(
 
 
 def _with_experiment(settings: Settings, tokenizers: Mapping[str, str]) -> Iterator[CompiledRoute]:
-    """All routes with the arms of their experiments."""
     variants = {
         (experiment.name, arm): _compile(_overridden(settings, overrides), tokenizers)
         for experiment in settings.experiments

@@ -64,7 +64,6 @@ class Matcher:
 
 
 def _may_hold(when: SignalSettings, names: "_Names") -> bool:
-    """False if these names alone exclude the route."""
     model, tenant, tier, tags, path = names
     return (
         (not when.model or model in when.model)

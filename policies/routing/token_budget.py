@@ -26,11 +26,9 @@ class PromptSizes(msgspec.Struct, frozen=True):
         return cls({}, lengths if sum(lengths) == features.prompt_tokens and lengths else (features.prompt_tokens,))
 
     def of(self, rung: str) -> tuple[int, ...] | None:
-        """None: not counted yet."""
         return self.by_rung.get(rung, self.otherwise)
 
     def counted(self, rung: str, lengths: Sequence[int]) -> Self:
-        """With the counts of one more rung."""
         return msgspec.structs.replace(self, by_rung={**self.by_rung, rung: tuple(lengths)})
 
 

@@ -55,7 +55,6 @@ def _check_bounds(settings: Settings, problems: Problems) -> None:
 
 
 def _check_values(settings: Settings, problems: Problems) -> None:
-    """Values that no request has."""
     has_budget = any(tenant.budget is not None for tenant in settings.tenants.values())
     for path, whole in located(settings):
         for place, when in nested(path, whole):

@@ -81,20 +81,16 @@ class OrderedConditions:
         return None
 
     def takes_all(self, position: int, condition: Formula) -> bool:
-        """Whether the condition at `position` holds wherever this one does."""
         missed = negated(self._conditions[position], self._domains)
         return can_hold([condition, missed], self._domains, self._effort) is False
 
     def never(self, condition: Formula) -> bool:
-        """Whether this condition alone can never hold."""
         return can_hold([condition], self._domains, self._effort) is False
 
     def takes_everything(self, position: int) -> bool:
-        """Whether the condition at `position` always holds."""
         return can_hold([negated(self._conditions[position], self._domains)], self._domains, self._effort) is False
 
     def can_meet(self, condition: Formula) -> bool:
-        """Whether this condition and one of the list may hold at the same time."""
         return any(
             can_hold([condition, self._conditions[position]], self._domains, self._effort) is not False
             for position in self.overlapping(condition)

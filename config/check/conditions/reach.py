@@ -52,7 +52,6 @@ def _check_routes(settings: Settings, open_space: Space, closed_space: Space, pr
 
 
 def _check_unrouted(settings: Settings, routes: OrderedConditions, space: Space, problems: Problems) -> None:
-    """Warn if no route takes some requests of the file's tenants for its models."""
     if not settings.routes or any(problems.is_touched((table,)) for table in _DECIDING):
         return
     point = routes.left_for(TRUE)
@@ -101,7 +100,6 @@ def _check_closed(
 def _warn_covered(
     settings: Settings, index: int, formula: Formula, earlier: OrderedConditions, problems: Problems
 ) -> None:
-    """Warn that several earlier routes together take all requests of this one."""
     names = [f"'{settings.routes[position].name}'" for position in earlier.needed(formula)]
     more = len(names) - _MAX_NAMED
     named = " and ".join([*names[:_MAX_NAMED], *([f"{more} more"] if more > 0 else [])])
@@ -135,7 +133,6 @@ def _check_skips(settings: Settings, space: Space, problems: Problems) -> None:
 
 
 def _check_members(path: Path, condition: SignalSettings, space: Space, problems: Problems) -> None:
-    """Warn about members of `any` that can never hold."""
     for place, when in nested(path, condition):
         if place == path or place[-2] != "any":
             continue

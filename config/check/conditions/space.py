@@ -114,7 +114,6 @@ class Space:
         self._signals: dict[str, Formula] = {}
 
     def formula(self, path: Path, when: SignalSettings) -> Formula:
-        """The formula of the condition at the path."""
         if self._problems.is_broken(path):
             return self.unknown(path)
         parts: list[Formula] = []
@@ -180,11 +179,9 @@ class Space:
         return Within(variable, 0b10)
 
     def model(self, name: str) -> Within:
-        """Requests for this model."""
         return self._one_of("model", (name,))
 
     def tenant(self, name: str) -> Within:
-        """Requests of this tenant."""
         return self._from_principals(tenants=(name,))
 
     def example(self, point: Point) -> str:

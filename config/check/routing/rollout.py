@@ -191,7 +191,6 @@ def _new_faults(before: Settings, after: Settings, check: Check) -> list[tuple[s
 
 
 def _check_copy(path: Path, settings: Settings, shadow: ShadowSettings, problems: Problems) -> None:
-    """Warn if the shadow's rung is the one that answers on the route anyway."""
     for route in settings.routes:
         if route.name not in shadow.route:
             continue

@@ -92,29 +92,26 @@ class Evaluation(msgspec.Struct, frozen=True):
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser = commands.add_parser("eval", help="measure a cascade's accuracy and compute, beside baselines")
     add_arguments(parser)
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--calibration",
         type=Path,
         metavar="FILE",
         help="calibration whose targets are checked (default: the cascade's)",
     )
-    parser.add_argument("--save", type=Path, metavar="FILE", help="save the outcomes, for --outcomes")
-    parser.add_argument(
-        "--outcomes", type=Path, metavar="FILE", help="use saved outcomes instead of running the models"
-    )
-    parser.add_argument(
+    add("--save", type=Path, metavar="FILE", help="save the outcomes, for --outcomes")
+    add("--outcomes", type=Path, metavar="FILE", help="use saved outcomes instead of running the models")
+    add(
         "--share",
         type=float,
         action="append",
         metavar="S",
         help="share of prompts sent to the large model; repeatable (default: 0.1, 0.25, 0.5)",
     )
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="times to measure compute; the median is used (%(default)s)"
-    )
-    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (%(default)s)")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="write the curves as an SVG")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add("--rounds", type=int, default=3, help="times to measure compute; the median is used (%(default)s)")
+    add("--resamples", type=int, default=1000, help="bootstrap resamples (%(default)s)")
+    add("--plot", type=Path, metavar="FILE", help="write the curves as an SVG")
+    add("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
