@@ -63,7 +63,7 @@ def _check_time(path: Path, text: str, problems: Problems) -> None:
 
 def _check_expect(settings: Settings, path: Path, expect: ExpectedDecision, problems: Problems) -> None:
     if expect == ExpectedDecision():
-        problems.add(path, "the test expects nothing", expected="a route, a refusal, a rung or more", at_key=True)
+        problems.add_at_key(path, "the test expects nothing", expected="a route, a refusal, a rung or more")
     if expect.refused is not None and expect != ExpectedDecision(refused=expect.refused):
         problems.add(path, "a refused request has no route, rung or arm", expected="'refused' alone")
     routes = [route.name for route in settings.routes]

@@ -22,7 +22,7 @@ def check_upstreams(settings: Settings, problems: Problems) -> None:
     for name, upstream in settings.upstreams.items():
         path: Path = ("upstreams", name)
         if name in settings.engines:
-            problems.add(path, f"an engine has the name '{name}', too", expected="different names", at_key=True)
+            problems.add_at_key(path, f"an engine has the name '{name}', too", expected="different names")
         _check_urls(path, upstream, problems)
         _check_key(path, upstream, problems)
         _check_headers(path, upstream, problems)
@@ -105,11 +105,11 @@ def _check_headers(path: Path, upstream: UpstreamSettings, problems: Problems) -
     for name, value in upstream.headers.items():
         here: Path = (*path, "headers", name)
         if not HEADER_NAME.fullmatch(name):
-            problems.add(here, "this is not the name of a header", at_key=True)
+            problems.add_at_key(here, "this is not the name of a header")
         elif name.lower() in _RESERVED:
-            problems.add(here, f"the header '{name}' is set by the gateway", at_key=True)
+            problems.add_at_key(here, f"the header '{name}' is set by the gateway")
         elif name.lower() in {"authorization", upstream.key_header.lower()}:
-            problems.add(here, "a key must not be in the file", expected="key = { env = ... }", at_key=True)
+            problems.add_at_key(here, "a key must not be in the file", expected="key = { env = ... }")
         elif is_secret_name(name):
             problems.warn(
                 here, "a key must not be in the file", expected=f'key = {{ env = ... }}, key_header = "{name}"'

@@ -106,12 +106,8 @@ class _Decoder:
             if field.encode_name in value:
                 given[field.name] = self._field(field, value[field.encode_name], here)
             elif field.required:
-                self._problems.add(
-                    here,
-                    f"the key '{field.encode_name}' is missing",
-                    expected=_describe(field.type),
-                    at_key=True,
-                    breaks=True,
+                self._problems.add_at_key(
+                    here, f"the key '{field.encode_name}' is missing", expected=_describe(field.type), breaks=True
                 )
                 given[field.name] = _placeholder(field.type)
         return info.cls(**given)
@@ -140,22 +136,20 @@ class _Decoder:
             if key in fields:
                 continue
             if (key == "value" or is_secret_name(key)) and "hash" in fields and "hash" not in value:
-                self._problems.add(
+                self._problems.add_at_key(
                     (*path, key),
                     f"'{key}' is not stored: only the hash of a key is",
                     expected="'id' and 'hash', as penstock keys new prints them",
-                    at_key=True,
                 )
                 corrected = {"id": f"key-{path[-1]}", "hash": "0" * 64} | corrected
                 del corrected[key]
                 continue
             meant = nearest(key, fields)
-            self._problems.add(
+            self._problems.add_at_key(
                 (*path, key),
                 f"unknown key '{key}'",
                 expected="" if meant else f"one of: {', '.join(sorted(fields))}",
                 suggestion=meant,
-                at_key=True,
             )
             inner = corrected.pop(key)
             if not meant:
@@ -177,7 +171,7 @@ class _Decoder:
             return {}
         for key in value:
             if not key.strip():
-                self._problems.add((*path, key), "a name must not be empty", at_key=True)
+                self._problems.add_at_key((*path, key), "a name must not be empty")
         return {key: self._member(info.value_type, member, (*path, key)) for key, member in value.items()}
 
     def _member(self, info: _Info, value: object, path: Path) -> object:

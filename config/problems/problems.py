@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path as FilePath
-from typing import Protocol
+from typing import Protocol, TypedDict, Unpack
 
 import msgspec
 
@@ -23,11 +23,16 @@ _MAX_COMPARISONS = 100_000
 class Places(Protocol):
     """Positions of keys and values: a `SourceMap`, or a `config.parse.documents.Document` for several files."""
 
-    def key(self, path: Path) -> Position:
-        """The position of the key."""
+    def key(self, path: Path) -> Position: ...
+    def value(self, path: Path) -> Position: ...
 
-    def value(self, path: Path) -> Position:
-        """The position of the value."""
+
+class _Given(TypedDict, total=False):
+    """What may be said of every problem."""
+
+    expected: str
+    suggestion: str
+    breaks: bool
 
 
 class Problems:
@@ -97,8 +102,14 @@ class Problems:
             self._broken.add(path)
             self._around_broken.add(path[:-1])
 
-    def warn(self, path: Path, message: str, *, expected: str = "", suggestion: str = "", at_key: bool = False) -> None:
-        self.add(path, message, expected=expected, suggestion=suggestion, at_key=at_key, severity="warning")
+    def add_at_key(self, path: Path, message: str, **given: Unpack[_Given]) -> None:
+        self.add(path, message, at_key=True, **given)
+
+    def warn(self, path: Path, message: str, **given: Unpack[_Given]) -> None:
+        self.add(path, message, severity="warning", **given)
+
+    def warn_at_key(self, path: Path, message: str, **given: Unpack[_Given]) -> None:
+        self.add(path, message, at_key=True, severity="warning", **given)
 
     def nearest(self, word: str, words: Collection[str]) -> str:
         """The most similar name; "" if none is similar, or if the limit on comparisons is reached."""

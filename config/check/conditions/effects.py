@@ -68,7 +68,7 @@ def _check_values(settings: Settings, problems: Problems) -> None:
                 elif value != value.strip():
                     problems.warn(values_path, f"no request has '{value}': spaces around a value are cut off")
             if when.budget_used is not None and not has_budget and not problems.is_touched(("tenants",)):
-                problems.warn((*place, "budget_used"), "no tenant has a budget: this is always 0", at_key=True)
+                problems.warn_at_key((*place, "budget_used"), "no tenant has a budget: this is always 0")
 
 
 def _exact_values(path: Path, when: SignalSettings) -> Iterator[tuple[Path, str]]:
@@ -106,7 +106,7 @@ def _check_rungs(settings: Settings, problems: Problems) -> None:
         for index, rung in enumerate(ladder):
             path: Path = ("ladders", name, index)
             if rung.retries and not retries.ratio and not retries.min_per_second:
-                problems.warn((*path, "retries"), "nothing is ever retried: the retry budget is 0", at_key=True)
+                problems.warn_at_key((*path, "retries"), "nothing is ever retried: the retry budget is 0")
             if rung.breaker.at_least / rung.breaker.over > _MAX_REQUESTS_PER_S:
                 problems.warn(
                     (*path, "breaker", "at_least"),
@@ -193,11 +193,10 @@ def _check_overrides(
                     kind = "ladder"
                 case _:
                     continue
-            problems.warn(
+            problems.warn_at_key(
                 (*path, "override", arm, key),
                 f"the arm '{arm}' changes the {kind} '{name}', which no route of the experiment uses",
                 expected=f"a {kind} that is used by {', '.join(experiment.route)}",
-                at_key=True,
             )
 
 
@@ -242,7 +241,7 @@ def check_usage(settings: Settings, problems: Problems) -> None:
     for table, kind, used in tables:
         for name in getattr(settings, table):
             if name not in used:
-                problems.warn((table, name), f"nothing uses the {kind} '{name}'", at_key=True)
+                problems.warn_at_key((table, name), f"nothing uses the {kind} '{name}'")
 
 
 def _words(value: object) -> Iterator[str]:

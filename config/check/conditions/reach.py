@@ -56,11 +56,10 @@ def _check_unrouted(settings: Settings, routes: OrderedConditions, space: Space,
         return
     point = routes.left_for(TRUE)
     if point is not None and point is not False:
-        problems.warn(
+        problems.warn_at_key(
             ("routes",),
             f"no route takes some requests, and they are refused with 'no_route', such as {space.example(point)}",
             expected="a last route without `when`, or one for these",
-            at_key=True,
         )
 
 
@@ -146,7 +145,7 @@ def _check_tiers(settings: Settings, problems: Problems) -> None:
     used |= {tenant.budget.downgrade_to for tenant in tenants if tenant.budget and tenant.budget.downgrade_to}
     for tier in settings.tiers:
         if tier not in used and not problems.is_touched(("tenants",)):
-            problems.warn(("tiers", tier), f"no tenant is in the tier '{tier}'", at_key=True)
+            problems.warn_at_key(("tiers", tier), f"no tenant is in the tier '{tier}'")
 
 
 def _check_models(settings: Settings, space: Space, problems: Problems) -> None:
@@ -163,9 +162,8 @@ def _check_models(settings: Settings, space: Space, problems: Problems) -> None:
     for model in settings.models if formulas else ():
         requested = space.model(model)
         if not requested.values & served and not others.can_meet(requested):
-            problems.add(
+            problems.add_at_key(
                 ("models", model),
                 f"no route can serve the model '{model}'",
                 expected=f'a route with when = {{ model = ["{model}"] }}, or one for every request',
-                at_key=True,
             )

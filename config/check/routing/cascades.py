@@ -56,11 +56,7 @@ def check_emits(settings: Settings, problems: Problems) -> None:
             continue
         cascade_used = settings.cascades.get(route.use.cascade or "")
         if route.use.ladder is not None:
-            problems.add(
-                ("routes", index, "emit"),
-                "only the answers of a cascade have an emit mode",
-                at_key=True,
-            )
+            problems.add_at_key(("routes", index, "emit"), "only the answers of a cascade have an emit mode")
         elif (
             cascade_used is not None
             and route.emit.mode != "verified"
@@ -82,41 +78,35 @@ def _check_decision(settings: Settings, path: Path, cascade: CascadeSettings, pr
     if cascade.emit.mode == "verified" and not _has_other_emit_mode(settings, str(path[-1])):
         for place, given in ((("defer",), defer != Defer()), (("target",), target is not None)):
             if given:
-                problems.warn(
-                    (*path, *place),
-                    'this has no effect: in mode "verified" the large stage verifies every token',
-                    at_key=True,
+                problems.warn_at_key(
+                    (*path, *place), 'this has no effect: in mode "verified" the large stage verifies every token'
                 )
         return
     if cascade.emit.mode == "verified" and defer == Defer():
         return  # reported at the route that emits it in another mode
     if defer.threshold is not None and defer.calibration is not None:
-        problems.add(
+        problems.add_at_key(
             (*path, "defer", "threshold"),
             "there is a calibration, too",
             expected="a threshold, or a calibration and a target, not both",
-            at_key=True,
         )
     elif defer.threshold is not None and target is not None:
-        problems.add(
+        problems.add_at_key(
             (*path, "target"),
             "a target needs a calibration, and there is a threshold",
             expected="defer = { calibration = ... } made by `penstock policy calibrate`, or no target",
-            at_key=True,
         )
     elif defer.threshold is None and defer.calibration is None:
-        problems.add(
+        problems.add_at_key(
             (*path, "defer"),
             "no threshold decides when the small answer is escalated",
             expected="defer = { calibration = ... } and a target, or defer = { threshold = ... }",
-            at_key=True,
         )
     elif defer.calibration is not None and target is None:
-        problems.add(
+        problems.add_at_key(
             (*path, "defer", "calibration"),
             "a calibration needs a target",
             expected=f"target = {{ ... }} with one of: {', '.join(TARGETS)}",
-            at_key=True,
         )
 
 
@@ -133,11 +123,10 @@ def _check_target(settings: Settings, path: Path, cascade: CascadeSettings, targ
     usual = Target()
     for word, wanted in (("hold", "large_share"), ("burst", "budget_per_day")):
         if getattr(target, word) != getattr(usual, word) and getattr(target, wanted) is None:
-            problems.add(
+            problems.add_at_key(
                 (*path, "target", word),
                 f"it belongs to {wanted}, which is not the target",
                 expected=f"a target with {wanted}, or no `{word}`",
-                at_key=True,
             )
     if target.budget_per_day is not None:
         prices = [settings.prices.get(stage) for stage in cascade.stages]
@@ -165,11 +154,8 @@ def _check_emit(path: Path, cascade: CascadeSettings, problems: Problems) -> Non
     )
     for word, is_given, mode in given:
         if is_given and emit.mode != mode:
-            problems.warn(
-                (*path, "emit", word),
-                f'this has no effect in mode "{emit.mode}"',
-                expected=f'mode = "{mode}"',
-                at_key=True,
+            problems.warn_at_key(
+                (*path, "emit", word), f'this has no effect in mode "{emit.mode}"', expected=f'mode = "{mode}"'
             )
 
 
