@@ -21,7 +21,7 @@ from config.model.upstreams import SecretSource
 from config.parse.rewrite import guesses, write
 from config.problems.problems import Problems, nearest
 from config.problems.secrets import is_secret_name
-from config.problems.source_map import Path, SourceMap, show_path
+from config.problems.source_map import Path, show_path
 
 _Info = msgspec.inspect.Type
 SETTINGS = msgspec.inspect.type_info(Settings)
@@ -154,16 +154,11 @@ class _Decoder:
             inner = corrected.pop(key)
             if not meant:
                 continue
-            if meant not in corrected and self._is_valid(fields[meant].type, inner):
+            if meant not in corrected and _tried(fields[meant].type, inner)[0]:
                 corrected[meant] = inner
             elif isinstance(present := corrected.get(meant), dict) and isinstance(inner, dict):
                 corrected[meant] = inner | present
         return corrected
-
-    def _is_valid(self, info: _Info, value: object) -> bool:
-        problems = Problems(FilePath(), SourceMap(""))
-        _Decoder(problems).value(info, value, ())
-        return not len(problems)
 
     def _dict(self, info: msgspec.inspect.DictType, value: object, path: Path) -> dict[str, object]:
         if not isinstance(value, dict):
@@ -248,11 +243,17 @@ class _Decoder:
                 key=lambda guess: (guess == {"ladder": value}) != (isinstance(ladders, dict) and value in ladders)
             )
         for guess in candidates:
-            problems = Problems(FilePath(), SourceMap(""))
-            decoded = _Decoder(problems).value(info, guess, ())
-            if not len(problems) and self._is_within(decoded):
+            is_valid, decoded = _tried(info, guess)
+            if is_valid and self._is_within(decoded):
                 return write(guess), decoded
         return "", None
+
+
+def _tried(info: _Info, value: object) -> tuple[bool, object]:
+    """Whether the value can be decoded without a problem, and what it decodes to."""
+    problems = Problems.unplaced()
+    decoded = _Decoder(problems).value(info, value, ())
+    return not len(problems), decoded
 
 
 def _default(field: msgspec.inspect.Field) -> object:
@@ -315,15 +316,12 @@ def _one_of(values: tuple[object, ...]) -> str:
 
 def _show(value: object) -> str:
     match value:
-        case bool():
-            return "true" if value else "false"
         case str():
-            shown = value if len(value) <= 60 else value[:57] + "..."
-            return '"' + shown.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+            return write(value if len(value) <= 60 else value[:57] + "...")
         case dict():
             return "a table"
         case list():
             return "a list"
         case dt.date() | dt.time():
             return f"the date or time {value}"
-    return str(value)
+    return write(value)

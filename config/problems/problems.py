@@ -10,7 +10,7 @@ import msgspec
 
 from config.problems.errors import Problem, Severity
 from config.problems.secrets import MASK, is_secret_step, looks_secret
-from config.problems.source_map import Path, Position, show_path
+from config.problems.source_map import Path, Position, SourceMap, show_path
 
 _MAX_LISTED = 40
 """A message lists at most this many names; for more it gives their number."""
@@ -57,6 +57,11 @@ class Problems:
         self._touched: set[Path] = set()
         """Places of errors and all places that contain them."""
         self._comparisons = _MAX_COMPARISONS
+
+    @classmethod
+    def unplaced(cls) -> "Problems":
+        """For values that are in no file."""
+        return cls(FilePath(), SourceMap(""))
 
     def __iter__(self) -> Iterator[Problem]:
         return iter(self._problems)

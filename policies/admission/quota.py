@@ -72,12 +72,7 @@ class QuotaRefusal(msgspec.Struct, frozen=True, gc=False):
     `concurrent`, when a running request ends."""
 
     def __str__(self) -> str:
-        what = {
-            "tokens_per_minute": "tokens per minute",
-            "tokens_per_day": "tokens per day",
-            "requests_per_minute": "requests per minute",
-            "concurrent": "requests at once",
-        }[self.limit]
+        what = "requests at once" if self.limit == "concurrent" else self.limit.replace("_", " ")
         if self.resets_in_s is None and self.limit != "concurrent":
             return (
                 f"This request may need up to {self.requested} tokens, more than the limit of {self.limit_value} "

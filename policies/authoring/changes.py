@@ -9,6 +9,7 @@ import itertools
 import math
 import zoneinfo
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -179,7 +180,7 @@ def _number(
                 word=word,
                 wanted=_bounds(span),
                 now=f"{now:.6g}",
-                distance=_distance(now, value),
+                distance=abs(value - now) / max(abs(value), abs(now)) if math.isfinite(now) else 1.0,
                 situation=situation(value, span),
                 span=span,
                 value=int(value) if integer else value,
@@ -191,12 +192,6 @@ def _number(
 def _bounds(span: Span) -> str:
     edges = ((">=", span.low), ("<", span.high))
     return " and ".join([f"{sign} {edge:.12g}" for sign, edge in edges if edge is not None])
-
-
-def _distance(now: float, value: float) -> float:
-    if not math.isfinite(now):
-        return 1.0
-    return abs(value - now) / max(abs(value), abs(now))
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -327,25 +322,17 @@ def _utc(at: float) -> str:
 def _load_numbers(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterator[Axis]:
     """Changes of load values, for engines whose load is known: otherwise all of their values would change at once."""
     tier = decider.settings.tiers.get(_tier(decider, base), TierSettings())
-    slo_s = float(tier.slo.ttft)
-    for rung, bounds in boundaries.waits_over_slo.items():
-        engine = base.load.engines.get(rung)
-        if engine is None or slo_s <= 0:
-            continue
-
-        def waiting(value: float, span: Span, engine: EngineLoad = engine) -> Situation:
-            return _measured(decider, base, engine, "expected_wait_s", _wait(value, slo_s, span))
-
-        yield _number(f"queue_wait_over_slo of {rung}", engine.expected_wait_s / slo_s, bounds, waiting)
-    for rung, bounds in boundaries.kv_usages.items():
-        engine = base.load.engines.get(rung)
-        if engine is None:
-            continue
-
-        def filled(value: float, span: Span, engine: EngineLoad = engine) -> Situation:
-            return _measured(decider, base, engine, "kv_usage", value)
-
-        yield _number(f"kv_usage of {rung}", engine.kv_usage, bounds, filled, maximum=1.0)
+    measures: tuple[tuple[str, dict[str, tuple[float, ...]], _Measured, float, float | None], ...] = (
+        ("queue_wait_over_slo", boundaries.waits_over_slo, "expected_wait_s", float(tier.slo.ttft), None),
+        ("kv_usage", boundaries.kv_usages, "kv_usage", 1.0, 1.0),
+    )
+    for word, rungs, field, unit, maximum in measures:
+        for rung, bounds in rungs.items():
+            engine = base.load.engines.get(rung)
+            if engine is None or unit <= 0:
+                continue
+            situation = partial(_measured, decider, base, engine, field, unit)
+            yield _number(f"{word} of {rung}", getattr(engine, field) / unit, bounds, situation, maximum=maximum)
 
 
 def _tier(decider: Decider, base: Situation) -> str:
@@ -353,21 +340,18 @@ def _tier(decider: Decider, base: Situation) -> str:
     return decider.plan(base).features.tier
 
 
-def _wait(ratio: float, slo_s: float, span: Span) -> float:
-    """The wait `ratio * slo_s`, adjusted for rounding: divided by `slo_s` it must be in the span again."""
-    wait = ratio * slo_s
-    while span.low is not None and wait / slo_s < span.low:
-        wait = math.nextafter(wait, math.inf)
-    while span.high is not None and wait / slo_s >= span.high:
-        wait = math.nextafter(wait, 0.0)
-    return wait
-
-
-def _measured(decider: Decider, base: Situation, engine: EngineLoad, field: _Measured, value: float) -> Situation:
-    """The situation with another load value of one engine, and with the cascades that are then busy."""
-    load = base.load
-    engines = {**load.engines, engine.name: msgspec.structs.replace(engine, **{field: value})}
-    load = msgspec.structs.replace(load, engines=engines)
+def _measured(  # noqa: PLR0917  (`partial` gives all but the last two)
+    decider: Decider, base: Situation, engine: EngineLoad, field: _Measured, unit: float, value: float, span: Span
+) -> Situation:
+    """The situation with another load value of one engine, `value` units, and with the cascades that are then busy."""
+    measured = value * unit
+    # Adjusted for rounding: divided by the unit it must be in the span again.
+    while span.low is not None and measured / unit < span.low:
+        measured = math.nextafter(measured, math.inf)
+    while span.high is not None and measured / unit >= span.high:
+        measured = math.nextafter(measured, 0.0)
+    engines = {**base.load.engines, engine.name: msgspec.structs.replace(engine, **{field: measured})}
+    load = msgspec.structs.replace(base.load, engines=engines)
     busy = _busy_after(decider, base, engine.name, field, load)
     return msgspec.structs.replace(base, load=msgspec.structs.replace(load, busy=busy))
 

@@ -92,7 +92,8 @@ class Breaker:
             self._record_probe(permit, ok, now)
         elif self.state == "closed" and ok is not None:
             self._count(ok, now)
-            if not ok and self._is_failing():
+            settings, failed, total = self._settings, self._failed, self._succeeded + self._failed
+            if not ok and total >= settings.at_least and failed >= settings.failure_rate * total:
                 self._open(now)
 
     def view(self, now: float) -> BreakerView:
@@ -159,16 +160,10 @@ class Breaker:
             self._failed -= old.failed
         if not slices or now >= slices[-1].start + self._slice_s:
             slices.append(_Slice(now))
-        if ok:
-            slices[-1].succeeded += 1
-            self._succeeded += 1
-        else:
-            slices[-1].failed += 1
-            self._failed += 1
-
-    def _is_failing(self) -> bool:
-        total = self._succeeded + self._failed
-        return total >= self._settings.at_least and self._failed >= self._settings.failure_rate * total
+        slices[-1].succeeded += ok
+        slices[-1].failed += not ok
+        self._succeeded += ok
+        self._failed += not ok
 
     def _open(self, now: float) -> None:
         self._enter("open")

@@ -253,7 +253,9 @@ class FallbackMachine:
             (self._tried_and_failed if event.retryable else self._barred).add(self._current.to)
         if event.fatal:
             return self._stop(now)
-        if self._stage == "ladder" and self._may_retry(event) and self._tries_again(event, now, random01):
+        may_go_on = event.rung_is_up and self._plan.midstream == "continue" and not self._sealed
+        may_retry = self._stage == "ladder" and event.retryable and (not self.committed or may_go_on)
+        if may_retry and self._tries_again(event, now, random01):
             return self._next(now)
         return self._move_on(now)
 
@@ -282,18 +284,13 @@ class FallbackMachine:
         self._not_before = at
         return True
 
-    def _may_retry(self, event: AttemptFailed) -> bool:
-        may_go_on = event.rung_is_up and self._plan.midstream == "continue" and not self._sealed
-        return event.retryable and (not self.committed or may_go_on)
-
     def _move_on(self, now: float) -> FallbackEffect:
-        if self._sealed or (self.committed and not self._may_continue()):
+        midstream = self._plan.midstream
+        may_continue = midstream == "continue" or (midstream == "restart" and not self._answer_sent)
+        if self._sealed or (self.committed and not may_continue):
             return self._stop(now)
         self._advance()
         return self._next(now)
-
-    def _may_continue(self) -> bool:
-        return self._plan.midstream == "continue" or (self._plan.midstream == "restart" and not self._answer_sent)
 
     def _advance(self) -> None:
         """Move to the next rung; after a stage that cannot serve, to the ladder."""

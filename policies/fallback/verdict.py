@@ -16,6 +16,7 @@ BAD_REQUEST = frozenset({"upstream_rejected", "content_filter"})
 """An upstream has called the request invalid."""
 _BUSY = frozenset({"queue_full", "upstream_busy"})
 _OPERATOR = frozenset({"upstream_misconfigured", "upstream_quota_spent"})
+_NEVER = float("inf")
 _CODES = {"prompt_too_long": "context_length_exceeded"}
 """Reasons whose error code differs from their name."""
 
@@ -75,7 +76,7 @@ def verdict(reasons: Sequence[Reason], attempts: str, *, late: str | None) -> Ve
     busy = [reason for reason in reasons if reason.why in _BUSY]
     if busy:
         # Of equal waits that of the last rung, which is the most recent one.
-        soonest = min(reversed(busy), key=_wait)
+        soonest = min(reversed(busy), key=lambda each: _NEVER if each.retry_after_s is None else each.retry_after_s)
         message = soonest.message or "All queues are full; try again later."
         wait_s, own = soonest.retry_after_s, soonest.upstream_error
         return Verdict(status=429, code=soonest.why, message=message, retry_after_s=wait_s, upstream_error=own)
@@ -101,7 +102,3 @@ def verdict(reasons: Sequence[Reason], attempts: str, *, late: str | None) -> Ve
 def _bad_request(reason: Reason, otherwise: str) -> Verdict:
     code = _CODES.get(reason.why, reason.why)
     return Verdict(status=400, code=code, message=reason.message or otherwise, upstream_error=reason.upstream_error)
-
-
-def _wait(reason: Reason) -> float:
-    return reason.retry_after_s if reason.retry_after_s is not None else float("inf")

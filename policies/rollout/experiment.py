@@ -56,7 +56,10 @@ class Split(msgspec.Struct, frozen=True):
 
     def place(self, features: Features) -> float | None:
         unit = unit_of(features, self.unit)
-        return _place(self.name, unit) if unit else None
+        if not unit:
+            return None
+        digest = hashlib.blake2b(f"{len(self.name)}:{self.name}{unit}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") / 2**64
 
 
 def unit_of(features: Features, unit: Unit) -> str:
@@ -70,9 +73,3 @@ def unit_of(features: Features, unit: Unit) -> str:
             return f"{features.tenant}/{features.user}" if features.user else ""
         case "tenant":
             return features.tenant
-
-
-def _place(experiment: str, unit: str) -> float:
-    """Uniform in [0, 1) over units."""
-    digest = hashlib.blake2b(f"{len(experiment)}:{experiment}{unit}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64

@@ -85,11 +85,10 @@ class CascadeView(msgspec.Struct, frozen=True):
     """None: the target is not a budget."""
 
 
-class _Arm:
-    def __init__(self) -> None:
-        self.requests = 0
-        self.units = 0
-        self.counts: dict[Metric, list[int]] = {}
+class _Arm(msgspec.Struct, eq=False):
+    requests: int = 0
+    units: int = 0
+    counts: dict[Metric, list[int]] = {}
 
 
 class _Experiment:
@@ -220,13 +219,10 @@ class RolloutState:
             share = target.large_share
             if share is None:
                 share = share_for_threshold(artefact, threshold_of(cascade.defer, target))
-            kept_tracker = self._trackers.get(name)
-            trackers[name] = kept_tracker if kept_tracker is not None and same else ShareTracker(share)
+            trackers[name] = (self._trackers.get(name) if same else None) or ShareTracker(share)
             if target.hold and target.large_share is not None:
-                kept_controller = self._share_controllers.get(name)
-                share_controllers[name] = (
-                    kept_controller if kept_controller is not None and same else ShareController(share, artefact)
-                )
+                share_controller = self._share_controllers.get(name) if same else None
+                share_controllers[name] = share_controller or ShareController(share, artefact)
         self._budget_controllers, self._trackers = budget_controllers, trackers
         self._share_controllers = share_controllers
 

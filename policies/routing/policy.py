@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -18,7 +17,6 @@ from config.model.tenancy import Price
 from config.model.units import encodable
 from config.parse.override import apply_override
 from config.problems.problems import Problems
-from config.problems.source_map import SourceMap
 from policies.admission.prices import cheapest
 from policies.cascade.calibration import threshold_of
 from policies.cascade.prompt_model import Priors, neutral_priors, priors_of, threshold_at, words_of
@@ -28,7 +26,7 @@ from policies.model.load import Load
 from policies.model.plan import Degraded, EmitMode, Plan, PlannedCascade, PlannedRung, PlannedShadow
 from policies.rollout.experiment import Split
 from policies.routing.conditions import Test, condition_compiler
-from policies.routing.route_match import Matcher, compile_routes
+from policies.routing.route_match import Matcher
 
 Need = Literal["code", "language", "conversation"]
 
@@ -90,7 +88,7 @@ class Policy(msgspec.Struct, frozen=True):
             "conversation": any(experiment.unit == "conversation" for experiment in settings.experiments),
         }
         return cls(
-            compile_routes(settings),
+            Matcher(settings),
             tuple(_with_experiment(settings, tokenizers)),
             rung_breakers(settings),
             dict(settings.prices),
@@ -319,7 +317,7 @@ def _with_experiment(settings: Settings, tokenizers: Mapping[str, str]) -> Itera
 
 
 def _overridden(settings: Settings, overrides: Mapping[str, object]) -> Settings:
-    unread = Problems(Path(), SourceMap(""))
+    unread = Problems.unplaced()
     for key, value in overrides.items():
         settings = apply_override(settings, key, value, unread, ("experiments",))
     if len(unread):

@@ -60,9 +60,11 @@ class OrderedConditions:
         alone = find([condition], self._domains, self._effort)
         if alone is None or alone is False:
             return alone
-        taker = self._taker(alone)
+        values = self._sample.at(alone)
+        candidates = self._sample.candidates(values, alone)
+        taker = next((position for position in candidates if holds_at(self._conditions[position], values)), None)
         if taker is None:
-            return self._sample.at(alone)
+            return values
         if self.takes_all(taker, condition):
             return False
         others = [negated(self._conditions[position], self._domains) for position in self.overlapping(condition)]
@@ -114,12 +116,6 @@ class OrderedConditions:
             if can_hold([condition, *fewer], self._domains, self._effort) is False:
                 del kept[candidate]
         return list(kept)
-
-    def _taker(self, point: Point) -> int | None:
-        """A condition that holds at the sample request changed to the point."""
-        values = self._sample.at(point)
-        candidates = self._sample.candidates(values, point)
-        return next((position for position in candidates if holds_at(self._conditions[position], values)), None)
 
 
 class _Sample:
@@ -195,11 +191,7 @@ def _triggers(condition: Formula, request: dict[str, int]) -> list[_Trigger] | N
             return None if request.get(variable, 1) & values else [(variable, values)]
         case Every(parts):
             missing = [triggers for part in parts if (triggers := _triggers(part, request)) is not None]
-            return min(missing, key=_value_count) if missing else None
+            return min(missing, key=lambda each: sum(values.bit_count() for _, values in each), default=None)
         case Some(parts):
             by_part = [_triggers(part, request) for part in parts]
             return None if None in by_part else [trigger for triggers in by_part for trigger in triggers or ()]
-
-
-def _value_count(triggers: list[_Trigger]) -> int:
-    return sum(values.bit_count() for _, values in triggers)

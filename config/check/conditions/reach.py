@@ -133,9 +133,8 @@ def _check_skips(settings: Settings, space: Space, problems: Problems) -> None:
 
 def _check_members(path: Path, condition: SignalSettings, space: Space, problems: Problems) -> None:
     for place, when in nested(path, condition):
-        if place == path or place[-2] != "any":
-            continue
-        if can_hold([space.formula(place, when)], space.domains) is False:
+        is_member = place != path and place[-2] == "any"
+        if is_member and can_hold([space.formula(place, when)], space.domains) is False:
             problems.warn(place, "this alternative never holds")
 
 

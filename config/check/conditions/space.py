@@ -88,7 +88,7 @@ class Space:
         ]
         """(tenant, tier), the values of the variable "principal"."""
         if not closed:
-            _number(self._values["model"], "")
+            self._values["model"].setdefault("", len(settings.models))
             self._principals += [("", tier) for tier in settings.tiers]
         self.domains["principal"] = _all(len(self._principals))
         self._tenants: dict[str, int] = {}
@@ -217,7 +217,7 @@ class Space:
             # The first value stands for all other values, and for a missing header.
             values = self._values.setdefault(f"header {name}", {"": 0})
             for value in wanted:
-                _number(values, value)
+                values.setdefault(value, len(values))
         for field in NUMBERS:
             self._mark(field, field, getattr(when, field))
         if when.load is not None:
@@ -289,10 +289,6 @@ def _edges(bounds: Range, integer: bool) -> tuple[float, float]:
     if integer:
         low, below = (float(math.ceil(edge)) if math.isfinite(edge) else edge for edge in (low, below))
     return low, below
-
-
-def _number(values: dict[str, int], value: str) -> None:
-    values.setdefault(value, len(values))
 
 
 def _all(count: int) -> int:

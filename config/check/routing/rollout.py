@@ -1,7 +1,6 @@
 """Checks experiments (their arms, and the policy with each arm's overrides) and shadows."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path as FilePath
 
 import msgspec
 
@@ -11,7 +10,7 @@ from config.model.routing import RungSettings
 from config.model.settings import Settings
 from config.parse.override import apply_override
 from config.problems.problems import Problems, nearest
-from config.problems.source_map import Path, SourceMap
+from config.problems.source_map import Path
 
 CONTROL = "control"
 _ALL = 100.0
@@ -170,7 +169,7 @@ def _new_faults(before: Settings, after: Settings, check: Check) -> list[tuple[s
     """Errors of the settings with an arm's overrides that the settings without them do not have."""
     faults = []
     for settings in (before, after):
-        unplaced = Problems(FilePath(), SourceMap(""))
+        unplaced = Problems.unplaced()
         check(settings, unplaced)
         faults.append(
             {
