@@ -13,7 +13,7 @@ import msgspec
 from config.load import load
 from config.model.calibration import CalibrationData
 from config.model.routing import CascadeSettings
-from config.model.settings import EngineSettings, Settings
+from config.model.settings import EngineSettings
 from config.profiles import embedded_profile
 from gateway.errors import CliError
 from policies.cascade.prompt_model import words_of
@@ -114,9 +114,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def load_pair(arguments: argparse.Namespace, *, calibrated: bool) -> CascadePair:
     """The cascade that the flags name; `calibrated`: see `config.load`. Raises `CliError` and `ConfigError`."""
     settings = load(arguments.config, calibrated=calibrated).settings
-    name = arguments.cascade or _only(settings)
+    known = ", ".join(settings.cascades) or "none"
+    if not arguments.cascade and len(settings.cascades) != 1:
+        raise CliError(f"choose a cascade with --cascade; the configuration has: {known}", 2)
+    name = arguments.cascade or next(iter(settings.cascades))
     if name not in settings.cascades:
-        known = ", ".join(settings.cascades) or "none"
         raise CliError(f"{arguments.config} has no cascade '{name}'; it has: {known}", 2)
     cascade = settings.cascades[name]
     for stage in cascade.stages:
@@ -128,13 +130,6 @@ def load_pair(arguments: argparse.Namespace, *, calibrated: bool) -> CascadePair
             )
     small, large = cascade.stages
     return CascadePair(name, cascade, settings.engines[small], settings.engines[large])
-
-
-def _only(settings: Settings) -> str:
-    if len(settings.cascades) != 1:
-        known = ", ".join(settings.cascades) or "none"
-        raise CliError(f"choose a cascade with --cascade; the configuration has: {known}", 2)
-    return next(iter(settings.cascades))
 
 
 def load_prompts(arguments: argparse.Namespace) -> PromptSet:
@@ -155,11 +150,9 @@ def _generated(count: int, seed: int) -> tuple[list[LabelledPrompt], str]:
         raise CliError("--embedded must be at least 1", 2)
     from engine.zoo.tasks import held_out_questions
 
-    rng = Random(seed)  # noqa: S311 - for questions, not for secrets
-    questions = held_out_questions(rng, count)
-    return [
-        LabelledPrompt(question.prompt, question.answer) for question in questions
-    ], f"{count} held-out zoo questions, seed {seed}"
+    questions = held_out_questions(Random(seed), count)  # noqa: S311 - for questions, not for secrets
+    prompts = [LabelledPrompt(question.prompt, question.answer) for question in questions]
+    return prompts, f"{count} held-out zoo questions, seed {seed}"
 
 
 def _read(path: Path) -> list[LabelledPrompt]:

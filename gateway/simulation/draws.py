@@ -119,17 +119,7 @@ class SimulatedDraws:
 
 
 def _margins_with(statistic: Statistic, value: float, place: int) -> Margins:
-    match statistic:
-        case "min_margin":
-            return Margins((), place, value)
-        case "joint_margin":
-            return Margins((), place, _margin_for_joint(value))
-        case "low_quantile":
-            return Margins((), 0, value)
-
-
-def _margin_for_joint(joint: float) -> float:
-    """The margin of one token that gives the answer this joint margin if all other margins are infinite."""
-    if joint >= 0:
-        return math.inf
-    return joint if joint < -30 else -math.log(math.expm1(-joint))
+    if statistic == "joint_margin" and value >= -30:
+        # The margin of one token that gives the answer this joint margin if all other margins are infinite.
+        value = math.inf if value >= 0 else -math.log(math.expm1(-value))
+    return Margins((), 0 if statistic == "low_quantile" else place, value)

@@ -20,9 +20,6 @@ class MachineAttempt(msgspec.Struct, eq=False):
     has_output: bool = False
 
 
-# --- effects --------------------------------------------------------------------------------------------------------
-
-
 class ForgetAnswer(msgspec.Struct, frozen=True, gc=False):
     """Discard the output of earlier attempts, of which the client has received nothing."""
 

@@ -102,9 +102,6 @@ def _with_load(base: Situation, **load: Any) -> Situation:
     return msgspec.structs.replace(base, load=msgspec.structs.replace(base.load, **load))
 
 
-# --- numbers ---------------------------------------------------------------------------------------------------------
-
-
 def _feature_numbers(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterator[Axis]:
     for field in NUMBERS:
         bounds = set(boundaries.numbers[field])
@@ -194,9 +191,6 @@ def _bounds(span: Span) -> str:
     return " and ".join([f"{sign} {edge:.12g}" for sign, edge in edges if edge is not None])
 
 
-# --- names -----------------------------------------------------------------------------------------------------------
-
-
 def _names(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterator[Axis]:
     """Changes of single-valued fields: to the names in conditions, and to one name that is in none."""
     features = base.features
@@ -257,9 +251,6 @@ def _header(name: str, values: Iterable[str], base: Situation) -> Axis:
     return Axis(tuple(changes))
 
 
-# --- time ------------------------------------------------------------------------------------------------------------
-
-
 def _time(conditions: Iterable[TimeCondition], base: Situation) -> Axis:
     now = base.features.at
     end = now + _LOOK_AHEAD_DAYS * 86_400
@@ -314,9 +305,6 @@ def _offset(at: float, zone: zoneinfo.ZoneInfo) -> dt.timedelta | None:
 
 def _utc(at: float) -> str:
     return f"{dt.datetime.fromtimestamp(at, dt.UTC):%a %Y-%m-%d %H:%MZ}"
-
-
-# --- load ------------------------------------------------------------------------------------------------------------
 
 
 def _load_numbers(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterator[Axis]:

@@ -37,9 +37,6 @@ Prefix = tuple[tuple[int, ...], ...]
 """Token ids that the client has, one tuple for each choice; empty: from the beginning."""
 
 
-# --- what happened ------------------------------------------------------------------------------------------------
-
-
 class ContentSent(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Content was sent to the client: the commit point is passed. Repeated events only add `atomic`."""
 
@@ -91,8 +88,6 @@ class AttemptFinished(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 FallbackEvent = ContentSent | AttemptFailed | RungRefused | Escalated | AttemptFinished
-
-# --- what to do -----------------------------------------------------------------------------------------------------
 
 
 class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):

@@ -39,8 +39,6 @@ class BackendJob(QueueItem, frozen=True, kw_only=True):
 
 J = TypeVar("J", bound=BackendJob)
 
-# --- effects --------------------------------------------------------------------------------------------------------
-
 
 class StartOn(msgspec.Struct, Generic[J], frozen=True, gc=False):
     """Start the job on this replica, in this epoch of it."""

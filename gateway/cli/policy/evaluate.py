@@ -2,7 +2,6 @@
 
 import argparse
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,15 +12,8 @@ from config.model.calibration import BadCalibration, Calibration, Statistic, rea
 from engine.threads import prepare_environment
 from gateway.cli.terminal import say, write_file
 from gateway.errors import CliError
-from gateway.evaluation.cascade_run import (
-    CascadeOutcomes,
-    CascadePair,
-    add_arguments,
-    load_pair,
-    load_prompts,
-    run_pair,
-    savings,
-)
+from gateway.evaluation import cascade_run
+from gateway.evaluation.cascade_run import CascadeOutcomes, CascadePair
 from gateway.evaluation.plots import PlotMark, line_plot
 from policies.authoring.deferral_curve import Curves, deferral_curves
 from policies.cascade.calibration import threshold_for_accuracy, threshold_for_share
@@ -91,7 +83,7 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser = commands.add_parser("eval", help="measure a cascade's accuracy and compute, beside baselines")
-    add_arguments(parser)
+    cascade_run.add_arguments(parser)
     add = parser.add_argument
     add(
         "--calibration",
@@ -122,13 +114,13 @@ def run(arguments: argparse.Namespace) -> int:
     shares = arguments.share or _SHARES
     if not all(0 <= share <= 1 for share in shares):
         raise CliError("--share must be a number from 0 to 1", 2)
-    pair = load_pair(arguments, calibrated=arguments.calibration is None)
+    pair = cascade_run.load_pair(arguments, calibrated=arguments.calibration is None)
     calibration = _calibration(arguments, pair)
     prompt_set = None
     if arguments.outcomes is None:
-        prompt_set = load_prompts(arguments)
+        prompt_set = cascade_run.load_prompts(arguments)
         prepare_environment()
-        outcomes = run_pair(pair, prompt_set, say)
+        outcomes = cascade_run.run_pair(pair, prompt_set, say)
     else:
         outcomes = _read(arguments.outcomes)
     if arguments.save is not None:
@@ -137,17 +129,23 @@ def run(arguments: argparse.Namespace) -> int:
     points = []
     if calibration is not None:
         scores = scores_of(outcomes, calibration)
-        targets = _targets(calibration, shares)
+        targets = [(f"large_share = {share}", threshold_for_share(calibration, share)) for share in shares]
+        targets.append((f"accuracy_of_large = {_OF_LARGE}", threshold_for_accuracy(calibration, _OF_LARGE)))
         sent = [_sent(scores, threshold) for _, threshold in targets]
         saved: list[float] | list[None] = [None] * len(targets)
         if prompt_set is not None:
-            saved = savings(pair, prompt_set, outcomes, sent, rounds=arguments.rounds, say=say)
+            saved = cascade_run.savings(pair, prompt_set, outcomes, sent, rounds=arguments.rounds, say=say)
         points = [_point(outcomes, *point) for point in zip(targets, sent, saved, strict=True)]
     curves = curves_of(outcomes, statistic, arguments.seed, arguments.resamples, calibration)
     evaluation = Evaluation(outcomes, curves, tuple(points))
     if arguments.plot is not None:
         write_file(arguments.plot, evaluation.plot().encode())
-    print(_json(evaluation) if arguments.json else evaluation.table())
+    if arguments.json:
+        data = msgspec.to_builtins(evaluation)
+        del data["outcomes"]["judged"]  # --save writes the single answers
+        print(msgspec.json.encode(data).decode())
+    else:
+        print(evaluation.table())
     return 0
 
 
@@ -175,18 +173,6 @@ def curves_of(
     scores["length"] = [-float(outcome.characters) for outcome in outcomes.judged]
     verdicts = [(outcome.small_right, outcome.large_right) for outcome in outcomes.judged]
     return deferral_curves(verdicts, scores, np.random.default_rng(seed), resamples)
-
-
-def _json(evaluation: Evaluation) -> str:
-    """JSON without the single answers; `--save` writes those."""
-    data = msgspec.to_builtins(evaluation)
-    del data["outcomes"]["judged"]
-    return msgspec.json.encode(data).decode()
-
-
-def _targets(calibration: Calibration, shares: Sequence[float]) -> list[tuple[str, float]]:
-    targets = [(f"large_share = {share}", threshold_for_share(calibration, share)) for share in shares]
-    return [*targets, (f"accuracy_of_large = {_OF_LARGE}", threshold_for_accuracy(calibration, _OF_LARGE))]
 
 
 def _sent(scores: list[float], threshold: float) -> list[int]:

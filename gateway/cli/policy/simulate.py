@@ -1,6 +1,7 @@
 """`penstock policy simulate`: replay a recorded trace through one or two policies on a virtual clock."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     policies: dict[str, Settings] = {}
     for path in (arguments.config or embedded_profile(), arguments.against):
         if path is not None:
-            policies[_name(path, policies)] = load_settings(path)
+            policies[path.stem if path.stem not in policies else f"{path.stem} (B)"] = load_settings(path)
     try:
         trace = _part(read_trace(arguments.trace), arguments)
         profile = read_profile(arguments.profile)
@@ -94,11 +95,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _name(path: Path, taken: dict[str, Any]) -> str:
-    name = path.stem
-    return name if name not in taken else f"{name} (B)"
-
-
 def _part(trace: tuple[TraceRequest, ...], arguments: argparse.Namespace) -> tuple[TraceRequest, ...]:
     if arguments.limit is not None:
         trace = trace[: arguments.limit]
@@ -107,10 +103,8 @@ def _part(trace: tuple[TraceRequest, ...], arguments: argparse.Namespace) -> tup
     if not trace:
         raise CliError("no requests are left after --limit and --seconds", 2)
     if arguments.max_tokens:
-        replace = msgspec.structs.replace
-        trace = tuple(
-            [request if request.max_tokens else replace(request, max_tokens=arguments.max_tokens) for request in trace]
-        )
+        limited = partial(msgspec.structs.replace, max_tokens=arguments.max_tokens)
+        trace = tuple([request if request.max_tokens else limited(request) for request in trace])
     return trace
 
 
