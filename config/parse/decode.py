@@ -25,7 +25,6 @@ from config.problems.source_map import Path, show_path
 
 _Info = msgspec.inspect.Type
 SETTINGS = msgspec.inspect.type_info(Settings)
-"""The type of the whole file."""
 
 
 def decode_settings(document: dict[str, object], problems: Problems) -> Settings:

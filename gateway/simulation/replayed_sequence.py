@@ -47,7 +47,6 @@ class ReplayedSequence(Sequence):
         self.visible = False
         """The client receives each token when it is generated."""
         self.at = 0.0
-        """When its last token was generated."""
 
     @property
     def generated(self) -> int:

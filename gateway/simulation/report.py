@@ -98,11 +98,9 @@ class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
     marked: Mapping[str, float]
     """Share of the answers by the mark of their rung, such as "degraded"."""
     escalated: float
-    """Share of the answers that were escalated to the large stage."""
     cost: float
     cost_by_rung: Mapping[str, float]
     cost_per_1000: float
-    """Cost of a thousand answers."""
     ttft_s: Quantiles
     itl_s: Quantiles
     """Times between two tokens that clients receive as they are generated."""

@@ -20,7 +20,6 @@ class SimulatedJob(BackendJob, frozen=True, kw_only=True):
 
     sequences: list[ReplayedSequence]
     on_started: Callable[[float], None]
-    """Called when an engine starts it."""
     on_rejected: Callable[[RungRefused, float], None]
     """Called when the queue is full, or the job has waited too long."""
     prompt_length: int

@@ -71,7 +71,6 @@ class SimulatedRequest:
         self.code = ""
         self.rung = ""
         self.mark = ""
-        """The mark of the rung that answered, such as "degraded"."""
         self.shown = 0
         """Output tokens of all choices that the client received."""
 

@@ -65,7 +65,6 @@ class SimulatedService:
         for name, (engine, measured) in hosts.items():
             self.backend_queues[name] = self._backend_queue(name, engine, measured, seed, fast_forward)
         self.engines = [engine for backend_queue in self.backend_queues.values() for engine in backend_queue.engines]
-        """All replicas of all backends."""
         if self._time_slices is not None:
             self._time_slices.join([engine for engine in self.engines if shares_cores(hosts[engine.name][0])])
         self._expiries = dict.fromkeys(self.backend_queues, _NEVER)

@@ -12,7 +12,6 @@ class TableRow(msgspec.Struct, frozen=True):
 
     name: str
     cells: tuple[str, ...]
-    """The value in each report."""
     difference: str = ""
     """Change from the first report to the second: of a share in percentage points, else in percent; "" for none."""
 

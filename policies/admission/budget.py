@@ -117,7 +117,6 @@ class BudgetBook:
         self._holds: dict[int, BudgetHold] = {}
         self._last_number = 0
         self._latest = float("-inf")
-        """The highest `at` so far."""
         self.apply_settings(tenants)
 
     def apply_settings(self, tenants: Mapping[str, TenantSettings]) -> None:
@@ -142,13 +141,8 @@ class BudgetBook:
         views = {tenant: self.view(tenant, at) for tenant in self._tenants}
         return {tenant: view for tenant, view in views.items() if view is not None}
 
-    def fits(self, tenant: str, cost: float, at: float) -> bool:
-        """Whether so much is left; always without a budget, and always if it costs nothing."""
-        view = self.view(tenant, at)
-        return view is None or view.fits(cost)
-
     def reserve(self, tenant: str, cost: float, at: float) -> BudgetHold:
-        """Reserve the worst-case cost without checking that it fits: see `fits`."""
+        """Reserve the worst-case cost without checking that it fits: see `BudgetView.fits`."""
         spending = self._advanced(tenant, at)
         begins: dict[Period, float] = {}
         period = float("-inf")
@@ -258,9 +252,8 @@ def set_aside(  # noqa: PLR0917  (a quota and a budget, each with its own clock)
 
     `now` is on the quotas' monotonic clock, `at` in seconds since 1970. Raises UnknownTenant.
     """
-    if not budgets.fits(tenant, cost, at):
-        view = budgets.view(tenant, at)
-        assert view is not None, "without a budget every cost fits"
+    view = budgets.view(tenant, at)
+    if view is not None and not view.fits(cost):
         return BudgetRefusal(tenant, view, cost)
     reservation = quota.reserve(tenant, tokens, now)
     if isinstance(reservation, QuotaRefusal):

@@ -105,7 +105,6 @@ class QuotaStatistics(msgspec.Struct, frozen=True):
 
     tenants: Mapping[str, TenantUse]
     open: int
-    """Number of open reservations."""
     overruns: int
     """Settlements above the reservation; they are charged the reserved amount."""
 
@@ -147,11 +146,7 @@ class QuotaBook:
         are empty: its requests can be settled, and adding it again does not reset its usage.
         """
         for name, settings in tenants.items():
-            account = self._accounts.get(name)
-            if account is None:
-                self._accounts[name] = _Account(settings)
-            else:
-                account.settings = settings
+            self._accounts.setdefault(name, _Account(settings)).settings = settings
         self._accounts = {
             name: account
             for name, account in self._accounts.items()
@@ -290,12 +285,10 @@ class QuotaBook:
         return max(refusals, key=lambda refusal: refusal.resets_in_s or 0.0) if refusals else None
 
     def _close(self, reservation: Reservation) -> _Open | None:
-        entry = self._open.pop(reservation.number, None)
-        if entry is None:
-            return None
-        opened = entry[1]
-        opened.account.in_flight -= 1
-        opened.account.reserved -= reservation.tokens
+        _, opened = self._open.pop(reservation.number, (reservation, None))
+        if opened is not None:
+            opened.account.in_flight -= 1
+            opened.account.reserved -= reservation.tokens
         return opened
 
     def _give_back(self, opened: _Open, tokens: int) -> None:

@@ -16,7 +16,6 @@ class MachineAttempt(msgspec.Struct, eq=False):
     cascade: CascadeMachine | None
     """Of a small stage that may escalate; it gets every output before the client."""
     has_started: bool = False
-    """A backend has started the job."""
     has_output: bool = False
 
 

@@ -51,16 +51,13 @@ class AnswerMachine:
         self._wanted: Try | None = None
         """The attempt that is being permitted or prepared."""
         self._permit: Permit | None = None
-        """The permit for it."""
         self._tried = False
-        """There was an attempt before."""
         self._stall_at = _NEVER
         self._stopped_on = ""
         """The rung whose attempt was stopped from outside, which the fallback machine does not know."""
         self._ended = False
         self._effects: deque[AnswerEffect] = deque()
         self.attempt: MachineAttempt | None = None
-        """The current one."""
         self.due = _NEVER
         """When `on_deadline` must be called, unless another event comes before."""
 

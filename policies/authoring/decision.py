@@ -109,7 +109,6 @@ class DecisionOutcome(msgspec.Struct, frozen=True):
     """The parts of a decision that are compared."""
 
     refused: str = ""
-    """The refusal's code."""
     route: str = ""
     arm: str = ""
     cascade: str = ""

@@ -47,7 +47,6 @@ class Curve(msgspec.Struct, frozen=True):
     oracle_part: Interval
     """APGR divided by the oracle's APGR."""
     normalised: Interval
-    """Normalised APGR, see the module docstring."""
     cpt50: Interval
     """A share, 0 to 1."""
     cpt80: Interval

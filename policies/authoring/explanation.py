@@ -161,7 +161,6 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[RouteSeen, ...]
     """Up to the one that was taken."""
     routes_left: int
-    """Number of later routes, which were not examined."""
     complexity: tuple[Term, ...] | None
     """Summands of the score; None: the text is unknown."""
     budget: BudgetTerms | None

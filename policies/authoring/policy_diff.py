@@ -25,7 +25,6 @@ class Compared(msgspec.Struct, frozen=True):
     """One request under both policies."""
 
     label: str
-    """A short description of the request, for examples."""
     before: Decision
     after: Decision
     margins: tuple[float, ...] = ()
@@ -66,7 +65,6 @@ class DecisionDiff(msgspec.Struct, frozen=True):
     terms_only: int
     """Requests with the same outcome but other terms: threshold, deadlines, caps, retries or `midstream`."""
     aspects: tuple[Aspect, ...]
-    """The aspects with changes."""
 
 
 def decision_diff(requests: Iterable[Compared]) -> DecisionDiff:

@@ -72,7 +72,6 @@ class TextSpans(msgspec.Struct, eq=False, kw_only=True):
     _structured: bool = False
     """The last lines belong to a table or a list of fields, which the next line may continue."""
     _tail: str = ""
-    """The last characters."""
     _last_visible: str = ""
     """The last character that is not white space."""
     _open: bool = False

@@ -115,7 +115,6 @@ class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
     adapter: str = ""
     """The adapter to use; "" is none."""
     not_before: float = 0.0
-    """When it may start."""
 
 
 class AnswerStatic(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -155,7 +154,6 @@ class FallbackMachine:
         self._attempts = 0
         self._current: PlannedRung | None = None
         self.committed = False
-        """The client has received content."""
         self._sealed = False
         """No rung can continue what was sent."""
         self._answer_sent = False

@@ -71,7 +71,6 @@ class Fail(msgspec.Struct, Generic[J], frozen=True, gc=False):
     code: str
     message: str
     rung_is_up: bool
-    """Other replicas are up."""
 
 
 BackendQueueEffect = StartOn[J] | CancelOn[J] | Reject[J] | Fail[J]
@@ -99,7 +98,6 @@ class BackendQueue(Generic[J]):
         self._queue = queue
         self._replicas = [_ReplicaSlot[J](capacity) for capacity in capacities]
         self._where: dict[str | int, int] = {}
-        """The replica that has a started job."""
         self._prefix_block = prefix_block
         self._placement = Placement(len(self._replicas), prefix_block or 1) if len(self._replicas) > 1 else None
         self._placed: Placed | None = None

@@ -172,11 +172,7 @@ class FairQueue(Generic[T]):
         longer have is kept as long as it has a tenant.
         """
         for name, tier_settings in tiers.items():
-            tier = self._tiers.get(name)
-            if tier is None:
-                self._tiers[name] = _Tier(name, tier_settings, TierUse())
-            else:
-                tier.settings = tier_settings
+            self._tiers.setdefault(name, _Tier(name, tier_settings, TierUse())).settings = tier_settings
         for name, settings in tenants.items():
             tenant_queue = self._tenant_queues.get(name)
             if tenant_queue is None:

@@ -58,7 +58,6 @@ class EngineCapacity:
         self._unseen: deque[tuple[int, int]] = deque()
         """By job that the figures do not include yet: (steps at its start, blocks of its prompts)"""
         self._coming = 0
-        """The sum of those blocks."""
 
     def blocks(self, prompts: Iterable[int]) -> int:
         size = self._block_size

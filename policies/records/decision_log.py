@@ -90,8 +90,7 @@ class DecisionLog:
             self._bytes -= before.bytes
         self._decisions[decision.request_id] = decision
         self._bytes += decision.bytes
-        if len(self._decisions) > self._max_decisions or self._bytes > self._max_bytes:
-            self._evict()
+        self._evict()
 
     def find(self, request_id: str) -> DecisionRecord | None:
         """None if the id is unknown or its decision was dropped."""

@@ -54,7 +54,6 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan | None
     """Its deadlines are relative to the arrival. None: no plan was made, for the reason in `code`."""
     attempts: tuple[AttemptRecord, ...] = ()
-    """Rungs that were tried, in order."""
     outcome: str = ""
     """How the request ended: "ok", "refused", "failed", "gone" ...; "" while it runs."""
     code: str = ""

@@ -37,7 +37,6 @@ class AnswerResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Time to the first content, whether streamed or not. None: there was none."""
     slo_ttft_s: float
     unit: str = ""
-    """The request's unit in the experiment."""
     cost: float = 0.0
     held: float = 0.0
     """What `RolloutState.on_start` returned for it."""

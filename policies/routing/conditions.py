@@ -77,7 +77,8 @@ def condition_compiler(settings: Settings) -> Callable[[SignalSettings], Test]:
 
     def signal(name: str) -> Test:
         if name not in signals:
-            signals[name] = _named(name, compile_condition(settings.signals[name]))
+            inner = compile_condition(settings.signals[name])
+            signals[name] = Test(inner.holds, _finder("signal", [inner], name))
         return signals[name]
 
     def compile_condition(when: SignalSettings) -> Test:
@@ -104,7 +105,8 @@ def condition_compiler(settings: Settings) -> Callable[[SignalSettings], Test]:
             tests.append(_any_of([compile_condition(member) for member in when.any]))
         tests.extend(compile_condition(member) for member in when.all)
         if when.not_ is not None:
-            tests.append(_negated(compile_condition(when.not_)))
+            inner = compile_condition(when.not_)
+            tests.append(Test(lambda features, load: not inner.holds(features, load), _finder("not", [inner])))
         return _all_of(tests)
 
     return compile_condition
@@ -246,14 +248,6 @@ def _loaded(condition: LoadCondition, slo_ttft_s: Mapping[str, float]) -> list[T
     return tests
 
 
-def _named(name: str, test: Test) -> Test:
-    def find(features: Features, load: Load) -> Finding:
-        part = test.find(features, load)
-        return Finding("signal", part.holds, name, (part,))
-
-    return Test(test.holds, find)
-
-
 def _any_of(tests: list[Test]) -> Test:
     if len(tests) == 1:
         return tests[0]
@@ -272,11 +266,11 @@ def _all_of(tests: list[Test]) -> Test:
     return Test(_both([test.holds for test in tests]), _finder("all", tests))
 
 
-def _finder(kind: Literal["all", "any"], tests: list[Test]) -> Find:
+def _finder(kind: Literal["all", "any", "not", "signal"], tests: list[Test], text: str = "") -> Find:
     def find(features: Features, load: Load) -> Finding:
         parts = tuple(test.find(features, load) for test in tests)
         combine = any if kind == "any" else all
-        return Finding(kind, combine(part.holds for part in parts), "", parts)
+        return Finding(kind, combine(part.holds for part in parts) != (kind == "not"), text, parts)
 
     return find
 
@@ -288,11 +282,3 @@ def _both(parts: list[Holds]) -> Holds:
         return first
     second = _both(others)
     return lambda features, load: first(features, load) and second(features, load)
-
-
-def _negated(test: Test) -> Test:
-    def find(features: Features, load: Load) -> Finding:
-        part = test.find(features, load)
-        return Finding("not", not part.holds, "", (part,))
-
-    return Test(lambda features, load: not test.holds(features, load), find)

@@ -17,7 +17,6 @@ class Matched(msgspec.Struct, frozen=True, gc=False):
     """The route of a request."""
 
     index: int
-    """Position of the route in the settings."""
     route: str
     reasons: tuple[str, ...]
 

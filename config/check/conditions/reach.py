@@ -13,7 +13,6 @@ from config.tenants import known_tenants
 
 _DECIDING = ("routes", "signals", "models", "tenants", "tiers", "keys")
 _MAX_NAMED = 5
-"""A warning names at most this many routes."""
 
 
 def check_reach(settings: Settings, problems: Problems) -> None:
