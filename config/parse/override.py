@@ -35,11 +35,10 @@ def apply_override(settings: Settings, key: str, value: object, problems: Proble
     return changed
 
 
-class _Override:
-    def __init__(self, value: object, problems: Problems, place: Path) -> None:
-        self._value = value
-        self._problems = problems
-        self._place = place
+class _Override(msgspec.Struct):
+    _value: object
+    _problems: Problems
+    _place: Path
 
     def replaced(self, info: _Info, present: object, steps: list[str]) -> object:
         """`present` with the override applied at the given steps."""

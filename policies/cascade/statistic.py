@@ -11,20 +11,20 @@ margin means low confidence. An answer whose statistic is below the cascade's th
 """
 
 import math
+from typing import ClassVar
+
+import msgspec
 
 from config.model.calibration import Statistic
 
 _QUANTILE = 0.1
 
 
-class MinMargin:
+class MinMargin(msgspec.Struct):
     """`min_margin`."""
 
-    __slots__ = ("value",)
-    falls = True
-
-    def __init__(self) -> None:
-        self.value = math.inf
+    falls: ClassVar = True
+    value: float = math.inf
 
     def add(self, margin: float) -> None:
         # `not >=` rather than `<`: once a margin is NaN the value stays NaN, which counts as unsure.
@@ -32,15 +32,12 @@ class MinMargin:
             self.value = margin
 
 
-class JointMargin:
+class JointMargin(msgspec.Struct):
     """`joint_margin`."""
 
-    __slots__ = ("_loss",)
-    falls = True
-
-    def __init__(self) -> None:
-        self._loss = 0.0
-        """Minus the log-probability that the best token is drawn at every step."""
+    falls: ClassVar = True
+    _loss: float = 0.0
+    """Minus the log-probability that the best token is drawn at every step."""
 
     def add(self, margin: float) -> None:
         self._loss += math.log1p(math.exp(-margin))
@@ -53,14 +50,11 @@ class JointMargin:
         return -self._loss if self._loss > 50 else -math.log(math.expm1(self._loss))
 
 
-class LowQuantile:
+class LowQuantile(msgspec.Struct):
     """`low_quantile`."""
 
-    __slots__ = ("_margins",)
-    falls = False
-
-    def __init__(self) -> None:
-        self._margins: list[float] = []
+    falls: ClassVar = False
+    _margins: list[float] = []
 
     def add(self, margin: float) -> None:
         self._margins.append(margin)

@@ -146,6 +146,7 @@ def rung_breakers(settings: Settings) -> dict[str, BreakerSettings]:
 
 def digest_of(settings: Settings) -> str:
     """See `Policy.digest`. Comments, owners, tests, addresses and keys are not included."""
+    replace = msgspec.structs.replace
     decides = (
         sorted(settings.engines),
         sorted(settings.upstreams),
@@ -154,8 +155,8 @@ def digest_of(settings: Settings) -> str:
         settings.tiers,
         settings.tenants,
         settings.signals,
-        [msgspec.structs.replace(route, owner="", comment="") for route in settings.routes],
-        {name: _without_paths(cascade) for name, cascade in settings.cascades.items()},
+        [replace(route, owner="", comment="") for route in settings.routes],
+        {name: replace(each, defer=replace(each.defer, calibration=None)) for name, each in settings.cascades.items()},
         settings.ladders,
         settings.retry_budget,
         settings.experiments,
@@ -389,7 +390,3 @@ def _plan_rung(rung: RungSettings, tokenizers: Mapping[str, str], settings: Sett
         from_text=upstream is not None and "continue" in upstream.supports,
         adapter=rung.adapter or "",
     )
-
-
-def _without_paths(cascade: CascadeSettings) -> CascadeSettings:
-    return msgspec.structs.replace(cascade, defer=msgspec.structs.replace(cascade.defer, calibration=None))

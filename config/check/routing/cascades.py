@@ -75,7 +75,8 @@ def _check_decision(settings: Settings, path: Path, cascade: CascadeSettings, pr
     defer, target = cascade.defer, cascade.target
     if target is not None:
         _check_target(settings, path, cascade, target, problems)
-    if cascade.emit.mode == "verified" and not _has_other_emit_mode(settings, str(path[-1])):
+    emits = [route.emit for route in settings.routes if route.use.cascade == path[-1]]
+    if cascade.emit.mode == "verified" and all(emit is None or emit.mode == "verified" for emit in emits):
         for place, given in ((("defer",), defer != Defer()), (("target",), target is not None)):
             if given:
                 problems.warn_at_key(
@@ -108,11 +109,6 @@ def _check_decision(settings: Settings, path: Path, cascade: CascadeSettings, pr
             "a calibration needs a target",
             expected=f"target = {{ ... }} with one of: {', '.join(TARGETS)}",
         )
-
-
-def _has_other_emit_mode(settings: Settings, name: str) -> bool:
-    routes = [route for route in settings.routes if route.use.cascade == name and route.emit is not None]
-    return any(route.emit.mode != "verified" for route in routes if route.emit is not None)
 
 
 def _check_target(settings: Settings, path: Path, cascade: CascadeSettings, target: Target, problems: Problems) -> None:
@@ -238,7 +234,10 @@ def check_calibrated_weights(settings: Settings, problems: Problems) -> None:
             if not expected or stage not in settings.engines:
                 continue
             if stage not in digests:
-                digests[stage] = _digest(settings, stage)
+                try:
+                    digests[stage] = served_digest(settings.engines[stage])
+                except OSError:
+                    digests[stage] = None  # reported by `config.check.engines`
             digest = digests[stage]
             if digest is not None and digest != expected:
                 problems.add(
@@ -247,10 +246,3 @@ def check_calibrated_weights(settings: Settings, problems: Problems) -> None:
                     f"{settings.engines[stage].model}",
                     expected=f"one for these weights: `penstock policy calibrate --cascade {name}`",
                 )
-
-
-def _digest(settings: Settings, engine: str) -> str | None:
-    try:
-        return served_digest(settings.engines[engine])
-    except OSError:
-        return None  # reported by `config.check.engines`
