@@ -34,15 +34,13 @@ def check_upstreams(settings: Settings, problems: Problems) -> None:
 def check_upstream_stages(settings: Settings, problems: Problems) -> None:
     """An upstream cannot be a small stage, because it returns no margins, and cannot verify drafts."""
     for name, cascade in settings.cascades.items():
-        for index, stage in enumerate(cascade.stages):
-            if stage not in settings.upstreams or stage in settings.engines:
-                continue
-            if index == 0:
-                problems.add(
-                    ("cascades", name, "stages", index),
-                    f"the small stage is the upstream '{stage}', which returns no margins",
-                    expected="an engine",
-                )
+        small = cascade.stages[0] if cascade.stages else ""
+        if small in settings.upstreams and small not in settings.engines:
+            problems.add(
+                ("cascades", name, "stages", 0),
+                f"the small stage is the upstream '{small}', which returns no margins",
+                expected="an engine",
+            )
     for path, cascade in emitting(settings):
         large = cascade.stages[-1] if cascade.stages else ""
         if cascade.emit.mode == "verified" and large in settings.upstreams:

@@ -12,7 +12,6 @@ from pathlib import Path as FilePath
 import msgspec
 
 from config.problems.errors import ConfigError, Problem
-from config.problems.problems import Problems
 from config.problems.source_map import Path, Position, SourceMap
 from config.problems.toml_faults import toml_fault
 
@@ -59,10 +58,6 @@ class Document:
     def value(self, path: Path) -> Position:
         part, local = self._part_of(path)
         return _in(part, part.source.value(local))
-
-    def report_clashes(self, problems: Problems) -> None:
-        for path, position, message, expected in self.clashes:
-            problems.add(path, message, expected=expected, position=position)
 
     def _part_of(self, path: Path) -> tuple[DocumentPart, Path]:
         """The part that contains the path, or most of it, and the path within that part."""

@@ -18,7 +18,6 @@ from config.model.conditions import INTEGERS, NUMBERS, TimeCondition
 from config.model.tenancy import TierSettings
 from policies.authoring.boundaries import Boundaries
 from policies.authoring.decision import Decider, DecisionOutcome
-from policies.authoring.outcome_cuts import LARGEST, outcome_cuts
 from policies.authoring.situation import Situation
 from policies.model.load import BreakerState, BreakerView, EngineLoad, Load
 from policies.routing.conditions import measure_of
@@ -29,6 +28,8 @@ _SIZES = frozenset({"prompt_tokens", "max_tokens"})
 _PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/stream")
 _STATES: tuple[BreakerState, ...] = ("closed", "open", "half_open")
 _Measured = Literal["expected_wait_s", "kv_usage"]
+_LARGEST = 2**31
+"""No longer prompt or answer is looked at."""
 _LOOK_AHEAD_DAYS = 8
 """The rest of today and a week, after which times of day repeat."""
 
@@ -111,7 +112,7 @@ def _feature_numbers(decider: Decider, boundaries: Boundaries, base: Situation) 
             if base.features.budget_used >= 1:
                 bounds.add(1.0)
         if field in _SIZES:
-            edges = {float(math.ceil(bound)) for bound in bounds} | {0.0, 1.0, float(LARGEST)}
+            edges = {float(math.ceil(bound)) for bound in bounds} | {0.0, 1.0, float(_LARGEST)}
             bounds.update(_outcome_cuts(decider, field, base, edges))
         if bounds:
             yield _number(
@@ -129,13 +130,31 @@ def _feature_numbers(decider: Decider, boundaries: Boundaries, base: Situation) 
 
 
 def _outcome_cuts(decider: Decider, field: str, base: Situation, edges: set[float]) -> Iterator[float]:
-    """What is refused or emitted otherwise for its length or its cost, though no condition looks at it."""
-    setter, anywhere = _setter(field, base), Span(None, None)
+    """The first values of other outcomes than those just below, between the edges; the highest edge is looked at.
+
+    For what is refused or emitted otherwise for its length or its cost, though no condition looks at it. Found by
+    bisection: of several changes between two neighbouring edges, those that cancel out may be missed.
+    """
+    setter, anywhere, whole, ends = _setter(field, base), Span(None, None), field in INTEGERS, sorted(edges)
 
     def outcome_at(value: float) -> DecisionOutcome:
         return DecisionOutcome.of(decider.decide(setter(value, anywhere)))
 
-    return outcome_cuts(outcome_at, sorted(edges), whole=field in INTEGERS)
+    spans = [(low, _below(high, integer=whole)) for low, high in itertools.pairwise(ends)]
+    spans += [(_below(edge, integer=whole), edge) for edge in ends[1:-1]]
+    while spans:
+        low, high = spans.pop()
+        if low >= high or outcome_at(low) == outcome_at(high):
+            continue
+        middle = (low + high) // 2 if whole else (low + high) / 2
+        if low < middle < high:
+            spans += [(low, middle), (middle, high)]
+        else:
+            yield high
+
+
+def _below(value: float, *, integer: bool) -> float:
+    return value - 1 if integer else math.nextafter(value, -math.inf)
 
 
 def _setter(field: str, base: Situation) -> Callable[[float, Span], Situation]:
@@ -168,10 +187,9 @@ def _number(
         if span.holds(now):
             here = len(changes)
             continue
+        value = minimum if low is None else low
         if high is not None and now >= high:
-            value = high - 1 if integer else math.nextafter(high, -math.inf)
-        else:
-            value = minimum if low is None else low
+            value = _below(high, integer=integer)
         changes.append(
             SituationChange(
                 word=word,

@@ -67,7 +67,8 @@ class DecisionLog:
 
     def __init__(self, max_decisions: int, max_bytes: int) -> None:
         self._decisions: OrderedDict[str, LoggedDecision] = OrderedDict()
-        self._bytes = 0
+        self.bytes = 0
+        """An upper estimate of the memory in use."""
         self._max_decisions = max_decisions
         self._max_bytes = max_bytes
 
@@ -78,18 +79,13 @@ class DecisionLog:
     def __len__(self) -> int:
         return len(self._decisions)
 
-    @property
-    def bytes(self) -> int:
-        """An upper estimate of the memory in use."""
-        return self._bytes
-
     def add(self, decision: LoggedDecision) -> None:
         """Add the newest decision; it replaces an older one with the same request id."""
         before = self._decisions.pop(decision.request_id, None)
         if before is not None:
-            self._bytes -= before.bytes
+            self.bytes -= before.bytes
         self._decisions[decision.request_id] = decision
-        self._bytes += decision.bytes
+        self.bytes += decision.bytes
         self._evict()
 
     def find(self, request_id: str) -> DecisionRecord | None:
@@ -98,8 +94,8 @@ class DecisionLog:
         return None if decision is None else decision.record()
 
     def _evict(self) -> None:
-        while self._decisions and (len(self._decisions) > self._max_decisions or self._bytes > self._max_bytes):
-            self._bytes -= self._decisions.popitem(last=False)[1].bytes
+        while self._decisions and (len(self._decisions) > self._max_decisions or self.bytes > self._max_bytes):
+            self.bytes -= self._decisions.popitem(last=False)[1].bytes
 
 
 def _text_bytes(features: Features, plan: Plan | None) -> int:
