@@ -105,9 +105,6 @@ class _TenantSpending(msgspec.Struct, eq=False):
                 period_sum.advance(at)
             self.next_end = min(period_sum.end for period_sum in self.sums)
 
-    def of(self, budget: Budget) -> _PeriodSum:
-        return self.sums[PERIODS.index(budget.per)]
-
 
 class BudgetBook:
     """All tenants' budgets. `at` is wall-clock time in seconds since 1970; if it runs backwards, periods are kept."""
@@ -133,7 +130,7 @@ class BudgetBook:
         if spending is None or spending.budget is None:
             return None
         budget = spending.budget
-        current = spending.of(budget)
+        current = spending.sums[PERIODS.index(budget.per)]
         return BudgetView(budget.amount, budget.per, current.spent, current.reserved, current.end - at)
 
     def views(self, at: float) -> dict[str, BudgetView]:
@@ -220,16 +217,10 @@ def period_end(per: Period, at: float) -> float:
 
 def spent_action(features: Features, budget: Budget) -> Features | None:
     """The request as `when_spent` changes it when it does not fit into its tenant's budget; None if it is refused."""
-    match budget.when_spent:
-        case "refuse":
-            return None
-        case "downgrade":
-            tier = budget.downgrade_to or features.tier
-            return msgspec.structs.replace(
-                features, tier=tier, downgraded_from=features.downgraded_from or features.tier
-            )
-        case "small_only":
-            return msgspec.structs.replace(features, budget_spent=True)
+    if budget.when_spent == "downgrade":
+        before = features.downgraded_from or features.tier
+        return msgspec.structs.replace(features, tier=budget.downgrade_to or features.tier, downgraded_from=before)
+    return msgspec.structs.replace(features, budget_spent=True) if budget.when_spent == "small_only" else None
 
 
 def spending_options(features: Features, budget: Budget | None) -> tuple[Features, ...]:

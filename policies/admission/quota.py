@@ -85,19 +85,19 @@ class QuotaRefusal(msgspec.Struct, frozen=True, gc=False):
         return f"{text}. There is room as soon as one of them ends."
 
 
-class TenantUse(msgspec.Struct, frozen=True):
+class TenantUse(msgspec.Struct):
     """Usage of one tenant."""
 
-    in_flight: int
-    reserved_tokens: int
+    in_flight: int = 0
+    reserved_tokens: int = 0
     """Sum of the open reservations."""
-    minute_tokens: int
-    day_tokens: int
-    minute_requests: int
-    reserved_total: int
-    spent_total: int
-    requests_total: int
-    refused_total: int
+    minute_tokens: int = 0
+    day_tokens: int = 0
+    minute_requests: int = 0
+    reserved_total: int = 0
+    spent_total: int = 0
+    requests_total: int = 0
+    refused_total: int = 0
 
 
 class QuotaStatistics(msgspec.Struct, frozen=True):
@@ -115,12 +115,8 @@ class _Account:
         self.minute = SlidingWindow(_MINUTE_S, _MINUTE_SLICE_S)
         self.day = SlidingWindow(_DAY_S, _DAY_SLICE_S)
         self.requests = SlidingWindow(_MINUTE_S, _MINUTE_SLICE_S)
-        self.in_flight = 0
-        self.reserved = 0
-        self.reserved_total = 0
-        self.spent_total = 0
-        self.requests_total = 0
-        self.refused_total = 0
+        self.use = TenantUse()
+        """Without what the windows hold."""
 
 
 class _Open(msgspec.Struct, frozen=True, gc=False):
@@ -150,7 +146,7 @@ class QuotaBook:
         self._accounts = {
             name: account
             for name, account in self._accounts.items()
-            if name in tenants or account.in_flight or account.day.sum(now) or account.requests.sum(now)
+            if name in tenants or account.use.in_flight or account.day.sum(now) or account.requests.sum(now)
         }
         return {name: account.settings for name, account in self._accounts.items()}
 
@@ -161,7 +157,7 @@ class QuotaBook:
             raise UnknownTenant(tenant)
         refusal = self._refusal(account, tenant, tokens, now)
         if refusal is not None:
-            account.refused_total += 1
+            account.use.refused_total += 1
             return refusal
         reservation = Reservation(self._next_number, tenant, tokens)
         self._next_number += 1
@@ -169,10 +165,10 @@ class QuotaBook:
             account, account.minute.add(tokens, now), account.day.add(tokens, now), account.requests.add(1, now)
         )
         self._open[reservation.number] = (reservation, opened)
-        account.in_flight += 1
-        account.reserved += tokens
-        account.reserved_total += tokens
-        account.requests_total += 1
+        account.use.in_flight += 1
+        account.use.reserved_tokens += tokens
+        account.use.reserved_total += tokens
+        account.use.requests_total += 1
         return reservation
 
     def settle(self, reservation: Reservation, used_tokens: int, now: float) -> bool:
@@ -184,7 +180,7 @@ class QuotaBook:
             self._overruns += 1
             used_tokens = reservation.tokens
         used_tokens = max(used_tokens, 0)
-        opened.account.spent_total += used_tokens
+        opened.account.use.spent_total += used_tokens
         self._give_back(opened, reservation.tokens - used_tokens)
         return True
 
@@ -194,8 +190,8 @@ class QuotaBook:
         if opened is None:
             return False
         opened.account.requests.correct(opened.requests, -1)
-        opened.account.requests_total -= 1
-        opened.account.reserved_total -= reservation.tokens
+        opened.account.use.requests_total -= 1
+        opened.account.use.reserved_total -= reservation.tokens
         self._give_back(opened, reservation.tokens)
         return True
 
@@ -215,16 +211,11 @@ class QuotaBook:
     def statistics(self, now: float) -> QuotaStatistics:
         return QuotaStatistics(
             tenants={
-                name: TenantUse(
-                    in_flight=account.in_flight,
-                    reserved_tokens=account.reserved,
+                name: msgspec.structs.replace(
+                    account.use,
                     minute_tokens=account.minute.sum(now),
                     day_tokens=account.day.sum(now),
                     minute_requests=account.requests.sum(now),
-                    reserved_total=account.reserved_total,
-                    spent_total=account.spent_total,
-                    requests_total=account.requests_total,
-                    refused_total=account.refused_total,
                 )
                 for name, account in self._accounts.items()
             },
@@ -257,16 +248,16 @@ class QuotaBook:
             account.minute.check_integrity()
             account.day.check_integrity()
             account.requests.check_integrity()
-            if account.reserved != open_tokens[name] or account.in_flight != open_requests[name]:
+            if account.use.reserved_tokens != open_tokens[name] or account.use.in_flight != open_requests[name]:
                 raise IntegrityError(f"the open reservations of tenant '{name}' do not add up")
-            if account.spent_total + account.reserved > account.reserved_total:
+            if account.use.spent_total + account.use.reserved_tokens > account.use.reserved_total:
                 raise IntegrityError(f"tenant '{name}' spent more than was reserved")
 
     def _refusal(self, account: _Account, tenant: str, tokens: int, now: float) -> QuotaRefusal | None:
         settings = account.settings
         scope = f"tenant {tenant}"
-        if settings.concurrent is not None and account.in_flight >= settings.concurrent:
-            return QuotaRefusal("concurrent", scope, settings.concurrent, account.in_flight, 1, None)
+        if settings.concurrent is not None and account.use.in_flight >= settings.concurrent:
+            return QuotaRefusal("concurrent", scope, settings.concurrent, account.use.in_flight, 1, None)
         windows: tuple[tuple[Limit, SlidingWindow, int | None, int], ...] = (
             ("requests_per_minute", account.requests, settings.requests_per_minute, 1),
             ("tokens_per_minute", account.minute, settings.tokens.per_minute, tokens),
@@ -287,8 +278,8 @@ class QuotaBook:
     def _close(self, reservation: Reservation) -> _Open | None:
         _, opened = self._open.pop(reservation.number, (reservation, None))
         if opened is not None:
-            opened.account.in_flight -= 1
-            opened.account.reserved -= reservation.tokens
+            opened.account.use.in_flight -= 1
+            opened.account.use.reserved_tokens -= reservation.tokens
         return opened
 
     def _give_back(self, opened: _Open, tokens: int) -> None:

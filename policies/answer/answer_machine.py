@@ -141,7 +141,7 @@ class AnswerMachine:
         """The rung refuses the current attempt, or the one that was to be prepared."""
         attempt, wanted, permit = self.attempt, self._wanted, self._permit
         if attempt is not None:
-            self._end(attempt, ok=None, withdraw=False)
+            self._end(ok=None, withdraw=False)
             event = msgspec.structs.replace(event, prefix=self._prefix(attempt))
         elif wanted is not None and permit is not None:
             self._permit = None
@@ -165,11 +165,8 @@ class AnswerMachine:
 
     def on_complete(self, now: float, *, ended: bool, cascade_reason: str = "", draft_reason: str = "") -> None:
         """All choices are complete. `ended`: its backend knows. The reasons are codes of an accepted answer."""
-        attempt = self.attempt
-        assert attempt is not None
-        reason = self._reason_of(attempt, cascade_reason, draft_reason)
-        self._end(attempt, ok=True, withdraw=not ended)
-        self._complete(attempt, reason, now)
+        attempt = self._end(ok=True, withdraw=not ended)
+        self._complete(attempt, self._reason_of(attempt, cascade_reason, draft_reason), now)
 
     def on_nothing_left(self, attempt: MachineAttempt, now: float) -> None:
         """Instead of `prepared`: the client has the whole answer, and there is no job to offer."""
@@ -180,23 +177,17 @@ class AnswerMachine:
         self._complete(attempt, self._reason_of(attempt, "", ""), now)
 
     def on_escalated(self, why: str, now: float) -> None:
-        attempt = self.attempt
-        assert attempt is not None
-        self._end(attempt, ok=True, withdraw=True)
+        attempt = self._end(ok=True, withdraw=True)
         self._report(fallback_machine.Escalated(why=why, prefix=self._prefix(attempt)), now)
 
     def on_refused_by_engine(self, event: RungRefused, now: float) -> None:
         """The engine refuses a sequence of the attempt; its other sequences still run."""
-        attempt = self.attempt
-        assert attempt is not None
-        self._end(attempt, ok=None, withdraw=True)
+        self._end(ok=None, withdraw=True)
         self._report(event, now)
 
     def on_failed(self, event: AttemptFailed, now: float, *, ok: bool | None, ended: bool) -> None:
         """The attempt failed. `ok` None: no evidence about the rung. `ended`: its backend knows."""
-        attempt = self.attempt
-        assert attempt is not None
-        self._end(attempt, ok=ok, withdraw=not ended)
+        attempt = self._end(ok=ok, withdraw=not ended)
         self._report(msgspec.structs.replace(event, prefix=self._prefix(attempt)), now)
 
     def on_deadline(self, now: float) -> None:
@@ -211,7 +202,7 @@ class AnswerMachine:
         if now >= self._plan.total_at:
             self.on_failed(AttemptFailed(kind="total_timeout", retryable=False), now, ok=None, ended=False)
         elif not attempt.has_started:
-            self._end(attempt, ok=None, withdraw=True)
+            self._end(ok=None, withdraw=True)
             self._report(RungRefused(why="queue_timeout", message="It waited in the queue for too long."), now)
         else:
             kind = "stall" if attempt.has_output else "ttft_timeout"
@@ -226,7 +217,7 @@ class AnswerMachine:
             self._effects = deque([each for each in self._effects if isinstance(each, answer_effects.AttemptEnding)])
         if self.attempt is not None:
             self._stopped_on = self.attempt.rung
-            self._end(self.attempt, ok=None, withdraw=True, client_left=client_left)
+            self._end(ok=None, withdraw=True, client_left=client_left)
         elif wanted is not None and permit is not None:
             self._effects.append(answer_effects.RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
 
@@ -255,13 +246,19 @@ class AnswerMachine:
         self.due = attempt.wanted.deadline
         self._effects.append(answer_effects.OfferJob(attempt))
 
-    def _end(self, attempt: MachineAttempt, *, ok: bool | None, withdraw: bool, client_left: bool = False) -> None:
+    def _end(
+        self, attempt: MachineAttempt | None = None, *, ok: bool | None, withdraw: bool, client_left: bool = False
+    ) -> MachineAttempt:
+        """End the current attempt, or one that did not become it. Returns it."""
+        attempt = attempt or self.attempt
+        assert attempt is not None
         self.attempt = None
         self.due = _NEVER
         self._effects.append(answer_effects.EndAttempt(attempt, ok, client_left))
         if withdraw:
             self._effects.append(answer_effects.WithdrawJob(attempt))
         self._effects.append(answer_effects.RecordOutcome(attempt.rung, attempt.permit, ok, attempt.wanted.is_retry))
+        return attempt
 
     def _complete(self, attempt: MachineAttempt, reason: str, now: float) -> None:
         self._fallback.on(fallback_machine.AttemptFinished(reason), now)

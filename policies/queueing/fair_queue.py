@@ -98,20 +98,20 @@ class TierUse(msgspec.Struct):
         self.bytes -= item.bytes
 
 
-class FairQueueStatistics(msgspec.Struct, frozen=True):
+class FairQueueStatistics(msgspec.Struct):
     """The queue's figures."""
 
-    tiers: Mapping[str, TierUse]
-    counters: Mapping[str, float]
+    tiers: Mapping[str, TierUse] = {}
+    counters: Mapping[str, float] = {}
     """Virtual tokens by tenant."""
-    requests: int
-    tokens: int
-    bytes: int
-    offered_total: int
-    taken_total: int
-    removed_total: int
-    expired_total: int
-    refused_total: Mapping[FullReason, int]
+    requests: int = 0
+    tokens: int = 0
+    bytes: int = 0
+    offered_total: int = 0
+    taken_total: int = 0
+    removed_total: int = 0
+    expired_total: int = 0
+    refused_total: dict[FullReason, int] = {}
 
 
 T = TypeVar("T", bound=QueueItem)
@@ -158,11 +158,7 @@ class FairQueue(Generic[T]):
         self._rate = DrainRate()
         self._now = 0.0
         """Of the last call with a time."""
-        self._offered_total = 0
-        self._taken_total = 0
-        self._removed_total = 0
-        self._expired_total = 0
-        self._refused_total: dict[FullReason, int] = {}
+        self._totals = FairQueueStatistics()
         self.apply_settings(tiers, tenants)
 
     def apply_settings(self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]) -> None:
@@ -206,7 +202,8 @@ class FairQueue(Generic[T]):
         self._sweep(now)
         full = self._full(tier, item, now)
         if full is not None:
-            self._refused_total[full.reason] = self._refused_total.get(full.reason, 0) + 1
+            refused = self._totals.refused_total
+            refused[full.reason] = refused.get(full.reason, 0) + 1
             return full
         wait_s = tier.settings.queue.wait if item.wait_s is None else item.wait_s
         expires_at = item.deadline if item.goes_on else min(item.deadline, now + wait_s)
@@ -220,7 +217,7 @@ class FairQueue(Generic[T]):
         self._entries[item.job_id] = entry
         tier.use.add(item)
         self._use.add(item)
-        self._offered_total += 1
+        self._totals.offered_total += 1
         if not tenant_queue.queued:
             tenant_queue.queued = True
             heapq.heappush(tier.tenant_queues, (tenant_queue.counter, tenant_queue.tenant, tenant_queue))
@@ -244,7 +241,7 @@ class FairQueue(Generic[T]):
             tenant_queue.counter += entry.item.prompt_tokens * PROMPT_TOKEN_COST * tenant_queue.per_token
             self._rate.served(1, now)
             self._leave(entry)
-            self._taken_total += 1
+            self._totals.taken_total += 1
             return entry.item
         return None
 
@@ -260,7 +257,7 @@ class FairQueue(Generic[T]):
         if entry is None:
             return None
         self._leave(entry)
-        self._removed_total += 1
+        self._totals.removed_total += 1
         return entry.item
 
     def clear(self) -> list[T]:
@@ -293,17 +290,14 @@ class FairQueue(Generic[T]):
         return (self._rate.wait_s(len(self._entries), now) or 0.0) if self._entries else 0.0
 
     def statistics(self) -> FairQueueStatistics:
-        return FairQueueStatistics(
+        return msgspec.structs.replace(
+            self._totals,
             tiers={name: msgspec.structs.replace(tier.use) for name, tier in self._tiers.items()},
             counters={name: tenant_queue.counter for name, tenant_queue in self._tenant_queues.items()},
             requests=len(self._entries),
             tokens=self._use.tokens,
             bytes=self._use.bytes,
-            offered_total=self._offered_total,
-            taken_total=self._taken_total,
-            removed_total=self._removed_total,
-            expired_total=self._expired_total,
-            refused_total=dict(self._refused_total),
+            refused_total=dict(self._totals.refused_total),
         )
 
     def check_integrity(self) -> None:
@@ -323,8 +317,9 @@ class FairQueue(Generic[T]):
                 raise IntegrityError(f"dead entries pile up in the queue of tenant '{tenant_queue.tenant}'")
         if len(self._expiries) > 2 * len(self._entries) + _DEAD_ALLOWED:
             raise IntegrityError("dead entries pile up among the expiries")
-        ended = self._taken_total + self._removed_total + self._expired_total
-        if self._offered_total != ended + len(self._entries):
+        totals = self._totals
+        ended = totals.taken_total + totals.removed_total + totals.expired_total
+        if totals.offered_total != ended + len(self._entries):
             raise IntegrityError("something was lost or counted twice")
 
     def _full(self, tier: _Tier[T], item: T, now: float) -> QueueFull | None:
@@ -404,7 +399,7 @@ class FairQueue(Generic[T]):
                 self._leave(entry)
                 expiries = self._expiries
                 self._expired.append(entry.item)
-                self._expired_total += 1
+                self._totals.expired_total += 1
 
 
 def _use_of(items: Iterable[QueueItem]) -> TierUse:

@@ -143,13 +143,8 @@ def _check_target(settings: Settings, path: Path, cascade: CascadeSettings, targ
 
 def _check_emit(path: Path, cascade: CascadeSettings, problems: Problems) -> None:
     emit, usual = cascade.emit, Emit()
-    given = (
-        ("window", emit.window != usual.window, "window"),
-        ("draft_tokens", emit.draft_tokens != usual.draft_tokens, "verified"),
-        ("off_above_batch", emit.off_above_batch != usual.off_above_batch, "verified"),
-    )
-    for word, is_given, mode in given:
-        if is_given and emit.mode != mode:
+    for word, mode in (("window", "window"), ("draft_tokens", "verified"), ("off_above_batch", "verified")):
+        if getattr(emit, word) != getattr(usual, word) and emit.mode != mode:
             problems.warn_at_key(
                 (*path, "emit", word), f'this has no effect in mode "{emit.mode}"', expected=f'mode = "{mode}"'
             )

@@ -61,12 +61,9 @@ def _check_rung(settings: Settings, path: Path, rung: RungSettings, problems: Pr
     if rung.ladder is not None:
         known(settings, (*path, "ladder"), "ladder", rung.ladder, problems)
     what = "a static answer" if rung.ladder is None else "a rung that is another ladder"
-    has = [("retries", rung.retries > 0), ("ttft", rung.ttft is not None)]
-    has += [("breaker", rung.breaker != BreakerSettings()), ("adapter", rung.adapter is not None)]
-    has += [("wait_out", rung.wait_out > 0)]
-    has += [("mark", rung.mark is not None)] if rung.ladder is not None else []
-    for word, is_given in has:
-        if is_given:
+    words = ["retries", "ttft", "breaker", "adapter", "wait_out", *(["mark"] if rung.ladder is not None else [])]
+    for word in words:
+        if getattr(rung, word) != getattr(RungSettings(), word):
             problems.add_at_key((*path, word), f"{what} has no {word}")
 
 
