@@ -41,10 +41,8 @@ def check_settings(
     def check_flow(settings: Settings, problems: Problems) -> None:
         check_ladders(settings, problems)
         check_cascades(settings, problems, today)
-        check_emits(settings, problems)
-        check_upstream_stages(settings, problems)
-        check_routes(settings, problems)
-        check_deadlines(settings, problems)
+        for check in (check_emits, check_upstream_stages, check_routes, check_deadlines):
+            check(settings, problems)
         check_continuity(settings, problems, tokenizers)
 
     check_flow(settings, problems)

@@ -58,8 +58,8 @@ class SimulatedEngine:
             raise BadProfile(f"engine '{name}': its KV memory is too small for a block of {block_size} tokens")
         self.name = name
         self.title = title
-        self.max_model_len = min(settings.max_model_len or profile.max_model_len, profile.max_model_len)
-        self.max_model_len = min(self.max_model_len, (total - 1) * block_size)
+        longest = min(profile.max_model_len, (total - 1) * block_size)
+        self.max_model_len = min(settings.max_model_len or longest, longest)
         self.due = _NEVER
         """When the current step or run ends."""
         self.uncharged_tokens: Counter[str] = Counter()

@@ -114,9 +114,9 @@ class CascadeMachine:
         for margin in margins:
             choice.statistic.add(margin)
             if self._decides_early and self._unsure(choice):
-                return self._escalate("low_margin")
+                return self._escalate()
         if finish and self._unsure(choice):
-            return self._escalate("low_margin")
+            return self._escalate()
         choice.tokens += len(token_ids)
         choice.outputs += 1
         if finish:
@@ -160,15 +160,13 @@ class CascadeMachine:
         del held[:ready]
         return (Release(index, choice.released, choice.released_outputs),)
 
-    def _escalate(self, why: str) -> tuple[CascadeEffect, ...]:
+    def _escalate(self) -> tuple[CascadeEffect, ...]:
         self.decided = True
-        return (Escalate(tuple(choice.released for choice in self._choices), why),)
+        return (Escalate(tuple(choice.released for choice in self._choices), "low_margin"),)
 
     def _accept(self) -> tuple[CascadeEffect, ...]:
         self.decided = True
-        effects: list[CascadeEffect] = []
-        for index, choice in enumerate(self._choices):
+        for choice in self._choices:
             choice.released, choice.released_outputs = choice.tokens, choice.outputs
-            effects.append(Release(index, choice.tokens, choice.outputs))
-        effects.append(Accept("confident"))
-        return tuple(effects)
+        releases = [Release(index, choice.tokens, choice.outputs) for index, choice in enumerate(self._choices)]
+        return (*releases, Accept("confident"))

@@ -146,9 +146,9 @@ class FallbackMachine:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._cascade = plan.cascade
-        self._stage: _Stage = "ladder" if plan.cascade is None else plan.cascade.start_on
-        if plan.cascade is not None and plan.cascade.drafts:
-            self._stage = "large"
+        self._stage: _Stage = "ladder"
+        if plan.cascade is not None:
+            self._stage = "large" if plan.cascade.drafts else plan.cascade.start_on
         self._index = 0
         self._retries_left = plan.rungs[0].retries if plan.rungs and self._stage == "ladder" else 0
         self._attempts = 0
@@ -359,11 +359,8 @@ class FallbackMachine:
     def _stop(self, now: float) -> GiveUp | Break:
         self.ended = True
         attempts = ", ".join(f"{record.rung}: {record.why}" for record in self._history)
-        late = None
-        if now >= self._plan.total_at:
-            late = "total_timeout"
-        elif not self.committed and now >= self._plan.ttft_at:
-            late = "ttft_timeout"
+        late = "ttft_timeout" if not self.committed and now >= self._plan.ttft_at else None
+        late = "total_timeout" if now >= self._plan.total_at else late
         end = msgspec.structs.asdict(verdict(self._reasons, attempts, late=late))
         if not self.committed:
             return GiveUp(**end)

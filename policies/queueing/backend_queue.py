@@ -130,8 +130,6 @@ class BackendQueue(Generic[J]):
         while self._effects:
             yield self._effects.popleft()
 
-    # --- what happens -----------------------------------------------------------------------------------------------
-
     def offer(self, job: J, now: float, figures: Sequence[ReplicaFigures | None]) -> None:
         """Enqueue or reject. A job starts with the next `advance` at the earliest."""
         if not self.up:
@@ -208,8 +206,6 @@ class BackendQueue(Generic[J]):
                 break
             self._start(job, figures)
         self._expire(now)
-
-    # --- figures ----------------------------------------------------------------------------------------------------
 
     def next_expiry(self) -> float | None:
         return self._queue.next_expiry()

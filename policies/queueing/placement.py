@@ -1,7 +1,6 @@
 """When a replica can start another job (`EngineCapacity`), and which replica gets it (`Placement`).
 
-Jobs wait in the fair queue, where priorities and fairness hold, and not in the engine's own list, which is kept just
-long enough that a step never lacks work while a report is on its way.
+The engine's own list of waiting jobs is just long enough that a step never lacks work while a report is on its way.
 
 Placement prefers the replica with the fewest tokens ahead: those that it last reported (prompt tokens to compute and
 output tokens allowed), and those of jobs started since. The replica that probably holds the longest beginning of the

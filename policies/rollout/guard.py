@@ -18,6 +18,8 @@ from collections.abc import Mapping
 
 _MAX_BLOCK = 20
 """Limit on the answers of control in one block."""
+_PRIOR_UNITS = 100.0
+"""Weight of the mixture's prior, in units; its mean is the configured shares."""
 _MAX_WAITING = 10_000
 """Limit on the answers of an arm that wait for the rest of their block."""
 
@@ -68,11 +70,10 @@ class WorseTest:
 class SampleRatioTest:
     """Compares the arms' counts of units with their configured shares."""
 
-    def __init__(self, arms: Mapping[str, float], strength: float = 100.0) -> None:
-        """`strength`: weight of the mixture's prior, in units; its mean is the configured shares."""
+    def __init__(self, arms: Mapping[str, float]) -> None:
         total = sum(arms.values())
         self._shares = {arm: percent / total for arm, percent in arms.items() if percent > 0}
-        self._prior = {arm: share * strength for arm, share in self._shares.items()}
+        self._prior = {arm: share * _PRIOR_UNITS for arm, share in self._shares.items()}
         self.counts = dict.fromkeys(self._shares, 0)
         self._log_e = 0.0
         self._highest = 0.0

@@ -147,17 +147,15 @@ class _Experiment:
         if self.ratio_off or not self.ratio.rejects(self.settings.sample_ratio_alpha):
             return []
         self.ratio_off = True
-        counts = dict(self.ratio.counts)
-        return [RolloutNotice("experiment_sample_ratio_off", self.settings.name, {"units": counts})]
+        return [RolloutNotice("experiment_sample_ratio_off", self.settings.name, {"units": dict(self.ratio.counts)})]
 
     def _alarm(self, arm: str, metric: Metric, test: WorseTest, roll_back: bool) -> RolloutNotice:
         control, worse = (test.bad[side] / max(test.answers[side], 1) for side in (0, 1))
         self.why = f"{metric} of arm {arm}: {worse:.1%} against {control:.1%} of control"
         self.rolled_back = self.rolled_back or roll_back
         event = "experiment_rolled_back" if roll_back else "experiment_guard_alarm"
-        return RolloutNotice(
-            event, self.settings.name, {"arm": arm, "metric": metric, "arm_rate": worse, "control": control}
-        )
+        details = {"arm": arm, "metric": metric, "arm_rate": worse, "control": control}
+        return RolloutNotice(event, self.settings.name, details)
 
     def view(self) -> ExperimentView:
         return ExperimentView(

@@ -23,12 +23,8 @@ _MAX_REQUESTS_PER_S = 200
 
 def check_effects(settings: Settings, problems: Problems) -> None:
     """Report warnings only, and only about places without errors."""
-    _check_bounds(settings, problems)
-    _check_values(settings, problems)
-    _check_calibrations(settings, problems)
-    _check_rungs(settings, problems)
-    _check_routes(settings, problems)
-    _check_experiments(settings, problems)
+    for check in (_check_bounds, _check_values, _check_calibrations, _check_rungs, _check_routes, _check_experiments):
+        check(settings, problems)
 
 
 def _check_bounds(settings: Settings, problems: Problems) -> None:
