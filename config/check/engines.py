@@ -13,7 +13,6 @@ from config.problems.problems import Problems, nearest
 
 
 def check_engines(settings: Settings, problems: Problems) -> None:
-    """Check that required tables have entries, and that the settings of every engine are consistent."""
     for table in ("models", "tiers", "routes"):
         if not getattr(settings, table):
             problems.add_at_key((table,), "nothing is defined", expected="at least one", breaks=True)
@@ -48,7 +47,6 @@ def check_engines(settings: Settings, problems: Problems) -> None:
 
 
 def check_adapters(settings: Settings, problems: Problems) -> None:
-    """Check the names of adapters, and that their number is within `max_adapters`."""
     for name, engine in settings.engines.items():
         for adapter in engine.adapters:
             if not is_adapter_name(adapter):
@@ -72,7 +70,6 @@ def check_adapters(settings: Settings, problems: Problems) -> None:
 
 
 def check_prices(settings: Settings, problems: Problems) -> None:
-    """Check that prices are of rungs, and that cached input does not cost more than uncached input."""
     rungs = settings.engines.keys() | settings.upstreams.keys()
     for name, price in settings.prices.items():
         if name not in rungs and not (problems.is_broken(("engines",)) or problems.is_broken(("upstreams",))):

@@ -13,7 +13,6 @@ _MILLION = 1_000_000
 
 
 def check_tenants(settings: Settings, problems: Problems) -> None:
-    """Check that tiers exist, and that quotas and budgets are consistent."""
     for name, tenant in known_tenants(settings).items():
         if name in settings.tenants:
             known(settings, ("tenants", name, "tier"), "tier", tenant.tier, problems)

@@ -3,7 +3,7 @@
 import re
 from urllib.parse import parse_qsl, urlsplit
 
-from config.check.names import emitting
+from config.check.names import emitting, known
 from config.model.settings import Settings
 from config.model.upstreams import UpstreamSettings
 from config.problems.problems import Problems
@@ -18,7 +18,6 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def check_upstreams(settings: Settings, problems: Problems) -> None:
-    """Check the entries of [upstreams]. Their use in cascades is checked by `check_upstream_stages`."""
     for name, upstream in settings.upstreams.items():
         path: Path = ("upstreams", name)
         if name in settings.engines:
@@ -26,9 +25,8 @@ def check_upstreams(settings: Settings, problems: Problems) -> None:
         _check_urls(path, upstream, problems)
         _check_key(path, upstream, problems)
         _check_headers(path, upstream, problems)
-        shared = upstream.tokenizer
-        if shared is not None and shared not in settings.engines and not problems.is_broken(("engines",)):
-            problems.unknown_name((*path, "tokenizer"), "engine", shared, settings.engines)
+        if upstream.tokenizer is not None:
+            known(settings, (*path, "tokenizer"), "engine", upstream.tokenizer, problems)
 
 
 def check_upstream_stages(settings: Settings, problems: Problems) -> None:

@@ -12,8 +12,6 @@ from policies.queueing.backend_queue import BackendJob, BackendQueue, CancelOn, 
 from policies.queueing.fair_queue import FairQueue
 from policies.queueing.placement import EngineCapacity, PrefixMark
 
-_NEVER = float("inf")
-
 
 class SimulatedJob(BackendJob, frozen=True, kw_only=True):
     """The job of one attempt."""
@@ -149,10 +147,6 @@ class SimulatedQueue:
     def catch_up(self, now: float) -> None:
         for engine in self.engines:
             engine.catch_up(now)
-
-    def next_expiry(self) -> float:
-        """When the first waiting job expires; infinity if none does."""
-        return self.queue.next_expiry() or _NEVER
 
     def _engine_stats(self, now: float) -> list[EngineStats]:
         return [engine.stats(now) for engine in self.engines]

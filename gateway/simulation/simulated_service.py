@@ -77,9 +77,8 @@ class SimulatedService:
         heapq.heappush(self.alarms, (due, self.next_number(), callback))
 
     def watch_expiries(self) -> None:
-        """Set an alarm for each backend queue whose next expiry is earlier than its alarm."""
         for name, backend_queue in self.backend_queues.items():
-            if len(backend_queue.queue) and (due := backend_queue.next_expiry()) < self._expiries[name]:
+            if len(backend_queue.queue) and (due := backend_queue.queue.next_expiry() or _NEVER) < self._expiries[name]:
                 self._expiries[name] = due
                 self.wake(due, partial(self._expire, name))
 

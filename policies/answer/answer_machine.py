@@ -96,8 +96,6 @@ class AnswerMachine:
         while self._effects:
             yield self._effects.popleft()
 
-    # --- the way into a backend -----------------------------------------------------------------------------------
-
     def start(self, now: float) -> None:
         self._apply(self._fallback.start(now), now)
 
@@ -147,8 +145,6 @@ class AnswerMachine:
             self._permit = None
             self._effects.append(answer_effects.RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
         self._report(event, now)
-
-    # --- the current attempt --------------------------------------------------------------------------------------
 
     def on_started(self) -> None:
         if self.attempt is not None:
@@ -221,8 +217,6 @@ class AnswerMachine:
         elif wanted is not None and permit is not None:
             self._effects.append(answer_effects.RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
 
-    # --- the fallback machine -------------------------------------------------------------------------------------
-
     def _report(self, event: fallback_machine.FallbackEvent, now: float) -> None:
         self._wanted = None
         self._apply(self._fallback.on(event, now, self._chance()), now)
@@ -266,8 +260,6 @@ class AnswerMachine:
 
     def _prefix(self, attempt: MachineAttempt) -> Prefix:
         return self._client_has(attempt.rung) if self._fallback.committed else ()
-
-    # --- why ------------------------------------------------------------------------------------------------------
 
     def _reason_of(self, attempt: MachineAttempt, cascade_reason: str, draft_reason: str) -> str:
         trouble = self._last_trouble()

@@ -75,7 +75,6 @@ class Axis(msgspec.Struct, frozen=True):
     """For a number: formats a span."""
 
     def joined(self, lower: SituationChange, upper: SituationChange) -> SituationChange:
-        """Two adjacent spans of a number as one change, with the closer of their values."""
         assert lower.span is not None
         assert upper.span is not None
         assert self.wanted is not None

@@ -189,11 +189,9 @@ class Placement:
             return 0
         if figures is None:
             return sum([tokens for _, tokens in replica.unseen.values()])
-        seen = [
-            job_id for job_id, (steps, _) in replica.unseen.items() if steps + _STEPS_TO_SHOW <= figures.steps_total
-        ]
-        for job_id in seen:
-            del replica.unseen[job_id]
+        replica.unseen = {
+            job_id: each for job_id, each in replica.unseen.items() if each[0] + _STEPS_TO_SHOW > figures.steps_total
+        }
         return figures.outstanding_tokens + sum([tokens for _, tokens in replica.unseen.values()])
 
     def known(self, number: int, marks: Sequence[PrefixMark]) -> int:

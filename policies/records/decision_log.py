@@ -62,15 +62,14 @@ class LoggedDecision:
         return msgspec.structs.replace(self._record(), **ended)
 
 
-class DecisionLog:
+class DecisionLog(msgspec.Struct, eq=False):
     """Drops the oldest decisions first. Mutable; all methods are synchronous, so any task may call them."""
 
-    def __init__(self, max_decisions: int, max_bytes: int) -> None:
-        self._decisions: OrderedDict[str, LoggedDecision] = OrderedDict()
-        self.bytes = 0
-        """An upper estimate of the memory in use."""
-        self._max_decisions = max_decisions
-        self._max_bytes = max_bytes
+    _max_decisions: int
+    _max_bytes: int
+    bytes: int = 0
+    """An upper estimate of the memory in use."""
+    _decisions: OrderedDict[str, LoggedDecision] = msgspec.field(default_factory=OrderedDict)
 
     def apply_settings(self, max_decisions: int, max_bytes: int) -> None:
         self._max_decisions, self._max_bytes = max_decisions, max_bytes

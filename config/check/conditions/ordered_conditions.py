@@ -11,6 +11,8 @@ Comparing all pairs is too slow for thousands of routes. Two shortcuts avoid mos
 from collections.abc import Iterator
 from typing import Literal
 
+import msgspec
+
 from config.check.conditions.formula import (
     Effort,
     Every,
@@ -33,16 +35,15 @@ _Trigger = tuple[str, int]
 """(variable, values as bits): a change of a variable to one of these values."""
 
 
-class OrderedConditions:
+class OrderedConditions(msgspec.Struct, eq=False):
     """The conditions so far. Positions are those in the order of `add`."""
 
-    def __init__(self, domains: dict[str, int], effort: Effort) -> None:
-        self._domains = domains
-        self._effort = effort
-        self._conditions: list[Formula] = []
-        self._boxes: dict[str, dict[int, int]] = {}
-        """By variable and required values: positions of the conditions, as bits."""
-        self._sample = _Sample({})
+    _domains: dict[str, int]
+    _effort: Effort
+    _conditions: list[Formula] = []
+    _boxes: dict[str, dict[int, int]] = {}
+    """By variable and required values: positions of the conditions, as bits."""
+    _sample: "_Sample" = msgspec.field(default_factory=lambda: _Sample({}))
 
     def add(self, condition: Formula) -> None:
         position = len(self._conditions)
@@ -118,16 +119,15 @@ class OrderedConditions:
         return list(kept)
 
 
-class _Sample:
+class _Sample(msgspec.Struct, eq=False):
     """A request with one value of every variable, and an index of the changes of it by which conditions can hold."""
 
-    def __init__(self, values: dict[str, int]) -> None:
-        self.values = values
-        self._holding: list[int] = []
-        """Conditions that hold for the request without a change."""
-        self._by_value: dict[_Trigger, list[int]] = {}
-        self._by_values: dict[str, list[tuple[int, int]]] = {}
-        """By variable: (values as bits, position), for conditions with more than `_MAX_INDEXED_VALUES` values."""
+    values: dict[str, int]
+    _holding: list[int] = []
+    """Conditions that hold for the request without a change."""
+    _by_value: dict[_Trigger, list[int]] = {}
+    _by_values: dict[str, list[tuple[int, int]]] = {}
+    """By variable: (values as bits, position), for conditions with more than `_MAX_INDEXED_VALUES` values."""
 
     def add(self, position: int, condition: Formula) -> None:
         triggers = _triggers(condition, self.values)

@@ -22,7 +22,6 @@ _MAX_WEIGHT = 1000
 
 
 def check_conditions(settings: Settings, problems: Problems) -> None:
-    """Check all conditions, and that no signal uses itself."""
     uses = signal_uses(settings)
     found_cycles = cycles(uses)
     for cycle in found_cycles:
@@ -54,7 +53,6 @@ def _check_weights(settings: Settings, uses: dict[str, list[str]], problems: Pro
 
 
 def check_header_name(path: Path, name: str, problems: Problems) -> None:
-    """Report header names that are invalid or secret, or that have capital letters."""
     if not HEADER_NAME.fullmatch(name):
         problems.add_at_key(path, f"'{name}' is not the name of a header")
     elif name.lower() in _SECRET_HEADERS:

@@ -15,7 +15,7 @@ _STAGES = 2
 
 
 def check_cascades(settings: Settings, problems: Problems, today: dt.date | None) -> None:
-    """Check all cascades. With `today`, warn about stale calibrations."""
+    """With `today`, warn about stale calibrations."""
     rungs = set(rungs_of(settings))
     for name, cascade in settings.cascades.items():
         path: Path = ("cascades", name)
@@ -48,7 +48,6 @@ def check_cascades(settings: Settings, problems: Problems, today: dt.date | None
 
 
 def check_emits(settings: Settings, problems: Problems) -> None:
-    """Check the `emit` of cascades and of routes."""
     for path, cascade in emitting(settings):
         _check_emit(path, cascade, problems)
     for index, route in enumerate(settings.routes):

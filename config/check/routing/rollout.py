@@ -20,7 +20,7 @@ Check = Callable[[Settings, Problems], None]
 
 
 def check_experiments(settings: Settings, problems: Problems, check: Check) -> None:
-    """Check all experiments. `check` is run on the settings of every arm."""
+    """`check` is run on the settings of every arm."""
     check_distinct("experiments", "experiment", [experiment.name for experiment in settings.experiments], problems)
     taken: dict[str, str] = {}
     affected = _AffectedParts(settings)
