@@ -38,9 +38,10 @@ def guesses(info: _Info, value: object, highest: float | None) -> Iterator[objec
         case msgspec.inspect.StructType(fields=fields):
             if not isinstance(value, dict | list):
                 yield from ({field.encode_name: value} for field in fields)
-                yield from (
-                    {field.encode_name: guess} for field in fields for guess in _field_guesses(field, value, highest)
-                )
+                for field in fields:
+                    inner = plain(field.type)
+                    if not isinstance(inner, msgspec.inspect.StructType | msgspec.inspect.StrType):
+                        yield from ({field.encode_name: guess} for guess in guesses(inner, value, highest))
         case msgspec.inspect.DictType(value_type=msgspec.inspect.VarTupleType()) if not isinstance(value, dict):
             # The only such table is one of request headers, whose name is unknown: an example stands for it.
             yield {"x-app": value if isinstance(value, list) else [value]}
@@ -75,12 +76,6 @@ def write(value: object) -> str:
         case list():
             return f"[{', '.join(map(write, value))}]"
     return str(value)
-
-
-def _field_guesses(field: msgspec.inspect.Field, value: object, highest: float | None) -> Iterator[object]:
-    info = plain(field.type)
-    if not isinstance(info, msgspec.inspect.StructType | msgspec.inspect.StrType):
-        yield from guesses(info, value, highest)
 
 
 def _numbers(value: object, highest: float | None) -> Iterator[object]:

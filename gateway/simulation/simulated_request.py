@@ -153,7 +153,9 @@ class SimulatedRequest:
                 case effects.Prepare(of):
                     self._prepare(of, now)
                 case effects.OfferJob():
-                    self._offer(self._attempt, now)
+                    service.backend_queues[self._attempt.of.rung].offer(self._attempt.job, now)
+                    if self._attempt.of is machine.attempt:
+                        self._wake(self._attempt)
                 case effects.EndAttempt(_, ok):
                     self._end_attempt(self._attempt, now, ok=ok)
                 case effects.WithdrawJob():
@@ -193,10 +195,12 @@ class SimulatedRequest:
         assert plan is not None
         prefix = len(wanted.prefix[0]) if wanted.prefix else 0
         longest = service.backend_queues[of.rung].max_model_len
-        output_tokens = output_limit(request, plan.output_cap, longest)
-        if output_tokens is None or request.prompt_tokens + prefix >= longest:
+        room = longest - request.prompt_tokens
+        limited = tokens_at(request.max_tokens, plan.output_cap, room)
+        if limited is None or prefix >= room:
             self._machine.on_rejected(RungRefused(why="prompt_too_long", lasting=True), now)
             return
+        output_tokens = limited or room
         # The small model's answer may have been longer than the one that the client received after an escalation.
         length = max(request.output_tokens, len(request.margins)) if wanted.watched else request.output_tokens
         output = min(length, output_tokens) - prefix
@@ -248,11 +252,6 @@ class SimulatedRequest:
         )
         self._machine.prepared(of)
 
-    def _offer(self, attempt: SimulatedAttempt, now: float) -> None:
-        self._service.backend_queues[attempt.of.rung].offer(attempt.job, now)
-        if attempt.of is self._machine.attempt:
-            self._wake(attempt)
-
     def _wake(self, attempt: SimulatedAttempt) -> None:
         self._service.wake(self._machine.due, lambda now: self.on_alarm(attempt, now))
 
@@ -292,10 +291,3 @@ class SimulatedRequest:
         if outcome == "failed":
             self.shown = self._released * self.request.choices
         self._on_end(self, now)
-
-
-def output_limit(request: TraceRequest, cap: int | None, longest: int) -> int | None:
-    """Most output tokens of a choice on a rung with a context of `longest` tokens; None: the prompt is too long."""
-    room = longest - request.prompt_tokens
-    tokens = tokens_at(request.max_tokens, cap, room)
-    return None if tokens is None else tokens or room

@@ -118,6 +118,15 @@ class _Account:
         self.use = TenantUse()
         """Without what the windows hold."""
 
+    def windows(self) -> tuple[tuple[Limit, SlidingWindow, int | None], ...]:
+        """By limit, that on requests first: its window and its value."""
+        limits = self.settings
+        return (
+            ("requests_per_minute", self.requests, limits.requests_per_minute),
+            ("tokens_per_minute", self.minute, limits.tokens.per_minute),
+            ("tokens_per_day", self.day, limits.tokens.per_day),
+        )
+
 
 class _Open(msgspec.Struct, frozen=True, gc=False):
     account: _Account
@@ -228,12 +237,7 @@ class QuotaBook:
         account = self._accounts.get(tenant)
         if account is None:
             return None
-        settings = account.settings
-        requests = _left(account.requests, settings.requests_per_minute, now)
-        windows = (
-            _left(account.minute, settings.tokens.per_minute, now),
-            _left(account.day, settings.tokens.per_day, now),
-        )
+        requests, *windows = [_left(window, limit, now) for _, window, limit in account.windows()]
         tokens = min([left for left in windows if left is not None], key=lambda left: left.remaining, default=None)
         return RateLimits(requests, tokens) if requests is not None or tokens is not None else None
 
@@ -245,9 +249,8 @@ class QuotaBook:
             open_tokens[reservation.tenant] += reservation.tokens
             open_requests[reservation.tenant] += 1
         for name, account in self._accounts.items():
-            account.minute.check_integrity()
-            account.day.check_integrity()
-            account.requests.check_integrity()
+            for _, window, _ in account.windows():
+                window.check_integrity()
             if account.use.reserved_tokens != open_tokens[name] or account.use.in_flight != open_requests[name]:
                 raise IntegrityError(f"the open reservations of tenant '{name}' do not add up")
             if account.use.spent_total + account.use.reserved_tokens > account.use.reserved_total:
@@ -258,14 +261,9 @@ class QuotaBook:
         scope = f"tenant {tenant}"
         if settings.concurrent is not None and account.use.in_flight >= settings.concurrent:
             return QuotaRefusal("concurrent", scope, settings.concurrent, account.use.in_flight, 1, None)
-        windows: tuple[tuple[Limit, SlidingWindow, int | None, int], ...] = (
-            ("requests_per_minute", account.requests, settings.requests_per_minute, 1),
-            ("tokens_per_minute", account.minute, settings.tokens.per_minute, tokens),
-            ("tokens_per_day", account.day, settings.tokens.per_day, tokens),
-        )
         refusals: list[QuotaRefusal] = []
-        for limit, window, value, requested in windows:
-            used = window.sum(now)
+        for limit, window, value in account.windows():
+            used, requested = window.sum(now), 1 if limit == "requests_per_minute" else tokens
             if value is None or used + requested <= value:
                 continue
             refusal = QuotaRefusal(limit, scope, value, used, requested, window.fits_in_s(requested, value, now))

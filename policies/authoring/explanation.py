@@ -7,7 +7,6 @@ from typing import Literal
 
 import msgspec
 
-from config.model.calibration import Calibration
 from config.model.routing import TARGETS, CascadeSettings
 from policies.authoring.counterfactual import Counterfactual, counterfactuals
 from policies.authoring.decision import Decider, Decision, DecisionOutcome, DecisionRefusal, decision_of, way
@@ -302,13 +301,6 @@ def _threshold_from(
     return "calibration" if math.isclose(load.thresholds.get(name, own), own) else "steering"
 
 
-def _right_at_the_threshold(calibration: Calibration, planned: PlannedCascade, priors: Mapping[str, Priors]) -> float:
-    if calibration.prompt is None or planned.level is None:
-        return probability_right(calibration, planned.threshold)
-    _, large = priors.get(planned.name) or neutral_priors(calibration.prompt)
-    return min(max(planned.level + large, 0.0), 1.0)
-
-
 def _calibration(
     settings: CascadeSettings, planned: PlannedCascade, at: float, priors: Mapping[str, Priors]
 ) -> CalibrationTerms | None:
@@ -316,16 +308,19 @@ def _calibration(
     if calibration is None:
         return None
     age = dt.datetime.fromtimestamp(at, dt.UTC).date() - calibration.created
+    level = planned.threshold if planned.level is None else planned.level
+    right = probability_right(calibration, planned.threshold)
+    if calibration.prompt is not None and planned.level is not None:
+        _, large = priors.get(planned.name) or neutral_priors(calibration.prompt)
+        right = min(max(level + large, 0.0), 1.0)
     return CalibrationTerms(
         name=calibration.name,
         created=calibration.created,
         age_days=age.days,
         stale=age.days * _DAY_S > settings.defer.stale_after,
         prompts=calibration.data.prompts,
-        expected_large_share=share_for_threshold(
-            calibration, planned.threshold if planned.level is None else planned.level
-        ),
-        probability_right=_right_at_the_threshold(calibration, planned, priors),
+        expected_large_share=share_for_threshold(calibration, level),
+        probability_right=right,
     )
 
 

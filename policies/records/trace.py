@@ -132,12 +132,10 @@ def trace_features(request: TraceRequest, settings: Settings, number: int = 0) -
     tenant = request.tenant or next(iter(settings.tenants), next(iter(tenants)))
     if tenant not in tenants:
         raise BadTrace(f"the trace names the tenant '{tenant}', and the policy has only {', '.join(tenants)}")
-    tier = request.tier or tenants[tenant].tier
-    if tier not in settings.tiers:
-        raise BadTrace(f"the trace names the tier '{tier}', and the policy has only {', '.join(settings.tiers)}")
-    model = request.model or next(iter(settings.models))
-    if model not in settings.models:
-        raise BadTrace(f"the trace asks for the model '{model}', and the policy has only {', '.join(settings.models)}")
+    tier, model = request.tier or tenants[tenant].tier, request.model or next(iter(settings.models))
+    for what, name, known in (("names the tier", tier, settings.tiers), ("asks for the model", model, settings.models)):
+        if name not in known:
+            raise BadTrace(f"the trace {what} '{name}', and the policy has only {', '.join(known)}")
     return Features(
         model=model,
         tenant=tenant,

@@ -90,9 +90,6 @@ class OrderedConditions(msgspec.Struct, eq=False):
     def never(self, condition: Formula) -> bool:
         return can_hold([condition], self._domains, self._effort) is False
 
-    def takes_everything(self, position: int) -> bool:
-        return can_hold([negated(self._conditions[position], self._domains)], self._domains, self._effort) is False
-
     def can_meet(self, condition: Formula) -> bool:
         return any(
             can_hold([condition, self._conditions[position]], self._domains, self._effort) is not False

@@ -72,7 +72,7 @@ def _is_shadowed(
     if taker is None:
         _warn_covered(settings, index, formula, earlier, problems)
         return True
-    everything = earlier.takes_everything(taker)
+    everything = earlier.takes_all(taker, TRUE)
     problems.add(
         ("routes", index),
         f"the route '{settings.routes[index].name}' is never reached: '{settings.routes[taker].name}' above takes "

@@ -150,14 +150,9 @@ class Space:
             yield "not", [negated(self.formula((*path, "not"), when.not_), self.domains)]
 
     def _loaded(self, load: LoadCondition) -> list[Formula]:
-        parts = []
-        for field in _LOADS:
-            bounds = getattr(load, field)
-            if bounds is not None:
-                parts.append(self._in_range(f"{field}@{load.of}", bounds))
-        if load.breaker:
-            parts.append(self._one_of(f"breaker {load.of}", load.breaker))
-        return parts
+        given = [(f"{field}@{load.of}", getattr(load, field)) for field in _LOADS]
+        parts = [self._in_range(variable, bounds) for variable, bounds in given if bounds is not None]
+        return [*parts, self._one_of(f"breaker {load.of}", load.breaker)] if load.breaker else parts
 
     def signal(self, name: str) -> Formula:
         path: Path = ("signals", name)

@@ -14,7 +14,7 @@ from gateway.cli.terminal import say, write_file
 from gateway.errors import CliError
 from gateway.evaluation import cascade_run
 from gateway.evaluation.cascade_run import CascadeOutcomes, CascadePair
-from gateway.evaluation.plots import PlotMark, line_plot
+from gateway.evaluation.plots import line_plot
 from policies.authoring.deferral_curve import Curves, deferral_curves
 from policies.cascade.calibration import threshold_for_accuracy, threshold_for_share
 from policies.cascade.prompt_model import priors_of, score_of
@@ -73,9 +73,9 @@ class Evaluation(msgspec.Struct, frozen=True):
             for curve in self.curves.curves
         }
         marks = [
-            PlotMark("always small", 0.0, self.curves.small_accuracy.value),
-            PlotMark("always large", 1.0, self.curves.large_accuracy.value),
-            *(PlotMark(point.target, point.large_share, point.accuracy) for point in self.points),
+            ("always small", 0.0, self.curves.small_accuracy.value),
+            ("always large", 1.0, self.curves.large_accuracy.value),
+            *((point.target, point.large_share, point.accuracy) for point in self.points),
         ]
         title = f"{self.outcomes.cascade}: {self.outcomes.small} to {self.outcomes.large}"
         return line_plot(title, "share of prompts to the large model", "right answers", lines, marks)
