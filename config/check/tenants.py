@@ -72,7 +72,7 @@ def check_budgets(settings: Settings, problems: Problems) -> None:
     reached = _Reached(settings, space)
     known = set(rungs_of(settings))
     for name, budget in with_budget.items():
-        rungs = reached.by(space.tenant(name))
+        rungs = reached.by(space.from_principals(tenants=(name,)))
         valid = [rung for rung in rungs if rung in known and not problems.is_touched(("prices", rung))]
         costs = {rung: _min_cost(settings, rung) for rung in valid}
         if not costs:

@@ -82,20 +82,7 @@ class Complete(msgspec.Struct, frozen=True, gc=False):
     """Reason code: why this rung answered."""
 
 
-AnswerEffect = (
-    ForgetAnswer
-    | Pause
-    | RequestPermit
-    | Prepare
-    | OfferJob
-    | EndAttempt
-    | WithdrawJob
-    | RecordOutcome
-    | Complete
-    | AnswerStatic
-    | GiveUp
-    | Break
-)
-
 AttemptEnding = EndAttempt | WithdrawJob | RecordOutcome
 """These effects are carried out even if the answer is stopped."""
+AnswerEnd = Complete | AnswerStatic | GiveUp | Break
+AnswerEffect = ForgetAnswer | Pause | RequestPermit | Prepare | OfferJob | AttemptEnding | AnswerEnd

@@ -49,10 +49,7 @@ class Split(msgspec.Struct, frozen=True):
         place = self.place(features)
         if place is None:
             return None
-        for arm, upper in self.bounds:
-            if place < upper:
-                return arm
-        return self.bounds[-1][0]
+        return next((arm for arm, upper in self.bounds if place < upper), self.bounds[-1][0])
 
     def place(self, features: Features) -> float | None:
         unit = unit_of(features, self.unit)
@@ -64,12 +61,7 @@ class Split(msgspec.Struct, frozen=True):
 
 def unit_of(features: Features, unit: Unit) -> str:
     """The request's value of the unit; "" if unknown."""
-    match unit:
-        case "request":
-            return features.request
-        case "conversation":
-            return features.conversation
-        case "user":
-            return f"{features.tenant}/{features.user}" if features.user else ""
-        case "tenant":
-            return features.tenant
+    if unit == "user":
+        return f"{features.tenant}/{features.user}" if features.user else ""
+    value: str = getattr(features, unit)
+    return value

@@ -158,7 +158,7 @@ def _check_models(settings: Settings, space: Space, problems: Problems) -> None:
         elif all(box.values()):
             served |= box.get("model", space.domains["model"])
     for model in settings.models if formulas else ():
-        requested = space.model(model)
+        requested = space.one_of("model", (model,))
         if not requested.values & served and not others.can_meet(requested):
             problems.add_at_key(
                 ("models", model),
