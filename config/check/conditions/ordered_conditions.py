@@ -13,18 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from config.check.conditions.formula import (
-    Effort,
-    Every,
-    Formula,
-    Point,
-    Some,
-    Within,
-    can_hold,
-    find,
-    holds_at,
-    negated,
-)
+from config.check.conditions.formula import Effort, Every, Formula, Point, Some, Within, find, holds_at, negated
 
 _MAX_INDEXED_VALUES = 8
 """A condition is indexed by value if it requires one of at most this many values of a variable."""
@@ -85,14 +74,14 @@ class OrderedConditions(msgspec.Struct, eq=False):
 
     def takes_all(self, position: int, condition: Formula) -> bool:
         missed = negated(self._conditions[position], self._domains)
-        return can_hold([condition, missed], self._domains, self._effort) is False
+        return find([condition, missed], self._domains, self._effort) is False
 
     def never(self, condition: Formula) -> bool:
-        return can_hold([condition], self._domains, self._effort) is False
+        return find([condition], self._domains, self._effort) is False
 
     def can_meet(self, condition: Formula) -> bool:
         return any(
-            can_hold([condition, self._conditions[position]], self._domains, self._effort) is not False
+            find([condition, self._conditions[position]], self._domains, self._effort) is not False
             for position in self.overlapping(condition)
         )
 
@@ -111,7 +100,7 @@ class OrderedConditions(msgspec.Struct, eq=False):
         kept = {position: negated(self._conditions[position], self._domains) for position in positions}
         for candidate in list(kept) if len(kept) <= _MAX_MINIMISED else ():
             fewer = [other for position, other in kept.items() if position != candidate]
-            if can_hold([condition, *fewer], self._domains, self._effort) is False:
+            if find([condition, *fewer], self._domains, self._effort) is False:
                 del kept[candidate]
         return list(kept)
 
