@@ -92,8 +92,8 @@ class Breaker:
             self._record_probe(permit, ok, now)
         elif self.state == "closed" and ok is not None:
             self._count(ok, now)
-            settings, failed, total = self._settings, self._failed, self._succeeded + self._failed
-            if not ok and total >= settings.at_least and failed >= settings.failure_rate * total:
+            total = self._succeeded + self._failed
+            if not ok and self._failed >= self._settings.failure_rate * total and total >= self._settings.at_least:
                 self._open(now)
 
     def view(self, now: float) -> BreakerView:
@@ -156,10 +156,12 @@ class Breaker:
             self._failed -= old.failed
         if not slices or now >= slices[-1].start + self._slice_s:
             slices.append(_Slice(now))
-        slices[-1].succeeded += ok
-        slices[-1].failed += not ok
-        self._succeeded += ok
-        self._failed += not ok
+        if ok:
+            slices[-1].succeeded += 1
+            self._succeeded += 1
+        else:
+            slices[-1].failed += 1
+            self._failed += 1
 
     def _open(self, now: float) -> None:
         self._enter("open")
