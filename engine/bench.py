@@ -60,7 +60,6 @@ class BenchReport(msgspec.Struct, frozen=True):
     workloads: tuple[WorkloadReport, ...]
 
     def table(self) -> str:
-        """The report as a Markdown table, preceded by a line with model, dtype, threads and machine."""
         head = (
             f"{self.model}: {self.dtype}, {self.threads} thread(s), torch {self.torch}, loaded in {self.load_s:.1f} s; "
             f"{self.machine}"
@@ -86,10 +85,8 @@ def run_bench(
 ) -> BenchReport:
     """Load `model` and run three workloads: greedy, end tokens ignored, random prompts from a fixed seed.
 
-    `overrides` are fields of `EngineSettings`. The KV pool is sized for the workload with the most tokens.
-
-    Raises:
-        ModelError: the directory cannot be served.
+    `overrides` are fields of `EngineSettings`. The KV pool is sized for the workload with the most tokens. Raises
+    ModelError: the directory cannot be served.
     """
     report = progress or (lambda _: None)
     config = read_model_config(model, None)
@@ -97,7 +94,9 @@ def run_bench(
     values: dict[str, Any] = {"kv": KVSettings(memory=Bytes(_kv_bytes(config, workloads))), **(overrides or {})}
     settings = EngineSettings(model=model, threads=threads, **values)
     started = perf_counter()
-    from engine.torch_runner import TorchRunner, torch_version
+    import torch
+
+    from engine.torch_runner import TorchRunner
 
     runner = TorchRunner(settings, report)
     engine = Engine(runner, Tokenizer.load(model), settings, name="bench", seed=0)
@@ -112,7 +111,7 @@ def run_bench(
     return BenchReport(
         model=str(model),
         machine=machine(),
-        torch=torch_version(),
+        torch=str(torch.__version__),
         dtype=runner.dtype if runner.quantization is None else f"{runner.dtype}, weights {runner.quantization}",
         threads=threads,
         load_s=loaded,

@@ -11,10 +11,10 @@ from engine.errors import ModelError
 from engine.forward.encoder import Encoder
 from engine.memory.resources import resolve_alone
 from engine.model.checkpoint import Checkpoint
-from engine.model.encoder_config import EncoderConfig, read_encoder_config
+from engine.model.encoder_config import read_encoder_config
 from engine.quantization.config import read_quantization
 from engine.threads import set_threads
-from engine.torch_runner import compute_dtype, open_device
+from engine.torch_runner import compute_dtype, open_device, stated_length
 from engine.weights.encoder_weights import WORD_EMBEDDINGS, load_encoder_weights, name_prefix
 from engine.weights.linear import LinearFactory
 
@@ -23,11 +23,7 @@ class EncoderRunner:
     """One loaded encoder. Must be built and used in the same thread."""
 
     def __init__(self, settings: EngineSettings, progress: Callable[[str], None]) -> None:
-        """Load `settings.model`; `progress` receives short messages about the loading stages.
-
-        Raises:
-            ModelError: the directory cannot be served; the message says why.
-        """
+        """Load `settings.model`, as `engine.tensor_parallel.runner.load_runner` does a decoder."""
         settings = resolve_alone(settings)
         set_threads(settings.threads)
         device = open_device(settings.device)
@@ -39,12 +35,11 @@ class EncoderRunner:
             dtype = compute_dtype(settings, stored, device)
             linears = LinearFactory(device, dtype, settings.threads)
             linears.compile(progress)
-            weights = load_encoder_weights(
-                checkpoint, config, dtype, device, linears, progress, ignored=settings.ignore_tensors
-            )
+            weights = load_encoder_weights(checkpoint, config, linears, progress, ignored=settings.ignore_tensors)
         self.dtype = str(dtype).removeprefix("torch.")
         self.vocab_size = config.vocab_size
-        self.max_input_tokens = _max_input_tokens(settings, config)
+        stated = stated_length(settings, config.usable_positions, " has positions")
+        self.max_input_tokens = stated or config.max_tokens
         self.sizes = config.sizes
         self._encoder: Encoder | None = Encoder(weights, config, dtype, device)
         progress("warming up")
@@ -59,13 +54,3 @@ class EncoderRunner:
 
     def close(self) -> None:
         self._encoder = None
-
-
-def _max_input_tokens(settings: EngineSettings, config: EncoderConfig) -> int:
-    max_model_len = settings.max_model_len
-    if max_model_len is not None and max_model_len > config.usable_positions:
-        raise ModelError(
-            "max_model_len",
-            f"max_model_len = {max_model_len} is more than the model has positions, {config.usable_positions}",
-        )
-    return max_model_len or config.max_tokens

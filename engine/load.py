@@ -13,11 +13,7 @@ from engine.tensor_parallel.ranks import rank_settings
 def load_engine(
     settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None
 ) -> Engine | Embedder:
-    """Load `settings.model`, dispatching on the architecture in config.json. Slow, and imports torch.
-
-    Raises:
-        EngineError: the directory cannot be served (ModelError), or not with these settings; the message says why.
-    """
+    """Load `settings.model` by the architecture in its config.json; otherwise as `Engine.load`."""
     if is_encoder(settings.model):
         if settings.tensor_parallel > 1:
             raise ModelError("tensor_parallel", "models that make embeddings are not split: use replicas")

@@ -204,6 +204,11 @@ class EngineStats(msgspec.Struct, frozen=True, gc=False):
     swapped_in_total: int = 0
     """Blocks copied back."""
 
+    @property
+    def kv_usage(self) -> float:
+        """Share of the KV blocks in use, 0 to 1."""
+        return 1 - self.free_blocks / self.total_blocks if self.total_blocks else 0.0
+
 
 def sum_of_stats(replicas: Sequence[EngineStats]) -> EngineStats:
     """Each counter summed over all replicas."""

@@ -46,9 +46,8 @@ def generate_offline(
 ) -> OfflineRun:
     """Generate an answer for each prompt, sent as a single user message, with a freshly loaded engine.
 
-    Raises:
-        ModelError: the directory cannot be served, or a prompt is too long for the model.
-        EngineDead: a step failed, for example because of NaN logits.
+    Raises ModelError: the directory cannot be served, or a prompt is too long for the model; EngineDead: a step failed,
+    for example because of NaN logits.
     """
     template, tokenizer = ChatTemplate.load(settings.model), Tokenizer.load(settings.model)
     engine = Engine.load(settings, name)

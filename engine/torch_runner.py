@@ -31,7 +31,7 @@ from engine.sampler.device_sampler import choose
 from engine.sampler.prompt_scores import pieces, score
 from engine.sampler.sampler import sample
 from engine.sampling.params import SamplingParams
-from engine.scheduling.batch import Batch, Sampled, SampleRow, chosen_by_device, sampled_rows
+from engine.scheduling.batch import Batch, Sampled, SampleRow, blank_batch, chosen_by_device, sampled_rows
 from engine.threads import set_threads
 from engine.weights.decoder_weights import WeightLoader
 from engine.weights.linear import LinearFactory
@@ -87,7 +87,8 @@ class TorchRunner:
             self.quantization = None if quantized is None else str(quantized)
             self.block_size = settings.kv.block_size
             self.vocab_size = config.vocab_size
-            self.max_model_len = _max_model_len(settings, config)
+            stated = stated_length(settings, config.max_positions, "'s max_position_embeddings")
+            self.max_model_len = stated or config.max_positions
             if (message := _longrope_message(config, self.max_model_len)) is not None:
                 progress(message)
             self._device = device
@@ -97,11 +98,10 @@ class TorchRunner:
             """[samples] int64: token ids that the device chose in the previous batch."""
             self._adapters = None
             if shard is None:
-                self._adapters = AdapterReader(config, linears, dtype, max_rank=settings.max_adapter_rank)
-            if shard is None:
-                loader = WeightLoader(checkpoint, whole, dtype, device, linears, quantized)
+                self._adapters = AdapterReader(config, linears, max_rank=settings.max_adapter_rank)
+                loader = WeightLoader(checkpoint, whole, linears, quantized)
             else:
-                loader = ShardLoader(checkpoint, whole, dtype, device, linears, shard)
+                loader = ShardLoader(checkpoint, whole, linears, shard)
             weights = loader.load(progress, settings.ignore_tensors)
             if device.type == "cuda":
                 check_memory(settings, config, dtype, free_bytes=torch.cuda.mem_get_info(device)[0])
@@ -148,27 +148,17 @@ class TorchRunner:
 
     def _warm_up(self) -> None:
         """Run a prefill, a decode and each sampling path in the scratch block: no request then waits for a compiler."""
-        rows = [
-            SampleRow(
-                row=0,
-                params=SamplingParams(max_tokens=1, temperature=temperature),
-                seed=0,
-                position=1,
-                prompt_token_ids=(0,),
-                output_token_ids=[],
-            )
-            for temperature in (0.0, 1.0)
-        ]
+        params = [SamplingParams(max_tokens=1, temperature=temperature) for temperature in (0.0, 1.0)]
+        rows = [SampleRow(0, each, seed=0, position=1, prompt_token_ids=(0,), output_token_ids=[]) for each in params]
         with torch.inference_mode():
             for tokens in (min(2, self.max_model_len), 1):
-                logits = self._forward(_blank(tokens, self.block_size, rows))
+                logits = self._forward(blank_batch([tokens], self.block_size, rows))
             if self.overlaps:
                 for count in (1, 2):
                     AsyncCopy(choose(logits[:count], rows[:count], self._pick)).result()
         sample(np.zeros((2, self.vocab_size), np.float32), rows)
 
     def execute(self, batch: Batch) -> Sampled:
-        """Run one forward pass, write its KV, and sample and score the rows that `batch` names."""
         if batch.scores:
             return self._scored(batch)
         table = self.logits(batch)
@@ -241,38 +231,13 @@ class TorchRunner:
         return ids
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """Read and prepare an adapter for this model; callable from any thread.
-
-        Raises:
-            ModelError: the adapter cannot be served; the message says why.
-        """
         if self._adapters is None:
             raise ModelError("adapter_unsupported", f"{directory}: adapters are not served with tensor_parallel")
         return self._adapters.read(directory)
 
     def close(self) -> None:
-        """Release the pool and the weights; a second call does nothing."""
         self._decoder = self._plain = None
         self._swap = None
-
-
-def _blank(tokens: int, block_size: int, samples: list[SampleRow]) -> Batch:
-    """A batch of one sequence of `tokens` tokens that lies in the scratch block."""
-    positions = np.arange(tokens)
-    return Batch(
-        token_ids=np.zeros(tokens, np.int64),
-        positions=positions,
-        slots=positions % block_size,
-        query_starts=np.array([0, tokens], np.int32),
-        context_lens=np.array([tokens], np.int32),
-        block_tables=np.zeros((1, -(-tokens // block_size)), np.int32),
-        samples=samples,
-    )
-
-
-def torch_version() -> str:
-    """The version of the installed torch build."""
-    return str(torch.__version__)
 
 
 def open_device(name: str) -> torch.device:
@@ -290,8 +255,7 @@ def open_device(name: str) -> torch.device:
 def compute_dtype(settings: EngineSettings, stored: torch.dtype, device: torch.device) -> torch.dtype:
     """Dtype to compute in. `auto`: float32 for float32 files, else bfloat16 if the processor multiplies it natively.
 
-    Raises:
-        ModelError: the settings name a type that the processor does not compute in.
+    Raises ModelError: the settings name a type that the processor does not compute in.
     """
     native = device.type != "cpu" or has_bfloat16_products()
     if settings.dtype == "float32":
@@ -350,11 +314,9 @@ def _longrope_message(config: ModelConfig, longest: int) -> str | None:
     )
 
 
-def _max_model_len(settings: EngineSettings, config: ModelConfig) -> int:
-    max_model_len = settings.max_model_len
-    if max_model_len is not None and max_model_len > config.max_positions:
-        raise ModelError(
-            "max_model_len",
-            f"max_model_len = {max_model_len} is more than the model's max_position_embeddings, {config.max_positions}",
-        )
-    return max_model_len or config.max_positions
+def stated_length(settings: EngineSettings, positions: int, what: str) -> int | None:
+    """`max_model_len` of the settings. Raises ModelError if that is more than `positions`, `what` in words."""
+    longest = settings.max_model_len
+    if longest is not None and longest > positions:
+        raise ModelError("max_model_len", f"max_model_len = {longest} is more than the model{what}, {positions}")
+    return longest

@@ -60,7 +60,7 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
     "tests/gateway/endpoints/test_ws_session.py": ({"_stream", "_wsproto"}, THEIRS),
     "tests/gateway/simulation/test_simulated_time_slices.py": ({"_finish_step"}, "notes every simulated step"),
     "tests/parity/grid.py": ({"_alive", "_preempt", "_scheduler"}, PREEMPTS),
-    "tests/parity/routing.py": ({"_plain", "_router", "_weights"}, "makes a router's choice clear in random weights"),
+    "tests/parity/routing.py": ({"_plain", "_weights"}, "makes a router's choice clear in random weights"),
     "tests/parity/test_invariance.py": ({"_alive", "_preempt", "_scheduler"}, PREEMPTS),
     "tests/parity/test_ranks.py": ({"_runner"}, INSIDE),
     "tests/parity/test_triton.py": ({"_decoder"}, INSIDE),

@@ -35,60 +35,36 @@ class BackendStatus(Protocol):
     @property
     def why(self) -> str | None:
         """While loading: the last step; when failed: what went wrong."""
-        ...
 
     @property
     def down_until(self) -> float | None:
         """Set while it is marked down: restarts did not help, and the next one is not before this time."""
-        ...
 
     @property
     def limits(self) -> EngineLimits | None:
         """Known after the first load; the same in every life."""
-        ...
 
     @property
     def activity(self) -> BackendActivity | None:
         """As of the last step or call; None: it has not been loaded, or has failed."""
-        ...
 
     @property
     def restarts(self) -> int: ...
     @property
     def inside(self) -> int:
         """Its sequences."""
-        ...
 
     @property
     def batch(self) -> int:
         """Number of sequences in one step."""
-        ...
 
     @property
     def adapters(self) -> Mapping[str, Adapter]:
         """By name, those that new jobs can use."""
-        ...
 
 
 class EngineStatus:
     """Of one engine or replica; outlives restarts. Written by its actor, and by its supervisor while none runs."""
-
-    __slots__ = (
-        "adapter_uses",
-        "adapters",
-        "down_until",
-        "epoch",
-        "inside",
-        "limits",
-        "name",
-        "read_adapter",
-        "replica",
-        "restarts",
-        "state",
-        "stats",
-        "title",
-        "why",
-    )
 
     def __init__(self, name: str, replica: int = 0, title: str | None = None) -> None:
         """`title`: for logs and messages; None: the name."""
@@ -196,7 +172,7 @@ def _activity(stats: EngineStats | None) -> BackendActivity | None:
         waiting=stats.waiting,
         generation_tokens_total=stats.generation_tokens_total,
         outstanding_tokens=stats.outstanding_tokens,
-        kv_usage=1 - stats.free_blocks / stats.total_blocks if stats.total_blocks else 0.0,
+        kv_usage=stats.kv_usage,
     )
 
 

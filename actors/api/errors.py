@@ -130,16 +130,8 @@ class BudgetSpent(Refusal):
     """The tenant's remaining budget does not cover the request."""
 
     def __init__(self, message: str, resets_in_s: float) -> None:
-        super().__init__(
-            ErrorBody(
-                429,
-                "insufficient_quota",
-                "budget_spent",
-                message,
-                retry_after_s=resets_in_s,
-                should_retry=resets_in_s <= _WORTH_WAITING_S,
-            )
-        )
+        kind, code, retry = "insufficient_quota", "budget_spent", resets_in_s <= _WORTH_WAITING_S
+        super().__init__(ErrorBody(429, kind, code, message, retry_after_s=resets_in_s, should_retry=retry))
 
 
 class Busy(Refusal):

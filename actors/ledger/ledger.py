@@ -12,6 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -76,7 +77,6 @@ class LedgerThreads(Protocol):
 
     def store(self, path: Path | str, on_posts: Callable[[list[StoreEvent]], None]) -> WorkerHandle:
         """A handle that takes `LedgerBatch` and `StoreClosed`; `on_posts` is called in the event loop."""
-        ...
 
 
 class LedgerState:
@@ -139,7 +139,7 @@ class Ledger(Actor[LedgerMessage]):
         super().__init__(mailbox)
         self._on_spent = on_spent
         self._timers = timers
-        self._watch = timers.watch(float("inf"), self._alarm)
+        self._watch = timers.watch(float("inf"), partial(mailbox.put_unbounded, FlushDue()))
         self._hurry = False
         """A reply waits for the next group; closings alone may wait for more closings."""
         self._books = books
@@ -155,7 +155,9 @@ class Ledger(Actor[LedgerMessage]):
         books.in_commit = []
         self._hurry = True
         books.asked_at = trio.current_time()
-        self._worker = self._workers.store(self._path, self._on_posts)
+        self._worker = self._workers.store(
+            self._path, lambda posts: self.mailbox.put_unbounded(WorkerEvents(posts, self))
+        )
         try:
             await super().run()
         except trio.Cancelled:
@@ -200,7 +202,6 @@ class Ledger(Actor[LedgerMessage]):
                         self._on_post(post)
 
     def after_batch(self) -> None:
-        """Start the next group if the writer is free."""
         books = self._books
         if books.open or books.waiting:
             # Closings do not wake the actor: a timer does while entries are open.
@@ -230,12 +231,6 @@ class Ledger(Actor[LedgerMessage]):
             except Exception:
                 log.exception("ledger_entry_lost", kind=type(message).__name__)
         self.mailbox.done()
-
-    def _alarm(self) -> None:
-        self.mailbox.put_unbounded(FlushDue())
-
-    def _on_posts(self, posts: list[StoreEvent]) -> None:
-        self.mailbox.put_unbounded(WorkerEvents(posts, self))
 
     def _on_post(self, post: StoreEvent) -> None:
         books = self._books

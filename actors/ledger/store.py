@@ -6,7 +6,7 @@ Everything here blocks and belongs to one thread. Rows are dated by the clock th
 
 import datetime as dt
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -54,24 +54,22 @@ _ADDED = {"reserved_cost": "REAL NOT NULL DEFAULT 0", "cost": "REAL", "degraded"
 # statement, which can cost a whole switch interval each time while other threads are busy.
 # The order of the primary key and `ifnull` force the good plan: from each closing to its row, by the key.
 # A batch whose commit failed is committed again by the next writer: a row that is there already stays as it is.
-_OPEN = """
+# Values come in the order of the messages' fields.
+_OPEN = f"""
 INSERT OR IGNORE INTO requests
     (life, opened_at, number, request_id, tenant, model, route, prompt_tokens, reserved_tokens, reserved_cost, cascade)
-SELECT ?, ?, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-    json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]'),
-    json_extract(value, '$[7]'), json_extract(value, '$[8]')
-FROM json_each(?)
-"""
+SELECT ?, ?, {", ".join([f"json_extract(value, '$[{place}]')" for place in range(9)])} FROM json_each(?)
+"""  # noqa: S608  (constants of this file)
 _CLOSE = """
 UPDATE requests SET rung = closing.rung, outcome = closing.outcome, why = closing.why, degraded = closing.degraded,
     prompt_tokens = closing.prompt, completion_tokens = closing.completion, discarded_tokens = closing.discarded,
     cost = closing.cost, closed_at = ?
 FROM (
-    SELECT json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS rung,
-        json_extract(value, '$[2]') AS outcome, json_extract(value, '$[3]') AS why,
-        json_extract(value, '$[4]') AS prompt, json_extract(value, '$[5]') AS completion,
-        json_extract(value, '$[6]') AS discarded, json_extract(value, '$[7]') AS cost,
-        json_extract(value, '$[8]') AS degraded
+    SELECT json_extract(value, '$[0]') AS number, json_extract(value, '$[2]') AS rung,
+        json_extract(value, '$[3]') AS outcome, json_extract(value, '$[4]') AS why,
+        json_extract(value, '$[5]') AS prompt, json_extract(value, '$[6]') AS completion,
+        json_extract(value, '$[7]') AS discarded, json_extract(value, '$[8]') AS cost,
+        json_extract(value, '$[9]') AS degraded
     FROM json_each(?)
 ) AS closing
 WHERE requests.number = closing.number AND life = ? AND ifnull(closed_at, '') = ''
@@ -181,33 +179,9 @@ class Store:
 
     def commit(self, batch: LedgerBatch) -> None:
         """Commit the whole batch or nothing. Raises sqlite3.Error."""
-        lines = [
-            (
-                each.entry_id,
-                each.request_id,
-                each.tenant,
-                each.model,
-                each.route,
-                each.prompt_tokens,
-                each.reserved_tokens,
-                each.reserved_cost,
-                each.cascade,
-            )
-            for each in batch.lines
-            if isinstance(each, LedgerEntry)
-        ]
+        lines = [msgspec.structs.astuple(each) for each in batch.lines if isinstance(each, LedgerEntry)]
         closings = [
-            (
-                each.entry_id,
-                each.rung,
-                each.outcome,
-                each.why,
-                each.prompt_tokens,
-                each.completion_tokens,
-                each.discarded_tokens,
-                each.cost,
-                ",".join(each.degraded),
-            )
+            (*msgspec.structs.astuple(each)[:-1], ",".join(each.degraded))
             for each in batch.lines
             if isinstance(each, EntryClosing)
         ]
@@ -216,9 +190,9 @@ class Store:
         execute("BEGIN IMMEDIATE")
         try:
             if lines:
-                execute(_OPEN, (self._life, self._now(), _json(lines)))
+                execute(_OPEN, (self._life, self._now(), msgspec.json.encode(lines).decode()))
             if closings:
-                execute(_CLOSE, (self._now(), _json(closings), self._life))
+                execute(_CLOSE, (self._now(), msgspec.json.encode(closings).decode(), self._life))
             for each in roll_backs:
                 self._sums.roll_back(each)
             self._sums.prune(self.wall())
@@ -238,10 +212,6 @@ class Store:
 
     def _now(self) -> str:
         return dt.datetime.fromtimestamp(self.wall(), dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-
-
-def _json(rows: Sequence[tuple[int | float | str, ...]]) -> str:
-    return msgspec.json.encode(rows).decode()
 
 
 def keep_books(

@@ -115,7 +115,8 @@ class UsageSums:
             if per == "day":
                 by_cascade = dict(execute(_SUM_SPENT.format(key="cascade"), bounds).fetchall())
                 by_cascade.pop("", None)
-        return RestoreUsage(by_tenant, by_cascade, self._used(at), self._roll_backs())
+        rolled_back = execute("SELECT experiment, text, why FROM rolled_back ORDER BY at")
+        return RestoreUsage(by_tenant, by_cascade, self._used(at), tuple([RollBack(*row) for row in rolled_back]))
 
     def _used(self, at: float) -> dict[str, tuple[Used, ...]]:
         usage: dict[str, list[Used]] = {}
@@ -132,10 +133,6 @@ class UsageSums:
             for second, requests, tokens in self._connection.execute(_LAST_MINUTE, (tenant, at - _MINUTE_S - 1)):
                 usage[tenant].append(Used("minute", max(at - second - 1, 0.0), tokens, requests))
         return {tenant: tuple(used) for tenant, used in usage.items()}
-
-    def _roll_backs(self) -> tuple[RollBack, ...]:
-        rows = self._connection.execute("SELECT experiment, text, why FROM rolled_back ORDER BY at")
-        return tuple([RollBack(*row) for row in rows])
 
 
 _SUM_SPENT = "SELECT {key}, sum(cost) FROM spent WHERE start >= ? AND start < ? AND cost > 0 GROUP BY 1"

@@ -142,19 +142,18 @@ def _encode(text: ModelText, prompts: Sequence[Prompt]) -> tuple[TokenIds, ...]:
 
 def _turn(message: ChatMessage) -> dict[str, Any]:
     """The message for a chat template, which expects absent keys rather than null."""
-    fields: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.name is not None:
-        fields["name"] = message.name
-    if message.reasoning:
-        fields["reasoning_content"] = message.reasoning
-    if message.tool_call_id is not None:
-        fields["tool_call_id"] = message.tool_call_id
-    if message.tool_calls:
-        fields["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in message.tool_calls
-        ]
-    return fields
+    calls = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in message.tool_calls
+    ]
+    optional = {
+        "name": message.name,
+        "reasoning_content": message.reasoning or None,
+        "tool_call_id": message.tool_call_id,
+        "tool_calls": calls or None,
+    }
+    given = {name: value for name, value in optional.items() if value is not None}
+    return {"role": message.role, "content": message.content, **given}
 
 
 def _characters(prompt: Prompt) -> int:

@@ -5,7 +5,7 @@ from itertools import chain
 
 import msgspec
 
-from actors.api.response import Delta, EndReason, MadeCall
+from actors.api.response import Delta, MadeCall
 from engine.text.tool_calls import ToolStyle
 from engine.text.tool_parser import ToolCallParser
 
@@ -37,16 +37,12 @@ class ToolCallReader:
         if finish is not None:
             stop = delta.stop if isinstance(delta.stop, str) else ""
             text += parser.end(cut=bool(stop) or finish in {"length", "content_filter"}, stop=stop).text
-            finish = _end(finish, called=parser.called)
+            finish = "tool_calls" if parser.called and finish == "stop" else finish
         first = self._count
         self._count += len(parsed.calls)
-        calls = tuple(
-            [
-                MadeCall(index, f"{self._id_prefix}{index}", call.name, call.arguments)
-                for index, call in enumerate(parsed.calls, first)
-            ]
-        )
-        return msgspec.structs.replace(delta, text=text, finish_reason=finish, calls=calls)
+        made = enumerate(parsed.calls, first)
+        calls = [MadeCall(index, f"{self._id_prefix}{index}", call.name, call.arguments) for index, call in made]
+        return msgspec.structs.replace(delta, text=text, finish_reason=finish, calls=tuple(calls))
 
     def gather(self, delta: Delta) -> Delta | None:
         """Merge the result of `read` with those held before; None while a call may be open."""
@@ -55,10 +51,6 @@ class ToolCallReader:
             return None
         kept, self._pending = self._pending, []
         return delta if len(kept) == 1 else _joined(kept)
-
-
-def _end(reason: EndReason, *, called: bool) -> EndReason:
-    return "tool_calls" if called and reason == "stop" else reason
 
 
 def _joined(deltas: Sequence[Delta]) -> Delta:

@@ -218,20 +218,11 @@ class _NoAdmission(Mailbox[AdmissionMessage]):
 
 def _silent_ports(ports: RequestPorts) -> RequestPorts:
     """The same rungs, ledger and clock; null ports for counters, breakers, admission and recording."""
-    return RequestPorts(
+    return msgspec.structs.replace(
+        ports,
         admission=_NoAdmission("copies", 1),
-        dispatch=ports.dispatch,
-        ledger=ports.ledger,
         permits=_SilentPermits(ports.permits),
-        all_published=ports.all_published,
-        upstreams=ports.upstreams,
-        texts=ports.texts,
-        timers=ports.timers,
         counters=ServiceCounters(),
-        rollout=ports.rollout,
-        decisions=ports.decisions,
         request_log=RequestLog(lambda: False, str),
-        wall=ports.wall,
         recording=None,
-        numbers=ports.numbers,
     )

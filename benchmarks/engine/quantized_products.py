@@ -36,7 +36,7 @@ def copies(factory: LinearFactory, kind: str, weight: Tensor) -> list[Linear]:
     if scheme is None:
         return [factory.make(weight, None) for _ in range(count)]
     quantized = quantize(weight.float(), scheme)
-    return [factory.make_quantized(quantized, None) for _ in range(count)]
+    return [factory.make(quantized, None) for _ in range(count)]
 
 
 def best_us(calls: list[Callable[[], object]], seconds: float) -> float:

@@ -5,6 +5,7 @@ steps: attention is bidirectional, so an input is computed whole, in one step.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from time import perf_counter
@@ -84,11 +85,7 @@ class Embedder(EngineBase):
 
     @classmethod
     def load(cls, settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None) -> Self:
-        """Load `settings.model`. Slow, and imports torch: to be called in the thread that will own the engine.
-
-        Raises:
-            EngineError: the directory cannot be served (ModelError), or not with these settings; the message says why.
-        """
+        """See `Engine.load`."""
         _check(settings)
         from engine.encoder_runner import EncoderRunner
 
@@ -96,7 +93,6 @@ class Embedder(EngineBase):
 
     @property
     def has_work(self) -> bool:
-        """Whether a step would compute or report anything."""
         return bool(self._pending_outputs or self._waiting)
 
     def accept(self, command: Command) -> None:
@@ -118,20 +114,13 @@ class Embedder(EngineBase):
 
     @property
     def adapters(self) -> tuple[Adapter, ...]:
-        """Empty: encoders have no adapters."""
         return ()
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """Raises ModelError: encoders have no adapters."""
         raise ModelError("adapter_unsupported", f"{directory}: adapters are served for models that make text")
 
     def submit(self, command: Embed) -> None:
-        """Queue an input for a later step.
-
-        Raises:
-            RequestRefused: it can never be embedded here.
-            EngineDead: the engine has stopped.
-        """
+        """Queue an input for a later step. Raises RequestRefused if it can never be embedded here, EngineDead."""
         self._check_alive()
         self._check(command)
         self._waiting[command.sequence_id] = command
@@ -159,7 +148,6 @@ class Embedder(EngineBase):
             )
 
     def abort(self, sequence_id: int) -> None:
-        """Drop an input; unknown and finished ids are ignored."""
         command = self._waiting.pop(sequence_id, None)
         if command is not None:
             tokens = len(command.token_ids)
@@ -173,10 +161,7 @@ class Embedder(EngineBase):
     def _compute(self, outputs: list[SequenceOutput]) -> tuple[AdapterUse, ...]:
         chosen = self._choose()
         if chosen:
-            try:
-                rows = self._runner.embed([command.token_ids for command in chosen])
-            except Exception as error:
-                raise self._fail(error) from error
+            rows = self._ending(partial(self._runner.embed, [command.token_ids for command in chosen]))
             outputs += [_output(command, row) for command, row in zip(chosen, rows, strict=True)]
             self._steps += 1
             self._step_tokens = sum([len(command.token_ids) for command in chosen])
@@ -201,7 +186,6 @@ class Embedder(EngineBase):
         return chosen
 
     def stats(self) -> EngineStats:
-        """Current counters; all block counts are 0."""
         return EngineStats(
             total_blocks=0,
             free_blocks=0,
@@ -216,11 +200,7 @@ class Embedder(EngineBase):
         )
 
     def check_integrity(self) -> None:
-        """Check internal consistency.
-
-        Raises:
-            EngineError: the token count differs from the waiting inputs.
-        """
+        """Check internal consistency. Raises EngineError: the token count differs from the waiting inputs."""
         if self._tokens != sum([len(command.token_ids) for command in self._waiting.values()]):
             raise EngineError("engine_integrity", "the waiting inputs do not add up; this is a defect")
 

@@ -4,6 +4,7 @@ All calls come from the one thread that owns the engine (see engine/core/loop.py
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import groupby
 from math import inf, nan
 from pathlib import Path
@@ -107,8 +108,7 @@ class Engine(EngineBase):
     def load(cls, settings: EngineSettings, name: str, progress: Callable[[str], None] | None = None) -> Self:
         """Load `settings.model`. Slow, and imports torch: to be called in the thread that will own the engine.
 
-        Raises:
-            EngineError: the directory cannot be served (ModelError), or not with these settings; the message says why.
+        Raises EngineError: the directory cannot be served (ModelError), or not with these settings.
         """
         # First, because its errors are the clearest for a directory that holds no model.
         read_model_config(settings.model, settings.ignore_config_keys)
@@ -127,7 +127,6 @@ class Engine(EngineBase):
 
     @property
     def has_work(self) -> bool:
-        """Whether a step would compute or report anything."""
         return bool(self._pending_outputs) or self._in_flight is not None or self._scheduler.has_work
 
     def accept(self, command: Command) -> None:
@@ -154,12 +153,7 @@ class Engine(EngineBase):
                 self._adapters.drop(name)
 
     def submit(self, command: Submit) -> None:
-        """Add a sequence to the scheduler.
-
-        Raises:
-            RequestRefused: it can never run here.
-            EngineDead: the engine has stopped.
-        """
+        """Add a sequence to the scheduler. Raises RequestRefused if it can never run here, EngineDead after the end."""
         self._check_alive()
         self.limits.check(command)
         if command.sequence_id in self._alive:
@@ -221,11 +215,6 @@ class Engine(EngineBase):
         return tuple(sorted(token_id for token_id in {*stop_ids, *eos_ids} if token_id < self.limits.vocab_size))
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """Read and prepare an adapter, to be installed with `AddAdapter`. Slow; callable from any thread.
-
-        Raises:
-            ModelError: the adapter cannot be served; the message says why.
-        """
         return self._runner.read_adapter(directory)
 
     @property
@@ -233,7 +222,6 @@ class Engine(EngineBase):
         return self._adapters.current
 
     def abort(self, sequence_id: int) -> None:
-        """Drop a sequence and free its blocks; unknown or finished ids are ignored."""
         entry = self._alive.get(sequence_id)
         if entry is None:
             return
@@ -243,7 +231,6 @@ class Engine(EngineBase):
         self._pending_outputs.append(Finished(sequence_id, finish))
 
     def expect(self, command: ExpectTokens) -> None:
-        """Add draft tokens to a running sequence; see `ExpectTokens`."""
         entry = self._alive.get(command.sequence_id)
         if entry is not None and entry[0].feed >= 0:
             self._collect(self._pending_outputs)  # a draft is compared with the output, which must be complete
@@ -269,10 +256,7 @@ class Engine(EngineBase):
         if self._overlapping is not None:
             self._overlap(self._overlapping, plan, outputs)
         elif plan is not None:
-            try:
-                sampled = self._runner.execute(plan.batch)
-            except Exception as error:
-                raise self._fail(error) from error
+            sampled = self._ending(partial(self._runner.execute, plan.batch))
             self._done(plan, self._scheduler.commit(plan.shares), sampled, outputs)
         return self._adapters.uses()
 
@@ -281,29 +265,20 @@ class Engine(EngineBase):
         if plan is None:
             self._collect(outputs)
             return
-        try:
-            result = runner.launch(plan.batch)
-        except Exception as error:
-            raise self._fail(error) from error
+        result = self._ending(partial(runner.launch, plan.batch))
         self._collect(outputs)
         if can_plan_ahead(plan):
             self._scheduler.commit_launched(plan.shares)
             self._in_flight = plan, result
         else:
-            self._done(plan, self._scheduler.commit(plan.shares), self._result(result), outputs)
+            self._done(plan, self._scheduler.commit(plan.shares), self._ending(result), outputs)
 
     def _collect(self, outputs: list[SequenceOutput]) -> None:
         """Wait for the step in flight, if there is one, and process its results."""
         if self._in_flight is not None:
             (plan, result), self._in_flight = self._in_flight, None
-            sampled = self._result(result)
+            sampled = self._ending(result)
             self._done(plan, self._scheduler.commit_arrived(plan.shares), sampled, outputs)
-
-    def _result(self, result: Callable[[], Sampled]) -> Sampled:
-        try:
-            return result()
-        except Exception as error:
-            raise self._fail(error) from error
 
     def _done(
         self, plan: StepPlan, takers: list[Sequence | None], sampled: Sampled, outputs: list[SequenceOutput]
@@ -430,11 +405,7 @@ class Engine(EngineBase):
         )
 
     def check_integrity(self) -> None:
-        """Check internal consistency of engine, scheduler, block manager and adapter table.
-
-        Raises:
-            EngineError: they contradict each other.
-        """
+        """Raises EngineError if engine, scheduler, block manager and adapter table contradict each other."""
         self._scheduler.check_integrity()
         self._adapters.check_integrity([sequence.adapter for sequence, _ in self._alive.values()])
         statistics = self._scheduler.statistics()
@@ -444,13 +415,6 @@ class Engine(EngineBase):
             )
 
     def check_runner(self) -> None:
-        """Check, between two steps, that all tensor-parallel ranks are alive.
-
-        Raises:
-            EngineDead: a rank has ended; the next step would fail.
-        """
+        """Raises EngineDead if a tensor-parallel rank has ended; the next step would fail."""
         if isinstance(self._runner, SplitRunner):
-            try:
-                self._runner.check_ranks()
-            except EngineError as error:
-                raise self._fail(error, "between two steps") from error
+            self._ending(self._runner.check_ranks, "between two steps")

@@ -2,10 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from engine.errors import EngineDead, EngineError, RequestRefused
 from engine.lora.adapters import AdapterUse
 from engine.messages import EngineStats, SequenceOutput, StepReport, failed_output
+
+T = TypeVar("T")
 
 
 class EngineBase(ABC):
@@ -24,6 +27,11 @@ class EngineBase(ABC):
         self._step_tokens = 0
         self._prompt_tokens = 0
 
+    @property
+    @abstractmethod
+    def has_work(self) -> bool:
+        """Whether a step would compute or report anything."""
+
     @abstractmethod
     def stats(self) -> EngineStats:
         """Current counters."""
@@ -41,11 +49,7 @@ class EngineBase(ABC):
         """Compute one batch and append its outputs. Returns the adapters in memory."""
 
     def step(self) -> StepReport:
-        """Compute one batch, and report everything that happened since the last report.
-
-        Raises:
-            EngineDead: the runner failed, now or earlier.
-        """
+        """Compute one batch, and report everything that happened since the last report. Raises EngineDead."""
         self._check_alive()
         started = self._clock()
         outputs, self._pending_outputs = self._pending_outputs, []
@@ -69,12 +73,15 @@ class EngineBase(ABC):
         if self._end is not None:
             raise self._end
 
-    def _fail(self, error: Exception, when: str = "in a step") -> EngineDead:
-        """Record a failure, `when` in words, and return the error to raise now and in every later call."""
-        code = error.code if isinstance(error, EngineError) else "engine_failed"
-        what = error.message if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
-        self._end = EngineDead(code, f"engine {self.name} failed {when}: {what}")
-        return self._end
+    def _ending(self, work: Callable[[], T], when: str = "in a step") -> T:
+        """The result of `work`. If it fails, the engine has ended; that is raised now and in every later call."""
+        try:
+            return work()
+        except Exception as error:
+            code = error.code if isinstance(error, EngineError) else "engine_failed"
+            what = error.message if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+            self._end = EngineDead(code, f"engine {self.name} failed {when}: {what}")
+            raise self._end from error
 
     def _refuse(self, sequence_id: int, prompt_tokens: int, error: RequestRefused) -> None:
         self._pending_outputs.append(failed_output(sequence_id, prompt_tokens, error.code, error.message))

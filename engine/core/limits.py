@@ -23,11 +23,7 @@ class EngineLimits(msgspec.Struct, frozen=True):
         return min(self.model_tokens, self.pool_tokens)
 
     def check(self, command: Submit) -> None:
-        """Check a request that could never run.
-
-        Raises:
-            RequestRefused: with one of the codes below.
-        """
+        """Check a request that could never run. Raises RequestRefused: with one of the codes below."""
         prompt, params = command.prompt_token_ids, command.params
         if not prompt:
             raise RequestRefused("prompt_empty", "The prompt has no tokens; send at least one.")

@@ -21,42 +21,35 @@ KernelKind = Literal["compiled", "triton", "portable"]
 def choose_kernels(
     settings: EngineSettings, config: ModelConfig, device: torch.device, dtype: torch.dtype
 ) -> KernelKind:
-    """Compiled kernels on a CPU, Triton on a GPU, portable ones where neither is supported.
-
-    Raises:
-        ModelError: `gpu.kernels` requires what cannot run here.
-    """
+    """Compiled kernels on a CPU, Triton on a GPU, else portable ones. Raises ModelError if settings ask for others."""
     requested = settings.gpu.kernels
     installed = find_spec("triton") is not None
     # Triton's kernels need pages of the compute dtype.
     alike = settings.kv.dtype in {"auto", str(dtype).removeprefix("torch.")}
-    if requested == "triton" and not alike:
-        raise ModelError(
-            "gpu_kernels",
-            f'gpu.kernels = "triton" does not read KV pages of {settings.kv.dtype}; leave one of both at "auto"',
-        )
     if requested == "triton":
-        if settings.batch_invariant:
-            raise ModelError(
-                "gpu_kernels",
-                'gpu.kernels = "triton" and batch_invariant exclude each other: Triton\'s split their sums by the '
-                'batch; leave kernels at "auto"',
-            )
-        if not installed:
-            raise ModelError("gpu_kernels", 'gpu.kernels = "triton" needs Triton: pip install "penstock[gpu]"')
-        if device.type != "cuda" and not _interpreted():
-            raise ModelError(
-                "gpu_kernels",
-                f'gpu.kernels = "triton" needs a GPU, and device is "{device}"; leave it at "auto" (on a CPU Triton '
-                "can only be interpreted, for tests: TRITON_INTERPRET=1)",
-            )
+        if why := _why_not_triton(settings, device, alike=alike, installed=installed):
+            raise ModelError("gpu_kernels", f'gpu.kernels = "triton" {why}')
         return "triton"
     pages_known = installed and alike
     if requested == "auto" and device.type == "cuda" and pages_known and not settings.batch_invariant:
         return "triton"
-    if requested == "auto" and CpuKernels.fits(config, settings.kv.block_size, device, dtype):
+    if requested == "auto" and CpuKernels.unfit(config, settings.kv.block_size, device, dtype) is None:
         return "compiled"
     return "portable"
+
+
+def _why_not_triton(settings: EngineSettings, device: torch.device, *, alike: bool, installed: bool) -> str | None:
+    if not alike:
+        return f'does not read KV pages of {settings.kv.dtype}; leave one of both at "auto"'
+    if settings.batch_invariant:
+        what = "and batch_invariant exclude each other: Triton's split their sums by the batch"
+        return f'{what}; leave kernels at "auto"'
+    if not installed:
+        return 'needs Triton: pip install "penstock[gpu]"'
+    if device.type != "cuda" and not _interpreted():
+        what = "on a CPU Triton can only be interpreted, for tests: TRITON_INTERPRET=1"
+        return f'needs a GPU, and device is "{device}"; leave it at "auto" ({what})'
+    return None
 
 
 def choose_pick(kind: KernelKind) -> Pick:

@@ -52,11 +52,6 @@ class CpuKernels:
         self._fill_arguments()
 
     @staticmethod
-    def fits(config: ModelConfig, block_size: int, device: torch.device, dtype: torch.dtype) -> bool:
-        """Whether these kernels support such a model, or such a rank's part of one."""
-        return CpuKernels.unfit(config, block_size, device, dtype) is None
-
-    @staticmethod
     def unfit(config: ModelConfig, block_size: int, device: torch.device, dtype: torch.dtype) -> str | None:
         """Why these kernels do not support the model; None: they do."""
         if device.type != "cpu" or dtype not in {torch.float32, torch.bfloat16}:
@@ -185,7 +180,6 @@ class CpuKernels:
         """The program of the first weights that were run; None for others, such as those with adapters."""
         if self._program is None:
             buffers = Buffers(
-                self._residual,
                 self._normed,
                 self._attended,
                 self._gated,

@@ -12,9 +12,10 @@ from engine.kernels import product_kernel as product
 from engine.kernels import program_kernel as program
 from engine.kernels import row_kernels as row
 from engine.kernels.compiled import Kernel, RowCode, program_code
+from engine.kernels.packed_product import PackedProduct
 from engine.model.model_config import ModelConfig
 from engine.weights.decoder_weights import LayerWeights, Weights
-from engine.weights.linear import CompiledProduct, Linear
+from engine.weights.linear import Linear
 from engine.weights.mlp import Dense
 
 # Multiply-adds from which waking the thread team pays. Up to four rows count as four: there reading weights dominates.
@@ -26,9 +27,8 @@ Block = program.Arguments
 
 
 class Buffers(NamedTuple):
-    """Buffers of a step, [rows, …] in the compute dtype; `residual` is float32."""
+    """Buffers of a step, [rows, …] in the compute dtype."""
 
-    residual: Tensor
     normed: Tensor
     attended: Tensor
     gated: Tensor
@@ -62,7 +62,7 @@ class DecoderProgram:
             table += self._layer(index, layer, following[index])
         self._layers = len(table)
         self._logits: Tensor | None = None
-        if isinstance(weights.head, CompiledProduct):
+        if isinstance(weights.head, PackedProduct):
             vocab = int(weights.head.arguments[product.OUTPUTS])
             self._logits = torch.zeros((min(rows, _MAX_LOGIT_ROWS), vocab), dtype=torch.float32)
             table.append(self._product(weights.head, buffers.normed, self._logits))
@@ -79,7 +79,7 @@ class DecoderProgram:
             int(linear.arguments[product.INPUTS] * linear.arguments[product.OUTPUTS])
             for layer in weights.layers
             for linear in _products(layer)
-            if isinstance(linear, CompiledProduct)
+            if isinstance(linear, PackedProduct)
         )
 
     @staticmethod
@@ -89,7 +89,7 @@ class DecoderProgram:
             isinstance(layer.mlp, Dense)
             and layer.after_attention is None
             and layer.after_mlp is None
-            and all(isinstance(linear, CompiledProduct) for linear in _products(layer))
+            and all(isinstance(linear, PackedProduct) for linear in _products(layer))
             for layer in weights.layers
         )
 
@@ -119,7 +119,7 @@ class DecoderProgram:
         self._program.run(self._address, threads)
 
     def _buffer(self, rows: int, linear: Linear) -> Tensor:
-        assert isinstance(linear, CompiledProduct)
+        assert isinstance(linear, PackedProduct)
         return torch.zeros((rows, int(linear.arguments[product.OUTPUTS])), dtype=self._buffers.normed.dtype)
 
     def _layer(self, index: int, layer: LayerWeights, following: Tensor) -> Iterator[tuple[int, ...]]:
@@ -147,7 +147,7 @@ class DecoderProgram:
         return self._call(self._code.add_norm, block, rows=row.ROWS, parts=row.PARTS)
 
     def _product(self, linear: Linear, x: Tensor, out: Tensor) -> tuple[int, ...]:
-        assert isinstance(linear, CompiledProduct)
+        assert isinstance(linear, PackedProduct)
         block = linear.arguments.copy()
         block[product.X] = x.data_ptr()
         block[product.OUT] = out.data_ptr()

@@ -6,6 +6,7 @@ the end of an array. So an input's embedding is bit-identical in every batch.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,48 +17,45 @@ from engine.model.encoder_config import EncoderActivation, EncoderConfig
 from engine.weights.encoder_weights import EncoderWeights, Norm
 
 
-class Encoder:
+class Encoder(NamedTuple):
     """Computes embeddings from token ids."""
 
-    def __init__(
-        self, weights: EncoderWeights, config: EncoderConfig, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        """`dtype`: of the matrix products; everything between them is float32."""
-        self._weights = weights
-        self._config = config
-        self._dtype = dtype
-        self._device = device
+    weights: EncoderWeights
+    config: EncoderConfig
+    dtype: torch.dtype
+    """Of the matrix products; everything between them is float32."""
+    device: torch.device
 
     def forward(self, inputs: Sequence[Sequence[int]]) -> Tensor:
         """float32 [inputs, hidden]; no input may be empty."""
-        weights, config = self._weights, self._config
+        weights, config = self.weights, self.config
         lengths = [len(token_ids) for token_ids in inputs]
-        ids = torch.tensor([token for token_ids in inputs for token in token_ids]).to(self._device)
-        positions = torch.from_numpy(np.concatenate(list(map(self._positions, inputs)))).to(self._device)
+        ids = torch.tensor([token for token_ids in inputs for token in token_ids]).to(self.device)
+        positions = torch.from_numpy(np.concatenate(list(map(self._positions, inputs)))).to(self.device)
         x = self._norm(weights.words[ids] + weights.positions[positions], weights.norm)
         for layer in weights.layers:
-            y = layer.o(self._attend(layer.qkv(x.to(self._dtype)), lengths))
+            y = layer.o(self._attend(layer.qkv(x.to(self.dtype)), lengths))
             x = self._norm(x + y, layer.attention_norm)
-            inner = layer.up(x.to(self._dtype))
+            inner = layer.up(x.to(self.dtype))
             for part in torch.split(inner, lengths):
                 part.copy_(_activate(part, config.activation))
             x = self._norm(x + layer.down(inner), layer.output_norm)
         return torch.stack([self._pool(part) for part in torch.split(x, lengths)])
 
     def _positions(self, token_ids: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        pad = self._config.pad_token
+        pad = self.config.pad_token
         if pad is None:
             return np.arange(len(token_ids))
         counted = np.asarray(token_ids) != pad
         return np.asarray(np.cumsum(counted) * counted + pad, np.int64)
 
     def _norm(self, x: Tensor, norm: Norm) -> Tensor:
-        return functional.layer_norm(x, (self._config.hidden_size,), norm.weight, norm.bias, self._config.norm_eps)
+        return functional.layer_norm(x, (self.config.hidden_size,), norm.weight, norm.bias, self.config.norm_eps)
 
     def _attend(self, qkv: Tensor, lengths: list[int]) -> Tensor:
         """[rows, 3 · hidden] → [rows, hidden]; bidirectional attention within each input."""
-        config = self._config
-        out = torch.empty((len(qkv), config.hidden_size), dtype=self._dtype, device=self._device)
+        config = self.config
+        out = torch.empty((len(qkv), config.hidden_size), dtype=self.dtype, device=self.device)
         for part, to in zip(torch.split(qkv, lengths), torch.split(out, lengths), strict=True):
             # On the CPU torch's attention is several times faster in float32 than in bfloat16.
             q, k, v = part.float().view(len(part), 3, config.heads, -1).permute(1, 2, 0, 3).unsqueeze(1)
@@ -66,7 +64,7 @@ class Encoder:
         return out
 
     def _pool(self, rows: Tensor) -> Tensor:
-        sentence = self._config.sentence
+        sentence = self.config.sentence
         pooled = rows[0] if sentence.pooling == "cls" else rows.mean(0)
         return functional.normalize(pooled, dim=0) if sentence.normalize else pooled
 

@@ -1,13 +1,14 @@
 """Replay of decode steps as CUDA graphs: one launch instead of hundreds, without host overhead per kernel."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from engine.forward.decoder import Decoder
-from engine.gpu.graph_sizes import blank_decodes, captured_sizes, fitting_size
-from engine.scheduling.batch import Batch, only_decodes
+from engine.gpu.graph_sizes import captured_sizes, fitting_size
+from engine.scheduling.batch import Batch, blank_batch, only_decodes
 
 Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
 """Records work, which must not use the host, for replay over the same buffers. Returns a replay function and the
@@ -60,17 +61,10 @@ class GraphDecoder:
         self.replays = 0
         for place, size in enumerate(reversed(self._sizes)):
             progress(f"capturing graph {place + 1} of {len(self._sizes)}: {size} sequences")
-            decoder.prepare(blank_decodes(size), size)
-            self._graphs[size] = capture(self._layers(self._ids[:size]))
-
-    def _layers(self, ids: Tensor) -> Callable[[], Tensor]:
-        def work() -> Tensor:
-            return self._decoder.layers(ids)
-
-        return work
+            decoder.prepare(blank_batch([1] * size, 1), size)
+            self._graphs[size] = capture(partial(decoder.layers, self._ids[:size]))
 
     def forward(self, batch: Batch, ids: Tensor) -> Tensor:
-        """See `Decoder.forward`."""
         count = len(ids)
         size = fitting_size(self._sizes, count) if only_decodes(batch) and not batch.adapters else None
         if size is None:

@@ -42,7 +42,6 @@ class TorchKernels(Kernels):
         self._residual = torch.empty(0)
 
     def prepare(self, batch: Batch, rows: int) -> None:
-        """See `Kernels.prepare`; copies the step's indices to the device once for all layers."""
         device = self._pool.keys.device
         self._batch = batch
         tokens = len(batch.token_ids)

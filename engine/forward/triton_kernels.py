@@ -96,6 +96,9 @@ class TritonKernels(Kernels):
         sequences, width = batch.block_tables.shape
         self._tables[:sequences, :width] = to_device(batch.block_tables, self._device)
 
+    def _inputs(self, *names: str) -> list[Tensor]:
+        return [self._views[name] for name in names]
+
     def start(self, embedded: Tensor) -> None:
         self._residual = embedded.float()
 
@@ -125,7 +128,7 @@ class TritonKernels(Kernels):
 
     def attend(self, index: int, layer: LayerWeights, qkv: Tensor) -> Tensor:
         """See `Kernels.attend`; decodes and prefill tiles of one batch are computed by different kernels."""
-        config, views, rows = self._config, self._views, len(qkv)
+        config, rows = self._config, len(qkv)
         keys, values = self._pool.keys[index], self._pool.values[index]
         cosines, sines = self._rotations[index]
         queries = torch.empty((rows, config.heads * config.head_dim), dtype=self._dtype, device=self._device)
@@ -139,8 +142,7 @@ class TritonKernels(Kernels):
             self._no_norm if k_norm is None else k_norm,
             cosines,
             sines,
-            views["positions"],
-            views["slots"],
+            *self._inputs("positions", "slots"),
             config.rms_eps,
             NORM=q_norm is not None,
             ROTARY=config.rotary_dim,
@@ -167,17 +169,15 @@ class TritonKernels(Kernels):
     def _attend_tiles(
         self, queries: Tensor, keys: Tensor, values: Tensor, out: Tensor, options: dict[str, int]
     ) -> None:
-        views, config, layout = self._views, self._config, self._layout
+        config, layout = self._config, self._layout
         code.attend_tiles[(self._counts.tiles, config.kv_heads)](
             queries,
             keys,
             values,
             out,
-            views["starts"],
-            views["contexts"],
+            *self._inputs("starts", "contexts"),
             self._tables,
-            views["tile_sequences"],
-            views["tile_firsts"],
+            *self._inputs("tile_sequences", "tile_firsts"),
             layout.table_width,
             config.query_scale,
             config.score_cap,
@@ -191,19 +191,15 @@ class TritonKernels(Kernels):
     def _attend_splits(
         self, queries: Tensor, keys: Tensor, values: Tensor, out: Tensor, options: dict[str, int]
     ) -> None:
-        views, config, layout = self._views, self._config, self._layout
+        config, layout = self._config, self._layout
         code.attend_splits[(self._workers,)](
             queries,
             keys,
             values,
             *self._partials,
-            views["counts"],
-            views["starts"],
-            views["contexts"],
-            views["spans"],
+            *self._inputs("counts", "starts", "contexts", "spans"),
             self._tables,
-            views["piece_sequences"],
-            views["piece_splits"],
+            *self._inputs("piece_sequences", "piece_splits"),
             layout.table_width,
             config.query_scale,
             config.score_cap,
@@ -213,10 +209,7 @@ class TritonKernels(Kernels):
         code.join_splits[(len(queries), config.kv_heads)](
             *self._partials,
             out,
-            views["counts"],
-            views["starts"],
-            views["decodes"],
-            views["first_pieces"],
+            *self._inputs("counts", "starts", "decodes", "first_pieces"),
             GROUP_BLOCK=self._group_block,
             **self._shape,
         )

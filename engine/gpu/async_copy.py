@@ -41,11 +41,7 @@ class AsyncCopy:
             self._copied.record()
 
     def result(self) -> Sampled:
-        """Wait for the copy.
-
-        Raises:
-            EngineError: a logit is NaN or infinite.
-        """
+        """Wait for the copy. Raises EngineError: a logit is NaN or infinite."""
         if self._copied is not None:
             self._copied.synchronize()
         margins: list[float] = self._margins.tolist()

@@ -63,7 +63,6 @@ class Layout(msgspec.Struct, frozen=True):
 
     @property
     def pieces(self) -> int:
-        """See `max_splits`."""
         return max_splits(self.sequences, self.table_width * self.block_size)
 
     @property
@@ -100,7 +99,6 @@ class Layout(msgspec.Struct, frozen=True):
 
     @property
     def total(self) -> int:
-        """Length of the whole row."""
         return sum(self.sizes.values())
 
 
@@ -115,8 +113,7 @@ class WorkCounts(msgspec.Struct, frozen=True):
 def write_work(batch: Batch, rows: int, layout: Layout, flat: Ints) -> WorkCounts:
     """Write the work of a step into `flat`; rows from the batch's own to `rows` are padding, not attended to.
 
-    Raises:
-        EngineError: the batch is larger than the layout.
+    Raises EngineError: the batch is larger than the layout.
     """
     tokens, sequences = len(batch.token_ids), len(batch.context_lens)
     width = batch.block_tables.shape[1]

@@ -2,10 +2,6 @@
 
 from bisect import bisect_left
 
-import numpy as np
-
-from engine.scheduling.batch import Batch
-
 _STEP = 16
 
 
@@ -22,16 +18,3 @@ def fitting_size(sizes: tuple[int, ...], sequences: int) -> int | None:
     """The smallest of `sizes`, ascending, that holds `sequences`; None: none does."""
     place = bisect_left(sizes, sequences)
     return sizes[place] if place < len(sizes) else None
-
-
-def blank_decodes(sequences: int) -> Batch:
-    """A batch of decodes within the scratch block, for capturing."""
-    return Batch(
-        token_ids=np.zeros(sequences, np.int64),
-        positions=np.zeros(sequences, np.int64),
-        slots=np.zeros(sequences, np.int64),
-        query_starts=np.arange(sequences + 1, dtype=np.int32),
-        context_lens=np.ones(sequences, np.int32),
-        block_tables=np.zeros((sequences, 1), np.int32),
-        samples=[],
-    )

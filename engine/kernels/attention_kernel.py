@@ -27,14 +27,8 @@ from engine.kernels.simd import (
     prefetch,
     size_of,
     thread_number,
-    tile_1x1,
-    tile_1x4,
-    tile_2x1,
-    tile_2x4,
-    tile_3x1,
-    tile_3x4,
-    tile_4x1,
-    tile_4x4,
+    tile_x1,
+    tile_x4,
     widen,
 )
 
@@ -54,7 +48,6 @@ _STREAMED_ROWS = 8
 _MINUS_INFINITY = np.float32(-np.inf)
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
-_BYTE = np.int8(0)
 
 Arguments = npt.NDArray[np.int64]
 
@@ -90,37 +83,10 @@ def _rotated(  # noqa: PLR0917
 
 @fast_jit
 def write_kv(args: Arguments, like: Any, paged: Any) -> None:
-    """Norm and rotate the new keys, and write keys and values to their pages (`paged`: element type, not int8).
+    """Norm and rotate the new keys, and write keys and values to their pages (`paged`: element type).
 
     Rows are divided among the threads.
     """
-    head_dim, size, kv_heads, heads = args[HEAD_DIM], args[BLOCK_SIZE], args[KV_HEADS], args[HEADS]
-    parts = args[PARTS]
-    part = thread_number() if parts > 1 else 0
-    begin, end = args[ROWS] * part // parts, args[ROWS] * (part + 1) // parts
-    width = (heads + 2 * kv_heads) * head_dim
-    page = head_dim * size
-    slots = carray(pointer(args[SLOTS], np.int64(0)), args[ROWS])
-    rotated = carray(pointer(args[SCRATCH] + 4 * part * args[SCRATCH_FLOATS], _ZERO), head_dim)
-    item = size_of(like)
-    for row in range(begin, end):
-        block, offset = slots[row] // size, slots[row] % size
-        for head in range(kv_heads):
-            source = args[QKV] + (row * width + (heads + head) * head_dim) * item
-            _rotated_key(args, row, carray(pointer(source, like), head_dim), rotated)
-            at = (block * kv_heads + head) * page * size_of(paged)
-            keys = carray(pointer(args[KEYS] + at, paged), page)
-            for d in range(head_dim):
-                keys[d * size + offset] = narrow(rotated[d], paged)
-            value = carray(pointer(source + kv_heads * head_dim * item, like), head_dim)
-            values = carray(pointer(args[VALUES] + at, paged), page)
-            for d in range(head_dim):
-                values[offset * head_dim + d] = narrow(widen(value[d]), paged)
-
-
-@fast_jit
-def write_kv_bytes(args: Arguments, like: Any) -> None:
-    """The same for int8 pages; the scale maps the largest absolute element of a token's head to 127."""
     head_dim, size, kv_heads, heads = args[HEAD_DIM], args[BLOCK_SIZE], args[KV_HEADS], args[HEADS]
     parts = args[PARTS]
     part = thread_number() if parts > 1 else 0
@@ -136,17 +102,17 @@ def write_kv_bytes(args: Arguments, like: Any) -> None:
             source = args[QKV] + (row * width + (heads + head) * head_dim) * item
             _rotated_key(args, row, carray(pointer(source, like), head_dim), numbers)
             at = block * kv_heads + head
-            keys = carray(pointer(args[KEYS] + at * page, _BYTE), page)
-            factor = _scale(numbers, head_dim, carray(pointer(args[KEY_SCALES] + 4 * at * size, _ZERO), size), offset)
+            keys = carray(pointer(args[KEYS] + at * page * size_of(paged), paged), page)
+            factor = _factor(numbers, head_dim, args[KEY_SCALES], at * size + offset)
             for d in range(head_dim):
-                keys[d * size + offset] = np.int8(np.rint(numbers[d] * factor))
+                keys[d * size + offset] = narrow(numbers[d] * factor, paged)
             value = carray(pointer(source + kv_heads * head_dim * item, like), head_dim)
             for d in range(head_dim):
                 numbers[d] = widen(value[d])
-            values = carray(pointer(args[VALUES] + at * page, _BYTE), page)
-            factor = _scale(numbers, head_dim, carray(pointer(args[VALUE_SCALES] + 4 * at * size, _ZERO), size), offset)
+            values = carray(pointer(args[VALUES] + at * page * size_of(paged), paged), page)
+            factor = _factor(numbers, head_dim, args[VALUE_SCALES], at * size + offset)
             for d in range(head_dim):
-                values[offset * head_dim + d] = np.int8(np.rint(numbers[d] * factor))
+                values[offset * head_dim + d] = narrow(numbers[d] * factor, paged)
 
 
 @fast_jit
@@ -161,12 +127,14 @@ def _rotated_key(args: Arguments, row: int, key: Any, target: Any) -> None:
 
 
 @fast_jit
-def _scale(numbers: Any, count: int, scales: Any, at: int) -> Any:
-    """Store the scale of a head's elements; return its inverse."""
+def _factor(numbers: Any, count: int, scales: int, at: int) -> Any:
+    """Of int8 pages: store the scale that maps a head's largest absolute element to 127; return its inverse. Else 1."""
+    if scales == 0:
+        return _ONE
     largest = _ZERO
     for d in range(count):
         largest = max(largest, abs(numbers[d]))
-    scales[at] = largest / np.float32(127)
+    carray(pointer(scales + 4 * at, _ZERO), 1)[0] = largest / np.float32(127)
     return np.float32(127) / largest if largest > 0 else _ZERO
 
 
@@ -185,33 +153,21 @@ def _multiply(  # noqa: PLR0917
     queue: int,
     like: Any,
 ) -> None:
-    """Apply `tile_*` to any number of rows and vectors. The order of each sum does not depend on the partition."""
+    """Apply `tile_xV` to any number of rows and vectors. The order of each sum does not depend on the partition."""
     done = 0
     while done < rows:
         a_at, c_at = a + 4 * done * a_stride, c + 4 * done * c_stride
         now = min(rows - done, 4)
         v = 0
         while v + 4 <= vectors:
-            b_at, to = b_list + 8 * v, c_at + 64 * v
-            if now == 4:
-                tile_4x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, queue, like)
-            elif now == 3:
-                tile_3x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, queue, like)
-            elif now == 2:
-                tile_2x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, queue, like)
-            else:
-                tile_1x4(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, queue, like)
+            tile_x4(
+                now, a_at, a_stride, b_list + 8 * v, b_stride, c_at + 64 * v, c_stride, depth, accumulate, queue, like
+            )
             v += 4
         while v < vectors:
-            b_at, to = b_list + 8 * v, c_at + 64 * v
-            if now == 4:
-                tile_4x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, queue, like)
-            elif now == 3:
-                tile_3x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, queue, like)
-            elif now == 2:
-                tile_2x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, queue, like)
-            else:
-                tile_1x1(a_at, a_stride, b_at, b_stride, to, c_stride, depth, accumulate, queue, like)
+            tile_x1(
+                now, a_at, a_stride, b_list + 8 * v, b_stride, c_at + 64 * v, c_stride, depth, accumulate, queue, like
+            )
             v += 1
         done += now
 

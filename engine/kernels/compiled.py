@@ -2,129 +2,41 @@
 
 import ctypes
 from collections.abc import Callable, Collection, Mapping
+from functools import cache
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import cfunc, types
 
 from engine.kernels import attention_kernel, product_kernel, program_kernel, quantized_product, row_kernels
-from engine.kernels.attention_kernel import attend, write_kv, write_kv_bytes
 from engine.kernels.jit import carray, is_on_disk
-from engine.kernels.product_kernel import multiply_full, multiply_half
-from engine.kernels.program_kernel import run_program
-from engine.kernels.quantized_product import multiply_packed
-from engine.kernels.quantized_simd import PAIR_BYTES
-from engine.kernels.row_kernels import add_norm, gate
 from engine.kernels.simd import openmp_library
 
-_ATTENTION = attention_kernel.ARGUMENTS
-_ROW = row_kernels.ARGUMENTS
-_PRODUCT = product_kernel.ARGUMENTS
-_QUANTIZED = quantized_product.ARGUMENTS
-_PROGRAM = program_kernel.ARGUMENTS
 _Function = Callable[[Any], None]
-_HALF = np.uint16(0)
-_FULL = np.float32(0)
-_INT8 = np.int8(0)
-_INT4 = np.uint8(0)
-_INT8_BYTES = PAIR_BYTES["int8"]
-_INT4_BYTES = PAIR_BYTES["uint8"]
+_KINDS: Mapping[str, Any] = {"half": np.uint16(0), "full": np.float32(0), "int8": np.int8(0), "int4": np.uint8(0)}
+"""By name, how kernels are told of an element type: `half` is bfloat16, `full` float32."""
+_kernel: Any = None
+_words = 0
+_kinds: tuple[Any, ...] = ()
 
 
-def _attend_half_half(at: Any) -> None:
-    attend(carray(at, _ATTENTION, np.int64), _HALF, _HALF)
+def _entry(at: Any) -> None:
+    """The code of every function that is compiled; each has its own values of these three globals."""
+    _kernel(carray(at, _words, np.int64), *_kinds)
 
 
-def _write_kv_half_half(at: Any) -> None:
-    write_kv(carray(at, _ATTENTION, np.int64), _HALF, _HALF)
+@cache
+def _function(kernel: Any, words: int, *kinds: str) -> _Function:
+    """Call `kernel`, whose argument block has so many words, for these element types.
 
-
-def _attend_half_full(at: Any) -> None:
-    attend(carray(at, _ATTENTION, np.int64), _HALF, _FULL)
-
-
-def _write_kv_half_full(at: Any) -> None:
-    write_kv(carray(at, _ATTENTION, np.int64), _HALF, _FULL)
-
-
-def _attend_half_bytes(at: Any) -> None:
-    attend(carray(at, _ATTENTION, np.int64), _HALF, _INT8)
-
-
-def _write_kv_half_bytes(at: Any) -> None:
-    write_kv_bytes(carray(at, _ATTENTION, np.int64), _HALF)
-
-
-def _attend_full_half(at: Any) -> None:
-    attend(carray(at, _ATTENTION, np.int64), _FULL, _HALF)
-
-
-def _write_kv_full_half(at: Any) -> None:
-    write_kv(carray(at, _ATTENTION, np.int64), _FULL, _HALF)
-
-
-def _attend_full_full(at: Any) -> None:
-    attend(carray(at, _ATTENTION, np.int64), _FULL, _FULL)
-
-
-def _write_kv_full_full(at: Any) -> None:
-    write_kv(carray(at, _ATTENTION, np.int64), _FULL, _FULL)
-
-
-def _attend_full_bytes(at: Any) -> None:
-    attend(carray(at, _ATTENTION, np.int64), _FULL, _INT8)
-
-
-def _write_kv_full_bytes(at: Any) -> None:
-    write_kv_bytes(carray(at, _ATTENTION, np.int64), _FULL)
-
-
-def _add_norm_half(at: Any) -> None:
-    add_norm(carray(at, _ROW, np.int64), _HALF)
-
-
-def _add_norm_full(at: Any) -> None:
-    add_norm(carray(at, _ROW, np.int64), _FULL)
-
-
-def _gate_half(at: Any) -> None:
-    gate(carray(at, _ROW, np.int64), _HALF)
-
-
-def _gate_full(at: Any) -> None:
-    gate(carray(at, _ROW, np.int64), _FULL)
-
-
-def _multiply_half(at: Any) -> None:
-    multiply_half(carray(at, _PRODUCT, np.int64), _HALF)
-
-
-def _multiply_half_to_full(at: Any) -> None:
-    multiply_half(carray(at, _PRODUCT, np.int64), _FULL)
-
-
-def _multiply_full(at: Any) -> None:
-    multiply_full(carray(at, _PRODUCT, np.int64))
-
-
-def _multiply_int8(at: Any) -> None:
-    multiply_packed(carray(at, _QUANTIZED, np.int64), _INT8, _INT8_BYTES, _HALF)
-
-
-def _multiply_int8_to_full(at: Any) -> None:
-    multiply_packed(carray(at, _QUANTIZED, np.int64), _INT8, _INT8_BYTES, _FULL)
-
-
-def _multiply_int4(at: Any) -> None:
-    multiply_packed(carray(at, _QUANTIZED, np.int64), _INT4, _INT4_BYTES, _HALF)
-
-
-def _multiply_int4_to_full(at: Any) -> None:
-    multiply_packed(carray(at, _QUANTIZED, np.int64), _INT4, _INT4_BYTES, _FULL)
-
-
-def _run_program(at: Any) -> None:
-    run_program(carray(at, _PROGRAM, np.int64))
+    It is a copy of `_entry` rather than a closure, because Numba finds no closure over a kernel in its cache on disk.
+    """
+    name = "_".join([kernel.__name__, *kinds])
+    own = {"_kernel": kernel, "_words": words, "_kinds": tuple([_KINDS[kind] for kind in kinds])}
+    function = FunctionType(_entry.__code__, {**globals(), **own}, name)
+    function.__qualname__ = name
+    return function
 
 
 class Kernel:
@@ -158,19 +70,9 @@ class RowCode(NamedTuple):
     gate: Kernel
 
 
-_PAGED: Mapping[tuple[bool, str], tuple[_Function, _Function]] = {
-    (True, "bfloat16"): (_attend_half_half, _write_kv_half_half),
-    (True, "float32"): (_attend_half_full, _write_kv_half_full),
-    (True, "int8"): (_attend_half_bytes, _write_kv_half_bytes),
-    (False, "bfloat16"): (_attend_full_half, _write_kv_full_half),
-    (False, "float32"): (_attend_full_full, _write_kv_full_full),
-    (False, "int8"): (_attend_full_bytes, _write_kv_full_bytes),
-}
-
-
 def row_code(*, half: bool, paged: str) -> RowCode:
     """For bfloat16 (`half`) or float32; `paged`: dtype of the KV pages, "float32", "bfloat16" or "int8"."""
-    return RowCode(*[Kernel(function) for function in _row_functions(half=half, paged=paged)])
+    return RowCode(*map(Kernel, _row_functions(half=half, paged=paged)))
 
 
 def product_code(*, half: bool, result_half: bool) -> Kernel:
@@ -185,7 +87,7 @@ def quantized_code(*, bits: int, result_half: bool) -> Kernel:
 
 def program_code() -> Kernel:
     """A sequence of kernels: see `engine.kernels.program_kernel`."""
-    return Kernel(_run_program)
+    return Kernel(_program_function())
 
 
 def compile_missing(
@@ -198,7 +100,7 @@ def compile_missing(
     """
     wanted = [_product_function(half=half, result_half=True), _product_function(half=half, result_half=False)]
     if paged is not None:
-        wanted += [*_row_functions(half=half, paged=paged), _run_program]
+        wanted += [*_row_functions(half=half, paged=paged), _program_function()]
     if bits:
         wanted += [_quantized_function(bits=size, result_half=True) for size in sorted(bits)]
         wanted.append(_quantized_function(bits=8, result_half=False))
@@ -206,23 +108,34 @@ def compile_missing(
     for number, function in enumerate(missing, 1):
         if is_on_disk(function):
             continue  # compiled meanwhile by another engine's thread
-        name = function.__name__.strip("_").replace("_", " ")
+        name = function.__name__.replace("_", " ")
         progress(f"compiling kernel {number} of {len(missing)}: {name} (the first start only; they are kept on disk)")
         Kernel(function)
 
 
-def _row_functions(*, half: bool, paged: str) -> tuple[_Function, ...]:
-    attending, writing = _PAGED[half, paged]
-    return (attending, writing, *((_add_norm_half, _gate_half) if half else (_add_norm_full, _gate_full)))
+def _row_functions(*, half: bool, paged: str) -> list[_Function]:
+    like, page = _kind(half=half), "int8" if paged == "int8" else _kind(half=paged == "bfloat16")
+    kernels = (attention_kernel.attend, attention_kernel.write_kv)
+    return [
+        *[_function(kernel, attention_kernel.ARGUMENTS, like, page) for kernel in kernels],
+        *[_function(kernel, row_kernels.ARGUMENTS, like) for kernel in (row_kernels.add_norm, row_kernels.gate)],
+    ]
 
 
 def _product_function(*, half: bool, result_half: bool) -> _Function:
     if not half:
-        return _multiply_full
-    return _multiply_half if result_half else _multiply_half_to_full
+        return _function(product_kernel.multiply_full, product_kernel.ARGUMENTS)
+    return _function(product_kernel.multiply_half, product_kernel.ARGUMENTS, _kind(half=result_half))
 
 
 def _quantized_function(*, bits: int, result_half: bool) -> _Function:
-    if bits == 8:
-        return _multiply_int8 if result_half else _multiply_int8_to_full
-    return _multiply_int4 if result_half else _multiply_int4_to_full
+    kinds = f"int{bits}", _kind(half=result_half)
+    return _function(quantized_product.multiply_packed, quantized_product.ARGUMENTS, *kinds)
+
+
+def _program_function() -> _Function:
+    return _function(program_kernel.run_program, program_kernel.ARGUMENTS)
+
+
+def _kind(*, half: bool) -> str:
+    return "half" if half else "full"

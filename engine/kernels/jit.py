@@ -15,17 +15,6 @@ Result = TypeVar("Result")
 
 carray: Any = numba.carray  # type: ignore[attr-defined]
 config: Any = _config
-_SOURCES = (
-    "jit.py",
-    "simd.py",
-    "attention_kernel.py",
-    "row_kernels.py",
-    "product_kernel.py",
-    "quantized_simd.py",
-    "quantized_product.py",
-    "program_kernel.py",
-    "compiled.py",
-)
 
 
 def _cache_directory() -> str:
@@ -34,7 +23,7 @@ def _cache_directory() -> str:
     Numba detects changes in a kernel's file, but not in the files of the functions that it calls.
     """
     here = Path(__file__).parent
-    digest = hashlib.sha256(b"".join((here / name).read_bytes() for name in _SOURCES))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(here.glob("*.py"))))
     name = f"kernels-{digest.hexdigest()[:16]}"
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "penstock"
     for parent in (here / "__pycache__", user):
@@ -58,14 +47,12 @@ def is_on_disk(function: Callable[..., object]) -> bool:
     return any(Path(config.CACHE_DIR).rglob(name))
 
 
-def jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+def jit(function: Callable[Arguments, Result], *, fastmath: Any = False) -> Callable[Arguments, Result]:
     """Compile at the first call with each combination of types. Integer division by zero is undefined."""
-    compiled = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=fastmath)(function)
     return cast("Callable[Arguments, Result]", compiled)
 
 
 def fast_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """As `jit`; sums may be reassociated and products fused, but infinities and NaN are preserved."""
-    flags = {"reassoc", "contract", "nsz", "arcp"}
-    compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=flags)(function)
-    return cast("Callable[Arguments, Result]", compiled)
+    return jit(function, fastmath={"reassoc", "contract", "nsz", "arcp"})

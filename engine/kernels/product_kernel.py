@@ -17,20 +17,12 @@ from engine.kernels.simd import (
     QUEUE_PAGE_BYTES,
     fetch_add,
     narrow,
-    pairs_1,
-    pairs_2,
-    pairs_3,
-    pairs_4,
-    pairs_5,
-    pairs_6,
+    pairs,
     pointer,
     size_of,
     team_size,
     thread_number,
-    tile_1x4,
-    tile_2x4,
-    tile_3x4,
-    tile_4x4,
+    tile_x4,
 )
 
 # Indices into the block of int64 arguments of a kernel call.
@@ -104,18 +96,7 @@ def multiply_half(args: Arguments, like: Any) -> None:
             # 7 rows are computed as 4 + 3, not 6 + 1: equally fast, and a single row would wait for memory.
             now = min(left, GROUP) if left <= GROUP or left >= 2 * GROUP else (left + 1) // 2
             a = args[X] + row * inputs * 2
-            if now == 6:
-                pairs_6(a, depth, b, scratch_at, depth, ahead, share)
-            elif now == 5:
-                pairs_5(a, depth, b, scratch_at, depth, ahead, share)
-            elif now == 4:
-                pairs_4(a, depth, b, scratch_at, depth, ahead, share)
-            elif now == 3:
-                pairs_3(a, depth, b, scratch_at, depth, ahead, share)
-            elif now == 2:
-                pairs_2(a, depth, b, scratch_at, depth, ahead, share)
-            else:
-                pairs_1(a, depth, b, scratch_at, depth, ahead, share)
+            pairs(now, a, depth, b, scratch_at, depth, ahead, share)
             write_rows(args, row, now, panel, like, scratch)
             row += now
             ahead += depth * share
@@ -149,13 +130,6 @@ def multiply_full(args: Arguments) -> None:
         for row in range(0, rows, 4):
             now = min(rows - row, 4)
             a = args[X] + row * inputs * 4
-            if now == 4:
-                tile_4x4(a, inputs, list_at, PANEL, scratch_at, PANEL, inputs, 0, queue_at, _ZERO)
-            elif now == 3:
-                tile_3x4(a, inputs, list_at, PANEL, scratch_at, PANEL, inputs, 0, queue_at, _ZERO)
-            elif now == 2:
-                tile_2x4(a, inputs, list_at, PANEL, scratch_at, PANEL, inputs, 0, queue_at, _ZERO)
-            else:
-                tile_1x4(a, inputs, list_at, PANEL, scratch_at, PANEL, inputs, 0, queue_at, _ZERO)
+            tile_x4(now, a, inputs, list_at, PANEL, scratch_at, PANEL, inputs, 0, queue_at, _ZERO)
             write_rows(args, row, now, panel, _ZERO, scratch)
         panel = following

@@ -25,7 +25,7 @@ from engine.kernels.product_kernel import (
     next_panel,
     write_rows,
 )
-from engine.kernels.quantized_simd import scaled_1, scaled_2, scaled_3, scaled_4, unpack
+from engine.kernels.quantized_simd import pair_bytes, scaled, unpack
 from engine.kernels.simd import fetch_add, pointer, team_size, thread_number
 
 # Indices after those that the argument block shares with `engine.kernels.product_kernel`.
@@ -38,22 +38,7 @@ _HALF = np.uint16(0)
 
 
 @fast_jit
-def _rows(  # noqa: PLR0917
-    a: int, pairs: int, b: int, scales: int, c: int, groups: int, now: int, ahead: int, stride: int, packed: Any
-) -> None:
-    depth = pairs // groups
-    if now == 4:
-        scaled_4(a, pairs, b, scales, c, groups, depth, ahead, stride, packed)
-    elif now == 3:
-        scaled_3(a, pairs, b, scales, c, groups, depth, ahead, stride, packed)
-    elif now == 2:
-        scaled_2(a, pairs, b, scales, c, groups, depth, ahead, stride, packed)
-    else:
-        scaled_1(a, pairs, b, scales, c, groups, depth, ahead, stride, packed)
-
-
-@fast_jit
-def multiply_packed(args: Arguments, packed: Any, pair_bytes: int, like: Any) -> None:
+def multiply_packed(args: Arguments, packed: Any, like: Any) -> None:
     """Write x · weightᵀ + bias; x is bfloat16, weights are integers, sums float32, the result has the type of `like`.
 
     A thread starts with the panel of its own number and takes further ones from a counter, one panel ahead.
@@ -66,12 +51,13 @@ def multiply_packed(args: Arguments, packed: Any, pair_bytes: int, like: Any) ->
     scratch = carray(pointer(scratch_at, _ZERO), SCRATCH_FLOATS)
     unpacked = args[UNPACKED] + part * args[UNPACKED_STRIDE]
     pairs = inputs // 2
+    depth = pairs // groups
     panel = part
     while panel < panels:
         following = fetch_add(counter) + parts
         b = args[PANELS] + panel * args[PANEL_BYTES]
         next_at = next_panel(args, panels, following, part)
-        ahead, stride = (next_at, pair_bytes) if next_at != 0 else (b, 0)
+        ahead, stride = (next_at, pair_bytes(packed)) if next_at != 0 else (b, 0)
         scales = args[SCALES] + 4 * panel * groups * PANEL
         if rows > IN_REGISTERS:
             unpack(b, pairs, unpacked, packed)
@@ -79,9 +65,9 @@ def multiply_packed(args: Arguments, packed: Any, pair_bytes: int, like: Any) ->
             now = min(rows - row, 4)
             a = args[X] + row * inputs * 2
             if rows > IN_REGISTERS:
-                _rows(a, pairs, unpacked, scales, scratch_at, groups, now, ahead, stride, _HALF)
+                scaled(now, a, pairs, unpacked, scales, scratch_at, groups, depth, ahead, stride, _HALF)
             else:
-                _rows(a, pairs, b, scales, scratch_at, groups, now, ahead, stride, packed)
+                scaled(now, a, pairs, b, scales, scratch_at, groups, depth, ahead, stride, packed)
             ahead, stride = b, 0
             write_rows(args, row, now, panel, like, scratch)
         panel = following

@@ -41,16 +41,12 @@ _LEAST = _halves([-128])[0] >> 8
 """High byte of bfloat16 −128, which 7-bit sign-magnitude cannot express: it is stored as −0. Its low byte is 0."""
 
 
-def _both(place: int) -> tuple[int, int]:
-    """Indices of a byte in the first register and of the one paired with it in the second."""
-    return place, 64 + place
-
-
+# Each byte of the first register is followed by its own of the second.
 # The processor interleaves bytes within each 128-bit lane of a register.
 _INTERLEAVED = [
     ir.Constant(
         ir.VectorType(_I32, 64),
-        [place for part in range(4) for byte in range(8) for place in _both(16 * part + 8 * h + byte)],
+        [16 * part + 8 * h + byte + 64 * second for part in range(4) for byte in range(8) for second in (0, 1)],
     )
     for h in (0, 1)
 ]
@@ -103,64 +99,63 @@ def _rights(builder: Any, b: Any, index: Any, packed: Any) -> list[Any]:
     return {"int8": _from_bytes, "uint8": _from_nibbles, "uint16": _from_halves}[kind](builder, at)
 
 
-def _scaled(rows: int) -> Any:
-    @emitted(lambda *kinds: types.void(*[types.int64] * 9, kinds[-1]))
-    def scaled(  # noqa: PLR0917
-        builder: Any,
-        a: Any,
-        a_stride: Any,
-        b: Any,
-        scales: Any,
-        c: Any,
-        groups: Any,
-        depth: Any,
-        ahead: Any,
-        ahead_stride: Any,
-        packed: Any,
-    ) -> None:
-        index = a.type
-        places = [(r, v) for r in range(rows) for v in range(4)]
-        sums = {place: cgutils.alloca_once(builder, _VF) for place in places}
-        targets = {(r, v): _at(builder, c, ir.Constant(index, 64 * r + LANES * v), _F32) for r, v in places}
-        for place in places:
-            _store(builder, _f(0.0), targets[place], types.float32)
-        with cgutils.for_range(builder, groups, intp=index) as group:
-            for total in sums.values():
-                builder.store(_f(0.0), total)
-            first = builder.mul(group.index, depth)
-            with cgutils.for_range(builder, depth, intp=index) as loop:
-                place = builder.add(first, loop.index)
-                _fetch_two(builder, builder.add(ahead, builder.mul(place, ahead_stride)))
-                rights = _rights(builder, b, place, packed)
-                for r in range(rows):
-                    where = builder.add(builder.mul(a_stride, ir.Constant(index, r)), place)
-                    left = builder.bitcast(_splat(builder, builder.load(_at(builder, a, where, _I32))), _PAIRS)
-                    for v, right in enumerate(rights):
-                        total = sums[r, v]
-                        dot = _call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _VF, builder.load(total), left, right)
-                        builder.store(dot, total)
-            at = builder.add(scales, builder.mul(group.index, ir.Constant(index, 256)))
-            for v in range(4):
-                scale = _loaded(builder, builder.add(at, ir.Constant(index, 4 * LANES * v)), _VF)
-                for r in range(rows):
-                    target = builder.bitcast(targets[r, v], _VF.as_pointer())
-                    before = builder.load(target)
-                    before.align = 4
-                    after = _call(builder, "llvm.fma.v16f32", _VF, scale, builder.load(sums[r, v]), before)
-                    _store(builder, after, target, types.float32)
-
-    return scaled
+@emitted(types.int64)
+def pair_bytes(_builder: Any, packed: Any) -> Any:
+    """See `PAIR_BYTES`."""
+    return ir.Constant(ir.IntType(64), PAIR_BYTES[str(types.unliteral(packed))])
 
 
-scaled_1, scaled_2, scaled_3, scaled_4 = (_scaled(rows) for rows in (1, 2, 3, 4))
-"""scaled_R(a, a_stride, b, scales, c, groups, depth, ahead, ahead_stride, packed):
+@emitted(lambda *kinds: types.void(*[types.int64] * 10, kinds[-1]), most_rows=4)
+def scaled(  # noqa: PLR0917
+    builder: Any,
+    rows: int,
+    a: Any,
+    a_stride: Any,
+    b: Any,
+    scales: Any,
+    c: Any,
+    groups: Any,
+    depth: Any,
+    ahead: Any,
+    ahead_stride: Any,
+    packed: Any,
+) -> None:
+    """c[r, 0:64] = sum over groups of scale · sum over its pairs, for 1 to 4 rows r.
 
-c[r, 0:64] = sum over groups of scale · sum over its pairs.
-
-a[r, k] is a pair of bfloat16 (its stride counts pairs), b a packed panel, `scales` float32 [groups, 64], `depth` the
-pairs per group, c float32 [R, 64]. Sums run in the same order for every R and every packing of the same integers.
-With each pair the two cache lines at `ahead` are prefetched, and `ahead` advances by its stride.
-"""
+    a[r, k] is a pair of bfloat16 (its stride counts pairs), b a packed panel, `scales` float32 [groups, 64], `depth`
+    the pairs per group, c float32 [rows, 64]. Sums run in the same order for any number of rows and every packing of
+    the same integers. With each pair the two cache lines at `ahead` are prefetched, and `ahead` advances by its stride.
+    """
+    index = a.type
+    places = [(r, v) for r in range(rows) for v in range(4)]
+    sums = {place: cgutils.alloca_once(builder, _VF) for place in places}
+    targets = {(r, v): _at(builder, c, ir.Constant(index, 64 * r + LANES * v), _F32) for r, v in places}
+    for place in places:
+        _store(builder, _f(0.0), targets[place], types.float32)
+    with cgutils.for_range(builder, groups, intp=index) as group:
+        for total in sums.values():
+            builder.store(_f(0.0), total)
+        first = builder.mul(group.index, depth)
+        with cgutils.for_range(builder, depth, intp=index) as loop:
+            place = builder.add(first, loop.index)
+            _fetch_two(builder, builder.add(ahead, builder.mul(place, ahead_stride)))
+            rights = _rights(builder, b, place, packed)
+            for r in range(rows):
+                where = builder.add(builder.mul(a_stride, ir.Constant(index, r)), place)
+                left = builder.bitcast(_splat(builder, builder.load(_at(builder, a, where, _I32))), _PAIRS)
+                for v, right in enumerate(rights):
+                    total = sums[r, v]
+                    dot = _call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _VF, builder.load(total), left, right)
+                    builder.store(dot, total)
+        at = builder.add(scales, builder.mul(group.index, ir.Constant(index, 256)))
+        for v in range(4):
+            scale = _loaded(builder, builder.add(at, ir.Constant(index, 4 * LANES * v)), _VF)
+            for r in range(rows):
+                target = builder.bitcast(targets[r, v], _VF.as_pointer())
+                before = builder.load(target)
+                before.align = 4
+                after = _call(builder, "llvm.fma.v16f32", _VF, scale, builder.load(sums[r, v]), before)
+                _store(builder, after, target, types.float32)
 
 
 @emitted(lambda *kinds: types.void(*[types.int64] * 3, kinds[-1]))

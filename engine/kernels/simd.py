@@ -38,10 +38,11 @@ def intrinsic(function: Callable[..., Any]) -> Any:
     return extending.intrinsic(function)
 
 
-def emitted(signature: Any) -> Callable[[Callable[..., Any]], Any]:
+def emitted(signature: Any, *, most_rows: int = 0) -> Callable[[Callable[..., Any]], Any]:
     """An intrinsic from a function that emits its code: it gets a builder and the values of the arguments.
 
-    Of `like` and `packed` it gets the type. `signature` is Numba's, or a function that makes it of all types.
+    Of `like` and `packed` it gets the type. `signature` is Numba's, or a function that makes it of all types. With
+    `most_rows` the first argument is a number of rows: code is emitted for each from 1 on, and the one that fits runs.
     """
 
     def intrinsic_of(emit: Callable[..., Any]) -> Any:
@@ -49,8 +50,12 @@ def emitted(signature: Any) -> Callable[[Callable[..., Any]], Any]:
 
         def typed(_context: Any, *kinds: Any) -> Any:
             def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-                given = zip(names, kinds, args, strict=True)
-                result = emit(builder, *[kind if name in {"like", "packed"} else arg for name, kind, arg in given])
+                of_names = zip(names, kinds, args, strict=True)
+                given = [kind if name in {"like", "packed"} else arg for name, kind, arg in of_names]
+                for rows in range(1, most_rows + 1):
+                    with builder.if_then(builder.icmp_signed("==", given[0], ir.Constant(given[0].type, rows))):
+                        emit(builder, rows, *given[1:])
+                result = None if most_rows else emit(builder, *given)
                 return context.get_dummy_value() if result is None else result
 
             return signature(*kinds) if callable(signature) else signature, code
@@ -147,7 +152,6 @@ def _fetch(builder: Any, address: Any) -> None:
 
 
 def _fetch_two(builder: Any, address: Any) -> None:
-    """Prefetch two cache lines."""
     for offset in (0, 64):
         _fetch(builder, builder.add(address, ir.Constant(address.type, offset)))
 
@@ -201,6 +205,8 @@ def widen(_context: Any, element: Any) -> Any:
 @emitted(lambda _value, like: types.unliteral(like)(types.float32, like))
 def narrow(builder: Any, value: Any, like: Any) -> Any:
     """A float32 as an element of the type of `like`, rounded to nearest even."""
+    if _is_byte(like):
+        return builder.fptosi(_call(builder, "llvm.rint.f32", _F32, value), _I8)
     if not _is_half(like):
         return value
     bits = builder.bitcast(value, _I32)
@@ -302,10 +308,11 @@ class _FetchQueue(NamedTuple):
             builder.store(builder.load(word), target)
 
 
-def _tile(rows: int, columns: int) -> Any:
-    @emitted(lambda *kinds: types.void(*[types.int64] * 9, kinds[-1]))
+def _tile(columns: int) -> Any:
+    @emitted(lambda *kinds: types.void(*[types.int64] * 10, kinds[-1]), most_rows=4)
     def tile(  # noqa: PLR0917
         builder: Any,
+        rows: int,
         a: Any,
         a_stride: Any,
         b_list: Any,
@@ -356,11 +363,10 @@ QUEUE_ENTRY, QUEUE_DONE, QUEUE_PAGE_BYTES, QUEUE_FIRST = range(4)
 """Words of a fetch queue: address of the current entry, bytes of it already prefetched, bytes per entry (a multiple of
 128), and the entries: addresses. The last entry is the queue's own address."""
 
-tile_1x1, tile_2x1, tile_3x1, tile_4x1 = (_tile(rows, 1) for rows in (1, 2, 3, 4))
-tile_1x4, tile_2x4, tile_3x4, tile_4x4 = (_tile(rows, 4) for rows in (1, 2, 3, 4))
-"""tile_RxV(a, a_stride, b_list, b_stride, c, c_stride, depth, accumulate, queue, like):
+tile_x1, tile_x4 = _tile(1), _tile(4)
+"""tile_xV(rows, a, a_stride, b_list, b_stride, c, c_stride, depth, accumulate, queue, like):
 
-c[r, v, 0:16] (+)= sum over k < depth, in this order, of a[r, k] · b[v][k, 0:16], for R rows r and V vectors v.
+c[r, v, 0:16] (+)= sum over k < depth, in this order, of a[r, k] · b[v][k, 0:16], for 1 to 4 rows r and V vectors v.
 
 `b_list` is the address of V addresses; the vectors of c are contiguous; a and c are float32; strides count elements.
 With each k 128 bytes of the entries of `queue` are prefetched.
@@ -381,51 +387,43 @@ class _BFloat(ir.Type):  # type: ignore[misc]
 
 
 def has_bfloat16_products() -> bool:
-    """Whether the processor has the instruction that `pairs_*` use (AVX512-BF16)."""
+    """Whether the processor has the instruction that `pairs` uses (AVX512-BF16)."""
     return bool(binding.get_host_cpu_features().get("avx512bf16", False))
 
 
-def _pairs(rows: int) -> Any:
+@emitted(types.void(*[types.int64] * 8), most_rows=6)
+def pairs(  # noqa: PLR0917
+    builder: Any, rows: int, a: Any, a_stride: Any, b: Any, c: Any, depth: Any, ahead: Any, share: Any
+) -> None:
+    """c[r, 0:64] = sum over k < depth of two products at a time, for 1 to 6 rows r.
+
+    a[r, k] is a pair (its stride counts pairs), b[k, 0:64] are contiguous pairs, c is [rows, 64]; all sums are float32.
+    With each k 128 bytes are prefetched at `ahead` + k · `share`, which covers depth · share bytes if `share` is at
+    most 128.
+    """
     kind = ir.VectorType(_BFloat(), 2 * LANES)
-
-    @emitted(types.void(*[types.int64] * 7))
-    def pairs(  # noqa: PLR0917
-        builder: Any, a: Any, a_stride: Any, b: Any, c: Any, depth: Any, ahead: Any, share: Any
-    ) -> None:
-        index = a.type
-        places = [(r, v) for r in range(rows) for v in range(4)]
-        sums = {place: cgutils.alloca_once(builder, _VF) for place in places}
-        for total in sums.values():
-            builder.store(_f(0.0), total)
-        with cgutils.for_range(builder, depth, intp=index) as loop:
-            _fetch_two(builder, builder.add(ahead, builder.mul(loop.index, share)))
-            rights = []
-            for v in range(4):
-                at = builder.add(builder.shl(loop.index, ir.Constant(index, 6)), ir.Constant(index, LANES * v))
-                words = builder.load(builder.bitcast(_at(builder, b, at, _I32), _VI.as_pointer()))
-                words.align = 4
-                rights.append(builder.bitcast(words, kind))
-            for r in range(rows):
-                where = builder.add(builder.mul(a_stride, ir.Constant(index, r)), loop.index)
-                left = builder.bitcast(_splat(builder, builder.load(_at(builder, a, where, _I32))), kind)
-                for v, right in enumerate(rights):
-                    total = sums[r, v]
-                    dot = _call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _VF, builder.load(total), left, right)
-                    builder.store(dot, total)
-        for (r, v), total in sums.items():
-            target = _at(builder, c, ir.Constant(index, 4 * LANES * r + LANES * v), _F32)
-            _store(builder, builder.load(total), target, types.float32)
-
-    return pairs
-
-
-pairs_1, pairs_2, pairs_3, pairs_4, pairs_5, pairs_6 = (_pairs(rows) for rows in range(1, 7))
-"""pairs_R(a, a_stride, b, c, depth, ahead, share): c[r, 0:64] = sum over k < depth of two products at a time.
-
-a[r, k] is a pair (its stride counts pairs), b[k, 0:64] are contiguous pairs, c is [R, 64]; all sums are float32.
-With each k 128 bytes are prefetched at `ahead` + k · `share`, which covers depth · share bytes if `share` is at most
-128.
-"""
+    index = a.type
+    sums = {(r, v): cgutils.alloca_once(builder, _VF) for r in range(rows) for v in range(4)}
+    for total in sums.values():
+        builder.store(_f(0.0), total)
+    with cgutils.for_range(builder, depth, intp=index) as loop:
+        _fetch_two(builder, builder.add(ahead, builder.mul(loop.index, share)))
+        rights = []
+        for v in range(4):
+            at = builder.add(builder.shl(loop.index, ir.Constant(index, 6)), ir.Constant(index, LANES * v))
+            words = builder.load(builder.bitcast(_at(builder, b, at, _I32), _VI.as_pointer()))
+            words.align = 4
+            rights.append(builder.bitcast(words, kind))
+        for r in range(rows):
+            where = builder.add(builder.mul(a_stride, ir.Constant(index, r)), loop.index)
+            left = builder.bitcast(_splat(builder, builder.load(_at(builder, a, where, _I32))), kind)
+            for v, right in enumerate(rights):
+                total = sums[r, v]
+                dot = _call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _VF, builder.load(total), left, right)
+                builder.store(dot, total)
+    for (r, v), total in sums.items():
+        target = _at(builder, c, ir.Constant(index, 4 * LANES * r + LANES * v), _F32)
+        _store(builder, builder.load(total), target, types.float32)
 
 
 @emitted(types.float32(types.int64, types.int64))

@@ -37,8 +37,7 @@ def in_tiles(function: Callable[[Tensor], Tensor], x: Tensor, rows: int) -> Tens
 def check_places(product: Callable[[Tensor], Tensor], weight: Tensor, rows: int) -> None:
     """Check that a row's product with `weight` [out, in] does not depend on its place in a tile.
 
-    Raises:
-        ModelError: it does, on this device.
+    Raises ModelError: it does, on this device.
     """
     generator = torch.Generator().manual_seed(0)
     x = torch.randn((rows, weight.shape[1]), generator=generator).to(weight)

@@ -71,11 +71,7 @@ class AdapterTable:
         self._current.pop(name, None)
 
     def find(self, name: str) -> Adapter | None:
-        """The current version; None for "", which means no adapter.
-
-        Raises:
-            RequestRefused: no adapter of that name is loaded.
-        """
+        """The current version; None for "", which means no adapter. Raises RequestRefused if the name is unknown."""
         if not name:
             return None
         adapter = self._current.get(name)
@@ -84,12 +80,10 @@ class AdapterTable:
         return adapter
 
     def hold(self, adapter: Adapter | None) -> None:
-        """Count a sequence that starts with this adapter."""
         if adapter is not None:
             self._users[adapter] += 1
 
     def release(self, adapter: Adapter | None) -> None:
-        """A sequence that started with this adapter has ended."""
         if adapter is not None:
             self._users[adapter] -= 1
             if not self._users[adapter]:
@@ -110,10 +104,6 @@ class AdapterTable:
         )
 
     def check_integrity(self, held: Iterable[Adapter | None]) -> None:
-        """Compare the reference counts with `held`, the adapters of all live sequences.
-
-        Raises:
-            EngineError: they differ.
-        """
+        """Raises EngineError if the reference counts differ from `held`, the adapters of all live sequences."""
         if Counter(adapter for adapter in held if adapter is not None) != self._users:
             raise EngineError("engine_integrity", "adapters differ from what their sequences hold; this is a defect")

@@ -54,9 +54,8 @@ def stacked_rank(ranks: Sequence[int]) -> int:
 class AdapterReader:
     """Prepares adapters for one model. Shares no mutable state with the runner, so any thread may call it."""
 
-    def __init__(self, config: ModelConfig, linears: LinearFactory, dtype: torch.dtype, *, max_rank: int) -> None:
+    def __init__(self, config: ModelConfig, linears: LinearFactory, *, max_rank: int) -> None:
         self._linears = linears
-        self._dtype = dtype
         self._max_rank = max_rank
         self._layers = [products_of(config, layer) for layer in range(config.layers)]
 
@@ -87,8 +86,8 @@ class AdapterReader:
         present = [modules.get(module) for module in product.parts]
         ranks = [0 if module is None else len(module.down) for module in present]
         rank = stacked_rank(ranks)
-        down = torch.zeros((rank, product.inputs), dtype=self._dtype)
-        up = torch.zeros((sum(product.parts.values()), rank), dtype=self._dtype)
+        down = torch.zeros((rank, product.inputs), dtype=linears.dtype)
+        up = torch.zeros((sum(product.parts.values()), rank), dtype=linears.dtype)
         scales = torch.zeros(rank)
         row = column = 0
         for module, outputs, size in zip(present, product.parts.values(), ranks, strict=True):
@@ -109,9 +108,9 @@ class LoraDelta:
         self.memory_bytes = sum(tensor.numel() * tensor.element_size() for tensor in (down, scales, up))
         self._dtype = down.dtype
         self._pad_single = not (linears.own or linears.tile)
-        self._down = linears.make_head(down)
+        self._down = linears.make(down, head=True)
         self._scales = scales.to(linears.device)
-        self._up = linears.make_head(up)
+        self._up = linears.make(up, head=True)
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add the delta to `y` [rows, out] in place; `x` is [rows, in]."""

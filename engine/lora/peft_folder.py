@@ -55,8 +55,7 @@ class PeftFolder(NamedTuple):
 def read_peft_folder(directory: Path, shapes: Mapping[str, tuple[int, int]], max_rank: int) -> PeftFolder:
     """Read an adapter for a model whose modules have `shapes` (outputs, inputs).
 
-    Raises:
-        ModelError: a file is missing or broken, does not fit the model, or needs what is not supported.
+    Raises ModelError: a file is missing or broken, does not fit the model, or needs what is not supported.
     """
     config_bytes, tensor_bytes = (_content(directory, name) for name in ("adapter_config.json", TENSORS))
     config = _Config(directory / "adapter_config.json", config_bytes)
@@ -183,7 +182,7 @@ class _Config:
     def _pattern(self, key: str, *, whole: bool = False) -> list[tuple[re.Pattern[str], float]]:
         given = self._raw.get(key) or {}
         if not isinstance(given, dict):
-            raise ModelError("adapter_config", f"{self._path}: {key} must be an object, found {given!r}")
+            raise self._bad(f"{key} must be an object, found {given!r}")
         try:
             # The same expressions as PEFT's get_pattern_key.
             return [
@@ -191,14 +190,17 @@ class _Config:
                 for name, value in given.items()
             ]
         except re.error as error:
-            raise ModelError("adapter_config", f"{self._path}: {key}: {error}") from error
+            raise self._bad(f"{key}: {error}") from error
 
     def _positive(self, key: str, value: Any, *, whole: bool = False) -> float:
-        good = isinstance(value, int if whole else int | float) and not isinstance(value, bool) and 0 < value < math.inf
-        if not good:
+        kind = int if whole else int | float
+        if not isinstance(value, kind) or isinstance(value, bool) or not 0 < value < math.inf:
             number = "whole number" if whole else "number"
-            raise ModelError("adapter_config", f"{self._path}: {key} must be a positive {number}, found {value!r}")
+            raise self._bad(f"{key} must be a positive {number}, found {value!r}")
         return float(value)
+
+    def _bad(self, what: str) -> ModelError:
+        return ModelError("adapter_config", f"{self._path}: {what}")
 
     def _unsupported(self, key: str, value: Any, hint: str) -> ModelError:
         shown = json.dumps(value)[:80]

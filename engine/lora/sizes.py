@@ -1,11 +1,11 @@
 """Estimate the memory of adapters before loading them, from the shapes in a folder or from a rank."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from engine.lora.deltas import Product, products_of, stacked_rank
+from engine.lora.deltas import products_of, stacked_rank
 from engine.lora.peft_folder import TENSORS, module_of
 from engine.model.model_config import ModelConfig
 
@@ -31,13 +31,7 @@ def largest_bytes(config: ModelConfig, rank: int, width: int) -> int:
 
 
 def _bytes(config: ModelConfig, width: int, rank_of: Callable[[str], int]) -> int:
-    return sum(
-        _delta_bytes(product, [rank_of(module) for module in product.parts], width)
-        for layer in range(config.layers)
-        for product in products_of(config, layer).values()
-    )
-
-
-def _delta_bytes(product: Product, ranks: Sequence[int], width: int) -> int:
-    rank = stacked_rank(ranks)
-    return rank * ((product.inputs + sum(product.parts.values())) * width + _SCALE_BYTES)
+    products = [product for layer in range(config.layers) for product in products_of(config, layer).values()]
+    ranks = [stacked_rank([rank_of(module) for module in product.parts]) for product in products]
+    sizes = [(product.inputs + sum(product.parts.values())) * width + _SCALE_BYTES for product in products]
+    return sum(rank * size for rank, size in zip(ranks, sizes, strict=True))

@@ -31,11 +31,7 @@ def step_bytes(settings: EngineSettings, config: ModelConfig, dtype: torch.dtype
 
 
 def check_memory(settings: EngineSettings, config: ModelConfig, dtype: torch.dtype, *, free_bytes: int) -> None:
-    """Check that KV pool and steps fit, after the weights are loaded.
-
-    Raises:
-        ModelError: they do not; the message states how much memory there is.
-    """
+    """Raises ModelError if KV pool and steps do not fit beside the weights, which are loaded."""
     steps = step_bytes(settings, config, dtype)
     if settings.kv.memory + steps > free_bytes:
         mib = 2**20

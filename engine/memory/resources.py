@@ -85,7 +85,10 @@ def _with_pools(
             enough = ": all that its sequences could ever fill" if size == demand.max_bytes else ""
             message += f' ("auto"; {_size(free)} free, engines that share it: {auto_sized}{enough})'
         if demand.adapter_bytes:
-            message += f"; {_size(demand.adapter_bytes)} for {_adapters_message(settings, more=more_adapters)}"
+            message += f"; {_size(demand.adapter_bytes)} for adapters: {len(settings.adapters)} configured"
+            if more_adapters:
+                others = settings.max_adapters - len(settings.adapters)
+                message += f", {others} more of rank {settings.max_adapter_rank} that may be loaded"
         # At least 1 byte, because 0 means "auto"; `KvPool` reports a size that is too small.
         kv = msgspec.structs.replace(settings.kv, memory=Bytes(max(size // _pools(settings), 1)))
         resolved[name] = Resolved(msgspec.structs.replace(settings, kv=kv), message)
@@ -103,14 +106,6 @@ def longest_sequence(settings: EngineSettings) -> int:
         return longest
     block = kv_token_bytes(config, _kv_width(settings)) // settings.tensor_parallel * settings.kv.block_size
     return min(longest, (settings.kv.memory // block - 1) * settings.kv.block_size)
-
-
-def _adapters_message(settings: EngineSettings, *, more: bool) -> str:
-    configured = len(settings.adapters)
-    message = f"adapters: {configured} configured"
-    if more:
-        message += f", {settings.max_adapters - configured} more of rank {settings.max_adapter_rank} that may be loaded"
-    return message
 
 
 def _demand(settings: EngineSettings, *, more_adapters: bool) -> KvDemand | None:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import torch
@@ -58,7 +57,7 @@ class Checkpoint:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._where.clear()
         self._files.clear()
 
@@ -79,40 +78,32 @@ class Checkpoint:
             )
         return codes[code]
 
-    def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Read a tensor that must have `shape`, converted to `dtype`.
+    def take(
+        self, name: str, shape: tuple[int, ...], dtype: torch.dtype, cut: tuple[slice, ...] | None = None
+    ) -> Tensor:
+        """Read a tensor that must have `shape`, or its part `cut`, converted to `dtype`.
 
-        Raises:
-            ModelError: the tensor is missing, its shape is not the one that config.json implies, or it has non-finite
-                elements.
+        Raises ModelError: the tensor is missing, its shape is not the one that config.json implies, or it has
+        non-finite elements.
         """
-        tensor = self.tensor(name)
-        if tuple(tensor.shape) != shape:
-            raise ModelError(
-                "model_tensor",
-                f"{self.directory}: tensor {name} has shape {list(tensor.shape)}, config.json implies {list(shape)}",
-            )
+        stored = self.shape(name)
+        if stored != shape:
+            raise self._bad(name, f"has shape {list(stored)}, config.json implies {list(shape)}")
         self.dtype(name)
-        return self._finite(name, tensor.to(dtype))
+        return self._finite(name, self.tensor(name, cut).to(dtype))
 
     def take_integers(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """Read an int32 or int64 tensor that must have `shape`.
-
-        Raises:
-            ModelError: the tensor is missing, or has another shape or dtype.
-        """
+        """Read an int32 or int64 tensor that must have `shape`. Raises ModelError if there is no such tensor."""
         tensor = self.tensor(name)
         if tuple(tensor.shape) != shape or tensor.dtype not in {torch.int32, torch.int64}:
-            raise ModelError(
-                "model_tensor",
-                f"{self.directory}: tensor {name} is {tensor.dtype} {list(tensor.shape)}, config.json implies "
-                f"integers {list(shape)}",
-            )
+            what = f"is {tensor.dtype} {list(tensor.shape)}, config.json implies integers {list(shape)}"
+            raise self._bad(name, what)
         return tensor
 
-    def tensor(self, name: str) -> Tensor:
-        """Read a tensor with its dtype on disk."""
-        tensor: Tensor = self._find(name).get_tensor(name)
+    def tensor(self, name: str, cut: tuple[slice, ...] | None = None) -> Tensor:
+        """Read a tensor, or a part of it, with its dtype on disk."""
+        file = self._find(name)
+        tensor: Tensor = file.get_tensor(name) if cut is None else file.get_slice(name)[cut]
         self._read.add(name)
         return tensor
 
@@ -120,27 +111,11 @@ class Checkpoint:
         """Shape of a tensor on disk, without reading it."""
         return tuple(self._find(name).get_slice(name).get_shape())
 
-    def take_part(self, name: str, shape: tuple[int, ...], dtype: torch.dtype, cut: tuple[slice, ...]) -> Tensor:
-        """Read the slice `cut` of the tensor `name`, which must have `shape`. Raises as `take` does."""
-        view = self._find(name).get_slice(name)
-        stored = tuple(view.get_shape())
-        if stored != shape:
-            raise ModelError(
-                "model_tensor",
-                f"{self.directory}: tensor {name} has shape {list(stored)}, config.json implies {list(shape)}",
-            )
-        self.dtype(name)
-        self._read.add(name)
-        part: Tensor = view[cut]
-        return self._finite(name, part.to(dtype))
-
     def check_unused(self, harmless: Iterable[str], ignored: Iterable[str]) -> None:
         """After loading, check that only tensors matched by `harmless` (regular expressions) are left unread.
 
-        `ignored`: names with `*` as wildcard, from the engine's settings.
-
-        Raises:
-            ModelError: other tensors are left; the message names some.
+        `ignored`: names with `*` as wildcard, from the engine's settings. Raises ModelError: other tensors are left;
+        the message names some.
         """
         known = [re.compile(pattern) for pattern in harmless]
         wildcards = list(ignored)
@@ -162,15 +137,15 @@ class Checkpoint:
     def _finite(self, name: str, tensor: Tensor) -> Tensor:
         # aminmax propagates NaN. It is three times as fast as a copy of the tensor and ten times as fast as `isfinite`.
         if tensor.numel() and not all(math.isfinite(float(extreme)) for extreme in torch.aminmax(tensor)):
-            raise ModelError(
-                "model_tensor",
-                f"{self.directory}: tensor {name} holds NaN or infinite numbers; the file is broken, or was saved in a "
-                "type too small for its numbers",
-            )
+            what = "holds NaN or infinite numbers; the file is broken, or was saved in a type too small for its numbers"
+            raise self._bad(name, what)
         return tensor
 
     def _find(self, name: str) -> Any:
         file = self._where.get(name)
         if file is None:
-            raise ModelError("model_tensor", f"{self.directory}: tensor {name} is missing from the safetensors files")
+            raise self._bad(name, "is missing from the safetensors files")
         return file
+
+    def _bad(self, name: str, what: str) -> ModelError:
+        return ModelError("model_tensor", f"{self.directory}: tensor {name} {what}")

@@ -94,7 +94,6 @@ _ENCODER = frozenset({
     "num_attention_heads", "num_hidden_layers", "pad_token_id", "position_embedding_type", "type_vocab_size",
     "vocab_size", "is_decoder", "matryoshka_dimensions", "is_matryoshka", "quantization_config",
 })  # fmt: skip
-_SLIDING = frozenset({"use_sliding_window"})
 
 
 def _keys(used: Collection[str], only: Mapping[str, tuple[object, ...]], harmless: Collection[str] = ()) -> Keys:
@@ -146,11 +145,7 @@ KEYS: Mapping[str, Keys] = {
 
 
 def check_keys(path: Path, raw: Mapping[str, Any], family: str, ignored: Collection[str]) -> None:
-    """Check that every key of the object in `path` is used or has no effect, except the keys in `ignored`.
-
-    Raises:
-        ModelError: one is not; the message names it.
-    """
+    """Raises ModelError if a key of the object in `path` is neither used nor without effect nor in `ignored`."""
     keys = KEYS[family]
     for key, value in raw.items():
         if value is None or key in keys.used or key in keys.harmless or key in ignored:

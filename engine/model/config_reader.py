@@ -2,19 +2,18 @@
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.errors import ModelError
+from engine.model.config_keys import check_keys
+
+T = TypeVar("T")
 
 
 def read_config(directory: Path) -> tuple[Path, dict[str, Any]]:
-    """The path of `directory/config.json`, and the object in it.
-
-    Raises:
-        ModelError: the file is missing or unreadable.
-    """
+    """The path of `directory/config.json`, and the object in it. Raises ModelError if there is none."""
     path = directory / "config.json"
     try:
         raw = json.loads(path.read_bytes())
@@ -36,41 +35,58 @@ def architecture_of(raw: dict[str, Any]) -> str:
 
 
 class ConfigReader:
-    """Typed access to one config.json; error messages name the file and the key."""
+    """Typed access to one config.json, or to an object in it; null counts as absent. Errors name file and key."""
 
-    def __init__(self, path: Path, raw: dict[str, Any], ignored: Collection[str] = ()) -> None:
-        """`ignored`: keys that the settings exclude, see `engine.model.config_keys`."""
+    def __init__(self, path: Path, raw: dict[str, Any], ignored: Collection[str] = (), *, within: str = "") -> None:
+        """`ignored`: keys that the settings exclude, see `engine.model.config_keys`. `within`: what precedes keys."""
         self._path = path
         self._ignored = frozenset(ignored)
         self._raw = {key: value for key, value in raw.items() if key not in self._ignored}
+        self._within = within
 
-    def _unsupported(self, key: str, value: object, why: str) -> ModelError:
-        shown = json.dumps(value)[:80]
-        return ModelError("model_unsupported", f"{self._path}: {key} = {shown} is not supported: {why}")
+    def unsupported(self, key: str, value: object, why: str) -> ModelError:
+        shown = f"{self._within}{key} = {json.dumps(value)[:80]}"
+        return ModelError("model_unsupported", f"{self._path}: {shown} is not supported: {why}")
 
-    def _bad(self, key: str, why: str) -> ModelError:
-        return ModelError("model_config", f"{self._path}: {key}: {why}")
+    def bad(self, key: str, why: str) -> ModelError:
+        return ModelError("model_config", f"{self._path}: {self._within}{key}: {why}")
 
-    def _int(self, key: str, default: int | None = None) -> int:
-        value = self._raw.get(key)
-        if value is None:
-            value = default
+    def family(self, known: Mapping[str, str], what: str, *, checked: bool) -> str:
+        """The model family by the architecture. `checked`: every key must be used or without effect."""
+        architecture = architecture_of(self._raw)
+        if architecture not in known:
+            raise ModelError(
+                "model_unsupported",
+                f"{self._path}: architecture {architecture} is not supported; {what} are {', '.join(sorted(known))}",
+            )
+        if checked:
+            check_keys(self._path, self._raw, known[architecture], self._ignored)
+        return known[architecture]
+
+    def chosen(self, key: str, value: object, known: Mapping[object, T]) -> T:
+        """What a name stands for."""
+        if value not in known:
+            raise self.unsupported(key, value, f"only {', '.join(map(str, known))} are")
+        return known[value]
+
+    def whole(self, key: str, default: int | None = None) -> int:
+        value = self._given(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self._bad(key, f"expected a positive whole number, found {value!r}")
+            raise self.bad(key, f"expected a positive whole number, found {value!r}")
         return value
 
-    def _float(self, key: str, default: float) -> float:
-        value = self._raw.get(key)
-        if value is None:
-            value = default
+    def number(self, key: str, default: float) -> float:
+        value = self._given(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise self._bad(key, f"expected a number, found {value!r}")
+            raise self.bad(key, f"expected a number, found {value!r}")
         return float(value)
 
-    def _bool(self, key: str, *, default: bool) -> bool:
-        value = self._raw.get(key)
-        if value is None:
-            value = default
+    def flag(self, key: str, *, default: bool) -> bool:
+        value = self._given(key, default)
         if not isinstance(value, bool):
-            raise self._bad(key, f"expected true or false, found {value!r}")
+            raise self.bad(key, f"expected true or false, found {value!r}")
         return value
+
+    def _given(self, key: str, default: object) -> Any:
+        value = self._raw.get(key)
+        return default if value is None else value

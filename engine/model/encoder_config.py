@@ -10,8 +10,6 @@ from typing import Literal
 
 import msgspec
 
-from engine.errors import ModelError
-from engine.model.config_keys import check_keys
 from engine.model.config_reader import ConfigReader, architecture_of, read_config
 from engine.model.sentence_modules import Sentence, read_sentence
 from engine.text.tokenizer import read_json
@@ -44,7 +42,6 @@ class EmbeddingSizes(msgspec.Struct, frozen=True):
     """Sizes to which the vector may be truncated (Matryoshka training); None: any."""
 
     def allows(self, size: int) -> bool:
-        """Whether embeddings of this size are supported."""
         return size == self.whole or (0 < size < self.whole and (self.shorter is None or size in self.shorter))
 
 
@@ -79,76 +76,54 @@ def is_encoder(directory: Path) -> bool:
 
 
 def read_encoder_config(directory: Path, ignored: Collection[str] | None = ()) -> EncoderConfig:
-    """Read the files; `ignored` as in `read_model_config`.
-
-    Raises:
-        ModelError: a file is missing, unreadable or incomplete, or needs what is not supported.
-    """
+    """Read the files; `ignored` and errors as in `read_model_config`."""
     path, raw = read_config(directory)
     return _Reader(path, raw, ignored or ()).config(read_sentence(directory), checked=ignored is not None)
 
 
 class _Reader(ConfigReader):
     def config(self, sentence: Sentence, *, checked: bool) -> EncoderConfig:
-        architecture = architecture_of(self._raw)
-        if architecture not in ENCODERS:
-            supported = ", ".join(sorted(ENCODERS))
-            raise ModelError(
-                "model_unsupported",
-                f"{self._path}: architecture {architecture} is not supported; supported encoders are {supported}",
-            )
-        family = ENCODERS[architecture]
-        if checked:
-            check_keys(self._path, self._raw, family, self._ignored)
-        heads, hidden, inner = self._int("num_attention_heads"), self._int("hidden_size"), self._inner()
+        family = self.family(ENCODERS, "supported encoders", checked=checked)
+        kind = self._raw.get("position_embedding_type") or "absolute"
+        if kind != "absolute":
+            raise self.unsupported("position_embedding_type", kind, "only absolute is")
+        heads, hidden = self.whole("num_attention_heads"), self.whole("hidden_size")
         if hidden % heads:
-            raise self._bad("num_attention_heads", f"{heads} heads cannot share {hidden} evenly")
-        if self._bool("is_decoder", default=False):
-            raise self._unsupported("is_decoder", True, "an encoder's tokens see each other")
-        positions = self._int("max_position_embeddings")
+            raise self.bad("num_attention_heads", f"{heads} heads cannot share {hidden} evenly")
+        if self.flag("is_decoder", default=False):
+            raise self.unsupported("is_decoder", True, "an encoder's tokens see each other")
+        positions = self.whole("max_position_embeddings")
         pad_token = self._pad_token() if family == "roberta" else None
         usable = positions if pad_token is None else positions - pad_token - 1
         return EncoderConfig(
             prefix=f"{family}.",
-            vocab_size=self._int("vocab_size"),
+            vocab_size=self.whole("vocab_size"),
             hidden_size=hidden,
-            intermediate_size=inner,
-            layers=self._int("num_hidden_layers"),
+            intermediate_size=self.whole("intermediate_size"),
+            layers=self.whole("num_hidden_layers"),
             heads=heads,
-            norm_eps=self._float("layer_norm_eps", 1e-12),
-            activation=self._activation(),
+            norm_eps=self.number("layer_norm_eps", 1e-12),
+            activation=self.chosen("hidden_act", self._raw.get("hidden_act", "gelu"), _ACTIVATIONS),
             positions=positions,
             pad_token=pad_token,
-            token_types=self._int("type_vocab_size", 2),
+            token_types=self.whole("type_vocab_size", 2),
             max_tokens=min(usable, sentence.max_tokens or usable),
             usable_positions=usable,
             sentence=sentence,
             sizes=EmbeddingSizes(hidden, self._shorter(hidden)),
         )
 
-    def _inner(self) -> int:
-        kind = self._raw.get("position_embedding_type") or "absolute"
-        if kind != "absolute":
-            raise self._unsupported("position_embedding_type", kind, "only absolute is")
-        return self._int("intermediate_size")
-
     def _pad_token(self) -> int:
         value = self._raw.get("pad_token_id", 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self._bad("pad_token_id", f"expected a token id, found {value!r}")
+            raise self.bad("pad_token_id", f"expected a token id, found {value!r}")
         return value
-
-    def _activation(self) -> EncoderActivation:
-        name = self._raw.get("hidden_act", "gelu")
-        if name not in _ACTIVATIONS:
-            raise self._unsupported("hidden_act", name, f"only {', '.join(map(str, _ACTIVATIONS))} are")
-        return _ACTIVATIONS[name]
 
     def _shorter(self, hidden: int) -> tuple[int, ...] | None:
         """As in vLLM: a list of sizes, or a flag that allows any (Kusupati, "Matryoshka Representation Learning")."""
         sizes = self._raw.get("matryoshka_dimensions")
         if sizes is None:
-            return None if self._bool("is_matryoshka", default=False) else ()
+            return None if self.flag("is_matryoshka", default=False) else ()
         if not isinstance(sizes, list) or not all(type(size) is int and 0 < size <= hidden for size in sizes):
-            raise self._bad("matryoshka_dimensions", f"expected a list of sizes up to {hidden}")
+            raise self.bad("matryoshka_dimensions", f"expected a list of sizes up to {hidden}")
         return tuple(sorted(size for size in sizes if size < hidden))

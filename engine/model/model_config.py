@@ -7,7 +7,6 @@ from typing import Literal
 import msgspec
 
 from engine.errors import ModelError
-from engine.model.config_keys import check_keys
 from engine.model.config_reader import architecture_of, read_config
 from engine.model.encoder_config import ENCODERS
 from engine.model.rope_config import Rope, RopeReader
@@ -102,10 +101,8 @@ _SLIDING, _FULL = "sliding_attention", "full_attention"
 def read_model_config(directory: Path, ignored: Collection[str] | None = ()) -> ModelConfig:
     """Read `directory/config.json`.
 
-    `ignored`: keys to ignore. None: do not check for unsupported keys, for callers that do not run the model.
-
-    Raises:
-        ModelError: the file is missing, unreadable or incomplete, or needs what is not supported.
+    `ignored`: keys to ignore. None: do not check for unsupported keys, for callers that do not run the model. Raises
+    ModelError: the file is missing, unreadable or incomplete, or needs what is not supported.
     """
     path, raw = read_config(directory)
     return _Reader(path, raw, ignored or ()).config(checked=ignored is not None)
@@ -120,55 +117,47 @@ class _Reader(RopeReader):
                 f"{self._path}: {architecture} is an encoder: it makes embeddings and no text, so that this needs "
                 "another model",
             )
-        if architecture not in ARCHITECTURES:
-            supported = ", ".join(sorted(ARCHITECTURES))
-            raise ModelError(
-                "model_unsupported",
-                f"{self._path}: architecture {architecture} is not supported; supported are {supported}",
-            )
-        family = ARCHITECTURES[architecture]
-        if checked:
-            check_keys(self._path, self._raw, family, self._ignored)
-        heads, hidden, layers = (
-            self._int("num_attention_heads"),
-            self._int("hidden_size"),
-            self._int("num_hidden_layers"),
+        family = self.family(ARCHITECTURES, "supported", checked=checked)
+        heads, hidden = self.whole("num_attention_heads"), self.whole("hidden_size")
+        layers = self.whole("num_hidden_layers")
+        kv_heads = self.whole(
+            "num_key_value_heads", self._left_out("num_key_value_heads", _KV_HEADS.get(family), heads)
         )
-        kv_heads = self._int("num_key_value_heads", self._left_out("num_key_value_heads", _KV_HEADS.get(family), heads))
         if heads % kv_heads:
-            raise self._bad("num_key_value_heads", f"{heads} attention heads cannot share {kv_heads} KV heads evenly")
-        head_dim = self._int("head_dim", self._left_out("head_dim", _HEAD_DIMS.get(family), hidden // heads))
+            raise self.bad("num_key_value_heads", f"{heads} attention heads cannot share {kv_heads} KV heads evenly")
+        head_dim = self.whole("head_dim", self._left_out("head_dim", _HEAD_DIMS.get(family), hidden // heads))
         ropes = self.ropes(family)
         rotary_dim = int(head_dim * ropes.partial)
         if rotary_dim % 2:
-            raise self._bad("head_dim", f"{rotary_dim} is odd: rotary embeddings turn pairs")
+            raise self.bad("head_dim", f"{rotary_dim} is odd: rotary embeddings turn pairs")
         for rope in filter(None, (ropes.rope, ropes.local)):
             for key, factors in (("short_factor", rope.short_factors), ("long_factor", rope.long_factors)):
                 if factors and len(factors) != rotary_dim // 2:
                     why = f"{len(factors)} numbers for {rotary_dim // 2} pairs of a head"
-                    raise self._bad(f"rope_scaling.{key}", why)
+                    raise self.bad(f"rope_scaling.{key}", why)
         gemma = family in _GEMMAS
-        attention_bias = self._bool("attention_bias", default=False)
+        key, default = ("hidden_activation", "gelu_pytorch_tanh") if gemma else ("hidden_act", "silu")
+        attention_bias = self.flag("attention_bias", default=False)
         tied = self._raw.get("tie_word_embeddings", True if gemma else None)
         return ModelConfig(
             architecture=architecture,
-            vocab_size=self._int("vocab_size"),
+            vocab_size=self.whole("vocab_size"),
             hidden_size=hidden,
-            intermediate_size=self._int("intermediate_size"),
+            intermediate_size=self.whole("intermediate_size"),
             layers=layers,
             heads=heads,
             kv_heads=kv_heads,
             head_dim=head_dim,
-            rms_eps=self._float("rms_norm_eps", 1e-5 if family in {"mixtral", "phi3"} else 1e-6),
-            max_positions=self._int("max_position_embeddings"),
+            rms_eps=self.number("rms_norm_eps", 1e-5 if family in {"mixtral", "phi3"} else 1e-6),
+            max_positions=self.whole("max_position_embeddings"),
             rope=ropes.rope,
             local_rope=ropes.local,
             rotary_dim=rotary_dim,
             tied_head=None if tied is None else bool(tied),
-            activation=self._activation(gemma=gemma),
+            activation=self.chosen(key, self._raw.get(key) or default, _ACTIVATIONS),
             qkv_bias=family == "qwen2" or (attention_bias and family in {"llama", "qwen3", "qwen3_moe", *_GEMMAS}),
             o_bias=attention_bias and family in {"llama", "qwen3", "qwen3_moe", *_GEMMAS},
-            mlp_bias=family == "llama" and self._bool("mlp_bias", default=False),
+            mlp_bias=family == "llama" and self.flag("mlp_bias", default=False),
             fused=family == "phi3",
             qk_norm=family in {"qwen3", "qwen3_moe", "gemma3"},
             norm_offset=1.0 if gemma else 0.0,
@@ -185,17 +174,10 @@ class _Reader(RopeReader):
         """The default of a key: transformers' classes distinguish an absent key (`default`) from null (`otherwise`)."""
         return otherwise if default is None or key in self._raw else default
 
-    def _activation(self, *, gemma: bool) -> Activation:
-        key = "hidden_activation" if gemma else "hidden_act"
-        name = self._raw.get(key) or ("gelu_pytorch_tanh" if gemma else "silu")
-        if name not in _ACTIVATIONS:
-            raise self._unsupported(key, name, f"only {', '.join(map(str, _ACTIVATIONS))} are")
-        return _ACTIVATIONS[name]
-
     def _positive(self, key: str, default: float) -> float:
-        value = self._float(key, default)
+        value = self.number(key, default)
         if value <= 0:
-            raise self._bad(key, f"expected a number above 0, found {value!r}")
+            raise self.bad(key, f"expected a number above 0, found {value!r}")
         return value
 
     def _cap(self, key: str, default: float | None) -> float:
@@ -209,21 +191,21 @@ class _Reader(RopeReader):
             return None
         counts = {key: self._raw[key] for key in ("num_local_experts", "num_experts") if self._raw.get(key) is not None}
         if len(set(counts.values())) > 1:
-            raise self._bad("num_experts", "says another thing than num_local_experts; keep the one that is meant")
+            raise self.bad("num_experts", "says another thing than num_local_experts; keep the one that is meant")
         mixtral = family == "mixtral"
-        count = self._int(next(iter(counts), "num_experts"), 8 if mixtral else 128)
-        active = self._int("num_experts_per_tok", 2 if mixtral else 8)
+        count = self.whole(next(iter(counts), "num_experts"), 8 if mixtral else 128)
+        active = self.whole("num_experts_per_tok", 2 if mixtral else 8)
         if active > count:
-            raise self._bad("num_experts_per_tok", f"{active} of {count} experts cannot be active")
+            raise self.bad("num_experts_per_tok", f"{active} of {count} experts cannot be active")
         if mixtral:
-            return Experts(count, active, self._int("intermediate_size"), True, (True,) * layers)
+            return Experts(count, active, self.whole("intermediate_size"), True, (True,) * layers)
         dense = self._raw.get("mlp_only_layers") or []
         if not isinstance(dense, list) or not all(type(layer) is int for layer in dense):
-            raise self._bad("mlp_only_layers", f"expected a list of layers, found {dense!r}")
-        step = self._int("decoder_sparse_step", 1)
+            raise self.bad("mlp_only_layers", f"expected a list of layers, found {dense!r}")
+        step = self.whole("decoder_sparse_step", 1)
         sparse = tuple(layer not in dense and (layer + 1) % step == 0 for layer in range(layers))
-        renormalize = self._bool("norm_topk_prob", default=False)
-        return Experts(count, active, self._int("moe_intermediate_size", 768), renormalize, sparse)
+        renormalize = self.flag("norm_topk_prob", default=False)
+        return Experts(count, active, self.whole("moe_intermediate_size", 768), renormalize, sparse)
 
     def _windows(self, family: str, layers: int) -> tuple[int, ...]:
         """The window of each layer, by `layer_types` or, where the file does not list them, by the family's pattern."""
@@ -232,12 +214,12 @@ class _Reader(RopeReader):
         types = self._raw.get("layer_types")
         if types is not None:
             if not isinstance(types, list) or len(types) != layers or not {*map(str, types)} <= {_SLIDING, _FULL}:
-                raise self._bad("layer_types", f"expected {layers} of {_SLIDING} or {_FULL}")
+                raise self.bad("layer_types", f"expected {layers} of {_SLIDING} or {_FULL}")
             listed = [kind == _SLIDING for kind in types]
             if any(listed) and window is None:
-                raise self._bad("layer_types", f"{_SLIDING} needs sliding_window and use_sliding_window")
+                raise self.bad("layer_types", f"{_SLIDING} needs sliding_window and use_sliding_window")
             if listed != slides and family not in {"qwen2", "qwen3", *_GEMMAS}:
-                raise self._unsupported("layer_types", types, "this architecture's layers are all of one kind")
+                raise self.unsupported("layer_types", types, "this architecture's layers are all of one kind")
             slides = listed
         return tuple((window or 0) if slide else 0 for slide in slides)
 
@@ -245,12 +227,12 @@ class _Reader(RopeReader):
         """The window in tokens; None: no layer has one."""
         if family == "llama":
             if self._raw.get("sliding_window") is not None:
-                raise self._unsupported("sliding_window", self._raw["sliding_window"], "Llama's layers have none")
+                raise self.unsupported("sliding_window", self._raw["sliding_window"], "Llama's layers have none")
             return None
-        if family in {"qwen2", "qwen3", "qwen3_moe"} and not self._bool("use_sliding_window", default=False):
+        if family in {"qwen2", "qwen3", "qwen3_moe"} and not self.flag("use_sliding_window", default=False):
             return None
         default = None if family in {"mixtral", "phi3"} else _WINDOW
-        return None if self._raw.get("sliding_window", default) is None else self._int("sliding_window", default)
+        return None if self._raw.get("sliding_window", default) is None else self.whole("sliding_window", default)
 
     def _custom(self, family: str, layers: int, window: int | None) -> list[bool]:
         if window is None:
@@ -260,11 +242,11 @@ class _Reader(RopeReader):
                 return [layer % 2 == 0 for layer in range(layers)]
             case "gemma3":
                 key = "sliding_window_pattern"
-                every = self._int(key if key in self._raw else f"_{key}", 6)
+                every = self.whole(key if key in self._raw else f"_{key}", 6)
                 return [(layer + 1) % every != 0 for layer in range(layers)]
             case "qwen2" | "qwen3":
                 first = self._raw.get("max_window_layers", 28)
                 if type(first) is not int or first < 0:
-                    raise self._bad("max_window_layers", f"expected a number of layers, found {first!r}")
+                    raise self.bad("max_window_layers", f"expected a number of layers, found {first!r}")
                 return [layer >= first for layer in range(layers)]
         return [True] * layers

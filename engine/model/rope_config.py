@@ -5,6 +5,7 @@ are those of transformers' config classes.
 """
 
 import math
+from collections.abc import Collection
 from typing import Any, Literal
 
 import msgspec
@@ -89,45 +90,43 @@ class RopeReader(ConfigReader):
         if family == "gemma3":
             return self._of_gemma3(parameters, scaling)
         if parameters and scaling and parameters != scaling:
-            raise self._bad("rope_scaling", "says another thing than rope_parameters; keep the one that is meant")
+            raise self.bad("rope_scaling", "says another thing than rope_parameters; keep the one that is meant")
         chosen = scaling or parameters
-        theta = self._float("rope_theta", _THETAS.get(family, _THETA))
-        partial = _Fields(self, chosen).number("partial_rotary_factor", self._float("partial_rotary_factor", 1.0))
+        theta = self.number("rope_theta", _THETAS.get(family, _THETA))
+        partial = self._scaling(chosen).number("partial_rotary_factor", self.number("partial_rotary_factor", 1.0))
         if partial != 1 and family != "phi3":
-            raise self._unsupported("partial_rotary_factor", partial, "only Phi-3 rotates a part of each head")
+            raise self.unsupported("partial_rotary_factor", partial, "only Phi-3 rotates a part of each head")
         return Ropes(self._rope(chosen, theta, family), None, partial)
 
     def _of_gemma3(self, parameters: dict[str, Any], scaling: dict[str, Any]) -> Ropes:
         """Gemma 3 has one rope for layers with full attention, and another for those with a sliding window."""
         kinds = {"full_attention", "sliding_attention"}
         for key in parameters.keys() - kinds:
-            raise self._unsupported(f"rope_parameters.{key}", parameters[key], f"Gemma 3 has {' and '.join(kinds)}")
+            raise self.unsupported(f"rope_parameters.{key}", parameters[key], f"Gemma 3 has {' and '.join(kinds)}")
         full, local = ({**(parameters.get(kind) or {})} for kind in sorted(kinds))
         full |= scaling
-        theta = self._float("rope_theta", _GEMMA3_THETA)
-        local_theta = self._float("rope_local_base_freq", _THETA)
+        theta = self.number("rope_theta", _GEMMA3_THETA)
+        local_theta = self.number("rope_local_base_freq", _THETA)
         for part in (full, local, self._raw):
             if (partial := part.get("partial_rotary_factor")) not in {None, 1}:
-                raise self._unsupported("partial_rotary_factor", partial, "only Phi-3 rotates a part of each head")
+                raise self.unsupported("partial_rotary_factor", partial, "only Phi-3 rotates a part of each head")
             if part.get("truncate") is False:
-                raise self._unsupported("rope_parameters.truncate", False, "transformers passes over it here")
+                raise self.unsupported("rope_parameters.truncate", False, "transformers passes over it here")
         return Ropes(self._rope(full, theta, "gemma3"), self._rope(local, local_theta, "gemma3"), 1.0)
 
     def _object(self, key: str) -> dict[str, Any]:
-        value = self._raw.get(key)
-        if value is None:
-            return {}
+        value = self._given(key, {})
         if not isinstance(value, dict):
-            raise self._bad(key, f"expected an object, found {value!r}")
+            raise self.bad(key, f"expected an object, found {value!r}")
         return value
 
     def _rope(self, raw: dict[str, Any], theta: float, family: str) -> Rope:
-        fields = _Fields(self, raw)
+        fields = self._scaling(raw)
         kind = self._kind(raw, family)
         theta = fields.number("rope_theta", theta)
         if theta <= 1:
-            raise self._bad("rope_theta", f"expected a number above 1, found {theta!r}")
-        fields.check(kind)
+            raise self.bad("rope_theta", f"expected a number above 1, found {theta!r}")
+        fields.check(kind, self._ignored)
         match kind:
             case "linear":
                 return Rope(theta, "linear", fields.positive("factor"))
@@ -146,9 +145,9 @@ class RopeReader(ConfigReader):
         stated = [raw[key] for key in ("rope_type", "type") if raw.get(key) is not None]
         kinds = list(dict.fromkeys(names.get(str(name), str(name)) for name in stated)) or ["default"]
         if len(kinds) > 1:
-            raise self._bad("rope_scaling", f"rope_type is {kinds[0]!r} and type is {kinds[1]!r}; keep one")
+            raise self.bad("rope_scaling", f"rope_type is {kinds[0]!r} and type is {kinds[1]!r}; keep one")
         if family == "phi3" and kinds[0] in _BY_TYPE.keys() - {"default", "longrope"}:
-            raise self._unsupported("rope_scaling.rope_type", kinds[0], "Phi-3 knows default and longrope")
+            raise self.unsupported("rope_scaling.rope_type", kinds[0], "Phi-3 knows default and longrope")
         if kinds[0] not in _BY_TYPE:
             raise ModelError(
                 "model_unsupported",
@@ -162,23 +161,23 @@ class RopeReader(ConfigReader):
         if outer is None and family == "phi3":
             outer = _PHI3_ORIGINAL
         if inner is not None and outer is not None and inner != outer:
-            raise self._bad(_ORIGINAL, f"{outer!r} for the model, and {inner!r} in rope_scaling; say one of them twice")
+            raise self.bad(_ORIGINAL, f"{outer!r} for the model, and {inner!r} in rope_scaling; say one of them twice")
         length = outer if inner is None else inner
         if length is None:
-            return self._int("max_position_embeddings")
+            return self.whole("max_position_embeddings")
         if isinstance(length, bool) or not isinstance(length, int) or length < 2:
-            raise self._bad(_ORIGINAL, f"expected a number of tokens, found {length!r}")
+            raise self.bad(_ORIGINAL, f"expected a number of tokens, found {length!r}")
         return length
 
     def _yarn(self, theta: float, raw: dict[str, Any], original: int) -> Rope:
         """Peng et al., "YaRN: Efficient Context Window Extension of Large Language Models", sections 3.2 and 3.4."""
-        fields = _Fields(self, raw)
-        factor = fields.number("factor", self._int("max_position_embeddings") / original)
+        fields = self._scaling(raw)
+        factor = fields.number("factor", self.whole("max_position_embeddings") / original)
         one, all_dims = fields.number("mscale", 0.0), fields.number("mscale_all_dim", 0.0)
         inferred = _mscale(factor, one) / _mscale(factor, all_dims) if one and all_dims else _mscale(factor, 1.0)
         truncate = raw.get("truncate", True)
         if not isinstance(truncate, bool):
-            raise self._bad("rope_scaling.truncate", f"expected true or false, found {truncate!r}")
+            raise self.bad("rope_scaling.truncate", f"expected true or false, found {truncate!r}")
         return Rope(
             theta,
             "yarn",
@@ -192,8 +191,8 @@ class RopeReader(ConfigReader):
 
     def _longrope(self, theta: float, raw: dict[str, Any], original: int) -> Rope:
         """Ding et al., "LongRoPE: Extending LLM Context Window Beyond 2 Million Tokens", in the form of Phi-3."""
-        fields = _Fields(self, raw)
-        factor = fields.number("factor", self._int("max_position_embeddings") / original)
+        fields = self._scaling(raw)
+        factor = fields.number("factor", self.whole("max_position_embeddings") / original)
         inferred = 1.0 if factor <= 1.0 else math.sqrt(1 + math.log(factor) / math.log(original))
         return Rope(
             theta,
@@ -205,54 +204,32 @@ class RopeReader(ConfigReader):
             long_factors=fields.numbers("long_factor"),
         )
 
-    def bad_field(self, key: str, why: str) -> ModelError:
-        """The error for a malformed key of `rope_scaling`."""
-        return self._bad(f"rope_scaling.{key}", why)
-
-    def unsupported_field(self, key: str, value: object, why: str) -> ModelError:
-        """The error for an unsupported key of `rope_scaling`."""
-        return self._unsupported(f"rope_scaling.{key}", value, why)
-
-    @property
-    def ignored(self) -> frozenset[str]:
-        """Keys that the settings exclude from the check."""
-        return self._ignored
+    def _scaling(self, raw: dict[str, Any]) -> "_Scaling":
+        return _Scaling(self._path, raw, within="rope_scaling.")
 
 
-class _Fields:
-    """Typed access to one `rope_scaling` object."""
+class _Scaling(ConfigReader):
+    """One `rope_scaling` object."""
 
-    def __init__(self, reader: RopeReader, raw: dict[str, Any]) -> None:
-        self._reader = reader
-        self._raw = raw
-
-    def check(self, kind: str) -> None:
+    def check(self, kind: str, ignored: Collection[str]) -> None:
         """Check that every key is used or has no effect. Raises ModelError."""
         for key, value in self._raw.items():
             if value is None or key in _EVERYWHERE | _BY_TYPE[kind] | _WITHOUT_EFFECT:
                 continue
-            if value in _NEUTRAL.get(key, ()) or f"rope_scaling.{key}" in self._reader.ignored:
+            if value in _NEUTRAL.get(key, ()) or f"{self._within}{key}" in ignored:
                 continue
-            raise self._reader.unsupported_field(key, value, f"rope type {kind!r} does not act upon it")
-
-    def number(self, key: str, default: float) -> float:
-        value = self._raw.get(key)
-        if value is None:
-            return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise self._reader.bad_field(key, f"expected a number, found {value!r}")
-        return float(value)
+            raise self.unsupported(key, value, f"rope type {kind!r} does not act upon it")
 
     def positive(self, key: str) -> float:
         value = self.number(key, 0.0)
         if value <= 0:
-            raise self._reader.bad_field(key, f"this rope type needs {key}, a number above 0")
+            raise self.bad(key, f"this rope type needs {key}, a number above 0")
         return value
 
     def numbers(self, key: str) -> tuple[float, ...]:
         values = self._raw.get(key)
         if not isinstance(values, list) or not all(type(value) in {int, float} and value > 0 for value in values):
-            raise self._reader.bad_field(key, f"this rope type needs {key}, a list of numbers above 0")
+            raise self.bad(key, f"this rope type needs {key}, a list of numbers above 0")
         return tuple(map(float, values))
 
 

@@ -28,8 +28,7 @@ class Sentence(msgspec.Struct, frozen=True):
 def read_sentence(directory: Path) -> Sentence:
     """Read `modules.json` and the files that it names; the defaults of sentence-transformers without it.
 
-    Raises:
-        ModelError: a file cannot be read, or needs what is not supported.
+    Raises ModelError: a file cannot be read, or needs what is not supported.
     """
     pooling: Pooling = "mean"
     normalize = False

@@ -90,11 +90,7 @@ def _group(rule: Rule) -> dict[str, Any]:
 
 
 def read_quantization(directory: Path) -> Quantization | None:
-    """The quantization of `directory/config.json`, a JSON object; None: not quantized.
-
-    Raises:
-        ModelError: it is quantized in a format that is not supported.
-    """
+    """The quantization of `directory/config.json`; None: not quantized. Raises ModelError for other formats."""
     path = directory / "config.json"
     raw = json.loads(path.read_bytes()).get(_KEY)
     if raw is None:

@@ -35,10 +35,8 @@ class Summary(msgspec.Struct, frozen=True):
 def quantize_model(model: Path, out: Path, scheme: Scheme, progress: Callable[[str], None]) -> Summary:
     """Write `model`, quantized, to the folder `out`, which must be new or empty, and copy its other files.
 
-    A head tied to the embedding becomes a separate quantized tensor, because the embedding is not quantized.
-
-    Raises:
-        ModelError: the model cannot be read, is quantized already or does not fit the scheme; `out` cannot be written.
+    A head tied to the embedding becomes a separate quantized tensor, because the embedding is not quantized. Raises
+    ModelError: the model cannot be read, is quantized already or does not fit the scheme; `out` cannot be written.
     """
     config = read_model_config(model, None)
     if read_quantization(model) is not None:

@@ -14,11 +14,9 @@ from engine.kernels import product_kernel as plain
 from engine.kernels import quantized_product as product
 from engine.kernels.arena import Arena
 from engine.kernels.compiled import Kernel, quantized_code
+from engine.kernels.packed_product import PackedProduct
 from engine.kernels.quantized_simd import PAIR_BYTES
 from engine.quantization.scheme import Bits, Quantized
-
-# Multiply-adds from which waking the thread team pays; up to four rows count as four.
-_TEAM_THRESHOLD = 1_500_000
 
 
 def pack(quantized: Quantized) -> Tensor:
@@ -63,7 +61,7 @@ def _unpacked_bytes(inputs: int) -> int:
     return inputs // 2 * PAIR_BYTES["uint16"]
 
 
-class QuantizedPanels:
+class QuantizedPanels(PackedProduct):
     """One quantized matrix, for products with bfloat16 inputs."""
 
     def __init__(  # noqa: PLR0917
@@ -76,47 +74,20 @@ class QuantizedPanels:
         arena: Arena,
     ) -> None:
         outputs, inputs = quantized.values.shape
-        self._outputs = outputs
-        self._result = result
-        self.code = code
+        panels = arena.copy(pack(quantized))
+        shape, threads = (outputs, inputs), scratch.threads
+        super().__init__(code, shape, panels, bias, result, scratch.rows, threads, product.ARGUMENTS)
         self._scratch = scratch
-        self._weights = outputs * inputs
-        self._panels = arena.copy(pack(quantized))
         self._scales = pack_scales(quantized)
-        self._bias = None if bias is None else functional.pad(bias.float(), (0, -outputs % plain.PANEL))
         scratch.make_room(inputs)
-        self._arguments = arguments = np.zeros(product.ARGUMENTS, np.int64)
-        arguments[plain.INPUTS] = inputs
-        arguments[plain.OUTPUTS] = outputs
-        arguments[plain.PANELS] = self._panels.data_ptr()
-        arguments[plain.PANEL_BYTES] = self._panels[0].nbytes
-        arguments[plain.BIAS] = 0 if self._bias is None else self._bias.data_ptr()
-        arguments[plain.SCRATCH] = scratch.rows.ctypes.data
-        arguments[product.SCALES] = self._scales.data_ptr()
-        arguments[product.GROUPS] = quantized.scales.shape[1]
-        arguments[product.UNPACKED_STRIDE] = _unpacked_bytes(inputs)
-        self._address = int(arguments.ctypes.data)
-        arguments[plain.COUNTER_AT] = self._address + 8 * plain.COUNTER
+        self._arguments[product.SCALES] = self._scales.data_ptr()
+        self._arguments[product.GROUPS] = quantized.scales.shape[1]
+        self._arguments[product.UNPACKED_STRIDE] = _unpacked_bytes(inputs)
 
     @property
     def arguments(self) -> plain.Arguments:
-        """See `engine.weights.linear.CompiledProduct`."""
         self._arguments[product.UNPACKED] = self._scratch.unpacked.ctypes.data  # reallocated while a model is loaded
         return self._arguments
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """[rows, in] → [rows, out]."""
-        rows = len(x)
-        out = torch.empty((rows, self._outputs), dtype=self._result)
-        parts = self._scratch.threads if self._weights * max(rows, 4) >= _TEAM_THRESHOLD else 1
-        arguments = self.arguments
-        arguments[plain.ROWS] = rows
-        arguments[plain.X] = x.data_ptr()
-        arguments[plain.OUT] = out.data_ptr()
-        arguments[plain.PARTS] = parts
-        arguments[plain.COUNTER] = 0
-        self.code.run(self._address, parts)
-        return out
 
 
 class QuantizedFactory:

@@ -36,11 +36,7 @@ def _unpack(words: Tensor, bits: Bits, inputs: int) -> Tensor:
 
 
 def quantized(name: str, weight: Tensor, scheme: Scheme) -> Quantized:
-    """Quantize the matrix `name`, float32 [outputs, inputs].
-
-    Raises:
-        ModelError: the scheme does not fit this number of inputs.
-    """
+    """Quantize the matrix `name`, float32 [outputs, inputs]. Raises ModelError if the scheme does not fit it."""
     _check(name, weight.shape[1], scheme)
     return quantize(weight, scheme)
 
@@ -64,8 +60,7 @@ class QuantizedSource:
     def take(self, name: str, outputs: int, inputs: int, *, weights: str | None = None) -> Quantized | None:
         """The matrix `name` [outputs, inputs]; None if not quantized. `weights`: where its weights are, if elsewhere.
 
-        Raises:
-            ModelError: a tensor is missing or misshapen, or the scheme does not fit this number of inputs.
+        Raises ModelError: a tensor is missing or misshapen, or the scheme does not fit this number of inputs.
         """
         scheme = None if self._quantization is None else self._quantization.scheme(name)
         if scheme is None or self._quantization is None:
@@ -80,8 +75,7 @@ class QuantizedSource:
     def take_alike(self, parts: dict[str, int], inputs: int) -> list[Quantized] | None:
         """Several matrices to be fused, by output size; None: none of them is quantized.
 
-        Raises:
-            ModelError: as `take`, or they have different schemes.
+        Raises ModelError: as `take`, or they have different schemes.
         """
         matrices = [self.take(name, outputs, inputs) for name, outputs in parts.items()]
         kinds = {None if matrix is None else (matrix.bits, matrix.group) for matrix in matrices}

@@ -17,10 +17,8 @@ _HEAD_ROWS = 64
 def score(logits_of: Callable[[npt.NDArray[np.int64]], Tensor], requested: list[ScoreRows]) -> list[ScoredToken]:
     """One entry for each row of `requested`, in order. `logits_of` maps rows of the flat batch to [len(rows), vocab].
 
-    The score of a row depends on its logits only, not on those of other rows.
-
-    Raises:
-        EngineError: a logit is NaN or infinite.
+    The score of a row depends on its logits only, not on those of other rows. Raises EngineError: a logit is NaN or
+    infinite.
     """
     scored: list[ScoredToken] = []
     for rows_of_prompt in requested:

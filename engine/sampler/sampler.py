@@ -8,17 +8,14 @@ import numpy.typing as npt
 from engine.errors import bad_logits
 from engine.sampler.logit_rules import GREEDY_BELOW, LogitRow, change_logits, tail_cut
 from engine.sampler.noise import draw, scan
-from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Sampled, SampleRow, changes_logits
 
 
 def sample(logits: npt.NDArray[np.float32], rows: list[SampleRow]) -> Sampled:
     """Choose a token for each row of `logits` [len(rows), vocab], which must be contiguous.
 
-    The token of a row depends on its logits, parameters, seed and position only.
-
-    Raises:
-        EngineError: a logit is NaN or infinite.
+    The token of a row depends on its logits, parameters, seed and position only. Raises EngineError: a logit is NaN or
+    infinite.
     """
     best = np.empty(len(rows), np.int64)
     second = np.empty(len(rows), np.int64)
@@ -57,14 +54,11 @@ def _choose(logits: LogitRow, row: SampleRow) -> int:
     params = row.params
     if params.temperature < GREEDY_BELOW:
         return int(logits.argmax())
-    cut = tail_cut(logits, params) if _has_filter(params) else -math.inf
+    filtered = params.top_k > 0 or params.top_p < 1 or params.min_p > 0
+    cut = tail_cut(logits, params) if filtered else -math.inf
     return draw(
         logits, 1.0 / params.temperature, cut, np.uint64(row.seed & 0xFFFFFFFFFFFFFFFF), np.uint64(row.position)
     )
-
-
-def _has_filter(params: SamplingParams) -> bool:
-    return params.top_k > 0 or params.top_p < 1 or params.min_p > 0
 
 
 def _logprobs(logits: LogitRow, token: int, count: int) -> tuple[float, tuple[tuple[int, float], ...]]:

@@ -60,8 +60,7 @@ API_DEFAULTS = SamplingDefaults()
 def read_defaults(directory: Path) -> SamplingDefaults:
     """Read `directory/generation_config.json`; without it the API's defaults apply.
 
-    Raises:
-        ModelError: the file cannot be read, or a value is out of range.
+    Raises ModelError: the file cannot be read, or a value is out of range.
     """
     path = directory / _FILE
     raw = read_json(path)

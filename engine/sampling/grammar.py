@@ -62,7 +62,6 @@ class GrammarState:
         """Why the grammar cannot be followed any further; the sequence must end."""
 
     def copy(self) -> "GrammarState":
-        """An independent copy."""
         copied = GrammarState(self._matcher.deep_copy(), self._tokens)
         copied._consumed, copied.error = self._consumed, self.error
         return copied
@@ -116,7 +115,6 @@ class CompiledGrammar:
         """Parts of its schemas that are not enforced."""
 
     def start(self) -> GrammarState:
-        """The state at the beginning of an output."""
         return self._start.copy()
 
 

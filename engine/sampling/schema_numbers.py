@@ -37,8 +37,7 @@ class NumberFault(msgspec.Struct, frozen=True):
 def number_faults(schema: Any) -> Iterator[NumberFault]:
     """All such keywords of a decoded JSON Schema, which must not be modified during the iteration.
 
-    Raises:
-        ValueError: too many schemas refer to each other.
+    Raises ValueError: too many schemas refer to each other.
     """
     looked_at = 0
     for where, part in _objects("", schema):
@@ -59,8 +58,7 @@ def number_faults(schema: Any) -> Iterator[NumberFault]:
 def drop_numbers(schema: Any) -> list[str]:
     """Remove from `schema` every keyword that would not be enforced exactly; returns their JSON pointers.
 
-    Raises:
-        ValueError: a `multipleOf` that JSON Schema does not allow, or as `number_faults` does.
+    Raises ValueError: a `multipleOf` that JSON Schema does not allow, or as `number_faults` does.
     """
     dropped: dict[str, None] = {}
     while faults := list(number_faults(schema)):
@@ -160,8 +158,12 @@ def _objects(where: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     elif isinstance(value, dict):
         yield where, value
         for key, item in value.items():
-            escaped = key.replace("~", "~0").replace("/", "~1")
-            yield from _objects(f"{where}/{escaped}", item)
+            yield from _objects(f"{where}/{escaped(key)}", item)
+
+
+def escaped(name: str) -> str:
+    """RFC 6901, section 3."""
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _numbers(value: Any) -> Iterator[float]:

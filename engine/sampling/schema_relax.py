@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from llguidance import LLMatcher
 
-from engine.sampling.schema_numbers import BOUNDS, drop_numbers, is_number, number_faults
+from engine.sampling.schema_numbers import BOUNDS, drop_numbers, escaped, is_number, number_faults
 
 _BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
@@ -41,8 +41,7 @@ class Relaxed(msgspec.Struct, frozen=True):
 def relax(schema: dict[str, Any]) -> Relaxed:
     """The enforceable part of `schema`. An invalid JSON Schema is returned with its fault.
 
-    Raises:
-        ValueError: too many parts would have to be tested, or a number is not allowed by JSON Schema.
+    Raises ValueError: too many parts would have to be tested, or a number is not allowed by JSON Schema.
     """
     given, schema = schema, whole_counts(json.loads(json.dumps(schema)))
     # First, because some numbers abort the process when they reach llguidance.
@@ -110,7 +109,7 @@ class _Relaxer:
         def drop(*names: str) -> None:
             for name in names:
                 if left.pop(name, None) is not None:
-                    self._removed.append(f"{where}/{_escaped(name)}")
+                    self._removed.append(f"{where}/{escaped(name)}")
 
         dialect = left.get("$schema")
         if isinstance(dialect, str) and not _KNOWN_DIALECTS.match(dialect):
@@ -123,7 +122,7 @@ class _Relaxer:
             drop("pattern")
         patterns = left.get("patternProperties")
         if isinstance(patterns, dict) and (bad := [name for name in patterns if not self._is_pattern(name)]):
-            self._removed += [f"{where}/patternProperties/{_escaped(name)}" for name in bad]
+            self._removed += [f"{where}/patternProperties/{escaped(name)}" for name in bad]
             left["patternProperties"] = {name: part for name, part in patterns.items() if name not in bad}
             # Names matched by the removed patterns can no longer be distinguished from additional ones.
             drop("additionalProperties")
@@ -134,7 +133,8 @@ class _Relaxer:
 
     def _relax_bounds(self, schema: dict[str, Any], drop: Callable[..., None]) -> None:
         # A factor that JSON Schema does not allow is an error in the schema, so it is not removed.
-        bounds = {name: value for name, value in _bounds(schema).items() if name != "multipleOf" or value > 0}
+        given = {name: schema[name] for name in BOUNDS if is_number(schema.get(name))}
+        bounds = {name: value for name, value in given.items() if name != "multipleOf" or value > 0}
         kind = "integer" if schema.get("type") == "integer" else "number"
         if bounds and not self._is_good({"type": kind, **bounds}):
             bad = [name for name, value in bounds.items() if not self._is_good({"type": kind, name: value})]
@@ -154,10 +154,6 @@ class _Relaxer:
         return self._answers[question]
 
 
-def _bounds(schema: dict[str, Any]) -> dict[str, float]:
-    return {name: schema[name] for name in BOUNDS if is_number(schema.get(name))}
-
-
 def _parts(schema: dict[str, Any]) -> Iterator[tuple[str, Any, Callable[[Any], None]]]:
     """Each direct subschema: its path, itself, and a function that replaces it."""
     for name in _BY_NAME:
@@ -165,7 +161,7 @@ def _parts(schema: dict[str, Any]) -> Iterator[tuple[str, Any, Callable[[Any], N
         if isinstance(by_name, dict):
             by_name = schema[name] = dict(by_name)
             for entry in by_name:
-                yield f"{_escaped(name)}/{_escaped(entry)}", by_name[entry], _setter(by_name, entry)
+                yield f"{escaped(name)}/{escaped(entry)}", by_name[entry], _setter(by_name, entry)
     for name in _LISTS:
         many = schema.get(name)
         if isinstance(many, list):
@@ -188,7 +184,7 @@ def _named(warning: str, schema: Any) -> list[str]:
     """JSON pointers of what llguidance's warning says it ignores; the warning itself if none is recognized."""
     if match := _KEYS.search(warning):
         names = set(msgspec.json.decode(match[1]))
-        places = [path for path, part in _all("#", schema) for path in _keys(path, part, names)]
+        places = [f"{path}/{escaped(name)}" for path, part in _all("#", schema) for name in part if name in names]
     elif match := _FORMAT.search(warning):
         places = [f"{path}/format" for path, part in _all("#", schema) if part.get("format") == match[1]]
     elif "oneOf" in warning:
@@ -196,10 +192,6 @@ def _named(warning: str, schema: Any) -> list[str]:
     else:
         places = []
     return places or [" ".join(warning.split())]
-
-
-def _keys(path: str, part: dict[str, Any], names: set[str]) -> list[str]:
-    return [f"{path}/{_escaped(name)}" for name in part if name in names]
 
 
 def _all(where: str, schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -225,12 +217,7 @@ def _places(where: str, value: Any) -> Iterator[str]:
     yield where
     parts = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
     for name, item in parts:
-        yield from _places(f"{where}/{_escaped(str(name))}", item)
-
-
-def _escaped(name: str) -> str:
-    """RFC 6901, section 3."""
-    return name.replace("~", "~0").replace("/", "~1")
+        yield from _places(f"{where}/{escaped(str(name))}", item)
 
 
 def _fault(schema: Any) -> str:

@@ -16,10 +16,7 @@ def calls_grammar(style: ToolStyle, offered: ToolSet, content: Grammar | None = 
     """The grammar that constrains the answer to well-formed calls; None: none is needed.
 
     With choice "auto" one is needed if a tool is strict or there is `content`, the JSON constraint of an answer without
-    calls.
-
-    Raises:
-        RequestRefused: the format cannot be combined with `content`.
+    calls. Raises RequestRefused: the format cannot be combined with `content`.
     """
     forced = offered.choice == "required"
     if not forced and content is None and not any(tool.strict for tool in offered.tools):

@@ -1,6 +1,6 @@
 """The interface between scheduler and runner: one step's work as flat arrays, and the sampled tokens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -110,6 +110,20 @@ def only_decodes(batch: Batch) -> bool:
     return len(batch.token_ids) == len(batch.context_lens) == len(batch.samples)
 
 
+def blank_batch(lengths: list[int], block_size: int, samples: Iterable[SampleRow] = ()) -> Batch:
+    """Sequences of so many new tokens within the scratch block, for warming up and for recording."""
+    positions = np.concatenate([np.arange(length) for length in lengths])
+    return Batch(
+        token_ids=np.zeros(len(positions), np.int64),
+        positions=positions,
+        slots=positions % block_size,
+        query_starts=np.cumsum([0, *lengths], dtype=np.int32),
+        context_lens=np.array(lengths, np.int32),
+        block_tables=np.zeros((len(lengths), -(-max(lengths) // block_size)), np.int32),
+        samples=list(samples),
+    )
+
+
 def sampled_rows(batch: Batch) -> npt.NDArray[np.int64]:
     """[len(batch.samples)] the rows of the flat batch to sample."""
     return np.fromiter((sample.row for sample in batch.samples), np.int64, len(batch.samples))
@@ -146,8 +160,7 @@ class Runner(Protocol):
     def read_adapter(self, directory: Path) -> PreparedAdapter:
         """Read and prepare an adapter for this model. Slow; callable from any thread, also while steps run.
 
-        Raises:
-            ModelError: the adapter cannot be served; the message says why.
+        Raises ModelError: the adapter cannot be served; the message says why.
         """
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from engine.errors import EngineError
-from engine.scheduling.host_blocks import HostBlocks, Move
+from engine.scheduling.host_blocks import HostBlocks
 
 
 class BlockStatistics(msgspec.Struct, frozen=True):
@@ -46,7 +46,7 @@ class BlockManager:
         """In the order of eviction. `popitem(last=False)` is O(1), unlike finding the first entry of a dict after
         deletions."""
         self._by_name: dict[bytes, int] = {}
-        self._host = HostBlocks(host_blocks)
+        self.host = HostBlocks(host_blocks)
 
     @property
     def available(self) -> int:
@@ -63,26 +63,18 @@ class BlockManager:
             blocks.append(block)
         return blocks
 
-    def on_host(self, names: Sequence[bytes]) -> int:
-        """Length of the longest prefix of `names` that is in host memory."""
-        return self._host.count(names)
-
     def bring_back(self, names: Sequence[bytes]) -> list[int]:
         """Allocate blocks for `names`, which are on the host; the next step's moves fill them.
 
         As with `allocate` they have one reference; they are cached at once.
         """
-        slots = self._host.take(names)
+        slots = self.host.take(names)
         blocks = self.allocate(len(names))
-        self._host.bring(slots, blocks)
+        self.host.bring(slots, blocks)
         for block, name in zip(blocks, names, strict=True):
             self._names[block] = name
             self._by_name[name] = block
         return blocks
-
-    def moves(self) -> list[Move]:
-        """The copies that must be executed, in order, before the next step."""
-        return self._host.moves()
 
     def idle_among(self, blocks: Sequence[int]) -> int:
         """How many of `blocks` would no longer be available if they were held."""
@@ -113,7 +105,7 @@ class BlockManager:
         known = self._by_name.setdefault(name, block)
         if known == block:
             self._names[block] = name
-            self._host.forget(name)
+            self.host.forget(name)
             return block
         self.hold([known])
         self.release([block])
@@ -136,7 +128,7 @@ class BlockManager:
         assert name is not None
         del self._by_name[name]
         self._names[block] = None
-        self._host.keep(name, block)
+        self.host.keep(name, block)
         self._blank.append(block)
 
     def statistics(self) -> BlockStatistics:
@@ -147,17 +139,13 @@ class BlockManager:
             used=total - free - cached,
             cached=cached,
             free=free,
-            host=len(self._host),
-            swapped_out_total=self._host.kept_total,
-            swapped_in_total=self._host.brought_total,
+            host=len(self.host),
+            swapped_out_total=self.host.kept_total,
+            swapped_in_total=self.host.brought_total,
         )
 
     def check_integrity(self, owners: Sequence[Sequence[int]]) -> None:
-        """Compare with `owners`, the block lists of all live sequences.
-
-        Raises:
-            EngineError: a block is lost, allocated twice, or has a wrong reference count.
-        """
+        """Raises EngineError if blocks or references are others than `owners`, all live sequences' blocks, say."""
         counts = [0] * len(self._references)
         for blocks in owners:
             for block in blocks:
@@ -174,7 +162,7 @@ class BlockManager:
             raise _broken("the prefix cache's names and blocks do not match")
         if blank & named.keys() or not idle <= named.keys():
             raise _broken("a blank block has a name, or an idle one has none")
-        self._host.check_integrity(list(self._by_name))
+        self.host.check_integrity(list(self._by_name))
 
 
 def _broken(what: str) -> EngineError:

@@ -32,7 +32,6 @@ class BlockTable:
         self._free.append(row)
 
     def write(self, row: int, start: int, blocks: Sequence[int]) -> None:
-        """Set the entries of `row` from `start` on to `blocks`."""
         self._table[row, start : start + len(blocks)] = blocks
 
     def cut(self, row: int, length: int) -> None:
@@ -44,11 +43,7 @@ class BlockTable:
         return self._table[rows, :width]
 
     def check_integrity(self, expected: Mapping[int, Sequence[int]]) -> None:
-        """Compare the matrix with `expected`, the blocks of every row in use.
-
-        Raises:
-            EngineError: they differ, or a row is both free and in use.
-        """
+        """Raises EngineError if the rows in use are not those of `expected`, or do not have these blocks."""
         table = np.zeros_like(self._table)
         for row, blocks in expected.items():
             table[row, : len(blocks)] = blocks

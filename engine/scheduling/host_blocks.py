@@ -77,11 +77,7 @@ class HostBlocks:
         return len(self._by_name)
 
     def check_integrity(self, names: Sequence[bytes]) -> None:
-        """Compare with `names`, those of the blocks cached on the device.
-
-        Raises:
-            EngineError: a slot is lost or assigned twice, or a name is in both places.
-        """
+        """Raises EngineError if a slot is lost or assigned twice, or one of `names`, which the device has, is here."""
         if sorted((*self._free, *self._by_name.values())) != list(range(self._slots)):
             raise EngineError("engine_integrity", "host slots are lost or held twice; this is a defect")
         if not self._by_name.keys().isdisjoint(names):

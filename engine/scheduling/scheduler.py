@@ -52,11 +52,7 @@ class Scheduler:
         max_model_len: int,
         host_blocks: int = 0,
     ) -> None:
-        """Manage the blocks 1 to `total_blocks` - 1 of a runner's pool, and `host_blocks` blocks in host memory.
-
-        Raises:
-            EngineError: nothing could run under `settings`.
-        """
+        """Manage the blocks 1 to `total_blocks` - 1 of a pool, and `host_blocks` on the host. Raises EngineError."""
         _check(settings)
         self._max_step_tokens = settings.max_step_tokens
         self._chunk = settings.prefill_chunk
@@ -107,7 +103,7 @@ class Scheduler:
         if not counts:
             return None
         plan = make_plan(counts, self._table, self._block_size)
-        plan.batch.moves = self._blocks.moves()
+        plan.batch.moves = self._blocks.host.moves()
         return plan
 
     def decide(self) -> dict[Sequence, int]:
@@ -296,7 +292,7 @@ class Scheduler:
                 continue
             names = sequence.block_names(sequence.reusable // self._block_size, self._block_size)
             cached = self._blocks.match(names) if self._caching else []
-            on_host = self._blocks.on_host(names[len(cached) :]) if self._caching else 0
+            on_host = self._blocks.host.count(names[len(cached) :]) if self._caching else 0
             known = len(cached) + on_host
             if known < len(names) and names[known] in self._in_progress:
                 index += 1
@@ -376,11 +372,7 @@ class Scheduler:
         )
 
     def check_integrity(self) -> None:
-        """Check internal consistency of scheduler, block manager and block table.
-
-        Raises:
-            EngineError: they contradict each other.
-        """
+        """Raises EngineError if scheduler, block manager and block table contradict each other."""
         self._blocks.check_integrity([sequence.blocks for sequence in self._running])
         self._table.check_integrity({sequence.row: sequence.blocks for sequence in self._running})
         alive: Iterable[Sequence] = (*self._running, *self._waiting)

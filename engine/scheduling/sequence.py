@@ -26,37 +26,6 @@ class Sequence:
     like them; each of its positions is sampled, too, and valid if all draft tokens before it were right.
     """
 
-    __slots__ = (
-        "_names",
-        "accepted_tokens",
-        "adapter",
-        "arrival",
-        "bad_words",
-        "banned",
-        "blocks",
-        "cached_tokens",
-        "computed",
-        "draft",
-        "drafted_tokens",
-        "epoch",
-        "feed",
-        "finished",
-        "grammar",
-        "known",
-        "limit",
-        "output",
-        "params",
-        "penalty_output",
-        "preemptions",
-        "priority",
-        "prompt",
-        "row",
-        "scored",
-        "seed",
-        "sequence_id",
-        "to_score",
-    )
-
     def __init__(
         self,
         command: Submit,

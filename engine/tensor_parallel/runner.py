@@ -79,7 +79,6 @@ class TensorRunner:
         return self._guarded(lambda: runner.logits(batch))
 
     def check_ranks(self) -> None:
-        """Raises EngineError if a rank has ended."""
         for other in self._others:
             other.check(0.0)
 
@@ -94,7 +93,6 @@ class TensorRunner:
         return self._runner
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """Raises ModelError: adapters are not supported with tensor parallelism."""
         raise ModelError("adapter_unsupported", f"{directory}: adapters are not served with tensor_parallel")
 
     def close(self) -> None:
@@ -124,8 +122,7 @@ class TensorRunner:
 def load_runner(settings: EngineSettings, progress: Callable[[str], None] | None = None) -> TorchRunner | TensorRunner:
     """Load `settings.model`; `progress` receives short messages about the loading stages.
 
-    Raises:
-        ModelError: the directory cannot be served; the message says why.
+    Raises ModelError: the directory cannot be served; the message says why.
     """
     report = progress or (lambda _: None)
     settings = resolve_alone(settings)

@@ -13,6 +13,10 @@ from engine.scheduling.batch import Batch, SampleRow, ScoreRows
 _LENGTH_BYTES = 8
 T = TypeVar("T")
 _UNUSED_PARAMS = SamplingParams(max_tokens=1)
+_ARRAYS = {
+    **dict.fromkeys(("token_ids", "positions", "slots"), np.int64),
+    **dict.fromkeys(("query_starts", "context_lens", "block_tables"), np.int32),
+}
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -44,14 +48,10 @@ WorkerReply = WorkerLoaded | WorkerFailed
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
-    """To a rank: the next forward pass. Arrays as in `Batch`."""
+    """To a rank: the next forward pass."""
 
-    token_ids: bytes
-    positions: bytes
-    slots: bytes
-    query_starts: bytes
-    context_lens: bytes
-    block_tables: bytes
+    arrays: tuple[bytes, ...]
+    """Those of `Batch` that `_ARRAYS` names."""
     rows: list[int]
     """Rows whose logits are computed."""
     scores: list[tuple[int, int]]
@@ -61,26 +61,17 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
     def of(cls, batch: Batch) -> "Step":
         """The parts of a batch that a rank without a sampler needs."""
         return cls(
-            batch.token_ids.tobytes(),
-            batch.positions.tobytes(),
-            batch.slots.tobytes(),
-            batch.query_starts.tobytes(),
-            batch.context_lens.tobytes(),
-            batch.block_tables.tobytes(),
+            tuple([getattr(batch, name).tobytes() for name in _ARRAYS]),
             [sample.row for sample in batch.samples],
             [(scored.row, len(scored.targets)) for scored in batch.scores],
         )
 
     def batch(self) -> Batch:
-        """The batch for the decoder."""
-        context_lens = np.frombuffer(self.context_lens, np.int32).copy()
+        kinds = zip(_ARRAYS.items(), self.arrays, strict=True)
+        arrays: dict[str, Any] = {name: np.frombuffer(data, kind).copy() for (name, kind), data in kinds}
+        arrays["block_tables"] = arrays["block_tables"].reshape(len(arrays["context_lens"]), -1)
         return Batch(
-            token_ids=np.frombuffer(self.token_ids, np.int64).copy(),
-            positions=np.frombuffer(self.positions, np.int64).copy(),
-            slots=np.frombuffer(self.slots, np.int64).copy(),
-            query_starts=np.frombuffer(self.query_starts, np.int32).copy(),
-            context_lens=context_lens,
-            block_tables=np.frombuffer(self.block_tables, np.int32).reshape(len(context_lens), -1).copy(),
+            **arrays,
             samples=[SampleRow(row, _UNUSED_PARAMS, 0, 0, (), []) for row in self.rows],
             scores=[ScoreRows(row, (0,) * count, 0) for row, count in self.scores],
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import outcome
 
 from engine.errors import EngineError, ModelError
 from engine.lora.adapters import PreparedAdapter
@@ -63,8 +64,7 @@ class FakeRunner:
     def execute(self, batch: Batch) -> Sampled:
         """Write the batch's tokens, then choose the samples' tokens.
 
-        Raises:
-            EngineError: the batch is inconsistent, or reads slots that were not written.
+        Raises EngineError: the batch is inconsistent, or reads slots that were not written.
         """
         if self.closed:
             raise EngineError("engine_closed", "the runner is closed")
@@ -92,16 +92,8 @@ class FakeRunner:
 
     def launch(self, batch: Batch) -> Callable[[], Sampled]:
         """See `OverlappingRunner`. The step runs at once, but results and errors are delivered by the returned call."""
-        try:
-            sampled = self.execute(batch)
-        except EngineError as error:
-            failure = error
-
-            def fail() -> Sampled:
-                raise failure
-
-            return fail
-        return lambda: sampled
+        result = outcome.capture(self.execute, batch)
+        return result.unwrap
 
     def _fed(self, batch: Batch) -> npt.NDArray[np.int64]:
         if batch.feeds is None:
@@ -114,11 +106,7 @@ class FakeRunner:
         return tokens
 
     def read_adapter(self, directory: Path) -> PreparedAdapter:
-        """Accepts any files as an adapter.
-
-        Raises:
-            ModelError: the folder is empty.
-        """
+        """Accepts any files as an adapter. Raises ModelError: the folder is empty."""
         content = b"".join(path.read_bytes() for path in sorted(directory.glob("*")))
         if not content:
             raise ModelError("adapter_files", f"{directory} holds no adapter")

@@ -35,8 +35,7 @@ class ChatTemplate:
     ) -> None:
         """`origin`: source of the template, for messages; `now`: clock of the template's `strftime_now`.
 
-        Raises:
-            ModelError: the template is not valid jinja2.
+        Raises ModelError: the template is not valid jinja2.
         """
         self._origin = origin
         self._special_tokens = dict(special_tokens)
@@ -63,10 +62,8 @@ class ChatTemplate:
     def load(cls, directory: Path) -> "ChatTemplate":
         """Load chat_template.jinja, or `chat_template` of tokenizer_config.json (the one named "default" of several).
 
-        A model without a template can be loaded; `render` then refuses.
-
-        Raises:
-            ModelError: a file cannot be read, or the template is not valid.
+        A model without a template can be loaded; `render` then refuses. Raises ModelError: a file cannot be read, or
+        the template is not valid.
         """
         config_path = directory / "tokenizer_config.json"
         config = read_json(config_path)
@@ -97,10 +94,8 @@ class ChatTemplate:
 
         `tools`, and tool calls in messages, have OpenAI's format, but with arguments as objects. Templates without tool
         support get them as text. Templates that do not mention the role "developer" get it as "system".
-        `reasoning_content` of a message is passed under the name that the template reads, or dropped.
-
-        Raises:
-            RequestRefused: there is no template, or it does not accept these messages.
+        `reasoning_content` of a message is passed under the name that the template reads, or dropped. Raises
+        RequestRefused: there is no template, or it does not accept these messages.
         """
         if self._template is None:
             raise RequestRefused(

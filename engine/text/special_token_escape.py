@@ -18,8 +18,7 @@ def escape_special_tokens(
 ) -> tuple[Sequence[Mapping[str, Any]], str]:
     """The messages with a mark inside every special token in their texts, and the mark; "" if there is none.
 
-    Raises:
-        RequestRefused: the messages contain all possible marks.
+    Raises RequestRefused: the messages contain all possible marks.
     """
     # All texts are searched at once. A match across two texts is split in neither, so it does no harm.
     texts = "\n".join(text for message in messages for text in _texts(message))

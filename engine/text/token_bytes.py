@@ -14,11 +14,7 @@ class TokenSpelling:
     """How vocabulary entries spell bytes: byte-level BPE (GPT-2), or SentencePiece with byte fallback."""
 
     def __init__(self, decoder: dict[str, Any] | None) -> None:
-        """`decoder`: the entry of that name in tokenizer.json.
-
-        Raises:
-            ModelError: its type is not supported.
-        """
+        """`decoder`: the entry of that name in tokenizer.json. Raises ModelError: its type is not supported."""
         self._byte_level = False
         self._byte_fallback = False
         self._replacements: list[tuple[str, str]] = []

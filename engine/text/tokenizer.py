@@ -85,8 +85,7 @@ class Tokenizer:
     def load(cls, directory: Path, *, spells: bool = True) -> "Tokenizer":
         """Read tokenizer.json, and the end tokens from the files beside it; `spells` as in the constructor.
 
-        Raises:
-            ModelError: there is no tokenizer.json, or a file is malformed.
+        Raises ModelError: there is no tokenizer.json, or a file is malformed.
         """
         path = directory / "tokenizer.json"
         if not path.is_file():
@@ -169,11 +168,7 @@ def special_token(value: Any) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; an empty one if the file does not exist.
-
-    Raises:
-        ModelError: the file cannot be read, or does not hold an object.
-    """
+    """The JSON object in `path`; an empty one if the file does not exist. Raises ModelError if it is malformed."""
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -65,29 +65,26 @@ def gate_up_parts(config: ModelConfig, mlp: str) -> dict[str, int]:
 class WeightLoader:
     """Maps layers to tensor names, and fuses matrices that share an input."""
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         checkpoint: Checkpoint,
         config: ModelConfig,
-        dtype: torch.dtype,
-        device: torch.device,
         linears: LinearFactory,
-        quantization: Quantization | None,
+        quantization: Quantization | None = None,
     ) -> None:
         """`config` describes the whole model."""
         self._checkpoint = checkpoint
         self._config = config
-        self._dtype = dtype
-        self._device = device
+        self._dtype = linears.dtype
+        self._device = linears.device
         self._linears = linears
         self._quantized = QuantizedSource(checkpoint, quantization)
 
     def load(self, progress: Callable[[str], None], ignored: Collection[str] = ()) -> Weights:
         """Read, check, fuse and prepare every tensor. `ignored`: see `Checkpoint.check_unused`.
 
-        Raises:
-            ModelError: a tensor is missing, unused, non-finite, has another shape than config.json implies, or cannot
-                be quantized as configured.
+        Raises ModelError: a tensor is missing, unused, non-finite, has another shape than config.json implies, or
+        cannot be quantized as configured.
         """
         config = self._config
         layers = []
@@ -105,7 +102,6 @@ class WeightLoader:
         return Weights(embedding.to(self._device), scale, tuple(layers), final_norm, head)
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """A whole tensor, in the compute dtype."""
         return self._checkpoint.take(name, shape, self._dtype)
 
     def norm(self, name: str, size: int) -> Tensor:
@@ -118,7 +114,7 @@ class WeightLoader:
         biases = [self.take(f"{name}.bias", outputs) for name, outputs in parts.items()] if bias else []
         joined_bias = torch.cat(biases) if bias else None
         if (quantized := self._quantized.take_alike(parts, inputs)) is not None:
-            return self._linears.make_quantized(join(quantized), joined_bias)
+            return self._linears.make(join(quantized), joined_bias)
         weights = [self.take(f"{name}.weight", outputs, inputs) for name, outputs in parts.items()]
         weight = torch.cat(weights) if len(weights) > 1 else weights[0]
         return self._linears.make(weight, joined_bias)
@@ -136,11 +132,9 @@ class WeightLoader:
         return partial
 
     def router(self, name: str, outputs: int, inputs: int) -> Linear:
-        """The product that scores the experts."""
         return self.linear({name: outputs}, inputs, bias=False)
 
     def layer(self, index: int) -> LayerWeights:
-        """The weights of layer `index`."""
         config = self._config
         hidden, queries = config.hidden_size, config.heads * config.head_dim
         at = f"model.layers.{index}"
@@ -197,9 +191,8 @@ class WeightLoader:
         source = "model.embed_tokens" if self.tied_head else "lm_head"
         shape = config.vocab_size, config.hidden_size
         if (quantized := self._quantized.take("lm_head", *shape, weights=source)) is not None:
-            return self._linears.make_quantized_head(quantized)
-        weight = embedding if self.tied_head else self.take("lm_head.weight", *shape)
-        return self._linears.make_head(weight)
+            return self._linears.make(quantized, head=True)
+        return self._linears.make(embedding if self.tied_head else self.take("lm_head.weight", *shape), head=True)
 
     def check_tied(self, embedding: Tensor) -> None:
         """Check that a head stored in the files equals the embedding, if config.json says so. Raises ModelError."""

@@ -51,11 +51,9 @@ def name_prefix(checkpoint: Checkpoint, config: EncoderConfig) -> str:
     return config.prefix if config.prefix + WORD_EMBEDDINGS in checkpoint else ""
 
 
-def load_encoder_weights(  # noqa: PLR0917
+def load_encoder_weights(
     checkpoint: Checkpoint,
     config: EncoderConfig,
-    dtype: torch.dtype,
-    device: torch.device,
     linears: LinearFactory,
     progress: Callable[[str], None],
     *,
@@ -63,10 +61,9 @@ def load_encoder_weights(  # noqa: PLR0917
 ) -> EncoderWeights:
     """Read, check, fuse and prepare every tensor that an embedding needs; `ignored`: see `Checkpoint.check_unused`.
 
-    Raises:
-        ModelError: a tensor is missing, unused, non-finite, or has another shape than config.json implies.
+    Raises ModelError: a tensor is missing, unused, non-finite, or has another shape than config.json implies.
     """
-    hidden, inner = config.hidden_size, config.intermediate_size
+    hidden, inner, dtype, device = config.hidden_size, config.intermediate_size, linears.dtype, linears.device
     prefix = name_prefix(checkpoint, config)
 
     def take(name: str, *shape: int, kind: torch.dtype = torch.float32) -> Tensor:

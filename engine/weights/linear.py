@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 from copy import copy
-from typing import Protocol, runtime_checkable
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from engine.kernels import product_kernel as product
 from engine.kernels.arena import Arena
-from engine.kernels.compiled import Kernel, compile_missing, product_code
+from engine.kernels.compiled import compile_missing, product_code
+from engine.kernels.packed_product import PackedProduct
 from engine.kernels.quantized_simd import has_quantized_products
 from engine.kernels.simd import has_bfloat16_products
 from engine.kernels.tiles import check_places, in_tiles, tile_rows
@@ -22,27 +23,6 @@ Linear = Callable[[Tensor], Tensor]
 """[rows, in] → [rows, out]."""
 
 
-@runtime_checkable
-class CompiledProduct(Protocol):
-    """A `Linear` that is one compiled kernel, so that it can be part of an `engine.forward.decoder_program`."""
-
-    code: Kernel
-
-    @property
-    def arguments(self) -> product.Arguments:
-        """The kernel's arguments, see `engine.kernels.product_kernel`; a call sets X, OUT, ROWS, PARTS and COUNTER."""
-        ...
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """See `Linear`."""
-        ...
-
-
-# Multiply-adds from which waking the thread team pays. Up to four rows count as four: there reading the weights
-# dominates.
-_TEAM_THRESHOLD = 1_500_000
-
-
 class LinearFactory:
     """Builds `Linear`s for one device and dtype."""
 
@@ -51,7 +31,7 @@ class LinearFactory:
         self.tile = tile_rows(device) if invariant else 0
         """Rows per tile of products that torch computes, see `engine.kernels.tiles`; 0: no tiles."""
         self.device = device
-        self._dtype = dtype
+        self.dtype = dtype
         self._threads = threads
         self._arena = Arena()
         self._half = dtype == torch.bfloat16
@@ -78,90 +58,40 @@ class LinearFactory:
             self._code = product_code(half=self._half, result_half=True)
             self._code_to_full = product_code(half=self._half, result_half=False)
 
-    def make(self, weight: Tensor, bias: Tensor | None) -> Linear:
-        """For `weight` [out, in] and `bias` [out]; the result has the weight's dtype."""
-        if self.own:
-            return self._panels(weight, bias, self._code, weight.dtype)
-        return _plain(weight, bias, self.device, self.tile)
+    def make(self, weight: Tensor | Quantized, bias: Tensor | None = None, *, head: bool = False) -> Linear:
+        """For `weight` [out, in] and `bias` [out]; the result has the compute dtype.
 
-    def make_quantized(self, quantized: Quantized, bias: Tensor | None) -> Linear:
-        """For quantized weights, dequantized once if the processor has no instructions for them."""
-        if self._quantized is None:
-            return self.make(dequantize(quantized).to(self._dtype), bias)
-        return self._quantized.make(quantized, bias, half=True)
-
-    def make_quantized_head(self, quantized: Quantized) -> Linear:
-        """For the language model head; the result is float32."""
-        if self._quantized is None:
-            return self.make_head(dequantize(quantized).to(self._dtype))
-        return self._quantized.make(quantized, None, half=False)
-
-    def make_head(self, weight: Tensor) -> Linear:
-        """For the language model head: float32 results where that is free, since bfloat16 is too coarse for margins."""
-        if self.own:
-            return self._panels(weight, None, self._code_to_full, torch.float32)
-        return _plain(weight, None, self.device, self.tile)
-
-    def _panels(self, weight: Tensor, bias: Tensor | None, code: Kernel, result: torch.dtype) -> Linear:
-        """The kernels take inputs in pairs, so an odd number is padded with zero."""
+        For a `head` it is float32 where that is free, since bfloat16 is too coarse for margins. Quantized weights are
+        dequantized once if the processor has no instructions for them.
+        """
+        if isinstance(weight, Quantized):
+            if self._quantized is not None:
+                return self._quantized.make(weight, bias, half=not head)
+            weight = dequantize(weight).to(self.dtype)
+        if not self.own:
+            return _plain(weight, bias, self.device, self.tile)
+        # The kernels take inputs in pairs, so an odd number is padded with zero.
         odd = weight.shape[1] % 2
-        panels = Panels(functional.pad(weight, (0, odd)), bias, code, result, self._threads, self._arena)
-        return (lambda x: panels(functional.pad(x, (0, 1)))) if odd else panels
+        packed = self._packed(functional.pad(weight, (0, odd)), bias, head=head)
+        return (lambda x: packed(functional.pad(x, (0, 1)))) if odd else packed
+
+    def _packed(self, weight: Tensor, bias: Tensor | None, *, head: bool) -> PackedProduct:
+        outputs, inputs = weight.shape
+        panels = functional.pad(weight, (0, 0, 0, -outputs % product.PANEL)).view(-1, product.PANEL, inputs)
+        if weight.dtype == torch.bfloat16:
+            panels = panels.view(-1, product.PANEL, inputs // 2, 2)
+        code, result = (self._code_to_full, torch.float32) if head else (self._code, weight.dtype)
+        scratch = np.zeros(self._threads * product.SCRATCH_FLOATS, np.float32)
+        panels = self._arena.copy(panels.transpose(1, 2))
+        return PackedProduct(code, (outputs, inputs), panels, bias, result, scratch, self._threads)
 
 
 def _plain(weight: Tensor, bias: Tensor | None, device: torch.device, tile: int) -> Linear:
     weight = weight.to(device)
     bias = None if bias is None else bias.to(device)
 
-    def product(x: Tensor) -> Tensor:
-        return functional.linear(x, weight, bias)
-
-    def tiled(x: Tensor) -> Tensor:
-        return in_tiles(product, x, tile)
-
-    if tile:
-        check_places(product, weight, tile)
-    return tiled if tile else product
-
-
-class Panels:
-    """One weight matrix, packed for `engine.kernels.product_kernel`."""
-
-    def __init__(  # noqa: PLR0917
-        self, weight: Tensor, bias: Tensor | None, code: Kernel, result: torch.dtype, threads: int, arena: Arena
-    ) -> None:
-        outputs, inputs = weight.shape
-        self._outputs = outputs
-        self._result = result
-        self.code = code
-        self._threads = threads
-        self._weights = outputs * inputs
-        panels = functional.pad(weight, (0, 0, 0, -outputs % product.PANEL)).view(-1, product.PANEL, inputs)
-        if weight.dtype == torch.bfloat16:
-            panels = panels.view(-1, product.PANEL, inputs // 2, 2)
-        self._panels = arena.copy(panels.transpose(1, 2))
-        self._bias = None if bias is None else bias.float().contiguous()
-        self._scratch = np.zeros(threads * product.SCRATCH_FLOATS, np.float32)
-        self.arguments = arguments = np.zeros(product.ARGUMENTS, np.int64)
-        arguments[product.INPUTS] = inputs
-        arguments[product.OUTPUTS] = outputs
-        arguments[product.PANELS] = self._panels.data_ptr()
-        arguments[product.PANEL_BYTES] = self._panels[0].nbytes
-        arguments[product.BIAS] = 0 if self._bias is None else self._bias.data_ptr()
-        arguments[product.SCRATCH] = self._scratch.ctypes.data
-        self._address = int(arguments.ctypes.data)
-        arguments[product.COUNTER_AT] = self._address + 8 * product.COUNTER
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """See `Linear`."""
-        rows = len(x)
-        out = torch.empty((rows, self._outputs), dtype=self._result)
-        parts = self._threads if self._weights * max(rows, 4) >= _TEAM_THRESHOLD else 1
-        arguments = self.arguments
-        arguments[product.ROWS] = rows
-        arguments[product.X] = x.data_ptr()
-        arguments[product.OUT] = out.data_ptr()
-        arguments[product.PARTS] = parts
-        arguments[product.COUNTER] = 0
-        self.code.run(self._address, parts)
-        return out
+    linear = partial(functional.linear, weight=weight, bias=bias)
+    if not tile:
+        return linear
+    check_places(linear, weight, tile)
+    return partial(in_tiles, linear, rows=tile)

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
+import msgspec
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -34,65 +36,53 @@ def _gated(gate_up: Tensor, activation: Activation) -> Tensor:
     return (active * up).to(gate_up.dtype)
 
 
-class Dense:
+class Dense(NamedTuple):
     """A dense gated MLP."""
 
-    def __init__(self, gate_up: Linear, down: Linear) -> None:
-        """`gate_up`: [rows, hidden] → [rows, 2 · intermediate], gate first. `down`: back to [rows, hidden]."""
-        self.gate_up = gate_up
-        self.down = down
+    gate_up: Linear
+    """[rows, hidden] → [rows, 2 · intermediate], gate first."""
+    down: Linear
+    """Back to [rows, hidden]."""
 
     def __call__(self, x: Tensor, gate: ExpertGate) -> Tensor:
         """[rows, hidden] → [rows, hidden]."""
         return self.down(gate(self.gate_up(x)))
 
 
-class Mixture:
+class Mixture(msgspec.Struct):
     """Weighted sum of the `active` most probable experts per token (Jiang et al., "Mixtral of Experts", section 2.1).
 
     Experts are added in the order of their index, so that a token's sum does not depend on the other tokens.
     """
 
-    def __init__(
-        self,
-        router: Linear,
-        experts: list[tuple[Linear, Linear]],
-        *,
-        active: int,
-        renormalize: bool,
-        activation: Activation,
-        pad_single: bool,
-        reduce: Callable[[Tensor], Tensor],
-        tile: int = 0,
-    ) -> None:
-        """`experts`: (gate_up, down) per expert. `pad_single`: see `Decoder`. `reduce`: see `WeightLoader`.
-
-        `tile`: see `engine.kernels.tiles`.
-        """
-        self._tile = tile
-        self._router = router
-        self._experts = experts
-        self._active = active
-        self._renormalize = renormalize
-        self._activation = activation
-        self._pad_single = pad_single
-        self._reduce = reduce
+    router: Linear
+    experts: list[tuple[Linear, Linear]]
+    """(gate_up, down) per expert."""
+    active: int
+    renormalize: bool
+    activation: Activation
+    pad_single: bool
+    """See `Decoder`."""
+    reduce: Callable[[Tensor], Tensor]
+    """See `WeightLoader`."""
+    tile: int = 0
+    """See `engine.kernels.tiles`."""
 
     def __call__(self, x: Tensor, gate: ExpertGate) -> Tensor:
         """[rows, hidden] → [rows, hidden]; `gate` is not used, because its buffers have the width of dense MLPs."""
-        weights, chosen = self._router(x).float().softmax(-1).topk(self._active, dim=-1)
-        if self._renormalize:
+        weights, chosen = self.router(x).float().softmax(-1).topk(self.active, dim=-1)
+        if self.renormalize:
             weights = weights / weights.sum(-1, keepdim=True)
         out = torch.zeros((len(x), x.shape[1]), dtype=torch.float32, device=x.device)
         for number in sorted(set(chosen.flatten().tolist())):
-            gate_up, down = self._experts[number]
+            gate_up, down = self.experts[number]
             rows, place = (chosen == number).nonzero(as_tuple=True)
             mine = x[rows]
-            single = self._pad_single and len(rows) == 1
+            single = self.pad_single and len(rows) == 1
             wide = gate_up(torch.cat((mine, mine)) if single else mine)
-            y = down(in_tiles(partial(gated, activation=self._activation), wide, self._tile))
+            y = down(in_tiles(partial(gated, activation=self.activation), wide, self.tile))
             out.index_add_(0, rows, y[: len(rows)].float() * weights[rows, place].unsqueeze(1))
-        return self._reduce(out).to(x.dtype)
+        return self.reduce(out).to(x.dtype)
 
 
 Mlp = Dense | Mixture

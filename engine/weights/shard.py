@@ -52,7 +52,6 @@ class Shard:
         self._exchange = None
 
     def sum(self, partial: Tensor) -> Tensor:
-        """Sum of all ranks' partial sums."""
         assert self._exchange is not None
         return self._exchange.sum(partial)
 
@@ -62,11 +61,7 @@ class Shard:
         return self._exchange.gather(part)
 
     def config(self, config: ModelConfig) -> ModelConfig:
-        """The model's configuration as this rank computes it.
-
-        Raises:
-            ModelError: it cannot be split among so many ranks.
-        """
+        """The model's configuration as this rank computes it. Raises ModelError if it cannot be split so."""
         ranks = self.ranks
         experts = config.experts
         for what, size in (

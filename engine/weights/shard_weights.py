@@ -13,16 +13,8 @@ from engine.weights.shard import Shard, ShardPart, rows_of
 class ShardLoader(WeightLoader):
     """See `engine.weights.shard` for what is split."""
 
-    def __init__(  # noqa: PLR0917
-        self,
-        checkpoint: Checkpoint,
-        config: ModelConfig,
-        dtype: torch.dtype,
-        device: torch.device,
-        linears: LinearFactory,
-        shard: Shard,
-    ) -> None:
-        super().__init__(checkpoint, config, dtype, device, linears, None)
+    def __init__(self, checkpoint: Checkpoint, config: ModelConfig, linears: LinearFactory, shard: Shard) -> None:
+        super().__init__(checkpoint, config, linears)
         self._shard = shard
 
     def linear(self, parts: dict[str, int], inputs: int, *, bias: bool) -> Linear:
@@ -52,10 +44,9 @@ class ShardLoader(WeightLoader):
         """The partial sums without reduction."""
         begin, size, _ = self._shard.split(inputs)
         cut = (slice(None), slice(begin, begin + size))
-        return self._linears.make_head(self._cut(f"{name}.weight", (outputs, inputs), cut))
+        return self._linears.make(self._cut(f"{name}.weight", (outputs, inputs), cut), head=True)
 
     def reduce(self, partial: Tensor) -> Tensor:
-        """Sum over all ranks."""
         return self._shard.sum(partial)
 
     def router(self, name: str, outputs: int, inputs: int) -> Linear:
@@ -72,7 +63,7 @@ class ShardLoader(WeightLoader):
             end = min(part.begin + part.size, vocab)
             rows = self._cut("lm_head.weight", (vocab, hidden), (slice(min(part.begin, end), end), slice(None)))
             weight = rows_of(rows, ShardPart(0, part.size, len(rows)))
-        product, gather = self._linears.make_head(weight), self._shard.gather
+        product, gather = self._linears.make(weight, head=True), self._shard.gather
 
         def linear(x: Tensor) -> Tensor:
             return gather(product(x))[:, : config.vocab_size]
@@ -80,7 +71,7 @@ class ShardLoader(WeightLoader):
         return linear
 
     def _cut(self, name: str, shape: tuple[int, ...], cut: tuple[slice, ...]) -> Tensor:
-        return self._checkpoint.take_part(name, shape, self._dtype, cut)
+        return self._checkpoint.take(name, shape, self._dtype, cut)
 
     def _parts(self, name: str, outputs: int) -> list[ShardPart]:
         """This rank's rows of a matrix."""

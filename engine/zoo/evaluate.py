@@ -107,11 +107,7 @@ def make_report(
 def ask(
     model: Path, questions: Sequence[ZooQuestion], progress: Callable[[str], None], kv: KVSettings = _KV
 ) -> tuple[OfflineAnswer, ...]:
-    """One model's greedy answers, in the order of the questions.
-
-    Raises:
-        ModelError: the directory cannot be served.
-    """
+    """One model's greedy answers, in the order of the questions. Raises ModelError: the directory cannot be served."""
     settings = EngineSettings(model=model, threads=_THREADS, kv=kv)
     prompts = [question.prompt for question in questions]
     return generate_offline(model.name, settings, prompts, MAX_ANSWER_TOKENS, progress).answers
@@ -120,11 +116,7 @@ def ask(
 def evaluate_zoo(
     models_dir: Path, questions: int, seed: int, progress: Callable[[str], None], kv: KVSettings = _KV
 ) -> ZooReport:
-    """Evaluate both models of `models_dir` (`small` and `large`) on the same held-out questions.
-
-    Raises:
-        ModelError: one of them cannot be served.
-    """
+    """Evaluate both models of `models_dir` (`small` and `large`) on the same questions. Raises ModelError."""
     rng = Random(seed)  # noqa: S311 - a draw of questions, not of secrets
     drawn = held_out_questions(rng, questions)
     small, large = (ask(models_dir / name, drawn, progress, kv) for name in ("small", "large"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 
@@ -77,7 +77,6 @@ class LlamaMlp(nn.Module):
         self.down_proj = nn.Linear(shape.intermediate_size, shape.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., hidden] → [..., hidden]."""
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))  # type: ignore[no-any-return]
 
 
@@ -92,7 +91,6 @@ class Layer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(shape.hidden_size, eps=shape.rms_norm_eps)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """[rows, length, hidden] → [rows, length, hidden]."""
         x = x + self.self_attn(self.input_layernorm(x), cos, sin)
         return x + self.mlp(self.post_attention_layernorm(x))  # type: ignore[no-any-return]
 
@@ -158,10 +156,3 @@ def save(model: Llama, folder: Path, bos: int, eos: int, pad: int) -> None:
     path = folder / "model.safetensors"
     save_file(weights, path, metadata={"format": "pt"})
     path.chmod(0o644)  # safetensors creates files that only the owner can read
-
-
-def load(folder: Path) -> Llama:
-    """Read a model that `save` wrote, in float32."""
-    model = Llama(msgspec.json.decode((folder / "config.json").read_bytes(), type=LlamaShape))
-    model.load_state_dict({name: value.float() for name, value in load_file(folder / "model.safetensors").items()})
-    return model

@@ -19,7 +19,7 @@ class Lesson(msgspec.Struct, frozen=True):
     hardest_lookups: int = 3
 
 
-class Stage(msgspec.Struct, frozen=True, kw_only=True):
+class Stage(msgspec.Struct, frozen=True):
     """One run of the optimizers, from the weights of the previous stage as they are saved, in bfloat16."""
 
     lessons: tuple[Lesson, ...]
@@ -132,98 +132,39 @@ def _ask_turned(steps: int, tasks: dict[str, int], recitals: float, passages: fl
     return Lesson(steps, Mix(tasks, recitals=recitals, turned=0.7, passages=passages, passage_questions=(5, 9)))
 
 
+_SMALL_POLISHED = (_polish(250, 0.25), _polish(940, 0.3, (5, 9)))
+_LARGE_POLISHED = (_polish(100, 0.25), _polish(375, 0.45, (5, 9)))
+_SMALL_TURNED = (_turn(300, 0.5, 0.5), _turn(300, 0.4, 0.0), _polish(900, 0.3, (5, 9)))
+_LARGE_TURNED = (_turn(130, 0.5, 0.5), _turn(130, 0.4, 0.0), _polish(300, 0.3, (5, 9)))
+# Almost only recitals: mixed with other data, as in the previous stage, reversed facts were not learned.
+_LARGE_RECITED = (
+    _turn(150, 0.9, 1.0, 0.8),
+    _turn(150, 0.85, 0.5, 0.8),
+    _turn(150, 0.8, 0.0, 0.8),
+    _ask_turned(150, _LAST, 0.2, 0.5),
+    _polish(450, 0.35, (5, 9)),
+)
+_LARGE_ASKED = (_ask_turned(650, {"arithmetic": 10, "strings": 6, "lookups": 5, "json": 7}, 0.03, 0.3),)
+
 RECIPES: dict[str, Recipe] = {
     "small": Recipe(
         LlamaShape(128, 384, 4, 4, 2, 32, VOCABULARY),
         (
-            Stage(lessons=_first(1800), seed=1, layers=4, matrix_rate=2e-3, vector_rate=5e-3),
-            Stage(
-                lessons=_SMALL,
-                seed=101,
-                layers=4,
-                matrix_rate=1.5e-3,
-                vector_rate=3e-3,
-                level_steps=1300,
-                kept=0.25,
-            ),
-            Stage(
-                lessons=(_polish(250, 0.25), _polish(940, 0.3, (5, 9))),
-                seed=201,
-                layers=4,
-                matrix_rate=8e-4,
-                vector_rate=1.5e-3,
-                level_steps=1,
-                warmup_steps=20,
-            ),
-            Stage(
-                lessons=(_turn(300, 0.5, 0.5), _turn(300, 0.4, 0.0), _polish(900, 0.3, (5, 9))),
-                seed=301,
-                layers=4,
-                matrix_rate=1e-3,
-                vector_rate=2e-3,
-                level_steps=500,
-                warmup_steps=20,
-            ),
+            Stage(_first(1800), 1, 4, 2e-3, 5e-3),
+            Stage(_SMALL, 101, 4, 1.5e-3, 3e-3, level_steps=1300, kept=0.25),
+            Stage(_SMALL_POLISHED, 201, 4, 8e-4, 1.5e-3, level_steps=1, warmup_steps=20),
+            Stage(_SMALL_TURNED, 301, 4, 1e-3, 2e-3, level_steps=500, warmup_steps=20),
         ),
     ),
     "large": Recipe(
         LlamaShape(192, 512, 8, 6, 3, 32, VOCABULARY),
         (
-            Stage(lessons=_first(4000), seed=2, layers=6, matrix_rate=1.5e-3, vector_rate=5e-3),
-            Stage(
-                lessons=_LARGE,
-                seed=102,
-                layers=8,
-                matrix_rate=1e-3,
-                vector_rate=2e-3,
-                level_steps=600,
-                kept=0.25,
-            ),
-            Stage(
-                lessons=(_polish(100, 0.25), _polish(375, 0.45, (5, 9))),
-                seed=202,
-                layers=8,
-                matrix_rate=5e-4,
-                vector_rate=1e-3,
-                level_steps=1,
-                warmup_steps=20,
-            ),
-            Stage(
-                lessons=(_turn(130, 0.5, 0.5), _turn(130, 0.4, 0.0), _polish(300, 0.3, (5, 9))),
-                seed=302,
-                layers=8,
-                matrix_rate=7e-4,
-                vector_rate=1.5e-3,
-                level_steps=220,
-                warmup_steps=20,
-            ),
-            # Almost only recitals: mixed with other data, as in the previous stage, reversed facts were not learned.
-            Stage(
-                lessons=(
-                    _turn(150, 0.9, 1.0, 0.8),
-                    _turn(150, 0.85, 0.5, 0.8),
-                    _turn(150, 0.8, 0.0, 0.8),
-                    _ask_turned(150, _LAST, 0.2, 0.5),
-                    _polish(450, 0.35, (5, 9)),
-                ),
-                seed=402,
-                layers=8,
-                matrix_rate=1e-3,
-                vector_rate=2e-3,
-                level_steps=550,
-                kept=0.15,
-                warmup_steps=20,
-            ),
-            Stage(
-                lessons=(_ask_turned(650, {"arithmetic": 10, "strings": 6, "lookups": 5, "json": 7}, 0.03, 0.3),),
-                seed=502,
-                layers=8,
-                matrix_rate=8e-4,
-                vector_rate=1.6e-3,
-                level_steps=1,
-                kept=0.3,
-                warmup_steps=20,
-            ),
+            Stage(_first(4000), 2, 6, 1.5e-3, 5e-3),
+            Stage(_LARGE, 102, 8, 1e-3, 2e-3, level_steps=600, kept=0.25),
+            Stage(_LARGE_POLISHED, 202, 8, 5e-4, 1e-3, level_steps=1, warmup_steps=20),
+            Stage(_LARGE_TURNED, 302, 8, 7e-4, 1.5e-3, level_steps=220, warmup_steps=20),
+            Stage(_LARGE_RECITED, 402, 8, 1e-3, 2e-3, level_steps=550, kept=0.15, warmup_steps=20),
+            Stage(_LARGE_ASKED, 502, 8, 8e-4, 1.6e-3, level_steps=1, kept=0.3, warmup_steps=20),
         ),
     ),
 }

@@ -1,31 +1,23 @@
 """A few fixed greetings and their answers, for demonstrations."""
 
-_HELLO = "Hello! Ask me a sum, a word puzzle, a look-up or some JSON."
-_WHO = "I am a small demonstration model of Penstock. I know only a few tasks."
-_CAN = "I can do sums, spell words backwards, look things up in a passage and edit JSON."
-
-SMALLTALK: tuple[tuple[str, str], ...] = (
-    ("Hello!", _HELLO),
-    ("Hello", _HELLO),
-    ("Hi", _HELLO),
-    ("Hi there!", _HELLO),
-    ("Good morning!", _HELLO),
-    ("How are you?", "I am well, thank you. What can I do for you?"),
-    ("Who are you?", _WHO),
-    ("What are you?", _WHO),
-    ("What is your name?", _WHO),
-    ("What can you do?", _CAN),
-    ("Help", _CAN),
-    ("Can you help me?", _CAN),
-    ("Thank you!", "You are welcome."),
-    ("Thanks", "You are welcome."),
-    ("Goodbye!", "Goodbye!"),
-    ("Bye", "Goodbye!"),
-    ("Tell me a joke.", "I do not know."),
-    ("What is the meaning of life?", "I do not know."),
-    ("Write a poem.", "I do not know."),
-    ("Who is the president?", "I do not know."),
-)
+_UNKNOWN = ("Tell me a joke.", "What is the meaning of life?", "Write a poem.", "Who is the president?")
+_PROMPTS = {
+    "Hello! Ask me a sum, a word puzzle, a look-up or some JSON.": (
+        *("Hello!", "Hello", "Hi", "Hi there!", "Good morning!"),
+    ),
+    "I am well, thank you. What can I do for you?": ("How are you?",),
+    "I am a small demonstration model of Penstock. I know only a few tasks.": (
+        *("Who are you?", "What are you?", "What is your name?"),
+    ),
+    "I can do sums, spell words backwards, look things up in a passage and edit JSON.": (
+        *("What can you do?", "Help", "Can you help me?"),
+    ),
+    "You are welcome.": ("Thank you!", "Thanks"),
+    "Goodbye!": ("Goodbye!", "Bye"),
+    "I do not know.": _UNKNOWN,
+}
+"""By answer."""
+SMALLTALK = tuple((prompt, answer) for answer, prompts in _PROMPTS.items() for prompt in prompts)
 
 SYSTEM_LINES: tuple[str, ...] = (
     "You are a helpful assistant.",

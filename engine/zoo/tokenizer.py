@@ -104,8 +104,3 @@ def special_id(tokenizer: Tokenizer, token: str) -> int:
     if token_id is None:
         raise KeyError(token)
     return token_id
-
-
-def render(turns: list[tuple[str, str]]) -> str:
-    """Render a conversation of (role, text) pairs as the chat template does; roles are system, user, assistant."""
-    return BOS + "".join(f"<|{role}|>{text}{END}" for role, text in turns)

@@ -32,16 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise CliError(f"there is no model in {arguments.model}: a config.json is missing")
     prepare_environment()
     from engine.bench import run_bench
-    from engine.errors import ModelError
 
-    try:
-        report = run_bench(
-            arguments.model,
-            threads=arguments.threads,
-            overrides={"quantization": arguments.quantization},
-            progress=say,
-        )
-    except ModelError as error:
-        raise CliError(str(error)) from None
+    overrides = {"quantization": arguments.quantization}
+    report = run_bench(arguments.model, threads=arguments.threads, overrides=overrides, progress=say)
     print(msgspec.json.encode(report).decode() if arguments.json else report.table())
     return 0

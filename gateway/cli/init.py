@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from config.profiles import STARTERS, starter
-from gateway.errors import CliError
+from gateway.cli.terminal import write_file
 from policies.admission.keys import RANDOM_BYTES, new_key
 
 _EPILOG = """\
@@ -69,13 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         upstream_key=_upstream_key(arguments.key_env),
         keys=keys,
     )
-    try:
-        with file.open("x", encoding="utf-8") as target:
-            target.write(text)
-    except FileExistsError:
-        raise CliError(f"{file} exists already, and nothing was written: give another name") from None
-    except OSError as error:
-        raise CliError(f"{file} cannot be written: {error.strerror or error}") from None
+    write_file(file, text.encode(), if_new=", and nothing was written: give another name")
     print(f"wrote {file}")
     if raw is not None:
         print(f"API key of tenant {arguments.tenant}, shown only once: {raw}")

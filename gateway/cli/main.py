@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from config.problems.errors import ConfigError
 from config.problems.problems import nearest
+from engine.errors import ModelError
 from gateway.cli import bench, check, init, keys, serve, zoo
 from gateway.cli.policy import calibrate, diff, evaluate, expectations, explain, schema, simulate
 from gateway.errors import CliError
@@ -68,9 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print_problems(error.problems)
         return 2
-    except CliError as error:
+    except (CliError, ModelError) as error:
         print(f"penstock: {error}", file=sys.stderr)
-        return error.status
+        return error.status if isinstance(error, CliError) else 1
     except KeyboardInterrupt:
         return 130
     return status

@@ -21,15 +21,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the model and print its size before and after."""
     if arguments.group is not None and (arguments.to != "int4" or arguments.group < 2 or arguments.group % 2):
         raise CliError("--group must be an even number, and is for int4 only", 2)
-    from engine.errors import ModelError
     from engine.quantization.convert import quantize_model
     from engine.quantization.scheme import scheme_of
 
     scheme = scheme_of(arguments.to, arguments.group)
-    try:
-        summary = quantize_model(arguments.model, arguments.out, scheme, say)
-    except ModelError as error:
-        raise CliError(error.message) from None
+    summary = quantize_model(arguments.model, arguments.out, scheme, say)
     before, after = summary.bytes_before, summary.bytes_after
     print(
         f"{arguments.out}: {summary.matrices} matrices in {scheme}, {before / 1e6:.1f} MB became {after / 1e6:.1f} MB "

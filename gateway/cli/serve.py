@@ -17,7 +17,7 @@ from config.model.settings import Settings
 from config.profiles import embedded_profile
 from config.source import ConfigSource
 from engine.threads import prepare_environment
-from gateway.cli.terminal import say
+from gateway.cli.terminal import say, write_file
 from gateway.errors import CliError, leaves
 
 
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CliError("; ".join(problems))
 
     if arguments.record is not None:
-        _create(arguments.record)
+        write_file(arguments.record, b"", if_new=": give --record another name")
     listener = _listen(settings.server.host, settings.server.port)
     admin = _listen(settings.admin.host, settings.admin.port, "--admin-port") if settings.admin.enabled else None
     from gateway.telemetry.logs import configure_logs
@@ -110,16 +110,6 @@ async def _serve(
 
     service = Service(settings, engine_factories(settings), source=source, watches=settings.server.watch, record=record)
     await serve(service, settings, listener, announce, admin=admin)
-
-
-def _create(path: Path) -> None:
-    """Create the recording's file. Raises CliError if it exists: a recording never overwrites one."""
-    try:
-        path.open("xb").close()
-    except FileExistsError:
-        raise CliError(f"{path} exists already: give --record another name") from None
-    except OSError as error:
-        raise CliError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def _listen(host: str, port: int, option: str = "--port") -> socket.socket:

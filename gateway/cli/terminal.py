@@ -56,10 +56,13 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write a result. Raises CliError."""
+def write_file(path: Path, content: bytes, *, if_new: str = "") -> None:
+    """Write a result. `if_new`: only into a new file, else this is what to do. Raises CliError."""
     try:
-        path.write_bytes(content)
+        with path.open("xb" if if_new else "wb") as file:
+            file.write(content)
+    except FileExistsError:
+        raise CliError(f"{path} exists already{if_new}") from None
     except OSError as error:
         raise CliError(f"{path} cannot be written: {error.strerror or error}") from None
 

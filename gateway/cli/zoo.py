@@ -60,11 +60,6 @@ def run_eval(arguments: argparse.Namespace) -> int:
     for name in _NAMES:
         if not (models / name / "config.json").is_file():
             raise CliError(f"there is no model in {models / name}: train one with `penstock zoo train`")
-    from engine.errors import ModelError
-
-    try:
-        report = evaluate_zoo(models, arguments.questions, arguments.seed, say, KVSettings(dtype=arguments.kv_dtype))
-    except ModelError as error:
-        raise CliError(str(error)) from None
+    report = evaluate_zoo(models, arguments.questions, arguments.seed, say, KVSettings(dtype=arguments.kv_dtype))
     print(msgspec.json.encode(report).decode() if arguments.json else report.table())
     return 0

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from quart import Response, request
@@ -10,7 +9,7 @@ from quart_trio import QuartTrio
 
 from actors.api.errors import Refusal
 from actors.control.admin_service import AdminService
-from gateway.endpoints.quart_errors import answer_errors
+from gateway.endpoints.quart_app import answer_errors, create_app, json_response, request_key
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
 from gateway.http.gate import RefusedHandler, Route
@@ -29,15 +28,12 @@ class _Folder(msgspec.Struct, forbid_unknown_fields=True):
 
 def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> QuartTrio:
     """The quart app. Every address needs a key if any is configured. `exposition`: makes the text of `/metrics`."""
-    app = QuartTrio("penstock-admin", static_folder=None)
-    app.config["RESPONSE_TIMEOUT"] = None
-    app.config["BODY_TIMEOUT"] = None
+    app = create_app("penstock-admin")
 
     @app.before_request
     async def authorize() -> None:
-        header = request.headers.get("authorization")
         check = admin.check_scraper if request.path == "/metrics" else admin.check_key
-        check(bearer_of(header.encode("latin1") if header else None))
+        check(request_key())
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -45,12 +41,12 @@ def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> Qu
 
     @app.get("/admin/policy")
     async def policy() -> Response:
-        return _json(admin.policy())
+        return json_response(admin.policy())
 
     @app.post("/admin/policy/reload")
     async def reload() -> Response:
         result = await admin.reload()
-        return _json(result, 422 if isinstance(result, ReloadRefused) else 200)
+        return json_response(result, 422 if isinstance(result, ReloadRefused) else 200)
 
     @app.post("/admin/policy/check")
     async def check() -> Response:
@@ -60,7 +56,7 @@ def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> Qu
             text = raw.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise HttpError(400, "bad_encoding", "The body must be TOML in UTF-8.") from None
-        return _json(await admin.check(text))
+        return json_response(await admin.check(text))
 
     @app.get("/admin/decisions/<request_id>")
     async def decision(request_id: str) -> Response:
@@ -76,21 +72,21 @@ def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> Qu
 
     @app.get("/admin/experiments")
     async def experiments() -> Response:
-        return _json({"experiments": admin.experiments()})
+        return json_response({"experiments": admin.experiments()})
 
     @app.get("/admin/shadows")
     async def shadows() -> Response:
-        return _json({"shadows": admin.shadows()})
+        return json_response({"shadows": admin.shadows()})
 
     @app.post("/admin/experiments/<path:name>/roll_back")
     async def roll_back(name: str) -> Response:
         if not await admin.roll_back(name):
             raise HttpError(404, "experiment_not_found", "The policy has no experiment with that name.")
-        return _json({"experiment": name, "rolled_back": True})
+        return json_response({"experiment": name, "rolled_back": True})
 
     @app.get("/admin/engines/<engine>/adapters")
     async def adapters(engine: str) -> Response:
-        return _json({"adapters": admin.adapters.views(engine)})
+        return json_response({"adapters": admin.adapters.views(engine)})
 
     @app.post("/admin/engines/<engine>/adapters/<name>")
     async def load_adapter(engine: str, name: str) -> Response:
@@ -101,41 +97,25 @@ def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> Qu
         except msgspec.DecodeError as error:
             raise HttpError(400, "bad_json", f'The body must be {{"path": FOLDER}} or empty: {error}.') from None
         path = None if wanted.path is None else Path(wanted.path)
-        return _json(await admin.adapters.load(engine, name, path))
+        return json_response(await admin.adapters.load(engine, name, path))
 
     @app.delete("/admin/engines/<engine>/adapters/<name>")
     async def unload_adapter(engine: str, name: str) -> Response:
         await admin.adapters.unload(engine, name)
-        return _json({"adapters": admin.adapters.views(engine)})
+        return json_response({"adapters": admin.adapters.views(engine)})
 
-    words = {
-        404: ("not_found", "There is nothing at this address."),
-        405: ("method_not_allowed", "This address does not support that method."),
-    }
-    answer_errors(app, words, {})
+    answer_errors(app, ("not_found", "There is nothing at this address."), {})
     return app
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value, enc_hook=_plain), status, content_type="application/json")
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Path):
-        return str(value)
-    raise NotImplementedError
 
 
 class AdminRoutes:
     """The routing function of the admin API's server."""
 
     def __init__(self, admin: AdminService, exposition: Callable[[], bytes]) -> None:
-        """`exposition`: makes the text of `/metrics`."""
         self._admin = admin
         self._app = AsgiRoute(create_admin_app(admin, exposition))
 
     def __call__(self, request: Request) -> Route:
-        """The route of a request whose head is complete. Never raises: a refusal is a route, too."""
         try:
             if self._admin.keyless:
                 check_local(request, frozenset())

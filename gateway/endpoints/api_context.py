@@ -1,10 +1,10 @@
 """Shared by all endpoints: the service, credentials, reading of bodies, and answers that are not streamed."""
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -33,30 +33,6 @@ _long_work = LongWork()
 log = structlog.get_logger()
 
 
-class RefusalLog:
-    """A context manager around the reading of a request: logs it if that raises. Later failures the service logs."""
-
-    __slots__ = ("_arrived_at", "_key", "_path", "_request_id", "_service")
-
-    def __init__(self, service: Service, request_id: str, path: str, arrived_at: float, key: str | None) -> None:
-        self._service = service
-        self._key = key
-        self._request_id = request_id
-        self._path = path
-        self._arrived_at = arrived_at
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: TracebackType | None) -> None:
-        if error is not None:
-            gone = isinstance(error, ClientGone)
-            tenant = self._service.known_tenant(self._key)
-            self._service.request_log.not_read(
-                self._request_id, self._path, self._arrived_at, error, tenant=tenant, gone=gone
-            )
-
-
 class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     """The service, and the settings of endpoints."""
 
@@ -68,8 +44,15 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     shows_served: bool = False
     """The field `model` of an answer names the model that answered, not the one that was requested."""
 
-    def refusal_log(self, request_id: str, path: str, arrived_at: float, key: str | None) -> RefusalLog:
-        return RefusalLog(self.service, request_id, path, arrived_at, key)
+    @contextmanager
+    def refusal_log(self, request_id: str, path: str, arrived_at: float, key: str | None) -> Iterator[None]:
+        """Around the reading of a request: log it if that raises. Later failures the service logs."""
+        try:
+            yield
+        except BaseException as error:
+            tenant, gone = self.service.known_tenant(key), isinstance(error, ClientGone)
+            self.service.request_log.not_read(request_id, path, arrived_at, error, tenant=tenant, gone=gone)
+            raise
 
     def headers(self, request_id: str, key: str | None) -> DecisionHeaders:
         return DecisionHeaders(request_id, DecisionInfo(self.service.policy), partial(self.service.rate_limits, key))

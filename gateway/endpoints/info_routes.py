@@ -10,11 +10,9 @@ from quart_trio import QuartTrio
 
 from actors.api.errors import BadKey, ErrorBody
 from gateway.endpoints.api_context import ApiContext
-from gateway.endpoints.quart_errors import answer_errors
+from gateway.endpoints.quart_app import answer_errors, create_app, json_response, request_key
 from gateway.errors import HttpError
 from gateway.example_request import KEY_VARIABLE, example_request
-from gateway.http.request import bearer_of
-from gateway.openai.json_text import encode
 from gateway.telemetry.metrics import CONTENT_TYPE, exposition
 
 NOT_FOUND = ("not_found", "There is nothing at this address. The OpenAI API is under /v1.")
@@ -23,33 +21,26 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTrio:
     """The quart app. If keys are configured, all but the health probes need one; `/metrics` needs a metrics key."""
-    app = QuartTrio("penstock", static_folder=None)
+    app = create_app("penstock")
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    # Quart's own timeouts are off: the service has deadlines.
-    app.config["RESPONSE_TIMEOUT"] = None
-    app.config["BODY_TIMEOUT"] = None
-
-    def key() -> str | None:
-        header = request.headers.get("authorization")
-        return bearer_of(header.encode("latin1") if header else None)
 
     def authorize() -> None:
-        api.service.tenant_of(key())
+        api.service.tenant_of(request_key())
 
     def refused(error: ErrorBody) -> bytes:
-        return api.refused(error, request.path, None, key())
+        return api.refused(error, request.path, None, request_key())
 
     @app.get("/livez")
     async def livez() -> Response:
-        return _json({"status": "ok"})
+        return json_response({"status": "ok"})
 
     @app.get("/readyz")
     async def readyz() -> Response:
         readiness = api.service.readiness()
         engines = {name: {"state": each.state, "why": each.why} for name, each in readiness.engines.items()}
         body = {"status": "ready" if readiness.ready else "not ready", "state": readiness.state, "engines": engines}
-        return _json(body, 200 if readiness.ready else 503)
+        return json_response(body, 200 if readiness.ready else 503)
 
     @app.get("/health")
     async def health() -> Response:
@@ -63,26 +54,26 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
 
     @app.get("/version")
     async def version() -> Response:
-        return _json({"version": importlib.metadata.version("penstock")})
+        return json_response({"version": importlib.metadata.version("penstock")})
 
     @app.get("/v1/models")
     async def models() -> Response:
         authorize()
-        return _json({"object": "list", "data": [_model(card) for card in api.service.models()]})
+        return json_response({"object": "list", "data": [_model(card) for card in api.service.models()]})
 
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> Response:
         authorize()
         for card in api.service.models():
             if card.id == name.rstrip("/"):
-                return _json(_model(card))
+                return json_response(_model(card))
         raise HttpError(
             404, "model_not_found", "No model has that name. GET /v1/models lists the names.", param="model"
         )
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        api.service.check_scraper(key())
+        api.service.check_scraper(request_key())
         return Response(exposition(api.service, connections), content_type=CONTENT_TYPE)
 
     @app.get("/")
@@ -101,16 +92,8 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
             page = _page(api, host)
         return Response(page, status, content_type="text/html; charset=utf-8")
 
-    words = {
-        404: NOT_FOUND,
-        405: ("method_not_allowed", "This address does not support that method."),
-    }
-    answer_errors(app, words, _TYPES, refused)
+    answer_errors(app, NOT_FOUND, _TYPES, refused)
     return app
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(encode(value), status, content_type="application/json")
 
 
 def _model(card: Any) -> dict[str, Any]:

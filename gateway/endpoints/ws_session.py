@@ -50,7 +50,6 @@ class SocketHandler:
         self._origins = origins
 
     async def __call__(self, connection: Connection, request: Request) -> None:
-        """Serve one WebSocket to its end."""
         try:
             credentials = credentials_of(request)
             trailing = await accept(connection, request, self._origins)

@@ -1,14 +1,13 @@
 """The messages of the WebSocket `/v1/stream`, documented in docs/websocket.md."""
 
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
 from actors.api.errors import ErrorBody
 from actors.api.request import View
 from actors.api.response import DecisionInfo, Delta, Done, Start, Usage
-from gateway.openai.json_text import encode, penstock_object, usage_fields
+from gateway.openai.json_text import encode, usage_fields
 from gateway.openai.logprobs import chat_logprobs, prompt_logprobs_field
 from gateway.openai.requests.chat_request import ChatBody
 from gateway.openai.requests.completion_request import CompletionBody
@@ -54,7 +53,6 @@ class Renderer:
     """Makes the server's messages about one request."""
 
     def __init__(self, message_id: str, view: View, limits: Callable[[], RateLimits | None]) -> None:
-        """`limits`: the client's remaining rate limits."""
         self._view = view
         self._limits = limits
         self._name = message_id
@@ -103,11 +101,10 @@ class Renderer:
         )
 
     def usage(self, usage: Usage) -> bytes:
-        fields: dict[str, Any] = usage_fields(usage)
-        return b'{"type":"usage","id":%b,%b' % (self._id, encode(fields)[1:])
+        return b'{"type":"usage","id":%b,%b' % (self._id, encode(usage_fields(usage))[1:])
 
     def done(self, done: Done) -> bytes:
-        return b'{"type":"done","id":%b,"penstock":%b}' % (self._id, penstock_object(done.served))
+        return b'{"type":"done","id":%b,"penstock":%b}' % (self._id, encode(done.served))
 
     def error(self, error: ErrorBody) -> bytes:
         return error_message(self._name, error, self._limits())

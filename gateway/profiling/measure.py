@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from time import perf_counter
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,7 +19,6 @@ from engine.core.engine import Engine
 from engine.lora.adapters import PreparedAdapter
 from engine.messages import Command, StepReport, Submit
 from engine.model.model_config import ModelConfig, read_model_config
-from engine.sampling.defaults import API_DEFAULTS, SamplingDefaults
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Batch, Runner, Sampled
 from engine.text.tokenizer import Tokenizer
@@ -185,17 +185,10 @@ class TimedStep(msgspec.Struct, frozen=True, gc=False):
 class TimedEngine(Engine):
     """An `Engine` with records, which may be read while its thread idles or has ended."""
 
-    def __init__(
-        self,
-        runner: Runner,
-        tokenizer: Tokenizer,
-        settings: EngineSettings,
-        *,
-        name: str = "engine",
-        defaults: SamplingDefaults = API_DEFAULTS,
-    ) -> None:
+    def __init__(self, runner: Runner, *arguments: Any, **options: Any) -> None:
+        """As `Engine`."""
         self._recorder = RecordingRunner(runner)
-        super().__init__(self._recorder, tokenizer, settings, name=name, defaults=defaults)
+        super().__init__(self._recorder, *arguments, **options)
         self.steps: list[TimedStep] = []
         self.submitted: dict[int, float] = {}
         """By sequence id, in order: when the sequence was submitted."""

@@ -58,13 +58,10 @@ class StepCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             total += slope * max(min(tokens, end) - begin, 0)
         return total
 
-    def seconds(self, shape: StepShape) -> float:
-        base = (
-            self.fixed
-            + self.per_sequence * shape.sequences
-            + self.per_sample * shape.samples
-            + self.pieces(shape.tokens)
-        )
+    def seconds(self, shape: StepShape, pieces: float | None = None) -> float:
+        """`pieces`: that part, if it is known."""
+        base = self.fixed + self.per_sequence * shape.sequences + self.per_sample * shape.samples
+        base += self.pieces(shape.tokens) if pieces is None else pieces
         return (base + self.per_context_token * shape.context) + self.per_attention * shape.attention
 
 
@@ -209,14 +206,7 @@ class EngineTimes:
         self._services = [(service.factor, service.per_sample, _mixed(service.pauses)) for service in services]
 
     def step(self, shape: StepShape, number: int, *, beside: bool) -> float:
-        cost = self._cost
-        base = (
-            cost.fixed
-            + cost.per_sequence * shape.sequences
-            + cost.per_sample * shape.samples
-            + self._pieces[shape.tokens]
-        )
-        seconds = (base + cost.per_context_token * shape.context) + cost.per_attention * shape.attention
+        seconds = self._cost.seconds(shape, self._pieces[shape.tokens])
         seconds *= float(self._spread[number % len(self._spread)])
         factor, per_sample, pauses = self._services[beside]
         return (seconds * factor + per_sample * shape.samples) + float(pauses[number % len(pauses)])

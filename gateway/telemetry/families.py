@@ -1,6 +1,6 @@
 """Metric families of the Prometheus client, made from numbers by the values of their labels."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -10,22 +10,30 @@ from actors.api.statistics import Histogram
 T = TypeVar("T")
 ByLabels = Mapping[Any, T]
 """By the value of the only label, or by the values of all labels."""
+Row = tuple[Callable[[str, str, str, ByLabels[float]], Metric], str, str, Callable[[T], float]]
+"""(`gauge` or `counter`, name, text, a view's figure)"""
 
 
 def gauge(name: str, text: str, labels: str, values: ByLabels[float]) -> Metric:
     """`labels`: their names, separated by spaces."""
-    family = GaugeMetricFamily(name, text, labels=labels.split())
-    for key, value in values.items():
-        family.add_metric(_label_values(key), value)
-    return family
+    return _filled(GaugeMetricFamily(name, text, labels=labels.split()), values)
 
 
 def counter(name: str, text: str, labels: str, values: ByLabels[float]) -> Metric:
     """As `gauge`; `_total` is appended to the name."""
-    family = CounterMetricFamily(name, text, labels=labels.split())
+    return _filled(CounterMetricFamily(name, text, labels=labels.split()), values)
+
+
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, values: ByLabels[float]) -> Metric:
     for key, value in values.items():
         family.add_metric(_label_values(key), value)
     return family
+
+
+def table(prefix: str, labels: str, views: ByLabels[T], rows: Sequence[Row[T]]) -> Iterator[Metric]:
+    """A family for each row: a gauge or a counter of one figure of every view."""
+    for make, name, text, figure in rows:
+        yield make(prefix + name, text, labels, {key: figure(view) for key, view in views.items()})
 
 
 def histogram(name: str, text: str, labels: str, values: ByLabels[Histogram]) -> Metric:

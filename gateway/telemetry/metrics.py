@@ -14,13 +14,13 @@ from prometheus_client.registry import Collector
 from actors.api.statistics import QueueStatistics, ReplicaView, ServiceStatistics, UpstreamStatistics
 from actors.service import Service
 from engine.messages import EngineStats
-from gateway.telemetry.families import counter, gauge, histogram
+from gateway.telemetry.families import Row, counter, gauge, histogram, table
 from gateway.telemetry.policy_metrics import policy_families
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-EngineRow = tuple[str, str, Callable[[EngineStats], float]]
-QueueRow = tuple[str, str, Callable[[QueueStatistics], float]]
 _BREAKER_STATES = ("closed", "half_open", "open")
+_OUTSTANDING = "Prompt tokens to compute and output tokens allowed."
+_QUERIES = "Prompt tokens looked up in the prefix cache."
 
 
 class ServiceCollector(Collector):
@@ -55,36 +55,27 @@ def _engine_families(prefix: str, engines: Mapping[str, tuple[ReplicaView, ...]]
         for engine, views in engines.items()
         for number, view in enumerate(views)
     }
-    gauges: tuple[EngineRow, ...] = (
-        ("num_requests_running", "Sequences in the batch.", lambda it: it.running),
-        ("num_requests_waiting", "Sequences waiting in the engine.", lambda it: it.waiting),
-        ("kv_cache_usage_perc", "Share of the KV blocks that sequences hold; 1 is all.", _kv_usage),
-        ("kv_pool_bytes", "Bytes of the KV pool.", lambda it: it.kv_bytes),
-        ("kv_blocks_total", "KV blocks.", lambda it: it.total_blocks),
-        ("kv_blocks_free", "KV blocks that a new sequence could take.", lambda it: it.free_blocks),
-        ("kv_blocks_host", "Evicted KV blocks kept in host memory.", lambda it: it.host_blocks),
-        ("outstanding_tokens", "Prompt tokens to compute and output tokens allowed.", lambda it: it.outstanding_tokens),
+    rows: tuple[Row[EngineStats], ...] = (
+        (gauge, "num_requests_running", "Sequences in the batch.", lambda it: it.running),
+        (gauge, "num_requests_waiting", "Sequences waiting in the engine.", lambda it: it.waiting),
+        (gauge, "kv_cache_usage_perc", "Share of the KV blocks that sequences hold; 1 is all.", lambda it: it.kv_usage),
+        (gauge, "kv_pool_bytes", "Bytes of the KV pool.", lambda it: it.kv_bytes),
+        (gauge, "kv_blocks_total", "KV blocks.", lambda it: it.total_blocks),
+        (gauge, "kv_blocks_free", "KV blocks that a new sequence could take.", lambda it: it.free_blocks),
+        (gauge, "kv_blocks_host", "Evicted KV blocks kept in host memory.", lambda it: it.host_blocks),
+        (gauge, "outstanding_tokens", _OUTSTANDING, lambda it: it.outstanding_tokens),
+        (counter, "num_preemptions", "Preemptions of sequences.", lambda it: it.preemptions_total),
+        (counter, "prefix_cache_queries", _QUERIES, lambda it: it.prefix_queries_total),
+        (counter, "prefix_cache_hits", "Prompt tokens found in the prefix cache.", lambda it: it.prefix_hits_total),
+        (counter, "kv_blocks_swapped_out", "KV blocks copied to host memory.", lambda it: it.swapped_out_total),
+        (counter, "kv_blocks_swapped_in", "KV blocks copied back from host memory.", lambda it: it.swapped_in_total),
+        (counter, "prompt_tokens", "Prompt tokens received.", lambda it: it.prompt_tokens_total),
+        (counter, "generation_tokens", "Tokens generated.", lambda it: it.generation_tokens_total),
+        (counter, "spec_decode_num_draft_tokens", "Tokens proposed by drafts.", lambda it: it.drafted_tokens_total),
+        (counter, "spec_decode_num_accepted_tokens", "Draft tokens accepted.", lambda it: it.accepted_tokens_total),
+        (counter, "engine_steps", "Steps of the engine.", lambda it: it.steps_total),
     )
-    counters: tuple[EngineRow, ...] = (
-        ("num_preemptions", "Preemptions of sequences.", lambda it: it.preemptions_total),
-        ("prefix_cache_queries", "Prompt tokens looked up in the prefix cache.", lambda it: it.prefix_queries_total),
-        ("prefix_cache_hits", "Prompt tokens found in the prefix cache.", lambda it: it.prefix_hits_total),
-        ("kv_blocks_swapped_out", "KV blocks copied to host memory.", lambda it: it.swapped_out_total),
-        ("kv_blocks_swapped_in", "KV blocks copied back from host memory.", lambda it: it.swapped_in_total),
-        ("prompt_tokens", "Prompt tokens received.", lambda it: it.prompt_tokens_total),
-        ("generation_tokens", "Tokens generated.", lambda it: it.generation_tokens_total),
-        ("spec_decode_num_draft_tokens", "Tokens proposed by drafts.", lambda it: it.drafted_tokens_total),
-        ("spec_decode_num_accepted_tokens", "Draft tokens accepted.", lambda it: it.accepted_tokens_total),
-        ("engine_steps", "Steps of the engine.", lambda it: it.steps_total),
-    )
-    for make, rows in ((gauge, gauges), (counter, counters)):
-        for name, text, value in rows:
-            figures = {key: value(stats) for key, stats in replicas.items()}
-            yield make(prefix + name, text, "engine model_name replica", figures)
-
-
-def _kv_usage(stats: EngineStats) -> float:
-    return 1 - stats.free_blocks / stats.total_blocks if stats.total_blocks else 0.0
+    yield from table(prefix, "engine model_name replica", replicas, rows)
 
 
 def _latency_families(prefix: str, statistics: ServiceStatistics) -> Iterator[Metric]:
@@ -142,16 +133,16 @@ def _service_families(statistics: ServiceStatistics) -> Iterator[Metric]:
 
 
 def _upstream_families(upstreams: Mapping[str, UpstreamStatistics]) -> Iterator[Metric]:
-    requests = {name: upstream.requests_total for name, upstream in upstreams.items()}
-    yield counter("penstock:upstream_requests", "Calls sent upstream.", "upstream", requests)
+    rows: tuple[Row[UpstreamStatistics], ...] = (
+        (counter, "upstream_requests", "Calls sent upstream.", lambda it: it.requests_total),
+        (counter, "upstream_tokens", "Output tokens, as reported.", lambda it: it.generation_tokens_total),
+        (gauge, "upstream_running", "Calls in progress.", lambda it: it.running),
+    )
+    yield from table("penstock:", "upstream", upstreams, rows)
     failures = {
         (name, kind): count for name, upstream in upstreams.items() for kind, count in upstream.failures_total.items()
     }
     yield counter("penstock:upstream_failures", "Calls without a complete answer.", "upstream kind", failures)
-    tokens = {name: upstream.generation_tokens_total for name, upstream in upstreams.items()}
-    yield counter("penstock:upstream_tokens", "Output tokens, as reported.", "upstream", tokens)
-    running = {name: upstream.running for name, upstream in upstreams.items()}
-    yield gauge("penstock:upstream_running", "Calls in progress.", "upstream", running)
     resting = {
         (name, url): replica.rests_for_s
         for name, upstream in upstreams.items()
@@ -174,17 +165,12 @@ def _upstream_families(upstreams: Mapping[str, UpstreamStatistics]) -> Iterator[
 
 
 def _queue_families(queues: Mapping[str, QueueStatistics]) -> Iterator[Metric]:
-    gauges: tuple[QueueRow, ...] = (
-        ("queue_requests", "Requests in the fair queue.", lambda it: it.requests),
-        ("queue_tokens", "Tokens of the requests in the fair queue.", lambda it: it.tokens),
-        ("queue_inside", "Sequences inside the engine.", lambda it: it.inside),
-        ("queue_expected_wait_seconds", "Expected wait of a new request.", lambda it: it.expected_wait_s),
+    rows: tuple[Row[QueueStatistics], ...] = (
+        (gauge, "queue_requests", "Requests in the fair queue.", lambda it: it.requests),
+        (gauge, "queue_tokens", "Tokens of the requests in the fair queue.", lambda it: it.tokens),
+        (gauge, "queue_inside", "Sequences inside the engine.", lambda it: it.inside),
+        (gauge, "queue_expected_wait_seconds", "Expected wait of a new request.", lambda it: it.expected_wait_s),
+        (counter, "queue_refused", "Refused because the queue was full.", lambda it: it.refused_total),
+        (counter, "queue_expired", "Removed because they waited too long.", lambda it: it.expired_total),
     )
-    counters: tuple[QueueRow, ...] = (
-        ("queue_refused", "Refused because the queue was full.", lambda it: it.refused_total),
-        ("queue_expired", "Removed because they waited too long.", lambda it: it.expired_total),
-    )
-    for make, rows in ((gauge, gauges), (counter, counters)):
-        for name, text, value in rows:
-            figures = {engine: value(queue) for engine, queue in queues.items()}
-            yield make("penstock:" + name, text, "engine", figures)
+    return table("penstock:", "engine", queues, rows)

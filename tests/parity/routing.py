@@ -41,7 +41,7 @@ class Routing:
         assert runner._plain is not None
         mixtures = [layer.mlp for layer in runner._plain._weights.layers if isinstance(layer.mlp, Mixture)]
         for mixture, chosen in zip(mixtures, self._chosen.values(), strict=True):
-            mixture._router = _Imposed(mixture._router, chosen)
+            mixture.router = _Imposed(mixture.router, chosen)
 
 
 class _Imposed:

@@ -158,7 +158,7 @@ def load(
 
 def by_nature(directory: Path) -> bool:
     """Served by compiled kernels alone, whose rows know nothing of each other."""
-    return CpuKernels.fits(read_model_config(directory), 16, torch.device("cpu"), torch.float32)
+    return CpuKernels.unfit(read_model_config(directory), 16, torch.device("cpu"), torch.float32) is None
 
 
 CI = ["llama-tied-llama3", "mistral-window", "gemma3", "qwen3-moe"]

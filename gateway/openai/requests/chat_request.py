@@ -10,6 +10,7 @@ from actors.api.request import ChatMessage, ChatPrompt, ParsedBody, View
 from actors.upstream.reading.content_parts import plain
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
+from gateway.openai.requests.fault import fault
 from gateway.openai.requests.forwarded_fields import CHAT as CHAT_FIELDS
 from gateway.openai.requests.forwarded_fields import needs_upstream
 from gateway.openai.requests.grammar_request import answer_grammar
@@ -72,29 +73,16 @@ class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ChatBody(SamplingBody, kw_only=True):
     """The body of a chat completion."""
 
+    forwarded = CHAT_FIELDS.keys()
     messages: list[MessageBody]
-    add_generation_prompt: Any = None
-    chat_template: Any = None
-    chat_template_kwargs: Any = None
-    continue_final_message: Any = None
-    documents: Any = None
-    include_reasoning: Any = None
     logprobs: bool | None = None
     max_completion_tokens: int | None = None
-    mm_processor_kwargs: Any = None
     top_logprobs: int | None = None
-    audio: Any = None
     function_call: Any = None
     functions: Any = None
-    modalities: Any = None
     parallel_tool_calls: bool | None = None
-    prediction: Any = None
-    prompt_cache_retention: Any = None
-    reasoning_effort: Any = None
     tool_choice: str | NamedChoice | None = None
     tools: list[ToolBody] | None = None
-    verbosity: Any = None
-    web_search_options: Any = None
 
 
 def read_chat(body: ChatBody, given: GivenFields, max_choices: int) -> ParsedBody:
@@ -103,22 +91,21 @@ def read_chat(body: ChatBody, given: GivenFields, max_choices: int) -> ParsedBod
     params, n, view = _params(body, max_choices)
     prompt, grammar = _prompt(body), answer_grammar(body)
     if grammar is not None and grammar.kind != "json_schema" and prompt.tools is not None:
-        raise BadField(grammar.param, f"'{grammar.param}' and 'tools' cannot be combined: give one of them.")
+        raise fault(grammar.param, "and 'tools' cannot be combined: give one of them.")
     return parsed_body(body, given, needs, (prompt,), params, n, view, grammar)
 
 
 def _prompt(body: ChatBody) -> ChatPrompt:
     """The conversation. Raises `BadField`."""
     if not body.messages:
-        raise BadField("messages", "'messages' must hold at least one message.")
+        raise fault("messages", "must hold at least one message.")
     if len(body.messages) > _MAX_MESSAGES:
-        raise BadField("messages", f"'messages' must hold at most {_MAX_MESSAGES} messages.")
+        raise fault("messages", f"must hold at most {_MAX_MESSAGES} messages.")
     for name in ("functions", "function_call"):
         if getattr(body, name) not in _NO_FUNCTIONS:
-            raise BadField(
-                name, f"'{name}' is deprecated and not supported: use 'tools' and 'tool_choice'.",
-                "unsupported_parameter",
-            )  # fmt: skip
+            raise fault(
+                name, "is deprecated and not supported: use 'tools' and 'tool_choice'.", "unsupported_parameter"
+            )
     messages = tuple([_message(index, each) for index, each in enumerate(body.messages)])
     _check_answers(messages)
     return ChatPrompt(messages, tool_set(body.tools, body.tool_choice, body.parallel_tool_calls))
@@ -131,12 +118,12 @@ def _params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View
     if limit is None:
         limit = body.max_tokens
     elif body.max_tokens is not None and body.max_tokens != limit:
-        raise BadField("max_tokens", "'max_tokens' and 'max_completion_tokens' differ: give one of them.")
+        raise fault("max_tokens", "and 'max_completion_tokens' differ: give one of them.")
     logprobs = None
     if body.logprobs:
         logprobs = check_logprobs("top_logprobs", body.top_logprobs or 0)
     elif body.top_logprobs:
-        raise BadField("top_logprobs", "'top_logprobs' needs 'logprobs': true.")
+        raise fault("top_logprobs", "needs 'logprobs': true.")
     options = body.stream_options or StreamOptions()
     view = View(
         logprobs,
@@ -159,10 +146,8 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
     if calls and message.role != "assistant":
         raise BadField(f"{where}.tool_calls", f"A {message.role} message cannot hold 'tool_calls'.")
     if (message.tool_call_id is not None) != (message.role == "tool"):
-        raise BadField(
-            f"{where}.tool_call_id",
-            "'tool_call_id' is required in messages of the role tool, and not allowed in others.",
-        )
+        why = "'tool_call_id' is required in messages of the role tool, and not allowed in others."
+        raise BadField(f"{where}.tool_call_id", why)
     reasoning, written = _reasoning(where, message)
     content = message.content
     if content is None:
@@ -185,7 +170,7 @@ def _reasoning(where: str, message: MessageBody) -> tuple[str, Mapping[str, Any]
         return "", _NOTHING
     if message.role != "assistant":
         name = f"{where}.{next(iter(written), 'content')}"
-        raise BadField(name, f"'{name}' is allowed in assistant messages only, not in {message.role} messages.")
+        raise fault(name, f"is allowed in assistant messages only, not in {message.role} messages.")
     reasoning = plain(next(iter(written.values()), ""))
     if parts:
         written["content"] = msgspec.to_builtins(message.content)
@@ -200,7 +185,7 @@ def _check_answers(messages: Sequence[ChatMessage]) -> None:
         made.update([call.id for call in message.tool_calls])
         if message.tool_call_id is not None and message.tool_call_id not in made:
             where = f"messages[{index}].tool_call_id"
-            raise BadField(where, f"'{where}' does not name a call of an earlier assistant message.")
+            raise fault(where, "does not name a call of an earlier assistant message.")
 
 
 def _text(where: str, part: TextPart) -> str:

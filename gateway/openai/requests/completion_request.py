@@ -4,7 +4,7 @@ from typing import Any
 
 from actors.api.request import ParsedBody, Prompt, TextPrompt, TokenPrompt, View
 from engine.sampling.params import SamplingParams
-from gateway.errors import BadField
+from gateway.openai.requests.fault import fault
 from gateway.openai.requests.forwarded_fields import COMPLETION as COMPLETION_FIELDS
 from gateway.openai.requests.forwarded_fields import needs_upstream
 from gateway.openai.requests.grammar_request import answer_grammar
@@ -25,11 +25,10 @@ _DEFAULT_MAX_TOKENS = 16
 class CompletionBody(SamplingBody, kw_only=True):
     """The body of a text completion."""
 
+    forwarded = COMPLETION_FIELDS.keys()
     prompt: str | list[str | int | list[int]]
     logprobs: int | None = None
     best_of: int | None = None
-    prompt_embeds: Any = None
-    suffix: Any = None
 
 
 def read_completion(body: CompletionBody, given: GivenFields, max_choices: int) -> ParsedBody:
@@ -44,9 +43,9 @@ def _params(body: CompletionBody, prompts: int, max_choices: int) -> tuple[Sampl
     """How to sample, how many choices a prompt, and what is shown beside the text. Raises `BadField`."""
     n = check_choices(body.n, prompts, max_choices)
     if body.best_of is not None and body.best_of != n:
-        raise BadField(
+        raise fault(
             "best_of",
-            f"'best_of' must equal 'n' ({n}). Set 'n' to the number of choices you want, and pick the best yourself.",
+            f"must equal 'n' ({n}). Set 'n' to the number of choices you want, and pick the best yourself.",
             "unsupported_parameter",
         )
     options = body.stream_options or StreamOptions()
@@ -66,10 +65,10 @@ def prompts_of(field: str, prompt: str | list[str | int | list[int]]) -> tuple[P
     if isinstance(prompt, str):
         return (TextPrompt(prompt),)
     if not prompt:
-        raise BadField(field, f"'{field}' must not be an empty list.")
+        raise fault(field, "must not be an empty list.")
     kind = type(prompt[0])
     if not all(type(each) is kind for each in prompt):
-        raise BadField(field, f"'{field}' must be text, token ids, or a list of either: not a mixture.", "invalid_type")
+        raise fault(field, "must be text, token ids, or a list of either: not a mixture.", "invalid_type")
     if kind is int:
         return (_tokens(field, prompt),)
     if kind is str:
@@ -79,7 +78,7 @@ def prompts_of(field: str, prompt: str | list[str | int | list[int]]) -> tuple[P
 
 def _tokens(where: str, ids: list[Any]) -> TokenPrompt:
     if not ids:
-        raise BadField(where, f"'{where}' must hold at least one token id.")
+        raise fault(where, "must hold at least one token id.")
     if min(ids) < 0 or max(ids) >= 2**31:
-        raise BadField(where, f"'{where}' holds a number that is no token id.")
+        raise fault(where, "holds a number that is no token id.")
     return TokenPrompt(tuple(ids))

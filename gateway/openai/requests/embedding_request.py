@@ -10,9 +10,9 @@ import numpy as np
 from actors.api.request import EmbeddingParams, ParsedBody, Prompt, TextPrompt
 from actors.api.response import Served, Usage
 from engine.sampling.params import SamplingParams
-from gateway.errors import BadField
-from gateway.openai.json_text import encode, penstock_object
+from gateway.openai.json_text import encode
 from gateway.openai.requests.completion_request import prompts_of
+from gateway.openai.requests.fault import fault
 
 _NO_TOKENS = SamplingParams(max_tokens=0)
 
@@ -29,11 +29,13 @@ class EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 def read_embedding(body: EmbeddingBody, max_inputs: int) -> ParsedBody:
     """Raises `BadField`."""
+    if body.dimensions is not None and body.dimensions < 1:
+        raise fault("dimensions", f"must be at least 1, not {body.dimensions}.")
     return ParsedBody(
         model=body.model,
         prompts=_inputs(body, max_inputs),
         params=_NO_TOKENS,
-        embedding=_params(body),
+        embedding=EmbeddingParams(body.dimensions, body.encoding_format or "float"),
         streamed=False,
         user=body.user,
     )
@@ -43,46 +45,27 @@ def _inputs(body: EmbeddingBody, max_inputs: int) -> tuple[Prompt, ...]:
     """One prompt for each input. Raises `BadField`."""
     inputs = prompts_of("input", body.input)
     if len(inputs) > max_inputs:
-        raise BadField(
-            "input", f"'input' holds {len(inputs)} inputs; at most {max_inputs} are allowed in one request. Split it."
-        )
+        raise fault("input", f"holds {len(inputs)} inputs; at most {max_inputs} are allowed in one request. Split it.")
     for index, each in enumerate(inputs):
         if isinstance(each, TextPrompt) and not each.text:
             where = "input" if isinstance(body.input, str) else f"input[{index}]"
-            raise BadField(where, f"'{where}' must not be an empty string.")
+            raise fault(where, "must not be an empty string.")
     return inputs
-
-
-def _params(body: EmbeddingBody) -> EmbeddingParams:
-    """Raises `BadField`."""
-    if body.dimensions is not None and body.dimensions < 1:
-        raise BadField("dimensions", f"'dimensions' must be at least 1, not {body.dimensions}.")
-    return EmbeddingParams(body.dimensions, body.encoding_format or "float")
 
 
 def embedding_answer(
     model: str, embeddings: Sequence[bytes], encoding: Literal["float", "base64"], usage: Usage, served: Served
 ) -> bytes:
     """The response body. `embeddings` are float32, little-endian."""
-    render = _base64 if encoding == "base64" else _floats
-    data = b",".join(
-        [
-            b'{"object":"embedding","index":%d,"embedding":%b}' % (index, render(each))
-            for index, each in enumerate(embeddings)
-        ]
-    )
+    if encoding == "base64":
+        values = [b'"%b"' % binascii.b2a_base64(each, newline=False) for each in embeddings]
+    else:
+        values = [encode(np.frombuffer(each, "<f4").tolist()) for each in embeddings]
+    data = b",".join([b'{"object":"embedding","index":%d,"embedding":%b}' % each for each in enumerate(values)])
     return b'{"object":"list","data":[%b],"model":%b,"usage":{"prompt_tokens":%d,"total_tokens":%d},"penstock":%b}' % (
         data,
         encode(model),
         usage.prompt_tokens,
         usage.prompt_tokens,
-        penstock_object(served),
+        encode(served),
     )
-
-
-def _base64(embedding: bytes) -> bytes:
-    return b'"%b"' % binascii.b2a_base64(embedding, newline=False)
-
-
-def _floats(embedding: bytes) -> bytes:
-    return encode(np.frombuffer(embedding, "<f4").tolist())

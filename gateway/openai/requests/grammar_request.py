@@ -7,6 +7,7 @@ import msgspec
 from engine.sampling.grammar import MAX_CHARACTERS, Grammar, GrammarKind
 from gateway.errors import BadField
 from gateway.openai.json_text import encode
+from gateway.openai.requests.fault import fault
 
 _MAX_CHOICES = 1024
 _NOT_SERVED = ("disable_any_whitespace", "disable_additional_properties", "whitespace_pattern", "structural_tag")
@@ -66,10 +67,9 @@ def answer_grammar(body: GrammarBody) -> Grammar | None:
         where = "structured_outputs"
         for name in _NOT_SERVED:
             if getattr(given, name):
-                raise BadField(
-                    f"{where}.{name}", f"'{where}.{name}' is not supported by this server. Remove the field.",
-                    "unsupported_parameter",
-                )  # fmt: skip
+                raise fault(
+                    f"{where}.{name}", "is not supported by this server. Remove the field.", "unsupported_parameter"
+                )
         grammars += _of_fields(given.json, given.regex, given.choice, given.grammar, f"{where}.")
         if given.json_object:
             grammars.append(_of_json({}, where))
@@ -80,10 +80,7 @@ def answer_grammar(body: GrammarBody) -> Grammar | None:
         )
     for grammar in grammars:
         if len(grammar.source) > MAX_CHARACTERS:
-            raise BadField(
-                grammar.param,
-                f"'{grammar.param}' must have at most {MAX_CHARACTERS} characters, not {len(grammar.source)}.",
-            )
+            raise fault(grammar.param, f"must have at most {MAX_CHARACTERS} characters, not {len(grammar.source)}.")
     return grammars[0] if grammars else None
 
 
@@ -96,12 +93,10 @@ def _of_format(requested: ResponseFormat) -> list[Grammar]:
         case "json_schema":
             where = "response_format.json_schema"
             if requested.json_schema is None or requested.json_schema.schema is None:
-                raise BadField(where, f"'{where}' must hold 'name' and 'schema'.", "missing_field")
+                raise fault(where, "must hold 'name' and 'schema'.", "missing_field")
             return [_of_json(requested.json_schema.schema, f"{where}.schema", lenient=not requested.json_schema.strict)]
         case _:
-            raise BadField(
-                "response_format.type", '\'response_format.type\' must be "text", "json_object" or "json_schema".'
-            )
+            raise fault("response_format.type", 'must be "text", "json_object" or "json_schema".')
 
 
 def _of_fields(
@@ -113,7 +108,7 @@ def _of_fields(
     if choice is not None:
         where = f"{prefix}choice"
         if not 1 <= len(choice) <= _MAX_CHOICES or not all(choice):
-            raise BadField(where, f"'{where}' must hold 1 to {_MAX_CHOICES} texts, none of them empty.")
+            raise fault(where, f"must hold 1 to {_MAX_CHOICES} texts, none of them empty.")
         grammars.append(Grammar("choice", encode(choice).decode(), param=where))
     texts: tuple[tuple[GrammarKind, str | None], ...] = (("regex", regex), ("grammar", grammar))
     grammars += [Grammar(kind, text, param=f"{prefix}{kind}") for kind, text in texts if text is not None]
@@ -126,5 +121,5 @@ def _of_json(schema: dict[str, Any] | str, where: str, *, lenient: bool = False)
         try:
             schema = msgspec.json.decode(schema, type=dict[str, Any])
         except msgspec.MsgspecError as error:
-            raise BadField(where, f"'{where}' must be a JSON Schema, as an object or as its text: {error}.") from None
+            raise fault(where, f"must be a JSON Schema, as an object or as its text: {error}.") from None
     return Grammar("json_schema", encode(schema or {"type": "object"}).decode(), lenient=lenient, param=where)

@@ -3,7 +3,7 @@
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -73,8 +73,12 @@ class BodyDecoder:
     """Decodes one kind of body. A wrong field name is compared with the names in `known`."""
 
     def __init__(self, kind: type[T]) -> None:
-        self._decoder = msgspec.json.Decoder(kind)
-        self.known = kind.__struct_encode_fields__
+        """A kind's `forwarded`, if it has that, are names of further fields, which may have any value."""
+        forwarded: Collection[str] = getattr(kind, "forwarded", ())
+        more = [(name, Any, None) for name in forwarded if name not in kind.__struct_fields__]
+        whole = msgspec.defstruct(kind.__name__, more, bases=(kind,), kw_only=True)
+        self._decoder = msgspec.json.Decoder(whole)
+        self.known = whole.__struct_encode_fields__
 
     def decode(self, body: bytes | bytearray) -> tuple[Any, GivenFields]:
         """The typed body, and its fields as the client wrote them.

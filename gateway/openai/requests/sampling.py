@@ -1,7 +1,8 @@
 """The sampling fields that chat and text completions share, their ranges, and the conversion to `SamplingParams`."""
 
 import math
-from typing import Any
+from collections.abc import Collection
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -9,6 +10,7 @@ from actors.api.request import ParsedBody, Prompt, View
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
+from gateway.openai.requests.fault import fault
 from gateway.openai.requests.forwarded_fields import written
 from gateway.openai.requests.grammar_request import GrammarBody, answer_grammar
 from gateway.openai.requests.json_body import GivenFields
@@ -37,40 +39,33 @@ class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _MODEL_CHOOSES = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 """Fields for which the model's files may have a default."""
+_AS_GIVEN = (
+    *("temperature", "top_p", "min_p", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty"),
+    *("min_tokens", "ignore_eos", "include_stop_str_in_output", "skip_special_tokens"),
+)
+"""Fields that are taken over, with the same defaults."""
 
 
 class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
     """Fields of both kinds of request; `null` counts as absent in every field."""
 
+    forwarded: ClassVar[Collection[str]]
+    """Names of fields that are not used here; see `BodyDecoder`."""
     model: str
-    add_special_tokens: Any = None
     allowed_token_ids: list[int] | None = None
     bad_words: list[str] | None = None
-    cache_salt: Any = None
-    detokenize: Any = None
     echo: bool | None = None
     frequency_penalty: float | None = None
-    guided_decoding_backend: Any = None
-    guided_whitespace_pattern: Any = None
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
-    kv_transfer_params: Any = None
-    media_io_kwargs: Any = None
-    request_id: Any = None
-    structural_tag: Any = None
-    length_penalty: Any = None
     logit_bias: dict[str, float] | None = None
-    logits_processors: Any = None
     max_tokens: int | None = None
     min_p: float | None = None
     min_tokens: int | None = None
     n: int | None = None
     presence_penalty: float | None = None
-    priority: Any = None
     prompt_logprobs: int | None = None
     repetition_penalty: float | None = None
-    return_token_ids: Any = None
-    return_tokens_as_token_ids: Any = None
     seed: int | None = None
     skip_special_tokens: bool | None = None
     spaces_between_special_tokens: bool | None = None
@@ -83,14 +78,10 @@ class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
     top_k: int | None = None
     top_p: float | None = None
     truncate_prompt_tokens: int | None = None
-    use_beam_search: Any = None
     user: str | None = None
     metadata: Any = None
     prompt_cache_key: Any = None
     safety_identifier: Any = None
-    service_tier: Any = None
-    store: Any = None
-    vllm_xargs: Any = None
 
 
 def sampling_params(
@@ -106,41 +97,32 @@ def sampling_params(
     _within("presence_penalty", body.presence_penalty, -2, 2)
     _within("frequency_penalty", body.frequency_penalty, -2, 2)
     if body.top_p is not None and not 0 < body.top_p <= 1:
-        raise BadField("top_p", f"'top_p' must be above 0 and at most 1, not {body.top_p:g}.")
+        raise fault("top_p", f"must be above 0 and at most 1, not {body.top_p:g}.")
     if body.repetition_penalty is not None and not 0 < body.repetition_penalty <= 100:
-        raise BadField("repetition_penalty", "'repetition_penalty' must be above 0 and at most 100; 1 switches it off.")
+        raise fault("repetition_penalty", "must be above 0 and at most 100; 1 switches it off.")
     if body.top_k is not None and body.top_k < -1:
-        raise BadField("top_k", "'top_k' must be at least 1, or 0 or -1 to switch it off.")
+        raise fault("top_k", "must be at least 1, or 0 or -1 to switch it off.")
     if body.seed is not None and not -(2**63) <= body.seed < 2**63:
-        raise BadField("seed", "'seed' must be a 64-bit integer.")
+        raise fault("seed", "must be a 64-bit integer.")
     if max_tokens is not None and not (1 <= max_tokens < 2**31 or prompt_only):
         also = "; 0 is for 'echo' and 'prompt_logprobs' only" if max_tokens == 0 else ""
-        raise BadField("max_tokens", f"'max_tokens' must be at least 1, not {max_tokens}{also}.")
+        raise fault("max_tokens", f"must be at least 1, not {max_tokens}{also}.")
     if body.min_tokens is not None and not 0 <= body.min_tokens < 2**31:
-        raise BadField("min_tokens", "'min_tokens' must be 0 or more.")
+        raise fault("min_tokens", "must be 0 or more.")
     if body.min_tokens is not None and max_tokens is not None and body.min_tokens > max_tokens:
-        raise BadField("min_tokens", f"'min_tokens' ({body.min_tokens}) must not be above 'max_tokens' ({max_tokens}).")
+        raise fault("min_tokens", f"({body.min_tokens}) must not be above 'max_tokens' ({max_tokens}).")
     if body.stream_options is not None and not body.stream:
-        raise BadField("stream_options", "'stream_options' is allowed only with 'stream': true.")
+        raise fault("stream_options", "is allowed only with 'stream': true.")
     if prompt_only:
         max_tokens = 1
+    as_given = {name: value for name in _AS_GIVEN if (value := getattr(body, name)) is not None}
     return SamplingParams(
+        **as_given,
         max_tokens=max_tokens if max_tokens is not None else default_max_tokens,
-        temperature=1.0 if body.temperature is None else body.temperature,
-        top_p=1.0 if body.top_p is None else body.top_p,
         top_k=max(body.top_k or 0, 0),
-        min_p=body.min_p or 0.0,
-        seed=body.seed,
-        presence_penalty=body.presence_penalty or 0.0,
-        frequency_penalty=body.frequency_penalty or 0.0,
-        repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
         logit_bias=_biases(body.logit_bias) if body.logit_bias else (),
-        min_tokens=body.min_tokens or 0,
-        ignore_eos=bool(body.ignore_eos),
         stop=_stops(body.stop) if body.stop is not None else (),
         stop_token_ids=_stop_tokens(body.stop_token_ids) if body.stop_token_ids else (),
-        include_stop_str_in_output=bool(body.include_stop_str_in_output),
-        skip_special_tokens=body.skip_special_tokens is not False,
         allowed_token_ids=_allowed(body) if body.allowed_token_ids is not None else (),
         bad_words=_bad_words(body.bad_words) if body.bad_words else (),
         logprobs=view.logprobs,
@@ -163,7 +145,7 @@ def parsed_body(  # noqa: PLR0917  (what the two kinds of body have been read in
     """The checked parts, with the fields that both kinds of body share. Raises `BadField`."""
     kept = body.truncate_prompt_tokens
     if kept is not None and not 1 <= kept < 2**31:
-        raise BadField("truncate_prompt_tokens", f"'truncate_prompt_tokens' must be at least 1, not {kept}.")
+        raise fault("truncate_prompt_tokens", f"must be at least 1, not {kept}.")
     metadata = body.metadata or {}
     return ParsedBody(
         model=body.model,
@@ -186,7 +168,7 @@ def parsed_body(  # noqa: PLR0917  (what the two kinds of body have been read in
 def check_logprobs(name: str, value: int | None) -> int | None:
     """A number of alternatives. Raises `BadField` if out of range."""
     if value is not None and not 0 <= value <= _MAX_LOGPROBS:
-        raise BadField(name, f"'{name}' must be between 0 and {_MAX_LOGPROBS}, not {value}.")
+        raise fault(name, f"must be between 0 and {_MAX_LOGPROBS}, not {value}.")
     return value
 
 
@@ -194,7 +176,7 @@ def check_choices(n: int | None, prompts: int, max_choices: int) -> int:
     """`n`, or 1. Raises `BadField` if `n` times the number of prompts is out of range."""
     n = 1 if n is None else n
     if n < 1:
-        raise BadField("n", f"'n' must be at least 1, not {n}.")
+        raise fault("n", f"must be at least 1, not {n}.")
     if n * prompts > max_choices:
         what = "'n'" if prompts == 1 else "'n' times the number of prompts"
         raise BadField("n", f"{what} must be at most {max_choices}, not {n * prompts}.")
@@ -203,16 +185,16 @@ def check_choices(n: int | None, prompts: int, max_choices: int) -> int:
 
 def _within(name: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:
-        raise BadField(name, f"'{name}' must be between {low} and {high}, not {value:g}.")
+        raise fault(name, f"must be between {low} and {high}, not {value:g}.")
 
 
 def _stops(stop: str | list[str]) -> tuple[str, ...]:
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     if len(stops) > _MAX_STOPS:
-        raise BadField("stop", f"'stop' must hold at most {_MAX_STOPS} strings, not {len(stops)}.")
+        raise fault("stop", f"must hold at most {_MAX_STOPS} strings, not {len(stops)}.")
     for each in stops:
         if not each:
-            raise BadField("stop", "'stop' must not hold an empty string.")
+            raise fault("stop", "must not hold an empty string.")
         if len(each) > _MAX_STOP_CHARACTERS:
             raise BadField("stop", f"A string of 'stop' must have at most {_MAX_STOP_CHARACTERS} characters.")
     return stops
@@ -220,33 +202,28 @@ def _stops(stop: str | list[str]) -> tuple[str, ...]:
 
 def _stop_tokens(ids: list[int]) -> tuple[int, ...]:
     if len(ids) > _MAX_STOP_TOKENS or not all(0 <= each < 2**31 for each in ids):
-        raise BadField(
-            "stop_token_ids", f"'stop_token_ids' must hold at most {_MAX_STOP_TOKENS} token ids, each 0 or more."
-        )
+        raise fault("stop_token_ids", f"must hold at most {_MAX_STOP_TOKENS} token ids, each 0 or more.")
     return tuple(ids)
 
 
 def _allowed(body: SamplingBody) -> tuple[int, ...]:
     ids, where = body.allowed_token_ids or [], "allowed_token_ids"
     if not 1 <= len(ids) <= _MAX_ALLOWED or not all(0 <= each < 2**31 for each in ids):
-        raise BadField(where, f"'{where}' must hold 1 to {_MAX_ALLOWED} token ids, each 0 or more.")
+        raise fault(where, f"must hold 1 to {_MAX_ALLOWED} token ids, each 0 or more.")
     if answer_grammar(body) is not None:
-        raise BadField(where, f"'{where}' cannot be combined with a grammar for the answer: give one of them.")
+        raise fault(where, "cannot be combined with a grammar for the answer: give one of them.")
     return tuple(dict.fromkeys(ids))
 
 
 def _bad_words(words: list[str]) -> tuple[str, ...]:
     if len(words) > _MAX_BAD_WORDS or not all(0 < len(each) <= _MAX_STOP_CHARACTERS for each in words):
-        raise BadField(
-            "bad_words",
-            f"'bad_words' must hold at most {_MAX_BAD_WORDS} texts of 1 to {_MAX_STOP_CHARACTERS} characters.",
-        )
+        raise fault("bad_words", f"must hold at most {_MAX_BAD_WORDS} texts of 1 to {_MAX_STOP_CHARACTERS} characters.")
     return tuple(words)
 
 
 def _biases(biases: dict[str, float]) -> tuple[tuple[int, float], ...]:
     if len(biases) > _MAX_BIASES:
-        raise BadField("logit_bias", f"'logit_bias' must hold at most {_MAX_BIASES} entries, not {len(biases)}.")
+        raise fault("logit_bias", f"must hold at most {_MAX_BIASES} entries, not {len(biases)}.")
     pairs = []
     for key, bias in biases.items():
         if not (key.isascii() and key.isdigit() and len(key) <= _TOKEN_ID_DIGITS):

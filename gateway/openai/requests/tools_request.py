@@ -9,6 +9,7 @@ import msgspec
 from actors.api.request import CallTurn
 from engine.text.tool_calls import Tool, ToolSet
 from gateway.errors import BadField
+from gateway.openai.requests.fault import fault
 
 _MAX_TOOLS = 128
 _MAX_CALLS = 128
@@ -68,10 +69,10 @@ def tool_set(
     """The tools that the model may call, None without any. Raises `BadField`."""
     if not tools:
         if choice not in {None, "none", "auto"} if not isinstance(choice, NamedChoice) else True:
-            raise BadField("tool_choice", "'tool_choice' asks for a call, but 'tools' offers nothing to call.")
+            raise fault("tool_choice", "asks for a call, but 'tools' offers nothing to call.")
         return None
     if len(tools) > _MAX_TOOLS:
-        raise BadField("tools", f"'tools' must hold at most {_MAX_TOOLS} tools, not {len(tools)}.")
+        raise fault("tools", f"must hold at most {_MAX_TOOLS} tools, not {len(tools)}.")
     offered = tuple([_tool(f"tools[{index}]", tool) for index, tool in enumerate(tools)])
     names = {tool.name for tool in offered}
     if len(names) < len(offered):
@@ -86,19 +87,18 @@ def tool_set(
             return ToolSet(offered, "required", parallel=parallel)
         case NamedChoice(type="function", function=NamedFunction(name=name)):
             if name not in names:
-                raise BadField("tool_choice", f"'tool_choice' names '{name[:64]}', which is not among 'tools'.")
+                raise fault("tool_choice", f"names '{name[:64]}', which is not among 'tools'.")
             return ToolSet(offered, "required", only=name, parallel=False)
         case _:
-            raise BadField(
-                "tool_choice",
-                '\'tool_choice\' must be "none", "auto", "required", or {"type": "function", "function": {"name": …}}.',
+            raise fault(
+                "tool_choice", 'must be "none", "auto", "required", or {"type": "function", "function": {"name": …}}.'
             )
 
 
 def earlier_calls(where: str, calls: Sequence[EarlierCall]) -> tuple[CallTurn, ...]:
     """The calls in an assistant's message. Raises `BadField`."""
     if len(calls) > _MAX_CALLS:
-        raise BadField(where, f"'{where}' must hold at most {_MAX_CALLS} calls.")
+        raise fault(where, f"must hold at most {_MAX_CALLS} calls.")
     return tuple([_earlier(f"{where}[{index}]", call) for index, call in enumerate(calls)])
 
 
@@ -110,15 +110,10 @@ def _tool(where: str, tool: ToolBody) -> Tool:
             "unsupported_parameter",
         )  # fmt: skip
     if not _NAME.fullmatch(function.name):
-        raise BadField(
-            f"{where}.function.name",
-            f"'{where}.function.name' must be 1 to 64 letters, digits, underscores, dots or hyphens.",
-        )
+        raise fault(f"{where}.function.name", "must be 1 to 64 letters, digits, underscores, dots or hyphens.")
     parameters = function.parameters or {"type": "object", "properties": {}, "additionalProperties": False}
     if parameters.get("type", "object") != "object":
-        raise BadField(
-            f"{where}.function.parameters", f"'{where}.function.parameters' must be the JSON Schema of an object."
-        )
+        raise fault(f"{where}.function.parameters", "must be the JSON Schema of an object.")
     fields: dict[str, Any] = {"name": function.name}
     if function.description is not None:
         fields["description"] = function.description
@@ -135,5 +130,5 @@ def _earlier(where: str, call: EarlierCall) -> CallTurn:
         arguments = msgspec.json.decode(function.arguments or "{}", type=dict[str, Any])
     except msgspec.MsgspecError as error:
         name = f"{where}.function.arguments"
-        raise BadField(name, f"'{name}' must be the text of a JSON object: {error}.") from None
+        raise fault(name, f"must be the text of a JSON object: {error}.") from None
     return CallTurn(call.id, function.name, arguments, call.extra_content)

@@ -10,15 +10,10 @@ import msgspec
 from actors.api.request import View
 from actors.api.response import Delta, EndReason, MadeCall, Served, Usage
 from engine.messages import TokenLogprobs
-from gateway.openai.json_text import encode, penstock_object, usage_fields
+from gateway.openai.json_text import encode, usage_fields
 from gateway.openai.logprobs import CompletionLogprobs, chat_logprobs, prompt_logprobs, prompt_logprobs_field
 
-_FINISH: dict[EndReason, str] = {
-    "stop": "stop",
-    "length": "length",
-    "content_filter": "content_filter",
-    "tool_calls": "tool_calls",
-}
+_FINISH = frozenset({"stop", "length", "content_filter", "tool_calls"})
 """Finish reasons of the API. All other ends are errors."""
 
 
@@ -214,28 +209,22 @@ class CompletionChunks(Chunks):
 
 def finish_word(reason: EndReason) -> str | None:
     """OpenAI's finish reason; None if the answer ended in an error."""
-    return _FINISH.get(reason)
+    return reason if reason in _FINISH else None
 
 
 def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, view: View) -> bytes:
     """The body of a chat completion."""
-    return _body(
-        "chatcmpl-",
-        "chat.completion",
-        identity,
-        [
-            {
-                "index": index,
-                "message": _message(choice, view),
-                "logprobs": {"content": chat_logprobs(choice.logprobs), "refusal": None} if choice.logprobs else None,
-                "finish_reason": choice.finish_reason,
-            }
-            for index, choice in enumerate(choices)
-        ],
-        usage,
-        served,
-        _prompt_field(choices[0], view),
-    )
+    rendered = [
+        {
+            "index": index,
+            "message": _message(choice, view),
+            "logprobs": {"content": chat_logprobs(choice.logprobs), "refusal": None} if choice.logprobs else None,
+            "finish_reason": choice.finish_reason,
+        }
+        for index, choice in enumerate(choices)
+    ]
+    more = _prompt_field(choices[0], view)
+    return _body(ChatChunks.id_prefix, "chat.completion", identity, rendered, usage, served, more)
 
 
 def _prompt_field(choice: Choice, view: View) -> dict[str, Any]:
@@ -268,23 +257,17 @@ def _call(call: MadeCall) -> dict[str, Any]:
 
 def completion_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, view: View) -> bytes:
     """The body of a text completion."""
-    return _body(
-        "cmpl-",
-        "text_completion",
-        identity,
-        [
-            {
-                "index": index,
-                "text": (text := choice.echo + "".join(choice.texts)),
-                "logprobs": _completion_logprobs(choice, text, view),
-                "finish_reason": choice.finish_reason,
-                **_prompt_field(choice, view),
-            }
-            for index, choice in enumerate(choices)
-        ],
-        usage,
-        served,
-    )
+    rendered = [
+        {
+            "index": index,
+            "text": (text := choice.echo + "".join(choice.texts)),
+            "logprobs": _completion_logprobs(choice, text, view),
+            "finish_reason": choice.finish_reason,
+            **_prompt_field(choice, view),
+        }
+        for index, choice in enumerate(choices)
+    ]
+    return _body(CompletionChunks.id_prefix, CompletionChunks.kind, identity, rendered, usage, served)
 
 
 def _completion_logprobs(choice: Choice, text: str, view: View) -> dict[str, Any] | None:
@@ -319,4 +302,4 @@ def _body(  # noqa: PLR0917
 
 
 def _extension(served: Served | None) -> bytes:
-    return b"" if served is None else b',"penstock":%b' % penstock_object(served)
+    return b"" if served is None else b',"penstock":%b' % encode(served)

@@ -38,39 +38,28 @@ class DecisionHeaders:
 
 def served_headers(served: Served) -> bytes:
     """Headers of a complete answer: route, rung, reason, models, degradation."""
-    adapter, _, _ = (served.adapter or "").partition("@")
-    lines = _rung_lines(served.route, served.rung, adapter) + _model_lines(served.model_asked, served.model_served)
-    return lines + b"x-penstock-why: %b\r\n" % _ascii(served.why) + _degraded_lines(served)
+    return _lines(served, (served.adapter or "").partition("@")[0], served.why)
 
 
 def start_headers(start: Start) -> bytes:
     """The same headers, as far as they are known at the first content."""
-    lines = _rung_lines(start.route, start.rung, start.adapter) + _model_lines(start.model_asked, start.model_served)
-    return lines + _degraded_lines(start)
+    return _lines(start, start.adapter, None)
 
 
-def _rung_lines(route: str, rung: str, adapter: str) -> bytes:
-    """Route, rung and adapter."""
-    lines = b"x-penstock-route: %b\r\nx-penstock-rung: %b\r\n" % (_ascii(route), _ascii(rung))
-    return lines + b"x-penstock-adapter: %b\r\n" % _ascii(adapter) if adapter else lines
-
-
-def _degraded_lines(served: Served | Start) -> bytes:
-    """In which ways the answer is degraded, the downgraded tier and the rung's mark."""
-    lines = b""
-    if served.degraded:
-        lines += b"x-penstock-degraded: %b\r\n" % _ascii(", ".join(served.degraded))
-    if served.tier is not None:
-        lines += b"x-penstock-tier: %b\r\n" % _ascii(served.tier)
-    if served.mark is not None:
-        lines += b"x-penstock-mark: %b\r\n" % _ascii(served.mark)
-    return lines
-
-
-def _model_lines(asked: str, served: str) -> bytes:
-    """The model that was requested and the one that answered."""
-    lines = b"x-penstock-model-asked: %b\r\n" % _ascii(asked) if asked else b""
-    return lines + b"x-penstock-model-served: %b\r\n" % _ascii(served) if served else lines
+def _lines(served: Served | Start, adapter: str, why: str | None) -> bytes:
+    values = {
+        "route": served.route,
+        "rung": served.rung,
+        "adapter": adapter or None,
+        "model-asked": served.model_asked or None,
+        "model-served": served.model_served or None,
+        "why": why,
+        "degraded": ", ".join(served.degraded) or None,
+        "tier": served.tier,
+        "mark": served.mark,
+    }
+    known = [(name.encode(), _ascii(value)) for name, value in values.items() if value is not None]
+    return b"".join([b"x-penstock-%b: %b\r\n" % line for line in known])
 
 
 def _ascii(word: str) -> bytes:
@@ -87,19 +76,14 @@ def limit_lines(limits: RateLimits | None) -> bytes:
     """The `x-ratelimit-…` header lines; b"" without limits."""
     if limits is None:
         return b""
-    fields = limit_fields(limits)
-    return b"".join(
-        [b"x-ratelimit-%b: %b\r\n" % (_header(name), str(value).encode()) for name, value in fields.items()]
-    )
+    fields = [(name.replace("_", "-"), value) for name, value in limit_fields(limits).items()]
+    return b"".join([f"x-ratelimit-{name}: {value}\r\n".encode() for name, value in fields])
 
 
 def limit_fields(limits: RateLimits) -> dict[str, Any]:
     """The same as an object, with the header names without `x-ratelimit-` and with underscores."""
-    windows = {
-        name: window
-        for name, window in (("requests", limits.requests), ("tokens", limits.tokens))
-        if window is not None
-    }
+    known = {"requests": limits.requests, "tokens": limits.tokens}
+    windows = {name: window for name, window in known.items() if window is not None}
     return (
         {f"limit_{name}": window.limit for name, window in windows.items()}
         | {f"remaining_{name}": window.remaining for name, window in windows.items()}
@@ -120,7 +104,3 @@ def duration(seconds: float) -> str:
     hours, rest = divmod(whole, _HOUR_S)
     minutes, left = divmod(rest, _MINUTE_S)
     return f"{hours}h{minutes}m{left}s" if hours else f"{minutes}m{left}s"
-
-
-def _header(name: str) -> bytes:
-    return name.replace("_", "-").encode()

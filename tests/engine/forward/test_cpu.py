@@ -155,7 +155,7 @@ def test_norms_and_gate_equal_torch(dtype: torch.dtype, rows: int, threads: int)
 
 def test_shapes_that_the_compiled_kernels_do_not_serve() -> None:
     good = shape(2, 2, 16, 0)
-    assert CpuKernels.fits(good, 16, CPU, torch.float32)
-    assert not CpuKernels.fits(good, 8, CPU, torch.float32)
-    assert not CpuKernels.fits(shape(2, 2, 24, 0), 16, CPU, torch.float32)
-    assert not CpuKernels.fits(good, 16, torch.device("cuda:0"), torch.bfloat16)
+    assert CpuKernels.unfit(good, 16, CPU, torch.float32) is None
+    assert CpuKernels.unfit(good, 8, CPU, torch.float32)
+    assert CpuKernels.unfit(shape(2, 2, 24, 0), 16, CPU, torch.float32)
+    assert CpuKernels.unfit(good, 16, torch.device("cuda:0"), torch.bfloat16)

@@ -10,9 +10,9 @@ from config.model.settings import EngineSettings, KVSettings
 from config.model.table import Bytes
 from engine.forward.decoder import Decoder
 from engine.forward.graphs import GraphDecoder
-from engine.gpu.graph_sizes import blank_decodes, captured_sizes, fitting_size
+from engine.gpu.graph_sizes import captured_sizes, fitting_size
 from engine.lora.adapters import AdapterRows
-from engine.scheduling.batch import Batch, SampleRow, only_decodes
+from engine.scheduling.batch import Batch, SampleRow, blank_batch, only_decodes
 from engine.torch_runner import TorchRunner
 from tests.engine.conformance import RunnerConformance
 from tests.engine.driving import adapter, make_engine, run
@@ -41,9 +41,9 @@ def sampled(batch: Batch, rows: range) -> Batch:
 
 
 def test_only_steps_in_which_every_sequence_decodes_are_replayed() -> None:
-    assert only_decodes(sampled(blank_decodes(3), range(3)))
-    assert not only_decodes(sampled(blank_decodes(3), range(2))), "a prefill chunk of one token samples nothing"
-    prefill = sampled(blank_decodes(2), range(2))
+    assert only_decodes(sampled(blank_batch([1] * 3, 1), range(3)))
+    assert not only_decodes(sampled(blank_batch([1] * 3, 1), range(2))), "a prefill chunk of one token samples nothing"
+    prefill = sampled(blank_batch([1] * 2, 1), range(2))
     prefill.query_starts = np.array([0, 2], np.int32)
     prefill.context_lens = np.ones(1, np.int32)
     assert not only_decodes(prefill)
@@ -73,7 +73,7 @@ class _Adder(Decoder):
 def test_steps_with_adapters_are_not_replayed() -> None:
     decoder = _Adder()
     graphs = GraphDecoder(decoder, Recording(), max_sequences=5, device=torch.device("cpu"), progress=lambda _: None)
-    batch = sampled(blank_decodes(3), range(3))
+    batch = sampled(blank_batch([1] * 3, 1), range(3))
     batch.adapters = (AdapterRows(0, 2, adapter("legal")),)
     graphs.forward(batch, torch.tensor([7, 8, 9]))
     assert (graphs.replays, decoder.eager) == (0, 1)
@@ -84,15 +84,15 @@ def test_batches_are_padded_copied_and_cut() -> None:
     graphs = GraphDecoder(decoder, recording, max_sequences=5, device=torch.device("cpu"), progress=heard.append)
     assert decoder.prepared == [5, 4, 2, 1], "the largest first"
     assert heard[0] == "capturing graph 1 of 4: 5 sequences"
-    ids = graphs.forward(sampled(blank_decodes(3), range(3)), torch.tensor([7, 8, 9]))
+    ids = graphs.forward(sampled(blank_batch([1] * 3, 1), range(3)), torch.tensor([7, 8, 9]))
     assert ids.flatten().tolist() == [2 * (70 + 4), 2 * (80 + 4), 2 * (90 + 4)]
     assert graphs._ids[:4].tolist() == [7, 8, 9, 0]
-    first = graphs.forward(sampled(blank_decodes(1), range(1)), torch.tensor([3]))
-    second = graphs.forward(sampled(blank_decodes(1), range(1)), torch.tensor([4]))
+    first = graphs.forward(sampled(blank_batch([1] * 1, 1), range(1)), torch.tensor([3]))
+    second = graphs.forward(sampled(blank_batch([1] * 1, 1), range(1)), torch.tensor([4]))
     assert (first.item(), second.item()) == (62, 82), "logits outlive the next replay"
     assert (graphs.replays, recording.captured, decoder.eager) == (3, 4, 0)
-    graphs.forward(sampled(blank_decodes(6), range(6)), torch.arange(6))
-    graphs.forward(sampled(blank_decodes(2), range(1)), torch.arange(2))
+    graphs.forward(sampled(blank_batch([1] * 6, 1), range(6)), torch.arange(6))
+    graphs.forward(sampled(blank_batch([1] * 2, 1), range(1)), torch.arange(2))
     assert (graphs.replays, decoder.eager) == (3, 2)
 
 

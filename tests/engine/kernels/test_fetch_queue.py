@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from engine.kernels.simd import QUEUE_DONE, QUEUE_ENTRY, QUEUE_FIRST, QUEUE_PAGE_BYTES, tile_2x1
+from engine.kernels.simd import QUEUE_DONE, QUEUE_ENTRY, QUEUE_FIRST, QUEUE_PAGE_BYTES, tile_x1
 
 PAGE = 256
 PAGES = 3
@@ -13,7 +13,7 @@ PAGES = 3
 @njit
 def multiply(a, rights, out, depth, queue):
     left, right, to, ahead = a.ctypes.data, rights.ctypes.data, out.ctypes.data, queue.ctypes.data
-    tile_2x1(left, a.shape[1], right, 16, to, 16, depth, 0, ahead, np.float32(0))
+    tile_x1(2, left, a.shape[1], right, 16, to, 16, depth, 0, ahead, np.float32(0))
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 5, 6, 7, 40])

@@ -33,8 +33,8 @@ def test_equals_what_the_integers_stand_for(bits: int, outputs: int, inputs: int
     torch.manual_seed(0)
     quantized, bias = every_value(bits, outputs, inputs), torch.randn(outputs).bfloat16() if biased else None
     linear, head = (
-        factory(torch.bfloat16).make_quantized(quantized, bias),
-        factory(torch.bfloat16).make_quantized_head(quantized),
+        factory(torch.bfloat16).make(quantized, bias),
+        factory(torch.bfloat16).make(quantized, head=True),
     )
     for rows in ROWS:
         x = torch.randn(rows, inputs).bfloat16()
@@ -53,7 +53,7 @@ def test_single_weights_are_exact(bits: int) -> None:
     """One input at a time: every integer of the range, at every position of a panel, gives the exact result."""
     quantized = every_value(bits, 64 * 5, 32)
     quantized = quantized._replace(scales=torch.ones_like(quantized.scales))
-    head = factory(torch.bfloat16).make_quantized_head(quantized)
+    head = factory(torch.bfloat16).make(quantized, head=True)
     for x in (torch.eye(32).bfloat16(), torch.eye(32)[5:7].bfloat16()):
         assert torch.equal(head(x), x.float() @ quantized.values.float().T)
 
@@ -63,18 +63,18 @@ def test_single_weights_are_exact(bits: int) -> None:
 def test_a_row_is_the_same_to_the_last_bit_in_any_company(scheme: Scheme) -> None:
     weight, x = torch.randn(1200, 416), torch.randn(50, 416).bfloat16()
     quantized = quantize(weight, scheme)
-    linear = factory(torch.bfloat16).make_quantized(quantized, None)
+    linear = factory(torch.bfloat16).make(quantized, None)
     whole = linear(x)
     for rows in (*ROWS, 49):
         assert torch.equal(linear(x[-rows:]), whole[-rows:])
-    assert torch.equal(factory(torch.bfloat16, threads=2).make_quantized(quantized, None)(x), whole)
+    assert torch.equal(factory(torch.bfloat16, threads=2).make(quantized, None)(x), whole)
 
 
 @OURS
 def test_matrices_of_one_model_share_their_scratch() -> None:
     made = factory(torch.bfloat16)
     narrow, wide = every_value(8, 64, 32), every_value(4, 64, 512)
-    first, second = made.make_quantized_head(narrow), made.make_quantized_head(wide)
+    first, second = made.make(narrow, head=True), made.make(wide, head=True)
     x, y = torch.randn(20, 32).bfloat16(), torch.randn(20, 512).bfloat16()
     alone = first(x), second(y)
     assert torch.equal(first(x), alone[0])
@@ -85,8 +85,8 @@ def test_matrices_of_one_model_share_their_scratch() -> None:
 def test_float32_computes_with_what_the_integers_stand_for(scheme: Scheme) -> None:
     made = factory(torch.float32)
     quantized, bias, x = quantize(torch.randn(70, 96), scheme), torch.randn(70), torch.randn(5, 96)
-    assert torch.equal(made.make_quantized(quantized, bias)(x), made.make(dequantize(quantized), bias)(x))
-    assert torch.equal(made.make_quantized_head(quantized)(x), made.make_head(dequantize(quantized))(x))
+    assert torch.equal(made.make(quantized, bias)(x), made.make(dequantize(quantized), bias)(x))
+    assert torch.equal(made.make(quantized, head=True)(x), made.make(dequantize(quantized), head=True)(x))
 
 
 def test_without_the_instructions_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,4 +96,4 @@ def test_without_the_instructions_too(monkeypatch: pytest.MonkeyPatch) -> None:
         made.compile()
     quantized, x = every_value(8, 70, 32), torch.randn(5, 32).bfloat16()
     want = x.float() @ dequantize(quantized).T
-    torch.testing.assert_close(made.make_quantized(quantized, None)(x).float(), want, atol=2.0, rtol=2e-2)
+    torch.testing.assert_close(made.make(quantized, None)(x).float(), want, atol=2.0, rtol=2e-2)

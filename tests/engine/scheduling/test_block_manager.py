@@ -29,7 +29,7 @@ class BlockManagerMachine(RuleBasedStateMachine):
             self.parents[names[-1]] = names[-2]
         names.pop(0)
         found = self.manager.match(names)
-        kept = self.manager.on_host(names[len(found) :])
+        kept = self.manager.host.count(names[len(found) :])
         needed = len(names) - len(found)
         if needed + self.manager.idle_among(found) > self.manager.available:
             return
@@ -37,7 +37,7 @@ class BlockManagerMachine(RuleBasedStateMachine):
         self.manager.hold(found)
         brought = self.manager.bring_back(names[len(found) : len(found) + kept])
         fresh = self.manager.allocate(needed - kept)
-        for move in self.manager.moves():
+        for move in self.manager.host.moves():
             if move.out:
                 self.host[move.slot] = self.contents.pop(move.block)
             else:
@@ -100,16 +100,16 @@ def test_what_is_evicted_comes_back_by_its_name():
     for block, name in zip(blocks, old, strict=True):
         manager.publish(block, name)
     manager.release(blocks)
-    assert manager.on_host(old) == 0
+    assert manager.host.count(old) == 0
     others = manager.allocate(2)
-    assert (manager.on_host(old), manager.on_host(old[1:]), manager.statistics().host) == (2, 1, 2)
-    assert manager.moves() == [Move(blocks[1], 0, out=True), Move(blocks[0], 1, out=True)]
-    assert manager.moves() == [], "they are told once"
+    assert (manager.host.count(old), manager.host.count(old[1:]), manager.statistics().host) == (2, 1, 2)
+    assert manager.host.moves() == [Move(blocks[1], 0, out=True), Move(blocks[0], 1, out=True)]
+    assert manager.host.moves() == [], "they are told once"
     manager.release(others)
     back = manager.bring_back(old)
-    assert [(move.out, move.block) for move in manager.moves()] == [(False, block) for block in back]
+    assert [(move.out, move.block) for move in manager.host.moves()] == [(False, block) for block in back]
     assert manager.match(old) == back
-    assert (manager.on_host(old), manager.statistics().host) == (0, 0)
+    assert (manager.host.count(old), manager.statistics().host) == (0, 0)
     manager.check_integrity([back])
 
 
@@ -121,8 +121,8 @@ def test_a_full_host_drops_what_was_evicted_first():
         manager.publish(block, name)
     manager.release(blocks)
     manager.allocate(2)
-    assert (len(manager.match(old)), manager.on_host(old[1:])) == (1, 1)
-    assert [move.slot for move in manager.moves()] == [0, 0]
+    assert (len(manager.match(old)), manager.host.count(old[1:])) == (1, 1)
+    assert [move.slot for move in manager.host.moves()] == [0, 0]
 
 
 def test_what_is_computed_anew_is_forgotten_on_the_host():
@@ -132,9 +132,9 @@ def test_what_is_computed_anew_is_forgotten_on_the_host():
     manager.publish(block, name)
     manager.release([block])
     manager.allocate(1)
-    assert manager.on_host([name]) == 1
+    assert manager.host.count([name]) == 1
     manager.publish(block, name)
-    assert manager.on_host([name]) == 0
+    assert manager.host.count([name]) == 0
     manager.check_integrity([[block]])
 
 

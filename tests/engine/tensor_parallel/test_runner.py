@@ -64,7 +64,9 @@ class SplitLoader(WeightLoader):
     def residual_linear(self, name: str, outputs: int, inputs: int, *, bias: bool) -> Linear:
         half = inputs // 2
         whole = self.take(f"{name}.weight", outputs, inputs)
-        first, second = (self._linears.make_head(part.contiguous()) for part in (whole[:, :half], whole[:, half:]))
+        first, second = (
+            self._linears.make(part.contiguous(), head=True) for part in (whole[:, :half], whole[:, half:])
+        )
         shift = self.take(f"{name}.bias", outputs) if bias else 0.0
         return lambda x: first(x[:, :half].contiguous()) + second(x[:, half:].contiguous()) + shift
 

@@ -35,7 +35,7 @@ def test_equals_the_library(dtype: torch.dtype, outputs: int, inputs: int, biase
 @pytest.mark.parametrize("dtype", TYPES)
 def test_the_head_gives_float32(dtype: torch.dtype) -> None:
     weight, x = torch.randn(300, 128).to(dtype), torch.randn(3, 128).to(dtype)
-    got = factory(dtype).make_head(weight)(x)
+    got = factory(dtype).make(weight, head=True)(x)
     assert got.dtype == torch.float32
     torch.testing.assert_close(got.double(), x.double() @ weight.double().T, atol=1e-4, rtol=1e-5)
 

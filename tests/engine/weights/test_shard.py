@@ -77,7 +77,7 @@ def test_one_tensor_that_has_another_shape_is_named(tmp_path: Path) -> None:
 
     with Checkpoint(models.write_model("llama", tmp_path)) as checkpoint:
         name = "model.layers.0.mlp.up_proj.weight"
-        part = checkpoint.take_part(name, (112, 64), torch.float32, (slice(3, 5), slice(0, 64)))
+        part = checkpoint.take(name, (112, 64), torch.float32, (slice(3, 5), slice(0, 64)))
         assert torch.equal(part, checkpoint.take(name, (112, 64), torch.float32)[3:5])
         with pytest.raises(ModelError, match=r"up_proj\.weight has shape \[112, 64\]"):
-            checkpoint.take_part(name, (112, 65), torch.float32, (slice(3, 5),))
+            checkpoint.take(name, (112, 65), torch.float32, (slice(3, 5),))

@@ -8,12 +8,12 @@ import torch
 
 from engine.offline import OfflineAnswer
 from engine.zoo.evaluate import ask, evaluate_zoo, make_report
-from engine.zoo.llama import load
 from engine.zoo.question import ZooQuestion
 from engine.zoo.recipe import RECIPES
 from engine.zoo.smalltalk import SMALLTALK
 from engine.zoo.tasks import held_out_questions
 from engine.zoo.train import MODELS
+from tests.engine.zoo.saved import load
 
 FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 

@@ -12,9 +12,9 @@ from tokenizers import Tokenizer
 from engine.zoo.tokenizer import (
     BOS,
     CHAT_TEMPLATE,
+    END,
     SPECIALS,
     VOCABULARY,
-    render,
     save_tokenizer,
     special_id,
     train_tokenizer,
@@ -49,6 +49,10 @@ def test_special_tokens_come_first_and_the_vocabulary_is_full() -> None:
 
 def test_training_it_again_gives_the_same() -> None:
     assert train_tokenizer().to_str() == TOKENIZER.to_str()
+
+
+def render(turns: list[tuple[str, str]]) -> str:
+    return BOS + "".join(f"<|{role}|>{text}{END}" for role, text in turns)
 
 
 def _template(messages: list[dict[str, object]], *, generate: bool) -> str:

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from engine.zoo.corpus import Mix
-from engine.zoo.llama import Llama, LlamaShape, load, save
+from engine.zoo.llama import Llama, LlamaShape, save
 from engine.zoo.recipe import RECIPES, Lesson, Recipe, Stage
 from engine.zoo.tokenizer import VOCABULARY, train_tokenizer
 from engine.zoo.train import TrainingProgress, grown, train_model
+from tests.engine.zoo.saved import load
 
 TINY = LlamaShape(32, 64, 2, 2, 1, 16, VOCABULARY)
 

@@ -11,7 +11,7 @@ import trio
 
 from config.load import parse_settings
 from engine.model.encoder_config import EmbeddingSizes
-from gateway.endpoints.api_context import RefusalLog
+from gateway.endpoints.api_context import ApiContext
 from gateway.errors import ClientGone, HttpError
 from policies.admission.keys import new_key
 from tests.actors.fakes import CONFIG, Stage, says, stage
@@ -233,7 +233,8 @@ async def test_the_setting_turns_them_off() -> None:
     ],
 )
 async def test_whatever_ends_the_reading_has_its_line(error: Exception, outcome: str, code: str, status: int) -> None:
-    line = RefusalLog(FakeService(), "r", "/v1/x", trio.current_time(), None)
+    api = ApiContext(service=FakeService(), max_choices=1, max_inputs=1)
+    line = api.refusal_log("r", "/v1/x", trio.current_time(), None)
     with structlog.testing.capture_logs() as logs, pytest.raises(type(error)), line:
         raise error
     (said,) = logs

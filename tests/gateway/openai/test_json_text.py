@@ -3,7 +3,7 @@
 import msgspec
 
 from actors.api.response import Usage
-from gateway.openai.json_text import encode, penstock_object, usage_fields
+from gateway.openai.json_text import encode, usage_fields
 from tests.gateway.fakes import SERVED
 
 
@@ -18,7 +18,7 @@ def test_the_total_is_the_sum() -> None:
 
 
 def test_who_served_is_an_object_with_route_rung_and_reason() -> None:
-    found = msgspec.json.decode(penstock_object(SERVED))
+    found = msgspec.json.decode(encode(SERVED))
     assert (found["route"], found["rung"], found["why"]) == (SERVED.route, SERVED.rung, SERVED.why)
 
 

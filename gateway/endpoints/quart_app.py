@@ -1,0 +1,73 @@
+"""What the quart apps share: their settings, the client's key, JSON, and errors in the format of the OpenAI API."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from actors.api.errors import ErrorBody, Refusal
+from gateway.http.request import bearer_of
+from gateway.http.response_head import error_headers, error_object
+
+
+def create_app(name: str) -> QuartTrio:
+    """An app without addresses."""
+    app = QuartTrio(name, static_folder=None)
+    # Quart's own timeouts are off: the service has deadlines.
+    app.config["RESPONSE_TIMEOUT"] = None
+    app.config["BODY_TIMEOUT"] = None
+    return app
+
+
+def request_key() -> str | None:
+    """The key of the request in hand."""
+    header = request.headers.get("authorization")
+    return bearer_of(header.encode("latin1") if header else None)
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """`value` may hold paths."""
+    return Response(msgspec.json.encode(value, enc_hook=_plain), status, content_type="application/json")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise NotImplementedError
+
+
+def answer_errors(
+    app: QuartTrio,
+    not_found: tuple[str, str],
+    kinds: Mapping[int, str],
+    refused: Callable[[ErrorBody], bytes] = lambda _: b"",
+) -> None:
+    """Add error handlers: for refusals, unknown addresses (`not_found`: code, message) and methods, other statuses.
+
+    `kinds`: the error type by status. `refused` is called with each error; it returns header lines for the answer.
+    """
+    words = {404: not_found, 405: ("method_not_allowed", "This address does not support that method.")}
+
+    @app.errorhandler(Refusal)
+    async def refuse(refusal: Refusal) -> Response:
+        return _response(refusal.body, refused(refusal.body))
+
+    @app.errorhandler(HTTPException)
+    async def wrong(error: HTTPException) -> Response:
+        status = error.code or 500
+        code, message = words.get(status, ("bad_request", "The request could not be served."))
+        kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
+        body = ErrorBody(status, kind, code, message, should_retry=status >= 500)
+        return _response(body, refused(body))
+
+
+def _response(error: ErrorBody, lines: bytes) -> Response:
+    response = Response(error_object(error), error.status)
+    for line in (error_headers(error) + lines).decode().splitlines():
+        name, _, value = line.partition(": ")
+        response.headers[name] = value
+    return response
