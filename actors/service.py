@@ -27,6 +27,7 @@ from actors.control.policy_reloader import PolicyStatus, Reload
 from actors.drain import DrainController
 from actors.engines.adapter_registry import AdapterRegistry
 from actors.engines.engine_thread import EngineFactory
+from actors.kept.kept_answers import KeptAnswers
 from actors.kernel.actor import Mailbox
 from actors.kernel.clock import WallClock, system_time
 from actors.kernel.errors import RestartsExhausted, ServiceFailed
@@ -49,6 +50,7 @@ from actors.service_view import EngineReadiness, ModelCard, Readiness, ServiceSt
 from actors.shadows.shadows import CopiesUnderWay
 from actors.supervision_tree import ActorTypes, BackendReplica, TreeStatus, auxiliary, backend, service_tree
 from actors.upstream.client import UpstreamClient
+from actors.upstream.hedging import Hedging
 from actors.upstream.http.pool import Connect
 from actors.upstream.secret import read_secret
 from actors.upstream.upstream_status import UpstreamStatus
@@ -119,7 +121,13 @@ class Service:
                 if text.sizes is not None:
                     raise EngineLoadFailed(f"upstream '{name}': tokenizer: '{upstream.tokenizer}' is an encoder")
         self._upstreams = {
-            name: UpstreamStatus(name, upstream.urls, upstream.context, counts=upstream.tokenizer is not None)
+            name: UpstreamStatus(
+                name,
+                upstream.urls,
+                upstream.context,
+                counts=upstream.tokenizer is not None,
+                hedging=None if (hedge := upstream.hedge) is None else Hedging(hedge.percentile, hedge.share),
+            )
             for name, upstream in settings.upstreams.items()
         }
         self._upstream_keys = {name: read_secret(name, each.key) for name, each in settings.upstreams.items()}
@@ -185,6 +193,8 @@ class Service:
         )
         self._policy = PolicyStatus(wall())
         self._reloader: Mailbox[Reload] = Mailbox("policy reloader", _RELOADS)
+        server = settings.server
+        self.kept = KeptAnswers(self.open, keep_s=server.keep_answers, memory_bytes=server.kept_memory)
         self.admin = AdminService(
             router=self._router,
             published=self._policy,
@@ -235,6 +245,7 @@ class Service:
             registry=self._registry,
             tree=self._tree,
             running=self._responses,
+            kept=self.kept,
             wall=wall,
             created=int(wall()),
         )
@@ -278,10 +289,6 @@ class Service:
         """All figures, as they are published now."""
         return self._view.statistics()
 
-    def check_key(self, key: str | None) -> None:
-        """Raises BadKey."""
-        self._router.snapshot.tenant_of(key)
-
     def check_scraper(self, key: str | None) -> None:
         """Raises BadKey, and Forbidden for a tenant's key."""
         self._router.snapshot.check_scraper(key)
@@ -300,6 +307,10 @@ class Service:
             return self._router.snapshot.tenant_of(key)
         except BadKey:
             return ""
+
+    def tenant_of(self, key: str | None) -> str:
+        """Raises BadKey."""
+        return self._router.snapshot.tenant_of(key)
 
     def tiers_above(self, key: str | None) -> int:
         """How many tiers have a higher priority than the key's. Raises BadKey."""
@@ -498,6 +509,7 @@ class Service:
             children.append(auxiliary(Child("recorder", recorder, self._recording.mailbox), self._tree))
         shadows = partial(self._types.shadows, self._shadow_mail, self._copies, self._ports, self._someone_waits)
         children.append(auxiliary(Child("shadows", shadows, self._shadow_mail), self._tree, self._copies.stop))
+        children.append(auxiliary(Child("kept answers", lambda: self.kept), self._tree))
         return children
 
 

@@ -11,6 +11,7 @@ from actors.api.statistics import ReplicaView, ServiceCounters, ServiceStatistic
 from actors.breakers.breakers import BreakerRegistry
 from actors.control.policy_reloader import PolicyStatus
 from actors.engines.adapter_registry import AdapterRegistry
+from actors.kept.kept_answers import KeptAnswers
 from actors.kernel.clock import WallClock
 from actors.ledger.ledger import LedgerState
 from actors.queue.dispatcher import Backend
@@ -84,6 +85,7 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     tree: TreeStatus
     running: Collection[object]
     """The responses that have not ended."""
+    kept: KeptAnswers
     wall: WallClock
     created: int
     """When the service was created, seconds since 1970."""
@@ -111,6 +113,7 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
             discarded_tokens_total=counters.discarded_tokens,
             overrun_total=counters.overruns,
             in_flight=len(self.running),
+            kept=self.kept.statistics(),
             latency=counters.latency(),
             engines={name: published.stats or _NOTHING_YET for name, published in self.engines.items()},
             engine_restarts_total={name: published.restarts for name, published in self.all_published.items()},

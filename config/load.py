@@ -83,7 +83,8 @@ def _loaded(
     try:
         document = Document(texts)
         problems = Problems(path, document, secret_texts(document.tables))
-        document.report_clashes(problems)
+        for clash, position, message, expected in document.clashes:
+            problems.add(clash, message, expected=expected, position=position)
         folder = path.absolute() if path.is_dir() else path.absolute().parent
         settings = _resolved(decode_settings(document.tables, problems), folder, problems, calibrated=calibrated)
         tokenizers = check_model_files(settings, problems) if with_models else None

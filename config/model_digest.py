@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -39,14 +40,10 @@ def model_digest(model: Path) -> str:
     for path in sorted([*weights, model / "config.json", model / "tokenizer.json"]):
         total.update(path.name.encode() + b"\0")
         with path.open("rb") as file:
-            for piece in _chunks(file) if in_full or path not in weights else _samples(file):
+            is_read_in_full = in_full or path not in weights
+            for piece in iter(partial(file.read, 1 << 20), b"") if is_read_in_full else _samples(file):
                 total.update(piece)
     return total.hexdigest()
-
-
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    while piece := file.read(1 << 20):
-        yield piece
 
 
 def _samples(file: IO[bytes]) -> Iterator[bytes]:

@@ -8,11 +8,11 @@ import datetime as dt
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from config.load import LoadedConfig, load, parse
+from config.model.units import encodable
 from config.problems.errors import ConfigError, Problem
 
 COMMAND = (sys.executable, "-P", "-c", "import os; os.nice(19); import config.reader; config.reader.main()")
@@ -38,22 +38,12 @@ def report(path: Path, text: str | None) -> ReaderReport:
 
 def encode_report(result: ReaderReport) -> bytes:
     """For `decode_report`, as MessagePack, which can represent infinities."""
-    return msgspec.msgpack.encode(result, enc_hook=_plain)
+    return msgspec.msgpack.encode(result, enc_hook=encodable)
 
 
 def decode_report(raw: bytes) -> ReaderReport:
     """The inverse of `encode_report`. Raises msgspec.DecodeError."""
     return msgspec.msgpack.decode(raw, type=ReaderReport, dec_hook=lambda kind, value: kind(value))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, Path):
-        return str(value)
-    raise NotImplementedError
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ Refusal                     a request is not served; nothing was sent, so a true
 ├── UnknownModel            404  model_not_found, with the nearest name
 ├── NotFound                404  the name is unknown
 ├── Conflict                409  the present state does not allow it
+├── KeyReused               422  an Idempotency-Key that stands for another request
 ├── OverQuota               429  a tenant's limit, its scope and when it resets
 ├── BudgetSpent             429  a tenant's money, and when there is more
 ├── Busy                    429  the queue's bounds, with a measured Retry-After
@@ -102,6 +103,17 @@ class Conflict(Refusal):
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(ErrorBody(409, "invalid_request_error", code, message))
+
+
+class KeyReused(Refusal):
+    """The Idempotency-Key stands for another request."""
+
+    def __init__(self) -> None:
+        message = (
+            "This Idempotency-Key was used for another request. Use a new key for each request, and the same key only "
+            "for a retry with the same body."
+        )
+        super().__init__(ErrorBody(422, "invalid_request_error", "idempotency_key_reused", message))
 
 
 class OverQuota(Refusal):

@@ -77,6 +77,8 @@ class ReplicaStatistics(msgspec.Struct, frozen=True):
     started_total: int
     failed_total: int
     rests_for_s: float
+    ejected_total: int = 0
+    """How often it did so much worse than the others that it was left out for a while."""
 
 
 class UpstreamStatistics(msgspec.Struct, frozen=True):
@@ -91,6 +93,8 @@ class UpstreamStatistics(msgspec.Struct, frozen=True):
     running: int
     waiting: int
     generation_tokens_total: int
+    hedges_total: Mapping[str, int]
+    """Second calls beside a slow one: those that answered first ("won"), and the others."""
     replicas: Mapping[str, ReplicaStatistics]
     """By address."""
 
@@ -126,6 +130,15 @@ class LedgerStatistics(msgspec.Struct, frozen=True):
     """Entries and closings that are not committed yet."""
 
 
+class KeptStatistics(msgspec.Struct, frozen=True):
+    """Answers that go on without their client."""
+
+    answers: int = 0
+    used_bytes: int = 0
+    attached_total: int = 0
+    """Readers of an answer that was there already."""
+
+
 class PolicyStatistics(msgspec.Struct, frozen=True):
     """The policy in force, and the attempts to change it by outcome."""
 
@@ -154,6 +167,7 @@ class ServiceStatistics(msgspec.Struct, frozen=True):
     """Tokens that engines made and no client received."""
     overrun_total: int
     in_flight: int
+    kept: KeptStatistics
     latency: LatencyStatistics
     engines: Mapping[str, EngineStats]
     """Sums over replicas."""

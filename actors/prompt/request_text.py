@@ -44,6 +44,7 @@ class RequestText:
         self._texts = texts
         self._workers = workers
         self._encoded = {} if encoded is None else encoded
+        self._estimates: tuple[int, ...] | None = None
         self._constraints: dict[tuple[str, str], OutputConstraints] = {}
 
     def for_copy(self) -> "RequestText":
@@ -81,7 +82,7 @@ class RequestText:
             for name, text in self._texts.items()
         }
         if not counted:
-            return PromptSizes({}, tuple(map(estimated_tokens, self._body.prompts)))
+            return PromptSizes({}, self._estimated())
         return PromptSizes(counted, next(iter(counted.values())))
 
     async def lengths(self, rung: str, *, lenient: bool) -> list[int]:
@@ -98,7 +99,12 @@ class RequestText:
         except InvalidRequest:
             if not lenient:
                 raise
-        return [estimated_tokens(prompt) for prompt in self._body.prompts]
+        return list(self._estimated())
+
+    def _estimated(self) -> tuple[int, ...]:
+        if self._estimates is None:
+            self._estimates = tuple(map(estimated_tokens, self._body.prompts))
+        return self._estimates
 
     @property
     def passed_over(self) -> tuple[str, ...]:

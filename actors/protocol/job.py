@@ -35,6 +35,8 @@ class UpstreamCall(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """The fields of the request, as the client wrote them."""
     begun: str = ""
     """The text that the client has received: the answer continues after it."""
+    streamed: bool = True
+    """False: the upstream is to send the answer whole."""
 
 
 class Job(BackendJob, frozen=True, kw_only=True):

@@ -186,6 +186,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
             raise _NotExpressible("an answer with tools or a response_format cannot be continued on an upstream")
         if body.truncate_prompt_tokens is not None:
             raise _NotExpressible("truncate_prompt_tokens works on local engines only; leave it out")
+        streamed = body.streamed or of.cascade is not None or settings.stream == "always"
         calls: list[UpstreamCall] = []
         choices: dict[int, int] = {}
         ended: list[Delta] = []
@@ -220,6 +221,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
                 begun=begun,
                 limit=limit,
                 written=body.written,
+                streamed=streamed,
             )
             if (why := unsupported_reason(call, settings)) is not None:
                 raise _NotExpressible(why)

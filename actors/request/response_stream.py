@@ -107,8 +107,9 @@ class ResponseStream:
 
         From the beginning of the content on, while this stream's reader waits in `next_events`.
         """
-        self._sink = sink
-        self._delivery.take_now = self._take_now
+        if not self._ended:
+            self._sink = sink
+            self._delivery.take_now = self._take_now
 
     async def next_events(self) -> list[ResponseEvent]:
         """At least one event; none after the last one. Raises Refusal before the first content."""
@@ -297,8 +298,11 @@ class ResponseStream:
     async def _wait_for_the_ledger(self, booked: Reply[None]) -> None:
         """No event is returned before the ledger's entry is committed; the deadlines bound the wait."""
         try:
-            with trio.move_on_at(min(self._account.plan.ttft_at, self._account.plan.total_at)):
+            if booked.settled:
                 await booked.wait()
+            else:
+                with trio.move_on_at(min(self._account.plan.ttft_at, self._account.plan.total_at)):
+                    await booked.wait()
         except ActorDied:
             self._account.entry_id = None
             self._builder.forget()

@@ -1,7 +1,9 @@
 """From a request to the features that the policy looks at."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
+from typing import TypeVar
 
 from actors.api.request import ChatPrompt, InferenceRequest, ParsedBody, Prompt, TextPrompt, TokenPrompt
 from config.model.conditions import Has
@@ -12,6 +14,7 @@ from policies.routing.complexity import complexity
 from policies.routing.language import language
 from policies.routing.policy import Policy, priors_for
 
+T = TypeVar("T", bound=str)
 CONVERSATION_HEADER = "x-penstock-conversation"
 """Names the conversation that a request belongs to."""
 _HEADER = CONVERSATION_HEADER.encode()
@@ -39,7 +42,7 @@ def features_of(
         model=request.model,
         tenant=tenant,
         tier=settings.tier,
-        tags=frozenset(request.credentials.tags),
+        tags=_shared(request.credentials.tags),
         headers=headers,
         path=request.credentials.path,
         has=_has(body),
@@ -87,6 +90,12 @@ def last_user_text(prompts: Sequence[Prompt]) -> tuple[str, int]:
             return "", 1
 
 
+@lru_cache(maxsize=256)
+def _shared(names: tuple[T, ...]) -> frozenset[T]:
+    """One object for all requests that have the same: the log of decisions keeps thousands."""
+    return frozenset(names)
+
+
 def _has(body: ParsedBody) -> frozenset[Has]:
     has: list[Has] = []
     params = body.params
@@ -104,7 +113,7 @@ def _has(body: ParsedBody) -> frozenset[Has]:
         has.append("seed")
     if params.stop:
         has.append("stop")
-    return frozenset(has)
+    return _shared(tuple(has))
 
 
 def _headers(request: InferenceRequest, wanted: frozenset[str]) -> dict[str, str]:

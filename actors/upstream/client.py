@@ -62,7 +62,6 @@ class UpstreamClient:
         """`keep`: maximum number of idle connections. `network`: opens connections instead of TCP."""
         self._wall = wall
         given = {
-            "accept": "text/event-stream",
             "accept-encoding": "identity",
             "content-type": "application/json",
             "user-agent": "penstock",
@@ -71,7 +70,8 @@ class UpstreamClient:
             bearer = key_header.lower() == "authorization"
             given[key_header.lower()] = f"Bearer {key.reveal()}" if bearer else key.reveal()
         given |= {name.lower(): value for name, value in headers.items()}
-        self._lines = "".join([f"{name}: {value}\r\n" for name, value in given.items()]).encode()
+        self._lines = _lines({"accept": "text/event-stream"} | given)
+        self._lines_for_whole = _lines({"accept": "application/json"} | given)
         self._secrets = (*headers.values(), *([key.reveal()] if key is not None else []))
         self._watcher = ReadWatcher()
         self._pool = ConnectionPool(
@@ -107,12 +107,13 @@ class UpstreamClient:
         headed = False
         try:
             # No time limit for reading: the caller cancels the call at the deadlines of its route.
-            async with Call(self._pool, address(url, body.path), self._lines, body.body) as response:
+            lines = self._lines if body.streamed else self._lines_for_whole
+            async with Call(self._pool, address(url, body.path), lines, body.body) as response:
                 headed = True
                 if response.status // 100 != 2:
                     return await _refusal(response, self._wall())
                 await _read(response, reader, on_output)
-                if reader.done:
+                if reader.done and not response.complete:
                     await _drain(response)
         except UpstreamCallError as error:
             return error.failure
@@ -123,6 +124,10 @@ class UpstreamClient:
                 return Failure(kind="upstream_error", message=f"The upstream gave no answer: {error}.")
             return _lost(reader, on_output)
         return None
+
+
+def _lines(headers: Mapping[str, str]) -> bytes:
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode()
 
 
 async def _read(response: Call, reader: ResponseReader, on_output: Callable[[TextDelta], None]) -> None:

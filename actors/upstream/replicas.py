@@ -1,15 +1,18 @@
 """Load balancing over an upstream's addresses: the healthy one with the fewest outstanding calls. Sans-IO.
 
-An address that fails is skipped for a backoff that doubles with every consecutive failure. If all are in backoff, the
-one whose backoff ends first is used, because the breaker decides about the rung as a whole. A pause that an address has
-requested (429 or 503 with Retry-After) is always honoured.
+An address that fails is skipped for a backoff that doubles with every consecutive failure, and one that does worse than
+the others is ejected (`outliers.py`). If that leaves none, the one whose backoff ends first is used, because the
+breaker decides about the rung as a whole. A pause that an address has requested (429 or 503 with Retry-After) is always
+honoured.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
 from actors.api.statistics import ReplicaStatistics
+from actors.upstream.outliers import Outliers
 from policies.errors import IntegrityError
 
 FIRST_BACKOFF_S = 0.5
@@ -44,6 +47,7 @@ class Replicas:
 
     def __init__(self, count: int) -> None:
         self._replicas = [_Replica() for _ in range(count)]
+        self._outliers = Outliers(count)
 
     def choose(self, now: float, tried: Sequence[int] = ()) -> int | AllPaused | None:
         """The address for the next call; follow with one `end`. None: all of them were `tried`."""
@@ -54,7 +58,11 @@ class Replicas:
         if not willing:
             soonest = min([self._replicas[number] for number in left], key=lambda candidate: candidate.paused_until)
             return AllPaused(soonest.paused_until - now, soonest.failing)
-        healthy = [number for number in willing if self._replicas[number].backoff_until <= now]
+        healthy = [
+            number
+            for number in willing
+            if self._replicas[number].backoff_until <= now and not self._outliers.is_ejected(number, now)
+        ]
         if healthy:
             number = min(
                 healthy,
@@ -66,8 +74,19 @@ class Replicas:
         self._replicas[number].started_total += 1
         return number
 
-    def end(self, number: int, ok: bool | None, now: float, *, retry_after_s: float | None = None) -> None:
-        """Record the outcome of a call. `ok` None: the outcome says nothing about the address."""
+    def end(
+        self,
+        number: int,
+        ok: bool | None,
+        now: float,
+        *,
+        retry_after_s: float | None = None,
+        ttft_s: float | None = None,
+    ) -> Literal["fails", "slow"] | None:
+        """Record the outcome of a call. `ok` None: the outcome says nothing about the address.
+
+        `ttft_s`: the time to its first output; None: it had none. Returns why the address is ejected, if it is now.
+        """
         replica = self._replicas[number]
         replica.outstanding -= 1
         if retry_after_s is not None:
@@ -82,6 +101,7 @@ class Replicas:
                 # Calls that fail concurrently count as one failure.
                 replica.failures += 1
                 replica.backoff_until = now + min(FIRST_BACKOFF_S * 2.0 ** min(replica.failures - 1, 16), MAX_BACKOFF_S)
+        return self._outliers.record(number, ok, ttft_s, now)
 
     def statistics(self, now: float) -> tuple[ReplicaStatistics, ...]:
         return tuple(
@@ -89,9 +109,12 @@ class Replicas:
                 outstanding=replica.outstanding,
                 started_total=replica.started_total,
                 failed_total=replica.failed_total,
-                rests_for_s=max(replica.backoff_until - now, replica.paused_until - now, 0.0),
+                rests_for_s=max(
+                    replica.backoff_until - now, replica.paused_until - now, self._outliers.ejected_for_s(number, now)
+                ),
+                ejected_total=self._outliers.ejected_total[number],
             )
-            for replica in self._replicas
+            for number, replica in enumerate(self._replicas)
         )
 
     def check_integrity(self) -> None:

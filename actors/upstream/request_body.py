@@ -64,6 +64,7 @@ class UpstreamRequestBody(msgspec.Struct, frozen=True):
 
     path: str
     body: bytes
+    streamed: bool = True
 
 
 def unsupported_reason(call: UpstreamCall, upstream: UpstreamSettings) -> str | None:
@@ -104,7 +105,9 @@ def build_request_body(call: UpstreamCall, upstream: UpstreamSettings) -> Upstre
     """The request body; `unsupported_reason` must have returned None."""
     params, written = call.params, call.written
     chat = isinstance(call.prompt, ChatPrompt)
-    fields: dict[str, Any] = {"model": call.model, "stream": True, "stream_options": _stream_options(written)}
+    fields: dict[str, Any] = {"model": call.model, "stream": call.streamed}
+    if call.streamed:
+        fields["stream_options"] = _stream_options(written)
     # What the client left out is for the upstream to choose: its model may have other defaults, or accept one value
     # only.
     for name, neutral in _NEUTRAL.items():
@@ -149,7 +152,7 @@ def build_request_body(call: UpstreamCall, upstream: UpstreamSettings) -> Upstre
         case TokenPrompt(token_ids):
             path = "/completions"
             _completion(fields, list(token_ids), params)
-    return UpstreamRequestBody(path, _encode(fields))
+    return UpstreamRequestBody(path, _encode(fields), call.streamed)
 
 
 def _stream_options(written: Mapping[str, Any]) -> dict[str, Any]:

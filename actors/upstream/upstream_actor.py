@@ -5,12 +5,11 @@ call is a task of its own, and its errors must not reach the actor, which would 
 """
 
 from collections.abc import Callable
+from functools import partial
 
-import msgspec
 import structlog
 import trio
 
-from actors.api.request import ChatPrompt
 from actors.kernel.actor import Actor, Mailbox
 from actors.protocol.delivery import StreamNotice, TextDelta
 from actors.protocol.job import (
@@ -24,19 +23,14 @@ from actors.protocol.job import (
     StartJob,
     UpstreamCall,
 )
+from actors.upstream.address_calls import AddressCalls
 from actors.upstream.call_tracker import CallTracker
 from actors.upstream.client import UpstreamClient
 from actors.upstream.failures.failure import Failure
-from actors.upstream.failures.redaction import without_prompt_quotes
-from actors.upstream.reading.response_reader import ResponseReader
-from actors.upstream.replicas import AllPaused
-from actors.upstream.request_body import UpstreamRequestBody, build_request_body
 from actors.upstream.upstream_status import UpstreamStatus
 from config.model.upstreams import UpstreamSettings
 from policies.fallback.fallback_machine import AttemptFailed, RungRefused
 
-_MAX_TOKENS = 1 << 20
-"""Limit for counting the tokens of an answer that has none."""
 log = structlog.get_logger()
 
 
@@ -66,17 +60,20 @@ class UpstreamActor(Actor[EngineMessage]):
         self._tokens_total = 0
         """Output tokens of ended calls only, so that corrections cannot decrease the total."""
         self._nursery: trio.Nursery | None = None
-        self._client: UpstreamClient | None = None
+        self._address_calls: AddressCalls | None = None
 
     async def run(self) -> None:
         published = self._published
         if published.epoch:
             published.restarts += 1
         published.epoch += 1
-        self._client = self._make_client()
+        client = self._make_client()
+        self._address_calls = AddressCalls(
+            published, self._settings, client, has_slot=self._has_slot, on_tokens=self._count_tokens
+        )
         try:
             async with trio.open_nursery() as self._nursery:
-                self._nursery.start_soon(self._client.run)
+                self._nursery.start_soon(client.run)
                 published.state, published.why, published.down_until = "ready", None, None
                 self._publish()
                 assert published.limits is not None
@@ -87,7 +84,7 @@ class UpstreamActor(Actor[EngineMessage]):
             published.state, published.why = "failed", message
             published.inside = published.running = published.waiting = published.generation_tokens_total = 0
             self._dispatch.put_unbounded(EngineDown(published.name, published.epoch, "upstream_stopped", message))
-            self._client.close()
+            client.close()
 
     def on(self, message: EngineMessage) -> None:
         """Start and drop jobs; an engine's other messages are not sent to upstreams."""
@@ -118,6 +115,12 @@ class UpstreamActor(Actor[EngineMessage]):
         published.running, published.waiting = calls.running, calls.waiting
         published.generation_tokens_total = self._tokens_total
 
+    def _has_slot(self) -> bool:
+        return self._calls.running < self._settings.concurrent
+
+    def _count_tokens(self, tokens: int) -> None:
+        self._tokens_total += tokens
+
     def _drop(self, job: Job) -> None:
         """Cancel the calls' tasks, which closes their connections."""
         calls = self._calls.drop(job)
@@ -133,7 +136,8 @@ class UpstreamActor(Actor[EngineMessage]):
         failure: Failure | None = None
         try:
             with scope:
-                failure = await self._call(job, call)
+                assert self._address_calls is not None
+                failure = await self._address_calls.run(call, job.deadline, partial(self._hand_out, job, call))
         except Exception as error:
             # A defect in one call must not end the others.
             log.exception("upstream_call_failed", upstream=self._published.name)
@@ -147,81 +151,6 @@ class UpstreamActor(Actor[EngineMessage]):
             self._calls.gone(call.sequence_id)
             del self._scopes[call.sequence_id]
         self.after_batch()
-
-    async def _call(self, job: Job, call: UpstreamCall) -> Failure | None:
-        """Call one address after the other, as long as none was reached."""
-        assert self._client is not None
-        published, settings = self._published, self._settings
-        body = build_request_body(call, settings)
-        tried: list[int] = []
-        failure: Failure | None = None
-        while True:
-            number = published.replicas.choose(trio.current_time(), tried)
-            if number is None:
-                return failure
-            if isinstance(number, AllPaused):
-                return failure or Failure(
-                    kind="upstream_resting" if number.failing else "upstream_busy",
-                    message="The upstream has asked for a pause.",
-                    retry_after_s=number.retry_after_s,
-                )
-            tried.append(number)
-            failure, begun = await self._call_replica(number, job, call, body)
-            if failure is None or begun:
-                return failure
-            requests_pause = failure.fault == "load" or failure.retry_after_s is not None
-            if failure.reached and not requests_pause:
-                return failure
-
-    async def _call_replica(
-        self, number: int, job: Job, call: UpstreamCall, body: UpstreamRequestBody
-    ) -> tuple[Failure | None, bool]:
-        """The failure, if any, and whether any output was delivered."""
-        assert self._client is not None
-        published = self._published
-        published.requests_total += 1
-        began_at: float | None = trio.current_time()
-        offered = call.prompt.tools.names if isinstance(call.prompt, ChatPrompt) and call.prompt.tools else ()
-        logprobs = call.params.logprobs is not None
-        max_tokens = call.limit if call.limit is not None else _MAX_TOKENS
-        reader = ResponseReader(call.sequence_id, max_tokens, offered=offered, logprobs=logprobs)
-
-        def on_output(output: TextDelta) -> None:
-            nonlocal began_at
-            if began_at is not None:
-                published.ttft.add(trio.current_time() - began_at)
-                began_at = None
-            if output.finish is not None and output.upstream_finish:
-                log.warning("upstream_finish_unknown", upstream=published.name, word=output.upstream_finish)
-            self._hand_out(job, call, output)
-
-        ok: bool | None = None
-        failure: Failure | None = None
-        try:
-            failure = await self._client.call(published.urls[number], body, reader, on_output)
-            ok = True if failure is None else failure.breaker_outcome
-        except trio.Cancelled:
-            if began_at is not None and trio.current_time() >= job.deadline:
-                # The address used up the whole deadline without any output.
-                ok = False
-                published.failures["upstream_silent"] += 1
-            raise
-        finally:
-            pause_s = failure.retry_after_s if failure is not None else None
-            self._tokens_total += reader.tokens
-            published.replicas.end(number, ok, trio.current_time(), retry_after_s=pause_s)
-        if failure is not None:
-            failure = msgspec.structs.replace(
-                failure, upstream_error=without_prompt_quotes(failure.upstream_error, call.prompt)
-            )
-            published.failures[failure.kind] += 1
-            details = {"code": failure.upstream_error.code, "words": failure.upstream_error.log_message}
-            details = {name: value for name, value in details.items() if value}
-            level = {"operator": log.error, "client": log.info}.get(failure.fault, log.warning)
-            level(
-                "upstream_call_ended", upstream=published.name, url=published.urls[number], kind=failure.kind, **details
-            )
-        return failure, began_at is None
 
     def _hand_out(self, job: Job, call: UpstreamCall, output: TextDelta) -> None:
         if self._calls.job_of(call.sequence_id) is None:

@@ -7,6 +7,7 @@ import trio
 
 from actors.api.engine_status import BackendActivity, EngineStatus
 from actors.api.statistics import HistogramCounter, UpstreamStatistics
+from actors.upstream.hedging import Hedging
 from actors.upstream.replicas import Replicas
 from engine.core.limits import EngineLimits
 from policies.model.backends import UNBOUNDED, upstream_length
@@ -19,6 +20,7 @@ class UpstreamStatus(EngineStatus):
         "context",
         "failures",
         "generation_tokens_total",
+        "hedging",
         "replicas",
         "requests_total",
         "running",
@@ -27,7 +29,9 @@ class UpstreamStatus(EngineStatus):
         "waiting",
     )
 
-    def __init__(self, name: str, urls: Sequence[str], context: int | None, *, counts: bool) -> None:
+    def __init__(
+        self, name: str, urls: Sequence[str], context: int | None, *, counts: bool, hedging: Hedging | None = None
+    ) -> None:
         """`counts`: its tokenizer is here."""
         super().__init__(name)
         self.context = context
@@ -35,6 +39,7 @@ class UpstreamStatus(EngineStatus):
         self.limits = EngineLimits(vocab_size=UNBOUNDED, model_tokens=length, pool_tokens=length)
         self.urls = tuple(urls)
         self.replicas = Replicas(len(self.urls))
+        self.hedging = hedging
         self.requests_total = 0
         self.failures: Counter[str] = Counter()
         self.ttft = HistogramCounter()
@@ -58,5 +63,6 @@ class UpstreamStatus(EngineStatus):
             running=self.running,
             waiting=self.waiting,
             generation_tokens_total=self.generation_tokens_total,
+            hedges_total={} if self.hedging is None else self.hedging.totals(),
             replicas=dict(zip(self.urls, self.replicas.statistics(trio.current_time()), strict=True)),
         )

@@ -33,24 +33,16 @@ def check_settings(
     `today`: warn about stale calibrations. `tokenizers` (by engine, a digest of its tokenizer): check which engines can
     continue each other's tokens.
     """
-    check_server(settings, problems)
-    check_engines(settings, problems)
-    check_adapters(settings, problems)
-    check_upstreams(settings, problems)
-    check_prices(settings, problems)
-    check_tenants(settings, problems)
-    check_keys(settings, problems)
-    check_admin(settings, problems)
-    check_conditions(settings, problems)
+    for check in (check_server, check_engines, check_adapters, check_upstreams, check_prices):
+        check(settings, problems)
+    for check in (check_tenants, check_keys, check_admin, check_conditions):
+        check(settings, problems)
 
     def check_flow(settings: Settings, problems: Problems) -> None:
-        """The checks of what an experiment's arm can override."""
         check_ladders(settings, problems)
         check_cascades(settings, problems, today)
-        check_emits(settings, problems)
-        check_upstream_stages(settings, problems)
-        check_routes(settings, problems)
-        check_deadlines(settings, problems)
+        for check in (check_emits, check_upstream_stages, check_routes, check_deadlines):
+            check(settings, problems)
         check_continuity(settings, problems, tokenizers)
 
     check_flow(settings, problems)
@@ -58,7 +50,5 @@ def check_settings(
     check_reach(settings, problems)
     check_budgets(settings, problems)
     check_experiments(settings, problems, check_flow)
-    check_shadows(settings, problems)
-    check_tests(settings, problems)
-    check_usage(settings, problems)
-    check_effects(settings, problems)
+    for check in (check_shadows, check_tests, check_usage, check_effects):
+        check(settings, problems)

@@ -13,12 +13,11 @@ from config.problems.problems import Problems, nearest
 
 
 def check_engines(settings: Settings, problems: Problems) -> None:
-    """Check that required tables have entries, and that the settings of every engine are consistent."""
     for table in ("models", "tiers", "routes"):
         if not getattr(settings, table):
-            problems.add((table,), "nothing is defined", expected="at least one", at_key=True, breaks=True)
+            problems.add_at_key((table,), "nothing is defined", expected="at least one", breaks=True)
     if not settings.engines and not settings.upstreams:
-        problems.add(("engines",), "nothing is defined", expected="at least one", at_key=True, breaks=True)
+        problems.add_at_key(("engines",), "nothing is defined", expected="at least one", breaks=True)
     for name, engine in settings.engines.items():
         if engine.quantization_group is not None and engine.quantization != "int4":
             problems.add(
@@ -48,22 +47,19 @@ def check_engines(settings: Settings, problems: Problems) -> None:
 
 
 def check_adapters(settings: Settings, problems: Problems) -> None:
-    """Check the names of adapters, and that their number is within `max_adapters`."""
     for name, engine in settings.engines.items():
         for adapter in engine.adapters:
             if not is_adapter_name(adapter):
-                problems.add(
+                problems.add_at_key(
                     ("engines", name, "adapters", adapter),
                     f"'{adapter}' cannot be an adapter's name",
                     expected="1 to 64 letters, digits, '.', '_' and '-', the first a letter or digit",
-                    at_key=True,
                 )
         if engine.adapters and engine.tensor_parallel > 1:
-            problems.add(
+            problems.add_at_key(
                 ("engines", name, "adapters"),
                 "adapters are not served by an engine whose model is split",
                 expected="tensor_parallel = 1, or no adapters",
-                at_key=True,
             )
         if len(engine.adapters) > engine.max_adapters:
             problems.add(
@@ -74,7 +70,6 @@ def check_adapters(settings: Settings, problems: Problems) -> None:
 
 
 def check_prices(settings: Settings, problems: Problems) -> None:
-    """Check that prices are of rungs, and that cached input does not cost more than uncached input."""
     rungs = settings.engines.keys() | settings.upstreams.keys()
     for name, price in settings.prices.items():
         if name not in rungs and not (problems.is_broken(("engines",)) or problems.is_broken(("upstreams",))):

@@ -21,13 +21,12 @@ def check_tests(settings: Settings, problems: Problems) -> None:
 
 
 def _check_given(settings: Settings, path: Path, given: GivenRequest, problems: Problems) -> None:
-    if given.model is not None:
-        known(settings, (*path, "model"), "model", given.model, problems)
+    for kind in ("model", "tier"):
+        if (name := getattr(given, kind)) is not None:
+            known(settings, (*path, kind), kind, name, problems)
     tenants = known_tenants(settings)
     if given.tenant is not None and given.tenant not in tenants and not problems.is_broken(("tenants",)):
         problems.unknown_name((*path, "tenant"), "tenant", given.tenant, tenants)
-    if given.tier is not None:
-        known(settings, (*path, "tier"), "tier", given.tier, problems)
     for name in given.header:
         check_header_name((*path, "header", name), name, problems)
     check_address((*path, "path"), given.path, problems)
@@ -63,16 +62,15 @@ def _check_time(path: Path, text: str, problems: Problems) -> None:
 
 def _check_expect(settings: Settings, path: Path, expect: ExpectedDecision, problems: Problems) -> None:
     if expect == ExpectedDecision():
-        problems.add(path, "the test expects nothing", expected="a route, a refusal, a rung or more", at_key=True)
+        problems.add_at_key(path, "the test expects nothing", expected="a route, a refusal, a rung or more")
     if expect.refused is not None and expect != ExpectedDecision(refused=expect.refused):
         problems.add(path, "a refused request has no route, rung or arm", expected="'refused' alone")
     routes = [route.name for route in settings.routes]
     if expect.route is not None and expect.route not in routes and not may_be_route(settings, expect.route, problems):
         problems.unknown_name((*path, "route"), "route", expect.route, routes)
-    if expect.cascade is not None:
-        known(settings, (*path, "cascade"), "cascade", expect.cascade, problems)
-    if expect.ladder is not None:
-        known(settings, (*path, "ladder"), "ladder", expect.ladder, problems)
+    for kind in ("cascade", "ladder"):
+        if (name := getattr(expect, kind)) is not None:
+            known(settings, (*path, kind), kind, name, problems)
     has_answers = any(rung.answer is not None for ladder in settings.ladders.values() for rung in ladder)
     places: list[tuple[Path, str]] = [((*path, "rungs", index), rung) for index, rung in enumerate(expect.rungs or ())]
     if expect.first_rung is not None:

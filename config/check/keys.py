@@ -53,7 +53,6 @@ def _check_list(
 
 
 def check_admin(settings: Settings, problems: Problems) -> None:
-    """Check that the admin API is protected by keys or on loopback, and that its port is free."""
     admin, server = settings.admin, settings.server
     if admin.enabled and not admin.keys and not is_loopback(admin.host):
         problems.add(

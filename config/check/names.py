@@ -52,11 +52,10 @@ def known_adapter(settings: Settings, path: Path, rung: str, name: str, problems
     engine = settings.engines.get(rung)
     if engine is None:
         if rung in settings.upstreams:
-            problems.add(
+            problems.add_at_key(
                 path,
                 f"'{rung}' is an upstream, and adapters are those of engines",
                 expected="an [upstreams] entry of its own, whose `model` is the adapter's name there",
-                at_key=True,
             )
         return
     if name not in engine.adapters and not problems.is_broken(("engines", rung)):

@@ -14,7 +14,6 @@ _DEFAULT_PORTS = (("http://", ":80"), ("https://", ":443"))
 
 
 def check_server(settings: Settings, problems: Problems) -> None:
-    """Check that a server without keys is not exposed, that bodies of `max_body` fit, and proxies and origins."""
     server = settings.server
     if message := _exposure(settings, server.host):
         problems.add(("server", "host"), message, expected=_BINDING)
@@ -70,10 +69,7 @@ def is_loopback(host: str) -> bool:
 def check_binding(settings: Settings, host: str) -> None:
     """Raise `ConfigError` if other machines can connect to `host`, given as --host, and the settings have no keys."""
     if message := _exposure(settings, host):
-        problem = Problem(
-            file=Path("--host"), line=0, column=0, where="server.host", message=message, expected=_BINDING
-        )
-        raise ConfigError([problem])
+        raise ConfigError([Problem(file=Path("--host"), where="server.host", message=message, expected=_BINDING)])
 
 
 def _exposure(settings: Settings, host: str) -> str:

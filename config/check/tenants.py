@@ -13,16 +13,14 @@ _MILLION = 1_000_000
 
 
 def check_tenants(settings: Settings, problems: Problems) -> None:
-    """Check that tiers exist, and that quotas and budgets are consistent."""
     for name, tenant in known_tenants(settings).items():
         if name in settings.tenants:
             known(settings, ("tenants", name, "tier"), "tier", tenant.tier, problems)
         elif tenant.tier not in settings.tiers and not problems.is_broken(("tiers",)):
-            problems.add(
+            problems.add_at_key(
                 ("tiers",),
                 f"without keys every client is the tenant '{ANONYMOUS}', whose tier '{tenant.tier}' does not exist",
                 expected=f"[tiers.{tenant.tier}], or [tenants.{ANONYMOUS}] with a tier",
-                at_key=True,
             )
     for name, tenant in settings.tenants.items():
         path: Path = ("tenants", name)
@@ -58,11 +56,10 @@ def check_tenants(settings: Settings, problems: Problems) -> None:
                 f"the tenant is in the tier '{tenant.tier}' anyway: nothing changes when the budget is spent",
             )
     if settings.tenants and not settings.keys and set(settings.tenants) != {ANONYMOUS}:
-        problems.warn(
+        problems.warn_at_key(
             ("tenants",),
             f"there are no [[keys]]: every client is the tenant '{ANONYMOUS}'",
             expected="a key for each tenant, as `penstock keys new` makes them",
-            at_key=True,
         )
 
 
@@ -75,7 +72,7 @@ def check_budgets(settings: Settings, problems: Problems) -> None:
     reached = _Reached(settings, space)
     known = set(rungs_of(settings))
     for name, budget in with_budget.items():
-        rungs = reached.by(space.tenant(name))
+        rungs = reached.by(space.from_principals(tenants=(name,)))
         valid = [rung for rung in rungs if rung in known and not problems.is_touched(("prices", rung))]
         costs = {rung: _min_cost(settings, rung) for rung in valid}
         if not costs:
@@ -83,21 +80,19 @@ def check_budgets(settings: Settings, problems: Problems) -> None:
         path: Path = ("tenants", name, "budget")
         free = [rung for rung, cost in costs.items() if cost == 0]
         if len(free) == len(costs):
-            problems.add(
+            problems.add_at_key(
                 path,
                 f"the budget can never be spent: nothing that '{name}' can reach has a price",
                 expected=f"[prices] for {', '.join(costs)}",
-                at_key=True,
             )
             continue
         unpriced = [rung for rung in free if rung not in settings.prices]
         if unpriced:
-            problems.warn(
+            problems.warn_at_key(
                 path,
                 f"{', '.join(unpriced)} {'has' if len(unpriced) == 1 else 'have'} no price and "
                 f"{'counts' if len(unpriced) == 1 else 'count'} as free",
                 expected="a price for every rung that the tenant can reach",
-                at_key=True,
             )
         min_cost = min(costs.values())
         if budget.amount < min_cost:
@@ -130,7 +125,6 @@ class _Reached:
                 self._principals[rungs] = self._principals.get(rungs, 0) | principals
 
     def by(self, tenant: Within) -> list[str]:
-        """The rungs that the tenant can reach."""
         reached: dict[str, None] = {}
         for rungs, principals in self._principals.items():
             if principals & tenant.values:

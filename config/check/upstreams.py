@@ -3,7 +3,7 @@
 import re
 from urllib.parse import parse_qsl, urlsplit
 
-from config.check.names import emitting
+from config.check.names import emitting, known
 from config.model.settings import Settings
 from config.model.upstreams import UpstreamSettings
 from config.problems.problems import Problems
@@ -18,31 +18,31 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def check_upstreams(settings: Settings, problems: Problems) -> None:
-    """Check the entries of [upstreams]. Their use in cascades is checked by `check_upstream_stages`."""
     for name, upstream in settings.upstreams.items():
         path: Path = ("upstreams", name)
         if name in settings.engines:
-            problems.add(path, f"an engine has the name '{name}', too", expected="different names", at_key=True)
+            problems.add_at_key(path, f"an engine has the name '{name}', too", expected="different names")
         _check_urls(path, upstream, problems)
         _check_key(path, upstream, problems)
         _check_headers(path, upstream, problems)
-        shared = upstream.tokenizer
-        if shared is not None and shared not in settings.engines and not problems.is_broken(("engines",)):
-            problems.unknown_name((*path, "tokenizer"), "engine", shared, settings.engines)
+        if upstream.hedge is not None and len(upstream.urls) == 1:
+            problems.add(
+                (*path, "hedge"), "there is no second address to call", expected="two or more urls", at_key=True
+            )
+        if upstream.tokenizer is not None:
+            known(settings, (*path, "tokenizer"), "engine", upstream.tokenizer, problems)
 
 
 def check_upstream_stages(settings: Settings, problems: Problems) -> None:
     """An upstream cannot be a small stage, because it returns no margins, and cannot verify drafts."""
     for name, cascade in settings.cascades.items():
-        for index, stage in enumerate(cascade.stages):
-            if stage not in settings.upstreams or stage in settings.engines:
-                continue
-            if index == 0:
-                problems.add(
-                    ("cascades", name, "stages", index),
-                    f"the small stage is the upstream '{stage}', which returns no margins",
-                    expected="an engine",
-                )
+        small = cascade.stages[0] if cascade.stages else ""
+        if small in settings.upstreams and small not in settings.engines:
+            problems.add(
+                ("cascades", name, "stages", 0),
+                f"the small stage is the upstream '{small}', which returns no margins",
+                expected="an engine",
+            )
     for path, cascade in emitting(settings):
         large = cascade.stages[-1] if cascade.stages else ""
         if cascade.emit.mode == "verified" and large in settings.upstreams:
@@ -105,11 +105,11 @@ def _check_headers(path: Path, upstream: UpstreamSettings, problems: Problems) -
     for name, value in upstream.headers.items():
         here: Path = (*path, "headers", name)
         if not HEADER_NAME.fullmatch(name):
-            problems.add(here, "this is not the name of a header", at_key=True)
+            problems.add_at_key(here, "this is not the name of a header")
         elif name.lower() in _RESERVED:
-            problems.add(here, f"the header '{name}' is set by the gateway", at_key=True)
+            problems.add_at_key(here, f"the header '{name}' is set by the gateway")
         elif name.lower() in {"authorization", upstream.key_header.lower()}:
-            problems.add(here, "a key must not be in the file", expected="key = { env = ... }", at_key=True)
+            problems.add_at_key(here, "a key must not be in the file", expected="key = { env = ... }")
         elif is_secret_name(name):
             problems.warn(
                 here, "a key must not be in the file", expected=f'key = {{ env = ... }}, key_header = "{name}"'

@@ -39,6 +39,12 @@ _NAME: Schema = {"pattern": r"\S"}
 _HEADERS: Schema = {"propertyNames": {"pattern": r"^[!#$%&'*+.^_`|~0-9a-z-]+$"}}
 _SOME: Schema = {"minItems": 1}
 
+_SCALARS: Mapping[type, str] = {
+    msgspec.inspect.BoolType: "boolean",
+    msgspec.inspect.IntType: "integer",
+    msgspec.inspect.FloatType: "number",
+    msgspec.inspect.StrType: "string",
+}
 _EXAMPLES: Mapping[type, list[str]] = {
     Seconds: ["500ms", "2s", "10m", "1d"],
     Bytes: ["512KiB", "64MiB", "2GiB"],
@@ -134,13 +140,7 @@ def _of(info: msgspec.inspect.Type, tables: dict[str, Schema]) -> Schema:
             return {"type": "string", "pattern": NOTATIONS[cls].pattern, "examples": _EXAMPLES[cls]}
         case msgspec.inspect.AnyType():
             return {}
-        case msgspec.inspect.BoolType():
-            return {"type": "boolean"}
-        case msgspec.inspect.IntType():
-            return {"type": "integer"}
-        case msgspec.inspect.FloatType():
-            return {"type": "number"}
-    return {"type": "string"}
+    return {"type": _SCALARS[type(info)]}
 
 
 def _table(info: msgspec.inspect.StructType, tables: dict[str, Schema]) -> Schema:

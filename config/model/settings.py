@@ -83,6 +83,11 @@ class ServerSettings(Table, frozen=True):
     answer_model: Literal["asked", "served"] = "asked"
     """The `model` field of an answer: the name in the request, or the model that answered. The headers
     x-penstock-model-asked and x-penstock-model-served always contain both."""
+    keep_answers: NonNegativeSeconds = Seconds(60)
+    """How long an answer whose client asked for that (`Idempotency-Key`, `x-penstock-resumable`) goes on, and is kept,
+    while nobody reads it. 0: none is kept."""
+    kept_memory: PositiveBytes = Bytes(128 * 2**20)
+    """Memory of all kept answers; a tenant may use a quarter of it. What does not fit is answered, but not kept."""
     drain: NonNegativeSeconds = Seconds(25)
     """After SIGTERM, how long running requests may continue before they end with an error event."""
     watch: bool = True

@@ -20,18 +20,12 @@ _MAX_CHARS = 24
 
 def parse_duration(text: str) -> Seconds:
     """Parse "500ms" to 0.5. Raises ValueError for anything but a number and a unit."""
-    if len(text) > _MAX_CHARS or not _DURATION.fullmatch(text):
-        raise ValueError(f"{text!r} is not {_DURATION_EXAMPLE}")
-    number, unit = _split(text)
-    return Seconds(float(number) * _SECONDS[unit])
+    return Seconds(_amount(text, _DURATION, _DURATION_EXAMPLE, _SECONDS))
 
 
 def parse_size(text: str) -> Bytes:
     """Parse "64MiB" to 67108864. Raises ValueError for anything but a number and a unit, and for parts of a byte."""
-    if len(text) > _MAX_CHARS or not _SIZE.fullmatch(text):
-        raise ValueError(f"{text!r} is not {_SIZE_EXAMPLE}")
-    number, unit = _split(text)
-    size = float(number) * _BYTES[unit]
+    size = _amount(text, _SIZE, _SIZE_EXAMPLE, _BYTES)
     if not size.is_integer():
         raise ValueError(f"{text!r} is not a whole number of bytes")
     return Bytes(size)
@@ -66,9 +60,18 @@ def write_clock_time(minutes: int) -> str:
     return f"{minutes // 60:02}:{minutes % 60:02}"
 
 
-def _split(text: str) -> tuple[str, str]:
+def _amount(text: str, form: re.Pattern[str], example: str, units: Mapping[str, float]) -> float:
+    if len(text) > _MAX_CHARS or not form.fullmatch(text):
+        raise ValueError(f"{text!r} is not {example}")
     number = text.rstrip("BGKMdhims")
-    return number, text[len(number) :]
+    return float(number) * units[text[len(number) :]]
+
+
+def encodable(value: object) -> float | int | str:
+    """A duration, a size, a time of day or a path as a value that JSON and MessagePack have."""
+    if isinstance(value, float):
+        return float(value)
+    return int(value) if isinstance(value, int) else str(value)
 
 
 class Notation(NamedTuple):

@@ -1,11 +1,11 @@
 """Settings of upstreams: other servers that speak the OpenAI API."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from config.model.bounds import Count
+from config.model.bounds import Count, within
 from config.model.table import PositiveSeconds, Seconds, Table
 
 Supports = Literal["sampling", "continue", "max_completion_tokens", "structured_outputs"]
@@ -22,6 +22,15 @@ class SecretSource(Table, frozen=True):
     """Name of the environment variable."""
     file: Path | None = None
     """Relative to the TOML file."""
+
+
+class HedgeSettings(Table, frozen=True, kw_only=True):
+    """A second call to another address, where the first gives no output for longer than most calls do."""
+
+    percentile: Annotated[float, within(50, 99.9)] = 95.0
+    """Of the latest times to the first output: after so long the second call begins."""
+    share: Annotated[float, within(0.001, 1)] = 0.05
+    """Second calls for each call, at most."""
 
 
 class UpstreamSettings(Table, frozen=True, kw_only=True):
@@ -45,3 +54,7 @@ class UpstreamSettings(Table, frozen=True, kw_only=True):
     """The engine that has the same tokenizer, so that either can continue an answer of the other."""
     supports: tuple[Supports, ...] = ()
     """What the server supports beyond the OpenAI API."""
+    hedge: HedgeSettings | None = None
+    """None: no second calls."""
+    stream: Literal["always", "as_asked"] = "always"
+    """as_asked: an answer that the client wants whole, and that no cascade judges, is requested whole."""

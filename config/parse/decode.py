@@ -21,11 +21,10 @@ from config.model.upstreams import SecretSource
 from config.parse.rewrite import guesses, write
 from config.problems.problems import Problems, nearest
 from config.problems.secrets import is_secret_name
-from config.problems.source_map import Path, SourceMap, show_path
+from config.problems.source_map import Path, show_path
 
 _Info = msgspec.inspect.Type
 SETTINGS = msgspec.inspect.type_info(Settings)
-"""The type of the whole file."""
 
 
 def decode_settings(document: dict[str, object], problems: Problems) -> Settings:
@@ -106,12 +105,8 @@ class _Decoder:
             if field.encode_name in value:
                 given[field.name] = self._field(field, value[field.encode_name], here)
             elif field.required:
-                self._problems.add(
-                    here,
-                    f"the key '{field.encode_name}' is missing",
-                    expected=_describe(field.type),
-                    at_key=True,
-                    breaks=True,
+                self._problems.add_at_key(
+                    here, f"the key '{field.encode_name}' is missing", expected=_describe(field.type), breaks=True
                 )
                 given[field.name] = _placeholder(field.type)
         return info.cls(**given)
@@ -140,36 +135,29 @@ class _Decoder:
             if key in fields:
                 continue
             if (key == "value" or is_secret_name(key)) and "hash" in fields and "hash" not in value:
-                self._problems.add(
+                self._problems.add_at_key(
                     (*path, key),
                     f"'{key}' is not stored: only the hash of a key is",
                     expected="'id' and 'hash', as penstock keys new prints them",
-                    at_key=True,
                 )
                 corrected = {"id": f"key-{path[-1]}", "hash": "0" * 64} | corrected
                 del corrected[key]
                 continue
             meant = nearest(key, fields)
-            self._problems.add(
+            self._problems.add_at_key(
                 (*path, key),
                 f"unknown key '{key}'",
                 expected="" if meant else f"one of: {', '.join(sorted(fields))}",
                 suggestion=meant,
-                at_key=True,
             )
             inner = corrected.pop(key)
             if not meant:
                 continue
-            if meant not in corrected and self._is_valid(fields[meant].type, inner):
+            if meant not in corrected and _tried(fields[meant].type, inner)[0]:
                 corrected[meant] = inner
             elif isinstance(present := corrected.get(meant), dict) and isinstance(inner, dict):
                 corrected[meant] = inner | present
         return corrected
-
-    def _is_valid(self, info: _Info, value: object) -> bool:
-        problems = Problems(FilePath(), SourceMap(""))
-        _Decoder(problems).value(info, value, ())
-        return not len(problems)
 
     def _dict(self, info: msgspec.inspect.DictType, value: object, path: Path) -> dict[str, object]:
         if not isinstance(value, dict):
@@ -177,7 +165,7 @@ class _Decoder:
             return {}
         for key in value:
             if not key.strip():
-                self._problems.add((*path, key), "a name must not be empty", at_key=True)
+                self._problems.add_at_key((*path, key), "a name must not be empty")
         return {key: self._member(info.value_type, member, (*path, key)) for key, member in value.items()}
 
     def _member(self, info: _Info, value: object, path: Path) -> object:
@@ -254,11 +242,17 @@ class _Decoder:
                 key=lambda guess: (guess == {"ladder": value}) != (isinstance(ladders, dict) and value in ladders)
             )
         for guess in candidates:
-            problems = Problems(FilePath(), SourceMap(""))
-            decoded = _Decoder(problems).value(info, guess, ())
-            if not len(problems) and self._is_within(decoded):
+            is_valid, decoded = _tried(info, guess)
+            if is_valid and self._is_within(decoded):
                 return write(guess), decoded
         return "", None
+
+
+def _tried(info: _Info, value: object) -> tuple[bool, object]:
+    """Whether the value can be decoded without a problem, and what it decodes to."""
+    problems = Problems.unplaced()
+    decoded = _Decoder(problems).value(info, value, ())
+    return not len(problems), decoded
 
 
 def _default(field: msgspec.inspect.Field) -> object:
@@ -321,15 +315,12 @@ def _one_of(values: tuple[object, ...]) -> str:
 
 def _show(value: object) -> str:
     match value:
-        case bool():
-            return "true" if value else "false"
         case str():
-            shown = value if len(value) <= 60 else value[:57] + "..."
-            return '"' + shown.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+            return write(value if len(value) <= 60 else value[:57] + "...")
         case dict():
             return "a table"
         case list():
             return "a list"
         case dt.date() | dt.time():
             return f"the date or time {value}"
-    return str(value)
+    return write(value)

@@ -12,7 +12,6 @@ from pathlib import Path as FilePath
 import msgspec
 
 from config.problems.errors import ConfigError, Problem
-from config.problems.problems import Problems
 from config.problems.source_map import Path, Position, SourceMap
 from config.problems.toml_faults import toml_fault
 
@@ -59,11 +58,6 @@ class Document:
     def value(self, path: Path) -> Position:
         part, local = self._part_of(path)
         return _in(part, part.source.value(local))
-
-    def report_clashes(self, problems: Problems) -> None:
-        """Report the entries that are defined in several files."""
-        for path, position, message, expected in self.clashes:
-            problems.add(path, message, expected=expected, position=position)
 
     def _part_of(self, path: Path) -> tuple[DocumentPart, Path]:
         """The part that contains the path, or most of it, and the path within that part."""
@@ -117,9 +111,9 @@ def files_of(path: FilePath) -> tuple[FilePath, ...]:
     try:
         files = sorted(file for file in path.iterdir() if file.suffix == ".toml" and not file.name.startswith("."))
     except OSError as error:
-        raise file_error(path, f"cannot be read: {error.strerror or error}", _WHOLE_FILE) from None
+        raise file_error(path, f"cannot be read: {error.strerror or error}") from None
     if not files:
-        raise file_error(path, "is a folder without a *.toml file", _WHOLE_FILE)
+        raise file_error(path, "is a folder without a *.toml file")
     return tuple(files)
 
 
@@ -129,9 +123,9 @@ def read_text(path: FilePath) -> str:
         with path.open("rb") as file:
             raw = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise file_error(path, f"cannot be read: {error.strerror or error}", _WHOLE_FILE) from None
+        raise file_error(path, f"cannot be read: {error.strerror or error}") from None
     if len(raw) > _MAX_FILE_BYTES:
-        raise file_error(path, f"is larger than {_MAX_FILE_BYTES // 2**20} MiB: that is no configuration", _WHOLE_FILE)
+        raise file_error(path, f"is larger than {_MAX_FILE_BYTES // 2**20} MiB: that is no configuration")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -140,10 +134,10 @@ def read_text(path: FilePath) -> str:
         raise file_error(path, "this is not UTF-8", Position(line, column)) from None
 
 
-def file_error(path: FilePath, message: str, position: Position, expected: str = "") -> ConfigError:
+def file_error(path: FilePath, message: str, position: Position = _WHOLE_FILE, expected: str = "") -> ConfigError:
     """A `ConfigError` with a single problem."""
     line, column = position.line, position.column
-    return ConfigError([Problem(file=path, line=line, column=column, where="", message=message, expected=expected)])
+    return ConfigError([Problem(file=path, line=line, column=column, message=message, expected=expected)])
 
 
 def _parsed(file: FilePath, text: str) -> DocumentPart:

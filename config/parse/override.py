@@ -23,12 +23,11 @@ def apply_override(settings: Settings, key: str, value: object, problems: Proble
     """
     steps = key.split(".")
     if steps[0] not in _TABLES:
-        problems.add(
+        problems.add_at_key(
             place,
             f"'{key}' cannot be overridden",
             expected=f"a name that begins with {', '.join(_TABLES[:-1])} or {_TABLES[-1]}",
             suggestion=nearest(steps[0], _TABLES),
-            at_key=True,
         )
         return settings
     changed = _Override(value, problems, place).replaced(SETTINGS, settings, steps)
@@ -36,11 +35,10 @@ def apply_override(settings: Settings, key: str, value: object, problems: Proble
     return changed
 
 
-class _Override:
-    def __init__(self, value: object, problems: Problems, place: Path) -> None:
-        self._value = value
-        self._problems = problems
-        self._place = place
+class _Override(msgspec.Struct):
+    _value: object
+    _problems: Problems
+    _place: Path
 
     def replaced(self, info: _Info, present: object, steps: list[str]) -> object:
         """`present` with the override applied at the given steps."""
@@ -57,9 +55,7 @@ class _Override:
                 field = fields[step]
                 if present is None:
                     if any(other.required for other in fields.values() if other is not field):
-                        self._problems.add(
-                            self._place, f"there is nothing yet in which '{step}' could be set", at_key=True
-                        )
+                        self._problems.add_at_key(self._place, f"there is nothing yet in which '{step}' could be set")
                         return None
                     return info.cls(**{field.name: self.replaced(field.type, None, further)})
                 assert isinstance(present, msgspec.Struct)
@@ -78,18 +74,17 @@ class _Override:
                 number = names[step]
                 items[number] = self.replaced(member, items[number], further)
                 return tuple(items)
-        self._problems.add(self._place, f"'{step}' is a key of something that has no keys", at_key=True)
+        self._problems.add_at_key(self._place, f"'{step}' is a key of something that has no keys")
         return present
 
     def _unknown(self, step: str, known: Iterable[str], present: object) -> object:
         if self._problems.is_unknown(step):
             return present
         names = sorted(known)
-        self._problems.add(
+        self._problems.add_at_key(
             self._place,
             f"there is no '{step}' there",
             expected=f"one of: {', '.join(names)}" if names else "something that the file defines",
             suggestion=nearest(step, names),
-            at_key=True,
         )
         return present

@@ -5,7 +5,7 @@ The caller tries the guesses in order and takes the first that can be decoded.
 
 import datetime as dt
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 import msgspec.inspect
@@ -38,9 +38,10 @@ def guesses(info: _Info, value: object, highest: float | None) -> Iterator[objec
         case msgspec.inspect.StructType(fields=fields):
             if not isinstance(value, dict | list):
                 yield from ({field.encode_name: value} for field in fields)
-                yield from (
-                    {field.encode_name: guess} for field in fields for guess in _field_guesses(field, value, highest)
-                )
+                for field in fields:
+                    inner = plain(field.type)
+                    if not isinstance(inner, msgspec.inspect.StructType | msgspec.inspect.StrType):
+                        yield from ({field.encode_name: guess} for guess in guesses(inner, value, highest))
         case msgspec.inspect.DictType(value_type=msgspec.inspect.VarTupleType()) if not isinstance(value, dict):
             # The only such table is one of request headers, whose name is unknown: an example stands for it.
             yield {"x-app": value if isinstance(value, list) else [value]}
@@ -51,12 +52,8 @@ def guesses(info: _Info, value: object, highest: float | None) -> Iterator[objec
             yield from (True,) if word in _YES else (False,) if word in _NO else ()
         case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
             yield from _numbers(value, highest)
-        case msgspec.inspect.CustomType(cls=cls) if cls is Seconds:
-            yield from _durations(value)
-        case msgspec.inspect.CustomType(cls=cls) if cls is Bytes:
-            yield from _sizes(value)
-        case msgspec.inspect.CustomType(cls=cls) if cls is ClockTime:
-            yield from _times(value)
+        case msgspec.inspect.CustomType(cls=cls) if cls in _NOTATIONS:
+            yield from _NOTATIONS[cls](value)
         case msgspec.inspect.StrType() if not isinstance(value, dict | list | bool):
             yield str(value)
     if not isinstance(info, msgspec.inspect.StructType | msgspec.inspect.VarTupleType | msgspec.inspect.DictType):
@@ -79,12 +76,6 @@ def write(value: object) -> str:
         case list():
             return f"[{', '.join(map(write, value))}]"
     return str(value)
-
-
-def _field_guesses(field: msgspec.inspect.Field, value: object, highest: float | None) -> Iterator[object]:
-    info = plain(field.type)
-    if not isinstance(info, msgspec.inspect.StructType | msgspec.inspect.StrType):
-        yield from guesses(info, value, highest)
 
 
 def _numbers(value: object, highest: float | None) -> Iterator[object]:
@@ -133,3 +124,10 @@ def _times(value: object) -> Iterator[object]:
     if match is not None:
         hour = int(match[1]) + (12 if (match[3] or "").lower() == "pm" and int(match[1]) < 12 else 0)
         yield f"{hour:02}:{match[2] or '00'}"
+
+
+_NOTATIONS: Mapping[type, Callable[[object], Iterator[object]]] = {
+    Seconds: _durations,
+    Bytes: _sizes,
+    ClockTime: _times,
+}

@@ -16,10 +16,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """One problem, with its position and a way to correct it."""
 
     file: Path
-    line: int
+    line: int = 0
     """Counted from 1; 0: the problem has no position."""
-    column: int
-    where: str
+    column: int = 0
+    where: str = ""
     """The key's path, such as "ladders.safe[0].to"; "" for the whole file."""
     message: str
     """What is wrong: one sentence without its full stop."""

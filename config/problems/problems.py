@@ -4,13 +4,13 @@ import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path as FilePath
-from typing import Protocol
+from typing import Protocol, TypedDict, Unpack
 
 import msgspec
 
 from config.problems.errors import Problem, Severity
 from config.problems.secrets import MASK, is_secret_step, looks_secret
-from config.problems.source_map import Path, Position, show_path
+from config.problems.source_map import Path, Position, SourceMap, show_path
 
 _MAX_LISTED = 40
 """A message lists at most this many names; for more it gives their number."""
@@ -23,11 +23,16 @@ _MAX_COMPARISONS = 100_000
 class Places(Protocol):
     """Positions of keys and values: a `SourceMap`, or a `config.parse.documents.Document` for several files."""
 
-    def key(self, path: Path) -> Position:
-        """The position of the key."""
+    def key(self, path: Path) -> Position: ...
+    def value(self, path: Path) -> Position: ...
 
-    def value(self, path: Path) -> Position:
-        """The position of the value."""
+
+class _Given(TypedDict, total=False):
+    """What may be said of every problem."""
+
+    expected: str
+    suggestion: str
+    breaks: bool
 
 
 class Problems:
@@ -52,6 +57,11 @@ class Problems:
         self._touched: set[Path] = set()
         """Places of errors and all places that contain them."""
         self._comparisons = _MAX_COMPARISONS
+
+    @classmethod
+    def unplaced(cls) -> "Problems":
+        """For values that are in no file."""
+        return cls(FilePath(), SourceMap(""))
 
     def __iter__(self) -> Iterator[Problem]:
         return iter(self._problems)
@@ -97,8 +107,14 @@ class Problems:
             self._broken.add(path)
             self._around_broken.add(path[:-1])
 
-    def warn(self, path: Path, message: str, *, expected: str = "", suggestion: str = "", at_key: bool = False) -> None:
-        self.add(path, message, expected=expected, suggestion=suggestion, at_key=at_key, severity="warning")
+    def add_at_key(self, path: Path, message: str, **given: Unpack[_Given]) -> None:
+        self.add(path, message, at_key=True, **given)
+
+    def warn(self, path: Path, message: str, **given: Unpack[_Given]) -> None:
+        self.add(path, message, severity="warning", **given)
+
+    def warn_at_key(self, path: Path, message: str, **given: Unpack[_Given]) -> None:
+        self.add(path, message, at_key=True, severity="warning", **given)
 
     def nearest(self, word: str, words: Collection[str]) -> str:
         """The most similar name; "" if none is similar, or if the limit on comparisons is reached."""
@@ -136,7 +152,6 @@ class Problems:
         return any(known == name for _, known in self._unknown)
 
     def _add_line(self, number: int, path: Path) -> None:
-        """Add another place of an unknown name to its problem."""
         self._touched.update(path[:length] for length in range(len(path) + 1))
         first, place = self._problems[number], self._source.value(path)
         lines = self._repeated_on.setdefault(number, [])
@@ -152,7 +167,6 @@ class Problems:
         return bool(text) and (text in self._secrets or looks_secret(text))
 
     def _safe(self, text: str) -> str:
-        """The text with quoted secrets masked."""
         return _QUOTED.sub(lambda match: f"{match[1]}{MASK}{match[1]}" if self._is_secret(match[2]) else match[0], text)
 
     def is_broken_below(self, path: Path) -> bool:
@@ -160,7 +174,6 @@ class Problems:
         return self.is_broken(path) or any(broken[: len(path)] == path for broken in self._broken)
 
     def is_broken(self, path: Path) -> bool:
-        """Whether the place, or one that contains it, is broken."""
         return bool(self._broken) and any(path[:length] in self._broken for length in range(len(path) + 1))
 
     def is_touched(self, path: Path) -> bool:

@@ -21,7 +21,6 @@ _KEY_BEFORE = re.compile(r"""["']?([A-Za-z0-9_.-]+)["']?\s*[=:]\s*[\[{]?\s*$""")
 _HEADER = re.compile(r"\s*\[\[?\s*([^\]#]+)")
 _USER = re.compile(r"(?<=://)[^/@\s\"']+(?=@)")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""Valid names of headers."""
 _QUERY = re.compile(r"(?<=\?)[^\"'\s]+")
 
 

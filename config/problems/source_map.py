@@ -3,8 +3,10 @@
 A small scanner. `tomllib` has already accepted the text, so the scanner need not detect errors.
 """
 
+import itertools
 import re
 from bisect import bisect_right
+from collections.abc import Callable
 from pathlib import Path as FilePath
 
 import msgspec
@@ -158,34 +160,21 @@ class SourceMap:
         if first in "\"'":
             self._string()
         elif first == "[":
-            self._array(path)
+            self._members("]", lambda index: self._value((*path, index)))
         elif first == "{":
-            self._inline_table(path)
+            self._members("}", lambda _: self._pair(path))
         else:
             self._skip(_SCALAR)
 
-    def _array(self, path: Path) -> None:
+    def _members(self, closer: str, read: Callable[[int], None]) -> None:
+        """Read the members of an array or an inline table, up to the closing bracket."""
         self._at += 1
-        index = 0
-        while True:
+        for index in itertools.count():
             self._skip(_BLANK_LINES)
-            if self._text[self._at] == "]":
+            if self._text[self._at] == closer:
                 self._at += 1
                 return
-            self._value((*path, index))
-            index += 1
-            self._skip(_BLANK_LINES)
-            if self._text[self._at] == ",":
-                self._at += 1
-
-    def _inline_table(self, path: Path) -> None:
-        self._at += 1
-        while True:
-            self._skip(_BLANK_LINES)
-            if self._text[self._at] == "}":
-                self._at += 1
-                return
-            self._pair(path)
+            read(index)
             self._skip(_BLANK_LINES)
             if self._text[self._at] == ",":
                 self._at += 1

@@ -12,6 +12,7 @@ import structlog
 from actors.api.errors import ErrorBody, Refusal
 from actors.api.request import Credentials, InferenceRequest, ParsedBody
 from actors.api.response import DecisionInfo, Delta, Done, Failed, Start
+from actors.kept.kept_answer import KeptReader
 from actors.kernel.thread_bridge import LongWork
 from actors.request.response_stream import ResponseStream
 from actors.service import Service
@@ -94,12 +95,14 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
         self.service.request_log.not_read(request_id, path, arrived_at, Refusal(error), tenant=tenant)
         return self.headers(request_id, key).headers()
 
-    def identity(self, request_id: str, asked: str, served: str, policy: str) -> Identity:
+    def identity(self, request_id: str, asked: str, served: str, policy: str, created: int | None = None) -> Identity:
         """The fields that are the same in all parts of an answer.
 
         `asked`, `served`: names of the model requested and of the one that answered. `policy`: digest of the policy.
+        `created`: seconds since 1970; None: now.
         """
-        return Identity(request_id, self.model_field(asked, served), int(self.service.wall()), f"fp_{policy}")
+        created = int(self.service.wall()) if created is None else created
+        return Identity(request_id, self.model_field(asked, served), created, f"fp_{policy}")
 
     def model_field(self, asked: str, served: str) -> str:
         """The value of an answer's field `model`."""
@@ -126,7 +129,7 @@ async def reading(size: int, work: Callable[[], T]) -> T:
     return await _long_work.run(work)
 
 
-async def whole_answer(response: ResponseStream, take: Callable[[Start | Delta], None]) -> Done:
+async def whole_answer(response: ResponseStream | KeptReader, take: Callable[[Start | Delta], None]) -> Done:
     """Pass all events but the last to `take`; returns the last one.
 
     Raises Refusal: nothing was sent yet, so that a failure has its true status.

@@ -11,8 +11,10 @@ import trio
 from actors.api.errors import ErrorBody, Refusal
 from actors.api.request import InferenceRequest, ParsedBody, View
 from actors.api.response import Delta, Done, ResponseEvent, Served, Start, Usage
-from actors.request.response_stream import EventSink
+from actors.kept.kept_answer import KeptReader
+from actors.request.response_stream import EventSink, ResponseStream
 from gateway.endpoints.api_context import ApiContext, whole_answer
+from gateway.endpoints.kept_answers import digest_of, keep, kept_lines, position_of
 from gateway.errors import ClientGone
 from gateway.http.connection import INTERNAL_ERROR, Connection
 from gateway.http.event_stream import EventStream
@@ -39,6 +41,7 @@ log = structlog.get_logger()
 class Endpoint(msgspec.Struct, frozen=True):
     """The differences between the two endpoints."""
 
+    name: str
     decoder: BodyDecoder
     read: Callable[[Any, GivenFields, int], ParsedBody]
     chunks: Callable[..., Chunks]
@@ -50,8 +53,8 @@ class Endpoint(msgspec.Struct, frozen=True):
         return self.read(body, given, max_choices)
 
 
-CHAT = Endpoint(BodyDecoder(ChatBody), read_chat, ChatChunks, chat_body)
-COMPLETION = Endpoint(BodyDecoder(CompletionBody), read_completion, CompletionChunks, completion_body)
+CHAT = Endpoint("chat.completions", BodyDecoder(ChatBody), read_chat, ChatChunks, chat_body)
+COMPLETION = Endpoint("completions", BodyDecoder(CompletionBody), read_completion, CompletionChunks, completion_body)
 
 
 class CompletionHandler:
@@ -62,46 +65,84 @@ class CompletionHandler:
         self._endpoint = endpoint
 
     async def __call__(self, connection: Connection, request: Request) -> None:
-        await self._api.handle(connection, request, self._parse, self._answer)
+        parse = partial(self._parse, request)
+        await self._api.handle(connection, request, parse, self._answer)
 
-    def _parse(self, raw: Body) -> ParsedBody:
+    def _parse(self, request: Request, raw: Body) -> ParsedBody:
+        request.digest = digest_of(request, raw)
         return self._endpoint.parse(raw, self._api.max_choices)
 
     async def _answer(
         self, connection: Connection, request: Request, inference: InferenceRequest, headers: DecisionHeaders
     ) -> None:
-        if inference.body.streamed:
-            await self._stream(connection.event_stream(request, headers.request_line), inference, headers)
-        else:
-            await self._whole(connection, inference, headers)
+        reader = keep(self._api, request, inference, self._endpoint.name)
+        if reader is not None:
+            headers.request_line += kept_lines(reader, inference.request_id)
+            inference = reader.answer.request
+        await self.answer(connection, request, inference, headers, reader)
 
-    async def _whole(self, connection: Connection, inference: InferenceRequest, headers: DecisionHeaders) -> None:
+    async def answer(
+        self,
+        connection: Connection,
+        request: Request,
+        inference: InferenceRequest,
+        headers: DecisionHeaders,
+        reader: KeptReader | None,
+    ) -> None:
+        """Answer with a new response, or with what `reader` reads of a kept one."""
+        try:
+            if inference.body.streamed:
+                after = None if reader is None else position_of(request)
+                stream = connection.event_stream(request, headers.request_line)
+                await self._stream(stream, inference, headers, reader, after)
+            else:
+                await self._whole(connection, inference, headers, reader)
+        finally:
+            if reader is not None:
+                reader.close()
+
+    async def _open(self, inference: InferenceRequest, reader: KeptReader | None) -> ResponseStream | KeptReader:
+        if reader is None:
+            return await self._api.service.open(inference)
+        await reader.answer.begun()
+        return reader
+
+    async def _whole(
+        self, connection: Connection, inference: InferenceRequest, headers: DecisionHeaders, reader: KeptReader | None
+    ) -> None:
         body = inference.body
         choices = [Choice() for _ in range(len(body.prompts) * body.n)]
-        response = await self._api.service.open(inference)
+        response = await self._open(inference, reader)
         headers.decided = response.decided
         try:
             done = await whole_answer(response, partial(_gather, choices))
-            identity = self._identity(inference, done.served.model_served, headers)
+            identity = self._identity(inference, done.served.model_served, headers, reader)
             answer = self._endpoint.whole(identity, choices, done.usage, done.served, body.view)
             await connection.respond(200, headers.headers() + JSON_TYPE + served_headers(done.served), answer)
         finally:
             response.close()
 
-    async def _stream(self, stream: EventStream, inference: InferenceRequest, headers: DecisionHeaders) -> None:
+    async def _stream(
+        self,
+        stream: EventStream,
+        inference: InferenceRequest,
+        headers: DecisionHeaders,
+        reader: KeptReader | None,
+        after: int | None,
+    ) -> None:
         view = inference.body.view
         try:
-            response = await self._api.service.open(inference)
+            response = await self._open(inference, reader)
             headers.decided = response.decided
             stream.add_headers(headers.decision_lines())
             try:
                 events = await response.next_events()
                 stream.add_headers(_first_headers(events))
-                identity = self._identity(inference, _model_of(events), headers)
+                identity = self._identity(inference, _model_of(events), headers, reader)
                 chunks = self._endpoint.chunks(identity, view, include_usage=view.usage)
-                renderer = SseRenderer(chunks, include_usage=view.usage, continuous=view.continuous_usage)
+                renderer = SseRenderer(chunks, include_usage=view.usage, continuous=view.continuous_usage, after=after)
                 while events and not renderer.ended:
-                    if data := renderer.render(events):
+                    if (data := renderer.render(events)) or renderer.ended:
                         first = not stream.started
                         await stream.send(data, trio.current_time(), last=renderer.ended)
                         if first:
@@ -121,8 +162,11 @@ class CompletionHandler:
             log.exception("stream_failed", request_id=inference.request_id)
             await _break_off(stream, INTERNAL_ERROR)
 
-    def _identity(self, inference: InferenceRequest, served: str, headers: DecisionHeaders) -> Identity:
-        return self._api.identity(inference.request_id, inference.body.model, served, headers.decided.policy)
+    def _identity(
+        self, inference: InferenceRequest, served: str, headers: DecisionHeaders, reader: KeptReader | None
+    ) -> Identity:
+        created = None if reader is None else reader.answer.created
+        return self._api.identity(inference.request_id, inference.body.model, served, headers.decided.policy, created)
 
 
 def _gather(choices: Sequence[Choice], event: Start | Delta) -> None:

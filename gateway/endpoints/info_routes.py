@@ -26,7 +26,7 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
     app.url_map.merge_slashes = False
 
     def authorize() -> None:
-        api.service.check_key(request_key())
+        api.service.tenant_of(request_key())
 
     def refused(error: ErrorBody) -> bytes:
         return api.refused(error, request.path, None, request_key())

@@ -8,6 +8,7 @@ from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.completions import CHAT, COMPLETION, CompletionHandler
 from gateway.endpoints.embeddings import EmbeddingHandler
 from gateway.endpoints.info_routes import NOT_FOUND, create_info_app
+from gateway.endpoints.kept_answers import STREAMS, StreamHandler
 from gateway.endpoints.ws_session import SocketHandler
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
@@ -36,9 +37,11 @@ class Routes:
         rules = [(*rule.rule.encode().partition(b"<")[:2], rule.methods or set()) for rule in app.url_map.iter_rules()]
         self._cold = {path: methods for path, parameter, methods in rules if not parameter}
         self._cold_folders = [(path, methods) for path, parameter, methods in rules if parameter]
+        completions = {endpoint.name: CompletionHandler(api, endpoint) for endpoint in (CHAT, COMPLETION)}
+        self._streams = StreamHandler(api, completions)
         self._hot: dict[bytes, tuple[bytes, Handler]] = {
-            b"/v1/chat/completions": (b"POST", CompletionHandler(api, CHAT)),
-            b"/v1/completions": (b"POST", CompletionHandler(api, COMPLETION)),
+            b"/v1/chat/completions": (b"POST", completions[CHAT.name]),
+            b"/v1/completions": (b"POST", completions[COMPLETION.name]),
             b"/v1/embeddings": (b"POST", EmbeddingHandler(api)),
             b"/v1/stream": (b"GET", SocketHandler(api, limits, origins)),
         }
@@ -53,6 +56,8 @@ class Routes:
             if self._cors.is_preflight(request, origin):
                 return Route(self._cors.answer_preflight, lines=lines)
             hot = self._hot.get(request.path.removesuffix(b"/"))
+            if hot is None and request.path.startswith(STREAMS) and len(request.path) > len(STREAMS):
+                hot = (b"GET", self._streams)
             if hot is None:
                 return self._to_info_app(request, lines)
             method, handler = hot

@@ -13,7 +13,7 @@ import msgspec
 from config.load import load
 from config.model.calibration import CalibrationData
 from config.model.routing import CascadeSettings
-from config.model.settings import EngineSettings, Settings
+from config.model.settings import EngineSettings
 from config.profiles import embedded_profile
 from gateway.errors import CliError
 from policies.cascade.prompt_model import words_of
@@ -86,38 +86,39 @@ class CascadePair(msgspec.Struct, frozen=True):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags for the cascade and the prompts."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--config",
         type=Path,
         default=embedded_profile(),
         metavar="FILE",
         help="a TOML file or a folder of them (default: the embedded models)",
     )
-    parser.add_argument("--cascade", metavar="NAME", help="name of the cascade (default: the only one)")
-    parser.add_argument(
-        "--prompts", type=Path, metavar="FILE", help='prompts as JSON lines: {"prompt": …, "answer": … (optional)}'
-    )
-    parser.add_argument(
+    add("--cascade", metavar="NAME", help="name of the cascade (default: the only one)")
+    add("--prompts", type=Path, metavar="FILE", help='prompts as JSON lines: {"prompt": …, "answer": … (optional)}')
+    add(
         "--embedded",
         type=int,
         metavar="N",
         help="use N generated questions that the embedded models were not trained on",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of --embedded (%(default)s)")
-    parser.add_argument(
+    add("--seed", type=int, default=0, help="seed of --embedded (%(default)s)")
+    add(
         "--labels",
         choices=("labelled", "agreement"),
         help="right is the given answer, or the large model's (default: labelled if every prompt has an answer)",
     )
-    parser.add_argument("--max-tokens", type=int, default=96, help="most tokens of an answer (%(default)s)")
+    add("--max-tokens", type=int, default=96, help="most tokens of an answer (%(default)s)")
 
 
 def load_pair(arguments: argparse.Namespace, *, calibrated: bool) -> CascadePair:
     """The cascade that the flags name; `calibrated`: see `config.load`. Raises `CliError` and `ConfigError`."""
     settings = load(arguments.config, calibrated=calibrated).settings
-    name = arguments.cascade or _only(settings)
+    known = ", ".join(settings.cascades) or "none"
+    if not arguments.cascade and len(settings.cascades) != 1:
+        raise CliError(f"choose a cascade with --cascade; the configuration has: {known}", 2)
+    name = arguments.cascade or next(iter(settings.cascades))
     if name not in settings.cascades:
-        known = ", ".join(settings.cascades) or "none"
         raise CliError(f"{arguments.config} has no cascade '{name}'; it has: {known}", 2)
     cascade = settings.cascades[name]
     for stage in cascade.stages:
@@ -129,13 +130,6 @@ def load_pair(arguments: argparse.Namespace, *, calibrated: bool) -> CascadePair
             )
     small, large = cascade.stages
     return CascadePair(name, cascade, settings.engines[small], settings.engines[large])
-
-
-def _only(settings: Settings) -> str:
-    if len(settings.cascades) != 1:
-        known = ", ".join(settings.cascades) or "none"
-        raise CliError(f"choose a cascade with --cascade; the configuration has: {known}", 2)
-    return next(iter(settings.cascades))
 
 
 def load_prompts(arguments: argparse.Namespace) -> PromptSet:
@@ -156,11 +150,9 @@ def _generated(count: int, seed: int) -> tuple[list[LabelledPrompt], str]:
         raise CliError("--embedded must be at least 1", 2)
     from engine.zoo.tasks import held_out_questions
 
-    rng = Random(seed)  # noqa: S311 - for questions, not for secrets
-    questions = held_out_questions(rng, count)
-    return [
-        LabelledPrompt(question.prompt, question.answer) for question in questions
-    ], f"{count} held-out zoo questions, seed {seed}"
+    questions = held_out_questions(Random(seed), count)  # noqa: S311 - for questions, not for secrets
+    prompts = [LabelledPrompt(question.prompt, question.answer) for question in questions]
+    return prompts, f"{count} held-out zoo questions, seed {seed}"
 
 
 def _read(path: Path) -> list[LabelledPrompt]:

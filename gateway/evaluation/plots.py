@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
-import msgspec
-
 _WIDTH, _HEIGHT = 760, 460
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 200, 40, 56
 _FAR = 0.75
@@ -12,23 +10,15 @@ _FAR = 0.75
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
 
 
-class PlotMark(msgspec.Struct, frozen=True):
-    """A labelled point."""
-
-    name: str
-    x: float
-    y: float
-
-
 def line_plot(
     title: str,
     across: str,
     up: str,
     lines: Mapping[str, Sequence[tuple[float, float]]],
-    marks: Sequence[PlotMark] = (),
+    marks: Sequence[tuple[str, float, float]] = (),
 ) -> str:
-    """The plot as SVG. Values are shares from 0 to 1; both axes show percent."""
-    points = [point for line in lines.values() for point in line] + [(mark.x, mark.y) for mark in marks]
+    """The plot as SVG. Values are shares from 0 to 1; both axes show percent. `marks`: labels and their points."""
+    points = [point for line in lines.values() for point in line] + [(x, y) for _, x, y in marks]
     if not points:
         raise ValueError("there is nothing to plot")
     low = max(0.0, min(y for _, y in points) - 0.02)
@@ -68,13 +58,13 @@ def line_plot(
             f'<path d="M{_WIDTH - _RIGHT + 16} {key}h20" stroke="{colour}" stroke-width="3"/>',
             f'<text x="{_WIDTH - _RIGHT + 42}" y="{key + 4}">{escape(name)}</text>',
         ]
-    for mark in marks:
-        x, y = place(mark.x, mark.y)
+    for name, share, height in marks:
+        x, y = place(share, height)
         # Near the right side the label goes to the left, away from the legend; a white outline lifts it off the lines.
-        beside = f'x="{x - 7}" text-anchor="end"' if mark.x > _FAR else f'x="{x + 7}"'
+        beside = f'x="{x - 7}" text-anchor="end"' if share > _FAR else f'x="{x + 7}"'
         edge = 'stroke="#fff" stroke-width="4" paint-order="stroke"'
         parts += [
             f'<circle cx="{x}" cy="{y}" r="4" fill="#222"/>',
-            f'<text {beside} y="{y + 16}" {edge}>{escape(mark.name)}</text>',
+            f'<text {beside} y="{y + 16}" {edge}>{escape(name)}</text>',
         ]
     return "\n".join([*parts, "</svg>"]) + "\n"

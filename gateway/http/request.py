@@ -20,6 +20,7 @@ class Request:
         "_key",
         "arrived_at",
         "body",
+        "digest",
         "headers",
         "keep_alive",
         "method",
@@ -39,6 +40,8 @@ class Request:
         self._key: str | EllipsisType | None = ...
         self.body: Body = b""
         """The complete body; empty if the route reads none."""
+        self.digest = b""
+        """Of the body, if an endpoint needs one after the body was dropped."""
         self.keep_alive = True
         self.upgrade = False
         self.arrived_at = 0.0

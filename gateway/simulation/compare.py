@@ -56,7 +56,6 @@ def simulate(
 
 
 def _assumed_names(trace: tuple[TraceRequest, ...], settings: Settings, title: str) -> list[str]:
-    """Notes on the tenant and the model that are assumed for requests without one."""
     assumed = trace_features(TraceRequest(at=0.0, prompt_tokens=1, output_tokens=1), settings)
     notes = []
     for word, names, name, known in (

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from hashlib import blake2b
 
+import msgspec
+
 from config.model.calibration import Statistic
 from policies.cascade.calibration import threshold_for_share
 from policies.cascade.prompt_model import neutral_priors, threshold_at
@@ -18,28 +20,23 @@ from policies.routing.policy import Policy
 _CERTAIN = math.inf
 
 
-class Margins:
+class Margins(msgspec.Struct, frozen=True):
     """The margins of one answer of the small model, one for each token.
 
     Either recorded ones, or drawn: infinite except for one token, or the same for all tokens.
     """
 
-    __slots__ = ("_known", "_low", "_place")
-
-    def __init__(self, known: tuple[float, ...], place: int = 0, low: float = _CERTAIN) -> None:
-        """`known`: margins of the first tokens. Later ones are infinite, except `low` at token `place`.
-
-        Tokens are counted from 1; with `place` 0 all later margins are `low`.
-        """
-        self._known = known
-        self._place = place
-        self._low = low
+    known: tuple[float, ...]
+    """Of the first tokens. Later ones are infinite, except `low` at token `place`."""
+    place: int = 0
+    """Counted from 1; 0: all later margins are `low`."""
+    low: float = _CERTAIN
 
     def of(self, begin: int, end: int) -> tuple[float, ...]:
         """The margins of tokens `begin` + 1 to `end`."""
-        known = self._known[begin:end]
+        known = self.known[begin:end]
         rest = range(begin + len(known) + 1, end + 1)
-        return (*known, *[self._low if self._place in {0, token} else _CERTAIN for token in rest])
+        return (*known, *[self.low if self.place in {0, token} else _CERTAIN for token in rest])
 
     def escalates_at(self, cascade: PlannedCascade, tokens: int) -> int | None:
         """The token at which an answer of `tokens` tokens is escalated before its end; None: at no token."""
@@ -48,14 +45,14 @@ class Margins:
         if cascade.threshold == math.inf:
             return 1
         statistic = new_statistic(cascade.statistic)
-        for token in range(1, min(len(self._known), tokens) + 1):
-            statistic.add(self._known[token - 1])
+        for token, margin in enumerate(self.known[:tokens], 1):
+            statistic.add(margin)
             if not statistic.value >= cascade.threshold:
                 return token
-        if len(self._known) < self._place <= tokens:
-            statistic.add(self._low)
+        if len(self.known) < self.place <= tokens:
+            statistic.add(self.low)
             if not statistic.value >= cascade.threshold:
-                return self._place
+                return self.place
         return None
 
 
@@ -119,18 +116,7 @@ class SimulatedDraws:
 
 
 def _margins_with(statistic: Statistic, value: float, place: int) -> Margins:
-    """Margins whose statistic is `value`."""
-    match statistic:
-        case "min_margin":
-            return Margins((), place, value)
-        case "joint_margin":
-            return Margins((), place, _margin_for_joint(value))
-        case "low_quantile":
-            return Margins((), 0, value)
-
-
-def _margin_for_joint(joint: float) -> float:
-    """The margin of one token that gives the answer this joint margin if all other margins are infinite."""
-    if joint >= 0:
-        return math.inf
-    return joint if joint < -30 else -math.log(math.expm1(-joint))
+    if statistic == "joint_margin" and value >= -30:
+        # The margin of one token that gives the answer this joint margin if all other margins are infinite.
+        value = math.inf if value >= 0 else -math.log(math.expm1(-value))
+    return Margins((), 0 if statistic == "low_quantile" else place, value)

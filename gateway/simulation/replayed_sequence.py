@@ -47,11 +47,9 @@ class ReplayedSequence(Sequence):
         self.visible = False
         """The client receives each token when it is generated."""
         self.at = 0.0
-        """When its last token was generated."""
 
     @property
     def generated(self) -> int:
-        """Number of output tokens so far."""
         return self.known - self.begin
 
     def block_names(self, count: int, block_size: int) -> list[bytes]:

@@ -1,6 +1,7 @@
 """The results of a simulation as plain values: equal inputs give equal bytes."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -97,11 +98,9 @@ class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
     marked: Mapping[str, float]
     """Share of the answers by the mark of their rung, such as "degraded"."""
     escalated: float
-    """Share of the answers that were escalated to the large stage."""
     cost: float
     cost_by_rung: Mapping[str, float]
     cost_per_1000: float
-    """Cost of a thousand answers."""
     ttft_s: Quantiles
     itl_s: Quantiles
     """Times between two tokens that clients receive as they are generated."""
@@ -138,10 +137,10 @@ def make_report(world: World, ended: float, name: str) -> SimulationReport:
     good = [each for each in answers if each.outcome == "ok"]
     ttft = _ttft(world, good)
     costs = [world.cost(each) for each in answers]
-    stats = world.service.stats(ended)
+    stats = {name: backend_queue.stats(ended) for name, backend_queue in world.service.backend_queues.items()}
     tenants = _tenants(world, costs)
     even = [tenant.tokens / tenant.weight for tenant in tenants.values()]
-    rungs = _counts([each.rung for each in good])
+    rungs, marks = (Counter([getattr(each, word) for each in good]) for word in ("rung", "mark"))
     return SimulationReport(
         policy=name,
         digest=world.service.policy.digest,
@@ -151,10 +150,8 @@ def make_report(world: World, ended: float, name: str) -> SimulationReport:
         refused=sum(each.outcome == "refused" for each in answers),
         broken=sum(each.outcome == "failed" for each in answers),
         goodput=_goodput(world, answers),
-        rungs={rung: _share(count, len(good)) for rung, count in rungs.items()},
-        marked={
-            mark: _share(count, len(good)) for mark, count in _counts([each.mark for each in good]).items() if mark
-        },
+        rungs={rung: _share(count, len(good)) for rung, count in sorted(rungs.items())},
+        marked={mark: _share(count, len(good)) for mark, count in sorted(marks.items()) if mark},
         escalated=_share(sum(each.escalated for each in good), len(good)),
         cost=_round(sum(costs)),
         cost_by_rung=_cost_by_rung(world),
@@ -244,23 +241,19 @@ def _tier(world: World, name: str) -> TierReport:
 
 
 def _tenants(world: World, costs: list[float]) -> dict[str, TenantReport]:
-    reports = {}
-    for name in sorted({each.features.tenant for each in world.answers}):
-        own = [(each, cost) for each, cost in zip(world.answers, costs, strict=True) if each.features.tenant == name]
-        reports[name] = TenantReport(
+    return {
+        name: TenantReport(
             requests=len(own),
             answered=sum(each.outcome == "ok" for each, _ in own),
             tokens=sum(each.request.prompt_tokens + each.shown for each, _ in own if each.outcome == "ok"),
             weight=world.service.tenants[name].weight,
             cost=_round(sum(cost for _, cost in own)),
         )
-    return reports
+        for name, own in _grouped(world, costs, lambda each: each.features.tenant)
+    }
 
 
 def _routes(world: World, costs: list[float]) -> dict[str, RouteReport]:
-    by_route: dict[str, list[tuple[SimulatedRequest, float]]] = {}
-    for each, cost in zip(world.answers, costs, strict=True):
-        by_route.setdefault(each.plan.route if each.plan is not None else NO_ROUTE, []).append((each, cost))
     return {
         name: RouteReport(
             requests=len(own),
@@ -269,24 +262,29 @@ def _routes(world: World, costs: list[float]) -> dict[str, RouteReport]:
             escalated=_share(sum(each.escalated for each, _ in own), len(own)),
             cost=_round(sum(cost for _, cost in own)),
         )
-        for name, own in sorted(by_route.items())
+        for name, own in _grouped(world, costs, lambda each: each.plan.route if each.plan is not None else NO_ROUTE)
     }
 
 
+def _grouped(
+    world: World, costs: list[float], key: Callable[[SimulatedRequest], str]
+) -> list[tuple[str, list[tuple[SimulatedRequest, float]]]]:
+    groups: dict[str, list[tuple[SimulatedRequest, float]]] = {}
+    for each, cost in zip(world.answers, costs, strict=True):
+        groups.setdefault(key(each), []).append((each, cost))
+    return sorted(groups.items())
+
+
 def _cost_by_rung(world: World) -> dict[str, float]:
-    costs: dict[str, float] = {}
+    costs: defaultdict[str, float] = defaultdict(float)
     for answer in world.answers:
         for rung, cost in world.costs(answer):
-            costs[rung] = costs.get(rung, 0.0) + cost
+            costs[rung] += cost
     return {rung: _round(costs[rung]) for rung in sorted(costs)}
 
 
 def _sheds(answers: Sequence[SimulatedRequest]) -> tuple[Shed, ...]:
-    counts: dict[tuple[str, str], int] = {}
-    for each in answers:
-        if each.outcome != "ok":
-            key = each.features.tier, each.code
-            counts[key] = counts.get(key, 0) + 1
+    counts = Counter([(each.features.tier, each.code) for each in answers if each.outcome != "ok"])
     return tuple([Shed(tier, reason, count) for (tier, reason), count in sorted(counts.items())])
 
 
@@ -296,10 +294,6 @@ def _curve(values: Sequence[float]) -> tuple[tuple[float, float], ...]:
     ordered = sorted(values)
     shares = [step / 100 for step in range(1, 100)] + [0.995, 0.999, 1.0]
     return tuple([(_round(ordered[min(int(share * len(ordered)), len(ordered) - 1)]), share) for share in shares])
-
-
-def _counts(words: Sequence[str]) -> dict[str, int]:
-    return {word: words.count(word) for word in sorted(set(words))}
 
 
 def _share(part: int, whole: int) -> float:

@@ -18,19 +18,6 @@ _WORD = " x"
 class SimulatedAttempt:
     """One attempt of a simulated request."""
 
-    __slots__ = (
-        "cascade",
-        "escalates_at",
-        "fed",
-        "generated",
-        "job",
-        "margins",
-        "of",
-        "prompt_tokens",
-        "sequences",
-        "unfinished",
-    )
-
     def __init__(self, of: MachineAttempt, cascade: PlannedCascade | None) -> None:
         self.of = of
         self.cascade = cascade
@@ -49,9 +36,8 @@ class SimulatedAttempt:
     @property
     def last_output_at(self) -> float | None:
         """When the last token was generated; None: there is none yet."""
-        if not any(sequence.generated for sequence in self.sequences):
-            return None
-        return max(sequence.at for sequence in self.sequences)
+        has_output = any(sequence.generated for sequence in self.sequences)
+        return max(sequence.at for sequence in self.sequences) if has_output else None
 
     def next_stop(self, sequence: ReplayedSequence) -> int:
         """The number of known tokens at which the cascade machine or the client must process the output next."""

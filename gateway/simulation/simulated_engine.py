@@ -10,6 +10,7 @@ example when a command arrives.
 
 from array import array
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -57,11 +58,11 @@ class SimulatedEngine:
             raise BadProfile(f"engine '{name}': its KV memory is too small for a block of {block_size} tokens")
         self.name = name
         self.title = title
-        self.max_model_len = min(settings.max_model_len or profile.max_model_len, profile.max_model_len)
-        self.max_model_len = min(self.max_model_len, (total - 1) * block_size)
+        longest = min(profile.max_model_len, (total - 1) * block_size)
+        self.max_model_len = min(settings.max_model_len or longest, longest)
         self.due = _NEVER
         """When the current step or run ends."""
-        self.uncharged_tokens: dict[str, int] = {}
+        self.uncharged_tokens: Counter[str] = Counter()
         """By tenant queue: output tokens that the fair queue has not charged yet."""
         self.gaps = array("d")
         """Times between two tokens that clients received as they were generated."""
@@ -98,7 +99,6 @@ class SimulatedEngine:
 
     @property
     def busy(self) -> bool:
-        """Whether it is in a step."""
         return self.due < _NEVER
 
     def submit(self, now: float, start: Iterable[ReplayedSequence], abort: Iterable[ReplayedSequence] = ()) -> None:
@@ -113,7 +113,6 @@ class SimulatedEngine:
             self._begin(now, was_busy=False)
 
     def stats(self, now: float) -> EngineStats:
-        """The statistics that the last step reported."""
         self.catch_up(now)
         return self._stats
 
@@ -175,7 +174,6 @@ class SimulatedEngine:
             self._on_busy_changed(now)
 
     def _plan(self, now: float) -> None:
-        """Plan a step, or a run if the next steps only add tokens."""
         scheduler = self._scheduler
         self._shares = None
         self._ends = []
@@ -206,8 +204,7 @@ class SimulatedEngine:
             assert isinstance(sequence, ReplayedSequence)
             sequence.known += 1
             self._generated += 1
-            tenant = sequence.tenant[1]
-            self.uncharged_tokens[tenant] = self.uncharged_tokens.get(tenant, 0) + 1
+            self.uncharged_tokens[sequence.tenant[1]] += 1
             if sequence.visible:
                 if sequence.at == self._began:
                     together += 1
@@ -228,8 +225,7 @@ class SimulatedEngine:
         now, visible = ends[steps - 1], 0
         for sequence in self._running():
             sequence.known += steps
-            tenant = sequence.tenant[1]
-            self.uncharged_tokens[tenant] = self.uncharged_tokens.get(tenant, 0) + steps
+            self.uncharged_tokens[sequence.tenant[1]] += steps
             if sequence.visible:
                 visible += 1
                 if sequence.at != self._began:

@@ -12,15 +12,12 @@ from policies.queueing.backend_queue import BackendJob, BackendQueue, CancelOn, 
 from policies.queueing.fair_queue import FairQueue
 from policies.queueing.placement import EngineCapacity, PrefixMark
 
-_NEVER = float("inf")
-
 
 class SimulatedJob(BackendJob, frozen=True, kw_only=True):
     """The job of one attempt."""
 
     sequences: list[ReplayedSequence]
     on_started: Callable[[float], None]
-    """Called when an engine starts it."""
     on_rejected: Callable[[RungRefused, float], None]
     """Called when the queue is full, or the job has waited too long."""
     prompt_length: int
@@ -90,7 +87,6 @@ class SimulatedQueue:
         return not len(self.queue) or self.queue.is_settled(1, self._min_blocks, self._engine_stats(0.0))
 
     def offer(self, job: SimulatedJob, now: float) -> None:
-        """Add a job, and start it if an engine has room."""
         self.advance(now)
         blocks = self._blocks(job.prompt_lengths)
         least = min(self._min_blocks, blocks) if len(self.queue) else blocks
@@ -101,16 +97,13 @@ class SimulatedQueue:
         self.advance(now)
 
     def withdraw(self, job: SimulatedJob, now: float) -> None:
-        """Remove a job from the queue, or cancel it in its engine."""
         self.queue.withdraw(job.job_id)
         self.advance(now)
 
     def finished(self, job: SimulatedJob) -> None:
-        """All sequences of the job have ended."""
         self.queue.finished((job.job_id,))
 
     def advance(self, now: float) -> None:
-        """Start the jobs for which there is room, and reject those that have expired."""
         self.charge(now)
         self._carry_out(now)
         if not len(self.queue) and self.queue.next_expiry() is None:
@@ -132,22 +125,20 @@ class SimulatedQueue:
                     job.on_started(now)
                     started.setdefault(replica, []).extend(job.sequences)
                 case CancelOn(replica=replica):
-                    self.engines[replica].submit(
-                        now, (), [sequence for sequence in job.sequences if not sequence.finished]
-                    )
+                    left = [sequence for sequence in job.sequences if not sequence.finished]
+                    self.engines[replica].submit(now, (), left)
                     self.queue.finished((job.job_id,))
                 case Reject(reason=reason, retry_after_s=retry_after_s):
                     rejected.append((job, RungRefused(why=reason, retry_after_s=retry_after_s)))
                 case Fail():
                     raise AssertionError("no simulated engine goes down")
         # All at once, as a step loop drains its commands: an idle engine begins a step with the first command.
-        for replica in sorted(started):
-            self.engines[replica].submit(now, started[replica])
+        for replica, sequences in sorted(started.items()):
+            self.engines[replica].submit(now, sequences)
         for job, event in rejected:
             job.on_rejected(event, now)
 
     def charge(self, now: float) -> None:
-        """Charge the queue with the tokens generated for each tenant queue."""
         for engine in self.engines:
             engine.catch_up(now)
             self.queue.charge(engine.uncharged_tokens)
@@ -156,10 +147,6 @@ class SimulatedQueue:
     def catch_up(self, now: float) -> None:
         for engine in self.engines:
             engine.catch_up(now)
-
-    def next_expiry(self) -> float:
-        """When the first waiting job expires; infinity if none does."""
-        return self.queue.next_expiry() or _NEVER
 
     def _engine_stats(self, now: float) -> list[EngineStats]:
         return [engine.stats(now) for engine in self.engines]

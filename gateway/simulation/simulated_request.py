@@ -16,18 +16,7 @@ from gateway.simulation.simulated_service import SimulatedService
 from gateway.simulation.simulated_upstream import prompt_steps
 from policies.admission.budget import BudgetHold
 from policies.admission.quota import Reservation
-from policies.answer.answer_effects import (
-    Complete,
-    EndAttempt,
-    ForgetAnswer,
-    MachineAttempt,
-    OfferJob,
-    Pause,
-    Prepare,
-    RecordOutcome,
-    RequestPermit,
-    WithdrawJob,
-)
+from policies.answer import answer_effects as effects
 from policies.answer.answer_machine import AnswerMachine
 from policies.fallback.breaker import BreakerOpen
 from policies.fallback.fallback_machine import AnswerStatic, Break, GiveUp, Prefix, RungRefused
@@ -42,33 +31,6 @@ _BYTES_PER_TOKEN = 4
 
 class SimulatedRequest:
     """One answer in progress, and its results when it has ended."""
-
-    __slots__ = (
-        "_attempt",
-        "_machine",
-        "_on_end",
-        "_released",
-        "_service",
-        "_streamed",
-        "arrived_at",
-        "attempts",
-        "code",
-        "ended_at",
-        "features",
-        "first_at",
-        "first_content_at",
-        "held",
-        "hold",
-        "mark",
-        "number",
-        "outcome",
-        "plan",
-        "queue_wait_s",
-        "request",
-        "reservation",
-        "rung",
-        "shown",
-    )
 
     def __init__(
         self,
@@ -97,7 +59,7 @@ class SimulatedRequest:
         self._released = 0
         """Tokens of the first choice that the client has received."""
         self.attempts: list[tuple[str, int, int, int]] = []
-        """(rung, prompt tokens, cached prompt tokens, output tokens) of attempts that did not fail."""
+        """(rung, prompt tokens, output tokens, cached prompt tokens) of attempts that did not fail."""
         self.queue_wait_s: float | None = None
         self.first_at: float | None = None
         """When the client received the first content."""
@@ -109,13 +71,11 @@ class SimulatedRequest:
         self.code = ""
         self.rung = ""
         self.mark = ""
-        """The mark of the rung that answered, such as "degraded"."""
         self.shown = 0
         """Output tokens of all choices that the client received."""
 
     @property
     def escalated(self) -> bool:
-        """Whether the cascade escalated to its large stage."""
         return any(note.outcome == "escalated" for note in self.history)
 
     @property
@@ -124,20 +84,15 @@ class SimulatedRequest:
         return self._machine.history if self.plan is not None else ()
 
     def start(self, plan: Plan, now: float) -> None:
-        """Begin to carry out the plan."""
         self.plan = plan
         self._machine = AnswerMachine(plan, self.request.choices, client_has=self._client_has)
         self._machine.start(now)
         self._carry_out(now)
 
     def refuse(self, code: str, now: float) -> None:
-        """End the request without an attempt."""
         self._end("refused", code, now)
 
-    # --- events --------------------------------------------------------------------------------------------------
-
     def on_started(self, attempt: SimulatedAttempt, now: float) -> None:
-        """An engine has started the attempt."""
         if attempt.of is self._machine.attempt:
             self._machine.on_started()
         if self.queue_wait_s is None:
@@ -150,7 +105,6 @@ class SimulatedRequest:
             self._carry_out(now)
 
     def on_stop(self, attempt: SimulatedAttempt, sequence: ReplayedSequence, now: float) -> None:
-        """A sequence has reached its `stop`."""
         if attempt.of is not self._machine.attempt:
             return
         reason = ""
@@ -173,7 +127,6 @@ class SimulatedRequest:
                 self._carry_out(now)
 
     def on_alarm(self, attempt: SimulatedAttempt, now: float) -> None:
-        """One of the deadlines may have passed."""
         machine = self._machine
         if attempt.of is not machine.attempt:
             return
@@ -187,31 +140,31 @@ class SimulatedRequest:
         else:
             self._carry_out(now)
 
-    # --- effects -------------------------------------------------------------------------------------------------
-
     def _carry_out(self, now: float) -> None:
         machine, service = self._machine, self._service
         for effect in machine.effects():
             match effect:
-                case ForgetAnswer():
+                case effects.ForgetAnswer():
                     self.first_content_at = None
-                case Pause(until):
+                case effects.Pause(until):
                     service.wake(until, self._resume)
-                case RequestPermit(rung, is_retry):
+                case effects.RequestPermit(rung, is_retry):
                     machine.on_permit(self._permit(rung, now, is_retry=is_retry), now)
-                case Prepare(of):
+                case effects.Prepare(of):
                     self._prepare(of, now)
-                case OfferJob():
-                    self._offer(self._attempt, now)
-                case EndAttempt(_, ok):
+                case effects.OfferJob():
+                    service.backend_queues[self._attempt.of.rung].offer(self._attempt.job, now)
+                    if self._attempt.of is machine.attempt:
+                        self._wake(self._attempt)
+                case effects.EndAttempt(_, ok):
                     self._end_attempt(self._attempt, now, ok=ok)
-                case WithdrawJob():
+                case effects.WithdrawJob():
                     service.backend_queues[self._attempt.of.rung].withdraw(self._attempt.job, now)
-                case RecordOutcome(rung, permit, ok, is_retry):
+                case effects.RecordOutcome(rung, permit, ok, is_retry):
                     if not is_retry:
                         service.retries.request()
                     service.breakers[rung].record(permit, ok, now)
-                case Complete(_, reason):
+                case effects.Complete(_, reason):
                     self._complete(self._attempt, reason, now)
                 case AnswerStatic(mark=mark):
                     self.rung, self.mark = STATIC_ANSWER, mark or ""
@@ -237,15 +190,17 @@ class SimulatedRequest:
             return RungRefused(why="breaker_open", retry_after_s=permit.retry_after_s)
         return permit
 
-    def _prepare(self, of: MachineAttempt, now: float) -> None:
+    def _prepare(self, of: effects.MachineAttempt, now: float) -> None:
         service, request, plan, wanted = self._service, self.request, self.plan, of.wanted
         assert plan is not None
         prefix = len(wanted.prefix[0]) if wanted.prefix else 0
         longest = service.backend_queues[of.rung].max_model_len
-        output_tokens = output_limit(request, plan.output_cap, longest)
-        if output_tokens is None or request.prompt_tokens + prefix >= longest:
+        room = longest - request.prompt_tokens
+        limited = tokens_at(request.max_tokens, plan.output_cap, room)
+        if limited is None or prefix >= room:
             self._machine.on_rejected(RungRefused(why="prompt_too_long", lasting=True), now)
             return
+        output_tokens = limited or room
         # The small model's answer may have been longer than the one that the client received after an escalation.
         length = max(request.output_tokens, len(request.margins)) if wanted.watched else request.output_tokens
         output = min(length, output_tokens) - prefix
@@ -297,15 +252,8 @@ class SimulatedRequest:
         )
         self._machine.prepared(of)
 
-    def _offer(self, attempt: SimulatedAttempt, now: float) -> None:
-        self._service.backend_queues[attempt.of.rung].offer(attempt.job, now)
-        if attempt.of is self._machine.attempt:
-            self._wake(attempt)
-
     def _wake(self, attempt: SimulatedAttempt) -> None:
         self._service.wake(self._machine.due, lambda now: self.on_alarm(attempt, now))
-
-    # --- output --------------------------------------------------------------------------------------------------
 
     def _show(self, attempt: SimulatedAttempt, now: float, sequence: ReplayedSequence, upto: int) -> None:
         """Send the first `upto` tokens of the sequence to the client, if the answer is streamed."""
@@ -328,16 +276,14 @@ class SimulatedRequest:
         attempt.generated = sum([sequence.generated for sequence in attempt.sequences])
         if ok:
             cached = attempt.sequences[0].cached_tokens if attempt.sequences else 0
-            self.attempts.append((attempt.of.rung, attempt.prompt_tokens, cached, attempt.generated))
+            self.attempts.append((attempt.of.rung, attempt.prompt_tokens, attempt.generated, cached))
 
     def _complete(self, attempt: SimulatedAttempt, reason: str, now: float) -> None:
         self.rung, self.mark = attempt.of.rung, attempt.of.wanted.mark or ""
         before = attempt.prompt_tokens - self.request.prompt_tokens if attempt.sequences else self._released
         self.shown = attempt.generated + before * self.request.choices
-        if self.first_at is None:
-            self.first_at = now
-        if self.first_content_at is None:
-            self.first_content_at = now
+        self.first_at = now if self.first_at is None else self.first_at
+        self.first_content_at = now if self.first_content_at is None else self.first_content_at
         self._end("ok", reason, now)
 
     def _end(self, outcome: str, code: str, now: float) -> None:
@@ -345,10 +291,3 @@ class SimulatedRequest:
         if outcome == "failed":
             self.shown = self._released * self.request.choices
         self._on_end(self, now)
-
-
-def output_limit(request: TraceRequest, cap: int | None, longest: int) -> int | None:
-    """Most output tokens of a choice on a rung with a context of `longest` tokens; None: the prompt is too long."""
-    room = longest - request.prompt_tokens
-    tokens = tokens_at(request.max_tokens, cap, room)
-    return None if tokens is None else tokens or room

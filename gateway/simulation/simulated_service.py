@@ -9,7 +9,6 @@ import msgspec
 
 from config.model.settings import EngineSettings, Settings
 from config.tenants import known_tenants, tenant_queues
-from engine.messages import EngineStats
 from gateway.profiling.profile import BadProfile, EngineProfile, Profile
 from gateway.simulation.draws import SimulatedDraws
 from gateway.simulation.simulated_engine import SimulatedEngine
@@ -66,28 +65,20 @@ class SimulatedService:
         for name, (engine, measured) in hosts.items():
             self.backend_queues[name] = self._backend_queue(name, engine, measured, seed, fast_forward)
         self.engines = [engine for backend_queue in self.backend_queues.values() for engine in backend_queue.engines]
-        """All replicas of all backends."""
         if self._time_slices is not None:
             self._time_slices.join([engine for engine in self.engines if shares_cores(hosts[engine.name][0])])
         self._expiries = dict.fromkeys(self.backend_queues, _NEVER)
 
     def next_number(self) -> int:
-        """A new number, higher than all before."""
         self._numbers += 1
         return self._numbers
 
     def wake(self, due: float, callback: Callable[[float], None]) -> None:
-        """Call `callback` with the time when it is `due`."""
         heapq.heappush(self.alarms, (due, self.next_number(), callback))
 
-    def stats(self, now: float) -> dict[str, EngineStats]:
-        """By backend: the sum over its replicas."""
-        return {name: backend_queue.stats(now) for name, backend_queue in self.backend_queues.items()}
-
     def watch_expiries(self) -> None:
-        """Set an alarm for each backend queue whose next expiry is earlier than its alarm."""
         for name, backend_queue in self.backend_queues.items():
-            if len(backend_queue.queue) and (due := backend_queue.next_expiry()) < self._expiries[name]:
+            if len(backend_queue.queue) and (due := backend_queue.queue.next_expiry() or _NEVER) < self._expiries[name]:
                 self._expiries[name] = due
                 self.wake(due, partial(self._expire, name))
 

@@ -42,7 +42,6 @@ class SimulatedTimeSlices:
 
     @property
     def contended(self) -> bool:
-        """Whether an engine waits for a time slice."""
         return self._scheduler.contended
 
     def ask(self, title: str, now: float) -> bool:

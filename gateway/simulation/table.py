@@ -12,7 +12,6 @@ class TableRow(msgspec.Struct, frozen=True):
 
     name: str
     cells: tuple[str, ...]
-    """The value in each report."""
     difference: str = ""
     """Change from the first report to the second: of a share in percentage points, else in percent; "" for none."""
 
@@ -75,11 +74,8 @@ def _parts(reports: Sequence[SimulationReport]) -> Iterator[TableRow]:
             f"tier {name}: goodput", [each.goodput if each else None for each in tiers], list(map(_tier, tiers))
         )
         yield _amount(f"tier {name}: TTFT p90", [each.ttft_s.p90 if each else None for each in tiers], _time)
-    members: tuple[tuple[str, Sequence[Mapping[str, TenantReport | RouteReport]]], ...] = (
-        ("tenant", [report.tenants for report in reports]),
-        ("route", [report.routes for report in reports]),
-    )
-    for kind, every in members:
+    for kind in ("tenant", "route"):
+        every: list[Mapping[str, TenantReport | RouteReport]] = [getattr(report, f"{kind}s") for report in reports]
         for name in _names(every):
             parts = [each.get(name) for each in every]
             shares = [part.answered / part.requests if part else None for part in parts]
@@ -123,7 +119,6 @@ def _amount(name: str, values: Sequence[float | None], show: Callable[[float | N
 
 
 def _names(members: Sequence[Mapping[str, object]]) -> list[str]:
-    """The names of all reports, sorted, without duplicates."""
     return sorted(set().union(*members))
 
 

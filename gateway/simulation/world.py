@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from config.model.settings import Settings
+from engine.messages import EngineStats
 from gateway.profiling.profile import Profile
-from gateway.simulation.simulated_engine import SimulatedEngine
 from gateway.simulation.simulated_queue import SimulatedQueue
 from gateway.simulation.simulated_request import SimulatedRequest
 from gateway.simulation.simulated_service import SimulatedService
@@ -108,7 +108,9 @@ class World:
                 continue
             now = soonest
             if due <= now and engine is not None:
-                self._step(engine, now)
+                for sequence in engine.on_due(now):
+                    sequence.on_stop(sequence, now)
+                service.backend_queues[engine.name].advance(now)
             elif alarm <= now:
                 heapq.heappop(service.alarms)[2](now)
             else:
@@ -119,31 +121,26 @@ class World:
             service.watch_expiries()
 
     def _on_end(self, answer: SimulatedRequest, now: float) -> None:
-        """Settle an answer that has ended, and report it to the rollout state."""
         self.answers.append(answer)
         request, plan = answer.request, answer.plan
+        refused, content_at = answer.outcome == "refused", answer.first_content_at
         if answer.reservation is not None:
-            if answer.outcome == "refused":
-                self._quota.settle(answer.reservation, 0, now)
-            else:
-                self._quota.settle(answer.reservation, request.prompt_tokens + answer.shown, now)
+            self._quota.settle(answer.reservation, 0 if refused else request.prompt_tokens + answer.shown, now)
         if answer.hold is not None:
-            self._budgets.settle(answer.hold, 0.0 if answer.outcome == "refused" else self.cost(answer))
+            self._budgets.settle(answer.hold, 0.0 if refused else self.cost(answer))
         if plan is None:
             return
-        history = answer.history
-        content_at = answer.first_content_at
-        ttft = None if content_at is None else content_at - answer.arrived_at
+        experiments = [each for each in self.settings.experiments if each.name == plan.experiment]
         ending = AnswerResult(
             at=self._epoch + now,
             outcome=answer.outcome,
             rung=answer.rung,
             escalated=answer.escalated,
-            fell_back=any(note.outcome in {"failed", "refused"} for note in history[:-1]),
+            fell_back=any(note.outcome in {"failed", "refused"} for note in answer.history[:-1]),
             truncated=False,
-            ttft_s=ttft,
+            ttft_s=None if content_at is None else content_at - answer.arrived_at,
             slo_ttft_s=float(self.settings.tiers[answer.features.tier].slo.ttft),
-            unit=self._unit(answer),
+            unit=unit_of(answer.features, experiments[0].unit) if experiments else "",
             cost=self.cost(answer),
             held=answer.held,
             prompt_tokens=request.prompt_tokens,
@@ -156,11 +153,8 @@ class World:
 
     def costs(self, answer: SimulatedRequest) -> list[tuple[str, float]]:
         """The cost of each attempt, by the policy's prices, with its rung. Failed attempts cost nothing."""
-        prices = self.settings.prices
-        return [
-            (rung, cost_of(prices.get(rung), prompt, output, cached))
-            for rung, prompt, cached, output in answer.attempts
-        ]
+        price_of = self.settings.prices.get
+        return [(rung, cost_of(price_of(rung), *tokens)) for rung, *tokens in answer.attempts]
 
     def _arrive(self, number: int, now: float) -> None:
         request, features = self.trace[number], self.features[number]
@@ -189,9 +183,9 @@ class World:
     def _backends(self, profile: Profile) -> Backends:
         """The same as in a server whose engines are loaded."""
         lengths = {
-            name: self.service.backend_queues[name].max_model_len
-            for name in self.settings.engines
-            if name in self.service.backend_queues
+            name: each.max_model_len
+            for name, each in self.service.backend_queues.items()
+            if name in self.settings.engines
         }
         for name, upstream in self.settings.upstreams.items():
             lengths[name] = upstream_length(upstream.context, counts=upstream.tokenizer is not None)
@@ -199,16 +193,11 @@ class World:
         encoders = {name: EmbeddingModel(folders[name]) for name in profile.encoders if name in folders}
         return Backends(lengths, encoders)
 
-    def _step(self, engine: SimulatedEngine, now: float) -> None:
-        for sequence in engine.on_due(now):
-            sequence.on_stop(sequence, now)
-        self.service.backend_queues[engine.name].advance(now)
-
     def _sample(self, at: float) -> None:
         for name, backend_queue in self.service.backend_queues.items():
             stats = backend_queue.stats(at)
-            usage = 1 - stats.free_blocks / stats.total_blocks
-            self.samples[name].append(Sample(at, stats.running + stats.waiting, len(backend_queue.queue), usage))
+            running = stats.running + stats.waiting
+            self.samples[name].append(Sample(at, running, len(backend_queue.queue), _kv_usage(stats)))
 
     def _live_load(self, now: float) -> Load:
         if now - self._published_at >= _FRESH_S:
@@ -234,16 +223,13 @@ class World:
             running=stats.running,
             waiting=stats.waiting + len(backend_queue.queue),
             outstanding_tokens=stats.outstanding_tokens,
-            kv_usage=1 - stats.free_blocks / stats.total_blocks,
+            kv_usage=_kv_usage(stats),
             expected_wait_s=backend_queue.queue.expected_wait_s(now),
         )
 
-    def _unit(self, answer: SimulatedRequest) -> str:
-        assert answer.plan is not None
-        for experiment in self.settings.experiments:
-            if experiment.name == answer.plan.experiment:
-                return unit_of(answer.features, experiment.unit)
-        return ""
+
+def _kv_usage(stats: EngineStats) -> float:
+    return 1 - stats.free_blocks / stats.total_blocks
 
 
 def _without_verification(plan: Plan) -> Plan:

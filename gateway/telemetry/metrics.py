@@ -104,10 +104,13 @@ def _service_families(statistics: ServiceStatistics) -> Iterator[Metric]:
         ("ledger_settled", "Reservations settled.", statistics.ledger.settled_total),
         ("ledger_commits", "Commits of the ledger.", statistics.ledger.commits_total),
         ("ledger_recovered", "Ledger entries that a crash left open.", statistics.ledger.recovered_total),
+        ("kept_answers_read_again", "Retries and resumed streams of kept answers.", statistics.kept.attached_total),
     ):
         yield CounterMetricFamily("penstock:" + name, text, value=value)
     for name, text, level in (
         ("requests_in_flight", "Requests in progress.", statistics.in_flight),
+        ("kept_answers", "Answers that are kept for retries and lost connections.", statistics.kept.answers),
+        ("kept_answer_bytes", "Memory of the kept answers.", statistics.kept.used_bytes),
         ("ledger_open", "Ledger entries not closed yet.", statistics.ledger.open),
         ("ledger_pending", "Ledger writes not committed yet.", statistics.ledger.pending),
     ):
@@ -147,6 +150,15 @@ def _upstream_families(upstreams: Mapping[str, UpstreamStatistics]) -> Iterator[
     }
     text = "Seconds until an address is used again after a failure."
     yield gauge("penstock:upstream_rests_seconds", text, "upstream url", resting)
+    hedges = {(name, it): count for name, upstream in upstreams.items() for it, count in upstream.hedges_total.items()}
+    yield counter("penstock:upstream_hedges", "Second calls beside a slow one.", "upstream outcome", hedges)
+    ejected = {
+        (name, url): replica.ejected_total
+        for name, upstream in upstreams.items()
+        for url, replica in upstream.replicas.items()
+    }
+    text = "How often an address was left out for a while because it did worse than the others."
+    yield counter("penstock:upstream_ejections", text, "upstream url", ejected)
     ttft = {name: upstream.ttft for name, upstream in upstreams.items()}
     text = "From a call's start to its first content."
     yield histogram("penstock:upstream_time_to_first_token_seconds", text, "upstream", ttft)

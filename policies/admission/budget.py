@@ -20,7 +20,6 @@ from policies.admission.quota import QuotaBook, QuotaRefusal, Reservation
 from policies.errors import IntegrityError
 from policies.model.features import Features
 
-WhenSpent = Literal["refuse", "downgrade", "small_only"]
 Period = Literal["hour", "day", "month"]
 PERIODS: tuple[Period, ...] = ("hour", "day", "month")
 _TOLERANCE = 1e-9
@@ -76,20 +75,17 @@ class BudgetView(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def used(self) -> float:
-        """Share of the budget that is spent or reserved."""
         return (self.spent + self.reserved) / self.amount
 
 
-class _PeriodSum:
+class _PeriodSum(msgspec.Struct, eq=False):
     """Money of one tenant in the current hour, day or month."""
 
-    __slots__ = ("begin", "end", "per", "reserved", "spent")
-
-    def __init__(self, per: Period) -> None:
-        self.per = per
-        self.begin = self.end = float("-inf")
-        self.spent = 0.0
-        self.reserved = 0.0
+    per: Period
+    begin: float = float("-inf")
+    end: float = float("-inf")
+    spent: float = 0.0
+    reserved: float = 0.0
 
     def advance(self, at: float) -> None:
         if at >= self.end:
@@ -97,23 +93,17 @@ class _PeriodSum:
             self.spent = self.reserved = 0.0
 
 
-class _TenantSpending:
-    __slots__ = ("budget", "next_end", "sums")
-
-    def __init__(self) -> None:
-        self.budget: Budget | None = None
-        self.sums = tuple(_PeriodSum(per) for per in PERIODS)
-        self.next_end = float("-inf")
-        """The earliest end of a current period."""
+class _TenantSpending(msgspec.Struct, eq=False):
+    sums: tuple[_PeriodSum, ...]
+    budget: Budget | None = None
+    next_end: float = float("-inf")
+    """The earliest end of a current period."""
 
     def advance(self, at: float) -> None:
         if at >= self.next_end:
             for period_sum in self.sums:
                 period_sum.advance(at)
             self.next_end = min(period_sum.end for period_sum in self.sums)
-
-    def of(self, budget: Budget) -> _PeriodSum:
-        return self.sums[PERIODS.index(budget.per)]
 
 
 class BudgetBook:
@@ -124,25 +114,23 @@ class BudgetBook:
         self._holds: dict[int, BudgetHold] = {}
         self._last_number = 0
         self._latest = float("-inf")
-        """The highest `at` so far."""
         self.apply_settings(tenants)
 
     def apply_settings(self, tenants: Mapping[str, TenantSettings]) -> None:
         """Replace the budgets. Spending is kept, also of a removed tenant until all of its current periods end."""
         for name in tenants:
-            self._tenants.setdefault(name, _TenantSpending())
+            self._tenants.setdefault(name, _TenantSpending(tuple(map(_PeriodSum, PERIODS))))
         for name, spending in list(self._tenants.items()):
             spending.budget = tenants[name].budget if name in tenants else None
             if name not in tenants and all(period_sum.end <= self._latest for period_sum in spending.sums):
                 del self._tenants[name]
 
     def view(self, tenant: str, at: float) -> BudgetView | None:
-        """None if the tenant has no budget."""
         spending = self._advanced(tenant, at)
         if spending is None or spending.budget is None:
             return None
         budget = spending.budget
-        current = spending.of(budget)
+        current = spending.sums[PERIODS.index(budget.per)]
         return BudgetView(budget.amount, budget.per, current.spent, current.reserved, current.end - at)
 
     def views(self, at: float) -> dict[str, BudgetView]:
@@ -150,13 +138,8 @@ class BudgetBook:
         views = {tenant: self.view(tenant, at) for tenant in self._tenants}
         return {tenant: view for tenant, view in views.items() if view is not None}
 
-    def fits(self, tenant: str, cost: float, at: float) -> bool:
-        """Whether so much is left; always without a budget, and always if it costs nothing."""
-        view = self.view(tenant, at)
-        return view is None or view.fits(cost)
-
     def reserve(self, tenant: str, cost: float, at: float) -> BudgetHold:
-        """Reserve the worst-case cost without checking that it fits: see `fits`."""
+        """Reserve the worst-case cost without checking that it fits: see `BudgetView.fits`."""
         spending = self._advanced(tenant, at)
         begins: dict[Period, float] = {}
         period = float("-inf")
@@ -227,27 +210,17 @@ def period_begin(per: Period, at: float) -> float:
 def period_end(per: Period, at: float) -> float:
     """Start of the next hour, day or month after `at`, UTC."""
     begin = dt.datetime.fromtimestamp(period_begin(per, at), dt.UTC)
-    match per:
-        case "hour":
-            return (begin + dt.timedelta(hours=1)).timestamp()
-        case "day":
-            return (begin + dt.timedelta(days=1)).timestamp()
-        case "month":
-            return (begin + dt.timedelta(days=32)).replace(day=1).timestamp()
+    if per == "month":
+        return (begin + dt.timedelta(days=32)).replace(day=1).timestamp()
+    return (begin + (dt.timedelta(hours=1) if per == "hour" else dt.timedelta(days=1))).timestamp()
 
 
 def spent_action(features: Features, budget: Budget) -> Features | None:
     """The request as `when_spent` changes it when it does not fit into its tenant's budget; None if it is refused."""
-    match budget.when_spent:
-        case "refuse":
-            return None
-        case "downgrade":
-            tier = budget.downgrade_to or features.tier
-            return msgspec.structs.replace(
-                features, tier=tier, downgraded_from=features.downgraded_from or features.tier
-            )
-        case "small_only":
-            return msgspec.structs.replace(features, budget_spent=True)
+    if budget.when_spent == "downgrade":
+        before = features.downgraded_from or features.tier
+        return msgspec.structs.replace(features, tier=budget.downgrade_to or features.tier, downgraded_from=before)
+    return msgspec.structs.replace(features, budget_spent=True) if budget.when_spent == "small_only" else None
 
 
 def spending_options(features: Features, budget: Budget | None) -> tuple[Features, ...]:
@@ -270,9 +243,8 @@ def set_aside(  # noqa: PLR0917  (a quota and a budget, each with its own clock)
 
     `now` is on the quotas' monotonic clock, `at` in seconds since 1970. Raises UnknownTenant.
     """
-    if not budgets.fits(tenant, cost, at):
-        view = budgets.view(tenant, at)
-        assert view is not None, "without a budget every cost fits"
+    view = budgets.view(tenant, at)
+    if view is not None and not view.fits(cost):
         return BudgetRefusal(tenant, view, cost)
     reservation = quota.reserve(tenant, tokens, now)
     if isinstance(reservation, QuotaRefusal):

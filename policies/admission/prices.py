@@ -21,12 +21,8 @@ def cost_of(price: Price | None, prompt_tokens: int, completion_tokens: int, cac
 
 def cheapest(prices: Mapping[str, Price], rungs: Iterable[str]) -> str | None:
     """The rung with the lowest output price, then the lowest input price, then the first. None if there are none."""
-
-    def key(rung: str) -> tuple[float, float]:
-        price = prices.get(rung)
-        return (price.output, price.input) if price is not None else (0.0, 0.0)
-
-    return min(rungs, key=key, default=None)
+    free = Price(input=0.0, output=0.0)
+    return min(rungs, key=lambda rung: (prices.get(rung, free).output, prices.get(rung, free).input), default=None)
 
 
 def worst_cost(prices: Mapping[str, Price], plan: Plan, prompt_tokens: int, output_tokens: int) -> float:

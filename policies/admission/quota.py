@@ -72,12 +72,7 @@ class QuotaRefusal(msgspec.Struct, frozen=True, gc=False):
     `concurrent`, when a running request ends."""
 
     def __str__(self) -> str:
-        what = {
-            "tokens_per_minute": "tokens per minute",
-            "tokens_per_day": "tokens per day",
-            "requests_per_minute": "requests per minute",
-            "concurrent": "requests at once",
-        }[self.limit]
+        what = "requests at once" if self.limit == "concurrent" else self.limit.replace("_", " ")
         if self.resets_in_s is None and self.limit != "concurrent":
             return (
                 f"This request may need up to {self.requested} tokens, more than the limit of {self.limit_value} "
@@ -90,19 +85,19 @@ class QuotaRefusal(msgspec.Struct, frozen=True, gc=False):
         return f"{text}. There is room as soon as one of them ends."
 
 
-class TenantUse(msgspec.Struct, frozen=True):
+class TenantUse(msgspec.Struct):
     """Usage of one tenant."""
 
-    in_flight: int
-    reserved_tokens: int
+    in_flight: int = 0
+    reserved_tokens: int = 0
     """Sum of the open reservations."""
-    minute_tokens: int
-    day_tokens: int
-    minute_requests: int
-    reserved_total: int
-    spent_total: int
-    requests_total: int
-    refused_total: int
+    minute_tokens: int = 0
+    day_tokens: int = 0
+    minute_requests: int = 0
+    reserved_total: int = 0
+    spent_total: int = 0
+    requests_total: int = 0
+    refused_total: int = 0
 
 
 class QuotaStatistics(msgspec.Struct, frozen=True):
@@ -110,7 +105,6 @@ class QuotaStatistics(msgspec.Struct, frozen=True):
 
     tenants: Mapping[str, TenantUse]
     open: int
-    """Number of open reservations."""
     overruns: int
     """Settlements above the reservation; they are charged the reserved amount."""
 
@@ -121,12 +115,17 @@ class _Account:
         self.minute = SlidingWindow(_MINUTE_S, _MINUTE_SLICE_S)
         self.day = SlidingWindow(_DAY_S, _DAY_SLICE_S)
         self.requests = SlidingWindow(_MINUTE_S, _MINUTE_SLICE_S)
-        self.in_flight = 0
-        self.reserved = 0
-        self.reserved_total = 0
-        self.spent_total = 0
-        self.requests_total = 0
-        self.refused_total = 0
+        self.use = TenantUse()
+        """Without what the windows hold."""
+
+    def windows(self) -> tuple[tuple[Limit, SlidingWindow, int | None], ...]:
+        """By limit, that on requests first: its window and its value."""
+        limits = self.settings
+        return (
+            ("requests_per_minute", self.requests, limits.requests_per_minute),
+            ("tokens_per_minute", self.minute, limits.tokens.per_minute),
+            ("tokens_per_day", self.day, limits.tokens.per_day),
+        )
 
 
 class _Open(msgspec.Struct, frozen=True, gc=False):
@@ -152,15 +151,11 @@ class QuotaBook:
         are empty: its requests can be settled, and adding it again does not reset its usage.
         """
         for name, settings in tenants.items():
-            account = self._accounts.get(name)
-            if account is None:
-                self._accounts[name] = _Account(settings)
-            else:
-                account.settings = settings
+            self._accounts.setdefault(name, _Account(settings)).settings = settings
         self._accounts = {
             name: account
             for name, account in self._accounts.items()
-            if name in tenants or account.in_flight or account.day.sum(now) or account.requests.sum(now)
+            if name in tenants or account.use.in_flight or account.day.sum(now) or account.requests.sum(now)
         }
         return {name: account.settings for name, account in self._accounts.items()}
 
@@ -171,7 +166,7 @@ class QuotaBook:
             raise UnknownTenant(tenant)
         refusal = self._refusal(account, tenant, tokens, now)
         if refusal is not None:
-            account.refused_total += 1
+            account.use.refused_total += 1
             return refusal
         reservation = Reservation(self._next_number, tenant, tokens)
         self._next_number += 1
@@ -179,10 +174,10 @@ class QuotaBook:
             account, account.minute.add(tokens, now), account.day.add(tokens, now), account.requests.add(1, now)
         )
         self._open[reservation.number] = (reservation, opened)
-        account.in_flight += 1
-        account.reserved += tokens
-        account.reserved_total += tokens
-        account.requests_total += 1
+        account.use.in_flight += 1
+        account.use.reserved_tokens += tokens
+        account.use.reserved_total += tokens
+        account.use.requests_total += 1
         return reservation
 
     def settle(self, reservation: Reservation, used_tokens: int, now: float) -> bool:
@@ -194,7 +189,7 @@ class QuotaBook:
             self._overruns += 1
             used_tokens = reservation.tokens
         used_tokens = max(used_tokens, 0)
-        opened.account.spent_total += used_tokens
+        opened.account.use.spent_total += used_tokens
         self._give_back(opened, reservation.tokens - used_tokens)
         return True
 
@@ -204,8 +199,8 @@ class QuotaBook:
         if opened is None:
             return False
         opened.account.requests.correct(opened.requests, -1)
-        opened.account.requests_total -= 1
-        opened.account.reserved_total -= reservation.tokens
+        opened.account.use.requests_total -= 1
+        opened.account.use.reserved_total -= reservation.tokens
         self._give_back(opened, reservation.tokens)
         return True
 
@@ -225,16 +220,11 @@ class QuotaBook:
     def statistics(self, now: float) -> QuotaStatistics:
         return QuotaStatistics(
             tenants={
-                name: TenantUse(
-                    in_flight=account.in_flight,
-                    reserved_tokens=account.reserved,
+                name: msgspec.structs.replace(
+                    account.use,
                     minute_tokens=account.minute.sum(now),
                     day_tokens=account.day.sum(now),
                     minute_requests=account.requests.sum(now),
-                    reserved_total=account.reserved_total,
-                    spent_total=account.spent_total,
-                    requests_total=account.requests_total,
-                    refused_total=account.refused_total,
                 )
                 for name, account in self._accounts.items()
             },
@@ -247,12 +237,7 @@ class QuotaBook:
         account = self._accounts.get(tenant)
         if account is None:
             return None
-        settings = account.settings
-        requests = _left(account.requests, settings.requests_per_minute, now)
-        windows = (
-            _left(account.minute, settings.tokens.per_minute, now),
-            _left(account.day, settings.tokens.per_day, now),
-        )
+        requests, *windows = [_left(window, limit, now) for _, window, limit in account.windows()]
         tokens = min([left for left in windows if left is not None], key=lambda left: left.remaining, default=None)
         return RateLimits(requests, tokens) if requests is not None or tokens is not None else None
 
@@ -264,27 +249,21 @@ class QuotaBook:
             open_tokens[reservation.tenant] += reservation.tokens
             open_requests[reservation.tenant] += 1
         for name, account in self._accounts.items():
-            account.minute.check_integrity()
-            account.day.check_integrity()
-            account.requests.check_integrity()
-            if account.reserved != open_tokens[name] or account.in_flight != open_requests[name]:
+            for _, window, _ in account.windows():
+                window.check_integrity()
+            if account.use.reserved_tokens != open_tokens[name] or account.use.in_flight != open_requests[name]:
                 raise IntegrityError(f"the open reservations of tenant '{name}' do not add up")
-            if account.spent_total + account.reserved > account.reserved_total:
+            if account.use.spent_total + account.use.reserved_tokens > account.use.reserved_total:
                 raise IntegrityError(f"tenant '{name}' spent more than was reserved")
 
     def _refusal(self, account: _Account, tenant: str, tokens: int, now: float) -> QuotaRefusal | None:
         settings = account.settings
         scope = f"tenant {tenant}"
-        if settings.concurrent is not None and account.in_flight >= settings.concurrent:
-            return QuotaRefusal("concurrent", scope, settings.concurrent, account.in_flight, 1, None)
-        windows: tuple[tuple[Limit, SlidingWindow, int | None, int], ...] = (
-            ("requests_per_minute", account.requests, settings.requests_per_minute, 1),
-            ("tokens_per_minute", account.minute, settings.tokens.per_minute, tokens),
-            ("tokens_per_day", account.day, settings.tokens.per_day, tokens),
-        )
+        if settings.concurrent is not None and account.use.in_flight >= settings.concurrent:
+            return QuotaRefusal("concurrent", scope, settings.concurrent, account.use.in_flight, 1, None)
         refusals: list[QuotaRefusal] = []
-        for limit, window, value, requested in windows:
-            used = window.sum(now)
+        for limit, window, value in account.windows():
+            used, requested = window.sum(now), 1 if limit == "requests_per_minute" else tokens
             if value is None or used + requested <= value:
                 continue
             refusal = QuotaRefusal(limit, scope, value, used, requested, window.fits_in_s(requested, value, now))
@@ -295,12 +274,10 @@ class QuotaBook:
         return max(refusals, key=lambda refusal: refusal.resets_in_s or 0.0) if refusals else None
 
     def _close(self, reservation: Reservation) -> _Open | None:
-        entry = self._open.pop(reservation.number, None)
-        if entry is None:
-            return None
-        opened = entry[1]
-        opened.account.in_flight -= 1
-        opened.account.reserved -= reservation.tokens
+        _, opened = self._open.pop(reservation.number, (reservation, None))
+        if opened is not None:
+            opened.account.use.in_flight -= 1
+            opened.account.use.reserved_tokens -= reservation.tokens
         return opened
 
     def _give_back(self, opened: _Open, tokens: int) -> None:

@@ -16,18 +16,17 @@ class Slice(msgspec.Struct, gc=False):
     live: bool = True
 
 
-class SlidingWindow:
+class SlidingWindow(msgspec.Struct, eq=False):
     """An amount counts from when it is added until its whole slice is older than the window.
 
     So it counts for at least `over_s` and at most `over_s + slice_s`: no window of `over_s` ever exceeds the limit.
     O(1) amortised, with at most `over_s / slice_s + 1` slices in memory.
     """
 
-    def __init__(self, over_s: float, slice_s: float) -> None:
-        self._over_s = over_s
-        self._slice_s = slice_s
-        self._slices: deque[Slice] = deque()
-        self._sum = 0
+    _over_s: float
+    _slice_s: float
+    _slices: deque[Slice] = msgspec.field(default_factory=deque)
+    _sum: int = 0
 
     def sum(self, now: float) -> int:
         slices = self._slices

@@ -16,11 +16,7 @@ class MachineAttempt(msgspec.Struct, eq=False):
     cascade: CascadeMachine | None
     """Of a small stage that may escalate; it gets every output before the client."""
     has_started: bool = False
-    """A backend has started the job."""
     has_output: bool = False
-
-
-# --- effects --------------------------------------------------------------------------------------------------------
 
 
 class ForgetAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -86,20 +82,7 @@ class Complete(msgspec.Struct, frozen=True, gc=False):
     """Reason code: why this rung answered."""
 
 
-AnswerEffect = (
-    ForgetAnswer
-    | Pause
-    | RequestPermit
-    | Prepare
-    | OfferJob
-    | EndAttempt
-    | WithdrawJob
-    | RecordOutcome
-    | Complete
-    | AnswerStatic
-    | GiveUp
-    | Break
-)
-
 AttemptEnding = EndAttempt | WithdrawJob | RecordOutcome
 """These effects are carried out even if the answer is stopped."""
+AnswerEnd = Complete | AnswerStatic | GiveUp | Break
+AnswerEffect = ForgetAnswer | Pause | RequestPermit | Prepare | OfferJob | AttemptEnding | AnswerEnd

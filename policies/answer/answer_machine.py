@@ -17,33 +17,11 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from policies.answer.answer_effects import (
-    AnswerEffect,
-    AttemptEnding,
-    Complete,
-    EndAttempt,
-    ForgetAnswer,
-    MachineAttempt,
-    OfferJob,
-    Pause,
-    Prepare,
-    RecordOutcome,
-    RequestPermit,
-    WithdrawJob,
-)
+from policies.answer import answer_effects
+from policies.answer.answer_effects import AnswerEffect, MachineAttempt
 from policies.cascade.cascade import CascadeMachine
-from policies.fallback.fallback_machine import (
-    AttemptFailed,
-    AttemptFinished,
-    ContentSent,
-    Escalated,
-    FallbackEffect,
-    FallbackEvent,
-    FallbackMachine,
-    Prefix,
-    RungRefused,
-    Try,
-)
+from policies.fallback import fallback_machine
+from policies.fallback.fallback_machine import AttemptFailed, FallbackMachine, Prefix, RungRefused, Try
 from policies.model.load import Permit
 from policies.model.plan import BY_BUDGET, AttemptRecord, Plan
 
@@ -73,16 +51,13 @@ class AnswerMachine:
         self._wanted: Try | None = None
         """The attempt that is being permitted or prepared."""
         self._permit: Permit | None = None
-        """The permit for it."""
         self._tried = False
-        """There was an attempt before."""
         self._stall_at = _NEVER
         self._stopped_on = ""
         """The rung whose attempt was stopped from outside, which the fallback machine does not know."""
         self._ended = False
         self._effects: deque[AnswerEffect] = deque()
         self.attempt: MachineAttempt | None = None
-        """The current one."""
         self.due = _NEVER
         """When `on_deadline` must be called, unless another event comes before."""
 
@@ -121,15 +96,12 @@ class AnswerMachine:
         while self._effects:
             yield self._effects.popleft()
 
-    # --- the way into a backend -----------------------------------------------------------------------------------
-
     def start(self, now: float) -> None:
-        """Start with the plan's first rung."""
         self._apply(self._fallback.start(now), now)
 
     def resumed(self) -> None:
         if self._wanted is not None:
-            self._effects.append(RequestPermit(self._wanted.rung, self._wanted.is_retry))
+            self._effects.append(answer_effects.RequestPermit(self._wanted.rung, self._wanted.is_retry))
 
     def on_permit(self, answer: Permit | RungRefused, now: float) -> None:
         wanted = self._wanted
@@ -144,7 +116,7 @@ class AnswerMachine:
         if wanted.watched:
             assert self._plan.cascade is not None
             cascade = CascadeMachine(self._plan.cascade, self._choices)
-        self._effects.append(Prepare(MachineAttempt(wanted.rung, wanted, answer, cascade)))
+        self._effects.append(answer_effects.Prepare(MachineAttempt(wanted.rung, wanted, answer, cascade)))
 
     def prepared(self, attempt: MachineAttempt, *, draft_until: float | None = None) -> None:
         """Its job is made. `draft_until`: it is offered at `draft_ready`, or at this time if the draft is late."""
@@ -167,17 +139,14 @@ class AnswerMachine:
         """The rung refuses the current attempt, or the one that was to be prepared."""
         attempt, wanted, permit = self.attempt, self._wanted, self._permit
         if attempt is not None:
-            self._end(attempt, ok=None, withdraw=False)
+            self._end(ok=None, withdraw=False)
             event = msgspec.structs.replace(event, prefix=self._prefix(attempt))
         elif wanted is not None and permit is not None:
             self._permit = None
-            self._effects.append(RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
+            self._effects.append(answer_effects.RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
         self._report(event, now)
 
-    # --- the current attempt --------------------------------------------------------------------------------------
-
     def on_started(self) -> None:
-        """A backend has started the job."""
         if self.attempt is not None:
             self.attempt.has_started = True
 
@@ -188,15 +157,12 @@ class AnswerMachine:
 
     def content_sent(self, now: float, *, atomic: bool = False, answer: bool = True) -> None:
         """Content goes to the client: the commit point. See `ContentSent`."""
-        self._fallback.on(ContentSent(atomic=atomic, answer=answer), now)
+        self._fallback.on(fallback_machine.ContentSent(atomic=atomic, answer=answer), now)
 
     def on_complete(self, now: float, *, ended: bool, cascade_reason: str = "", draft_reason: str = "") -> None:
         """All choices are complete. `ended`: its backend knows. The reasons are codes of an accepted answer."""
-        attempt = self.attempt
-        assert attempt is not None
-        reason = self._reason_of(attempt, cascade_reason, draft_reason)
-        self._end(attempt, ok=True, withdraw=not ended)
-        self._complete(attempt, reason, now)
+        attempt = self._end(ok=True, withdraw=not ended)
+        self._complete(attempt, self._reason_of(attempt, cascade_reason, draft_reason), now)
 
     def on_nothing_left(self, attempt: MachineAttempt, now: float) -> None:
         """Instead of `prepared`: the client has the whole answer, and there is no job to offer."""
@@ -207,24 +173,17 @@ class AnswerMachine:
         self._complete(attempt, self._reason_of(attempt, "", ""), now)
 
     def on_escalated(self, why: str, now: float) -> None:
-        """The cascade discards the answer."""
-        attempt = self.attempt
-        assert attempt is not None
-        self._end(attempt, ok=True, withdraw=True)
-        self._report(Escalated(why=why, prefix=self._prefix(attempt)), now)
+        attempt = self._end(ok=True, withdraw=True)
+        self._report(fallback_machine.Escalated(why=why, prefix=self._prefix(attempt)), now)
 
     def on_refused_by_engine(self, event: RungRefused, now: float) -> None:
         """The engine refuses a sequence of the attempt; its other sequences still run."""
-        attempt = self.attempt
-        assert attempt is not None
-        self._end(attempt, ok=None, withdraw=True)
+        self._end(ok=None, withdraw=True)
         self._report(event, now)
 
     def on_failed(self, event: AttemptFailed, now: float, *, ok: bool | None, ended: bool) -> None:
         """The attempt failed. `ok` None: no evidence about the rung. `ended`: its backend knows."""
-        attempt = self.attempt
-        assert attempt is not None
-        self._end(attempt, ok=ok, withdraw=not ended)
+        attempt = self._end(ok=ok, withdraw=not ended)
         self._report(msgspec.structs.replace(event, prefix=self._prefix(attempt)), now)
 
     def on_deadline(self, now: float) -> None:
@@ -239,7 +198,7 @@ class AnswerMachine:
         if now >= self._plan.total_at:
             self.on_failed(AttemptFailed(kind="total_timeout", retryable=False), now, ok=None, ended=False)
         elif not attempt.has_started:
-            self._end(attempt, ok=None, withdraw=True)
+            self._end(ok=None, withdraw=True)
             self._report(RungRefused(why="queue_timeout", message="It waited in the queue for too long."), now)
         else:
             kind = "stall" if attempt.has_output else "ttft_timeout"
@@ -251,54 +210,56 @@ class AnswerMachine:
         wanted, permit = self._wanted, self._permit
         self._wanted = self._permit = None
         if self._effects:
-            self._effects = deque([each for each in self._effects if isinstance(each, AttemptEnding)])
+            self._effects = deque([each for each in self._effects if isinstance(each, answer_effects.AttemptEnding)])
         if self.attempt is not None:
             self._stopped_on = self.attempt.rung
-            self._end(self.attempt, ok=None, withdraw=True, client_left=client_left)
+            self._end(ok=None, withdraw=True, client_left=client_left)
         elif wanted is not None and permit is not None:
-            self._effects.append(RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
+            self._effects.append(answer_effects.RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
 
-    # --- the fallback machine -------------------------------------------------------------------------------------
-
-    def _report(self, event: FallbackEvent, now: float) -> None:
+    def _report(self, event: fallback_machine.FallbackEvent, now: float) -> None:
         self._wanted = None
         self._apply(self._fallback.on(event, now, self._chance()), now)
 
-    def _apply(self, effect: FallbackEffect | None, now: float) -> None:
+    def _apply(self, effect: fallback_machine.FallbackEffect | None, now: float) -> None:
         if effect is None or self._ended:
             return
         if not isinstance(effect, Try):
             self._effects.append(effect)
             return
         if self._tried and not self._fallback.committed:
-            self._effects.append(ForgetAnswer())
+            self._effects.append(answer_effects.ForgetAnswer())
         self._tried = True
         self._wanted = effect
         if effect.not_before > now:
-            self._effects.append(Pause(effect.not_before))
+            self._effects.append(answer_effects.Pause(effect.not_before))
         else:
-            self._effects.append(RequestPermit(effect.rung, effect.is_retry))
+            self._effects.append(answer_effects.RequestPermit(effect.rung, effect.is_retry))
 
     def _offer(self, attempt: MachineAttempt) -> None:
         self.due = attempt.wanted.deadline
-        self._effects.append(OfferJob(attempt))
+        self._effects.append(answer_effects.OfferJob(attempt))
 
-    def _end(self, attempt: MachineAttempt, *, ok: bool | None, withdraw: bool, client_left: bool = False) -> None:
+    def _end(
+        self, attempt: MachineAttempt | None = None, *, ok: bool | None, withdraw: bool, client_left: bool = False
+    ) -> MachineAttempt:
+        """End the current attempt, or one that did not become it. Returns it."""
+        attempt = attempt or self.attempt
+        assert attempt is not None
         self.attempt = None
         self.due = _NEVER
-        self._effects.append(EndAttempt(attempt, ok, client_left))
+        self._effects.append(answer_effects.EndAttempt(attempt, ok, client_left))
         if withdraw:
-            self._effects.append(WithdrawJob(attempt))
-        self._effects.append(RecordOutcome(attempt.rung, attempt.permit, ok, attempt.wanted.is_retry))
+            self._effects.append(answer_effects.WithdrawJob(attempt))
+        self._effects.append(answer_effects.RecordOutcome(attempt.rung, attempt.permit, ok, attempt.wanted.is_retry))
+        return attempt
 
     def _complete(self, attempt: MachineAttempt, reason: str, now: float) -> None:
-        self._fallback.on(AttemptFinished(reason), now)
-        self._effects.append(Complete(attempt, reason))
+        self._fallback.on(fallback_machine.AttemptFinished(reason), now)
+        self._effects.append(answer_effects.Complete(attempt, reason))
 
     def _prefix(self, attempt: MachineAttempt) -> Prefix:
         return self._client_has(attempt.rung) if self._fallback.committed else ()
-
-    # --- why ------------------------------------------------------------------------------------------------------
 
     def _reason_of(self, attempt: MachineAttempt, cascade_reason: str, draft_reason: str) -> str:
         trouble = self._last_trouble()

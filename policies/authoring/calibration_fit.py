@@ -104,7 +104,6 @@ def _fit_probabilities(scored: Sequence[Scored]) -> Knots:
 
 
 def _error(scored: Sequence[Scored]) -> CalibrationError:
-    """The expected calibration error and the Brier score, cross-validated."""
     predictions: list[tuple[float, bool]] = []
     for fold in range(_FOLDS):
         knots = _fit_probabilities([prompt for index, prompt in enumerate(scored) if index % _FOLDS != fold])

@@ -9,6 +9,7 @@ import itertools
 import math
 import zoneinfo
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -17,7 +18,6 @@ from config.model.conditions import INTEGERS, NUMBERS, TimeCondition
 from config.model.tenancy import TierSettings
 from policies.authoring.boundaries import Boundaries
 from policies.authoring.decision import Decider, DecisionOutcome
-from policies.authoring.outcome_cuts import LARGEST, outcome_cuts
 from policies.authoring.situation import Situation
 from policies.model.load import BreakerState, BreakerView, EngineLoad, Load
 from policies.routing.conditions import measure_of
@@ -28,6 +28,8 @@ _SIZES = frozenset({"prompt_tokens", "max_tokens"})
 _PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/stream")
 _STATES: tuple[BreakerState, ...] = ("closed", "open", "half_open")
 _Measured = Literal["expected_wait_s", "kv_usage"]
+_LARGEST = 2**31
+"""No longer prompt or answer is looked at."""
 _LOOK_AHEAD_DAYS = 8
 """The rest of today and a week, after which times of day repeat."""
 
@@ -73,7 +75,6 @@ class Axis(msgspec.Struct, frozen=True):
     """For a number: formats a span."""
 
     def joined(self, lower: SituationChange, upper: SituationChange) -> SituationChange:
-        """Two adjacent spans of a number as one change, with the closer of their values."""
         assert lower.span is not None
         assert upper.span is not None
         assert self.wanted is not None
@@ -101,9 +102,6 @@ def _with_load(base: Situation, **load: Any) -> Situation:
     return msgspec.structs.replace(base, load=msgspec.structs.replace(base.load, **load))
 
 
-# --- numbers ---------------------------------------------------------------------------------------------------------
-
-
 def _feature_numbers(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterator[Axis]:
     for field in NUMBERS:
         bounds = set(boundaries.numbers[field])
@@ -113,7 +111,7 @@ def _feature_numbers(decider: Decider, boundaries: Boundaries, base: Situation) 
             if base.features.budget_used >= 1:
                 bounds.add(1.0)
         if field in _SIZES:
-            edges = {float(math.ceil(bound)) for bound in bounds} | {0.0, 1.0, float(LARGEST)}
+            edges = {float(math.ceil(bound)) for bound in bounds} | {0.0, 1.0, float(_LARGEST)}
             bounds.update(_outcome_cuts(decider, field, base, edges))
         if bounds:
             yield _number(
@@ -131,13 +129,31 @@ def _feature_numbers(decider: Decider, boundaries: Boundaries, base: Situation) 
 
 
 def _outcome_cuts(decider: Decider, field: str, base: Situation, edges: set[float]) -> Iterator[float]:
-    """What is refused or emitted otherwise for its length or its cost, though no condition looks at it."""
-    setter, anywhere = _setter(field, base), Span(None, None)
+    """The first values of other outcomes than those just below, between the edges; the highest edge is looked at.
+
+    For what is refused or emitted otherwise for its length or its cost, though no condition looks at it. Found by
+    bisection: of several changes between two neighbouring edges, those that cancel out may be missed.
+    """
+    setter, anywhere, whole, ends = _setter(field, base), Span(None, None), field in INTEGERS, sorted(edges)
 
     def outcome_at(value: float) -> DecisionOutcome:
         return DecisionOutcome.of(decider.decide(setter(value, anywhere)))
 
-    return outcome_cuts(outcome_at, sorted(edges), whole=field in INTEGERS)
+    spans = [(low, _below(high, integer=whole)) for low, high in itertools.pairwise(ends)]
+    spans += [(_below(edge, integer=whole), edge) for edge in ends[1:-1]]
+    while spans:
+        low, high = spans.pop()
+        if low >= high or outcome_at(low) == outcome_at(high):
+            continue
+        middle = (low + high) // 2 if whole else (low + high) / 2
+        if low < middle < high:
+            spans += [(low, middle), (middle, high)]
+        else:
+            yield high
+
+
+def _below(value: float, *, integer: bool) -> float:
+    return value - 1 if integer else math.nextafter(value, -math.inf)
 
 
 def _setter(field: str, base: Situation) -> Callable[[float, Span], Situation]:
@@ -170,16 +186,15 @@ def _number(
         if span.holds(now):
             here = len(changes)
             continue
+        value = minimum if low is None else low
         if high is not None and now >= high:
-            value = high - 1 if integer else math.nextafter(high, -math.inf)
-        else:
-            value = minimum if low is None else low
+            value = _below(high, integer=integer)
         changes.append(
             SituationChange(
                 word=word,
                 wanted=_bounds(span),
                 now=f"{now:.6g}",
-                distance=_distance(now, value),
+                distance=abs(value - now) / max(abs(value), abs(now)) if math.isfinite(now) else 1.0,
                 situation=situation(value, span),
                 span=span,
                 value=int(value) if integer else value,
@@ -191,15 +206,6 @@ def _number(
 def _bounds(span: Span) -> str:
     edges = ((">=", span.low), ("<", span.high))
     return " and ".join([f"{sign} {edge:.12g}" for sign, edge in edges if edge is not None])
-
-
-def _distance(now: float, value: float) -> float:
-    if not math.isfinite(now):
-        return 1.0
-    return abs(value - now) / max(abs(value), abs(now))
-
-
-# --- names -----------------------------------------------------------------------------------------------------------
 
 
 def _names(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterator[Axis]:
@@ -262,11 +268,7 @@ def _header(name: str, values: Iterable[str], base: Situation) -> Axis:
     return Axis(tuple(changes))
 
 
-# --- time ------------------------------------------------------------------------------------------------------------
-
-
 def _time(conditions: Iterable[TimeCondition], base: Situation) -> Axis:
-    """Changes to later times, up to `_LOOK_AHEAD_DAYS` ahead."""
     now = base.features.at
     end = now + _LOOK_AHEAD_DAYS * 86_400
     cuts = {instant for condition in conditions for instant in _instants(condition, now) if now < instant < end}
@@ -322,31 +324,20 @@ def _utc(at: float) -> str:
     return f"{dt.datetime.fromtimestamp(at, dt.UTC):%a %Y-%m-%d %H:%MZ}"
 
 
-# --- load ------------------------------------------------------------------------------------------------------------
-
-
 def _load_numbers(decider: Decider, boundaries: Boundaries, base: Situation) -> Iterator[Axis]:
     """Changes of load values, for engines whose load is known: otherwise all of their values would change at once."""
     tier = decider.settings.tiers.get(_tier(decider, base), TierSettings())
-    slo_s = float(tier.slo.ttft)
-    for rung, bounds in boundaries.waits_over_slo.items():
-        engine = base.load.engines.get(rung)
-        if engine is None or slo_s <= 0:
-            continue
-
-        def waiting(value: float, span: Span, engine: EngineLoad = engine) -> Situation:
-            return _measured(decider, base, engine, "expected_wait_s", _wait(value, slo_s, span))
-
-        yield _number(f"queue_wait_over_slo of {rung}", engine.expected_wait_s / slo_s, bounds, waiting)
-    for rung, bounds in boundaries.kv_usages.items():
-        engine = base.load.engines.get(rung)
-        if engine is None:
-            continue
-
-        def filled(value: float, span: Span, engine: EngineLoad = engine) -> Situation:
-            return _measured(decider, base, engine, "kv_usage", value)
-
-        yield _number(f"kv_usage of {rung}", engine.kv_usage, bounds, filled, maximum=1.0)
+    measures: tuple[tuple[str, dict[str, tuple[float, ...]], _Measured, float, float | None], ...] = (
+        ("queue_wait_over_slo", boundaries.waits_over_slo, "expected_wait_s", float(tier.slo.ttft), None),
+        ("kv_usage", boundaries.kv_usages, "kv_usage", 1.0, 1.0),
+    )
+    for word, rungs, field, unit, maximum in measures:
+        for rung, bounds in rungs.items():
+            engine = base.load.engines.get(rung)
+            if engine is None or unit <= 0:
+                continue
+            situation = partial(_measured, decider, base, engine, field, unit)
+            yield _number(f"{word} of {rung}", getattr(engine, field) / unit, bounds, situation, maximum=maximum)
 
 
 def _tier(decider: Decider, base: Situation) -> str:
@@ -354,21 +345,18 @@ def _tier(decider: Decider, base: Situation) -> str:
     return decider.plan(base).features.tier
 
 
-def _wait(ratio: float, slo_s: float, span: Span) -> float:
-    """The wait `ratio * slo_s`, adjusted for rounding: divided by `slo_s` it must be in the span again."""
-    wait = ratio * slo_s
-    while span.low is not None and wait / slo_s < span.low:
-        wait = math.nextafter(wait, math.inf)
-    while span.high is not None and wait / slo_s >= span.high:
-        wait = math.nextafter(wait, 0.0)
-    return wait
-
-
-def _measured(decider: Decider, base: Situation, engine: EngineLoad, field: _Measured, value: float) -> Situation:
-    """The situation with another load value of one engine, and with the cascades that are then busy."""
-    load = base.load
-    engines = {**load.engines, engine.name: msgspec.structs.replace(engine, **{field: value})}
-    load = msgspec.structs.replace(load, engines=engines)
+def _measured(  # noqa: PLR0917  (`partial` gives all but the last two)
+    decider: Decider, base: Situation, engine: EngineLoad, field: _Measured, unit: float, value: float, span: Span
+) -> Situation:
+    """The situation with another load value of one engine, `value` units, and with the cascades that are then busy."""
+    measured = value * unit
+    # Adjusted for rounding: divided by the unit it must be in the span again.
+    while span.low is not None and measured / unit < span.low:
+        measured = math.nextafter(measured, math.inf)
+    while span.high is not None and measured / unit >= span.high:
+        measured = math.nextafter(measured, 0.0)
+    engines = {**base.load.engines, engine.name: msgspec.structs.replace(engine, **{field: measured})}
+    load = msgspec.structs.replace(base.load, engines=engines)
     busy = _busy_after(decider, base, engine.name, field, load)
     return msgspec.structs.replace(base, load=msgspec.structs.replace(load, busy=busy))
 

@@ -43,7 +43,11 @@ class Decider:
         self.settings = settings
         self.policy = Policy.compile(settings, tokenizers)
         self.tenants = known_tenants(settings)
-        self.backends = _all_loaded(settings, backends or Backends())
+        known = backends or Backends()
+        lengths = {name: known.max_model_len.get(name, UNBOUNDED) for name in settings.engines}
+        for name, upstream in settings.upstreams.items():
+            lengths[name] = upstream_length(upstream.context, counts=upstream.tokenizer is not None)
+        self.backends = Backends(lengths, known.encoders)
         self._planning = PlanningSnapshot(self.policy, self.tenants, self.backends)
 
     def decide(self, situation: Situation, now: float = 0.0) -> Decision:
@@ -98,18 +102,10 @@ def decision_of(planned: Planned | PlanRefusal) -> Decision:
     return planned.plan if isinstance(planned, Planned) else DecisionRefusal(planned.code, planned.message)
 
 
-def _all_loaded(settings: Settings, known: Backends) -> Backends:
-    lengths = {name: known.max_model_len.get(name, UNBOUNDED) for name in settings.engines}
-    for name, upstream in settings.upstreams.items():
-        lengths[name] = upstream_length(upstream.context, counts=upstream.tokenizer is not None)
-    return Backends(lengths, known.encoders)
-
-
 class DecisionOutcome(msgspec.Struct, frozen=True):
     """The parts of a decision that are compared."""
 
     refused: str = ""
-    """The refusal's code."""
     route: str = ""
     arm: str = ""
     cascade: str = ""
@@ -144,7 +140,6 @@ class DecisionOutcome(msgspec.Struct, frozen=True):
         return f"route {self.route}{arm}: {self._start()}"
 
     def beside(self, base: "DecisionOutcome") -> str:
-        """A readable text of what differs from `base`."""
         if self.refused or base.refused or self.route != base.route:
             return str(self)
         parts = []

@@ -47,7 +47,6 @@ class Curve(msgspec.Struct, frozen=True):
     oracle_part: Interval
     """APGR divided by the oracle's APGR."""
     normalised: Interval
-    """Normalised APGR, see the module docstring."""
     cpt50: Interval
     """A share, 0 to 1."""
     cpt80: Interval
@@ -109,11 +108,6 @@ def _first(shares: Floats, gained: Floats, goal: float) -> float:
     return float(shares[at - 1] + (shares[at] - shares[at - 1]) * (goal - before) / (after - before))
 
 
-def _interval(value: float, resamples: Sequence[float]) -> Interval:
-    low, high = np.quantile(np.asarray(resamples), (0.025, 0.975))
-    return Interval(value, float(low), float(high))
-
-
 def _auroc(scores: Floats, right: Floats, weights: Floats) -> float:
     levels, level = np.unique(scores, return_inverse=True)
     good = np.bincount(level, weights * right, len(levels))
@@ -153,7 +147,8 @@ def deferral_curves(
 
     def spread(figure: Callable[[int], float]) -> Interval:
         values = [figure(draw) for draw in range(len(draws))]
-        return _interval(values[0], values[1:] or values)
+        low, high = np.quantile(np.asarray(values[1:] or values), (0.025, 0.975))
+        return Interval(values[0], float(low), float(high))
 
     def curve(name: str) -> Curve:
         own, oracle = points[name], points["oracle"]

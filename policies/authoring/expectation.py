@@ -15,7 +15,6 @@ class Difference(msgspec.Struct, frozen=True):
     """One key of `expect` whose value differs from the decision."""
 
     what: str
-    """The key of `expect`."""
     expected: Any
     got: Any
 
@@ -27,9 +26,7 @@ class ExpectationVerdict(msgspec.Struct, frozen=True):
     passed: bool
     differences: tuple[Difference, ...]
     decided: str
-    """The decision, in one line."""
     why: tuple[str, ...]
-    """The reasons of the decision, see `facts`."""
 
 
 def judge(decider: Decider, test: TestSettings) -> ExpectationVerdict:

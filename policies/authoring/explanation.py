@@ -7,8 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from config.model.calibration import Calibration
-from config.model.routing import TARGETS, CascadeSettings, Target
+from config.model.routing import TARGETS, CascadeSettings
 from policies.authoring.counterfactual import Counterfactual, counterfactuals
 from policies.authoring.decision import Decider, Decision, DecisionOutcome, DecisionRefusal, decision_of, way
 from policies.authoring.situation import Situation
@@ -161,7 +160,6 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[RouteSeen, ...]
     """Up to the one that was taken."""
     routes_left: int
-    """Number of later routes, which were not examined."""
     complexity: tuple[Term, ...] | None
     """Summands of the score; None: the text is unknown."""
     budget: BudgetTerms | None
@@ -255,10 +253,9 @@ def _budget(decider: Decider, features: Features, planned: Planned | PlanRefusal
     tenant = decider.tenants.get(features.tenant)
     if tenant is None or tenant.budget is None:
         return None
-    budget = tenant.budget
-    left = planned.features
-    spent = left.budget_spent or bool(left.downgraded_from)
-    spent = spent or (isinstance(planned, PlanRefusal) and planned.code == BUDGET_SPENT)
+    budget, left = tenant.budget, planned.features
+    refused = isinstance(planned, PlanRefusal) and planned.code == BUDGET_SPENT
+    spent = refused or left.budget_spent or bool(left.downgraded_from)
     return BudgetTerms(budget.amount, budget.per, features.budget_used, spent, budget.when_spent)
 
 
@@ -284,7 +281,7 @@ def _cascade(
     return CascadeTerms(
         planned=planned,
         threshold_from=_threshold_from(settings, compiled.name, load),
-        target=_promise(settings.target),
+        target={name: value for name in TARGETS if (value := getattr(settings.target, name, None)) is not None},
         small_can_serve=load.can_serve(planned.small.to or ""),
         large_can_serve=load.can_serve(planned.large.to or ""),
         calibration=_calibration(settings, planned, features.at, features.priors),
@@ -304,17 +301,6 @@ def _threshold_from(
     return "calibration" if math.isclose(load.thresholds.get(name, own), own) else "steering"
 
 
-def _promise(target: Target | None) -> dict[str, float]:
-    return {name: value for name in TARGETS if (value := getattr(target, name, None)) is not None}
-
-
-def _right_at_the_threshold(calibration: Calibration, planned: PlannedCascade, priors: Mapping[str, Priors]) -> float:
-    if calibration.prompt is None or planned.level is None:
-        return probability_right(calibration, planned.threshold)
-    _, large = priors.get(planned.name) or neutral_priors(calibration.prompt)
-    return min(max(planned.level + large, 0.0), 1.0)
-
-
 def _calibration(
     settings: CascadeSettings, planned: PlannedCascade, at: float, priors: Mapping[str, Priors]
 ) -> CalibrationTerms | None:
@@ -322,16 +308,19 @@ def _calibration(
     if calibration is None:
         return None
     age = dt.datetime.fromtimestamp(at, dt.UTC).date() - calibration.created
+    level = planned.threshold if planned.level is None else planned.level
+    right = probability_right(calibration, planned.threshold)
+    if calibration.prompt is not None and planned.level is not None:
+        _, large = priors.get(planned.name) or neutral_priors(calibration.prompt)
+        right = min(max(level + large, 0.0), 1.0)
     return CalibrationTerms(
         name=calibration.name,
         created=calibration.created,
         age_days=age.days,
         stale=age.days * _DAY_S > settings.defer.stale_after,
         prompts=calibration.data.prompts,
-        expected_large_share=share_for_threshold(
-            calibration, planned.threshold if planned.level is None else planned.level
-        ),
-        probability_right=_right_at_the_threshold(calibration, planned, priors),
+        expected_large_share=share_for_threshold(calibration, level),
+        probability_right=right,
     )
 
 
@@ -351,9 +340,8 @@ def _busy(decider: Decider, compiled: CompiledCascade, features: Features, load:
 
 
 def _deadlines(decider: Decider, plan: Plan, features: Features) -> DeadlineTerms:
-    queue_s = plan.queue_s
-    if queue_s is None:
-        queue_s = float(decider.settings.tiers[features.tier].queue.wait)
+    tier = decider.settings.tiers[features.tier]
+    queue_s = float(tier.queue.wait) if plan.queue_s is None else plan.queue_s
     return DeadlineTerms(queue_s, plan.ttft_at, plan.total_at, plan.stall_s)
 
 

@@ -25,7 +25,6 @@ class Compared(msgspec.Struct, frozen=True):
     """One request under both policies."""
 
     label: str
-    """A short description of the request, for examples."""
     before: Decision
     after: Decision
     margins: tuple[float, ...] = ()
@@ -66,7 +65,6 @@ class DecisionDiff(msgspec.Struct, frozen=True):
     terms_only: int
     """Requests with the same outcome but other terms: threshold, deadlines, caps, retries or `midstream`."""
     aspects: tuple[Aspect, ...]
-    """The aspects with changes."""
 
 
 def decision_diff(requests: Iterable[Compared]) -> DecisionDiff:
@@ -143,7 +141,6 @@ def _escalates(request: Compared, decision: Decision) -> str:
 
 
 def _terms(decision: Decision) -> Decision:
-    """The plan without the fields that only describe its origin."""
     if not isinstance(decision, Plan):
         return decision
     return msgspec.structs.replace(decision, policy="", reasons=(), ladder="", experiment="")
@@ -238,26 +235,13 @@ def _recorded(before: Decider, after: Decider, trace: Iterable[TraceRequest]) ->
     idle_after = situation_of(GivenRequest(), after.settings).load
     for number, request in enumerate(trace):
         features = trace_features(request, before.settings, number)
-        old = Situation(features, idle_before)
-        new = Situation(_under(after, features, request), idle_after)
-        was = before.decide(old)
-        yield Compared(
-            f"request {number + 1}: {label_of(features)}",
-            was,
-            after.decide(new),
-            margins=request.margins,
-            whole=_accepted(before, request),
-        )
-
-
-def _under(decider: Decider, features: Features, request: TraceRequest) -> Features:
-    """The request under the other policy, where its tenant may have another tier."""
-    tenant = decider.tenants.get(features.tenant)
-    if request.tier or tenant is None:
-        return features
-    return msgspec.structs.replace(features, tier=tenant.tier)
-
-
-def _accepted(decider: Decider, request: TraceRequest) -> bool:
-    """Whether the small stage of a cascade answered: the margins then cover the complete answer."""
-    return any(cascade.stages[0] == request.rung for cascade in decider.settings.cascades.values())
+        was = before.decide(Situation(features, idle_before))
+        label = f"request {number + 1}: {label_of(features)}"
+        # Under the other policy the tenant may have another tier.
+        tenant = after.tenants.get(features.tenant)
+        if not request.tier and tenant is not None:
+            features = msgspec.structs.replace(features, tier=tenant.tier)
+        # Of a small stage that answered, the margins cover the complete answer.
+        whole = any(cascade.stages[0] == request.rung for cascade in before.settings.cascades.values())
+        now = after.decide(Situation(features, idle_after))
+        yield Compared(label, was, now, margins=request.margins, whole=whole)

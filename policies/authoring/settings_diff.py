@@ -135,7 +135,6 @@ def _moved(subject: str, old: list[str], new: list[str]) -> Iterator[SettingChan
 
 
 def _values(old: Any, new: Any, key: tuple[str, ...]) -> Iterator[_Value]:
-    """The differences between two values of one type."""
     if old == new:
         return
     if type(old) is type(new) and isinstance(old, Calibration):

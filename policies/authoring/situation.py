@@ -62,11 +62,7 @@ def situation_of(given: GivenRequest, settings: Settings, at: float = SOME_NOON)
     # What a text says, unless it is given.
     scores: dict[str, Any] = {"complexity": 0.0, "code": 0.0, "language": "und"}
     if (text := given.text) is not None:
-        scores = {
-            "complexity": complexity(text, given.turn),
-            "code": code_density(text),
-            "language": language(text),
-        }
+        scores = {"complexity": complexity(text, given.turn), "code": code_density(text), "language": language(text)}
     scores |= {name: value for name in scores if (value := getattr(given, name)) not in {None, ""}}
     features = Features(
         model=given.model if given.model is not None else next(iter(settings.models)),

@@ -48,22 +48,18 @@ class Accept(msgspec.Struct, frozen=True, tag=True, gc=False):
 CascadeEffect = Release | Escalate | Accept
 
 
-class _Choice:
-    """State of one choice. `held`: positions not yet released where the text may be split, as (tokens, outputs)."""
-
-    __slots__ = ("finished", "held", "last", "outputs", "released", "released_outputs", "spans", "statistic", "tokens")
-
-    def __init__(self, statistic: Deferral, *, structures_whole: bool) -> None:
-        self.statistic = statistic
-        self.tokens = 0
-        self.outputs = 0
-        self.released = 0
-        self.released_outputs = 0
-        self.held: list[tuple[int, int]] = []
-        self.last: tuple[int, int] | None = None
-        """The position after the last output with text: the next text decides whether it can be split there."""
-        self.spans = TextSpans(structures_whole=structures_whole)
-        self.finished = False
+class _Choice(msgspec.Struct, eq=False):
+    statistic: Deferral
+    spans: TextSpans
+    tokens: int = 0
+    outputs: int = 0
+    released: int = 0
+    released_outputs: int = 0
+    held: list[tuple[int, int]] = []
+    """Positions not yet released where the text may be split, as (tokens, outputs)."""
+    last: tuple[int, int] | None = None
+    """The position after the last output with text: the next text decides whether it can be split there."""
+    finished: bool = False
 
 
 class CascadeMachine:
@@ -79,7 +75,8 @@ class CascadeMachine:
         self.mode: Literal["gate", "window"] = "gate" if self._window is None else "window"
         """Gate with several choices or a statistic that can rise."""
         self._choices = [
-            _Choice(new_statistic(cascade.statistic), structures_whole="json" in cascade.atomic) for _ in range(choices)
+            _Choice(new_statistic(cascade.statistic), TextSpans(structures_whole="json" in cascade.atomic))
+            for _ in range(choices)
         ]
         self._unfinished = choices
         self.decided = False
@@ -117,9 +114,9 @@ class CascadeMachine:
         for margin in margins:
             choice.statistic.add(margin)
             if self._decides_early and self._unsure(choice):
-                return self._escalate("low_margin")
+                return self._escalate()
         if finish and self._unsure(choice):
-            return self._escalate("low_margin")
+            return self._escalate()
         choice.tokens += len(token_ids)
         choice.outputs += 1
         if finish:
@@ -163,15 +160,13 @@ class CascadeMachine:
         del held[:ready]
         return (Release(index, choice.released, choice.released_outputs),)
 
-    def _escalate(self, why: str) -> tuple[CascadeEffect, ...]:
+    def _escalate(self) -> tuple[CascadeEffect, ...]:
         self.decided = True
-        return (Escalate(tuple(choice.released for choice in self._choices), why),)
+        return (Escalate(tuple(choice.released for choice in self._choices), "low_margin"),)
 
     def _accept(self) -> tuple[CascadeEffect, ...]:
         self.decided = True
-        effects: list[CascadeEffect] = []
-        for index, choice in enumerate(self._choices):
+        for choice in self._choices:
             choice.released, choice.released_outputs = choice.tokens, choice.outputs
-            effects.append(Release(index, choice.tokens, choice.outputs))
-        effects.append(Accept("confident"))
-        return tuple(effects)
+        releases = [Release(index, choice.tokens, choice.outputs) for index, choice in enumerate(self._choices)]
+        return (*releases, Accept("confident"))

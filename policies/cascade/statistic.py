@@ -11,35 +11,20 @@ margin means low confidence. An answer whose statistic is below the cascade's th
 """
 
 import math
-from typing import Protocol
+from typing import ClassVar
+
+import msgspec
 
 from config.model.calibration import Statistic
 
 _QUANTILE = 0.1
 
 
-class Deferral(Protocol):
-    """The statistic of one answer."""
+class MinMargin(msgspec.Struct):
+    """`min_margin`."""
 
-    falls: bool
-    """The value never rises, so that an answer can escalate as soon as it is below the threshold."""
-
-    @property
-    def value(self) -> float:
-        """In nats, over the tokens so far; inf before the first token. NaN once a margin was NaN."""
-
-    def add(self, margin: float) -> None:
-        """Add the margin of the next token."""
-
-
-class MinMargin:
-    """`min_margin`: the smallest margin."""
-
-    __slots__ = ("value",)
-    falls = True
-
-    def __init__(self) -> None:
-        self.value = math.inf
+    falls: ClassVar = True
+    value: float = math.inf
 
     def add(self, margin: float) -> None:
         # `not >=` rather than `<`: once a margin is NaN the value stays NaN, which counts as unsure.
@@ -47,15 +32,12 @@ class MinMargin:
             self.value = margin
 
 
-class JointMargin:
-    """`joint_margin`: the log-odds that the best token is drawn at every step."""
+class JointMargin(msgspec.Struct):
+    """`joint_margin`."""
 
-    __slots__ = ("_loss",)
-    falls = True
-
-    def __init__(self) -> None:
-        self._loss = 0.0
-        """Minus the log-probability that the best token is drawn at every step."""
+    falls: ClassVar = True
+    _loss: float = 0.0
+    """Minus the log-probability that the best token is drawn at every step."""
 
     def add(self, margin: float) -> None:
         self._loss += math.log1p(math.exp(-margin))
@@ -68,14 +50,11 @@ class JointMargin:
         return -self._loss if self._loss > 50 else -math.log(math.expm1(self._loss))
 
 
-class LowQuantile:
-    """`low_quantile`: the 10 % quantile of the margins."""
+class LowQuantile(msgspec.Struct):
+    """`low_quantile`."""
 
-    __slots__ = ("_margins",)
-    falls = False
-
-    def __init__(self) -> None:
-        self._margins: list[float] = []
+    falls: ClassVar = False
+    _margins: list[float] = []
 
     def add(self, margin: float) -> None:
         self._margins.append(margin)
@@ -93,7 +72,9 @@ class LowQuantile:
         return low if low == high else low + (rank - below) * (high - low)
 
 
-_STATISTICS: dict[Statistic, type[MinMargin] | type[JointMargin] | type[LowQuantile]] = {
+Deferral = MinMargin | JointMargin | LowQuantile
+"""The statistic of one answer: `value` is inf before the first token, and NaN once a margin was NaN."""
+_STATISTICS: dict[Statistic, type[Deferral]] = {
     "min_margin": MinMargin,
     "joint_margin": JointMargin,
     "low_quantile": LowQuantile,

@@ -16,6 +16,8 @@ such as a single bracket in prose, prevent any later split: a late split delays 
 import re
 import unicodedata
 
+import msgspec
+
 _CLOSERS = {"{": "}", "[": "]"}
 _QUOTES = {'"': '"', "\u201c": "\u201d", "\u201e": "\u201c", "\u00ab": "\u00bb", "\u300c": "\u300d", "\u300e": "\u300f"}
 _RUNS = "`~$"
@@ -42,57 +44,41 @@ _LEADING_VOWEL = re.compile("[\u0e40-\u0e44\u0ec0-\u0ec4]")
 """Thai and Lao vowels that are written before their consonant."""
 
 
-class TextSpans:
+class TextSpans(msgspec.Struct, eq=False, kw_only=True):
     """Tracks the open structures of a text that arrives in pieces: call `may_split_before` and then `feed` for a piece.
 
     With `structures_whole=False` JSON, code, markup and the like may be split; words and numbers still may not.
     """
 
-    __slots__ = (
-        "_closers",
-        "_environments",
-        "_escaped",
-        "_fence",
-        "_in_string",
-        "_inline",
-        "_last_visible",
-        "_line",
-        "_open",
-        "_run",
-        "_structured",
-        "_structures_whole",
-        "_tag",
-        "_tags",
-        "_tail",
-    )
+    structures_whole: bool = True
+    _closers: list[str] = []
+    """Closing brackets of the open ones, innermost last."""
+    _in_string: bool = False
+    _escaped: bool = False
+    _run: str = ""
+    """Equal characters of `_RUNS` at the end of the text so far."""
+    _fence: str = ""
+    """What closes the open structure that may span lines; "" if none is open."""
+    _inline: str = ""
+    """What closes the open structure that ends with its line at the latest; "" if none is open."""
+    _tag: str | None = None
+    """The text since `<` while it may still become a tag."""
+    _tags: list[str] = []
+    """Names of open elements, innermost last."""
+    _environments: int = 0
+    """Number of open LaTeX environments."""
+    _line: str | None = ""
+    """The current line while it is undecided whether it belongs to a table or a list of fields."""
+    _structured: bool = False
+    """The last lines belong to a table or a list of fields, which the next line may continue."""
+    _tail: str = ""
+    _last_visible: str = ""
+    """The last character that is not white space."""
+    _open: bool = False
 
-    def __init__(self, *, structures_whole: bool = True) -> None:
-        self._structures_whole = structures_whole
-        self._closers: list[str] = []
-        """Closing brackets of the open ones, innermost last."""
-        self._in_string = False
-        self._escaped = False
-        self._run = ""
-        """Equal characters of `_RUNS` at the end of the text so far."""
-        self._fence = ""
-        """What closes the open structure that may span lines; "" if none is open."""
-        self._inline = ""
-        """What closes the open structure that ends with its line at the latest; "" if none is open."""
-        self._tag: str | None = None
-        """The text since `<` while it may still become a tag."""
-        self._tags: list[str] = []
-        """Names of open elements, innermost last."""
-        self._environments = 0
-        """Number of open LaTeX environments."""
-        self._line: str | None = "" if structures_whole else None
-        """The current line while it is undecided whether it belongs to a table or a list of fields."""
-        self._structured = False
-        """The last lines belong to a table or a list of fields, which the next line may continue."""
-        self._tail = ""
-        """The last characters."""
-        self._last_visible = ""
-        """The last character that is not white space."""
-        self._open = False
+    def __post_init__(self) -> None:
+        if not self.structures_whole:
+            self._line = None
 
     def may_split_before(self, text: str) -> bool:
         """Whether the text fed so far may end where `text` continues it."""
@@ -114,7 +100,7 @@ class TextSpans:
     def feed(self, text: str) -> None:
         if not text:
             return
-        if self._structures_whole and (self._open or self._line is not None or _PLAIN.fullmatch(text) is None):
+        if self.structures_whole and (self._open or self._line is not None or _PLAIN.fullmatch(text) is None):
             for character in text:
                 self._read(character)
                 self._tail = (self._tail + character)[-_TAIL:]

@@ -16,11 +16,9 @@ import msgspec
 from policies.errors import IntegrityError
 
 _MIN_DRAFT_TOKENS = 4
-"""Shorter drafts are not requested."""
 _MIN_ACCEPTED = 2
 """A round that accepts fewer tokens is unprofitable."""
 _MAX_POOR_ROUNDS = 2
-"""Drafting ends after this many unprofitable rounds in a row."""
 _DRAFT_TIME_SHARE = 0.25
 """Share of the time until the answer's deadline that one draft may take."""
 
@@ -65,7 +63,6 @@ class VerifiedMachine:
         self._output_tokens = 0
         """Tokens of the large model so far."""
         self.drafting = False
-        """The small model is making a draft."""
         self._draft: list[int] = []
         self._since: list[int] = []
         """Tokens of the large model since the current draft began."""
@@ -75,13 +72,11 @@ class VerifiedMachine:
         """Tokens passed to the large model in this round."""
         self._round_accepted = 0
         self._poor_rounds = 0
-        """Unprofitable rounds in a row."""
         self._end_reason = ""
         """Why drafting has ended; "" while it continues."""
         self.rounds = 0
         """Drafts passed to the large model."""
         self.drafted = 0
-        """Tokens in these drafts."""
         self.accepted = 0
 
     @property
@@ -95,11 +90,9 @@ class VerifiedMachine:
         return "verified" if self.drafted else self._end_reason or "nothing_drafted"
 
     def begin(self, batch: int) -> Draft | None:
-        """The first draft, or None if the large model starts without one."""
         return self._next(batch)
 
     def on_draft(self, token_ids: Sequence[int]) -> None:
-        """Further tokens of the current draft."""
         if self.drafting:
             self._draft += token_ids
 

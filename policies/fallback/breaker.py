@@ -92,7 +92,8 @@ class Breaker:
             self._record_probe(permit, ok, now)
         elif self.state == "closed" and ok is not None:
             self._count(ok, now)
-            if not ok and self._is_failing():
+            total = self._succeeded + self._failed
+            if not ok and self._failed >= self._settings.failure_rate * total and total >= self._settings.at_least:
                 self._open(now)
 
     def view(self, now: float) -> BreakerView:
@@ -126,20 +127,16 @@ class Breaker:
 
     def _probe(self, now: float) -> Permit | BreakerOpen:
         # A probe whose outcome was never recorded (its owner died) must not keep the breaker open for ever.
-        lost = [probe for probe, given_at in self._probes_out.items() if now - given_at >= self._lost_after_s()]
-        for probe in lost:
-            del self._probes_out[probe]
+        lost_after_s = max(self._settings.open, self._settings.over)
+        self._probes_out = {probe: at for probe, at in self._probes_out.items() if now - at < lost_after_s}
         if len(self._probes_out) + self._probes_passed >= self._settings.probes:
             self._refused_total += 1
             oldest = min(self._probes_out.values())
-            return BreakerOpen(min(self._settings.open, max(oldest + self._lost_after_s() - now, 0.001)))
+            return BreakerOpen(min(self._settings.open, max(oldest + lost_after_s - now, 0.001)))
         probe = self._next_probe
         self._next_probe += 1
         self._probes_out[probe] = now
         return Permit(self._epoch, probe)
-
-    def _lost_after_s(self) -> float:
-        return max(self._settings.open, self._settings.over)
 
     def _record_probe(self, permit: Permit, ok: bool | None, now: float) -> None:
         if self._probes_out.pop(permit.probe, None) is None or ok is None:
@@ -165,10 +162,6 @@ class Breaker:
         else:
             slices[-1].failed += 1
             self._failed += 1
-
-    def _is_failing(self) -> bool:
-        total = self._succeeded + self._failed
-        return total >= self._settings.at_least and self._failed >= self._settings.failure_rate * total
 
     def _open(self, now: float) -> None:
         self._enter("open")

@@ -37,9 +37,6 @@ Prefix = tuple[tuple[int, ...], ...]
 """Token ids that the client has, one tuple for each choice; empty: from the beginning."""
 
 
-# --- what happened ------------------------------------------------------------------------------------------------
-
-
 class ContentSent(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Content was sent to the client: the commit point is passed. Repeated events only add `atomic`."""
 
@@ -68,17 +65,11 @@ class AttemptFailed(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=Tru
     upstream_error: UpstreamError = NO_UPSTREAM_ERROR
 
 
-class RungRefused(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
+class RungRefused(Reason, frozen=True, tag=True, gc=False, kw_only=True):
     """The attempt was refused: "breaker_open", "queue_full", "retry_budget", "unavailable" ..."""
 
-    why: str
-    retry_after_s: float | None = None
-    message: str = ""
-    lasting: bool = False
-    """The rung takes no such request, now or later: "prompt_too_long", "not_expressible" ..."""
     prefix: Prefix = ()
     """What the client has received, if it was refused after the commit point."""
-    upstream_error: UpstreamError = NO_UPSTREAM_ERROR
 
 
 class Escalated(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
@@ -97,8 +88,6 @@ class AttemptFinished(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 FallbackEvent = ContentSent | AttemptFailed | RungRefused | Escalated | AttemptFinished
-
-# --- what to do -----------------------------------------------------------------------------------------------------
 
 
 class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
@@ -126,7 +115,6 @@ class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
     adapter: str = ""
     """The adapter to use; "" is none."""
     not_before: float = 0.0
-    """When it may start."""
 
 
 class AnswerStatic(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -158,15 +146,14 @@ class FallbackMachine:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._cascade = plan.cascade
-        self._stage: _Stage = "ladder" if plan.cascade is None else plan.cascade.start_on
-        if plan.cascade is not None and plan.cascade.drafts:
-            self._stage = "large"
+        self._stage: _Stage = "ladder"
+        if plan.cascade is not None:
+            self._stage = "large" if plan.cascade.drafts else plan.cascade.start_on
         self._index = 0
         self._retries_left = plan.rungs[0].retries if plan.rungs and self._stage == "ladder" else 0
         self._attempts = 0
         self._current: PlannedRung | None = None
         self.committed = False
-        """The client has received content."""
         self._sealed = False
         """No rung can continue what was sent."""
         self._answer_sent = False
@@ -184,7 +171,6 @@ class FallbackMachine:
 
     @property
     def history(self) -> tuple[AttemptRecord, ...]:
-        """All attempts so far, with their outcomes."""
         return tuple(self._history)
 
     @property
@@ -192,7 +178,6 @@ class FallbackMachine:
         return self._current.mark if self._current is not None else None
 
     def start(self, now: float) -> FallbackEffect:
-        """The first effect."""
         if self._attempts or self.ended:
             raise RuntimeError("a fallback machine starts once")
         return self._next(now)
@@ -234,15 +219,7 @@ class FallbackMachine:
     def _refuse(self, event: RungRefused, now: float, random01: float) -> FallbackEffect:
         assert self._current is not None
         self._note("refused", event.why, event.upstream_error)
-        self._reasons.append(
-            Reason(
-                why=event.why,
-                message=event.message,
-                retry_after_s=event.retry_after_s,
-                lasting=event.lasting,
-                upstream_error=event.upstream_error,
-            )
-        )
+        self._reasons.append(event)
         self._prefix = event.prefix or self._prefix
         if event.why == "content_filter" and self._plan.on_content_filter == "stop":
             return self._stop(now)
@@ -269,7 +246,9 @@ class FallbackMachine:
             (self._tried_and_failed if event.retryable else self._barred).add(self._current.to)
         if event.fatal:
             return self._stop(now)
-        if self._stage == "ladder" and self._may_retry(event) and self._tries_again(event, now, random01):
+        may_go_on = event.rung_is_up and self._plan.midstream == "continue" and not self._sealed
+        may_retry = self._stage == "ladder" and event.retryable and (not self.committed or may_go_on)
+        if may_retry and self._tries_again(event, now, random01):
             return self._next(now)
         return self._move_on(now)
 
@@ -298,20 +277,13 @@ class FallbackMachine:
         self._not_before = at
         return True
 
-    def _may_retry(self, event: AttemptFailed) -> bool:
-        if not self.committed:
-            return event.retryable
-        return event.retryable and event.rung_is_up and self._plan.midstream == "continue" and not self._sealed
-
     def _move_on(self, now: float) -> FallbackEffect:
-        if self._sealed or (self.committed and not self._may_continue()):
+        midstream = self._plan.midstream
+        may_continue = midstream == "continue" or (midstream == "restart" and not self._answer_sent)
+        if self._sealed or (self.committed and not may_continue):
             return self._stop(now)
         self._advance()
         return self._next(now)
-
-    def _may_continue(self) -> bool:
-        """Whether the plan allows another rung after what was sent."""
-        return self._plan.midstream == "continue" or (self._plan.midstream == "restart" and not self._answer_sent)
 
     def _advance(self) -> None:
         """Move to the next rung; after a stage that cannot serve, to the ladder."""
@@ -340,10 +312,8 @@ class FallbackMachine:
             self._advance()
 
     def _rung(self) -> PlannedRung | None:
-        if self._cascade is not None and self._stage == "small":
-            return self._cascade.small
-        if self._cascade is not None and self._stage == "large":
-            return self._cascade.large
+        if self._cascade is not None and self._stage != "ladder":
+            return self._cascade.small if self._stage == "small" else self._cascade.large
         return self._plan.rungs[self._index] if self._index < len(self._plan.rungs) else None
 
     def _may_try(self, rung: PlannedRung, now: float) -> bool:
@@ -389,16 +359,12 @@ class FallbackMachine:
     def _stop(self, now: float) -> GiveUp | Break:
         self.ended = True
         attempts = ", ".join(f"{record.rung}: {record.why}" for record in self._history)
-        late = None
-        if now >= self._plan.total_at:
-            late = "total_timeout"
-        elif not self.committed and now >= self._plan.ttft_at:
-            late = "ttft_timeout"
-        end = verdict(self._reasons, attempts, late=late)
+        late = "ttft_timeout" if not self.committed and now >= self._plan.ttft_at else None
+        late = "total_timeout" if now >= self._plan.total_at else late
+        end = msgspec.structs.asdict(verdict(self._reasons, attempts, late=late))
         if not self.committed:
-            return GiveUp(**msgspec.structs.asdict(end))
-        end = msgspec.structs.replace(end, message=f"{end.message} The answer is incomplete.")
-        return Break(**msgspec.structs.asdict(end))
+            return GiveUp(**end)
+        return Break(**end | {"message": f"{end['message']} The answer is incomplete."})
 
     def _note(self, outcome: AttemptOutcome, why: str, upstream_error: UpstreamError = NO_UPSTREAM_ERROR) -> None:
         assert self._current is not None

@@ -47,11 +47,9 @@ class RetryBudget:
         self._tokens = min(self._tokens, self._capacity)
 
     def request(self) -> None:
-        """Count a first attempt."""
         self._tokens = min(self._capacity, self._tokens + self._ratio)
 
     def take(self, now: float) -> bool:
-        """Take a token for a retry; False if there is none."""
         if self._paid_at is not None:
             self._tokens = min(self._capacity, self._tokens + (now - self._paid_at) * self._per_second)
         self._paid_at = now
@@ -71,12 +69,11 @@ class RetryBudget:
             raise IntegrityError(f"the retry budget holds {self._tokens} of {self._capacity}")
 
 
-class Pauses:
+class Pauses(msgspec.Struct):
     """The pauses of one response. `random01`: a random number in 0..1."""
 
-    def __init__(self) -> None:
-        self._retries = 0
-        self._waited_out: set[str] = set()
+    _retries: int = 0
+    _waited_out: set[str] = set()
 
     def before_retry(self, now: float, random01: float, due: float) -> float | None:
         """When a failed rung may be tried again; None if not before `due`. The pause doubles with each retry."""
@@ -89,9 +86,8 @@ class Pauses:
     def waited_out(self, rung: PlannedRung, pause_s: float, now: float, random01: float, due: float) -> float | None:
         """When a rung that asked for `pause_s` is tried again; None if `wait_out`, `due` or an earlier wait forbids."""
         at = now + pause_s + _SPREAD_S * (1.0 - 0.9 * random01)
-        if rung.to is None or rung.to in self._waited_out or pause_s > rung.wait_out_s or at >= due:
-            return None
-        if not rung.wait_out_s:
+        is_allowed = 0 < rung.wait_out_s >= pause_s
+        if rung.to is None or rung.to in self._waited_out or not is_allowed or at >= due:
             return None
         self._waited_out.add(rung.to)
         return at

@@ -16,6 +16,7 @@ BAD_REQUEST = frozenset({"upstream_rejected", "content_filter"})
 """An upstream has called the request invalid."""
 _BUSY = frozenset({"queue_full", "upstream_busy"})
 _OPERATOR = frozenset({"upstream_misconfigured", "upstream_quota_spent"})
+_NEVER = float("inf")
 _CODES = {"prompt_too_long": "context_length_exceeded"}
 """Reasons whose error code differs from their name."""
 
@@ -42,7 +43,7 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     message: str = ""
     retry_after_s: float | None = None
     lasting: bool = False
-    """The rung takes no such request, now or later."""
+    """The rung takes no such request, now or later: "prompt_too_long", "not_expressible" ..."""
     fatal: bool = False
     """The request is at fault: no rung will succeed."""
     upstream_error: UpstreamError = NO_UPSTREAM_ERROR
@@ -67,54 +68,37 @@ def verdict(reasons: Sequence[Reason], attempts: str, *, late: str | None) -> Ve
         return _bad_request(bad, "The request cannot be served as it is.")
     waits = [reason.retry_after_s for reason in reasons if reason.retry_after_s is not None]
     shortest = min(waits) if waits else None
-    if late == "total_timeout":
-        message = "The answer was not complete within the route's time limit; try again, or lower max_tokens."
-        return Verdict(status=504, code=late, message=message, retry_after_s=shortest)
     if late is not None:
         message = "No model gave a first token within the route's deadline; try again later."
+        if late == "total_timeout":
+            message = "The answer was not complete within the route's time limit; try again, or lower max_tokens."
         return Verdict(status=504, code=late, message=message, retry_after_s=shortest)
     busy = [reason for reason in reasons if reason.why in _BUSY]
     if busy:
         # Of equal waits that of the last rung, which is the most recent one.
-        soonest = min(reversed(busy), key=_wait)
+        soonest = min(reversed(busy), key=lambda each: _NEVER if each.retry_after_s is None else each.retry_after_s)
         message = soonest.message or "All queues are full; try again later."
-        return Verdict(
-            status=429,
-            code=soonest.why,
-            message=message,
-            retry_after_s=soonest.retry_after_s,
-            upstream_error=soonest.upstream_error,
-        )
+        wait_s, own = soonest.retry_after_s, soonest.upstream_error
+        return Verdict(status=429, code=soonest.why, message=message, retry_after_s=wait_s, upstream_error=own)
     if reasons and all(reason.lasting for reason in reasons):
         return _bad_request(reasons[-1], "None of the models behind this route can take this request.")
     failed = [reason for reason in reasons if not reason.lasting]
     hopeless = bool(failed) and all(reason.why in _OPERATOR for reason in failed)
     what_to_do = "tell the operator of this gateway" if hopeless else "try again later"
-    last = next(
-        (
-            reason.upstream_error
-            for reason in reversed(failed)
-            if reason.upstream_error.message and reason.why not in _OPERATOR
-        ),
-        None,
-    )
+    said = [each.upstream_error for each in failed if each.upstream_error.message and each.why not in _OPERATOR]
     message = f"No model could serve the request ({attempts}); {what_to_do}."
-    if last is not None:
-        message += f" The upstream's words: {last.message}"
+    if said:
+        message += f" The upstream's words: {said[-1].message}"
     return Verdict(
         status=503,
         code="no_rung_available",
         message=message,
         retry_after_s=None if hopeless else shortest,
         lasting=hopeless,
-        upstream_error=last or NO_UPSTREAM_ERROR,
+        upstream_error=said[-1] if said else NO_UPSTREAM_ERROR,
     )
 
 
 def _bad_request(reason: Reason, otherwise: str) -> Verdict:
     code = _CODES.get(reason.why, reason.why)
     return Verdict(status=400, code=code, message=reason.message or otherwise, upstream_error=reason.upstream_error)
-
-
-def _wait(reason: Reason) -> float:
-    return reason.retry_after_s if reason.retry_after_s is not None else float("inf")

@@ -42,23 +42,17 @@ class Drain:
 
     def update(self, running: int, now: float) -> tuple[DrainAction, ...]:
         """An answer ended, or time passed."""
-        if self.state == "draining" and self.deadline is not None:
-            if running == 0:
-                self.state = "stopping"
-                return ("close_ledger",)
-            if now >= self.deadline:
-                self.state = "stopping"
-                self._cut = running
-                return ("end_running", "close_ledger")
-        return ()
+        if self.state != "draining" or self.deadline is None or (running and now < self.deadline):
+            return ()
+        self.state = "stopping"
+        self._cut = running
+        return ("end_running", "close_ledger") if running else ("close_ledger",)
 
     def ledger_closed(self) -> tuple[DrainAction, ...]:
-        """All entries are committed."""
         if self.state != "stopping":
             return ()
         self.state = "dead"
         return ("exit",)
 
     def statistics(self) -> DrainStatistics:
-        """Figures as of the last call."""
         return DrainStatistics(self.state, self.deadline, self._cut)

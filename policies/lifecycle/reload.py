@@ -75,17 +75,8 @@ def compare(before: Settings, after: Settings) -> Change:
 
 def restart_problems(change: Change, file: Path) -> tuple[Problem, ...]:
     """One for each place that cannot change now."""
-    return tuple(
-        Problem(
-            file=file,
-            line=0,
-            column=0,
-            where=place,
-            message="this cannot change while the server runs",
-            expected="the value with which it was started, or a restart",
-        )
-        for place in change.restart
-    )
+    message, expected = "this cannot change while the server runs", "the value with which it was started, or a restart"
+    return tuple(Problem(file=file, where=place, message=message, expected=expected) for place in change.restart)
 
 
 def _differences(place: str, before: Any, after: Any) -> Iterator[str]:

@@ -112,26 +112,16 @@ class Supervision:
         for times in (*self._restarts.values(), self._counted):
             while times and times[0] + self._period_s <= now:
                 times.popleft()
-        if not self._has_stand_in(name):
+        if not (self._stand_in and any(not self._restarts[other] for other in self._running)):
             if self._intensity is not None and len(self._counted) >= self._intensity:
-                self._given_up = True
-                stop = tuple(other for other in reversed(self._order) if other in self._running)
-                self._running.clear()
-                return EscalateFailure(stop, self._why(name))
+                why = f" after {self._intensity} restarts within {self._period_s:g} s" if self._intensity else ""
+                return EscalateFailure(self.shutdown(), f"{name} ended{why}")
             self._counted.append(now)
         own = self._restarts[name]
         own.append(now)
         self._restarts_total += 1
         self._running.add(name)
         return RestartChild(self._backoff.delay_s(len(own), random01))
-
-    def _why(self, name: str) -> str:
-        if not self._intensity:
-            return f"{name} ended"
-        return f"{name} ended after {self._intensity} restarts within {self._period_s:g} s"
-
-    def _has_stand_in(self, name: str) -> bool:
-        return self._stand_in and any(other != name and not self._restarts[other] for other in self._running)
 
     def shutdown(self) -> tuple[str, ...]:
         """The order in which to stop everything; no child is restarted after this."""
@@ -141,6 +131,5 @@ class Supervision:
         return stop
 
     def statistics(self) -> SupervisionStatistics:
-        """Figures as of the last call."""
         running = tuple(name for name in self._order if name in self._running)
         return SupervisionStatistics(running, self._restarts_total, len(self._counted))

@@ -23,7 +23,6 @@ class EmbeddingModel(msgspec.Struct, frozen=True):
     """Sizes to which it may be cut (Matryoshka training); None: any."""
 
     def allows(self, size: int) -> bool:
-        """Whether an embedding may have this size."""
         if self.whole is None or size == self.whole:
             return True
         return 0 < size < self.whole and (self.shorter is None or size in self.shorter)

@@ -61,8 +61,5 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
     def can_serve(self, engine: str) -> bool:
         """False if the engine is known to be down or its breaker is open. True for an unknown engine."""
-        load = self.engines.get(engine)
-        if load is not None and not load.healthy:
-            return False
-        view = self.breakers.get(engine)
-        return view is None or view.state != "open"
+        load, view = self.engines.get(engine), self.breakers.get(engine)
+        return (load is None or load.healthy) and (view is None or view.state != "open")

@@ -120,8 +120,8 @@ class PlannedShadow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     adapter: str = ""
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """The decision for one request, made before its first token. `str(plan)` is a readable form."""
+class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The decision for one request, made before its first token."""
 
     route: str
     experiment: str = ""
@@ -158,37 +158,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_upstream(self) -> bool:
-        """Whether one of them is a server elsewhere."""
         cascade = self.cascade
         stages = () if cascade is None else (cascade.small, cascade.large)
         return any(rung.is_upstream for rung in (*stages, *self.rungs))
-
-    def __str__(self) -> str:
-        arm = f", arm {self.arm} of {self.experiment}" if self.arm else ""
-        lines = [f"route {self.route}{arm}", *(f"  because {reason}" for reason in self.reasons)]
-        if self.cascade is not None:
-            cascade = self.cascade
-            rule = (
-                "verifies drafts"
-                if cascade.mode == "verified"
-                else f"{cascade.mode}, escalates below {cascade.threshold:.6g} nats"
-            )
-            stages = f"{_named(cascade.small)} → {_named(cascade.large)}"
-            lines.append(
-                f"  cascade {stages}: starts on {cascade.start_on} ({cascade.why}), {rule}"
-                + ("" if cascade.may_escalate else ", does not escalate")
-            )
-        for number, rung in enumerate(self.rungs, 1):
-            what = _named(rung) if rung.to is not None else f"answer {rung.answer!r}"
-            extras = [f"ttft {rung.ttft_s:g} s"] if rung.ttft_s is not None else []
-            extras += [f"{rung.retries} retries"] if rung.retries else []
-            extras += [f"waits out {rung.wait_out_s:g} s"] if rung.wait_out_s else []
-            extras += [f"marked {rung.mark}"] if rung.mark else []
-            lines.append(f"  rung {number}: {what}" + (f" ({', '.join(extras)})" if extras else ""))
-        if self.on_content_filter == "next":
-            lines.append("  what a content filter refuses goes on to the next rung")
-        lines += [f"  shadow {shadow.name}: {_named(shadow)}" for shadow in self.shadows]
-        return "\n".join(lines)
 
 
 def gated(plan: Plan, reason: str) -> Plan:
@@ -214,7 +186,3 @@ def with_adapter(plan: Plan, adapter: str) -> Plan:
     rungs = tuple([rung if rung.to is None else msgspec.structs.replace(rung, adapter=adapter) for rung in plan.rungs])
     reasons = (*plan.reasons, f"adapter {adapter} was asked for")
     return msgspec.structs.replace(plan, cascade=cascade, rungs=rungs, reasons=reasons)
-
-
-def _named(rung: PlannedRung | PlannedShadow) -> str:
-    return f"{rung.to} with adapter {rung.adapter}" if rung.adapter else str(rung.to)

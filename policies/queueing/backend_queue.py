@@ -25,7 +25,6 @@ class BackendJob(QueueItem, frozen=True, kw_only=True):
 
     @property
     def sequence_count(self) -> int:
-        """Number of its sequences."""
         raise NotImplementedError
 
     @property
@@ -39,8 +38,6 @@ class BackendJob(QueueItem, frozen=True, kw_only=True):
 
 
 J = TypeVar("J", bound=BackendJob)
-
-# --- effects --------------------------------------------------------------------------------------------------------
 
 
 class StartOn(msgspec.Struct, Generic[J], frozen=True, gc=False):
@@ -74,21 +71,17 @@ class Fail(msgspec.Struct, Generic[J], frozen=True, gc=False):
     code: str
     message: str
     rung_is_up: bool
-    """Other replicas are up."""
 
 
 BackendQueueEffect = StartOn[J] | CancelOn[J] | Reject[J] | Fail[J]
 
 
-class _ReplicaSlot(Generic[J]):
-    __slots__ = ("capacity", "epoch", "jobs")
-
-    def __init__(self, capacity: EngineCapacity) -> None:
-        self.capacity = capacity
-        self.epoch: int | None = None
-        """Of its present life; None: it takes no jobs."""
-        self.jobs: dict[str | int, J] = {}
-        """Started and not ended."""
+class _ReplicaSlot(msgspec.Struct, Generic[J], eq=False):
+    capacity: EngineCapacity
+    epoch: int | None = None
+    """Of its present life; None: it takes no jobs."""
+    jobs: dict[str | int, J] = {}
+    """Started and not ended."""
 
 
 class BackendQueue(Generic[J]):
@@ -105,7 +98,6 @@ class BackendQueue(Generic[J]):
         self._queue = queue
         self._replicas = [_ReplicaSlot[J](capacity) for capacity in capacities]
         self._where: dict[str | int, int] = {}
-        """The replica that has a started job."""
         self._prefix_block = prefix_block
         self._placement = Placement(len(self._replicas), prefix_block or 1) if len(self._replicas) > 1 else None
         self._placed: Placed | None = None
@@ -131,15 +123,12 @@ class BackendQueue(Generic[J]):
         return len(self._where)
 
     def replica_of(self, job_id: str | int) -> int | None:
-        """The replica that has the job; None: it waits or has ended."""
         return self._where.get(job_id)
 
     def effects(self) -> Iterator[BackendQueueEffect[J]]:
         """The pending effects, in order; each is returned once."""
         while self._effects:
             yield self._effects.popleft()
-
-    # --- what happens -----------------------------------------------------------------------------------------------
 
     def offer(self, job: J, now: float, figures: Sequence[ReplicaFigures | None]) -> None:
         """Enqueue or reject. A job starts with the next `advance` at the earliest."""
@@ -210,7 +199,6 @@ class BackendQueue(Generic[J]):
         self._effects += [Reject(job, *self._down_why) for job in self._queue.clear()]
 
     def advance(self, now: float, figures: Sequence[ReplicaFigures | None]) -> None:
-        """Start the jobs that fit, and reject those that have waited too long."""
         self.changed = False
         while self.up and len(self._queue):
             job = self._queue.take(now, lambda each: self._fits(each, figures))
@@ -219,10 +207,7 @@ class BackendQueue(Generic[J]):
             self._start(job, figures)
         self._expire(now)
 
-    # --- figures ----------------------------------------------------------------------------------------------------
-
     def next_expiry(self) -> float | None:
-        """The earliest time at which a job expires."""
         return self._queue.next_expiry()
 
     def expected_wait_s(self, now: float) -> float:

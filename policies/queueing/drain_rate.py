@@ -2,26 +2,27 @@
 
 import math
 
+import msgspec
+
 _SHORTEST_S = 0.1
 _LONGEST_S = 60.0
 _LEAST_S = 0.25
 
 
-class DrainRate:
+class DrainRate(msgspec.Struct, eq=False):
     """Units served per second while the queue was blocked, with exponentially fading memory of `memory_s`. O(1).
 
     Only time between `resume` and `pause` counts: requests that pass without waiting would make the rate look too
     high. Until a unit was served in such a time the rate is unknown, and `retry_after_s` returns `unknown_s`.
     """
 
-    def __init__(self, memory_s: float = 10.0, unknown_s: float = 1.0) -> None:
-        self._memory_s = memory_s
-        self._unknown_s = unknown_s
-        self._weight = 0.0
-        self._seen_s = 0.0
-        self._at: float | None = None
-        """The time up to which was counted; None: paused."""
-        self._has_served = False
+    memory_s: float = 10.0
+    unknown_s: float = 1.0
+    _weight: float = 0.0
+    _seen_s: float = 0.0
+    _at: float | None = None
+    """The time up to which was counted; None: paused."""
+    _has_served: bool = False
 
     def resume(self, now: float) -> None:
         """A request waits because it does not fit."""
@@ -29,19 +30,16 @@ class DrainRate:
             self._at = now
 
     def pause(self, now: float) -> None:
-        """Nothing waits any more."""
         self._fade(now)
         self._at = None
 
     def served(self, units: float, now: float) -> None:
-        """So much left the queue."""
         if self._at is not None:
             self._fade(now)
             self._weight += units
             self._has_served = True
 
     def rate(self, now: float) -> float:
-        """Units per second; 0 while unknown."""
         self._fade(now)
         # At first the memory is not full: divide by the time that it really covers, but at least by `_LEAST_S`.
         return self._weight / max(self._seen_s, _LEAST_S)
@@ -55,12 +53,12 @@ class DrainRate:
         """The same for a client that was refused, bounded to 0.1 to 60 s."""
         wait_s = self.wait_s(units, now)
         if wait_s is None:
-            return _LONGEST_S if self._has_served else self._unknown_s
+            return _LONGEST_S if self._has_served else self.unknown_s
         return min(max(wait_s, _SHORTEST_S), _LONGEST_S)
 
     def _fade(self, now: float) -> None:
         if self._at is not None and now > self._at:
-            kept = math.exp((self._at - now) / self._memory_s)
+            kept = math.exp((self._at - now) / self.memory_s)
             self._weight *= kept
-            self._seen_s = self._seen_s * kept + self._memory_s * (1 - kept)
+            self._seen_s = self._seen_s * kept + self.memory_s * (1 - kept)
             self._at = now

@@ -15,7 +15,7 @@ while the queue is blocked: from the first request that did not fit until no req
 """
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, Literal, TypeVar
 
 import msgspec
@@ -76,78 +76,72 @@ class QueueFull(msgspec.Struct, frozen=True, gc=False):
                 f"The queue is {self.used:.0%} full, and this tier is refused from {self.limit:.0%} on; "
                 "try again later."
             )
-        what = {"queue_requests_full": "requests", "queue_tokens_full": "tokens", "queue_bytes_full": "bytes"}[
-            self.reason
-        ]
+        what = self.reason.split("_")[1]  # requests, tokens or bytes
         return f"The queue of this tier is full: {self.used:.0f} of {self.limit:.0f} {what}; try again later."
 
 
-class TierUse(msgspec.Struct, frozen=True):
-    """The waiting requests of one tier."""
+class TierUse(msgspec.Struct):
+    """The waiting requests of one tier, or of all."""
 
-    requests: int
-    tokens: int
-    bytes: int
+    requests: int = 0
+    tokens: int = 0
+    bytes: int = 0
+
+    def add(self, item: QueueItem) -> None:
+        self.requests += 1
+        self.tokens += item.tokens
+        self.bytes += item.bytes
+
+    def remove(self, item: QueueItem) -> None:
+        self.requests -= 1
+        self.tokens -= item.tokens
+        self.bytes -= item.bytes
 
 
-class FairQueueStatistics(msgspec.Struct, frozen=True):
+class FairQueueStatistics(msgspec.Struct):
     """The queue's figures."""
 
-    tiers: Mapping[str, TierUse]
-    counters: Mapping[str, float]
+    tiers: Mapping[str, TierUse] = {}
+    counters: Mapping[str, float] = {}
     """Virtual tokens by tenant."""
-    requests: int
-    tokens: int
-    bytes: int
-    offered_total: int
-    taken_total: int
-    removed_total: int
-    expired_total: int
-    refused_total: Mapping[FullReason, int]
+    requests: int = 0
+    tokens: int = 0
+    bytes: int = 0
+    offered_total: int = 0
+    taken_total: int = 0
+    removed_total: int = 0
+    expired_total: int = 0
+    refused_total: dict[FullReason, int] = {}
 
 
 T = TypeVar("T", bound=QueueItem)
 
 
-class _Entry(Generic[T]):
-    __slots__ = ("item", "tenant_queue", "waits")
-
-    def __init__(self, item: T, tenant_queue: "_TenantQueue[T]") -> None:
-        self.item = item
-        self.tenant_queue = tenant_queue
-        self.waits = True
+class _Entry(msgspec.Struct, Generic[T], eq=False):
+    item: T
+    tenant_queue: "_TenantQueue[T]"
+    waits: bool = True
 
 
-class _TenantQueue(Generic[T]):
-    """One tenant's requests."""
-
-    __slots__ = ("count", "counter", "heap", "per_token", "queued", "tenant", "tier")
-
-    def __init__(self, tenant: str, tier: "_Tier[T]", weight: float) -> None:
-        self.tenant = tenant
-        self.tier = tier
-        self.per_token = 1.0 / weight
-        self.counter = 0.0
-        self.count = 0
-        self.heap: list[tuple[float, int, _Entry[T]]] = []
-        self.queued = False
-        """The tier's heap holds this tenant queue."""
+class _TenantQueue(msgspec.Struct, Generic[T], eq=False):
+    tenant: str
+    tier: "_Tier[T]"
+    per_token: float
+    """1 divided by the tenant's weight."""
+    counter: float = 0.0
+    count: int = 0
+    heap: list[tuple[float, int, _Entry[T]]] = []
+    queued: bool = False
+    """The tier's heap holds this tenant queue."""
 
 
-class _Tier(Generic[T]):
-    """One tier's tenant queues and bounds."""
-
-    __slots__ = ("bytes", "last_counter", "name", "requests", "settings", "tenant_queues", "tokens")
-
-    def __init__(self, name: str, settings: TierSettings) -> None:
-        self.name = name
-        self.settings = settings
-        self.tenant_queues: list[tuple[float, str, _TenantQueue[T]]] = []
-        self.last_counter = 0.0
-        """Counter of the tenant queue that emptied last."""
-        self.requests = 0
-        self.tokens = 0
-        self.bytes = 0
+class _Tier(msgspec.Struct, Generic[T], eq=False):
+    name: str
+    settings: TierSettings
+    use: TierUse
+    tenant_queues: list[tuple[float, str, _TenantQueue[T]]] = []
+    last_counter: float = 0.0
+    """Counter of the tenant queue that emptied last."""
 
 
 class FairQueue(Generic[T]):
@@ -160,16 +154,11 @@ class FairQueue(Generic[T]):
         self._expiries: list[tuple[float, int, _Entry[T]]] = []
         self._expired: list[T] = []
         self._order = 0
-        self._tokens = 0
-        self._bytes = 0
+        self._use = TierUse()
         self._rate = DrainRate()
         self._now = 0.0
         """Of the last call with a time."""
-        self._offered_total = 0
-        self._taken_total = 0
-        self._removed_total = 0
-        self._expired_total = 0
-        self._refused_total: dict[FullReason, int] = {}
+        self._totals = FairQueueStatistics()
         self.apply_settings(tiers, tenants)
 
     def apply_settings(self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]) -> None:
@@ -179,35 +168,24 @@ class FairQueue(Generic[T]):
         longer have is kept as long as it has a tenant.
         """
         for name, tier_settings in tiers.items():
-            tier = self._tiers.get(name)
-            if tier is None:
-                self._tiers[name] = _Tier(name, tier_settings)
-            else:
-                tier.settings = tier_settings
+            self._tiers.setdefault(name, _Tier(name, tier_settings, TierUse())).settings = tier_settings
         for name, settings in tenants.items():
             tenant_queue = self._tenant_queues.get(name)
             if tenant_queue is None:
-                self._tenant_queues[name] = _TenantQueue(name, self._tiers[settings.tier], settings.weight)
+                self._tenant_queues[name] = _TenantQueue(name, self._tiers[settings.tier], 1.0 / settings.weight)
                 continue
             tenant_queue.per_token = 1.0 / settings.weight
             if tenant_queue.tier.name != settings.tier:
                 self._move(tenant_queue, self._tiers[settings.tier])
-        for tenant_queue in [
-            tenant_queue
-            for name, tenant_queue in self._tenant_queues.items()
-            if name not in tenants and not tenant_queue.count
-        ]:
-            del self._tenant_queues[tenant_queue.tenant]
-            _forget(tenant_queue.tier, tenant_queue)
+        for name, tenant_queue in list(self._tenant_queues.items()):
+            if name not in tenants and not tenant_queue.count:
+                del self._tenant_queues[name]
+                _forget(tenant_queue.tier, tenant_queue)
         used = {tenant_queue.tier.name for tenant_queue in self._tenant_queues.values()}
         self._tiers = {name: tier for name, tier in self._tiers.items() if name in tiers or name in used}
         self._by_priority = sorted(self._tiers.values(), key=lambda tier: -tier.settings.priority)
         queues = [tier.queue for tier in tiers.values()]
-        self._bounds = (
-            sum(queue.requests for queue in queues),
-            sum(queue.tokens for queue in queues),
-            sum(queue.bytes for queue in queues),
-        )
+        self._bounds = [sum(getattr(queue, word) for queue in queues) for word in ("requests", "tokens", "bytes")]
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -224,7 +202,8 @@ class FairQueue(Generic[T]):
         self._sweep(now)
         full = self._full(tier, item, now)
         if full is not None:
-            self._refused_total[full.reason] = self._refused_total.get(full.reason, 0) + 1
+            refused = self._totals.refused_total
+            refused[full.reason] = refused.get(full.reason, 0) + 1
             return full
         wait_s = tier.settings.queue.wait if item.wait_s is None else item.wait_s
         expires_at = item.deadline if item.goes_on else min(item.deadline, now + wait_s)
@@ -236,12 +215,9 @@ class FairQueue(Generic[T]):
         heapq.heappush(self._expiries, (expires_at, self._order, entry))
         tenant_queue.count += 1
         self._entries[item.job_id] = entry
-        tier.requests += 1
-        tier.tokens += item.tokens
-        tier.bytes += item.bytes
-        self._tokens += item.tokens
-        self._bytes += item.bytes
-        self._offered_total += 1
+        tier.use.add(item)
+        self._use.add(item)
+        self._totals.offered_total += 1
         if not tenant_queue.queued:
             tenant_queue.queued = True
             heapq.heappush(tier.tenant_queues, (tenant_queue.counter, tenant_queue.tenant, tenant_queue))
@@ -251,7 +227,7 @@ class FairQueue(Generic[T]):
         """Dequeue the next request; None if none waits or the next one does not fit yet."""
         self._sweep(now)
         for tier in self._by_priority:
-            if not tier.requests:
+            if not tier.use.requests:
                 continue
             tenant_queue = self._next_tenant_queue(tier)
             heap = tenant_queue.heap
@@ -265,7 +241,7 @@ class FairQueue(Generic[T]):
             tenant_queue.counter += entry.item.prompt_tokens * PROMPT_TOKEN_COST * tenant_queue.per_token
             self._rate.served(1, now)
             self._leave(entry)
-            self._taken_total += 1
+            self._totals.taken_total += 1
             return entry.item
         return None
 
@@ -281,7 +257,7 @@ class FairQueue(Generic[T]):
         if entry is None:
             return None
         self._leave(entry)
-        self._removed_total += 1
+        self._totals.removed_total += 1
         return entry.item
 
     def clear(self) -> list[T]:
@@ -301,45 +277,36 @@ class FairQueue(Generic[T]):
         """The earliest time at which `expire` returns a request."""
         if self._expired:
             return float("-inf")
-        self._drop_dead_expiries()
+        while self._expiries and not self._expiries[0][2].waits:
+            heapq.heappop(self._expiries)
         return self._expiries[0][0] if self._expiries else None
 
     def waiting(self, tier: str) -> int:
-        """Requests of one tier; 0 for an unknown one."""
         known = self._tiers.get(tier)
-        return known.requests if known is not None else 0
+        return known.use.requests if known is not None else 0
 
     def expected_wait_s(self, now: float) -> float:
         """How long a request that is enqueued last would wait, at the measured rate; 0 while unknown."""
         return (self._rate.wait_s(len(self._entries), now) or 0.0) if self._entries else 0.0
 
     def statistics(self) -> FairQueueStatistics:
-        """Figures as of the last call."""
-        return FairQueueStatistics(
-            tiers={name: TierUse(tier.requests, tier.tokens, tier.bytes) for name, tier in self._tiers.items()},
+        return msgspec.structs.replace(
+            self._totals,
+            tiers={name: msgspec.structs.replace(tier.use) for name, tier in self._tiers.items()},
             counters={name: tenant_queue.counter for name, tenant_queue in self._tenant_queues.items()},
             requests=len(self._entries),
-            tokens=self._tokens,
-            bytes=self._bytes,
-            offered_total=self._offered_total,
-            taken_total=self._taken_total,
-            removed_total=self._removed_total,
-            expired_total=self._expired_total,
-            refused_total=dict(self._refused_total),
+            tokens=self._use.tokens,
+            bytes=self._use.bytes,
+            refused_total=dict(self._totals.refused_total),
         )
 
     def check_integrity(self) -> None:
         """Raise `IntegrityError` if the sums are wrong, a request was lost, or dead entries pile up."""
-        items = [entry.item for entry in self._entries.values()]
-        if self._tokens != sum(i.tokens for i in items) or self._bytes != sum(i.bytes for i in items):
+        entries = self._entries.values()
+        if self._use != _use_of(entry.item for entry in entries):
             raise IntegrityError("the line's sums differ from its entries")
         for tier in self._tiers.values():
-            own = [entry for entry in self._entries.values() if entry.tenant_queue.tier is tier]
-            if (tier.requests, tier.tokens, tier.bytes) != (
-                len(own),
-                sum(e.item.tokens for e in own),
-                sum(e.item.bytes for e in own),
-            ):
+            if tier.use != _use_of(entry.item for entry in entries if entry.tenant_queue.tier is tier):
                 raise IntegrityError(f"the sums of tier '{tier.name}' differ from its entries")
         for tenant_queue in self._tenant_queues.values():
             if tenant_queue.count != sum(entry[2].waits for entry in tenant_queue.heap):
@@ -350,58 +317,50 @@ class FairQueue(Generic[T]):
                 raise IntegrityError(f"dead entries pile up in the queue of tenant '{tenant_queue.tenant}'")
         if len(self._expiries) > 2 * len(self._entries) + _DEAD_ALLOWED:
             raise IntegrityError("dead entries pile up among the expiries")
-        ended = self._taken_total + self._removed_total + self._expired_total
-        if self._offered_total != ended + len(self._entries):
+        totals = self._totals
+        ended = totals.taken_total + totals.removed_total + totals.expired_total
+        if totals.offered_total != ended + len(self._entries):
             raise IntegrityError("something was lost or counted twice")
 
     def _full(self, tier: _Tier[T], item: T, now: float) -> QueueFull | None:
-        queue = tier.settings.queue
+        queue, use, waiting = tier.settings.queue, tier.use, len(self._entries)
         if item.tokens > queue.tokens:
             return QueueFull("larger_than_queue", None, queue.tokens, item.tokens)
         if item.bytes > queue.bytes:
             return QueueFull("larger_than_queue", None, queue.bytes, item.bytes)
-        if tier.requests >= queue.requests:
-            return QueueFull("queue_requests_full", self._rate.retry_after_s(1, now), queue.requests, tier.requests)
-        excess = tier.tokens + item.tokens - queue.tokens
-        if excess > 0:
-            units = excess * len(self._entries) / max(self._tokens, len(self._entries))
-            after_s = self._rate.retry_after_s(max(units, 1.0), now)
-            return QueueFull("queue_tokens_full", after_s, queue.tokens, tier.tokens)
-        if tier.bytes + item.bytes > queue.bytes:
-            units = (tier.bytes + item.bytes - queue.bytes) * len(self._entries) / max(self._bytes, 1)
-            after_s = self._rate.retry_after_s(max(units, 1.0), now)
-            return QueueFull("queue_bytes_full", after_s, queue.bytes, tier.bytes)
+        if use.requests >= queue.requests:
+            return QueueFull("queue_requests_full", self._rate.retry_after_s(1, now), queue.requests, use.requests)
+        if (excess := use.tokens + item.tokens - queue.tokens) > 0:
+            after_s = self._rate.retry_after_s(max(excess * waiting / max(self._use.tokens, waiting), 1.0), now)
+            return QueueFull("queue_tokens_full", after_s, queue.tokens, use.tokens)
+        if (excess := use.bytes + item.bytes - queue.bytes) > 0:
+            after_s = self._rate.retry_after_s(max(excess * waiting / max(self._use.bytes, 1), 1.0), now)
+            return QueueFull("queue_bytes_full", after_s, queue.bytes, use.bytes)
         admit_below = tier.settings.admit_below
         if admit_below < 1.0:
-            fill = max(
-                len(self._entries) / self._bounds[0], self._tokens / self._bounds[1], self._bytes / self._bounds[2]
-            )
+            requests, tokens, size = self._bounds
+            fill = max(waiting / requests, self._use.tokens / tokens, self._use.bytes / size)
             if fill >= admit_below:
-                units = max((fill - admit_below) * len(self._entries), 1.0)
+                units = max((fill - admit_below) * waiting, 1.0)
                 return QueueFull("saturated", self._rate.retry_after_s(units, now), admit_below, fill)
         return None
 
     def _lift(self, tenant_queue: _TenantQueue[T]) -> None:
         tier = tenant_queue.tier
-        floor = self._next_tenant_queue(tier).counter if tier.requests else tier.last_counter
+        floor = self._next_tenant_queue(tier).counter if tier.use.requests else tier.last_counter
         tenant_queue.counter = max(tenant_queue.counter, floor)
 
     def _move(self, tenant_queue: _TenantQueue[T], tier: _Tier[T]) -> None:
-        """Move a tenant queue into another tier, with its waiting requests."""
         old = tenant_queue.tier
         waiting = [entry.item for _, _, entry in tenant_queue.heap if entry.waits]
-        tokens, size = sum(item.tokens for item in waiting), sum(item.bytes for item in waiting)
-        old.requests -= len(waiting)
-        old.tokens -= tokens
-        old.bytes -= size
         _forget(old, tenant_queue)
         tenant_queue.tier, tenant_queue.queued = tier, bool(waiting)
         if waiting:
             self._lift(tenant_queue)
             heapq.heappush(tier.tenant_queues, (tenant_queue.counter, tenant_queue.tenant, tenant_queue))
-        tier.requests += len(waiting)
-        tier.tokens += tokens
-        tier.bytes += size
+        for item in waiting:
+            old.use.remove(item)
+            tier.use.add(item)
 
     def _next_tenant_queue(self, tier: _Tier[T]) -> _TenantQueue[T]:
         """The waiting tenant queue with the smallest counter. Counters only grow, so a stale key is never too large."""
@@ -421,11 +380,8 @@ class FairQueue(Generic[T]):
         item, tenant_queue = entry.item, entry.tenant_queue
         tier = tenant_queue.tier
         del self._entries[item.job_id]
-        tier.requests -= 1
-        tier.tokens -= item.tokens
-        tier.bytes -= item.bytes
-        self._tokens -= item.tokens
-        self._bytes -= item.bytes
+        tier.use.remove(item)
+        self._use.remove(item)
         tenant_queue.count -= 1
         if not self._entries:
             self._rate.pause(self._now)
@@ -443,11 +399,14 @@ class FairQueue(Generic[T]):
                 self._leave(entry)
                 expiries = self._expiries
                 self._expired.append(entry.item)
-                self._expired_total += 1
+                self._totals.expired_total += 1
 
-    def _drop_dead_expiries(self) -> None:
-        while self._expiries and not self._expiries[0][2].waits:
-            heapq.heappop(self._expiries)
+
+def _use_of(items: Iterable[QueueItem]) -> TierUse:
+    use = TierUse()
+    for item in items:
+        use.add(item)
+    return use
 
 
 def _without_most_dead(heap: list[tuple[float, int, _Entry[T]]], living: int) -> list[tuple[float, int, _Entry[T]]]:

@@ -1,7 +1,6 @@
 """When a replica can start another job (`EngineCapacity`), and which replica gets it (`Placement`).
 
-Jobs wait in the fair queue, where priorities and fairness hold, and not in the engine's own list, which is kept just
-long enough that a step never lacks work while a report is on its way.
+The engine's own list of waiting jobs is just long enough that a step never lacks work while a report is on its way.
 
 Placement prefers the replica with the fewest tokens ahead: those that it last reported (prompt tokens to compute and
 output tokens allowed), and those of jobs started since. The replica that probably holds the longest beginning of the
@@ -58,10 +57,8 @@ class EngineCapacity:
         self._unseen: deque[tuple[int, int]] = deque()
         """By job that the figures do not include yet: (steps at its start, blocks of its prompts)"""
         self._coming = 0
-        """The sum of those blocks."""
 
     def blocks(self, prompts: Iterable[int]) -> int:
-        """KV blocks that prompts of these lengths take."""
         size = self._block_size
         return sum([length // size + 1 for length in prompts]) if size is not None else 0
 
@@ -81,7 +78,6 @@ class EngineCapacity:
         return figures.free_blocks - self._coming - self.sequences >= blocks
 
     def enter(self, sequences: int, blocks: int, figures: ReplicaFigures | None) -> None:
-        """A job was started."""
         self._jobs += 1
         self.sequences += sequences
         if self._block_size is None:
@@ -92,7 +88,6 @@ class EngineCapacity:
             self._see_oldest()
 
     def leave(self, sequences: int) -> None:
-        """A job has ended."""
         self._jobs -= 1
         self.sequences -= sequences
 
@@ -130,17 +125,14 @@ class Placed(msgspec.Struct, frozen=True):
     """Shortest first."""
 
 
-class _Replica:
-    __slots__ = ("held", "held_tokens", "inside", "started_total", "unseen")
-
-    def __init__(self) -> None:
-        self.inside: set[int | str] = set()
-        self.unseen: dict[int | str, tuple[int, int]] = {}
-        """By job that the figures do not include yet: (steps at its start, tokens)."""
-        self.held: OrderedDict[bytes, int] = OrderedDict()
-        """By mark, the oldest first: the tokens between it and the mark before it."""
-        self.held_tokens = 0
-        self.started_total = 0
+class _Replica(msgspec.Struct, eq=False):
+    started_total: int = 0
+    inside: set[int | str] = set()
+    unseen: dict[int | str, tuple[int, int]] = {}
+    """By job that the figures do not include yet: (steps at its start, tokens)."""
+    held: OrderedDict[bytes, int] = msgspec.field(default_factory=OrderedDict)
+    """By mark, the oldest first: the tokens between it and the mark before it."""
+    held_tokens: int = 0
 
 
 class Placement:
@@ -166,22 +158,17 @@ class Placement:
         return best[-1]
 
     def enter(self, number: int, item: Placed, figures: ReplicaFigures | None) -> None:
-        """The job was started on this replica."""
         replica = self._replicas[number]
         replica.inside.add(item.job_id)
         replica.unseen[item.job_id] = figures.steps_total if figures is not None else 0, item.tokens
         replica.started_total += 1
-        before = 0
-        fresh = []
-        for mark in item.marks:
-            fresh.append((mark.name, mark.tokens - before))
-            before = mark.tokens
+        before = [0, *(mark.tokens for mark in item.marks)]
         # As the cache itself does, the ends of prompts are forgotten before their beginnings.
-        for name, tokens in reversed(fresh):
-            if name not in replica.held:
-                replica.held_tokens += tokens
-                replica.held[name] = tokens
-            replica.held.move_to_end(name)
+        for mark, shorter in reversed(list(zip(item.marks, before, strict=False))):
+            if mark.name not in replica.held:
+                replica.held[mark.name] = mark.tokens - shorter
+                replica.held_tokens += mark.tokens - shorter
+            replica.held.move_to_end(mark.name)
         room = (figures.total_blocks if figures is not None else 0) * self._block_size
         while replica.held_tokens > room:
             replica.held_tokens -= replica.held.popitem(last=False)[1]
@@ -193,9 +180,7 @@ class Placement:
 
     def forget(self, number: int) -> None:
         """The replica is down: its jobs and its cache are lost."""
-        started = self._replicas[number].started_total
-        self._replicas[number] = _Replica()
-        self._replicas[number].started_total = started
+        self._replicas[number] = _Replica(self._replicas[number].started_total)
 
     def ahead(self, number: int, figures: ReplicaFigures | None) -> int:
         """Tokens that this replica may still have to compute."""
@@ -204,11 +189,9 @@ class Placement:
             return 0
         if figures is None:
             return sum([tokens for _, tokens in replica.unseen.values()])
-        seen = [
-            job_id for job_id, (steps, _) in replica.unseen.items() if steps + _STEPS_TO_SHOW <= figures.steps_total
-        ]
-        for job_id in seen:
-            del replica.unseen[job_id]
+        replica.unseen = {
+            job_id: each for job_id, each in replica.unseen.items() if each[0] + _STEPS_TO_SHOW > figures.steps_total
+        }
         return figures.outstanding_tokens + sum([tokens for _, tokens in replica.unseen.values()])
 
     def known(self, number: int, marks: Sequence[PrefixMark]) -> int:

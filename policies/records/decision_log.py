@@ -2,6 +2,7 @@
 
 import sys
 from collections import OrderedDict
+from functools import partial
 
 import msgspec
 
@@ -44,7 +45,7 @@ def with_bounded_messages(attempts: tuple[AttemptRecord, ...]) -> tuple[AttemptR
 class LoggedDecision:
     """The decision for one request. The `DecisionRecord` is made only on request, since most are never read."""
 
-    __slots__ = ("_arrived_at", "_features", "_load", "_plan", "_policy", "bytes", "end", "request_id")
+    __slots__ = ("_record", "bytes", "end", "request_id")
 
     def __init__(
         self, request_id: str, *, arrived_at: float, policy: str, features: Features, load: Load, plan: Plan | None
@@ -53,37 +54,22 @@ class LoggedDecision:
         self.request_id = request_id
         self.end: DecisionEnd | None = None
         """None while the request runs."""
-        self._arrived_at = arrived_at
-        self._policy = policy
-        self._features = features
-        self._load = load
-        self._plan = plan
+        self._record = partial(decision_record, request_id, arrived_at, policy, features, load, plan)
         self.bytes = _ENTRY_BYTES + _text_bytes(features, plan)
 
     def record(self) -> DecisionRecord:
-        """The record with what is known now."""
-        record = decision_record(
-            request_id=self.request_id,
-            arrived_at=self._arrived_at,
-            policy=self._policy,
-            features=self._features,
-            load=self._load,
-            plan=self._plan,
-        )
-        end = self.end
-        if end is None:
-            return record
-        return msgspec.structs.replace(record, **{name: getattr(end, name) for name in end.__struct_fields__})
+        ended = {} if self.end is None else msgspec.structs.asdict(self.end)
+        return msgspec.structs.replace(self._record(), **ended)
 
 
-class DecisionLog:
+class DecisionLog(msgspec.Struct, eq=False):
     """Drops the oldest decisions first. Mutable; all methods are synchronous, so any task may call them."""
 
-    def __init__(self, max_decisions: int, max_bytes: int) -> None:
-        self._decisions: OrderedDict[str, LoggedDecision] = OrderedDict()
-        self._bytes = 0
-        self._max_decisions = max_decisions
-        self._max_bytes = max_bytes
+    _max_decisions: int
+    _max_bytes: int
+    bytes: int = 0
+    """An upper estimate of the memory in use."""
+    _decisions: OrderedDict[str, LoggedDecision] = msgspec.field(default_factory=OrderedDict)
 
     def apply_settings(self, max_decisions: int, max_bytes: int) -> None:
         self._max_decisions, self._max_bytes = max_decisions, max_bytes
@@ -92,20 +78,14 @@ class DecisionLog:
     def __len__(self) -> int:
         return len(self._decisions)
 
-    @property
-    def bytes(self) -> int:
-        """An upper estimate of the memory in use."""
-        return self._bytes
-
     def add(self, decision: LoggedDecision) -> None:
         """Add the newest decision; it replaces an older one with the same request id."""
         before = self._decisions.pop(decision.request_id, None)
         if before is not None:
-            self._bytes -= before.bytes
+            self.bytes -= before.bytes
         self._decisions[decision.request_id] = decision
-        self._bytes += decision.bytes
-        if len(self._decisions) > self._max_decisions or self._bytes > self._max_bytes:
-            self._evict()
+        self.bytes += decision.bytes
+        self._evict()
 
     def find(self, request_id: str) -> DecisionRecord | None:
         """None if the id is unknown or its decision was dropped."""
@@ -113,8 +93,8 @@ class DecisionLog:
         return None if decision is None else decision.record()
 
     def _evict(self) -> None:
-        while self._decisions and (len(self._decisions) > self._max_decisions or self._bytes > self._max_bytes):
-            self._bytes -= self._decisions.popitem(last=False)[1].bytes
+        while self._decisions and (len(self._decisions) > self._max_decisions or self.bytes > self._max_bytes):
+            self.bytes -= self._decisions.popitem(last=False)[1].bytes
 
 
 def _text_bytes(features: Features, plan: Plan | None) -> int:

@@ -54,7 +54,6 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan | None
     """Its deadlines are relative to the arrival. None: no plan was made, for the reason in `code`."""
     attempts: tuple[AttemptRecord, ...] = ()
-    """Rungs that were tried, in order."""
     outcome: str = ""
     """How the request ended: "ok", "refused", "failed", "gone" ...; "" while it runs."""
     code: str = ""
@@ -73,19 +72,22 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     timings: Timings = Timings()
 
 
-def decision_record(
-    *, request_id: str, arrived_at: float, policy: str, features: Features, load: Load, plan: Plan | None
+def decision_record(  # noqa: PLR0917  (all that the record begins with)
+    request_id: str, arrived_at: float, policy: str, features: Features, load: Load, plan: Plan | None
 ) -> DecisionRecord:
     """The record of a new decision; `arrived_at` is on the clock of the plan's deadlines.
 
     `attempts`, `outcome` and the like are set later with `msgspec.structs.replace`.
     """
+    replace = msgspec.structs.replace
+    engines, breakers, thresholds = _dict(load.engines), _dict(load.breakers), _finite(load.thresholds)
     return DecisionRecord(
         request_id=request_id,
         at=features.at,
         policy=policy,
-        features=_plain_features(features),
-        load=_plain_load(load),
+        # With plain dicts, which can be encoded.
+        features=replace(features, headers=_dict(features.headers), priors=_dict(features.priors)),
+        load=replace(load, engines=engines, breakers=breakers, thresholds=thresholds),
         plan=None if plan is None else _since_arrival(plan, arrived_at),
     )
 
@@ -98,17 +100,6 @@ def encode_record(record: DecisionRecord) -> bytes:
 def decode_record(line: bytes | str) -> DecisionRecord:
     """The inverse of `encode_record`. Raises msgspec.DecodeError."""
     return msgspec.json.decode(line, type=DecisionRecord)
-
-
-def _plain_features(features: Features) -> Features:
-    """The features with plain dicts, which can be encoded."""
-    return msgspec.structs.replace(features, headers=_dict(features.headers), priors=_dict(features.priors))
-
-
-def _plain_load(load: Load) -> Load:
-    return msgspec.structs.replace(
-        load, engines=_dict(load.engines), breakers=_dict(load.breakers), thresholds=_finite(load.thresholds)
-    )
 
 
 def _since_arrival(plan: Plan, arrived_at: float) -> Plan:

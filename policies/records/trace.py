@@ -98,18 +98,13 @@ def read_trace(path: Path) -> tuple[TraceRequest, ...]:
     except UnicodeDecodeError as error:
         raise BadTrace(f"{path} is no trace: byte {error.start} is not UTF-8") from None
     lines = text.split("\n")  # other line breaks may stand inside JSON strings
-    match trace_format(lines[0] if lines else ""):
-        case "azure":
-            requests = list(_azure(path, lines))
-        case "mooncake":
-            requests = list(_mooncake(path, lines))
-        case "penstock":
-            requests = list(_penstock(path, lines))
-        case None:
-            raise BadTrace(f"{path}:1: this is no trace; {_FORMATS}")
+    kind = trace_format(lines[0])
+    if kind is None:
+        raise BadTrace(f"{path}:1: this is no trace; {_FORMATS}")
+    read = {"azure": _azure, "mooncake": _mooncake, "penstock": _penstock}[kind]
+    requests = sorted(read(path, lines), key=lambda request: request.at)
     if not requests:
         raise BadTrace(f"{path} holds no request")
-    requests.sort(key=lambda request: request.at)
     begin = requests[0].at
     return tuple([msgspec.structs.replace(request, at=request.at - begin) for request in requests])
 
@@ -137,12 +132,10 @@ def trace_features(request: TraceRequest, settings: Settings, number: int = 0) -
     tenant = request.tenant or next(iter(settings.tenants), next(iter(tenants)))
     if tenant not in tenants:
         raise BadTrace(f"the trace names the tenant '{tenant}', and the policy has only {', '.join(tenants)}")
-    tier = request.tier or tenants[tenant].tier
-    if tier not in settings.tiers:
-        raise BadTrace(f"the trace names the tier '{tier}', and the policy has only {', '.join(settings.tiers)}")
-    model = request.model or next(iter(settings.models))
-    if model not in settings.models:
-        raise BadTrace(f"the trace asks for the model '{model}', and the policy has only {', '.join(settings.models)}")
+    tier, model = request.tier or tenants[tenant].tier, request.model or next(iter(settings.models))
+    for what, name, known in (("names the tier", tier, settings.tiers), ("asks for the model", model, settings.models)):
+        if name not in known:
+            raise BadTrace(f"the trace {what} '{name}', and the policy has only {', '.join(known)}")
     return Features(
         model=model,
         tenant=tenant,

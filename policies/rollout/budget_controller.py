@@ -51,7 +51,6 @@ class BudgetController:
 
     @property
     def threshold(self) -> float:
-        """The threshold for the current share."""
         return threshold_for_share(self._calibration, self.share)
 
     def restore(self, spent: float) -> None:

@@ -46,35 +46,22 @@ class Split(msgspec.Struct, frozen=True):
         return cls(experiment.name, experiment.unit, tuple(bounds))
 
     def arm(self, features: Features) -> str | None:
-        """The arm of the request; None if its unit is unknown and it takes no part."""
         place = self.place(features)
         if place is None:
             return None
-        for arm, upper in self.bounds:
-            if place < upper:
-                return arm
-        return self.bounds[-1][0]
+        return next((arm for arm, upper in self.bounds if place < upper), self.bounds[-1][0])
 
     def place(self, features: Features) -> float | None:
-        """The hash of the request's unit in [0, 1); None if the unit is unknown."""
         unit = unit_of(features, self.unit)
-        return _place(self.name, unit) if unit else None
+        if not unit:
+            return None
+        digest = hashlib.blake2b(f"{len(self.name)}:{self.name}{unit}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") / 2**64
 
 
 def unit_of(features: Features, unit: Unit) -> str:
     """The request's value of the unit; "" if unknown."""
-    match unit:
-        case "request":
-            return features.request
-        case "conversation":
-            return features.conversation
-        case "user":
-            return f"{features.tenant}/{features.user}" if features.user else ""
-        case "tenant":
-            return features.tenant
-
-
-def _place(experiment: str, unit: str) -> float:
-    """Uniform in [0, 1) over units."""
-    digest = hashlib.blake2b(f"{len(experiment)}:{experiment}{unit}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
+    if unit == "user":
+        return f"{features.tenant}/{features.user}" if features.user else ""
+    value: str = getattr(features, unit)
+    return value

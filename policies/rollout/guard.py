@@ -18,6 +18,8 @@ from collections.abc import Mapping
 
 _MAX_BLOCK = 20
 """Limit on the answers of control in one block."""
+_PRIOR_UNITS = 100.0
+"""Weight of the mixture's prior, in units; its mean is the configured shares."""
 _MAX_WAITING = 10_000
 """Limit on the answers of an arm that wait for the rest of their block."""
 
@@ -40,7 +42,6 @@ class WorseTest:
         self.bad = [0, 0]
 
     def add(self, *, arm: bool, bad: bool) -> None:
-        """Add an answer of the arm, or else of control."""
         self.answers[arm] += 1
         self.bad[arm] += bad
         (self._arm if arm else self._control).append(bad)
@@ -69,17 +70,15 @@ class WorseTest:
 class SampleRatioTest:
     """Compares the arms' counts of units with their configured shares."""
 
-    def __init__(self, arms: Mapping[str, float], strength: float = 100.0) -> None:
-        """`strength`: weight of the mixture's prior, in units; its mean is the configured shares."""
+    def __init__(self, arms: Mapping[str, float]) -> None:
         total = sum(arms.values())
         self._shares = {arm: percent / total for arm, percent in arms.items() if percent > 0}
-        self._prior = {arm: share * strength for arm, share in self._shares.items()}
+        self._prior = {arm: share * _PRIOR_UNITS for arm, share in self._shares.items()}
         self.counts = dict.fromkeys(self._shares, 0)
         self._log_e = 0.0
         self._highest = 0.0
 
     def add(self, arm: str) -> None:
-        """Count a unit in this arm."""
         if arm not in self._shares:
             return
         # The mixture's predictive probability of this arm, divided by the configured share.
@@ -90,5 +89,4 @@ class SampleRatioTest:
         self.counts[arm] += 1
 
     def rejects(self, alpha: float) -> bool:
-        """Whether the counts differ significantly from the configured shares."""
         return self._highest >= -math.log(alpha)

@@ -37,7 +37,6 @@ class AnswerResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Time to the first content, whether streamed or not. None: there was none."""
     slo_ttft_s: float
     unit: str = ""
-    """The request's unit in the experiment."""
     cost: float = 0.0
     held: float = 0.0
     """What `RolloutState.on_start` returned for it."""
@@ -85,11 +84,10 @@ class CascadeView(msgspec.Struct, frozen=True):
     """None: the target is not a budget."""
 
 
-class _Arm:
-    def __init__(self) -> None:
-        self.requests = 0
-        self.units = 0
-        self.counts: dict[Metric, list[int]] = {}
+class _Arm(msgspec.Struct, eq=False):
+    requests: int = 0
+    units: int = 0
+    counts: dict[Metric, list[int]] = {}
 
 
 class _Experiment:
@@ -149,17 +147,15 @@ class _Experiment:
         if self.ratio_off or not self.ratio.rejects(self.settings.sample_ratio_alpha):
             return []
         self.ratio_off = True
-        counts = dict(self.ratio.counts)
-        return [RolloutNotice("experiment_sample_ratio_off", self.settings.name, {"units": counts})]
+        return [RolloutNotice("experiment_sample_ratio_off", self.settings.name, {"units": dict(self.ratio.counts)})]
 
     def _alarm(self, arm: str, metric: Metric, test: WorseTest, roll_back: bool) -> RolloutNotice:
         control, worse = (test.bad[side] / max(test.answers[side], 1) for side in (0, 1))
         self.why = f"{metric} of arm {arm}: {worse:.1%} against {control:.1%} of control"
         self.rolled_back = self.rolled_back or roll_back
         event = "experiment_rolled_back" if roll_back else "experiment_guard_alarm"
-        return RolloutNotice(
-            event, self.settings.name, {"arm": arm, "metric": metric, "arm_rate": worse, "control": control}
-        )
+        details = {"arm": arm, "metric": metric, "arm_rate": worse, "control": control}
+        return RolloutNotice(event, self.settings.name, details)
 
     def view(self) -> ExperimentView:
         return ExperimentView(
@@ -220,13 +216,10 @@ class RolloutState:
             share = target.large_share
             if share is None:
                 share = share_for_threshold(artefact, threshold_of(cascade.defer, target))
-            kept_tracker = self._trackers.get(name)
-            trackers[name] = kept_tracker if kept_tracker is not None and same else ShareTracker(share)
+            trackers[name] = (self._trackers.get(name) if same else None) or ShareTracker(share)
             if target.hold and target.large_share is not None:
-                kept_controller = self._share_controllers.get(name)
-                share_controllers[name] = (
-                    kept_controller if kept_controller is not None and same else ShareController(share, artefact)
-                )
+                share_controller = self._share_controllers.get(name) if same else None
+                share_controllers[name] = share_controller or ShareController(share, artefact)
         self._budget_controllers, self._trackers = budget_controllers, trackers
         self._share_controllers = share_controllers
 
@@ -269,7 +262,6 @@ class RolloutState:
         return 0.0 if controller is None else controller.hold(at, max_cost)
 
     def on_end(self, plan: Plan, result: AnswerResult) -> list[RolloutNotice]:
-        """Take in the result of an answer."""
         notices: list[RolloutNotice] = []
         if plan.experiment and (experiment := self._experiments.get(plan.experiment)) is not None:
             was_rolled_back = experiment.rolled_back
@@ -317,7 +309,6 @@ class RolloutState:
 
     @property
     def rolled_back(self) -> frozenset[str]:
-        """Names of the experiments that were rolled back."""
         return frozenset(name for name, experiment in self._experiments.items() if experiment.rolled_back)
 
     def experiments(self) -> dict[str, ExperimentView]:

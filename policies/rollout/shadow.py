@@ -31,48 +31,33 @@ class ShadowAnswer(msgspec.Struct, frozen=True, gc=False):
     took_s: float
 
 
-class ShadowView(msgspec.Struct, frozen=True):
+class ShadowView(msgspec.Struct):
     """Figures of one shadow since it was configured."""
 
-    running: int
-    begun: int
-    answered: int
-    failed: int
-    cut: int
+    running: int = 0
+    begun: int = 0
+    answered: int = 0
+    failed: int = 0
+    cut: int = 0
     """Copies aborted because a request had to wait."""
-    dropped: Mapping[str, int]
+    dropped: dict[str, int] = {}
     """Copies that were not made, by reason."""
-    compared: int
+    compared: int = 0
     """Pairs in which the copy and the original were answered."""
-    same_text: int
-    same_length: int
-    tokens: int
+    same_text: int = 0
+    same_length: int = 0
+    tokens: int = 0
     """Tokens of the compared copies; the following figures are over compared pairs as well."""
-    original_tokens: int
-    seconds: float
-    original_seconds: float
+    original_tokens: int = 0
+    seconds: float = 0.0
+    original_seconds: float = 0.0
 
 
-class _Counts:
-    __slots__ = (
-        "answered", "begun", "compared", "cut", "dropped", "failed", "original_seconds", "original_tokens", "running",
-        "same_length", "same_text", "seconds", "tokens",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.running = self.begun = self.answered = self.failed = self.cut = 0
-        self.dropped: dict[str, int] = {}
-        self.compared = self.same_text = self.same_length = self.tokens = self.original_tokens = 0
-        self.seconds = self.original_seconds = 0.0
-
-
-class _Pair:
-    __slots__ = ("copy", "copy_over", "original", "original_over")
-
-    def __init__(self) -> None:
-        self.original: ShadowAnswer | None = None
-        self.copy: ShadowAnswer | None = None
-        self.original_over = self.copy_over = False
+class _Pair(msgspec.Struct, eq=False):
+    original: ShadowAnswer | None = None
+    copy: ShadowAnswer | None = None
+    original_over: bool = False
+    copy_over: bool = False
 
 
 class ShadowBook:
@@ -80,7 +65,7 @@ class ShadowBook:
 
     def __init__(self, settings: Iterable[ShadowSettings]) -> None:
         self._settings: dict[str, ShadowSettings] = {}
-        self._counts: dict[str, _Counts] = {}
+        self._counts: dict[str, ShadowView] = {}
         self._pairs: dict[tuple[str, str], _Pair] = {}
         self.closed = False
         """True while the service drains: no more copies are made."""
@@ -92,7 +77,7 @@ class ShadowBook:
         counted = {*self._settings, *[shadow for shadow, _ in self._pairs]}
         self._counts = {
             **{name: counts for name, counts in self._counts.items() if name in counted},
-            **{name: self._counts.get(name) or _Counts() for name in self._settings},
+            **{name: self._counts.get(name) or ShadowView() for name in self._settings},
         }
 
     def with_copies(
@@ -146,11 +131,10 @@ class ShadowBook:
 
     def views(self) -> dict[str, ShadowView]:
         return {
-            name: ShadowView(**{field: getattr(counts, field) for field in ShadowView.__struct_fields__})
-            for name, counts in self._counts.items()
+            name: msgspec.structs.replace(counts, dropped=dict(counts.dropped)) for name, counts in self._counts.items()
         }
 
-    def _drop_reason(self, settings: ShadowSettings, counts: _Counts, to: str, load: Load) -> Dropped | None:
+    def _drop_reason(self, settings: ShadowSettings, counts: ShadowView, to: str, load: Load) -> Dropped | None:
         if self.closed:
             return "shutting_down"
         if counts.running >= settings.concurrent:

@@ -41,14 +41,13 @@ class ShareView(msgspec.Struct, frozen=True):
     drifted: bool
 
 
-class ShareTracker:
+class ShareTracker(msgspec.Struct, eq=False):
     """Tracks the last `_WINDOW` decisions of one cascade in which it was free to escalate or not."""
 
-    def __init__(self, target: float) -> None:
-        self.target = target
-        self._last: deque[bool] = deque()
-        self._large = 0
-        self._drifted = False
+    target: float
+    _last: deque[bool] = msgspec.field(default_factory=deque)
+    _large: int = 0
+    _drifted: bool = False
 
     def add(self, large: bool) -> bool:
         """Add a decision. True if it changes whether the share has drifted."""
@@ -82,7 +81,6 @@ class ShareController:
 
     @property
     def threshold(self) -> float:
-        """The threshold for the next decision."""
         if not 0 < self._target < 1:
             return threshold_for_share(self._calibration, self._target)
         realised, planned = self._large / self._decisions, self._planned / self._decisions
@@ -92,7 +90,6 @@ class ShareController:
         return threshold_for_share(self._calibration, share)
 
     def add(self, threshold: float, large: bool) -> None:
-        """Add a decision: its threshold, and whether the answer went to the large model."""
         planned = 0.0 if threshold == -math.inf else 1.0 if threshold == math.inf else None
         if planned is None:
             planned = share_for_threshold(self._calibration, threshold)

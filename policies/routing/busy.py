@@ -1,6 +1,5 @@
 """Tracks which cascades stay on one stage because an engine is busy (`when_busy`), with hysteresis."""
 
-from config.model.conditions import LoadCondition
 from config.model.settings import Settings
 from policies.model.features import Features
 from policies.model.load import Load
@@ -24,11 +23,9 @@ class Hysteresis:
 
     @property
     def on(self) -> bool:
-        """The state after the last update."""
         return self._on_since is not None
 
     def update(self, value: float, now: float) -> bool:
-        """Take in a new measurement. Returns whether the switch is on."""
         if self._on_since is None:
             if value >= self._enter_at:
                 self._on_since = now
@@ -56,9 +53,10 @@ class BusyBook:
             if when_busy is None:
                 continue
             condition = settings.signals[when_busy.signal].load
-            if condition is None:
-                raise ValueError(f"cascades.{cascade}.when_busy: the signal must be a condition on the load")
-            bounds = (_enter_at(condition), when_busy.release_at, float(when_busy.dwell))
+            measured = None if condition is None else condition.kv_usage or condition.queue_wait_over_slo
+            if condition is None or measured is None or measured.at_least is None:
+                raise ValueError(f"cascades.{cascade}.when_busy: the signal must be a load of at_least a value")
+            bounds = (measured.at_least, when_busy.release_at, float(when_busy.dwell))
             for tier in settings.tiers:
                 switch = old[cascade, tier][2] if (cascade, tier) in old else Hysteresis(*bounds)
                 switch.apply_settings(*bounds)
@@ -75,10 +73,3 @@ class BusyBook:
             for key, (features, measure, switch) in self._switches.items()
             if switch.update(measure(features, load) or 0.0, now)
         )
-
-
-def _enter_at(condition: LoadCondition) -> float:
-    bounds = condition.kv_usage or condition.queue_wait_over_slo
-    if bounds is None or bounds.at_least is None:
-        raise ValueError("when_busy: the signal's condition needs at_least")
-    return bounds.at_least

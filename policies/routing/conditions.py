@@ -7,11 +7,12 @@ result of every part, for explanations.
 import datetime as dt
 import zoneinfo
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from operator import attrgetter
+from typing import Any, Literal, get_args
 
 import msgspec
 
-from config.model.conditions import LoadCondition, SignalSettings, TimeCondition
+from config.model.conditions import NUMBERS, Day, LoadCondition, SignalSettings, TimeCondition
 from config.model.settings import Settings
 from config.model.table import Range
 from policies.model.features import Features
@@ -21,7 +22,8 @@ Holds = Callable[[Features, Load], bool]
 Find = Callable[[Features, Load], "Finding"]
 Measure = Callable[[Features, Load], float | None]
 
-_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAYS = get_args(Day)
+_NAMES = ("model", "tenant", "tier", "path", "language")
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -75,38 +77,24 @@ def condition_compiler(settings: Settings) -> Callable[[SignalSettings], Test]:
 
     def signal(name: str) -> Test:
         if name not in signals:
-            signals[name] = _named(name, compile_condition(settings.signals[name]))
+            inner = compile_condition(settings.signals[name])
+            signals[name] = Test(inner.holds, _finder("signal", [inner], name))
         return signals[name]
 
     def compile_condition(when: SignalSettings) -> Test:
         tests: list[Test] = []
-        if when.model:
-            tests.append(_one_of("model", when.model, lambda f: f.model))
-        if when.tenant:
-            tests.append(_one_of("tenant", when.tenant, lambda f: f.tenant))
-        if when.tier:
-            tests.append(_one_of("tier", when.tier, lambda f: f.tier))
-        if when.path:
-            tests.append(_one_of("path", when.path, lambda f: f.path))
-        if when.language:
-            tests.append(_one_of("language", when.language, lambda f: f.language))
+        for word in _NAMES:
+            if names := getattr(when, word):
+                tests.append(_one_of(word, names, _feature(word)))
         if when.tag:
             tests.append(_any_member("tag", "tagged", when.tag, lambda f: f.tags))
         if when.has:
             tests.append(_any_member("has", "has", when.has, lambda f: f.has))
-        tests.extend(_header(name, values) for name, values in when.header.items())
-        if when.prompt_tokens is not None:
-            tests.append(_in_range("prompt_tokens", when.prompt_tokens, lambda f, _: f.prompt_tokens))
-        if when.max_tokens is not None:
-            tests.append(_in_range("max_tokens", when.max_tokens, lambda f, _: f.max_tokens))
-        if when.turn is not None:
-            tests.append(_in_range("turn", when.turn, lambda f, _: f.turn))
-        if when.complexity is not None:
-            tests.append(_in_range("complexity", when.complexity, lambda f, _: f.complexity))
-        if when.code is not None:
-            tests.append(_in_range("code", when.code, lambda f, _: f.code))
-        if when.budget_used is not None:
-            tests.append(_in_range("budget_used", when.budget_used, lambda f, _: f.budget_used))
+        for name, values in when.header.items():
+            tests.append(_one_of(f"header {name.lower()}", values, _header(name.lower())))
+        for word in NUMBERS:
+            if (bounds := getattr(when, word)) is not None:
+                tests.append(_in_range(word, bounds, _feature(word)))
         if when.time is not None:
             tests.append(_in_time(when.time))
         if when.load is not None:
@@ -117,7 +105,8 @@ def condition_compiler(settings: Settings) -> Callable[[SignalSettings], Test]:
             tests.append(_any_of([compile_condition(member) for member in when.any]))
         tests.extend(compile_condition(member) for member in when.all)
         if when.not_ is not None:
-            tests.append(_negated(compile_condition(when.not_)))
+            inner = compile_condition(when.not_)
+            tests.append(Test(lambda features, load: not inner.holds(features, load), _finder("not", [inner])))
         return _all_of(tests)
 
     return compile_condition
@@ -128,6 +117,15 @@ def measure_of(condition: LoadCondition, slo_ttft_s: Mapping[str, float]) -> Mea
     if condition.kv_usage is not None:
         return _kv_usage(condition.of)
     return _wait_over_slo(condition.of, slo_ttft_s)
+
+
+def _feature(word: str) -> Callable[[Features, Load], Any]:
+    get = attrgetter(word)
+    return lambda features, _: get(features)
+
+
+def _header(name: str) -> Callable[[Features, Load], str | None]:
+    return lambda features, _: features.headers.get(name)
 
 
 def _kv_usage(rung: str) -> Measure:
@@ -158,15 +156,17 @@ def _leaf(word: str, wanted: str, holds: Holds, see: Callable[[Features, Load, b
     return Test(holds, find)
 
 
-def _one_of(word: str, names: tuple[str, ...], get: Callable[[Features], str]) -> Test:
+def _one_of(word: str, names: tuple[str, ...], get: Callable[[Features, Load], str | None]) -> Test:
     allowed = frozenset(names)
     wanted = " or ".join(names)
 
     def see(features: Features, load: Load, held: bool) -> tuple[str, Any]:
-        value = get(features)
+        value = get(features, load)
+        if value is None:
+            return f"{word} is missing", None
         return (f"{word} is {value}" if held else f"{word} is {value}, not {wanted}"), value
 
-    return _leaf(word, wanted, lambda features, _: get(features) in allowed, see)
+    return _leaf(word, wanted, lambda features, load: get(features, load) in allowed, see)
 
 
 def _any_member(word: str, verb: str, names: tuple[str, ...], get: Callable[[Features], frozenset[str]]) -> Test:
@@ -181,20 +181,6 @@ def _any_member(word: str, verb: str, names: tuple[str, ...], get: Callable[[Fea
         return (f"not {verb} {wanted}" if verb == "tagged" else f"{verb} no {wanted}"), value
 
     return _leaf(word, wanted, lambda features, _: not wanted_set.isdisjoint(get(features)), see)
-
-
-def _header(name: str, values: tuple[str, ...]) -> Test:
-    allowed = frozenset(values)
-    key = name.lower()
-    wanted = " or ".join(values)
-
-    def see(features: Features, load: Load, held: bool) -> tuple[str, Any]:
-        value = features.headers.get(key)
-        if value is None:
-            return f"header {key} is missing", None
-        return (f"header {key} is {value}" if held else f"header {key} is {value}, not {wanted}"), value
-
-    return _leaf(f"header {key}", wanted, lambda features, _: features.headers.get(key) in allowed, see)
 
 
 def _in_range(word: str, bounds: Range, measure: Measure) -> Test:
@@ -253,27 +239,13 @@ def _loaded(condition: LoadCondition, slo_ttft_s: Mapping[str, float]) -> list[T
     if condition.kv_usage is not None:
         tests.append(_in_range(f"kv_usage of {rung}", condition.kv_usage, _kv_usage(rung)))
     if condition.breaker:
-        states = frozenset(condition.breaker)
-        wanted = " or ".join(condition.breaker)
 
-        def state(load: Load) -> str:
+        def state(features: Features, load: Load) -> str:
             view = load.breakers.get(rung)
             return "closed" if view is None else view.state
 
-        def see(features: Features, load: Load, held: bool) -> tuple[str, Any]:
-            now = state(load)
-            return f"breaker of {rung} is {now}" + ("" if held else f", not {wanted}"), now
-
-        tests.append(_leaf(f"breaker of {rung}", wanted, lambda _, load: state(load) in states, see))
+        tests.append(_one_of(f"breaker of {rung}", condition.breaker, state))
     return tests
-
-
-def _named(name: str, test: Test) -> Test:
-    def find(features: Features, load: Load) -> Finding:
-        part = test.find(features, load)
-        return Finding("signal", part.holds, name, (part,))
-
-    return Test(test.holds, find)
 
 
 def _any_of(tests: list[Test]) -> Test:
@@ -294,11 +266,11 @@ def _all_of(tests: list[Test]) -> Test:
     return Test(_both([test.holds for test in tests]), _finder("all", tests))
 
 
-def _finder(kind: Literal["all", "any"], tests: list[Test]) -> Find:
+def _finder(kind: Literal["all", "any", "not", "signal"], tests: list[Test], text: str = "") -> Find:
     def find(features: Features, load: Load) -> Finding:
         parts = tuple(test.find(features, load) for test in tests)
         combine = any if kind == "any" else all
-        return Finding(kind, combine(part.holds for part in parts), "", parts)
+        return Finding(kind, combine(part.holds for part in parts) != (kind == "not"), text, parts)
 
     return find
 
@@ -310,11 +282,3 @@ def _both(parts: list[Holds]) -> Holds:
         return first
     second = _both(others)
     return lambda features, load: first(features, load) and second(features, load)
-
-
-def _negated(test: Test) -> Test:
-    def find(features: Features, load: Load) -> Finding:
-        part = test.find(features, load)
-        return Finding("not", not part.holds, "", (part,))
-
-    return Test(lambda features, load: not test.holds(features, load), find)

@@ -54,7 +54,6 @@ class Planned(msgspec.Struct, frozen=True):
 
     @property
     def tokens(self) -> int:
-        """Tokens to reserve."""
         return self.prompt_tokens + self.output_bound * self.features.choices
 
 

@@ -2,20 +2,21 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
 import msgspec
 
+from config.check.conditions.space import located, nested
+from config.check.names import flat
 from config.model.calibration import PromptModel
 from config.model.conditions import SignalSettings
 from config.model.routing import BreakerSettings, CascadeSettings, RouteSettings, RungSettings
 from config.model.settings import Settings
 from config.model.tenancy import Price
+from config.model.units import encodable
 from config.parse.override import apply_override
 from config.problems.problems import Problems
-from config.problems.source_map import SourceMap
 from policies.admission.prices import cheapest
 from policies.cascade.calibration import threshold_of
 from policies.cascade.prompt_model import Priors, neutral_priors, priors_of, threshold_at, words_of
@@ -25,7 +26,7 @@ from policies.model.load import Load
 from policies.model.plan import Degraded, EmitMode, Plan, PlannedCascade, PlannedRung, PlannedShadow
 from policies.rollout.experiment import Split
 from policies.routing.conditions import Test, condition_compiler
-from policies.routing.route_match import Matcher, compile_routes
+from policies.routing.route_match import Matcher
 
 Need = Literal["code", "language", "conversation"]
 
@@ -81,20 +82,18 @@ class Policy(msgspec.Struct, frozen=True):
         engines are loaded.
         """
         conditions = list(conditions_in(settings))
-        needs: set[Need] = set()
-        if any(when.code is not None for when in conditions):
-            needs.add("code")
-        if any(when.language for when in conditions):
-            needs.add("language")
-        if any(experiment.unit == "conversation" for experiment in settings.experiments):
-            needs.add("conversation")
+        needed: dict[Need, bool] = {
+            "code": any(when.code is not None for when in conditions),
+            "language": any(when.language for when in conditions),
+            "conversation": any(experiment.unit == "conversation" for experiment in settings.experiments),
+        }
         return cls(
-            compile_routes(settings),
+            Matcher(settings),
             tuple(_with_experiment(settings, tokenizers)),
             rung_breakers(settings),
             dict(settings.prices),
             digest_of(settings),
-            frozenset(needs),
+            frozenset(need for need, is_needed in needed.items() if is_needed),
             frozenset(name.lower() for when in conditions for name in when.header),
             {
                 name: cascade.defer.artefact.prompt
@@ -121,11 +120,10 @@ class Policy(msgspec.Struct, frozen=True):
 
 def conditions_in(settings: Settings) -> Iterator[SignalSettings]:
     """All conditions, with those nested in others and those that experiments set."""
-    yield from (when for top in _conditions(settings) for when in _nested(top))
-    for experiment in settings.experiments:
-        for overrides in experiment.override.values():
-            other = _overridden(settings, overrides)
-            yield from (when for top in _conditions(other) for when in _nested(top))
+    arms = (overrides for experiment in settings.experiments for overrides in experiment.override.values())
+    for each in (settings, *(_overridden(settings, overrides) for overrides in arms)):
+        for path, whole in located(each):
+            yield from (when for _, when in nested(path, whole))
 
 
 def priors_for(policy: Policy, text: str) -> dict[str, Priors]:
@@ -148,6 +146,7 @@ def rung_breakers(settings: Settings) -> dict[str, BreakerSettings]:
 
 def digest_of(settings: Settings) -> str:
     """See `Policy.digest`. Comments, owners, tests, addresses and keys are not included."""
+    replace = msgspec.structs.replace
     decides = (
         sorted(settings.engines),
         sorted(settings.upstreams),
@@ -156,14 +155,14 @@ def digest_of(settings: Settings) -> str:
         settings.tiers,
         settings.tenants,
         settings.signals,
-        [msgspec.structs.replace(route, owner="", comment="") for route in settings.routes],
-        {name: _without_paths(cascade) for name, cascade in settings.cascades.items()},
+        [replace(route, owner="", comment="") for route in settings.routes],
+        {name: replace(each, defer=replace(each.defer, calibration=None)) for name, each in settings.cascades.items()},
         settings.ladders,
         settings.retry_budget,
         settings.experiments,
         settings.shadows,
     )
-    encoded = msgspec.json.encode(decides, enc_hook=_plain, order="deterministic")
+    encoded = msgspec.json.encode(decides, enc_hook=encodable, order="deterministic")
     return hashlib.sha256(encoded).hexdigest()[:12]
 
 
@@ -222,52 +221,11 @@ def make_plan(policy: Policy, features: Features, load: Load, now: float) -> Pla
 
 def _plan_cascade(compiled: CompiledCascade, features: Features, load: Load) -> tuple[PlannedCascade, tuple[str, ...]]:
     settings = compiled.settings
-    start_on: Literal["small", "large"] = "small"
-    may_escalate = True
-    why = "default"
+    start_on, may_escalate, why, reasons = _cascade_start(compiled, features, load)
     mode: EmitMode = settings.emit.mode
-    reasons: tuple[str, ...] = ()
-    assert compiled.small.to is not None
-    assert compiled.large.to is not None
-    if features.budget_spent:
-        may_escalate = False
-        why = "budget"
-        reasons = (f"the budget is spent: stays on {compiled.small.to}",)
-    elif settings.when_busy is not None and (compiled.name, features.tier) in load.busy:
-        start_on = "small" if settings.when_busy.stay_on == compiled.small.to else "large"
-        may_escalate = False
-        why = "busy"
-        reasons = (f"signal {settings.when_busy.signal} holds: stays on {settings.when_busy.stay_on}",)
-    elif compiled.skip_to_large is not None and compiled.skip_to_large.holds(features, load):
-        start_on = "large"
-        why = "asked_large"
-        reasons = tuple(f"skips to large: {fact}" for fact in compiled.skip_to_large.facts(features, load))
-    elif not load.can_serve(compiled.small.to):
-        start_on = "large"
-        why = "small_unavailable"
-        reasons = (f"{compiled.small.to} cannot serve now",)
-    elif mode == "verified" and not compiled.same_tokenizer:
-        start_on = "large"
-        why = "tokenizers_differ"
-        reasons = ("nothing to verify: the stages' tokenizers differ or are unknown",)
-    elif mode == "verified" and features.choices > 1:
-        start_on = "large"
-        why = "several_choices"
-        reasons = (f"nothing is drafted for {features.choices} choices at once: {compiled.large.to} alone",)
-    if mode == "window" and start_on == "small" and may_escalate:
-        # Tokens may be released before the decision only if the large model can continue after them.
-        if not falls(settings.defer.statistic):
-            mode = "gate"
-            reasons += (f"gate instead of window: {settings.defer.statistic} decides at an answer's end only",)
-        elif not compiled.large.goes_on:
-            mode = "gate"
-            reasons += (f"gate instead of window: {compiled.large.to} cannot take up an answer that has begun",)
-        elif not compiled.same_tokenizer:
-            mode = "gate"
-            reasons += ("gate instead of window: the stages' tokenizers differ or are unknown",)
-        elif not load.can_serve(compiled.large.to):
-            mode = "gate"
-            reasons += (f"gate instead of window: {compiled.large.to} cannot serve now",)
+    if mode == "window" and start_on == "small" and may_escalate and (why_gate := _why_gate(compiled, load)):
+        mode = "gate"
+        reasons += (f"gate instead of window: {why_gate}",)
     threshold = load.thresholds.get(compiled.name, compiled.threshold)
     level = None
     artefact = settings.defer.artefact
@@ -294,6 +252,44 @@ def _plan_cascade(compiled: CompiledCascade, features: Features, load: Load) -> 
     return planned, reasons
 
 
+def _cascade_start(
+    compiled: CompiledCascade, features: Features, load: Load
+) -> tuple[Literal["small", "large"], bool, str, tuple[str, ...]]:
+    """The stage to start on, whether it may escalate, the code of the reason and the reasons."""
+    small, large, busy = compiled.small.to, compiled.large.to, compiled.settings.when_busy
+    skip, is_verified = compiled.skip_to_large, compiled.settings.emit.mode == "verified"
+    assert small is not None
+    if features.budget_spent:
+        return "small", False, "budget", (f"the budget is spent: stays on {small}",)
+    if busy is not None and (compiled.name, features.tier) in load.busy:
+        reason = f"signal {busy.signal} holds: stays on {busy.stay_on}"
+        return "small" if busy.stay_on == small else "large", False, "busy", (reason,)
+    if skip is not None and skip.holds(features, load):
+        return "large", True, "asked_large", tuple(f"skips to large: {fact}" for fact in skip.facts(features, load))
+    if not load.can_serve(small):
+        return "large", True, "small_unavailable", (f"{small} cannot serve now",)
+    if is_verified and not compiled.same_tokenizer:
+        reason = "nothing to verify: the stages' tokenizers differ or are unknown"
+        return "large", True, "tokenizers_differ", (reason,)
+    if is_verified and features.choices > 1:
+        reason = f"nothing is drafted for {features.choices} choices at once: {large} alone"
+        return "large", True, "several_choices", (reason,)
+    return "small", True, "default", ()
+
+
+def _why_gate(compiled: CompiledCascade, load: Load) -> str:
+    """Why the large model may be unable to continue after tokens that were released before the decision."""
+    statistic, large = compiled.settings.defer.statistic, compiled.large.to
+    assert large is not None
+    if not falls(statistic):
+        return f"{statistic} decides at an answer's end only"
+    if not compiled.large.goes_on:
+        return f"{large} cannot take up an answer that has begun"
+    if not compiled.same_tokenizer:
+        return "the stages' tokenizers differ or are unknown"
+    return "" if load.can_serve(large) else f"{large} cannot serve now"
+
+
 def _cheapest_only(
     policy: Policy, rungs: tuple[PlannedRung, ...], cascade: PlannedCascade | None
 ) -> tuple[tuple[PlannedRung, ...], tuple[str, ...]]:
@@ -306,7 +302,6 @@ def _cheapest_only(
 
 
 def _with_experiment(settings: Settings, tokenizers: Mapping[str, str]) -> Iterator[CompiledRoute]:
-    """All routes with the arms of their experiments."""
     variants = {
         (experiment.name, arm): _compile(_overridden(settings, overrides), tokenizers)
         for experiment in settings.experiments
@@ -323,7 +318,7 @@ def _with_experiment(settings: Settings, tokenizers: Mapping[str, str]) -> Itera
 
 
 def _overridden(settings: Settings, overrides: Mapping[str, object]) -> Settings:
-    unread = Problems(Path(), SourceMap(""))
+    unread = Problems.unplaced()
     for key, value in overrides.items():
         settings = apply_override(settings, key, value, unread, ("experiments",))
     if len(unread):
@@ -334,7 +329,7 @@ def _overridden(settings: Settings, overrides: Mapping[str, object]) -> Settings
 def _compile(settings: Settings, tokenizers: Mapping[str, str]) -> list[CompiledRoute]:
     compile_condition = condition_compiler(settings)
     ladders = {
-        name: tuple(_plan_rung(rung, tokenizers, settings) for rung in flat_ladder(settings, name))
+        name: tuple(_plan_rung(rung, tokenizers, settings) for _, rung in flat(settings, name))
         for name in settings.ladders
     }
     cascades: dict[str, CompiledCascade] = {}
@@ -362,7 +357,7 @@ def _compile(settings: Settings, tokenizers: Mapping[str, str]) -> list[Compiled
         assert ladder is not None, "config.check lets exactly one of the two through"
         shadows = tuple(
             (
-                _shadow_split(shadow.name, shadow.share),
+                Split(f"shadow {shadow.name}", "request", (("copy", shadow.share), ("none", 1.0))),
                 PlannedShadow(name=shadow.name, to=shadow.to, adapter=shadow.adapter or ""),
             )
             for shadow in settings.shadows
@@ -380,19 +375,6 @@ def first_threshold(cascade: CascadeSettings) -> float:
     return threshold_of(defer, cascade.target)
 
 
-def flat_ladder(settings: Settings, name: str) -> Iterator[RungSettings]:
-    """A ladder's rungs, with those of the ladders that it refers to."""
-    for rung in settings.ladders[name]:
-        if rung.ladder is not None:
-            yield from flat_ladder(settings, rung.ladder)
-        else:
-            yield rung
-
-
-def _shadow_split(name: str, share: float) -> Split:
-    return Split(f"shadow {name}", "request", (("copy", share), ("none", 1.0)))
-
-
 def _plan_rung(rung: RungSettings, tokenizers: Mapping[str, str], settings: Settings) -> PlannedRung:
     upstream = settings.upstreams.get(rung.to) if rung.to is not None else None
     return PlannedRung(
@@ -408,27 +390,3 @@ def _plan_rung(rung: RungSettings, tokenizers: Mapping[str, str], settings: Sett
         from_text=upstream is not None and "continue" in upstream.supports,
         adapter=rung.adapter or "",
     )
-
-
-def _conditions(settings: Settings) -> Iterator[SignalSettings]:
-    yield from settings.signals.values()
-    yield from (route.when for route in settings.routes)
-    yield from (cascade.skip_to_large for cascade in settings.cascades.values() if cascade.skip_to_large is not None)
-
-
-def _nested(when: SignalSettings) -> Iterator[SignalSettings]:
-    yield when
-    for member in (*when.any, *when.all, *([] if when.not_ is None else [when.not_])):
-        yield from _nested(member)
-
-
-def _without_paths(cascade: CascadeSettings) -> CascadeSettings:
-    return msgspec.structs.replace(cascade, defer=msgspec.structs.replace(cascade.defer, calibration=None))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, int):
-        return int(value)
-    return str(value)

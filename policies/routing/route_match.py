@@ -1,11 +1,8 @@
 """Finds the first route whose condition holds, with readable reasons."""
 
-from collections.abc import Callable
-
 import msgspec
 
 from config.model.conditions import SignalSettings
-from config.model.routing import RouteSettings
 from config.model.settings import Settings
 from policies.errors import NoRoute
 from policies.model.features import Features
@@ -20,7 +17,6 @@ class Matched(msgspec.Struct, frozen=True, gc=False):
     """The route of a request."""
 
     index: int
-    """Position of the route in the settings."""
     route: str
     reasons: tuple[str, ...]
 
@@ -32,8 +28,10 @@ class Matcher:
     combinations. Apart from this cache it is immutable.
     """
 
-    def __init__(self, routes: tuple[RouteSettings, ...], compile_condition: Callable[[SignalSettings], Test]) -> None:
-        self._routes = tuple((index, route, compile_condition(route.when)) for index, route in enumerate(routes))
+    def __init__(self, settings: Settings) -> None:
+        """`settings`: those that `config.check` has accepted."""
+        compiled, routes = condition_compiler(settings), settings.routes
+        self._routes = tuple((index, route, compiled(route.when)) for index, route in enumerate(routes))
         self._models = frozenset(model for route in routes for model in route.when.model)
         self._candidates: dict[_Names, tuple[tuple[int, str, Test], ...]] = {}
 
@@ -43,7 +41,12 @@ class Matcher:
         names = (model, features.tenant, features.tier, features.tags, features.path)
         candidates = self._candidates.get(names)
         if candidates is None:
-            candidates = self._find_candidates(names)
+            if len(self._candidates) >= _MAX_CACHED:
+                self._candidates.clear()
+            possible = (
+                (index, route.name, test) for index, route, test in self._routes if _may_hold(route.when, names)
+            )
+            candidates = self._candidates[names] = tuple(possible)
         for index, name, test in candidates:
             if test.holds(features, load):
                 return Matched(index, name, test.facts(features, load))
@@ -53,18 +56,8 @@ class Matcher:
         """All routes in order with the results of their conditions. For explanations, not for the request path."""
         return tuple((route.name, test.find(features, load)) for _, route, test in self._routes)
 
-    def _find_candidates(self, names: "_Names") -> tuple[tuple[int, str, Test], ...]:
-        if len(self._candidates) >= _MAX_CACHED:
-            self._candidates.clear()
-        candidates = tuple(
-            (index, route.name, test) for index, route, test in self._routes if _may_hold(route.when, names)
-        )
-        self._candidates[names] = candidates
-        return candidates
-
 
 def _may_hold(when: SignalSettings, names: "_Names") -> bool:
-    """False if these names alone exclude the route."""
     model, tenant, tier, tags, path = names
     return (
         (not when.model or model in when.model)
@@ -73,8 +66,3 @@ def _may_hold(when: SignalSettings, names: "_Names") -> bool:
         and (not when.path or path in when.path)
         and (not when.tag or not tags.isdisjoint(when.tag))
     )
-
-
-def compile_routes(settings: Settings) -> Matcher:
-    """Compile the routes of settings that `config.check` has accepted."""
-    return Matcher(settings.routes, condition_compiler(settings))

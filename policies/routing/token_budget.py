@@ -10,6 +10,8 @@ from policies.model.backends import UNBOUNDED, UNLIMITED_OUTPUT_TOKENS
 from policies.model.features import Features
 from policies.model.plan import Plan
 
+_TOO_LONG = "context_length_exceeded"
+
 
 class PromptSizes(msgspec.Struct, frozen=True):
     """Tokens of each prompt by rung, as tokenizers differ."""
@@ -26,11 +28,9 @@ class PromptSizes(msgspec.Struct, frozen=True):
         return cls({}, lengths if sum(lengths) == features.prompt_tokens and lengths else (features.prompt_tokens,))
 
     def of(self, rung: str) -> tuple[int, ...] | None:
-        """None: not counted yet."""
         return self.by_rung.get(rung, self.otherwise)
 
     def counted(self, rung: str, lengths: Sequence[int]) -> Self:
-        """With the counts of one more rung."""
         return msgspec.structs.replace(self, by_rung={**self.by_rung, rung: tuple(lengths)})
 
 
@@ -49,11 +49,23 @@ def output_bound(features: Features, plan: Plan, lengths: Sequence[int], max_mod
     if needs.embedding:
         for index, length in enumerate(lengths):
             if length > longest:
-                raise CannotServe(_input_too_long(longest, length, index), param=needs.param, code=_TOO_LONG)
+                raise CannotServe(
+                    f"This model's maximum input length is {longest} tokens, special tokens included, but input "
+                    f"{index} has {length}. Shorten it, or split it.",
+                    param=needs.param,
+                    code=_TOO_LONG,
+                )
         return 0
     for length in lengths:
         if length + (0 if needs.prompt_only else max(capped, 1)) > longest:
-            raise CannotServe(_prompt_too_long(longest, length, capped), param=needs.param, code=_TOO_LONG)
+            completion = f" and {capped} for the completion" if capped else ""
+            raise CannotServe(
+                f"This model's maximum context length is {longest} tokens, but the request needs "
+                f"{length + max(capped, 1)} ({length} in the prompt{completion}). Shorten the prompt or lower "
+                "max_tokens.",
+                param=needs.param,
+                code=_TOO_LONG,
+            )
     # Without a limit: all tokens that are left, or a fixed count if the context length is unknown.
     room = max(UNLIMITED_OUTPUT_TOKENS if each >= UNBOUNDED else each - min(lengths) for each in context_lengths)
     return capped or (min(cap, room) if cap is not None else room)
@@ -69,23 +81,3 @@ def tokens_at(max_tokens: int, cap: int | None, room: int) -> int | None:
         return None
     # A limit of the route alone is cut to the room.
     return min(tokens, room)
-
-
-_TOO_LONG = "context_length_exceeded"
-
-
-def _prompt_too_long(longest: int, prompt_tokens: int, max_tokens: int) -> str:
-    needed = f"{prompt_tokens} in the prompt"
-    if max_tokens:
-        needed += f" and {max_tokens} for the completion"
-    return (
-        f"This model's maximum context length is {longest} tokens, but the request needs "
-        f"{prompt_tokens + max(max_tokens, 1)} ({needed}). Shorten the prompt or lower max_tokens."
-    )
-
-
-def _input_too_long(longest: int, input_tokens: int, index: int) -> str:
-    return (
-        f"This model's maximum input length is {longest} tokens, special tokens included, but input {index} has "
-        f"{input_tokens}. Shorten it, or split it."
-    )

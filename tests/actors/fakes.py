@@ -222,7 +222,7 @@ class Stage:
         try:
             response = await self.open(model, **options)
         except Refusal as refusal:
-            answer.refusal = refusal
+            answer.refusal = refusal.with_traceback(None)  # it would refer to this frame, and so to itself
             return answer
         return await self.read(response, answer)
 
@@ -240,7 +240,7 @@ class Stage:
                 assert events
                 answer.events += events
         except Refusal as refusal:
-            answer.refusal = refusal
+            answer.refusal = refusal.with_traceback(None)  # it would refer to this frame, and so to itself
         finally:
             response.close()
         return answer

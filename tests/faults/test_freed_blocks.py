@@ -53,7 +53,8 @@ class Watched:
         self.readiness = self.service.readiness
         self.models = self.service.models
         self.statistics = self.service.statistics
-        self.check_key = self.service.check_key
+        self.tenant_of = self.service.tenant_of
+        self.kept = self.service.kept
         self.check_scraper = self.service.check_scraper
         self.rate_limits = self.service.rate_limits
         self.request_log = self.service.request_log

@@ -20,6 +20,7 @@ from actors.api.statistics import (
     ServiceStatistics,
     UpstreamStatistics,
 )
+from actors.kept.kept_answers import KeptAnswers
 from actors.request.request_log import RequestLog
 from actors.request.response_stream import EventSink
 from engine.messages import EngineStats, FinishReason, TokenLogprobs
@@ -137,6 +138,12 @@ class FakeService:
         self.check_scraper = check_scraper
         self.request_log = RequestLog(lambda: True, lambda: self.policy)
         self.limits: RateLimits | None = None
+        self.kept = KeptAnswers(self.open, keep_s=60.0, memory_bytes=1 << 27)
+
+    def tenant_of(self, key: str | None) -> str:
+        """Each key is a tenant's own."""
+        self.check_key(key)
+        return key or "tests"
 
     def known_tenant(self, key: str | None) -> str:
         try:
@@ -188,6 +195,7 @@ class FakeService:
             discarded_tokens_total=4,
             overrun_total=0,
             in_flight=self.open_responses,
+            kept=self.kept.statistics(),
             latency=LatencyStatistics(histogram, histogram, histogram, histogram),
             engines={"small": stats},
             replicas={"small": (ReplicaView("ready", 0, stats),)},
@@ -206,7 +214,14 @@ class FakeService:
             auxiliaries_off={"recorder": True},
             upstreams={
                 "cloud": UpstreamStatistics(
-                    9, {"upstream_error": 2}, histogram, 1, 0, 70, {"http://up/v1": ReplicaStatistics(1, 9, 2, 0.5)}
+                    9,
+                    {"upstream_error": 2},
+                    histogram,
+                    1,
+                    0,
+                    70,
+                    {"won": 1},
+                    {"http://up/v1": ReplicaStatistics(1, 9, 2, 0.5)},
                 )
             },
         )

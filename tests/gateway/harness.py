@@ -80,12 +80,14 @@ async def gateway(
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             await nursery.start(running.run)
+            nursery.start_soon(service.kept.run)
             reached = Gateway(running, running.port)
             try:
                 yield reached
             finally:
                 reached.close_clients()
             await running.finish(0)
+            nursery.cancel_scope.cancel()
 
 
 class Response:

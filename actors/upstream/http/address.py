@@ -1,5 +1,6 @@
 """Where a request is sent: the server and the request target of a URL (RFC 9112, section 3.2). Sans-IO."""
 
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -30,6 +31,7 @@ class Address(msgspec.Struct, frozen=True):
         return self.tls, self.host, self.port
 
 
+@lru_cache(maxsize=1024)
 def address(url: str, path: str) -> Address:
     """The address of `path` under a checked URL, whose query is kept."""
     parts = urlsplit(url)

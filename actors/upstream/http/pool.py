@@ -93,6 +93,11 @@ class Call:
         return self._parser.status
 
     @property
+    def complete(self) -> bool:
+        """Whether the whole body has arrived."""
+        return self._parser.complete
+
+    @property
     def headers(self) -> Mapping[str, str]:
         """The response's headers by lower-case name."""
         return self._parser.headers

@@ -41,6 +41,7 @@ model = "{model}"
 key = {{ file = {key_file} }}
 concurrent = 8192
 supports = ["sampling"]
+stream = "as_asked"
 
 [models.{model}]
 

@@ -23,12 +23,8 @@ _MAX_REQUESTS_PER_S = 200
 
 def check_effects(settings: Settings, problems: Problems) -> None:
     """Report warnings only, and only about places without errors."""
-    _check_bounds(settings, problems)
-    _check_values(settings, problems)
-    _check_calibrations(settings, problems)
-    _check_rungs(settings, problems)
-    _check_routes(settings, problems)
-    _check_experiments(settings, problems)
+    for check in (_check_bounds, _check_values, _check_calibrations, _check_rungs, _check_routes, _check_experiments):
+        check(settings, problems)
 
 
 def _check_bounds(settings: Settings, problems: Problems) -> None:
@@ -55,7 +51,6 @@ def _check_bounds(settings: Settings, problems: Problems) -> None:
 
 
 def _check_values(settings: Settings, problems: Problems) -> None:
-    """Values that no request has."""
     has_budget = any(tenant.budget is not None for tenant in settings.tenants.values())
     for path, whole in located(settings):
         for place, when in nested(path, whole):
@@ -69,7 +64,7 @@ def _check_values(settings: Settings, problems: Problems) -> None:
                 elif value != value.strip():
                     problems.warn(values_path, f"no request has '{value}': spaces around a value are cut off")
             if when.budget_used is not None and not has_budget and not problems.is_touched(("tenants",)):
-                problems.warn((*place, "budget_used"), "no tenant has a budget: this is always 0", at_key=True)
+                problems.warn_at_key((*place, "budget_used"), "no tenant has a budget: this is always 0")
 
 
 def _exact_values(path: Path, when: SignalSettings) -> Iterator[tuple[Path, str]]:
@@ -107,7 +102,7 @@ def _check_rungs(settings: Settings, problems: Problems) -> None:
         for index, rung in enumerate(ladder):
             path: Path = ("ladders", name, index)
             if rung.retries and not retries.ratio and not retries.min_per_second:
-                problems.warn((*path, "retries"), "nothing is ever retried: the retry budget is 0", at_key=True)
+                problems.warn_at_key((*path, "retries"), "nothing is ever retried: the retry budget is 0")
             if rung.breaker.at_least / rung.breaker.over > _MAX_REQUESTS_PER_S:
                 problems.warn(
                     (*path, "breaker", "at_least"),
@@ -194,11 +189,10 @@ def _check_overrides(
                     kind = "ladder"
                 case _:
                     continue
-            problems.warn(
+            problems.warn_at_key(
                 (*path, "override", arm, key),
                 f"the arm '{arm}' changes the {kind} '{name}', which no route of the experiment uses",
                 expected=f"a {kind} that is used by {', '.join(experiment.route)}",
-                at_key=True,
             )
 
 
@@ -243,7 +237,7 @@ def check_usage(settings: Settings, problems: Problems) -> None:
     for table, kind, used in tables:
         for name in getattr(settings, table):
             if name not in used:
-                problems.warn((table, name), f"nothing uses the {kind} '{name}'", at_key=True)
+                problems.warn_at_key((table, name), f"nothing uses the {kind} '{name}'")
 
 
 def _words(value: object) -> Iterator[str]:

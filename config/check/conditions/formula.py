@@ -17,11 +17,10 @@ Point = Mapping[str, int]
 """By variable, the remaining values, as bits. Any choice among them satisfies the formulas of the search."""
 
 
-class Effort:
+class Effort(msgspec.Struct):
     """The remaining effort of all searches for one file. It limits them to seconds, however many routes there are."""
 
-    def __init__(self) -> None:
-        self.left = _TOTAL_EFFORT
+    left: int = _TOTAL_EFFORT
 
 
 class Within(msgspec.Struct, frozen=True):
@@ -106,10 +105,9 @@ def holds_at(formula: Formula, point: Mapping[str, int]) -> bool:
             return any(holds_at(part, point) for part in parts)
 
 
-class _Search:
-    def __init__(self, domains: Mapping[str, int]) -> None:
-        self._domains = domains
-        self.effort = 0
+class _Search(msgspec.Struct):
+    domains: Mapping[str, int]
+    effort: int = 0
 
     def propagate(self, narrowed: dict[str, int], todo: list[Formula]) -> list[Some] | None:
         """Unit propagation: narrow the variables. Returns the remaining disjunctions, or None for a contradiction."""
@@ -136,7 +134,7 @@ class _Search:
         self.effort += 1
         match formula:
             case Within(variable, values):
-                now = narrowed.get(variable, self._domains[variable])
+                now = narrowed.get(variable, self.domains[variable])
                 left = now & values
                 if left == now:
                     return TRUE
@@ -165,7 +163,7 @@ class _Search:
             elif simple != FALSE:
                 kept.append(simple)
         for variable, union in values.items():
-            if union == narrowed.get(variable, self._domains[variable]):
+            if union == narrowed.get(variable, self.domains[variable]):
                 return TRUE
             kept.append(Within(variable, union))
         return kept[0] if len(kept) == 1 else Some(tuple(kept))

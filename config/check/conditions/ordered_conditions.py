@@ -11,18 +11,9 @@ Comparing all pairs is too slow for thousands of routes. Two shortcuts avoid mos
 from collections.abc import Iterator
 from typing import Literal
 
-from config.check.conditions.formula import (
-    Effort,
-    Every,
-    Formula,
-    Point,
-    Some,
-    Within,
-    can_hold,
-    find,
-    holds_at,
-    negated,
-)
+import msgspec
+
+from config.check.conditions.formula import Effort, Every, Formula, Point, Some, Within, find, holds_at, negated
 
 _MAX_INDEXED_VALUES = 8
 """A condition is indexed by value if it requires one of at most this many values of a variable."""
@@ -33,16 +24,15 @@ _Trigger = tuple[str, int]
 """(variable, values as bits): a change of a variable to one of these values."""
 
 
-class OrderedConditions:
+class OrderedConditions(msgspec.Struct, eq=False):
     """The conditions so far. Positions are those in the order of `add`."""
 
-    def __init__(self, domains: dict[str, int], effort: Effort) -> None:
-        self._domains = domains
-        self._effort = effort
-        self._conditions: list[Formula] = []
-        self._boxes: dict[str, dict[int, int]] = {}
-        """By variable and required values: positions of the conditions, as bits."""
-        self._sample = _Sample({})
+    _domains: dict[str, int]
+    _effort: Effort
+    _conditions: list[Formula] = []
+    _boxes: dict[str, dict[int, int]] = {}
+    """By variable and required values: positions of the conditions, as bits."""
+    _sample: "_Sample" = msgspec.field(default_factory=lambda: _Sample({}))
 
     def add(self, condition: Formula) -> None:
         position = len(self._conditions)
@@ -60,9 +50,11 @@ class OrderedConditions:
         alone = find([condition], self._domains, self._effort)
         if alone is None or alone is False:
             return alone
-        taker = self._taker(alone)
+        values = self._sample.at(alone)
+        candidates = self._sample.candidates(values, alone)
+        taker = next((position for position in candidates if holds_at(self._conditions[position], values)), None)
         if taker is None:
-            return self._sample.at(alone)
+            return values
         if self.takes_all(taker, condition):
             return False
         others = [negated(self._conditions[position], self._domains) for position in self.overlapping(condition)]
@@ -81,22 +73,15 @@ class OrderedConditions:
         return None
 
     def takes_all(self, position: int, condition: Formula) -> bool:
-        """Whether the condition at `position` holds wherever this one does."""
         missed = negated(self._conditions[position], self._domains)
-        return can_hold([condition, missed], self._domains, self._effort) is False
+        return find([condition, missed], self._domains, self._effort) is False
 
     def never(self, condition: Formula) -> bool:
-        """Whether this condition alone can never hold."""
-        return can_hold([condition], self._domains, self._effort) is False
-
-    def takes_everything(self, position: int) -> bool:
-        """Whether the condition at `position` always holds."""
-        return can_hold([negated(self._conditions[position], self._domains)], self._domains, self._effort) is False
+        return find([condition], self._domains, self._effort) is False
 
     def can_meet(self, condition: Formula) -> bool:
-        """Whether this condition and one of the list may hold at the same time."""
         return any(
-            can_hold([condition, self._conditions[position]], self._domains, self._effort) is not False
+            find([condition, self._conditions[position]], self._domains, self._effort) is not False
             for position in self.overlapping(condition)
         )
 
@@ -115,27 +100,20 @@ class OrderedConditions:
         kept = {position: negated(self._conditions[position], self._domains) for position in positions}
         for candidate in list(kept) if len(kept) <= _MAX_MINIMISED else ():
             fewer = [other for position, other in kept.items() if position != candidate]
-            if can_hold([condition, *fewer], self._domains, self._effort) is False:
+            if find([condition, *fewer], self._domains, self._effort) is False:
                 del kept[candidate]
         return list(kept)
 
-    def _taker(self, point: Point) -> int | None:
-        """A condition that holds at the sample request changed to the point."""
-        values = self._sample.at(point)
-        candidates = self._sample.candidates(values, point)
-        return next((position for position in candidates if holds_at(self._conditions[position], values)), None)
 
-
-class _Sample:
+class _Sample(msgspec.Struct, eq=False):
     """A request with one value of every variable, and an index of the changes of it by which conditions can hold."""
 
-    def __init__(self, values: dict[str, int]) -> None:
-        self.values = values
-        self._holding: list[int] = []
-        """Conditions that hold for the request without a change."""
-        self._by_value: dict[_Trigger, list[int]] = {}
-        self._by_values: dict[str, list[tuple[int, int]]] = {}
-        """By variable: (values as bits, position), for conditions with more than `_MAX_INDEXED_VALUES` values."""
+    values: dict[str, int]
+    _holding: list[int] = []
+    """Conditions that hold for the request without a change."""
+    _by_value: dict[_Trigger, list[int]] = {}
+    _by_values: dict[str, list[tuple[int, int]]] = {}
+    """By variable: (values as bits, position), for conditions with more than `_MAX_INDEXED_VALUES` values."""
 
     def add(self, position: int, condition: Formula) -> None:
         triggers = _triggers(condition, self.values)
@@ -199,11 +177,7 @@ def _triggers(condition: Formula, request: dict[str, int]) -> list[_Trigger] | N
             return None if request.get(variable, 1) & values else [(variable, values)]
         case Every(parts):
             missing = [triggers for part in parts if (triggers := _triggers(part, request)) is not None]
-            return min(missing, key=_value_count) if missing else None
+            return min(missing, key=lambda each: sum(values.bit_count() for _, values in each), default=None)
         case Some(parts):
             by_part = [_triggers(part, request) for part in parts]
             return None if None in by_part else [trigger for triggers in by_part for trigger in triggers or ()]
-
-
-def _value_count(triggers: list[_Trigger]) -> int:
-    return sum(values.bit_count() for _, values in triggers)

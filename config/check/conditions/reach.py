@@ -13,7 +13,6 @@ from config.tenants import known_tenants
 
 _DECIDING = ("routes", "signals", "models", "tenants", "tiers", "keys")
 _MAX_NAMED = 5
-"""A warning names at most this many routes."""
 
 
 def check_reach(settings: Settings, problems: Problems) -> None:
@@ -52,16 +51,14 @@ def _check_routes(settings: Settings, open_space: Space, closed_space: Space, pr
 
 
 def _check_unrouted(settings: Settings, routes: OrderedConditions, space: Space, problems: Problems) -> None:
-    """Warn if no route takes some requests of the file's tenants for its models."""
     if not settings.routes or any(problems.is_touched((table,)) for table in _DECIDING):
         return
     point = routes.left_for(TRUE)
     if point is not None and point is not False:
-        problems.warn(
+        problems.warn_at_key(
             ("routes",),
             f"no route takes some requests, and they are refused with 'no_route', such as {space.example(point)}",
             expected="a last route without `when`, or one for these",
-            at_key=True,
         )
 
 
@@ -75,7 +72,7 @@ def _is_shadowed(
     if taker is None:
         _warn_covered(settings, index, formula, earlier, problems)
         return True
-    everything = earlier.takes_everything(taker)
+    everything = earlier.takes_all(taker, TRUE)
     problems.add(
         ("routes", index),
         f"the route '{settings.routes[index].name}' is never reached: '{settings.routes[taker].name}' above takes "
@@ -101,7 +98,6 @@ def _check_closed(
 def _warn_covered(
     settings: Settings, index: int, formula: Formula, earlier: OrderedConditions, problems: Problems
 ) -> None:
-    """Warn that several earlier routes together take all requests of this one."""
     names = [f"'{settings.routes[position].name}'" for position in earlier.needed(formula)]
     more = len(names) - _MAX_NAMED
     named = " and ".join([*names[:_MAX_NAMED], *([f"{more} more"] if more > 0 else [])])
@@ -135,11 +131,9 @@ def _check_skips(settings: Settings, space: Space, problems: Problems) -> None:
 
 
 def _check_members(path: Path, condition: SignalSettings, space: Space, problems: Problems) -> None:
-    """Warn about members of `any` that can never hold."""
     for place, when in nested(path, condition):
-        if place == path or place[-2] != "any":
-            continue
-        if can_hold([space.formula(place, when)], space.domains) is False:
+        is_member = place != path and place[-2] == "any"
+        if is_member and can_hold([space.formula(place, when)], space.domains) is False:
             problems.warn(place, "this alternative never holds")
 
 
@@ -149,7 +143,7 @@ def _check_tiers(settings: Settings, problems: Problems) -> None:
     used |= {tenant.budget.downgrade_to for tenant in tenants if tenant.budget and tenant.budget.downgrade_to}
     for tier in settings.tiers:
         if tier not in used and not problems.is_touched(("tenants",)):
-            problems.warn(("tiers", tier), f"no tenant is in the tier '{tier}'", at_key=True)
+            problems.warn_at_key(("tiers", tier), f"no tenant is in the tier '{tier}'")
 
 
 def _check_models(settings: Settings, space: Space, problems: Problems) -> None:
@@ -164,11 +158,10 @@ def _check_models(settings: Settings, space: Space, problems: Problems) -> None:
         elif all(box.values()):
             served |= box.get("model", space.domains["model"])
     for model in settings.models if formulas else ():
-        requested = space.model(model)
+        requested = space.one_of("model", (model,))
         if not requested.values & served and not others.can_meet(requested):
-            problems.add(
+            problems.add_at_key(
                 ("models", model),
                 f"no route can serve the model '{model}'",
                 expected=f'a route with when = {{ model = ["{model}"] }}, or one for every request',
-                at_key=True,
             )

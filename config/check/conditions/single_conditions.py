@@ -22,7 +22,6 @@ _MAX_WEIGHT = 1000
 
 
 def check_conditions(settings: Settings, problems: Problems) -> None:
-    """Check all conditions, and that no signal uses itself."""
     uses = signal_uses(settings)
     found_cycles = cycles(uses)
     for cycle in found_cycles:
@@ -54,13 +53,12 @@ def _check_weights(settings: Settings, uses: dict[str, list[str]], problems: Pro
 
 
 def check_header_name(path: Path, name: str, problems: Problems) -> None:
-    """Report header names that are invalid or secret, or that have capital letters."""
     if not HEADER_NAME.fullmatch(name):
-        problems.add(path, f"'{name}' is not the name of a header", at_key=True)
+        problems.add_at_key(path, f"'{name}' is not the name of a header")
     elif name.lower() in _SECRET_HEADERS:
-        problems.add(path, f"'{name}' holds a secret", expected="a condition on the tenant instead", at_key=True)
+        problems.add_at_key(path, f"'{name}' holds a secret", expected="a condition on the tenant instead")
     elif name != name.lower():
-        problems.add(path, f"'{name}' has capital letters", expected="lower case", suggestion=name.lower(), at_key=True)
+        problems.add_at_key(path, f"'{name}' has capital letters", expected="lower case", suggestion=name.lower())
 
 
 def check_language(path: Path, code: str, problems: Problems) -> None:

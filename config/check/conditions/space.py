@@ -88,7 +88,7 @@ class Space:
         ]
         """(tenant, tier), the values of the variable "principal"."""
         if not closed:
-            _number(self._values["model"], "")
+            self._values["model"].setdefault("", len(settings.models))
             self._principals += [("", tier) for tier in settings.tiers]
         self.domains["principal"] = _all(len(self._principals))
         self._tenants: dict[str, int] = {}
@@ -114,7 +114,6 @@ class Space:
         self._signals: dict[str, Formula] = {}
 
     def formula(self, path: Path, when: SignalSettings) -> Formula:
-        """The formula of the condition at the path."""
         if self._problems.is_broken(path):
             return self.unknown(path)
         parts: list[Formula] = []
@@ -132,12 +131,12 @@ class Space:
     def _fields(self, path: Path, when: SignalSettings) -> Iterator[tuple[str, list[Formula]]]:
         """The formulas of every field, which must all hold."""
         for field, wanted in (("model", when.model), ("path", when.path), ("language", when.language)):
-            yield field, [self._one_of(field, wanted)] if wanted else []
-        yield "tenant", [self._from_principals(tenants=when.tenant)] if when.tenant else []
-        yield "tier", [self._from_principals(tiers=when.tier)] if when.tier else []
+            yield field, [self.one_of(field, wanted)] if wanted else []
+        yield "tenant", [self.from_principals(tenants=when.tenant)] if when.tenant else []
+        yield "tier", [self.from_principals(tiers=when.tier)] if when.tier else []
         for field, words in (("tag", when.tag), ("has", when.has)):
             yield field, [Some(tuple(Within(f"{field} {word}", 0b10) for word in words))] if words else []
-        yield "header", [self._one_of(f"header {name}", values) for name, values in when.header.items()]
+        yield "header", [self.one_of(f"header {name}", values) for name, values in when.header.items()]
         for field in NUMBERS:
             bounds = getattr(when, field)
             yield field, [self._in_range(field, bounds)] if bounds is not None else []
@@ -151,14 +150,9 @@ class Space:
             yield "not", [negated(self.formula((*path, "not"), when.not_), self.domains)]
 
     def _loaded(self, load: LoadCondition) -> list[Formula]:
-        parts = []
-        for field in _LOADS:
-            bounds = getattr(load, field)
-            if bounds is not None:
-                parts.append(self._in_range(f"{field}@{load.of}", bounds))
-        if load.breaker:
-            parts.append(self._one_of(f"breaker {load.of}", load.breaker))
-        return parts
+        given = [(f"{field}@{load.of}", getattr(load, field)) for field in _LOADS]
+        parts = [self._in_range(variable, bounds) for variable, bounds in given if bounds is not None]
+        return [*parts, self.one_of(f"breaker {load.of}", load.breaker)] if load.breaker else parts
 
     def signal(self, name: str) -> Formula:
         path: Path = ("signals", name)
@@ -178,14 +172,6 @@ class Space:
         variable = f"unknown {path}"
         self.domains[variable] = 0b11
         return Within(variable, 0b10)
-
-    def model(self, name: str) -> Within:
-        """Requests for this model."""
-        return self._one_of("model", (name,))
-
-    def tenant(self, name: str) -> Within:
-        """Requests of this tenant."""
-        return self._from_principals(tenants=(name,))
 
     def example(self, point: Point) -> str:
         """One request of the point, in the form of a test's `given`."""
@@ -220,7 +206,7 @@ class Space:
             # The first value stands for all other values, and for a missing header.
             values = self._values.setdefault(f"header {name}", {"": 0})
             for value in wanted:
-                _number(values, value)
+                values.setdefault(value, len(values))
         for field in NUMBERS:
             self._mark(field, field, getattr(when, field))
         if when.load is not None:
@@ -238,11 +224,11 @@ class Space:
         marks = self._marks.setdefault(variable, [low])
         marks += [mark for mark in _edges(bounds, field in INTEGERS) if low < mark <= high and math.isfinite(mark)]
 
-    def _one_of(self, variable: str, wanted: Iterable[str]) -> Within:
+    def one_of(self, variable: str, wanted: Iterable[str]) -> Within:
         values = self._values[variable]
         return Within(variable, sum(1 << values[value] for value in set(wanted) if value in values))
 
-    def _from_principals(self, *, tenants: tuple[str, ...] = (), tiers: tuple[str, ...] = ()) -> Within:
+    def from_principals(self, *, tenants: tuple[str, ...] = (), tiers: tuple[str, ...] = ()) -> Within:
         principals = 0
         for known, wanted in ((self._tenants, tenants), (self._tiers, tiers)):
             for name in wanted:
@@ -292,10 +278,6 @@ def _edges(bounds: Range, integer: bool) -> tuple[float, float]:
     if integer:
         low, below = (float(math.ceil(edge)) if math.isfinite(edge) else edge for edge in (low, below))
     return low, below
-
-
-def _number(values: dict[str, int], value: str) -> None:
-    values.setdefault(value, len(values))
 
 
 def _all(count: int) -> int:

@@ -15,7 +15,7 @@ _STAGES = 2
 
 
 def check_cascades(settings: Settings, problems: Problems, today: dt.date | None) -> None:
-    """Check all cascades. With `today`, warn about stale calibrations."""
+    """With `today`, warn about stale calibrations."""
     rungs = set(rungs_of(settings))
     for name, cascade in settings.cascades.items():
         path: Path = ("cascades", name)
@@ -48,7 +48,6 @@ def check_cascades(settings: Settings, problems: Problems, today: dt.date | None
 
 
 def check_emits(settings: Settings, problems: Problems) -> None:
-    """Check the `emit` of cascades and of routes."""
     for path, cascade in emitting(settings):
         _check_emit(path, cascade, problems)
     for index, route in enumerate(settings.routes):
@@ -56,11 +55,7 @@ def check_emits(settings: Settings, problems: Problems) -> None:
             continue
         cascade_used = settings.cascades.get(route.use.cascade or "")
         if route.use.ladder is not None:
-            problems.add(
-                ("routes", index, "emit"),
-                "only the answers of a cascade have an emit mode",
-                at_key=True,
-            )
+            problems.add_at_key(("routes", index, "emit"), "only the answers of a cascade have an emit mode")
         elif (
             cascade_used is not None
             and route.emit.mode != "verified"
@@ -79,50 +74,40 @@ def _check_decision(settings: Settings, path: Path, cascade: CascadeSettings, pr
     defer, target = cascade.defer, cascade.target
     if target is not None:
         _check_target(settings, path, cascade, target, problems)
-    if cascade.emit.mode == "verified" and not _has_other_emit_mode(settings, str(path[-1])):
+    emits = [route.emit for route in settings.routes if route.use.cascade == path[-1]]
+    if cascade.emit.mode == "verified" and all(emit is None or emit.mode == "verified" for emit in emits):
         for place, given in ((("defer",), defer != Defer()), (("target",), target is not None)):
             if given:
-                problems.warn(
-                    (*path, *place),
-                    'this has no effect: in mode "verified" the large stage verifies every token',
-                    at_key=True,
+                problems.warn_at_key(
+                    (*path, *place), 'this has no effect: in mode "verified" the large stage verifies every token'
                 )
         return
     if cascade.emit.mode == "verified" and defer == Defer():
         return  # reported at the route that emits it in another mode
     if defer.threshold is not None and defer.calibration is not None:
-        problems.add(
+        problems.add_at_key(
             (*path, "defer", "threshold"),
             "there is a calibration, too",
             expected="a threshold, or a calibration and a target, not both",
-            at_key=True,
         )
     elif defer.threshold is not None and target is not None:
-        problems.add(
+        problems.add_at_key(
             (*path, "target"),
             "a target needs a calibration, and there is a threshold",
             expected="defer = { calibration = ... } made by `penstock policy calibrate`, or no target",
-            at_key=True,
         )
     elif defer.threshold is None and defer.calibration is None:
-        problems.add(
+        problems.add_at_key(
             (*path, "defer"),
             "no threshold decides when the small answer is escalated",
             expected="defer = { calibration = ... } and a target, or defer = { threshold = ... }",
-            at_key=True,
         )
     elif defer.calibration is not None and target is None:
-        problems.add(
+        problems.add_at_key(
             (*path, "defer", "calibration"),
             "a calibration needs a target",
             expected=f"target = {{ ... }} with one of: {', '.join(TARGETS)}",
-            at_key=True,
         )
-
-
-def _has_other_emit_mode(settings: Settings, name: str) -> bool:
-    routes = [route for route in settings.routes if route.use.cascade == name and route.emit is not None]
-    return any(route.emit.mode != "verified" for route in routes if route.emit is not None)
 
 
 def _check_target(settings: Settings, path: Path, cascade: CascadeSettings, target: Target, problems: Problems) -> None:
@@ -133,11 +118,10 @@ def _check_target(settings: Settings, path: Path, cascade: CascadeSettings, targ
     usual = Target()
     for word, wanted in (("hold", "large_share"), ("burst", "budget_per_day")):
         if getattr(target, word) != getattr(usual, word) and getattr(target, wanted) is None:
-            problems.add(
+            problems.add_at_key(
                 (*path, "target", word),
                 f"it belongs to {wanted}, which is not the target",
                 expected=f"a target with {wanted}, or no `{word}`",
-                at_key=True,
             )
     if target.budget_per_day is not None:
         prices = [settings.prices.get(stage) for stage in cascade.stages]
@@ -158,18 +142,10 @@ def _check_target(settings: Settings, path: Path, cascade: CascadeSettings, targ
 
 def _check_emit(path: Path, cascade: CascadeSettings, problems: Problems) -> None:
     emit, usual = cascade.emit, Emit()
-    given = (
-        ("window", emit.window != usual.window, "window"),
-        ("draft_tokens", emit.draft_tokens != usual.draft_tokens, "verified"),
-        ("off_above_batch", emit.off_above_batch != usual.off_above_batch, "verified"),
-    )
-    for word, is_given, mode in given:
-        if is_given and emit.mode != mode:
-            problems.warn(
-                (*path, "emit", word),
-                f'this has no effect in mode "{emit.mode}"',
-                expected=f'mode = "{mode}"',
-                at_key=True,
+    for word, mode in (("window", "window"), ("draft_tokens", "verified"), ("off_above_batch", "verified")):
+        if getattr(emit, word) != getattr(usual, word) and emit.mode != mode:
+            problems.warn_at_key(
+                (*path, "emit", word), f'this has no effect in mode "{emit.mode}"', expected=f'mode = "{mode}"'
             )
 
 
@@ -252,7 +228,10 @@ def check_calibrated_weights(settings: Settings, problems: Problems) -> None:
             if not expected or stage not in settings.engines:
                 continue
             if stage not in digests:
-                digests[stage] = _digest(settings, stage)
+                try:
+                    digests[stage] = served_digest(settings.engines[stage])
+                except OSError:
+                    digests[stage] = None  # reported by `config.check.engines`
             digest = digests[stage]
             if digest is not None and digest != expected:
                 problems.add(
@@ -261,10 +240,3 @@ def check_calibrated_weights(settings: Settings, problems: Problems) -> None:
                     f"{settings.engines[stage].model}",
                     expected=f"one for these weights: `penstock policy calibrate --cascade {name}`",
                 )
-
-
-def _digest(settings: Settings, engine: str) -> str | None:
-    try:
-        return served_digest(settings.engines[engine])
-    except OSError:
-        return None  # reported by `config.check.engines`

@@ -20,10 +20,12 @@ def check_continuity(settings: Settings, problems: Problems, digests: Mapping[st
 
     def may_continue(one: str, other: str) -> bool:
         """False only if `other` certainly cannot continue from the tokens of `one`."""
-        names = [_engine_of(settings, rung) for rung in (one, other)]
-        if None in names or not _can_continue(settings, other):
+        # The engines whose tokenizers the rungs use; None: unknown.
+        first, second = (
+            rung if rung in settings.engines else settings.upstreams[rung].tokenizer for rung in (one, other)
+        )
+        if first is None or second is None or not _can_continue(settings, other):
             return False
-        first, second = (str(name) for name in names)
         if first == second:
             return True
         digest, another = known.get(first), known.get(second)
@@ -68,10 +70,3 @@ def check_continuity(settings: Settings, problems: Problems, digests: Mapping[st
 
 def _can_continue(settings: Settings, rung: str) -> bool:
     return rung in settings.engines or "continue" in settings.upstreams[rung].supports
-
-
-def _engine_of(settings: Settings, rung: str) -> str | None:
-    """The engine whose tokenizer the rung uses; None: unknown."""
-    if rung in settings.engines:
-        return rung
-    return settings.upstreams[rung].tokenizer

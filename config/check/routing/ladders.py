@@ -48,11 +48,10 @@ def _check_rung(settings: Settings, path: Path, rung: RungSettings, problems: Pr
     if rung.to is not None:
         known_rung(settings, (*path, "to"), rung.to, problems)
         if rung.wait_out > 0 and rung.to in settings.engines:
-            problems.add(
+            problems.add_at_key(
                 (*path, "wait_out"),
                 f"the engine '{rung.to}' never requests a pause",
                 expected="a rung that is an upstream",
-                at_key=True,
             )
         if rung.adapter is not None:
             known_adapter(settings, (*path, "adapter"), rung.to, rung.adapter, problems)
@@ -62,13 +61,10 @@ def _check_rung(settings: Settings, path: Path, rung: RungSettings, problems: Pr
     if rung.ladder is not None:
         known(settings, (*path, "ladder"), "ladder", rung.ladder, problems)
     what = "a static answer" if rung.ladder is None else "a rung that is another ladder"
-    has = [("retries", rung.retries > 0), ("ttft", rung.ttft is not None)]
-    has += [("breaker", rung.breaker != BreakerSettings()), ("adapter", rung.adapter is not None)]
-    has += [("wait_out", rung.wait_out > 0)]
-    has += [("mark", rung.mark is not None)] if rung.ladder is not None else []
-    for word, is_given in has:
-        if is_given:
-            problems.add((*path, word), f"{what} has no {word}", at_key=True)
+    words = ["retries", "ttft", "breaker", "adapter", "wait_out", *(["mark"] if rung.ladder is not None else [])]
+    for word in words:
+        if getattr(rung, word) != getattr(RungSettings(), word):
+            problems.add_at_key((*path, word), f"{what} has no {word}")
 
 
 def _check_order(settings: Settings, name: str, problems: Problems) -> None:

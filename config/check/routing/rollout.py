@@ -1,7 +1,6 @@
 """Checks experiments (their arms, and the policy with each arm's overrides) and shadows."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path as FilePath
 
 import msgspec
 
@@ -11,7 +10,7 @@ from config.model.routing import RungSettings
 from config.model.settings import Settings
 from config.parse.override import apply_override
 from config.problems.problems import Problems, nearest
-from config.problems.source_map import Path, SourceMap
+from config.problems.source_map import Path
 
 CONTROL = "control"
 _ALL = 100.0
@@ -21,7 +20,7 @@ Check = Callable[[Settings, Problems], None]
 
 
 def check_experiments(settings: Settings, problems: Problems, check: Check) -> None:
-    """Check all experiments. `check` is run on the settings of every arm."""
+    """`check` is run on the settings of every arm."""
     check_distinct("experiments", "experiment", [experiment.name for experiment in settings.experiments], problems)
     taken: dict[str, str] = {}
     affected = _AffectedParts(settings)
@@ -50,9 +49,7 @@ def check_experiments(settings: Settings, problems: Problems, check: Check) -> N
             if len(keys) == 1:
                 place = (*place, keys[0])
             for message, expected, suggestion in _new_faults(settings, changed, check):
-                problems.add(
-                    place, f"with the arm '{arm}', {message}", expected=expected, suggestion=suggestion, at_key=True
-                )
+                problems.add_at_key(place, f"with the arm '{arm}', {message}", expected=expected, suggestion=suggestion)
 
 
 def check_shadows(settings: Settings, problems: Problems) -> None:
@@ -93,22 +90,17 @@ def _check_arms(path: Path, experiment: ExperimentSettings, problems: Problems) 
         problems.add((*path, "arms"), f"the arms add up to {total:g}", expected="100 percent")
     for arm in experiment.override:
         if arm not in arms:
-            problems.add(
+            problems.add_at_key(
                 (*path, "override", arm),
                 f"there is no arm '{arm}'",
                 expected=f"one of: {', '.join(sorted(arms))}",
                 suggestion=nearest(arm, arms),
-                at_key=True,
             )
         elif arm == CONTROL:
-            problems.add(
-                (*path, "override", arm), "the arm 'control' overrides nothing", expected="another arm", at_key=True
-            )
+            problems.add_at_key((*path, "override", arm), "the arm 'control' overrides nothing", expected="another arm")
     idle = [arm for arm in arms if arm != CONTROL and not experiment.override.get(arm)]
     for arm in idle if CONTROL in arms else ():
-        problems.warn(
-            (*path, "arms", arm), f"the arm '{arm}' overrides nothing, and is the same as '{CONTROL}'", at_key=True
-        )
+        problems.warn_at_key((*path, "arms", arm), f"the arm '{arm}' overrides nothing, and is the same as '{CONTROL}'")
 
 
 def _check_override(path: Path, settings: Settings, experiment: ExperimentSettings, problems: Problems) -> Settings:
@@ -120,21 +112,20 @@ def _check_override(path: Path, settings: Settings, experiment: ExperimentSettin
         place: Path = (*path, key)
         match key.split("."):
             case ["routes", _]:
-                problems.add(place, "a whole route cannot be overridden", expected="a key of it", at_key=True)
+                problems.add_at_key(place, "a whole route cannot be overridden", expected="a key of it")
                 continue
             case ["routes", _, "name" | "when" | "owner" | "comment" as word, *_]:
-                problems.add(
+                problems.add_at_key(
                     place,
                     f"'{word}' of a route cannot be overridden: it applies before an arm is chosen",
                     expected="another route for other requests",
-                    at_key=True,
                 )
                 continue
             case ["routes", route, *_] if route not in experiment.route:
-                problems.warn(place, f"the route '{route}' takes no part in the experiment", at_key=True)
+                problems.warn_at_key(place, f"the route '{route}' takes no part in the experiment")
         changed = apply_override(changed, key, value, problems, place)
     if changed == settings and not problems.is_touched(path):
-        problems.warn(path, f"the arm '{arm}' changes nothing", at_key=True)
+        problems.warn_at_key(path, f"the arm '{arm}' changes nothing")
     return changed
 
 
@@ -178,7 +169,7 @@ def _new_faults(before: Settings, after: Settings, check: Check) -> list[tuple[s
     """Errors of the settings with an arm's overrides that the settings without them do not have."""
     faults = []
     for settings in (before, after):
-        unplaced = Problems(FilePath(), SourceMap(""))
+        unplaced = Problems.unplaced()
         check(settings, unplaced)
         faults.append(
             {
@@ -191,7 +182,6 @@ def _new_faults(before: Settings, after: Settings, check: Check) -> list[tuple[s
 
 
 def _check_copy(path: Path, settings: Settings, shadow: ShadowSettings, problems: Problems) -> None:
-    """Warn if the shadow's rung is the one that answers on the route anyway."""
     for route in settings.routes:
         if route.name not in shadow.route:
             continue

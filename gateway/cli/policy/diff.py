@@ -28,19 +28,18 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         description=_ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("before", type=Path, metavar="A", help="the old policy: a TOML file or a folder of them")
-    parser.add_argument("after", type=Path, metavar="B", help="the new policy")
-    parser.add_argument(
+    add = parser.add_argument
+    add("before", type=Path, metavar="A", help="the old policy: a TOML file or a folder of them")
+    add("after", type=Path, metavar="B", help="the new policy")
+    add(
         "--trace",
         type=Path,
         metavar="FILE",
         help="Azure CSV, Mooncake JSONL or a recording of `penstock serve --record`",
     )
-    parser.add_argument(
-        "--samples", type=int, default=4000, metavar="N", help="number of generated requests (%(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the generated requests (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add("--samples", type=int, default=4000, metavar="N", help="number of generated requests (%(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the generated requests (%(default)s)")
+    add("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 

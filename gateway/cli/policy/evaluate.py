@@ -2,7 +2,6 @@
 
 import argparse
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,16 +12,9 @@ from config.model.calibration import BadCalibration, Calibration, Statistic, rea
 from engine.threads import prepare_environment
 from gateway.cli.terminal import say, write_file
 from gateway.errors import CliError
-from gateway.evaluation.cascade_run import (
-    CascadeOutcomes,
-    CascadePair,
-    add_arguments,
-    load_pair,
-    load_prompts,
-    run_pair,
-    savings,
-)
-from gateway.evaluation.plots import PlotMark, line_plot
+from gateway.evaluation import cascade_run
+from gateway.evaluation.cascade_run import CascadeOutcomes, CascadePair
+from gateway.evaluation.plots import line_plot
 from policies.authoring.deferral_curve import Curves, deferral_curves
 from policies.cascade.calibration import threshold_for_accuracy, threshold_for_share
 from policies.cascade.prompt_model import priors_of, score_of
@@ -81,9 +73,9 @@ class Evaluation(msgspec.Struct, frozen=True):
             for curve in self.curves.curves
         }
         marks = [
-            PlotMark("always small", 0.0, self.curves.small_accuracy.value),
-            PlotMark("always large", 1.0, self.curves.large_accuracy.value),
-            *(PlotMark(point.target, point.large_share, point.accuracy) for point in self.points),
+            ("always small", 0.0, self.curves.small_accuracy.value),
+            ("always large", 1.0, self.curves.large_accuracy.value),
+            *((point.target, point.large_share, point.accuracy) for point in self.points),
         ]
         title = f"{self.outcomes.cascade}: {self.outcomes.small} to {self.outcomes.large}"
         return line_plot(title, "share of prompts to the large model", "right answers", lines, marks)
@@ -91,30 +83,27 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser = commands.add_parser("eval", help="measure a cascade's accuracy and compute, beside baselines")
-    add_arguments(parser)
-    parser.add_argument(
+    cascade_run.add_arguments(parser)
+    add = parser.add_argument
+    add(
         "--calibration",
         type=Path,
         metavar="FILE",
         help="calibration whose targets are checked (default: the cascade's)",
     )
-    parser.add_argument("--save", type=Path, metavar="FILE", help="save the outcomes, for --outcomes")
-    parser.add_argument(
-        "--outcomes", type=Path, metavar="FILE", help="use saved outcomes instead of running the models"
-    )
-    parser.add_argument(
+    add("--save", type=Path, metavar="FILE", help="save the outcomes, for --outcomes")
+    add("--outcomes", type=Path, metavar="FILE", help="use saved outcomes instead of running the models")
+    add(
         "--share",
         type=float,
         action="append",
         metavar="S",
         help="share of prompts sent to the large model; repeatable (default: 0.1, 0.25, 0.5)",
     )
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="times to measure compute; the median is used (%(default)s)"
-    )
-    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (%(default)s)")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="write the curves as an SVG")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add("--rounds", type=int, default=3, help="times to measure compute; the median is used (%(default)s)")
+    add("--resamples", type=int, default=1000, help="bootstrap resamples (%(default)s)")
+    add("--plot", type=Path, metavar="FILE", help="write the curves as an SVG")
+    add("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
@@ -125,13 +114,13 @@ def run(arguments: argparse.Namespace) -> int:
     shares = arguments.share or _SHARES
     if not all(0 <= share <= 1 for share in shares):
         raise CliError("--share must be a number from 0 to 1", 2)
-    pair = load_pair(arguments, calibrated=arguments.calibration is None)
+    pair = cascade_run.load_pair(arguments, calibrated=arguments.calibration is None)
     calibration = _calibration(arguments, pair)
     prompt_set = None
     if arguments.outcomes is None:
-        prompt_set = load_prompts(arguments)
+        prompt_set = cascade_run.load_prompts(arguments)
         prepare_environment()
-        outcomes = run_pair(pair, prompt_set, say)
+        outcomes = cascade_run.run_pair(pair, prompt_set, say)
     else:
         outcomes = _read(arguments.outcomes)
     if arguments.save is not None:
@@ -140,17 +129,23 @@ def run(arguments: argparse.Namespace) -> int:
     points = []
     if calibration is not None:
         scores = scores_of(outcomes, calibration)
-        targets = _targets(calibration, shares)
+        targets = [(f"large_share = {share}", threshold_for_share(calibration, share)) for share in shares]
+        targets.append((f"accuracy_of_large = {_OF_LARGE}", threshold_for_accuracy(calibration, _OF_LARGE)))
         sent = [_sent(scores, threshold) for _, threshold in targets]
         saved: list[float] | list[None] = [None] * len(targets)
         if prompt_set is not None:
-            saved = savings(pair, prompt_set, outcomes, sent, rounds=arguments.rounds, say=say)
+            saved = cascade_run.savings(pair, prompt_set, outcomes, sent, rounds=arguments.rounds, say=say)
         points = [_point(outcomes, *point) for point in zip(targets, sent, saved, strict=True)]
     curves = curves_of(outcomes, statistic, arguments.seed, arguments.resamples, calibration)
     evaluation = Evaluation(outcomes, curves, tuple(points))
     if arguments.plot is not None:
         write_file(arguments.plot, evaluation.plot().encode())
-    print(_json(evaluation) if arguments.json else evaluation.table())
+    if arguments.json:
+        data = msgspec.to_builtins(evaluation)
+        del data["outcomes"]["judged"]  # --save writes the single answers
+        print(msgspec.json.encode(data).decode())
+    else:
+        print(evaluation.table())
     return 0
 
 
@@ -178,18 +173,6 @@ def curves_of(
     scores["length"] = [-float(outcome.characters) for outcome in outcomes.judged]
     verdicts = [(outcome.small_right, outcome.large_right) for outcome in outcomes.judged]
     return deferral_curves(verdicts, scores, np.random.default_rng(seed), resamples)
-
-
-def _json(evaluation: Evaluation) -> str:
-    """JSON without the single answers; `--save` writes those."""
-    data = msgspec.to_builtins(evaluation)
-    del data["outcomes"]["judged"]
-    return msgspec.json.encode(data).decode()
-
-
-def _targets(calibration: Calibration, shares: Sequence[float]) -> list[tuple[str, float]]:
-    targets = [(f"large_share = {share}", threshold_for_share(calibration, share)) for share in shares]
-    return [*targets, (f"accuracy_of_large = {_OF_LARGE}", threshold_for_accuracy(calibration, _OF_LARGE))]
 
 
 def _sent(scores: list[float], threshold: float) -> list[int]:

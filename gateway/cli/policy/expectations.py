@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from gateway.cli.terminal import Page, print_data
-from policies.authoring.expectation import Difference, ExpectationVerdict, judge
+from policies.authoring.expectation import ExpectationVerdict, judge
 
 _ABOUT = """\
 Each [[tests]] table has a request, a load and the expected decision. A failed test is printed with the facts of its
@@ -49,13 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     decider, notes = read_policy(arguments.config)
     verdicts = tuple(judge(decider, test) for test in decider.settings.tests)
     failed = sum(not verdict.passed for verdict in verdicts)
-    report = ExpectationReport(
-        policy=decider.policy.digest,
-        passed=len(verdicts) - failed,
-        failed=failed,
-        tests=verdicts,
-        notes=notes,
-    )
+    digest, passed = decider.policy.digest, len(verdicts) - failed
+    report = ExpectationReport(policy=digest, passed=passed, failed=failed, tests=verdicts, notes=notes)
     if arguments.json:
         print_data(report)
     else:
@@ -71,27 +66,20 @@ def _page(report: ExpectationReport) -> Page:
         page.line(f"{'✓' if verdict.passed else '✗'} {verdict.name}", style="green" if verdict.passed else "bold red")
         if verdict.passed:
             continue
-        rows = [("", "expected", "got"), *map(_row, verdict.differences)]
-        page.table(rows, indent=4)
+        rows = [(each.what, _shown(each.expected), _shown(each.got)) for each in verdict.differences]
+        page.table([("", "expected", "got"), *rows], indent=4)
         if verdict.decided:
             page.line(f"decided: {verdict.decided}", indent=4)
         for fact in verdict.why:
             page.line(fact, indent=6, style="dim")
-    count = len(report.tests)
-    if not count:
-        page.line("the policy has no [[tests]]")
-    else:
+    if count := len(report.tests):
         many = f"{count} test" if count == 1 else f"{count} tests"
         page.line(f"{many}, {report.passed} passed, {report.failed} failed", style="bold")
+    else:
+        page.line("the policy has no [[tests]]")
     return page
-
-
-def _row(difference: Difference) -> tuple[str, str, str]:
-    return (difference.what, _shown(difference.expected), _shown(difference.got))
 
 
 def _shown(value: object) -> str:
     """As the TOML file would write it; "none" for no value."""
-    if value is None:
-        return "none"
-    return msgspec.json.encode(value).decode()
+    return "none" if value is None else msgspec.json.encode(value).decode()

@@ -101,10 +101,8 @@ def _routes(page: Page, explanation: Explanation) -> None:
     for route in explanation.routes:
         _route(page, route)
     if explanation.routes_left:
-        rest = (
-            "1 further route was" if explanation.routes_left == 1 else f"{explanation.routes_left} further routes were"
-        )
-        page.line(f"{rest} not evaluated", indent=2, style="dim")
+        rest = "route was" if explanation.routes_left == 1 else "routes were"
+        page.line(f"{explanation.routes_left} further {rest} not evaluated", indent=2, style="dim")
 
 
 def _route(page: Page, route: RouteSeen) -> None:
@@ -120,20 +118,8 @@ def _route(page: Page, route: RouteSeen) -> None:
 
 def _finding(page: Page, finding: Finding, indent: int) -> None:
     mark = _YES if finding.holds else _NO
-    style = _style(finding.holds)
-    match finding.kind:
-        case "leaf":
-            page.line(f"{mark} {finding.text}", indent=indent, style=style)
-            return
-        case "signal":
-            text = f"signal {finding.text}"
-        case "any":
-            text = "any of"
-        case "all":
-            text = "all of"
-        case "not":
-            text = "not"
-    page.line(f"{mark} {text}", indent=indent, style=style)
+    text = {"signal": f"signal {finding.text}", "any": "any of", "all": "all of", "not": "not"}
+    page.line(f"{mark} {text.get(finding.kind, finding.text)}", indent=indent, style=_style(finding.holds))
     for part in finding.parts:
         _finding(page, part, indent + 4)
 
@@ -177,17 +163,11 @@ def _cascade(page: Page, terms: CascadeTerms) -> None:
     if terms.threshold_from == "mode":
         page.line("the large model verifies the drafts: no threshold", indent=2)
     else:
-        source = {
-            "file": "from the file",
-            "calibration": "from the calibration",
-            "steering": "adjusted while serving, to keep the target",
-        }[terms.threshold_from]
+        is_steered = terms.threshold_from == "steering"
+        source = "adjusted while serving, to keep the target" if is_steered else f"from the {terms.threshold_from}"
         target = ", ".join([f"{name} {number(value)}" for name, value in terms.target.items()])
-        page.line(
-            f"escalates where {planned.statistic} < {number(planned.threshold)} nats, {source}"
-            + (f" for {target}" if target else ""),
-            indent=2,
-        )
+        goal = f" for {target}" if target else ""
+        page.line(f"escalates where {planned.statistic} < {number(planned.threshold)} nats, {source}{goal}", indent=2)
     if terms.calibration is not None:
         known = terms.calibration
         stale = ", STALE" if known.stale else ""

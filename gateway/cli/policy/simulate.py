@@ -1,6 +1,7 @@
 """`penstock policy simulate`: replay a recorded trace through one or two policies on a virtual clock."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,40 +23,37 @@ from policies.records.trace import BadTrace, TraceRequest, read_trace
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser = commands.add_parser("simulate", help="replay recorded traffic through one or two policies")
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "trace",
         type=Path,
         metavar="TRACE",
         help="Azure CSV, Mooncake JSONL or a recording of `penstock serve --record`",
     )
-    parser.add_argument("--config", type=Path, metavar="A", help="the policy (default: the embedded one)")
-    parser.add_argument(
-        "--against", type=Path, metavar="B", help="a second policy, with the same trace and random numbers"
-    )
-    parser.add_argument("--profile", type=Path, metavar="P", required=True, help="file from `penstock engine profile`")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers (%(default)s)")
-    parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="speed arrivals up by a factor")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N requests")
-    parser.add_argument("--seconds", type=float, metavar="S", help="only requests of the first S seconds")
-    parser.add_argument(
-        "--max-tokens", type=int, default=0, metavar="N", help="max_tokens of requests without a recorded one"
-    )
-    parser.add_argument(
+    add("--config", type=Path, metavar="A", help="the policy (default: the embedded one)")
+    add("--against", type=Path, metavar="B", help="a second policy, with the same trace and random numbers")
+    add("--profile", type=Path, metavar="P", required=True, help="file from `penstock engine profile`")
+    add("--seed", type=int, default=0, help="seed of all random numbers (%(default)s)")
+    add("--speed", type=float, default=1.0, metavar="X", help="speed arrivals up by a factor")
+    add("--limit", type=int, metavar="N", help="only the first N requests")
+    add("--seconds", type=float, metavar="S", help="only requests of the first S seconds")
+    add("--max-tokens", type=int, default=0, metavar="N", help="max_tokens of requests without a recorded one")
+    add(
         "--escalate",
         action="append",
         default=[],
         metavar="CASCADE=SHARE",
         help="share of answers that escalate, if neither trace nor calibration says",
     )
-    parser.add_argument(
+    add(
         "--upstream",
         action="append",
         default=[],
         metavar="NAME=TTFT,ITL",
         help="speed of an upstream, such as cloud=600ms,25ms; an upstream without this option refuses all requests",
     )
-    parser.add_argument("--html", type=Path, metavar="OUT", help="also write a page with plots")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add("--html", type=Path, metavar="OUT", help="also write a page with plots")
+    add("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
@@ -65,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     policies: dict[str, Settings] = {}
     for path in (arguments.config or embedded_profile(), arguments.against):
         if path is not None:
-            policies[_name(path, policies)] = load_settings(path)
+            policies[path.stem if path.stem not in policies else f"{path.stem} (B)"] = load_settings(path)
     try:
         trace = _part(read_trace(arguments.trace), arguments)
         profile = read_profile(arguments.profile)
@@ -97,11 +95,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _name(path: Path, taken: dict[str, Any]) -> str:
-    name = path.stem
-    return name if name not in taken else f"{name} (B)"
-
-
 def _part(trace: tuple[TraceRequest, ...], arguments: argparse.Namespace) -> tuple[TraceRequest, ...]:
     if arguments.limit is not None:
         trace = trace[: arguments.limit]
@@ -110,10 +103,8 @@ def _part(trace: tuple[TraceRequest, ...], arguments: argparse.Namespace) -> tup
     if not trace:
         raise CliError("no requests are left after --limit and --seconds", 2)
     if arguments.max_tokens:
-        replace = msgspec.structs.replace
-        trace = tuple(
-            [request if request.max_tokens else replace(request, max_tokens=arguments.max_tokens) for request in trace]
-        )
+        limited = partial(msgspec.structs.replace, max_tokens=arguments.max_tokens)
+        trace = tuple([request if request.max_tokens else limited(request) for request in trace])
     return trace
 
 

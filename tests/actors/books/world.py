@@ -142,7 +142,7 @@ class World:
         try:
             response = await self.open(model, **options)
         except Refusal as refusal:
-            answer.refusal = refusal
+            answer.refusal = refusal.with_traceback(None)
             return answer
         return await self.service.read(response, answer)
 

@@ -153,11 +153,16 @@ async def test_an_escalation_while_the_reader_waits(autojump_clock):
         await service.assert_clean()
 
 
-async def test_an_answer_that_is_over_is_not_left_to_the_garbage_collector(autojump_clock):
+@pytest.mark.parametrize("late", [False, True])
+async def test_an_answer_that_is_over_is_not_left_to_the_garbage_collector(autojump_clock, late):
+    """`late`: the sink comes after the end, as with an answer that was complete at once."""
     async with stage({"small": says(TEXT)}) as service:
         gc.disable()
         try:
             response = await service.open()
+            if late:
+                while await response.next_events():
+                    pass
             await read(response, Sink(Answer()))
             gone = weakref.ref(response)
             del response

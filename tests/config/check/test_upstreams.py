@@ -53,6 +53,14 @@ def test_a_good_one() -> None:
     [
         ('urls = ["https://a.example/v1", "http://[::1]:8000/v1?x=1"]', "urls = []", "there is no address"),
         ("https://a.example/v1", "ftp://a.example", "this is not an address"),
+        (
+            'urls = ["https://a.example/v1", "http://[::1]:8000/v1?x=1"]',
+            'urls = ["https://a.example/v1"]\nhedge = {}',
+            "there is no second address to call",
+        ),
+        ("concurrent = 8", "concurrent = 8\nhedge = { percentile = 40 }", "percentile"),
+        ("concurrent = 8", "concurrent = 8\nhedge = { share = 2 }", "share"),
+        ("concurrent = 8", 'concurrent = 8\nstream = "never"', "stream"),
         ("https://a.example/v1", "https://", "this is not an address"),
         ("https://a.example/v1", "https://a.example:99999/v1", "this is not an address"),
         ("https://a.example/v1", "https://me:word@a.example/v1", "may not contain a user or password"),

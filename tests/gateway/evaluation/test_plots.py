@@ -4,12 +4,12 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from gateway.evaluation.plots import PlotMark, line_plot
+from gateway.evaluation.plots import line_plot
 
 
 def test_a_plot() -> None:
     text = line_plot(
-        "a < b", "x & y", "up", {"one": [(0, 0.2), (1, 0.9)], "two": [(0, 0.5), (1, 0.5)]}, [PlotMark("<m>", 0.5, 0.6)]
+        "a < b", "x & y", "up", {"one": [(0, 0.2), (1, 0.9)], "two": [(0, 0.5), (1, 0.5)]}, [("<m>", 0.5, 0.6)]
     )
     root = ET.fromstring(text)
     space = "{http://www.w3.org/2000/svg}"

@@ -10,7 +10,6 @@ from config.model.tenancy import Budget
 from gateway.profiling.profile import BadProfile, Profile
 from gateway.simulation.report import SimulationReport, make_report
 from gateway.simulation.world import World
-from policies.admission.budget import WhenSpent
 from policies.records.trace import TraceRequest
 from tests.gateway.simulation.worlds import policy, profile, trace
 
@@ -211,7 +210,7 @@ def test_a_spent_budget_keeps_to_the_small_stage() -> None:
 
 
 @pytest.mark.parametrize("when_spent", ["refuse", "downgrade", "small_only"])
-def test_no_word_overspends_in_a_burst(when_spent: WhenSpent) -> None:
+def test_no_word_overspends_in_a_burst(when_spent: str) -> None:
     settings = policy(quota=10**9)
     lower = "slow" if when_spent == "downgrade" else None
     budget = Budget(amount=0.005, per="day", when_spent=when_spent, downgrade_to=lower)

@@ -13,7 +13,7 @@ from config.model.tenancy import SLO, TierSettings
 from policies.model.features import Features
 from policies.model.load import BreakerView, EngineLoad, Load
 from policies.routing.conditions import condition_compiler
-from policies.routing.route_match import compile_routes
+from policies.routing.route_match import Matcher
 
 
 def features(**given: object) -> Features:
@@ -94,7 +94,7 @@ def test_a_condition(when: SignalSettings, taken: Features, not_taken: Features)
 def test_a_route_matches_like_its_condition(when: SignalSettings, taken: Features, not_taken: Features) -> None:
     """In any order: the cached candidates for one request's names must not be used for another's."""
     for order in ((taken, not_taken), (not_taken, taken)):
-        matcher = compile_routes(settings(when, SignalSettings(), **SIGNALS))
+        matcher = Matcher(settings(when, SignalSettings(), **SIGNALS))
         for _ in range(2):
             assert [matcher.match(each, Load()).route for each in order] == [
                 "r0" if each is taken else "r1" for each in order

@@ -13,7 +13,7 @@ from policies.errors import NoRoute
 from policies.model.features import Features
 from policies.model.load import EngineLoad, Load
 from policies.routing.conditions import condition_compiler
-from policies.routing.route_match import compile_routes
+from policies.routing.route_match import Matcher
 
 
 def features(**given: object) -> Features:
@@ -42,7 +42,7 @@ def decide(
 
 
 def test_the_first_route_wins_with_its_reasons() -> None:
-    matcher = compile_routes(
+    matcher = Matcher(
         service(
             SignalSettings(model=("small",)),
             SignalSettings(prompt_tokens=Range(at_least=4000)),
@@ -63,7 +63,7 @@ def test_the_first_route_wins_with_its_reasons() -> None:
 
 
 def test_no_route() -> None:
-    matcher = compile_routes(service(SignalSettings(tag=("x",))))
+    matcher = Matcher(service(SignalSettings(tag=("x",))))
     with pytest.raises(NoRoute, match="No route of the policy accepts this request for the model 'm'"):
         matcher.match(features(), Load())
 
@@ -148,7 +148,7 @@ def test_conditions_agree_with_the_simple_implementation(
     conditions: list[SignalSettings], model: str, tags: frozenset[str], prompt_tokens: int
 ) -> None:
     found = features(model=model, tags=tags, prompt_tokens=prompt_tokens)
-    matcher = compile_routes(service(*conditions, SignalSettings(), s=SIGNAL))
+    matcher = Matcher(service(*conditions, SignalSettings(), s=SIGNAL))
     matched = matcher.match(found, Load())
     expected = next((i for i, when in enumerate(conditions) if meaning(when, found)), len(conditions))
     assert matched.index == expected

@@ -1,0 +1,63 @@
+"""When a second address is called beside one that is slow to answer. Sans-IO.
+
+After Dean and Barroso, The Tail at Scale, CACM 56(2), 2013: a second call once the first has taken longer than most do
+costs few calls and cuts off the tail.
+"""
+
+from collections import deque
+
+_WINDOW = 200
+"""The latest times to the first output, of which the percentile is taken."""
+_LEAST = 20
+"""Without so many there is no percentile, and no second call."""
+_MARGIN = 1.05
+"""Where all calls take equally long, none is slow."""
+_SAVED = 5.0
+"""Second calls that may be saved up while there is no need for any."""
+
+
+class Hedging:
+    """Of one upstream."""
+
+    def __init__(self, percentile: float, share: float) -> None:
+        """`share`: second calls for each call, at most."""
+        self._percentile = percentile
+        self._share = share
+        self._ttft_s: deque[float] = deque(maxlen=_WINDOW)
+        self._allowed = 0.0
+        self.won_total = 0
+        """Second calls that answered first."""
+        self.lost_total = 0
+
+    def began(self) -> None:
+        """A first call has begun."""
+        self._allowed = min(self._allowed + self._share, _SAVED)
+
+    def answered(self, ttft_s: float) -> None:
+        """A call had its first output so long after it began."""
+        self._ttft_s.append(ttft_s)
+
+    def delay_s(self) -> float | None:
+        """How long to wait for a first call before the second; None: not known yet."""
+        if len(self._ttft_s) < _LEAST:
+            return None
+        ordered = sorted(self._ttft_s)
+        return _MARGIN * ordered[min(int(len(ordered) * self._percentile / 100), len(ordered) - 1)]
+
+    def take(self) -> bool:
+        """Whether a second call may begin now; it is counted."""
+        if self._allowed < 1.0:
+            return False
+        self._allowed -= 1.0
+        return True
+
+    def totals(self) -> dict[str, int]:
+        """By outcome."""
+        return {"won": self.won_total, "lost": self.lost_total}
+
+    def ended(self, *, won: bool) -> None:
+        """The second call answered first, or not."""
+        if won:
+            self.won_total += 1
+        else:
+            self.lost_total += 1

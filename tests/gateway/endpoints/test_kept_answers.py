@@ -1,0 +1,211 @@
+"""Retries with an Idempotency-Key and resumed streams, over real sockets."""
+
+from typing import Any
+
+import pytest
+import trio
+
+from actors.api.errors import Unavailable
+from tests.gateway.fakes import FakeService, answer
+from tests.gateway.harness import CHAT, STREAM, Response, events, gateway, until
+
+CHAT_PATH = "/v1/chat/completions"
+TEXT_PATH = "/v1/completions"
+RESUMABLE = "x-penstock-resumable: true\r\n"
+USAGE = {**STREAM, "stream_options": {"include_usage": True}}
+PIECES = ("Hel", "lo", ", ", "you")
+
+
+def key(name: str) -> str:
+    return f"Idempotency-Key: {name}\r\n"
+
+
+def blocks(response: Response) -> list[tuple[int, str]]:
+    """Number and data of each event."""
+    found = []
+    for block in response.body.decode().split("\n\n")[:-1]:
+        number, data = block.split("\n")
+        found.append((int(number.removeprefix("id: ")), data))
+    return found
+
+
+def text_of(response: Response) -> str:
+    chunks = list(events(response.body.replace(b"id: ", b"\n\nid: ").replace(b"\ndata", b"\n\ndata")))
+    return "".join(
+        [choice["delta"].get("content", "") for chunk in chunks if chunk != "[DONE]" for choice in chunk["choices"]]
+    )
+
+
+async def test_a_resumable_stream_has_numbered_events() -> None:
+    async with gateway(FakeService(lambda _: answer(*PIECES))) as running:
+        client = await running.connect()
+        response = await client.request(CHAT_PATH, STREAM, headers=RESUMABLE)
+        found = blocks(response)
+        assert [number for number, _ in found] == list(range(1, len(found) + 1))
+        assert found[-1][1] == "data: [DONE]"
+        assert text_of(response) == "Hello, you"
+        assert response.headers["x-penstock-stream"] == response.headers["x-request-id"]
+        assert "idempotent-replayed" not in response.headers
+
+
+@pytest.mark.parametrize("how", ["query", "header"])
+@pytest.mark.parametrize(
+    ("path", "body"), [(CHAT_PATH, USAGE), (TEXT_PATH, {"model": "penstock", "prompt": "x", "stream": True})]
+)
+async def test_a_stream_is_resumed_after_each_of_its_events(path: str, body: Any, how: str) -> None:
+    service = FakeService(lambda _: answer(*PIECES))
+    async with gateway(service) as running:
+        client = await running.connect()
+        whole = await client.request(path, body, headers=RESUMABLE)
+        found = blocks(whole)
+        stream = f"/v1/streams/{whole.headers['x-penstock-stream']}"
+        for after in range(len(found) + 1):
+            if how == "query":
+                rest = await client.get(f"{stream}?after={after}")
+            else:
+                rest = await client.get(stream, headers=f"Last-Event-ID: {after}\r\n")
+            assert rest.status == 200
+            assert blocks(rest) == found[after:]
+        assert len(service.requests) == 1
+
+
+async def test_it_goes_on_while_the_connection_is_lost() -> None:
+    goes_on, steps = trio.Event(), answer(*PIECES)
+    steps.insert(3, goes_on.wait)
+    service = FakeService(lambda _: steps)
+    async with gateway(service) as running:
+        client = await running.connect()
+        await client.post(CHAT_PATH, STREAM, headers=RESUMABLE)
+        _, headers = await client.head()
+        seen = b""
+        while b'"lo"' not in seen:
+            seen += await client.chunk()
+        await client.aclose()
+        last = int(seen.decode().rpartition("id: ")[2].partition("\n")[0])
+        other = await running.connect()
+        goes_on.set()
+        rest = await other.get(f"/v1/streams/{headers['x-penstock-stream']}", headers=f"Last-Event-ID: {last}\r\n")
+        assert text_of(rest) == ", you"
+        assert next(number for number, _ in blocks(rest)) == last + 1
+        assert len(service.requests) == 1
+        await until(lambda: service.open_responses == 0)
+
+
+async def test_without_a_wish_nothing_is_kept() -> None:
+    waits = trio.Event()
+    async with gateway(service := FakeService(lambda _: [*answer("a")[:2], waits.wait])) as running:
+        for headers in ("", "x-penstock-resumable: false\r\n"):
+            client = await running.connect()
+            await client.post(CHAT_PATH, STREAM, headers=headers)
+            _, found = await client.head()
+            assert "x-penstock-stream" not in found
+            assert b"id: " not in await client.chunk()
+            await client.aclose()
+            await until(lambda: service.open_responses == 0)
+
+
+@pytest.mark.parametrize("body", [CHAT, STREAM])
+async def test_a_retry_gets_the_same_answer(body: Any) -> None:
+    service = FakeService(lambda _: answer(*PIECES))
+    async with gateway(service) as running:
+        client = await running.connect()
+        first = await client.request(CHAT_PATH, body, headers=key("k"))
+        again = await client.request(CHAT_PATH, body, headers=key("k"))
+        assert again.body == first.body
+        assert again.headers["idempotent-replayed"] == "true"
+        assert again.headers["x-penstock-stream"] == first.headers["x-penstock-stream"]
+        assert again.headers["x-request-id"] != first.headers["x-request-id"]
+        assert len(service.requests) == 1
+
+
+async def test_a_retry_attaches_to_an_answer_that_runs() -> None:
+    goes_on, steps = trio.Event(), answer(*PIECES)
+    steps.insert(2, goes_on.wait)
+    service = FakeService(lambda _: steps)
+    async with gateway(service) as running:
+        first, second = await running.connect(), await running.connect()
+        await first.post(CHAT_PATH, CHAT, headers=key("k"))
+        await service.opened.wait()
+        await first.aclose()
+        await second.post(CHAT_PATH, CHAT, headers=key("k"))
+        await until(lambda: service.kept.attached_total == 1)
+        goes_on.set()
+        response = await second.response()
+        assert response.json["choices"][0]["message"]["content"] == "Hello, you"
+        assert len(service.requests) == 1
+
+
+async def test_another_body_or_address_under_the_same_key() -> None:
+    async with gateway(FakeService()) as running:
+        client = await running.connect()
+        await client.request(CHAT_PATH, CHAT, headers=key("k"))
+        for path, body in (
+            (CHAT_PATH, STREAM),
+            (CHAT_PATH, {**CHAT, "n": 2}),
+            (TEXT_PATH, {"model": "penstock", "prompt": "x"}),
+        ):
+            response = await client.request(path, body, headers=key("k"))
+            assert (response.status, response.error["code"]) == (422, "idempotency_key_reused")
+        assert (await client.request(CHAT_PATH + "/", CHAT, headers=key("k"))).status == 200
+
+
+async def test_tenants_share_no_keys_and_see_no_streams() -> None:
+    service = FakeService()
+    async with gateway(service) as running:
+        client = await running.connect()
+        ours = await client.request(CHAT_PATH, CHAT, headers=key("k") + "Authorization: Bearer us\r\n")
+        theirs = await client.request(CHAT_PATH, CHAT, headers=key("k") + "Authorization: Bearer them\r\n")
+        assert "idempotent-replayed" not in theirs.headers
+        assert len(service.requests) == 2
+        stream = f"/v1/streams/{ours.headers['x-penstock-stream']}"
+        refused = await client.get(stream, headers="Authorization: Bearer them\r\n")
+        unknown = await client.get("/v1/streams/" + "0" * 24, headers="Authorization: Bearer them\r\n")
+        assert refused.status == unknown.status == 404
+        assert refused.error == unknown.error
+        assert refused.error["code"] == "answer_not_kept"
+        mine = await client.get(stream, headers="Authorization: Bearer us\r\n")
+        assert mine.json == ours.json
+
+
+async def test_a_refusal_is_told_truly_and_tried_again() -> None:
+    service = FakeService(lambda _: [Unavailable("engine_failed", "No rung could serve.", 2.0)])
+    async with gateway(service) as running:
+        client = await running.connect()
+        for body in (CHAT, STREAM):
+            refused = await client.request(CHAT_PATH, body, headers=key(str(body)[:40]))
+            assert (refused.status, refused.error["code"]) == (503, "engine_failed")
+            assert refused.headers["retry-after"] == "2"
+        service.script = lambda _: answer("fine")
+        assert (await client.request(CHAT_PATH, CHAT, headers=key(str(CHAT)[:40]))).status == 200
+
+
+BAD = [
+    ("Idempotency-Key: \r\n", "", "bad_header"),
+    (f"Idempotency-Key: {'k' * 256}\r\n", "", "bad_header"),
+    ("Idempotency-Key: käse\r\n", "", "bad_header"),
+    ("x-penstock-resumable: 1\r\n", "", "bad_header"),
+    (RESUMABLE, "?after=x", "invalid_value"),
+    (RESUMABLE, "?after=-1", "invalid_value"),
+    (RESUMABLE, "?after=" + "9" * 30, "invalid_value"),
+    (RESUMABLE, "?since=3", "invalid_value"),
+]
+
+
+@pytest.mark.parametrize(("headers", "query", "code"), BAD)
+async def test_bad_headers_and_parameters(headers: str, query: str, code: str) -> None:
+    async with gateway(FakeService()) as running:
+        client = await running.connect()
+        if query:
+            made = await client.request(CHAT_PATH, STREAM, headers=headers)
+            response = await client.get(f"/v1/streams/{made.headers['x-penstock-stream']}{query}")
+        else:
+            response = await client.request(CHAT_PATH, STREAM, headers=headers)
+        assert (response.status, response.error["code"]) == (400, code)
+
+
+async def test_the_address_takes_get_only() -> None:
+    async with gateway(FakeService()) as running:
+        client = await running.connect()
+        response = await client.request("/v1/streams/abc", {})
+        assert (response.status, response.headers["allow"]) == (405, "GET")
+        assert (await client.get("/v1/streams/")).status == 404
