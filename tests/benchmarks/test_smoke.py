@@ -32,7 +32,7 @@ ROWS: dict[str, tuple[str, str]] = {
     ),
     "benchmarks.gateway.workers": ("--seconds 0.2 --workers 2 --in-flight 2", "| 2 |"),
     "benchmarks.gateway.hand_over": ("--rounds 1 --steps 20", "run_sync_soon"),
-    "benchmarks.upstream": ("--tiny --no-install --rounds 1 --gateways penstock relay", "| memory: resident at"),
+    "benchmarks.upstream": ("--tiny --no-install --rounds 1 --gateways penstock proxy relay", "| memory: resident at"),
     "benchmarks.engine.attention": ("--calls 2", "| int8 |"),
     "benchmarks.engine.invariance": ("{model} --rounds 1", "plain torch, batch_invariant"),
     "benchmarks.engine.make_model": ("tiny {folder}/made", "parameters, bfloat16"),
@@ -58,6 +58,7 @@ ELSEWHERE = {
     "benchmarks.engine.to_gguf": "runs in a peer's environment",
     "benchmarks.engine.transformers_server": "runs in a peer's environment",
     "benchmarks.gateway.serve": "is started by benchmarks.gateway",
+    "benchmarks.upstream.gateways.http_proxy": "is started by benchmarks.upstream",
     "benchmarks.upstream.gateways.relay": "is started by benchmarks.upstream",
 }
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules.*:RuntimeWarning")

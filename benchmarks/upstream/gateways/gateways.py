@@ -120,6 +120,12 @@ def _relay(place: Place) -> Gateway:
     return Gateway(Command(words), _target(place, _UPSTREAM_KEY), "bare TCP on trio")
 
 
+def _http_proxy(place: Place) -> Gateway:
+    words = [sys.executable, "-m", "benchmarks.upstream.gateways.http_proxy", str(place.port)]
+    words += [str(place.upstream_port), _UPSTREAM_KEY]
+    return Gateway(Command(words), _target(place, _UPSTREAM_KEY), "Penstock's HTTP without actors")
+
+
 def _litellm(place: Place) -> Gateway:
     binary = _installed(place.peers / "litellm" / "bin" / "litellm")
     config = place.folder / "config.yaml"
@@ -204,5 +210,6 @@ GATEWAYS: dict[str, Callable[[Place], Gateway]] = {
     "litellm": _litellm,
     "portkey": _portkey,
     "smg": _smg,
+    "proxy": _http_proxy,
     "relay": _relay,
 }
