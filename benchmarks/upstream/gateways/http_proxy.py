@@ -1,4 +1,4 @@
-"""Penstock's HTTP server and upstream client, joined: python -m benchmarks.upstream.gateways.http_proxy PORT UPSTREAM_PORT.
+"""Penstock's HTTP server and upstream client, joined: python -m benchmarks.upstream.gateways.http_proxy PORT UPSTREAM.
 
 A gateway without a gateway: it reads a request, sends its body on, and passes the answer's bytes back. It checks no
 key, parses no JSON, and has no actor. What Penstock costs beside this is what it does for the request.
