@@ -147,7 +147,7 @@ class KeptAnswers:
         else:
             # Only those who read it now get the rest.
             answer.trim()
-            if not answer.readers or answer.bytes > _MOST_UNSENT:
+            if not answer.readers or answer.bytes - answer.request.body_bytes > _MOST_UNSENT:
                 answer.scope.cancel()
 
     # --- bounds -------------------------------------------------------------------------------------------------------

@@ -33,11 +33,16 @@ def digest_of(request: Request, body: Body) -> bytes:
 def keep(api: ApiContext, request: Request, inference: InferenceRequest, endpoint: str) -> KeptReader | None:
     """A reader of the request's kept answer; None: the client asks for none, or it cannot be kept now.
 
-    Raises HttpError for a bad header, KeyReused and BadKey.
+    Raises HttpError for a bad header, KeyReused and BadKey, after logging them.
     """
-    key, resumable = request.header(IDEMPOTENCY_KEY), request.header(_RESUMABLE)
-    if key is None and resumable is None:
+    if request.header(IDEMPOTENCY_KEY) is None and request.header(_RESUMABLE) is None:
         return None
+    with api.refusal_log(inference.request_id, inference.credentials.path, request.arrived_at, request.key):
+        return _keep(api, request, inference, endpoint)
+
+
+def _keep(api: ApiContext, request: Request, inference: InferenceRequest, endpoint: str) -> KeptReader | None:
+    key, resumable = request.header(IDEMPOTENCY_KEY), request.header(_RESUMABLE)
     if key is not None and not (0 < len(key) <= _MAX_KEY and key.isascii()):
         raise HttpError(400, "bad_header", f"Idempotency-Key must be 1 to {_MAX_KEY} ASCII characters.")
     if resumable not in {None, b"true", b"false"}:
@@ -54,8 +59,11 @@ def keep(api: ApiContext, request: Request, inference: InferenceRequest, endpoin
 def kept_lines(reader: KeptReader, request_id: str) -> bytes:
     """Header lines: the id by which the answer is read again, and whether it was there before this request."""
     kept_id = reader.answer.request.request_id
-    replayed = b"" if kept_id == request_id else b"idempotent-replayed: true\r\n"
-    return b"x-penstock-stream: %b\r\n%b" % (kept_id.encode(), replayed)
+    line = b"x-penstock-stream: %b\r\n" % kept_id.encode()
+    if kept_id == request_id:
+        return line
+    log.info("answer_read_again", request_id=request_id, kept=kept_id, tenant=reader.answer.tenant)
+    return line + b"idempotent-replayed: true\r\n"
 
 
 def position_of(request: Request) -> int:
@@ -107,6 +115,7 @@ class StreamHandler:
                 tenant = api.service.tenant_of(request.key)
                 answer_id = request.path.removeprefix(STREAMS).removesuffix(b"/").decode("latin1")
                 reader = api.service.kept.find(answer_id, tenant)
+            log.info("answer_read_again", request_id=request_id, kept=answer_id, tenant=tenant)
             endpoint = self._endpoints[reader.answer.endpoint]
             await endpoint.answer(connection, request, reader.answer.request, headers, reader)
         except Refusal as refusal:

@@ -2,6 +2,7 @@
 
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 import trio
 
@@ -197,6 +198,15 @@ async def test_an_answer_that_is_too_long_is_not_kept(autojump_clock):
         assert answer.text() == TEXT
         assert isinstance(answer.end, Done)
         assert (len(kept), kept.used_bytes) == (0, 0)
+
+
+async def test_a_long_request_and_an_answer_that_is_not_kept(autojump_clock):
+    """The request's own bytes do not count as unsent ones."""
+    async with kept_stage(memory_bytes=1 << 26) as (service, kept):
+        request = msgspec.structs.replace(service.request("small"), body_bytes=1 << 22)
+        reader = kept.begin(request, TENANT, endpoint="chat.completions", created=1)
+        assert (await read(reader)).text() == TEXT
+        assert len(kept) == 0
 
 
 async def test_many_that_nobody_reads_do_not_run_on(autojump_clock, monkeypatch):
