@@ -95,6 +95,13 @@ def says_on_socket(*messages: Any, key: str = KEY.raw) -> Callable[[Gateway, Sta
     return act
 
 
+async def twice(running: Gateway, _: Stage) -> None:
+    """The second one is an answer that is there already, and no request to a model."""
+    client = await running.connect()
+    for _number in range(2):
+        await client.request("/v1/chat/completions", CHAT, headers=bearer(KEY.raw) + "Idempotency-Key: k\r\n")
+
+
 async def leaves(running: Gateway, _: Stage) -> None:
     client: Client = await running.connect()
     await client.post("/v1/chat/completions", {**CHAT, "stream": True}, headers=bearer(KEY.raw))
@@ -155,6 +162,17 @@ WAYS = [
         **REFUSED, "status": 405, "code": "method_not_allowed", "tenant": "acme",
     }),
     Way("tags", posts(headers=f"x-penstock-tags: {'a' * 99}\r\n"), {**REFUSED, "status": 400, "code": "bad_header"}),
+    Way("kept", posts(headers="Idempotency-Key: k\r\n"), {"outcome": "ok", "status": 200, "tenant": "acme"}),
+    Way("kept, twice", twice, {"outcome": "ok", "status": 200, "tenant": "acme"}),
+    Way("kept, refused", posts(key=POOR.raw, headers="Idempotency-Key: k\r\n"), {
+        **REFUSED, "status": 429, "code": "tokens_per_minute_exceeded", "tenant": "poor", "route": "small",
+    }),
+    Way("kept, no key", posts(key="", headers="Idempotency-Key: k\r\n"), {
+        **REFUSED, "status": 401, "code": "invalid_api_key", "tenant": "",
+    }),
+    Way("kept, bad header", posts(headers="Idempotency-Key: \r\n"), {
+        **REFUSED, "status": 400, "code": "bad_header", "tenant": "acme",
+    }),
     Way("long", posts({**CHAT, "max_tokens": 5000}), {
         **REFUSED, "status": 400, "code": "context_length_exceeded", "tenant": "acme",
     }),
