@@ -15,6 +15,8 @@ class CallTracker:
 
     def __init__(self, concurrent: int) -> None:
         self._concurrent = concurrent
+        self._wanted = 0
+        """Running calls whose job is still wanted."""
         self._running: dict[int, Job | None] = {}
         """By request id of the call. None: the job is gone, but the call's task has not ended yet."""
         self._waiting: deque[tuple[Job, UpstreamCall]] = deque()
@@ -33,7 +35,7 @@ class CallTracker:
     @property
     def inside(self) -> int:
         """Number of calls, running or waiting, whose job is still wanted."""
-        return sum(job is not None for job in self._running.values()) + len(self._waiting)
+        return self._wanted + len(self._waiting)
 
     def job_of(self, call: int) -> Job | None:
         """The job of a running call; None: it was dropped or is complete."""
@@ -50,6 +52,7 @@ class CallTracker:
             return None
         job, call = self._waiting.popleft()
         self._running[call.sequence_id] = job
+        self._wanted += 1
         return job, call
 
     def complete(self, call: int) -> Job | None:
@@ -58,6 +61,7 @@ class CallTracker:
         if job is None:
             return None
         self._running[call] = None
+        self._wanted -= 1
         self._left[job.job_id] -= 1
         if self._left[job.job_id]:
             return None
@@ -72,6 +76,7 @@ class CallTracker:
         running = [call for call, owner in self._running.items() if owner is job]
         for call in running:
             self._running[call] = None
+        self._wanted -= len(running)
         return running
 
     def gone(self, call: int) -> None:
@@ -90,5 +95,7 @@ class CallTracker:
             *(job for job, _ in self._waiting),
         ]:
             held[job.job_id] = held.get(job.job_id, 0) + 1
+        if self._wanted + len(self._waiting) != sum(held.values()):
+            raise IntegrityError("the number of wanted calls is wrong")
         if held != self._left:
             raise IntegrityError("the jobs' unfinished calls do not add up")

@@ -5,6 +5,7 @@ this upstream, never changed.
 """
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -57,6 +58,8 @@ EXTRAS = {
     "bad_words": (),
 }
 """Extensions of the OpenAI API in vLLM and SGLang, with their neutral values."""
+_NEUTRAL_EXTRAS = tuple(EXTRAS.values())
+_values_of_extras = attrgetter(*EXTRAS)
 
 
 class UpstreamRequestBody(msgspec.Struct, frozen=True):
@@ -221,5 +224,7 @@ def _completion(fields: dict[str, Any], prompt: str | list[int], params: Samplin
 
 def _extras(params: SamplingParams) -> Mapping[str, Any]:
     """Extension parameters that differ from their neutral values."""
-    given = {name: getattr(params, name) for name in EXTRAS}
-    return {name: value for name, value in given.items() if value != EXTRAS[name]}
+    values = _values_of_extras(params)
+    if values == _NEUTRAL_EXTRAS:
+        return {}
+    return {name: value for name, value in zip(EXTRAS, values, strict=True) if value != EXTRAS[name]}

@@ -91,6 +91,8 @@ def _count(table: Mapping[str, Any], *names: str) -> int:
     """The first of these keys with a plausible number of tokens; 0 if there is none."""
     for name in names:
         value = table.get(name)
+        if value is None:
+            continue
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _MAX_TOKENS:
             return int(value) if value == int(value) else 0
     return 0

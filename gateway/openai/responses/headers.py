@@ -1,6 +1,7 @@
 """Response headers: the decision and the rung that answered, and the tenant's remaining rate limits."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from actors.api.response import DecisionInfo, Served, Start
@@ -76,8 +77,13 @@ def limit_lines(limits: RateLimits | None) -> bytes:
     """The `x-ratelimit-…` header lines; b"" without limits."""
     if limits is None:
         return b""
-    fields = [(name.replace("_", "-"), value) for name, value in limit_fields(limits).items()]
-    return b"".join([f"x-ratelimit-{name}: {value}\r\n".encode() for name, value in fields])
+    lines = [f"x-ratelimit-{_header_of(name)}: {value}\r\n" for name, value in limit_fields(limits).items()]
+    return "".join(lines).encode()
+
+
+@cache
+def _header_of(field: str) -> str:
+    return field.replace("_", "-")
 
 
 def limit_fields(limits: RateLimits) -> dict[str, Any]:
