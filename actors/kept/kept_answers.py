@@ -132,7 +132,7 @@ class KeptAnswers:
                 answer.idle_since = trio.current_time()
             if answer.failed:
                 # A retry is to be tried again.
-                self._by_key.pop((answer.tenant, answer.key), None)
+                self._free_key(answer)
                 if not answer.position:
                     self._drop(answer)
 
@@ -175,7 +175,13 @@ class KeptAnswers:
         self._used[answer.tenant] -= answer.bytes
         if not self._used[answer.tenant]:
             del self._used[answer.tenant]
-        self._by_key.pop((answer.tenant, answer.key), None)
+        self._free_key(answer)
+
+    def _free_key(self, answer: KeptAnswer) -> None:
+        """Its key stands for it no longer; it may stand for a later answer already."""
+        _, current = self._by_key.get((answer.tenant, answer.key), (b"", None))
+        if current is answer:
+            del self._by_key[answer.tenant, answer.key]
 
     def _on_left(self, answer: KeptAnswer) -> None:
         """Its last reader has left."""

@@ -160,6 +160,20 @@ async def test_a_failed_answer_can_be_read_but_not_retried(autojump_clock):
         await read(retried)
 
 
+async def test_a_dropped_answer_takes_no_later_ones_key_along(autojump_clock):
+    async with kept_stage(keep_s=5.0) as (service, kept):
+        service.on_step["small"] = fails_at(8)
+        failed = begin(service, kept, key="k")
+        await read(failed)
+        retried = begin(service, kept, key="k")
+        await trio.sleep(6)
+        with pytest.raises(NotFound):
+            kept.find(failed.answer.request.request_id, TENANT)
+        again = begin(service, kept, key="k")
+        assert again.answer is retried.answer
+        assert (await read(again)).text() == (await read(retried)).text() == TEXT
+
+
 async def test_a_defect_ends_only_its_answer(autojump_clock, monkeypatch):
     async with kept_stage() as (service, kept):
 
