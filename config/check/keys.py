@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from config.check.names import known
 from config.check.server import is_loopback
 from config.model.settings import AdminKey, MetricsKey, Settings
-from config.model.tenancy import KeySettings
+from config.model.tenancy import KEY_ID, KeySettings
 from config.problems.problems import Problems
 from config.problems.source_map import Path
 
-_KEY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -35,7 +34,7 @@ def _check_list(
     ids: set[str] = set()
     for index, key in enumerate(keys):
         path: Path = (*table, index)
-        if not _KEY_ID.fullmatch(key.id):
+        if not KEY_ID.fullmatch(key.id):
             problems.add((*path, "id"), "this is not a key id", expected="1 to 64 letters, digits or hyphens")
         elif key.id in ids:
             problems.add((*path, "id"), f"the key id '{key.id}' is given twice")

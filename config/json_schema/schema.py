@@ -20,7 +20,7 @@ from config.model.rollout import ExperimentSettings, ShadowSettings
 from config.model.routing import TARGETS, CascadeSettings, RouteSettings, RungSettings, Target, Use
 from config.model.settings import Settings
 from config.model.table import Bytes, ClockTime, Range, Seconds
-from config.model.tenancy import KeySettings
+from config.model.tenancy import KEY_ID, KeySettings
 from config.model.units import NOTATIONS
 from config.model.upstreams import SecretSource, UpstreamSettings
 from config.model.words import ADDRESSES, LANGUAGES, REASON_CODES
@@ -82,7 +82,7 @@ _FIELDS: Mapping[type, Mapping[str, Schema]] = {
         "urls": {**_SOME, "items": {"pattern": "^[hH][tT][tT][pP][sS]?://", "examples": ["https://vllm-a.example/v1"]}}
     },
     SecretSource: {"env": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "examples": ["CLOUD_KEY"]}},
-    KeySettings: {"id": {"pattern": "^[A-Za-z0-9-]{1,64}$"}, "hash": {"pattern": "^[0-9a-f]{64}$"}},
+    KeySettings: {"id": {"pattern": f"^{KEY_ID.pattern}$"}, "hash": {"pattern": "^[0-9a-f]{64}$"}},
     ExperimentSettings: {
         "name": _NAME,
         "route": _SOME,

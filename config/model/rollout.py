@@ -7,6 +7,9 @@ import msgspec
 from config.model.bounds import Count, PositiveShare, within
 from config.model.table import Table
 
+CONTROL = "control"
+"""The arm to which the others are compared."""
+
 Metric = Literal["error_rate", "ttft_miss", "fallback_rate", "escalation_rate", "truncation_rate"]
 
 

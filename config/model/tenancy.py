@@ -1,9 +1,13 @@
 """Settings of tenants, tiers, API keys, quotas, budgets and prices."""
 
+import re
 from typing import Annotated, Literal
 
 from config.model.bounds import Count, NonNegative, Positive, PositiveShare, within
 from config.model.table import Bytes, PositiveBytes, PositiveSeconds, Seconds, Table
+
+KEY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+"""What may be a key's id."""
 
 
 class SLO(Table, frozen=True):

@@ -1,15 +1,13 @@
 """`penstock keys new`: make an API key."""
 
 import argparse
-import re
 import secrets
 from typing import Any
 
 import msgspec
 
+from config.model.tenancy import KEY_ID
 from gateway.errors import CliError
-
-_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -29,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the key and the lines for the configuration."""
     from policies.admission.keys import ADMIN_PREFIX, METRICS_PREFIX, PREFIX, RANDOM_BYTES, new_key
 
-    if arguments.id is not None and not _ID.fullmatch(arguments.id):
+    if arguments.id is not None and not KEY_ID.fullmatch(arguments.id):
         raise CliError("--id must be 1 to 64 letters, digits or hyphens", 2)
     prefix, table = PREFIX, "keys"
     if arguments.admin:

@@ -6,12 +6,11 @@ The secret has 256 random bits, so that a fast hash is sufficient: it cannot be 
 import base64
 import hashlib
 import hmac
-import re
 from collections.abc import Iterable
 
 import msgspec
 
-from config.model.tenancy import KeySettings
+from config.model.tenancy import KEY_ID, KeySettings
 
 PREFIX = "penstock"
 ADMIN_PREFIX = "penstock-admin"
@@ -21,7 +20,6 @@ RANDOM_BYTES = 38
 """Bytes that `new_key` needs: 6 for the id, 32 for the secret."""
 
 _ID_BYTES = 6
-_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _MAX_KEY_CHARS = 256
 _UNKNOWN_KEY = ("", hashlib.sha256(b"").digest())
 
@@ -52,7 +50,7 @@ def new_key(tenant: str, random_bytes: bytes, key_id: str | None = None, *, pref
         raise ValueError(f"a key needs {RANDOM_BYTES} random bytes, got {len(random_bytes)}")
     if key_id is None:
         key_id = random_bytes[:_ID_BYTES].hex()
-    elif not _ID.fullmatch(key_id):
+    elif not KEY_ID.fullmatch(key_id):
         raise ValueError(f"{key_id!r} is no key id: 1 to 64 letters, digits or hyphens")
     secret = base64.urlsafe_b64encode(random_bytes[_ID_BYTES:RANDOM_BYTES]).decode().rstrip("=")
     raw = f"{prefix}_{key_id}_{secret}"

@@ -5,10 +5,9 @@ from typing import Literal
 
 import msgspec
 
-from config.model.rollout import ExperimentSettings
+from config.model.rollout import CONTROL, ExperimentSettings
 from policies.model.features import Features
 
-CONTROL = "control"
 Unit = Literal["request", "conversation", "user", "tenant"]
 
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from config.model.rollout import ExperimentSettings, Metric
+from config.model.rollout import CONTROL, ExperimentSettings, Metric
 from config.model.settings import Settings
 from policies.admission.prices import cost_of
 from policies.cascade.calibration import share_for_threshold, threshold_of
 from policies.model.plan import Plan
 from policies.rollout.budget_controller import BudgetController
-from policies.rollout.experiment import CONTROL, RollBack, settings_digest
+from policies.rollout.experiment import RollBack, settings_digest
 from policies.rollout.guard import SampleRatioTest, WorseTest
 from policies.rollout.share_controller import ShareController, ShareTracker, ShareView
 

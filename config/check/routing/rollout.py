@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from config.check.names import check_distinct, flat, known_adapter, known_routes, known_rung
-from config.model.rollout import ExperimentSettings, ShadowSettings
+from config.model.rollout import CONTROL, ExperimentSettings, ShadowSettings
 from config.model.routing import RungSettings
 from config.model.settings import Settings
 from config.parse.override import apply_override
 from config.problems.problems import Problems, nearest
 from config.problems.source_map import Path
 
-CONTROL = "control"
 _ALL = 100.0
 _ROUNDING = 1e-6
 
