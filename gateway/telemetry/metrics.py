@@ -143,22 +143,15 @@ def _upstream_families(upstreams: Mapping[str, UpstreamStatistics]) -> Iterator[
         (name, kind): count for name, upstream in upstreams.items() for kind, count in upstream.failures_total.items()
     }
     yield counter("penstock:upstream_failures", "Calls without a complete answer.", "upstream kind", failures)
-    resting = {
-        (name, url): replica.rests_for_s
-        for name, upstream in upstreams.items()
-        for url, replica in upstream.replicas.items()
-    }
+    addresses = {(name, url): it for name, upstream in upstreams.items() for url, it in upstream.replicas.items()}
+    resting = {labels: replica.rests_for_s for labels, replica in addresses.items()}
     text = "Seconds until an address is used again after a failure."
     yield gauge("penstock:upstream_rests_seconds", text, "upstream url", resting)
-    hedges = {(name, it): count for name, upstream in upstreams.items() for it, count in upstream.hedges_total.items()}
-    yield counter("penstock:upstream_hedges", "Second calls beside a slow one.", "upstream outcome", hedges)
-    ejected = {
-        (name, url): replica.ejected_total
-        for name, upstream in upstreams.items()
-        for url, replica in upstream.replicas.items()
-    }
+    ejected = {labels: replica.ejected_total for labels, replica in addresses.items()}
     text = "How often an address was left out for a while because it did worse than the others."
     yield counter("penstock:upstream_ejections", text, "upstream url", ejected)
+    hedges = {(name, it): count for name, upstream in upstreams.items() for it, count in upstream.hedges_total.items()}
+    yield counter("penstock:upstream_hedges", "Second calls beside a slow one.", "upstream outcome", hedges)
     ttft = {name: upstream.ttft for name, upstream in upstreams.items()}
     text = "From a call's start to its first content."
     yield histogram("penstock:upstream_time_to_first_token_seconds", text, "upstream", ttft)
