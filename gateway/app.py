@@ -81,7 +81,6 @@ async def _reload_when_told(service: Service, hangups: AsyncIterator[int]) -> No
 async def _when_ready(service: Service, on_ready: Callable[[], None]) -> None:
     while not service.readiness().ready:  # noqa: ASYNC110  (polled, as health probes do)
         await trio.sleep(_POLL_S)
-    spare_the_collector()
     on_ready()
 
 

@@ -92,7 +92,7 @@ async def _serve(
     settings: Settings, source: ConfigSource, listener: socket.socket, admin: socket.socket | None, record: Path | None
 ) -> None:
     from actors.service import Service
-    from gateway.app import serve
+    from gateway.app import serve, spare_the_collector
     from gateway.engine_factories import engine_factories
     from gateway.example_request import KEY_VARIABLE, embeds_only, example_request
 
@@ -101,6 +101,7 @@ async def _serve(
     example = example_request(url, model, key=bool(settings.keys), embeds=embeds_only(settings))
 
     def announce() -> None:
+        spare_the_collector()
         if admin is not None:
             print(f"admin API on {_url(settings.admin.host, admin)}/admin", flush=True)
         print(f"serving {_names(settings)} on {url}", flush=True)

@@ -2,6 +2,8 @@
 
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -16,6 +18,7 @@ from gateway.app import serve
 from gateway.http.server import listen
 from tests.gateway.fakes import USAGE, FakeReadiness, FakeService, Step
 from tests.gateway.harness import STREAM, Client, events
+from tests.paths import ROOT
 from tests.patience import PATIENCE_S
 
 DRAINED = ErrorBody(503, "server_error", "draining", "The server shuts down.", should_retry=True)
@@ -134,3 +137,13 @@ async def test_a_service_that_falls_takes_the_server_with_it() -> None:
     with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="fell")):
         await serve(FallingService(), load_settings(embedded_profile()), listener, lambda: None)
     assert listener.fileno() == -1
+
+
+def test_the_collector_leaves_alone_what_was_loaded() -> None:
+    """In a process of its own: it stays so until the process ends."""
+    code = (
+        "import gc; from gateway.app import spare_the_collector; spare_the_collector(); "
+        "print(gc.get_freeze_count() > 10_000, gc.get_threshold()[0], gc.isenabled())"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert said.split() == ["True", "10000", "True"]
