@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from config.problems.errors import ConfigError
 from config.problems.problems import nearest
 from engine.errors import ModelError
-from gateway.cli import bench, check, init, keys, serve, zoo
+from gateway.cli import bench, check, init, keys, serve, usage, zoo
 from gateway.cli.policy import calibrate, diff, evaluate, expectations, explain, schema, simulate
 from gateway.errors import CliError
 
@@ -88,7 +88,7 @@ def _parser() -> Parser:
     check.add_to(of_policy, same_as="penstock check")
     for command in (calibrate, diff, evaluate, explain, schema, simulate, expectations):
         command.add_to(of_policy)
-    for command in (keys, zoo, bench):
+    for command in (keys, usage, zoo, bench):
         command.add_to(commands)
     return parser
 
