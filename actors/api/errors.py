@@ -7,7 +7,7 @@ Refusal                     a request is not served; nothing was sent, so a true
 ├── UnknownModel            404  model_not_found, with the nearest name
 ├── NotFound                404  the name is unknown
 ├── Conflict                409  the present state does not allow it
-├── KeyReused               422  an Idempotency-Key that stands for another request
+├── IdempotencyKeyReused    422  the key stands for another request
 ├── OverQuota               429  a tenant's limit, its scope and when it resets
 ├── BudgetSpent             429  a tenant's money, and when there is more
 ├── Busy                    429  the queue's bounds, with a measured Retry-After
@@ -105,7 +105,7 @@ class Conflict(Refusal):
         super().__init__(ErrorBody(409, "invalid_request_error", code, message))
 
 
-class KeyReused(Refusal):
+class IdempotencyKeyReused(Refusal):
     """The Idempotency-Key stands for another request."""
 
     def __init__(self) -> None:

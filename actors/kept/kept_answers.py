@@ -11,7 +11,7 @@ from typing import ClassVar
 import structlog
 import trio
 
-from actors.api.errors import ErrorBody, KeyReused, NotFound, Refusal
+from actors.api.errors import ErrorBody, IdempotencyKeyReused, NotFound, Refusal
 from actors.api.request import InferenceRequest
 from actors.api.response import ResponseEvent
 from actors.api.statistics import KeptStatistics
@@ -77,12 +77,12 @@ class KeptAnswers:
     ) -> KeptReader | None:
         """A reader of a new answer, or of the one with this Idempotency-Key; None: it cannot be kept now.
 
-        `digest`: of the request that the key stands for. Raises KeyReused if another request had the same key.
+        `digest`: of the request that the key stands for. Raises IdempotencyKeyReused if another request had the same key.
         """
         found = self._by_key.get((tenant, key)) if key else None
         if found is not None:
             if found[0] != digest:
-                raise KeyReused
+                raise IdempotencyKeyReused
             self.attached_total += 1
             return KeptReader(found[1])
         if self._nursery is None or not self.keep_s or not self._make_room(tenant, request.body_bytes):

@@ -33,7 +33,7 @@ def digest_of(request: Request, body: Body) -> bytes:
 def keep(api: ApiContext, request: Request, inference: InferenceRequest, endpoint: str) -> KeptReader | None:
     """A reader of the request's kept answer; None: the client asks for none, or it cannot be kept now.
 
-    Raises HttpError for a bad header, KeyReused and BadKey, after logging them.
+    Raises HttpError for a bad header, IdempotencyKeyReused and BadKey, after logging them.
     """
     if request.header(IDEMPOTENCY_KEY) is None and request.header(_RESUMABLE) is None:
         return None

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import trio
 
-from actors.api.errors import KeyReused, NotFound, Refusal
+from actors.api.errors import IdempotencyKeyReused, NotFound, Refusal
 from actors.api.response import Done, Failed
 from actors.kept.kept_answer import KeptReader
 from actors.kept.kept_answers import KeptAnswers
@@ -130,10 +130,10 @@ async def test_only_its_tenant_finds_it(autojump_clock):
 async def test_a_key_stands_for_one_request(autojump_clock):
     async with kept_stage() as (service, kept):
         reader = begin(service, kept, key="k")
-        with pytest.raises(KeyReused):
+        with pytest.raises(IdempotencyKeyReused):
             begin(service, kept, key="k", digest=b"another")
         await read(reader)
-        with pytest.raises(KeyReused):
+        with pytest.raises(IdempotencyKeyReused):
             begin(service, kept, key="k", digest=b"another")
 
 
