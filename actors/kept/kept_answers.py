@@ -77,7 +77,7 @@ class KeptAnswers:
     ) -> KeptReader | None:
         """A reader of a new answer, or of the one with this Idempotency-Key; None: it cannot be kept now.
 
-        `digest`: of the request that the key stands for. Raises IdempotencyKeyReused if another request had the same key.
+        `digest`: of the request that the key stands for. Raises IdempotencyKeyReused if it stands for another one.
         """
         found = self._by_key.get((tenant, key)) if key else None
         if found is not None:
