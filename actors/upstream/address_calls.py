@@ -137,15 +137,12 @@ class AddressCalls:
 
     def second(self, hedging: Hedging, tried: list[int]) -> int | None:
         """The address of a second call beside a slow first one; None: there is to be none."""
-        replicas, now = self._published.replicas, trio.current_time()
-        if not self._has_slot():
+        if not (self._has_slot() and hedging.may_begin):
             return None
-        number = replicas.choose(now, tried)
+        number = self._published.replicas.choose(trio.current_time(), tried)
         if not isinstance(number, int):
             return None
-        if not hedging.take():
-            replicas.end(number, None, now)
-            return None
+        hedging.take()
         tried.append(number)
         return number
 

@@ -44,9 +44,14 @@ class Hedging:
         ordered = sorted(self._ttft_s)
         return _MARGIN * ordered[min(int(len(ordered) * self._percentile / 100), len(ordered) - 1)]
 
+    @property
+    def may_begin(self) -> bool:
+        """Whether a second call may begin now."""
+        return self._allowed >= 1.0
+
     def take(self) -> bool:
         """Whether a second call may begin now; it is counted."""
-        if self._allowed < 1.0:
+        if not self.may_begin:
             return False
         self._allowed -= 1.0
         return True
