@@ -16,19 +16,6 @@ from policies.model.backends import UNBOUNDED, upstream_length
 class UpstreamStatus(EngineStatus):
     """Published state of one upstream, usable where that of an engine is expected."""
 
-    __slots__ = (
-        "context",
-        "failures",
-        "generation_tokens_total",
-        "hedging",
-        "replicas",
-        "requests_total",
-        "running",
-        "ttft",
-        "urls",
-        "waiting",
-    )
-
     def __init__(
         self, name: str, urls: Sequence[str], context: int | None, *, counts: bool, hedging: Hedging | None = None
     ) -> None:
