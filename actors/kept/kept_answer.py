@@ -42,7 +42,7 @@ class KeptAnswer:
         self.failed = False
         """It ended with an error, or with nothing."""
         self.idle_since: float | None = None
-        """Nobody has been reading it since then."""
+        """It has had no reader since then."""
         self.readers: set[KeptReader] = set()
         self._events: list[ResponseEvent] = []
         self._dropped = 0
@@ -76,7 +76,7 @@ class KeptAnswer:
 
     @property
     def is_unread(self) -> bool:
-        """It runs although nobody reads it."""
+        """It runs without a reader."""
         return not self.ended and not self.readers
 
     @property
@@ -85,7 +85,7 @@ class KeptAnswer:
         return self._dropped + len(self._events)
 
     def trim(self) -> None:
-        """Forget what all its readers have: nobody will read it from the beginning."""
+        """Forget what all its readers have: it will not be read from the beginning again."""
         read = min([reader.position for reader in self.readers], default=self.position)
         forgotten = self._events[: read - self._dropped]
         del self._events[: len(forgotten)]

@@ -1,6 +1,6 @@
 """All kept answers: who may read them, how many bytes they take, and when they are dropped.
 
-Each runs in a task of its own, so that a lost connection does not end it. Once nobody has read it for `keep_s` it is
+Each runs in a task of its own, so that a lost connection does not end it. After `keep_s` without a reader it is
 cancelled, as the request of a client that left is, and charged in the same way.
 """
 
@@ -24,9 +24,9 @@ _TENANT_SHARE = 4
 _ANSWER_SHARE = 4
 """An answer may use one in so many bytes of its tenant's."""
 _UNREAD = 64
-"""Answers of a tenant that run although nobody reads them, at most."""
+"""Answers of a tenant that run without a reader, at most."""
 _FAILED = ErrorBody(500, "server_error", "internal_error", "The server failed on this request; its log says why.")
-_ENDED = ErrorBody(503, "server_error", "answer_dropped", "The answer was dropped: nobody had read it for too long.")
+_ENDED = ErrorBody(503, "server_error", "answer_dropped", "The answer was dropped: it had no reader for too long.")
 _MOST_UNSENT = 1 << 20
 """Bytes of an answer that is not kept any more and that its readers have not taken, at most."""
 log = structlog.get_logger()
@@ -48,16 +48,13 @@ class KeptAnswers:
         self._by_key: dict[tuple[str, str], tuple[bytes, KeptAnswer]] = {}
         self._used: Counter[str] = Counter()
         """Bytes by tenant."""
+        self.used_bytes = 0
         self._nursery: trio.Nursery | None = None
         self.attached_total = 0
         """Readers of an answer that was there already."""
 
     def __len__(self) -> int:
         return len(self._answers)
-
-    @property
-    def used_bytes(self) -> int:
-        return self._used.total()
 
     def statistics(self) -> KeptStatistics:
         return KeptStatistics(len(self), self.used_bytes, self.attached_total)
@@ -90,7 +87,7 @@ class KeptAnswers:
         answer = KeptAnswer(request, tenant, endpoint=endpoint, created=created, key=key, on_left=self._on_left)
         reader = KeptReader(answer)
         self._answers[request.request_id] = answer
-        self._used[tenant] += answer.bytes
+        self._charge(tenant, answer.bytes)
         if key:
             self._by_key[tenant, key] = digest, answer
         self._nursery.start_soon(self._run, answer)
@@ -102,8 +99,8 @@ class KeptAnswers:
         if answer is None or answer.tenant != tenant:
             raise NotFound(
                 "answer_not_kept",
-                "There is no such answer: its id is wrong, it was not requested as one to keep, or nobody has read it "
-                f"for {self.keep_s:g} s. Send the request again.",
+                "There is no such answer: its id is wrong, it was not requested as one to keep, or it has had no "
+                f"reader for {self.keep_s:g} s. Send the request again.",
             )
         self.attached_total += 1
         return KeptReader(answer)
@@ -140,7 +137,7 @@ class KeptAnswers:
         before = answer.bytes
         answer.add(events)
         if answer.request.request_id in self._answers:
-            self._used[answer.tenant] += answer.bytes - before
+            self._charge(answer.tenant, answer.bytes - before)
             share = self._memory_bytes // _TENANT_SHARE // _ANSWER_SHARE
             if answer.bytes > share or not self._make_room(answer.tenant, 0):
                 self._drop(answer)
@@ -153,7 +150,7 @@ class KeptAnswers:
     # --- bounds -------------------------------------------------------------------------------------------------------
 
     def _make_room(self, tenant: str, size: int) -> bool:
-        """Whether so many bytes fit. Drops ended answers that nobody reads, the tenant's own and the oldest first."""
+        """Whether so many bytes fit. Drops ended answers without a reader, the tenant's own and the oldest first."""
         most, share = self._memory_bytes, self._memory_bytes // _TENANT_SHARE
         if self._used[tenant] + size > share:
             self._drop_ended(lambda each: each.tenant == tenant, self._used[tenant] + size - share)
@@ -169,13 +166,17 @@ class KeptAnswers:
             self._drop(answer)
 
     def _drop(self, answer: KeptAnswer) -> None:
-        """Nobody finds it any more."""
+        """It cannot be found any more."""
         if self._answers.pop(answer.request.request_id, None) is None:
             return
-        self._used[answer.tenant] -= answer.bytes
-        if not self._used[answer.tenant]:
-            del self._used[answer.tenant]
+        self._charge(answer.tenant, -answer.bytes)
         self._free_key(answer)
+
+    def _charge(self, tenant: str, size: int) -> None:
+        self.used_bytes += size
+        self._used[tenant] += size
+        if not self._used[tenant]:
+            del self._used[tenant]
 
     def _free_key(self, answer: KeptAnswer) -> None:
         """Its key stands for it no longer; it may stand for a later answer already."""

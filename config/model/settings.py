@@ -85,7 +85,7 @@ class ServerSettings(Table, frozen=True):
     x-penstock-model-asked and x-penstock-model-served always contain both."""
     keep_answers: NonNegativeSeconds = Seconds(60)
     """How long an answer whose client asked for that (`Idempotency-Key`, `x-penstock-resumable`) goes on, and is kept,
-    while nobody reads it. 0: none is kept."""
+    without a reader. 0: none is kept."""
     kept_memory: PositiveBytes = Bytes(128 * 2**20)
     """Memory of all kept answers; a tenant may use a quarter of it. What does not fit is answered, but not kept."""
     drain: NonNegativeSeconds = Seconds(25)

@@ -1,8 +1,7 @@
 """Kept answers over HTTP: `Idempotency-Key` and `x-penstock-resumable` on requests, and `GET /v1/streams/{id}`."""
 
 import hashlib
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
@@ -38,7 +37,10 @@ def keep(api: ApiContext, request: Request, inference: InferenceRequest, endpoin
     if request.header(IDEMPOTENCY_KEY) is None and request.header(_RESUMABLE) is None:
         return None
     with api.refusal_log(inference.request_id, inference.credentials.path, request.arrived_at, request.key):
-        return _keep(api, request, inference, endpoint)
+        reader = _keep(api, request, inference, endpoint)
+    if reader is not None and reader.answer.request is not inference:
+        _log_again(reader, inference.request_id)
+    return reader
 
 
 def _keep(api: ApiContext, request: Request, inference: InferenceRequest, endpoint: str) -> KeptReader | None:
@@ -60,10 +62,13 @@ def kept_lines(reader: KeptReader, request_id: str) -> bytes:
     """Header lines: the id by which the answer is read again, and whether it was there before this request."""
     kept_id = reader.answer.request.request_id
     line = b"x-penstock-stream: %b\r\n" % kept_id.encode()
-    if kept_id == request_id:
-        return line
-    log.info("answer_read_again", request_id=request_id, kept=kept_id, tenant=reader.answer.tenant)
-    return line + b"idempotent-replayed: true\r\n"
+    return line if kept_id == request_id else line + b"idempotent-replayed: true\r\n"
+
+
+def _log_again(reader: KeptReader, request_id: str) -> None:
+    """A request is answered with an answer that was there already."""
+    answer = reader.answer
+    log.info("answer_read_again", request_id=request_id, kept=answer.request.request_id, tenant=answer.tenant)
 
 
 def position_of(request: Request) -> int:
@@ -85,23 +90,14 @@ def position_of(request: Request) -> int:
     return int(last)
 
 
-class AnswersKept(Protocol):
-    """An endpoint, which writes its answers in its own wire format."""
-
-    async def answer(
-        self,
-        connection: Connection,
-        request: Request,
-        inference: InferenceRequest,
-        headers: DecisionHeaders,
-        reader: KeptReader | None,
-    ) -> None: ...
+AnswerFrom = Callable[[Connection, Request, InferenceRequest, DecisionHeaders, KeptReader | None], Awaitable[None]]
+"""How an endpoint answers in its own wire format, from a kept answer if there is a reader of one."""
 
 
 class StreamHandler:
     """Handles `GET /v1/streams/{id}?after=N`: the rest of a kept answer, in the wire format of its endpoint."""
 
-    def __init__(self, api: ApiContext, endpoints: Mapping[str, AnswersKept]) -> None:
+    def __init__(self, api: ApiContext, endpoints: Mapping[str, AnswerFrom]) -> None:
         self._api = api
         self._endpoints = endpoints
 
@@ -115,9 +111,9 @@ class StreamHandler:
                 tenant = api.service.tenant_of(request.key)
                 answer_id = request.path.removeprefix(STREAMS).removesuffix(b"/").decode("latin1")
                 reader = api.service.kept.find(answer_id, tenant)
-            log.info("answer_read_again", request_id=request_id, kept=answer_id, tenant=tenant)
-            endpoint = self._endpoints[reader.answer.endpoint]
-            await endpoint.answer(connection, request, reader.answer.request, headers, reader)
+            _log_again(reader, request_id)
+            answer = self._endpoints[reader.answer.endpoint]
+            await answer(connection, request, reader.answer.request, headers, reader)
         except Refusal as refusal:
             log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)
             await connection.respond_error(refusal.body, headers.headers())

@@ -38,7 +38,7 @@ class Routes:
         self._cold = {path: methods for path, parameter, methods in rules if not parameter}
         self._cold_folders = [(path, methods) for path, parameter, methods in rules if parameter]
         completions = {endpoint.name: CompletionHandler(api, endpoint) for endpoint in (CHAT, COMPLETION)}
-        self._streams = StreamHandler(api, completions)
+        self._streams = StreamHandler(api, {name: handler.answer for name, handler in completions.items()})
         self._hot: dict[bytes, tuple[bytes, Handler]] = {
             b"/v1/chat/completions": (b"POST", completions[CHAT.name]),
             b"/v1/completions": (b"POST", completions[COMPLETION.name]),
