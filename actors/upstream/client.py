@@ -6,6 +6,7 @@ are verified against the system's trust store. Cancelling a call closes its conn
 
 import contextlib
 import http
+import math
 import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -40,7 +41,6 @@ _LINGER_S = 0.25
 _TAIL_S = 5.0
 """After the finish reason, time to wait for usage and the end: some servers send neither and keep the connection open.
 """
-_NEVER = float("inf")
 _NO_ANSWERS = ("image/", "audio/", "video/", "multipart/", "application/xml", "text/xml")
 """Other content types are read: servers label event streams and JSON as plain text, HTML (Flask), or not at all."""
 
@@ -134,7 +134,6 @@ async def _read(response: Call, reader: ResponseReader, on_output: Callable[[Tex
     """Read the whole answer. Raises UpstreamCallError and HttpCallError."""
     unpack = unpacker(response.headers.get("content-encoding"))
     _check_type(response.headers.get("content-type"))
-    patience = trio.CancelScope()
 
     def take(data: bytes) -> bool:
         for piece in unpack(data):
@@ -145,17 +144,18 @@ async def _read(response: Call, reader: ResponseReader, on_output: Callable[[Tex
                 raise reader.error
             if reader.done:
                 return False
-        if reader.has_ended:
-            patience.deadline = trio.current_time() + _TAIL_S
-        elif patience.deadline != _NEVER:
-            patience.deadline = _NEVER
-        return True
+        return not reader.has_ended
 
-    with patience:
-        await response.read_each(take)
+    late = False
+    await response.read_each(take)
+    while not (reader.done or response.complete or late):
+        # What follows an answer's end, its usage for instance, must follow soon.
+        with trio.move_on_after(_TAIL_S if reader.has_ended else math.inf) as patience:
+            take(await response.read())
+        late = patience.cancelled_caught
     if reader.done:
         return
-    output = reader.lost() if patience.cancelled_caught else reader.end()
+    output = reader.lost() if late else reader.end()
     if output is not None:
         on_output(output)
 

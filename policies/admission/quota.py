@@ -111,21 +111,21 @@ class QuotaStatistics(msgspec.Struct, frozen=True):
 
 class _Account:
     def __init__(self, settings: TenantSettings) -> None:
-        self.settings = settings
         self.minute = SlidingWindow(_MINUTE_S, _MINUTE_SLICE_S)
         self.day = SlidingWindow(_DAY_S, _DAY_SLICE_S)
         self.requests = SlidingWindow(_MINUTE_S, _MINUTE_SLICE_S)
         self.use = TenantUse()
         """Without what the windows hold."""
+        self.apply_settings(settings)
 
-    def windows(self) -> tuple[tuple[Limit, SlidingWindow, int | None], ...]:
-        """By limit, that on requests first: its window and its value."""
-        limits = self.settings
-        return (
-            ("requests_per_minute", self.requests, limits.requests_per_minute),
-            ("tokens_per_minute", self.minute, limits.tokens.per_minute),
-            ("tokens_per_day", self.day, limits.tokens.per_day),
+    def apply_settings(self, settings: TenantSettings) -> None:
+        self.settings = settings
+        self.windows: tuple[tuple[Limit, SlidingWindow, int | None], ...] = (
+            ("requests_per_minute", self.requests, settings.requests_per_minute),
+            ("tokens_per_minute", self.minute, settings.tokens.per_minute),
+            ("tokens_per_day", self.day, settings.tokens.per_day),
         )
+        """By limit, that on requests first: its window and its value."""
 
 
 class _Open(msgspec.Struct, frozen=True, gc=False):
@@ -151,7 +151,7 @@ class QuotaBook:
         are empty: its requests can be settled, and adding it again does not reset its usage.
         """
         for name, settings in tenants.items():
-            self._accounts.setdefault(name, _Account(settings)).settings = settings
+            self._accounts.setdefault(name, _Account(settings)).apply_settings(settings)
         self._accounts = {
             name: account
             for name, account in self._accounts.items()
@@ -237,7 +237,7 @@ class QuotaBook:
         account = self._accounts.get(tenant)
         if account is None:
             return None
-        requests, *windows = [_left(window, limit, now) for _, window, limit in account.windows()]
+        requests, *windows = [_left(window, limit, now) for _, window, limit in account.windows]
         tokens = min([left for left in windows if left is not None], key=lambda left: left.remaining, default=None)
         return RateLimits(requests, tokens) if requests is not None or tokens is not None else None
 
@@ -249,7 +249,7 @@ class QuotaBook:
             open_tokens[reservation.tenant] += reservation.tokens
             open_requests[reservation.tenant] += 1
         for name, account in self._accounts.items():
-            for _, window, _ in account.windows():
+            for _, window, _ in account.windows:
                 window.check_integrity()
             if account.use.reserved_tokens != open_tokens[name] or account.use.in_flight != open_requests[name]:
                 raise IntegrityError(f"the open reservations of tenant '{name}' do not add up")
@@ -262,7 +262,7 @@ class QuotaBook:
         if settings.concurrent is not None and account.use.in_flight >= settings.concurrent:
             return QuotaRefusal("concurrent", scope, settings.concurrent, account.use.in_flight, 1, None)
         refusals: list[QuotaRefusal] = []
-        for limit, window, value in account.windows():
+        for limit, window, value in account.windows:
             used, requested = window.sum(now), 1 if limit == "requests_per_minute" else tokens
             if value is None or used + requested <= value:
                 continue
