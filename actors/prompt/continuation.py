@@ -26,6 +26,11 @@ def params_after(params: SamplingParams, released: int) -> SamplingParams:
     )
 
 
+def rest_of(certain: str, shown: str) -> str:
+    """What the client lacks: an engine may have stopped before it emitted all text that its tokens make certain."""
+    return certain.removeprefix(shown) if certain.startswith(shown) else ""
+
+
 class ContinuationDetokenizer:
     """Text of one choice after its `released` tokens."""
 
@@ -35,17 +40,17 @@ class ContinuationDetokenizer:
         tokenizer: Tokenizer,
         prompt: Sequence[int],
         released: Sequence[int],
-        text: str,
+        shown: str | None,
         *,
         exact: bool = False,
     ) -> None:
-        """`text`: the text that the client already has. `exact`: see `Tokenizer.detokenizer`."""
+        """`shown`: the text that the client has; None: its reader knows. `exact`: see `Tokenizer.detokenizer`."""
         eos_ids = frozenset() if params.ignore_eos else tokenizer.eos_ids
         detokenizer = tokenizer.detokenizer(prompt, skip_special=params.skip_special_tokens, exact=exact)
         self._output = Output(params, detokenizer, eos_ids=eos_ids, max_tokens=params.max_tokens)
-        shown = "".join([self._output.push(token_id) for token_id in released])
-        # The first engine may have stopped before it emitted all text that these tokens make certain.
-        self._unsent = shown.removeprefix(text) if shown.startswith(text) else ""
+        self.written = "".join([self._output.push(token_id) for token_id in released])
+        """The text that the tokens make certain."""
+        self._unsent = "" if shown is None else rest_of(self.written, shown)
 
     @property
     def ended(self) -> bool:

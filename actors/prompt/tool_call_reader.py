@@ -6,6 +6,7 @@ from itertools import chain
 import msgspec
 
 from actors.api.response import Delta, MadeCall
+from actors.prompt.continuation import rest_of
 from engine.text.tool_calls import ToolStyle
 from engine.text.tool_parser import ToolCallParser
 
@@ -13,12 +14,19 @@ from engine.text.tool_parser import ToolCallParser
 class ToolCallReader:
     """Reader for one attempt at one choice. Sans-IO."""
 
-    def __init__(self, style: ToolStyle, names: Collection[str], *, id_prefix: str, goes_on: bool) -> None:
-        """`id_prefix`: makes the calls' ids unique. `goes_on`: an earlier attempt already sent text of this choice."""
-        self._parser = ToolCallParser(style, names, goes_on=goes_on)
+    def __init__(self, style: ToolStyle, names: Collection[str], *, id_prefix: str) -> None:
+        """`id_prefix`: makes the calls' ids unique."""
+        self._parser = ToolCallParser(style, names)
         self._id_prefix = id_prefix
         self._count = 0
+        self._unsent = ""
         self._pending: list[Delta] = []
+
+    def replay(self, written: str, shown: str) -> None:
+        """Take in what an earlier attempt wrote of this choice, calls included. `shown`: the client's text of it."""
+        parsed = self._parser.push(written)
+        self._count += len(parsed.calls)
+        self._unsent = rest_of(parsed.text, shown)
 
     @property
     def opened(self) -> bool:
@@ -33,7 +41,8 @@ class ToolCallReader:
         """The delta with only certain text and complete calls."""
         parser = self._parser
         parsed = parser.push(delta.text)
-        text, finish = parsed.text, delta.finish_reason
+        text, finish = self._unsent + parsed.text, delta.finish_reason
+        self._unsent = ""
         if finish is not None:
             stop = delta.stop if isinstance(delta.stop, str) else ""
             text += parser.end(cut=bool(stop) or finish in {"length", "content_filter"}, stop=stop).text

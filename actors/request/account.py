@@ -34,11 +34,13 @@ log = structlog.get_logger()
 class EmittedChoice:
     """What was handed to the reader of one choice."""
 
-    __slots__ = ("finished", "texts", "token_ids", "unnamed")
+    __slots__ = ("calls", "finished", "texts", "token_ids", "unnamed")
 
     def __init__(self) -> None:
         self.token_ids: list[int] = []
         self.texts: list[str] = []
+        self.calls = 0
+        """Tool calls, which the texts do not hold."""
         self.unnamed = 0
         """Tokens beside `token_ids` whose ids are not known."""
         self.finished = False
@@ -51,7 +53,7 @@ class EmittedChoice:
         """Token ids of all that was emitted; (): they are not known. From text, they replace the count of `unnamed`."""
         if not self.unnamed:
             return tuple(self.token_ids)
-        if tokenizer is None:
+        if tokenizer is None or self.calls:
             return ()
         text = "".join(self.texts)
         ids = tokenizer.encode(text, add_special_tokens=False)
@@ -141,6 +143,7 @@ class Account:
             mine.token_ids += delta.token_ids
             mine.unnamed += delta.unnamed
             mine.texts.append(delta.text)
+            mine.calls += len(delta.calls)
             count += len(delta.token_ids) + delta.unnamed
             if delta.finish_reason is not None:
                 mine.finished = True
@@ -157,12 +160,14 @@ class Account:
         self.cost += cost_of(price, prompt_tokens, made_tokens, min(self.once(cached), prompt_tokens))
 
     def prefix(self, tokenizer: Tokenizer | None) -> Prefix:
-        """Token ids of each choice, from which another rung can continue; empty if they are not known.
+        """Token ids of each choice, from which another rung can continue; empty if those of some choice are not known.
 
         Text of an upstream has no ids. With its `tokenizer` they are those of the text, if they decode to exactly that
         text; then its tokens are counted by them, too.
         """
-        return tuple([choice.ids(tokenizer) for choice in self.emitted])
+        prefix = tuple([choice.ids(tokenizer) for choice in self.emitted])
+        known = all(ids or not choice.tokens for ids, choice in zip(prefix, self.emitted, strict=True))
+        return prefix if known else ()
 
     def prompts_read(self, tokens: Mapping[int, int]) -> None:
         """Prompt tokens by choice as an upstream reports them; they replace our own count."""

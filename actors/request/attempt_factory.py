@@ -111,23 +111,27 @@ class AttemptFactory(msgspec.Struct, frozen=True):
             prompt = prompts[index // body.n]
             params = self._params(index % body.n, len(prompt), limits)
             prefix = of.wanted.prefix[index] if of.wanted.prefix else ()
+            reader: ToolCallReader | None = None
+            if constraints.style is not None and body.tools is not None:
+                id_prefix = f"call_{request.request_id}_{index}_"
+                reader = ToolCallReader(constraints.style, body.tools.names, id_prefix=id_prefix)
             if prefix:
                 shown, exact = "".join(emitted.texts), constraints.grammar is not None
-                continuation = ContinuationDetokenizer(params, text.tokenizer, prompt, prefix, shown, exact=exact)
+                continuation = ContinuationDetokenizer(
+                    params, text.tokenizer, prompt, prefix, shown if reader is None else None, exact=exact
+                )
+                if reader is not None:
+                    reader.replay(continuation.written, shown)
                 if continuation.ended:
                     rest, reason, stop = continuation.rest()
-                    ended.append(Delta(index, rest, (), (), reason, stop))
+                    end = Delta(index, rest, (), (), reason, stop)
+                    ended.append(end if reader is None else reader.read(end))
                     continue
                 continuations[index] = continuation
                 prompt += prefix
                 params = params_after(params, len(prefix))
-            if constraints.style is not None and body.tools is not None:
-                readers[index] = ToolCallReader(
-                    constraints.style,
-                    body.tools.names,
-                    id_prefix=f"call_{request.request_id}_{index}_",
-                    goes_on=bool(prefix),
-                )
+            if reader is not None:
+                readers[index] = reader
             number = next(numbers)
             choices[number] = index
             sequences.append(

@@ -38,13 +38,11 @@ _BARE_BEGINNING = re.compile(r'\s*\{\s*(?:"(?P<key>[^"]*)(?P<key_ends>")?(?:\s*:
 class ToolCallParser:
     """Parser of one answer. Pass all text to `push`, in order, then call `end`."""
 
-    def __init__(self, style: ToolStyle, names: Collection[str], *, goes_on: bool = False) -> None:
-        """`names`: the tools of the request. `goes_on`: text of the answer was emitted before."""
+    def __init__(self, style: ToolStyle, names: Collection[str]) -> None:
+        """`names`: the tools of the request."""
         self._tags = style == "tags"
         self._names = names
-        self._state: Literal["text", "start", "object", "after", "plain"] = (
-            "text" if self._tags else "plain" if goes_on else "start"
-        )
+        self._state: Literal["text", "start", "object", "after", "plain"] = "text" if self._tags else "start"
         self._held = ""
         self._from = 0
         """In state "object": where the object begins in the held text, after the tag."""

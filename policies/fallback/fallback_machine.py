@@ -8,7 +8,7 @@ to do, or None while the current attempt continues.
 - After it the plan's `midstream` decides. "continue": the next rung with the same tokenizer continues from the exact
   token ids that the client has, or an upstream from the text. "error" and "restart": the stream ends with an error
   event. If only reasoning was sent, "continue" and "restart" allow a new start.
-- Tool calls and JSON are atomic: once content of one was sent, no other rung continues, whatever the plan says.
+- Tool calls and JSON are atomic: once content of one was sent, it is continued from its exact tokens or not at all.
 - Escalation from the small to the large model is no failure: it may happen after the commit point, with the released
   tokens as prefix, whatever `midstream` says. If a stage cannot serve, the plan's rungs follow under the rules above.
 - One deadline bounds the response: `ttft_at` before the commit point, `total_at` always. A static answer takes no time
@@ -155,7 +155,7 @@ class FallbackMachine:
         self._current: PlannedRung | None = None
         self.committed = False
         self._sealed = False
-        """No rung can continue what was sent."""
+        """Only an engine that has the exact tokens can continue what was sent: a tool call or JSON."""
         self._answer_sent = False
         """Part of the answer itself was sent, not only reasoning."""
         self._prefix: Prefix = ()
@@ -246,7 +246,7 @@ class FallbackMachine:
             (self._tried_and_failed if event.retryable else self._barred).add(self._current.to)
         if event.fatal:
             return self._stop(now)
-        may_go_on = event.rung_is_up and self._plan.midstream == "continue" and not self._sealed
+        may_go_on = event.rung_is_up and self._plan.midstream == "continue"
         may_retry = self._stage == "ladder" and event.retryable and (not self.committed or may_go_on)
         if may_retry and self._tries_again(event, now, random01):
             return self._next(now)
@@ -280,7 +280,7 @@ class FallbackMachine:
     def _move_on(self, now: float) -> FallbackEffect:
         midstream = self._plan.midstream
         may_continue = midstream == "continue" or (midstream == "restart" and not self._answer_sent)
-        if self._sealed or (self.committed and not may_continue):
+        if self.committed and not may_continue:
             return self._stop(now)
         self._advance()
         return self._next(now)
@@ -322,7 +322,7 @@ class FallbackMachine:
         if not self._answer_sent or self._current is None:
             return True
         # Without what the client has, a new attempt would repeat it.
-        return rung.goes_on and (rung.from_text or self._has_tokens_for(rung))
+        return rung.goes_on and ((rung.from_text and not self._sealed) or self._has_tokens_for(rung))
 
     def _has_tokens_for(self, rung: PlannedRung) -> bool:
         """Whether it can continue from the token ids of the answer so far."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from actors.api.request import CallTurn, ChatMessage, ChatPrompt
-from actors.api.response import Delta, Done, Failed
+from actors.api.response import Delta, Done
 from actors.prompt.model_text import ModelText
 from actors.routing.features import features_of
 from engine.errors import RequestRefused
@@ -121,15 +121,6 @@ async def test_a_policy_may_let_json_be_shown_early(autojump_clock):
 # --- when something fails -----------------------------------------------------------------------------------------
 
 
-async def test_nobody_goes_on_after_a_call_was_shown(autojump_clock):
-    said = f"{call('Paris')} and {LEAD}"
-    async with stage({"small": says_(said), "large": says_(said)}, settings=CONTINUES) as service:
-        service.on_step["small"] = fails_at(tokens(call("Paris")) + 6)
-        answer = await service.ask("small", prompts=(ASKED,))
-        assert isinstance(answer.end, Failed)
-        assert calls(answer) == [PARIS]
-
-
 async def test_another_rung_goes_on_from_before_an_open_call(autojump_clock):
     said = f'{LEAD} <tool_call>{{"oops": [1, 2, 3, 4, 5, 6, 7, 8, 9]}}'
     async with stage({"small": says_(said), "large": says_(f"{LEAD} {call('Paris')}")}, settings=CONTINUES) as service:
@@ -138,18 +129,6 @@ async def test_another_rung_goes_on_from_before_an_open_call(autojump_clock):
         assert isinstance(answer.end, Done)
         assert (answer.text(), calls(answer)) == (LEAD, [PARIS])
         assert answer.end.usage.completion_tokens == len(answer.tokens()) == tokens(f"{LEAD} {call('Paris')}") + 1
-
-
-@pytest.mark.parametrize("grammar", [JSON, None])
-async def test_nobody_goes_on_inside_json(autojump_clock, grammar):
-    """The same text, where it is only text, goes on."""
-    said = '{"a": 1111111111}'
-    async with stage({"small": says(said), "large": says(said)}, settings=CONTINUES) as service:
-        service.on_step["small"] = fails_at(8)
-        answer = await service.ask("small", grammar=grammar)
-        assert isinstance(answer.end, Failed if grammar else Done)
-        assert said.startswith(answer.text())
-        assert (answer.text() == said) == (grammar is None)
 
 
 async def test_an_answer_that_breaks_its_grammar_fails_alone(autojump_clock):

@@ -49,7 +49,7 @@ ANSWERS = [
 
 def read(style: ToolStyle, pieces: list[str], reason: EndReason, stop: str | None = None) -> Any:
     """The text, the calls and the finish reason."""
-    reader = ToolCallReader(style, NAMES, id_prefix="c", goes_on=False)
+    reader = ToolCallReader(style, NAMES, id_prefix="c")
     shown = []
     for number, piece in enumerate(pieces):
         last = number == len(pieces) - 1

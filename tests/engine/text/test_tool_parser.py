@@ -21,8 +21,8 @@ def tagged(body: str) -> str:
     return f"<tool_call>\n{body}\n</tool_call>"
 
 
-def read(style, pieces, **options) -> tuple[str, list[ToolCall]]:
-    parser = ToolCallParser(style, NAMES, **options)
+def read(style, pieces) -> tuple[str, list[ToolCall]]:
+    parser = ToolCallParser(style, NAMES)
     spoken = [*(parser.push(piece) for piece in pieces), parser.end()]
     assert not parser.holding
     return "".join(each.text for each in spoken), [one for each in spoken for one in each.calls]
@@ -106,13 +106,12 @@ BITS = [
 @example(["<tool_call>", ONE, "</tool_call>"], [5, 11, 12])
 @given(st.lists(st.sampled_from(BITS), max_size=10), st.lists(st.integers(0, 400), max_size=12))
 @pytest.mark.parametrize("style", ["tags", "bare"])
-@pytest.mark.parametrize("goes_on", [False, True])
-def test_any_split_gives_the_same(style, goes_on, bits, cuts):
+def test_any_split_gives_the_same(style, bits, cuts):
     text = "".join(bits)
     places = [0, *sorted(cut for cut in cuts if cut <= len(text)), len(text)]
     pieces = [text[start:end] for start, end in pairwise(places)]
-    whole = read(style, [text], goes_on=goes_on)
-    assert read(style, pieces, goes_on=goes_on) == whole
+    whole = read(style, [text])
+    assert read(style, pieces) == whole
     content, calls = whole
     if not calls:
         assert content == text
@@ -130,7 +129,3 @@ def test_nothing_of_a_call_shows_before_it_is_whole():
         assert parser.holding
     assert parser.opened
     assert parser.push("}").calls == (PARIS,)
-
-
-def test_the_answer_that_goes_on_is_no_bare_call():
-    assert read("bare", [LLAMA], goes_on=True) == (LLAMA, [])

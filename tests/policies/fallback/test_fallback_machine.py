@@ -210,13 +210,30 @@ def test_continue_breaks_where_it_cannot(
     assert isinstance(machine.on(AttemptFailed(kind="x", retryable=True, prefix=prefix), 2.0), Break)
 
 
-def test_nobody_goes_on_from_a_tool_call_or_json() -> None:
-    machine = FallbackMachine(planned(rung("small"), rung("large"), midstream="continue"))
+@pytest.mark.parametrize(
+    ("other", "prefix", "expected"),
+    [
+        (rung("large"), ((1, 2),), "goes on"),
+        (rung("large"), (), "breaks"),
+        (rung("large", tokenizer="another"), ((1, 2),), "breaks"),
+        (PlannedRung(to="cloud", from_text=True), ((1, 2),), "breaks"),
+        (PlannedRung(to="cloud", from_text=True, tokenizer="t"), ((1, 2),), "goes on"),
+    ],
+)
+def test_a_tool_call_or_json_goes_on_from_its_exact_tokens_only(other, prefix, expected) -> None:
+    machine = FallbackMachine(planned(rung("small"), other, midstream="continue"))
     machine.start(0.0)
     machine.on(ContentSent(), 1.0)
     machine.on(ContentSent(atomic=True), 1.0)
     machine.on(ContentSent(), 1.0)
-    assert isinstance(machine.on(msgspec.structs.replace(BROKE, prefix=((1, 2),)), 2.0), Break)
+    effect = machine.on(msgspec.structs.replace(BROKE, prefix=prefix), 2.0)
+    if expected == "goes on":
+        assert (tries(effect).prefix, tries(effect).from_text) == (prefix, False)
+    else:
+        assert isinstance(effect, Break)
+
+
+def test_a_cascade_whose_call_was_shown_does_not_escalate() -> None:
     cascaded = FallbackMachine(planned(rung("large"), cascade=True, midstream="continue"))
     cascaded.start(0.0)
     cascaded.on(ContentSent(atomic=True), 1.0)
