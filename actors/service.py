@@ -65,6 +65,7 @@ from policies.fallback.retry_budget import RetryBudget
 from policies.queueing.backend_queue import BackendQueue
 from policies.queueing.fair_queue import FairQueue
 from policies.queueing.placement import EngineCapacity
+from policies.queueing.quarantine import Quarantine
 from policies.records.decision_log import DecisionLog
 from policies.rollout.rollout_state import RolloutState
 from policies.rollout.shadow import TIER as SHADOW_TIER
@@ -141,6 +142,7 @@ class Service:
         make_snapshot = partial(PolicySnapshot.of, tokenizers={name: text.digest for name, text in self._texts.items()})
         snapshot = make_snapshot(settings)
         self._shadow_book = ShadowBook(settings.shadows)
+        self._quarantine = Quarantine(settings.quarantine)
         self._backend_queues = {name: self._backend_queue(name, snapshot) for name in self._all_published}
         self._counters = ServiceCounters()
         self._books = LedgerState()
@@ -169,6 +171,7 @@ class Service:
             dispatch=self._dispatch,
             ledger=self._ledger,
             permits=Permits(self._breakers_mail, self._breakers),
+            quarantine=self._quarantine,
             all_published=self._all_published,
             upstreams=settings.upstreams,
             texts=self._texts,
@@ -236,6 +239,7 @@ class Service:
             upstreams=self._upstreams,
             backend_queues=self._backend_queues,
             breakers=self._breakers,
+            quarantine=self._quarantine,
             counters=self._counters,
             books=self._books,
             budgets=self._budgets,
@@ -339,6 +343,7 @@ class Service:
         self._shadow_book.apply_settings(settings.shadows)
         for backend_queue in self._backend_queues.values():
             backend_queue.queue.apply_settings(*self._shadow_book.with_copies(settings.tiers, tenant_queues(tenants)))
+        self._quarantine.apply_settings(settings.quarantine)
         self._breakers.apply_settings(snapshot.policy.breakers, settings.retry_budget)
         self._rollout.apply_settings(settings, self.wall())
         self._decisions.apply_settings(settings.admin.decisions, settings.admin.decisions_memory)
@@ -410,7 +415,8 @@ class Service:
         slots = [ReplicaSlot(published, _mailbox(published)) for published in self._replicas[name]]
         capacities = [EngineCapacity(engine.max_running, block_size, ahead) for _ in slots]
         prefixes = engine.kv.block_size if engine.prefix_cache and block_size is not None else None
-        return Backend(self._all_published[name], BackendQueue(name, queue, capacities, prefixes), slots)
+        backend_queue = BackendQueue(name, queue, capacities, prefixes, self._quarantine)
+        return Backend(self._all_published[name], backend_queue, slots)
 
     def _job_lost(self, message: QueueMessage) -> None:
         """The dispatcher died while it handled this: the request has failed, so the job must not run."""

@@ -21,6 +21,7 @@ from actors.upstream.upstream_status import UpstreamStatus
 from engine.messages import EngineStats
 from policies.admission.budget import BudgetBook
 from policies.lifecycle.drain import DrainState
+from policies.queueing.quarantine import Quarantine
 from policies.rollout.rollout_state import RolloutState
 from policies.rollout.shadow import ShadowBook
 
@@ -75,6 +76,7 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     upstreams: Mapping[str, UpstreamStatus]
     backend_queues: Mapping[str, Backend]
     breakers: BreakerRegistry
+    quarantine: Quarantine
     counters: ServiceCounters
     books: LedgerState
     budgets: BudgetBook
@@ -125,6 +127,7 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
             },
             upstreams={name: published.statistics() for name, published in self.upstreams.items()},
             queues={name: backend_queue.statistics(now) for name, backend_queue in self.backend_queues.items()},
+            quarantine=self.quarantine.statistics(now),
             breakers={rung: view.state for rung, view in self.breakers.views(now).items()},
             ledger=self.books.statistics(),
             usage=dict(self.books.usage),

@@ -8,6 +8,9 @@ PolicyError
 └── IntegrityError      a book contradicts itself: a defect, never the caller's input
 """
 
+QUARANTINED = "request_quarantined"
+"""The code of a request that was running in several crashes of engines: see `policies.queueing.quarantine`."""
+
 
 class PolicyError(Exception):
     """Base class of the errors of `policies`."""

@@ -69,6 +69,7 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
     "tests/policies/fallback/test_breaker.py": ({"_failed"}, SPOILS),
     "tests/policies/queueing/test_fair_queue.py": ({"_rate", "_use"}, SPOILS),
     "tests/policies/queueing/test_placement.py": ({"_replicas"}, SPOILS),
+    "tests/policies/queueing/test_quarantine.py": ({"_suspects"}, SPOILS),
     "tests/policies/rollout/test_shadow.py": (
         {"_pairs"},
         "ended pairs must be forgotten, and no figure counts them",

@@ -8,6 +8,7 @@ Refusal                     a request is not served; nothing was sent, so a true
 ├── NotFound                404  the name is unknown
 ├── Conflict                409  the present state does not allow it
 ├── IdempotencyKeyReused    422  the key stands for another request
+├── RequestQuarantined      422  it was running in several crashes of engines
 ├── OverQuota               429  a tenant's limit, its scope and when it resets
 ├── BudgetSpent             429  a tenant's money, and when there is more
 ├── Busy                    429  the queue's bounds, with a measured Retry-After
@@ -27,6 +28,7 @@ ActorError
 import msgspec
 
 from actors.kernel.errors import ActorError, ServiceFailed
+from policies.errors import QUARANTINED
 from policies.fallback.verdict import Verdict
 
 _WORTH_WAITING_S = 60.0
@@ -116,6 +118,13 @@ class IdempotencyKeyReused(Refusal):
         super().__init__(ErrorBody(422, "invalid_request_error", "idempotency_key_reused", message))
 
 
+class RequestQuarantined(Refusal):
+    """It was running in several crashes of engines."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorBody(422, "invalid_request_error", QUARANTINED, message))
+
+
 class OverQuota(Refusal):
     """A tenant has used up one of its limits."""
 
@@ -174,6 +183,8 @@ def refusal_of(end: Verdict) -> Refusal:
     match end.status:
         case 400:
             refusal: Refusal = InvalidRequest(end.message, param=end.upstream_error.param, code=end.code)
+        case 422:
+            refusal = RequestQuarantined(end.message)
         case 429:
             refusal = Busy(end.code, end.message, wait_s if wait_s is not None else 1.0)
         case 504:

@@ -167,6 +167,34 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     adapter: str = ""
 
 
+class RequestContent:
+    """What is asked, as a digest that is made only if it is needed. Who asks, and how, is no part of it."""
+
+    __slots__ = ("_digest", "_request")
+
+    def __init__(self, request: InferenceRequest) -> None:
+        self._request = request
+        self._digest = b""
+
+    @property
+    def digest(self) -> bytes:
+        """Of the model, the prompts and the parameters."""
+        if not self._digest:
+            request, body = self._request, self._request.body
+            asked = (
+                request.model,
+                request.adapter,
+                body.prompts,
+                body.params,
+                body.n,
+                body.grammar,
+                body.embedding,
+                body.truncate_prompt_tokens,
+            )
+            self._digest = blake2b(msgspec.msgpack.encode(asked), digest_size=16, person=b"request").digest()
+        return self._digest
+
+
 class Principal(msgspec.Struct, frozen=True, gc=False):
     """The client of a request, as engines and queues see it."""
 

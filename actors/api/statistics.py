@@ -12,6 +12,7 @@ import msgspec
 from actors.api.engine_status import EngineState
 from engine.messages import EngineStats
 from policies.admission.budget import BudgetView
+from policies.queueing.quarantine import QuarantineStatistics
 from policies.rollout.rollout_state import CascadeView, ExperimentView
 from policies.rollout.shadow import ShadowView
 
@@ -191,6 +192,7 @@ class ServiceStatistics(msgspec.Struct, frozen=True):
     upstreams: Mapping[str, UpstreamStatistics] = msgspec.field(default_factory=dict)
     policy: PolicyStatistics = PolicyStatistics()
     shadows: Mapping[str, ShadowView] = msgspec.field(default_factory=dict)
+    quarantine: QuarantineStatistics = QuarantineStatistics()
     adapters: tuple[AdapterView, ...] = ()
     """Of all engines, every version in memory."""
     actor_restarts_total: Mapping[str, int] = msgspec.field(default_factory=dict)

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from actors.api.request import Prompt
+from actors.api.request import Prompt, RequestContent
 from actors.kernel.actor import Reply
 from actors.kernel.thread_bridge import WorkerEvents
 from actors.protocol.delivery import Delivery
@@ -48,6 +48,11 @@ class Job(BackendJob, frozen=True, kw_only=True):
     sequences: tuple[Submit, ...] | tuple[UpstreamCall, ...] | tuple[Embed, ...]
     """Each with a `sequence_id`: `Submit` for an engine, `Embed` for an encoder, `UpstreamCall` for an upstream."""
     delivery: Delivery
+    asked: RequestContent
+
+    @property
+    def content(self) -> bytes:
+        return self.asked.digest
 
     @property
     def sequence_count(self) -> int:

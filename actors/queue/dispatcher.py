@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import msgspec
+import structlog
 import trio
 
 from actors.api.engine_status import BackendStatus, EngineStatus
@@ -35,6 +36,7 @@ from policies.queueing.backend_queue import BackendQueue, CancelOn, Fail, Reject
 _LOOK_AGAIN_S = 0.05
 """While jobs wait or run, capacity is checked this often: blocks also become free before a job ends, and ends are
 reported without a wake-up while no job waits."""
+log = structlog.get_logger()
 
 
 class ReplicaSlot(msgspec.Struct, frozen=True):
@@ -113,7 +115,15 @@ class Dispatcher(Actor[QueueMessage]):
             case EngineDown(engine, _, code, message=why, replica=replica):
                 backend = self._backends[engine]
                 now = trio.current_time()
-                backend.queue.replica_down(replica, code, why, now)
+                for job in backend.queue.replica_down(replica, code, why, now, crashed=code != "engine_stopped"):
+                    log.warning(
+                        "request_quarantined",
+                        content=job.content.hex(),
+                        tenant=job.tenant,
+                        engine=engine,
+                        replica=replica,
+                        crash=code,
+                    )
                 self._carry_out(backend, now)
             case QueueAlarm():
                 self._alarmed = True
@@ -140,11 +150,13 @@ class Dispatcher(Actor[QueueMessage]):
                     backend.slots[replica].mailbox.put_unbounded(StartJob(job, epoch))
                 case CancelOn(replica=replica):
                     backend.slots[replica].mailbox.put_unbounded(CancelJob(job))
-                case Reject(reason=reason, message=message, retry_after_s=retry_after_s):
-                    refused = RungRefused(why=reason, message=message, retry_after_s=retry_after_s)
+                case Reject(reason=reason, message=message, retry_after_s=retry_after_s, fatal=fatal):
+                    refused = RungRefused(why=reason, message=message, retry_after_s=retry_after_s, fatal=fatal)
                     job.delivery.notify(job.job_id, refused)
-                case Fail(code=code, message=message, rung_is_up=rung_is_up):
-                    failed = AttemptFailed(kind=code, message=message, retryable=True, rung_is_up=rung_is_up)
+                case Fail(code=code, message=message, rung_is_up=rung_is_up, fatal=fatal):
+                    failed = AttemptFailed(
+                        kind=code, message=message, retryable=not fatal, fatal=fatal, rung_is_up=rung_is_up
+                    )
                     job.delivery.notify(job.job_id, failed)
 
     def _set_alarm(self, now: float) -> None:

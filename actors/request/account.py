@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import structlog
 import trio
 
-from actors.api.request import InferenceRequest
+from actors.api.request import InferenceRequest, RequestContent
 from actors.api.response import Delta, Usage
 from actors.api.statistics import RequestKey
 from actors.protocol.admission import Settle
@@ -82,6 +82,7 @@ class Account:
     ) -> None:
         """`entry_id`: the ledger's entry; `decision`: in the log of decisions; its end is set by `settle`."""
         self.request = request
+        self.content = RequestContent(request)
         self.plan = plan = decided.plan
         self.features = features = decided.features
         self.snapshot = snapshot

@@ -258,6 +258,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
             goes_on=goes_on,
             sequences=sequences,
             delivery=self.delivery,
+            asked=self.account.content,
         )
 
     def _params(self, choice: int, prompt_tokens: int, limits: EngineLimits) -> SamplingParams:

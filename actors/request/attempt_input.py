@@ -115,7 +115,7 @@ class AttemptInput:
                 self._account.ports.counters.queue_wait.add(max(at - self._account.request.arrived_at, 0.0))
             case RungRefused():
                 machine.on_rejected(notice, now)
-            case AttemptFailed(rung_is_up=rung_is_up):
-                machine.on_failed(notice, now, ok=None if rung_is_up else False, ended=True)
+            case AttemptFailed(rung_is_up=rung_is_up, fatal=fatal):
+                machine.on_failed(notice, now, ok=None if rung_is_up or fatal else False, ended=True)
             case Terminate():
                 raise AssertionError("it ends the answer, not the attempt")

@@ -18,6 +18,7 @@ from actors.protocol.ledger import LedgerMessage
 from actors.recording.recorder import Recording
 from actors.request.request_log import RequestLog
 from config.model.upstreams import UpstreamSettings
+from policies.queueing.quarantine import Quarantine
 from policies.records.decision_log import DecisionLog
 from policies.rollout.rollout_state import RolloutState
 
@@ -29,6 +30,8 @@ class RequestPorts(msgspec.Struct, frozen=True, kw_only=True):
     dispatch: Mailbox[QueueMessage]
     ledger: Mailbox[LedgerMessage]
     permits: Permits
+    quarantine: Quarantine
+    """The dispatcher's."""
     all_published: Mapping[str, BackendStatus]
     """Of engines and upstreams."""
     upstreams: Mapping[str, UpstreamSettings]

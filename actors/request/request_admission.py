@@ -6,8 +6,8 @@ import msgspec
 import trio
 
 from actors.admission.admission import budget_spent, over_quota
-from actors.api.errors import TOO_BUSY, InvalidRequest, Refusal, Unavailable
-from actors.api.request import InferenceRequest
+from actors.api.errors import TOO_BUSY, InvalidRequest, Refusal, RequestQuarantined, Unavailable
+from actors.api.request import InferenceRequest, RequestContent
 from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.thread_bridge import WorkerPool
@@ -71,6 +71,9 @@ class RequestAdmission:
         tenant = who.tenant = snapshot.tenant_of(request.credentials.api_key)
         model, adapter = self._router.find_model(request.body.model)
         request = msgspec.structs.replace(request, model=model, adapter=adapter)
+        quarantine = self._ports.quarantine
+        if quarantine and quarantine.holds(RequestContent(request).digest, trio.current_time()):
+            raise RequestQuarantined(quarantine.message)
         text = RequestText(request, self._texts_for[request.body.embedding is not None], self._workers)
         lengths = await text.lengths(request.model, lenient=bool(self._ports.upstreams))
         features = self._features(request, snapshot, tenant, lengths)

@@ -258,6 +258,19 @@ class ModelSettings(Table, frozen=True):
     """Clients may request NAME:ADAPTER, with any adapter that is loaded where this model is answered."""
 
 
+class QuarantineSettings(Table, frozen=True):
+    """What happens to requests that were running when an engine crashed, as one of them may be the cause."""
+
+    crashes: Annotated[int, within(2)] = 2
+    """After so many crashes a request is refused (422 `request_quarantined`). After fewer it runs alone."""
+    keep: PositiveSeconds = Seconds(3600)
+    """For how long after the last crash."""
+    alone: NonNegativeSeconds = Seconds(10)
+    """Nothing is started beside a request that was running at a crash for this long; 0: it need not run alone."""
+    entries: Count = 1024
+    """How many requests are remembered; beyond it the oldest is forgotten."""
+
+
 class CoreSettings(Table, frozen=True):
     """How engines on the CPU share its cores."""
 
@@ -276,6 +289,7 @@ class Settings(Table, frozen=True, kw_only=True):
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     cores: CoreSettings = CoreSettings()
+    quarantine: QuarantineSettings = QuarantineSettings()
     engines: dict[str, EngineSettings] = msgspec.field(default_factory=dict)
     upstreams: dict[str, UpstreamSettings] = msgspec.field(default_factory=dict)
     models: dict[str, ModelSettings]

@@ -104,11 +104,22 @@ def _service_families(statistics: ServiceStatistics) -> Iterator[Metric]:
         ("ledger_settled", "Reservations settled.", statistics.ledger.settled_total),
         ("ledger_commits", "Commits of the ledger.", statistics.ledger.commits_total),
         ("ledger_recovered", "Ledger entries that a crash left open.", statistics.ledger.recovered_total),
+        (
+            "quarantined_requests",
+            "Requests that were quarantined.",
+            statistics.quarantine.quarantined_total,
+        ),
         ("kept_answers_read_again", "Retries and resumed streams of kept answers.", statistics.kept.attached_total),
     ):
         yield CounterMetricFamily("penstock:" + name, text, value=value)
     for name, text, level in (
         ("requests_in_flight", "Requests in progress.", statistics.in_flight),
+        (
+            "quarantine_held",
+            "Requests that are refused after crashes.",
+            statistics.quarantine.quarantined,
+        ),
+        ("quarantine_suspects", "Requests that run alone after a crash.", statistics.quarantine.suspects),
         ("kept_answers", "Answers that are kept for retries and lost connections.", statistics.kept.answers),
         ("kept_answer_bytes", "Memory of the kept answers.", statistics.kept.used_bytes),
         ("ledger_open", "Ledger entries not closed yet.", statistics.ledger.open),

@@ -221,7 +221,7 @@ class FallbackMachine:
         self._note("refused", event.why, event.upstream_error)
         self._reasons.append(event)
         self._prefix = event.prefix or self._prefix
-        if event.why == "content_filter" and self._plan.on_content_filter == "stop":
+        if event.fatal or (event.why == "content_filter" and self._plan.on_content_filter == "stop"):
             return self._stop(now)
         if event.why in _PAUSED and self._wait_out(event.retry_after_s, now, random01):
             return self._next(now)

@@ -1,7 +1,7 @@
 """The error that a client receives when no rung has served, derived from all attempts. Pure.
 
-1. An upstream has called the request itself invalid (`upstream_rejected`, `content_filter`): 400. A retry is useless,
-   whatever the other rungs did.
+1. An upstream has called the request itself invalid (`upstream_rejected`, `content_filter`): 400. It has crashed
+   engines (`request_quarantined`): 422. A retry is useless, whatever the other rungs did.
 2. A deadline of the route has passed: 504.
 3. A rung was only busy (`queue_full`, `upstream_busy`): 429, with the shortest wait.
 4. No rung ever takes such a request (`prompt_too_long`, `not_expressible` ... from all of them): 400.
@@ -11,6 +11,8 @@
 from collections.abc import Sequence
 
 import msgspec
+
+from policies.errors import QUARANTINED
 
 BAD_REQUEST = frozenset({"upstream_rejected", "content_filter"})
 """An upstream has called the request invalid."""
@@ -101,4 +103,5 @@ def verdict(reasons: Sequence[Reason], attempts: str, *, late: str | None) -> Ve
 
 def _bad_request(reason: Reason, otherwise: str) -> Verdict:
     code = _CODES.get(reason.why, reason.why)
-    return Verdict(status=400, code=code, message=reason.message or otherwise, upstream_error=reason.upstream_error)
+    status = 422 if code == QUARANTINED else 400
+    return Verdict(status=status, code=code, message=reason.message or otherwise, upstream_error=reason.upstream_error)

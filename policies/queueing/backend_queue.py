@@ -5,7 +5,8 @@ start it soon (`EngineCapacity`), for the replica that `Placement` chooses.
 
 Sans-IO: the owner reports events and carries out `effects`. They are kept until they are taken, so that an owner that
 fails between two of them can continue later. Every job that was offered is started or rejected exactly once, unless it
-is withdrawn before; one that was started ends with `finished`, or with `Fail` when its replica goes down.
+is withdrawn before; one that was started ends with `finished`, or with `Fail` when its replica goes down. What was
+running at a crash is started alone (`Quarantine`).
 """
 
 from collections import deque
@@ -15,9 +16,10 @@ from typing import Generic, TypeVar
 import msgspec
 
 from config.model.tenancy import TenantSettings, TierSettings
-from policies.errors import IntegrityError, UnknownTenant
+from policies.errors import QUARANTINED, IntegrityError, UnknownTenant
 from policies.queueing.fair_queue import FairQueue, FairQueueStatistics, QueueFull, QueueItem
 from policies.queueing.placement import EngineCapacity, Placed, Placement, PrefixMark, ReplicaFigures
+from policies.queueing.quarantine import Quarantine
 
 
 class BackendJob(QueueItem, frozen=True, kw_only=True):
@@ -34,6 +36,11 @@ class BackendJob(QueueItem, frozen=True, kw_only=True):
 
     def prefix_marks(self, block_size: int) -> tuple[PrefixMark, ...]:
         """Marks of its prompt's prefixes; called only if replicas cache prefixes."""
+        raise NotImplementedError
+
+    @property
+    def content(self) -> bytes:
+        """Digest of what is asked; needed only after a crash."""
         raise NotImplementedError
 
 
@@ -62,6 +69,8 @@ class Reject(msgspec.Struct, Generic[J], frozen=True, gc=False):
     reason: str
     message: str
     retry_after_s: float | None = None
+    fatal: bool = False
+    """No backend takes it: it is quarantined."""
 
 
 class Fail(msgspec.Struct, Generic[J], frozen=True, gc=False):
@@ -71,6 +80,8 @@ class Fail(msgspec.Struct, Generic[J], frozen=True, gc=False):
     code: str
     message: str
     rung_is_up: bool
+    fatal: bool = False
+    """It is quarantined by this crash."""
 
 
 BackendQueueEffect = StartOn[J] | CancelOn[J] | Reject[J] | Fail[J]
@@ -82,18 +93,31 @@ class _ReplicaSlot(msgspec.Struct, Generic[J], eq=False):
     """Of its present life; None: it takes no jobs."""
     jobs: dict[str | int, J] = {}
     """Started and not ended."""
+    alone: str | int | None = None
+    """A job that was running at a crash, and beside which nothing is started ..."""
+    alone_until: float = 0.0
+    """... before this time."""
+    alone_ends: bool = True
+    """It was not withdrawn: its end shows that it crashes nothing."""
 
 
 class BackendQueue(Generic[J]):
     """Mutable; owned by the task that dispatches jobs. `figures`: of all replicas; None: not known yet."""
 
     def __init__(
-        self, name: str, queue: FairQueue[J], capacities: Sequence[EngineCapacity], prefix_block: int | None = None
+        self,
+        name: str,
+        queue: FairQueue[J],
+        capacities: Sequence[EngineCapacity],
+        prefix_block: int | None = None,
+        quarantine: Quarantine | None = None,
     ) -> None:
         """`capacities`: one for each replica. They are all down until `replica_up`.
 
         `prefix_block`: the replicas keep prefixes of prompts, in blocks of so many tokens; None: they do not.
+        `quarantine`: shared by all queues of engines, whose requests can crash them; None: of an upstream.
         """
+        self._quarantine = quarantine
         self._name = name
         self._queue = queue
         self._replicas = [_ReplicaSlot[J](capacity) for capacity in capacities]
@@ -135,6 +159,8 @@ class BackendQueue(Generic[J]):
         if not self.up:
             self._effects.append(Reject(job, *self._down_why))
             return
+        if self._refuse_held(job, now):
+            return
         if self.changed:
             # Jobs that were offered just before must not fill the queue while a replica could start them.
             self.advance(now, figures)
@@ -156,7 +182,9 @@ class BackendQueue(Generic[J]):
             return
         number = self._where.get(job_id)
         if number is not None:
-            self._effects.append(CancelOn(self._replicas[number].jobs[job_id], number))
+            slot = self._replicas[number]
+            slot.alone_ends = slot.alone_ends and slot.alone != job_id
+            self._effects.append(CancelOn(slot.jobs[job_id], number))
 
     def finished(self, job_ids: Iterable[str | int]) -> None:
         """These jobs have ended on their replica. Without effect for a job lost with its replica."""
@@ -166,7 +194,12 @@ class BackendQueue(Generic[J]):
             if number is None:
                 continue
             slot = self._replicas[number]
-            slot.capacity.leave(slot.jobs.pop(job_id).sequence_count)
+            job = slot.jobs.pop(job_id)
+            slot.capacity.leave(job.sequence_count)
+            if slot.alone == job_id:
+                slot.alone = None
+                if slot.alone_ends and self._quarantine is not None:
+                    self._quarantine.ended(job.content)
             if self._placement is not None:
                 self._placement.leave(number, job_id)
 
@@ -181,30 +214,42 @@ class BackendQueue(Generic[J]):
         self.changed = True
         self._replicas[replica].epoch = epoch
 
-    def replica_down(self, replica: int, code: str, message: str, now: float) -> None:
-        """The replica is down and has lost its jobs. Without any replica all waiting jobs are rejected."""
+    def replica_down(self, replica: int, code: str, message: str, now: float, *, crashed: bool = True) -> list[J]:
+        """The replica is down and has lost its jobs. Without any replica all waiting jobs are rejected.
+
+        `crashed`: one of its jobs may be the cause; False: it was stopped. Returns the jobs that are quarantined.
+        """
         slot = self._replicas[replica]
-        slot.epoch = None
+        slot.epoch = slot.alone = None
         lost, slot.jobs = slot.jobs, {}
         slot.capacity.clear()
         if self._placement is not None:
             self._placement.forget(replica)
+        if crashed and self._quarantine is not None:
+            self._quarantine.crashed([job.content for job in lost.values()], now, (self._name, replica))
+        quarantined = []
         for job_id, job in lost.items():
             del self._where[job_id]
-            self._effects.append(Fail(job, code, message, self.up))
+            if self._quarantine is not None and self._is_held(job, now):
+                quarantined.append(job)
+                self._effects.append(Fail(job, QUARANTINED, self._quarantine.message, self.up, fatal=True))
+            else:
+                self._effects.append(Fail(job, code, message, self.up))
         if self.up:
-            return
+            return quarantined
         self._down_why = ("engine_down", f"The engine {self._name} is being restarted.")
         self._expire(now)
         self._effects += [Reject(job, *self._down_why) for job in self._queue.clear()]
+        return quarantined
 
     def advance(self, now: float, figures: Sequence[ReplicaFigures | None]) -> None:
         self.changed = False
         while self.up and len(self._queue):
-            job = self._queue.take(now, lambda each: self._fits(each, figures))
+            job = self._queue.take(now, lambda each: self._fits(each, figures, now))
             if job is None:
                 break
-            self._start(job, figures)
+            if not self._refuse_held(job, now):
+                self._start(job, figures, now)
         self._expire(now)
 
     def next_expiry(self) -> float | None:
@@ -240,18 +285,26 @@ class BackendQueue(Generic[J]):
                 raise IntegrityError(f"the sequences of replica {number} differ from those of its jobs")
             if slot.epoch is None and slot.jobs:
                 raise IntegrityError(f"replica {number} is down and has jobs")
+            if slot.alone is not None and slot.alone not in slot.jobs:
+                raise IntegrityError(f"replica {number} waits for a job that it does not have")
         if len(self._queue) and not self.up:
             raise IntegrityError("jobs wait although no replica is up")
         if self._placement is not None:
             self._placement.check_integrity()
 
-    def _fits(self, job: J, figures: Sequence[ReplicaFigures | None]) -> bool:
-        """Whether some replica can start it soon; that replica is `_chosen`."""
-        sequences, prompts = job.sequence_count, job.prompt_lengths
+    def _fits(self, job: J, figures: Sequence[ReplicaFigures | None], now: float) -> bool:
+        """Whether some replica can start it soon; that replica is `_chosen`. What is refused fits, too."""
+        if self._is_held(job, now):
+            return True
+        sequences, prompts, runs_alone = job.sequence_count, job.prompt_lengths, self._runs_alone(job, now)
+        elsewhere = self._is_lost_by(job) if runs_alone else None
         able = [
             number
             for number, slot in enumerate(self._replicas)
-            if slot.epoch is not None and slot.capacity.fits(sequences, slot.capacity.blocks(prompts), figures[number])
+            if slot.epoch is not None
+            and not (runs_alone and (slot.jobs or number == elsewhere))
+            and (slot.alone is None or now >= slot.alone_until)
+            and slot.capacity.fits(sequences, slot.capacity.blocks(prompts), figures[number])
         ]
         if self._placement is None:
             return bool(able)
@@ -263,9 +316,11 @@ class BackendQueue(Generic[J]):
             self._chosen = number
         return number is not None
 
-    def _start(self, job: J, figures: Sequence[ReplicaFigures | None]) -> None:
+    def _start(self, job: J, figures: Sequence[ReplicaFigures | None], now: float) -> None:
         number = self._chosen
         slot = self._replicas[number]
+        if self._quarantine is not None and self._runs_alone(job, now):
+            slot.alone, slot.alone_until, slot.alone_ends = job.job_id, now + self._quarantine.alone_s, True
         assert slot.epoch is not None, "only a replica that is up was chosen"
         self._where[job.job_id] = number
         slot.jobs[job.job_id] = job
@@ -273,6 +328,30 @@ class BackendQueue(Generic[J]):
         if self._placement is not None and self._placed is not None:
             self._placement.enter(number, self._placed, figures[number])
         self._effects.append(StartOn(job, number, slot.epoch))
+
+    def _runs_alone(self, job: J, now: float) -> bool:
+        quarantine = self._quarantine
+        if quarantine is None or not quarantine:
+            return False
+        return quarantine.alone_s > 0 and quarantine.is_suspect(job.content, now)
+
+    def _is_lost_by(self, job: J) -> int | None:
+        """The replica that crashed with it last, if another one is up: that one shows which of both is broken."""
+        if self._quarantine is None or sum([slot.epoch is not None for slot in self._replicas]) < 2:
+            return None
+        name, replica = self._quarantine.lost_by(job.content)
+        return replica if name == self._name else None
+
+    def _is_held(self, job: J, now: float) -> bool:
+        quarantine = self._quarantine
+        return quarantine is not None and bool(quarantine) and quarantine.holds(job.content, now)
+
+    def _refuse_held(self, job: J, now: float) -> bool:
+        """Whether it is quarantined; then it is rejected."""
+        if self._quarantine is None or not self._is_held(job, now):
+            return False
+        self._effects.append(Reject(job, QUARANTINED, self._quarantine.message, fatal=True))
+        return True
 
     def _expire(self, now: float) -> None:
         for job in self._queue.expire(now):

@@ -7,6 +7,7 @@ names. The faults come in through `ActorTypes`.
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -440,12 +441,15 @@ async def test_with_no_backend_left_the_service_is_not_ready_and_comes_back(auto
     one = with_fault("engine", fault)
     types = msgspec.structs.replace(one, upstream=with_fault("upstream", fault).upstream)
     async with tree(tmp_path, types) as service:
-        seen = set()
+        seen, seeds = set(), count()
         while not all(service.service.statistics().backends_down.values()):
             for model in ("small", "large", "cloud"):
-                seen.add(outcome(await service.ask(model, prompts=HI if model == "cloud" else None)))
+                # Each time another request: one that crashes two engines is quarantined.
+                prompts, seed = HI if model == "cloud" else None, next(seeds)
+                seen.add(outcome(await service.ask(model, prompts=prompts, seed=seed)))
             await trio.sleep(0.5)
-        assert seen == {"no_rung_available"}
+        # As those that ran on small and on large, and crashed both.
+        assert seen == {"no_rung_available", "request_quarantined"}
         readiness = service.service.readiness()
         assert (readiness.ready, readiness.state) == (False, "backends_down")
         assert not any(card.available for card in service.service.models())
@@ -518,14 +522,15 @@ async def test_replicas_stand_in_for_each_other_until_all_of_them_fail(autojump_
         async with stage({"large": says(TEXT)}, settings=text, actor_types=with_fault("engine", fault)) as service:
             # Both have run for a whole period: one of them may fail as often as it likes.
             await trio.sleep(61)
-            fault.left = 3
+            fault.left, seeds = 3, count()
             while fault.left:
-                await service.ask("small")
+                await service.ask("small", seed=next(seeds))
             await trio.sleep(61)
             assert not service.service.statistics().backends_down["small"]
             fault.left = float("inf")
             while not service.service.statistics().backends_down["small"]:
-                assert outcome(await service.ask("small")) == "answered"
+                # Those that crash both replicas are quarantined; while it restarts, the next rung answers.
+                assert outcome(await service.ask("small", seed=next(seeds))) in {"answered", "request_quarantined"}
                 await trio.sleep(0.5)
             states = {each.state for each in service.service.statistics().replicas["small"]}
             assert states == {"failed"}

@@ -19,15 +19,15 @@ ONLY_SMALL = TWO.replace('[[ladders.small-first]]\nto = "large"\nmark = "fallbac
 PROMPTS = [TokenPrompt(tuple(range(first, first + 40))) for first in (5, 105, 205)]
 
 
-async def ask_all(service, count: int, **options) -> list[Answer]:
+async def ask_all(service, count: int, *, own_seed: bool = False, **options) -> list[Answer]:
     answers: list[Answer] = []
 
-    async def ask() -> None:
-        answers.append(await service.ask("small", **options))
+    async def ask(seed: int | None) -> None:
+        answers.append(await service.ask("small", seed=seed, **options))
 
     async with trio.open_nursery() as nursery:
-        for _ in range(count):
-            nursery.start_soon(ask)
+        for number in range(count):
+            nursery.start_soon(ask, number if own_seed else None)
     return answers
 
 
@@ -139,7 +139,8 @@ async def test_all_of_them_down_is_an_engine_down(autojump_clock):
     async with stage({"small": says(TEXT)}, settings=ONLY_SMALL) as service:
         service.on_step["small/0"] = fails_at(0)
         service.on_step["small/1"] = fails_at(0)
-        refusals = [answer.refusal for answer in await ask_all(service, 4)]
+        # Else it would be one request that crashes two engines.
+        refusals = [answer.refusal for answer in await ask_all(service, 4, own_seed=True)]
         assert {refusal.body.status for refusal in refusals} == {503}
         assert any("engine_down" in refusal.body.message for refusal in refusals)
         assert service.service.readiness().engines["small"].state != "ready"

@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from actors.api.request import TextPrompt
+from actors.api.request import InferenceRequest, RequestContent, TextPrompt
 from actors.protocol.delivery import Delivery
 from actors.protocol.job import Job, UpstreamCall
 from actors.upstream.call_tracker import CallTracker
@@ -20,7 +20,16 @@ def job_of(number: int, count: int) -> tuple[Job, tuple[UpstreamCall, ...]]:
         )
         for each in range(count)
     )
-    job = Job(job_id=number, engine="up", tenant="t", prompt_tokens=1, tokens=1, sequences=calls, delivery=Delivery())
+    job = Job(
+        job_id=number,
+        engine="up",
+        tenant="t",
+        prompt_tokens=1,
+        tokens=1,
+        sequences=calls,
+        delivery=Delivery(),
+        asked=RequestContent(InferenceRequest(request_id="r", body=None, arrived_at=0.0)),
+    )
     return job, calls
 
 

@@ -16,6 +16,7 @@ FILTER = Reason(why="content_filter", message="Filtered.", lasting=True)
 LONG = Reason(why="prompt_too_long", message="Long.", lasting=True)
 FULL = Reason(why="queue_full", message="Full.", retry_after_s=4.0)
 BUSY = Reason(why="upstream_busy", message="Busy.", retry_after_s=2.0)
+CRASHED = Reason(why="request_quarantined", message="It crashed two.", fatal=True)
 DEAD = Reason(why="upstream_error", retry_after_s=9.0, upstream_error=UpstreamError(message="boom"))
 KEY = Reason(why="upstream_misconfigured", upstream_error=UpstreamError(message="sk-1"))
 OPEN = Reason(why="breaker_open")
@@ -26,6 +27,7 @@ OPEN = Reason(why="breaker_open")
     [
         ((DEAD, BAD), None, 400, "upstream_rejected", False),
         ((BAD, DEAD), "total_timeout", 400, "upstream_rejected", False),
+        ((DEAD, CRASHED), None, 422, "request_quarantined", False),
         ((FILTER, BAD), None, 400, "content_filter", False),
         ((FULL, BUSY), None, 429, "upstream_busy", False),
         ((BUSY, FULL), None, 429, "upstream_busy", False),

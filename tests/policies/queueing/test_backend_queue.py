@@ -15,6 +15,7 @@ from config.model.tenancy import QueueLimits, TenantSettings, TierSettings
 from policies.queueing.backend_queue import BackendJob, BackendQueue, CancelOn, Fail, Reject, StartOn
 from policies.queueing.fair_queue import FairQueue
 from policies.queueing.placement import EngineCapacity, PrefixMark
+from policies.queueing.quarantine import Quarantine
 
 BLOCK = 16
 TIERS = {"default": TierSettings(queue=QueueLimits(wait=Seconds(10), requests=6))}
@@ -33,6 +34,7 @@ class Figures:
 class Job(BackendJob, frozen=True, kw_only=True):
     prompts: tuple[int, ...] = (10,)
     beginning: bytes = b""
+    content: bytes = b""
 
     @property
     def sequence_count(self) -> int:
@@ -51,9 +53,16 @@ def job(number: int, tenant: str = "a", *, prompts: tuple[int, ...] = (10,), **m
     return msgspec.structs.replace(made, **more)
 
 
-def backend(*, replicas: int = 1, places: int = 2, prefix_block: int | None = None, up: bool = True):
+def backend(
+    *,
+    replicas: int = 1,
+    places: int = 2,
+    prefix_block: int | None = None,
+    up: bool = True,
+    quarantine: Quarantine | None = None,
+):
     capacities = [EngineCapacity(places, BLOCK, ahead=0) for _ in range(replicas)]
-    queue: BackendQueue[Job] = BackendQueue("small", FairQueue(TIERS, TENANTS), capacities, prefix_block)
+    queue: BackendQueue[Job] = BackendQueue("small", FairQueue(TIERS, TENANTS), capacities, prefix_block, quarantine)
     for replica in range(replicas if up else 0):
         queue.replica_up(replica, 1)
     return queue
@@ -216,6 +225,145 @@ def test_steps_alone_let_nothing_start_where_every_replica_lacks_blocks(blocks: 
         queue.advance(0.0, tight)
     later = [Figures(free_blocks=20, steps_total=9), Figures(free_blocks=20, steps_total=9)]
     assert queue.is_settled(1, blocks, later) is settled
+
+
+def started(queue: BackendQueue[Job]) -> list[int]:
+    return [effect.job.job_id for effect in queue.effects() if isinstance(effect, StartOn)]
+
+
+def crashed() -> tuple[BackendQueue[Job], Quarantine]:
+    """A queue whose replica 0 crashed while it had the contents x and y, and is up again."""
+    quarantine = Quarantine()
+    queue = backend(places=8, quarantine=quarantine)
+    for number, content in ((1, b"x"), (2, b"y")):
+        queue.offer(job(number, content=content), 0.0, IDLE)
+    queue.advance(0.0, IDLE)
+    assert queue.replica_down(0, "engine_failed", "It fell over.", 1.0) == []
+    assert [(effect.job.job_id, effect.fatal) for effect in queue.effects() if isinstance(effect, Fail)] == [
+        (1, False),
+        (2, False),
+    ]
+    queue.replica_up(0, 2)
+    return queue, quarantine
+
+
+def offer_all(queue: BackendQueue[Job], now: float, **contents: bytes) -> list[int]:
+    for number, content in contents.items():
+        queue.offer(job(int(number[1:]), content=content), now, IDLE)
+    queue.advance(now, IDLE)
+    return started(queue)
+
+
+def test_what_was_running_at_a_crash_runs_alone_one_after_the_other() -> None:
+    queue, quarantine = crashed()
+    assert offer_all(queue, 2.0, j3=b"x", j4=b"y", j5=b"z", j6=b"z") == [3]
+    queue.finished((3,))
+    queue.advance(3.0, IDLE)
+    assert started(queue) == [4]
+    queue.finished((4,))
+    queue.advance(4.0, IDLE)
+    assert started(queue) == [5, 6]  # neither was there
+    assert not quarantine
+    assert offer_all(queue, 5.0, j7=b"x", j8=b"y") == [7, 8]  # both have shown that they crash nothing
+    queue.check_integrity()
+
+
+def test_it_waits_until_those_that_run_have_ended() -> None:
+    queue, _ = crashed()
+    assert offer_all(queue, 2.0, j3=b"z") == [3]
+    assert offer_all(queue, 2.0, j4=b"x") == []
+    queue.finished((3,))
+    queue.advance(3.0, IDLE)
+    assert started(queue) == [4]
+
+
+def test_nothing_waits_for_it_for_longer_than_the_settings_say() -> None:
+    queue, _ = crashed()
+    assert offer_all(queue, 2.0, j3=b"x", j4=b"z") == [3]
+    queue.advance(11.9, IDLE)
+    assert started(queue) == []
+    assert offer_all(queue, 12.0, j5=b"z") == [5]
+    queue.check_integrity()
+
+
+def test_the_one_that_crashes_alone_is_quarantined_wherever_it_waits() -> None:
+    queue, quarantine = crashed()
+    assert offer_all(queue, 2.0, j3=b"x", j4=b"y", j5=b"x") == [3]
+    assert [each.job_id for each in queue.replica_down(0, "engine_failed", "Again.", 3.0)] == [3]
+    (failed, *rejected) = queue.effects()
+    assert (failed.code, failed.fatal, failed.message) == ("request_quarantined", True, quarantine.message)
+    assert {effect.reason for effect in rejected} == {"engine_down"}
+    queue.replica_up(0, 3)
+    queue.offer(job(6, content=b"x"), 4.0, IDLE)
+    (refused,) = queue.effects()
+    assert (refused.reason, refused.fatal) == ("request_quarantined", True)
+    assert offer_all(queue, 4.0, j7=b"y", j8=b"z") == [7]  # y is a suspect, and z was never one
+    assert quarantine.statistics(4.0).quarantined == 1
+
+
+def test_one_that_waits_while_it_is_quarantined_elsewhere_is_refused_in_its_turn() -> None:
+    queue, quarantine = crashed()
+    assert offer_all(queue, 2.0, j3=b"y", j4=b"x", j5=b"z") == [3]
+    quarantine.crashed([b"x"], 2.5)
+    queue.finished((3,))
+    queue.advance(3.0, IDLE)
+    told = [(type(effect), effect.job.job_id) for effect in queue.effects()]
+    assert told == [(Reject, 4), (StartOn, 5)]
+
+
+def test_with_another_replica_only_one_of_them_is_kept_free() -> None:
+    quarantine = Quarantine()
+    quarantine.crashed([b"x"], 0.0)
+    queue = backend(replicas=2, quarantine=quarantine)
+    both = [Figures(), Figures()]
+    for number, content in ((3, b"x"), (4, b"z"), (5, b"z")):
+        queue.offer(job(number, content=content), 2.0, both)
+    queue.advance(2.0, both)
+    where = {effect.job.job_id: effect.replica for effect in queue.effects() if isinstance(effect, StartOn)}
+    assert where[4] == where[5] != where[3]
+
+
+def test_a_suspect_is_tried_on_another_replica_if_one_is_up() -> None:
+    quarantine = Quarantine()
+    queue = backend(replicas=2, quarantine=quarantine)
+    both = [Figures(), Figures()]
+
+    def replica_of(number: int) -> list[int]:
+        queue.offer(job(number, content=b"x"), 2.0, both)
+        queue.advance(2.0, both)
+        return [effect.replica for effect in queue.effects() if isinstance(effect, StartOn)]
+
+    quarantine.crashed([b"x"], 0.0, ("large", 1))
+    assert replica_of(1) == [0]
+    queue.finished((1,))
+    quarantine.crashed([b"x"], 0.0, ("small", 1))
+    assert replica_of(2) == [0]
+    queue.finished((2,))
+    quarantine.crashed([b"x"], 0.0, ("small", 0))
+    assert replica_of(3) == [1]
+    queue.finished((3,))
+    quarantine.crashed([b"x"], 0.0, ("small", 0))
+    queue.replica_down(1, "engine_failed", "Down.", 2.0)
+    assert replica_of(4) == [0]
+
+
+@pytest.mark.parametrize(("withdrawn", "suspect"), [(False, False), (True, True)])
+def test_one_that_was_withdrawn_has_shown_nothing(withdrawn: bool, suspect: bool) -> None:
+    queue, quarantine = crashed()
+    assert offer_all(queue, 2.0, j3=b"x") == [3]
+    if withdrawn:
+        queue.withdraw(3)
+    queue.finished((3,))
+    assert quarantine.is_suspect(b"x", 2.0) is suspect
+
+
+def test_a_stop_is_no_crash_and_an_upstream_has_none() -> None:
+    quarantine = Quarantine()
+    for queue, crash in ((backend(quarantine=quarantine), False), (backend(), True)):
+        queue.offer(job(1, content=b"x"), 0.0, IDLE)
+        queue.advance(0.0, IDLE)
+        assert queue.replica_down(0, "engine_stopped", "Stopped.", 1.0, crashed=crash) == []
+    assert not quarantine
 
 
 class BackendQueueMachine(RuleBasedStateMachine):
