@@ -457,10 +457,10 @@ class Service:
         ]
 
     def _backends(self, factories: Mapping[str, Sequence[EngineFactory]]) -> list[Child]:
-        settings = self._settings
+        settings, common = self._settings, (self._tree, self._dispatch)
         return [
-            *(backend(name, self._replicas_of(name, factories[name]), self._tree) for name in settings.engines),
-            *(backend(name, [self._upstream(name)], self._tree) for name in settings.upstreams),
+            *(backend(name, self._replicas_of(name, factories[name]), *common) for name in settings.engines),
+            *(backend(name, [self._upstream(name)], *common) for name in settings.upstreams),
         ]
 
     def _replicas_of(self, name: str, factories: Sequence[EngineFactory]) -> list[BackendReplica]:

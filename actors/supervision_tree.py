@@ -32,7 +32,7 @@ from actors.kernel.actor import Mailbox
 from actors.kernel.supervisor import Child, Supervisor
 from actors.kernel.timers import TimerLoop
 from actors.ledger.ledger import Ledger
-from actors.protocol.job import EngineMessage
+from actors.protocol.job import BackendDown, EngineMessage, QueueMessage
 from actors.queue.dispatcher import Dispatcher
 from actors.recording.recorder import Recorder
 from actors.shadows.shadows import Shadows
@@ -97,7 +97,9 @@ def service_tree(
     )
 
 
-def backend(name: str, replicas: Sequence[BackendReplica], status: TreeStatus) -> Child:
+def backend(
+    name: str, replicas: Sequence[BackendReplica], status: TreeStatus, dispatch: Mailbox[QueueMessage]
+) -> Child:
     """The supervisor of an engine's replicas or of an upstream. While one replica fails, others serve on."""
 
     def make() -> Supervisor:
@@ -115,6 +117,7 @@ def backend(name: str, replicas: Sequence[BackendReplica], status: TreeStatus) -
             published.down_until = trio.current_time() + pause_s
             # Senders must not wait for the next life.
             replica.mailbox.close()
+        dispatch.put_unbounded(BackendDown(name))
 
     return Child(f"backend {name}", make, ended=ended)
 

@@ -114,6 +114,12 @@ class EngineDown(msgspec.Struct, frozen=True, tag=True, gc=False):
     replica: int = 0
 
 
+class BackendDown(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """A backend is marked down: none of its replicas will be up for a while."""
+
+    backend: str
+
+
 class JobsFinished(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Jobs that have ended in the engine, and output tokens by tenant since the last such message."""
 
@@ -126,7 +132,7 @@ class QueueAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):
     """A job in a queue may have expired."""
 
 
-QueueMessage = Enqueue | Withdraw | DraftTokens | EngineUp | EngineDown | JobsFinished | QueueAlarm
+QueueMessage = Enqueue | Withdraw | DraftTokens | EngineUp | EngineDown | BackendDown | JobsFinished | QueueAlarm
 
 
 class StartJob(msgspec.Struct, frozen=True, tag=True, gc=False):

@@ -16,6 +16,7 @@ from actors.kernel.actor import Actor, Mailbox
 from actors.kernel.timers import TimerWheel
 from actors.protocol.delivery import JobStarted
 from actors.protocol.job import (
+    BackendDown,
     CancelJob,
     DraftTokens,
     EngineDown,
@@ -69,7 +70,7 @@ class Backend(msgspec.Struct, frozen=True):
 class Dispatcher(Actor[QueueMessage]):
     """The backend queues outlive its restarts."""
 
-    redelivered: ClassVar[tuple[type, ...]] = (Withdraw, EngineUp, EngineDown, JobsFinished)
+    redelivered: ClassVar[tuple[type, ...]] = (Withdraw, EngineUp, EngineDown, BackendDown, JobsFinished)
     """Handled twice, a job still leaves its queue or replica once; a tenant's last tokens may count twice in the fair
     queue's order, but not in quotas and budgets."""
 
@@ -125,6 +126,11 @@ class Dispatcher(Actor[QueueMessage]):
                         crash=code,
                     )
                 self._carry_out(backend, now)
+            case BackendDown(name):
+                backend = self._backends[name]
+                now = trio.current_time()
+                backend.queue.marked_down(now)
+                self._carry_out(backend, now)
             case QueueAlarm():
                 self._alarmed = True
 
@@ -150,12 +156,23 @@ class Dispatcher(Actor[QueueMessage]):
                     backend.slots[replica].mailbox.put_unbounded(StartJob(job, epoch))
                 case CancelOn(replica=replica):
                     backend.slots[replica].mailbox.put_unbounded(CancelJob(job))
-                case Reject(reason=reason, message=message, retry_after_s=retry_after_s, fatal=fatal):
-                    refused = RungRefused(why=reason, message=message, retry_after_s=retry_after_s, fatal=fatal)
+                case Reject(reason=reason, message=message):
+                    refused = RungRefused(
+                        why=reason,
+                        message=message,
+                        retry_after_s=effect.retry_after_s,
+                        fatal=effect.fatal,
+                        restarts=effect.restarts,
+                    )
                     job.delivery.notify(job.job_id, refused)
-                case Fail(code=code, message=message, rung_is_up=rung_is_up, fatal=fatal):
+                case Fail(code=code, message=message, fatal=fatal):
                     failed = AttemptFailed(
-                        kind=code, message=message, retryable=not fatal, fatal=fatal, rung_is_up=rung_is_up
+                        kind=code,
+                        message=message,
+                        retryable=not fatal,
+                        fatal=fatal,
+                        rung_is_up=effect.rung_is_up,
+                        restarts=effect.restarts,
                     )
                     job.delivery.notify(job.job_id, failed)
 

@@ -256,6 +256,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
             deadline=of.wanted.deadline,
             wait_s=self.account.plan.queue_s,
             goes_on=goes_on,
+            waits_for_restart=of.wanted.waits_for_restart,
             sequences=sequences,
             delivery=self.delivery,
             asked=self.account.content,

@@ -115,7 +115,9 @@ class AttemptInput:
                 self._account.ports.counters.queue_wait.add(max(at - self._account.request.arrived_at, 0.0))
             case RungRefused():
                 machine.on_rejected(notice, now)
-            case AttemptFailed(rung_is_up=rung_is_up, fatal=fatal):
-                machine.on_failed(notice, now, ok=None if rung_is_up or fatal else False, ended=True)
+            case AttemptFailed():
+                # A crash is one event, however many answers it breaks off: the supervisor counts it.
+                no_evidence = notice.rung_is_up or notice.restarts or notice.fatal
+                machine.on_failed(notice, now, ok=None if no_evidence else False, ended=True)
             case Terminate():
                 raise AssertionError("it ends the answer, not the attempt")

@@ -18,6 +18,8 @@ to do, or None while the current attempt continues.
 - Before an upstream is tried again there is a pause: a random part of a time that doubles with each retry. A pause that
   the upstream itself asks for is kept once for a response if it is within the rung's `wait_out`; otherwise the next
   rung is tried at once. No pause exceeds the deadline.
+- If no rung is left, and one that has crashed can go on, the response waits for its restart: at most twice, and after
+  the commit point no longer than `stall_s`.
 - What a content filter has refused is not tried elsewhere, unless the plan's `on_content_filter` says "next". A request
   that a server has called invalid gets no static answer, which would look like an outage.
 
@@ -62,6 +64,8 @@ class AttemptFailed(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=Tru
     """The pause that the rung asked for."""
     rung_is_up: bool = False
     """Other replicas are up and can continue from the client's tokens: no evidence against the rung."""
+    restarts: bool = False
+    """It crashed, and its supervisor restarts it."""
     upstream_error: UpstreamError = NO_UPSTREAM_ERROR
 
 
@@ -70,6 +74,8 @@ class RungRefused(Reason, frozen=True, tag=True, gc=False, kw_only=True):
 
     prefix: Prefix = ()
     """What the client has received, if it was refused after the commit point."""
+    restarts: bool = False
+    """It has crashed, and its supervisor restarts it."""
 
 
 class Escalated(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
@@ -115,6 +121,8 @@ class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
     adapter: str = ""
     """The adapter to use; "" is none."""
     not_before: float = 0.0
+    waits_for_restart: bool = False
+    """The rung has crashed: wait in its queue until it is up again."""
 
 
 class AnswerStatic(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -134,6 +142,8 @@ class Break(Verdict, frozen=True, tag=True, gc=False):
 
 FallbackEffect = Try | AnswerStatic | GiveUp | Break
 
+_MOST_WAITS = 2
+"""Restarts that one response waits for."""
 _Stage = Literal["small", "large", "ladder"]
 _PAUSED = frozenset({"upstream_busy", "upstream_resting"})
 _NO_EVIDENCE = frozenset({"retry_budget", "adapter_not_loaded"})
@@ -159,6 +169,11 @@ class FallbackMachine:
         self._answer_sent = False
         """Part of the answer itself was sent, not only reasoning."""
         self._prefix: Prefix = ()
+        self._prefix_tokenizer = ""
+        """Whose ids they are."""
+        self._crashed: list[PlannedRung] = []
+        """Rungs that are being restarted, in the order in which they were tried."""
+        self._waits_left = _MOST_WAITS
         self._reasons: list[Reason] = []
         self._pauses = Pauses()
         self._not_before = 0.0
@@ -212,7 +227,7 @@ class FallbackMachine:
         self._note("escalated", why)
         if self._sealed:
             return self._stop(now)
-        self._prefix = prefix
+        self._client_has(prefix)
         self._stage = "large"
         return self._next(now)
 
@@ -220,7 +235,10 @@ class FallbackMachine:
         assert self._current is not None
         self._note("refused", event.why, event.upstream_error)
         self._reasons.append(event)
-        self._prefix = event.prefix or self._prefix
+        if not any(self._prefix):
+            self._client_has(event.prefix)
+        if event.restarts:
+            self._crashed.append(self._current)
         if event.fatal or (event.why == "content_filter" and self._plan.on_content_filter == "stop"):
             return self._stop(now)
         if event.why in _PAUSED and self._wait_out(event.retry_after_s, now, random01):
@@ -241,7 +259,9 @@ class FallbackMachine:
                 upstream_error=event.upstream_error,
             )
         )
-        self._prefix = event.prefix
+        self._client_has(event.prefix)
+        if event.restarts:
+            self._crashed.append(self._current)
         if self._current.to is not None:
             (self._tried_and_failed if event.retryable else self._barred).add(self._current.to)
         if event.fatal:
@@ -299,7 +319,7 @@ class FallbackMachine:
         while True:
             rung = self._rung()
             if rung is None:
-                return self._stop(now)
+                return self._wait_for_restart(now) or self._stop(now)
             if rung.answer is not None and not self.committed:
                 if any(reason.why == "upstream_rejected" for reason in self._reasons):
                     return self._stop(now)
@@ -311,6 +331,20 @@ class FallbackMachine:
                 return self._try(rung, now)
             self._advance()
 
+    def _wait_for_restart(self, now: float) -> Try | None:
+        """No other rung can serve: the first that has crashed and can go on serves when it is up again."""
+        if not self._waits_left or now >= self._deadline():
+            return None
+        able = [rung for rung in self._crashed if self._can_go_on(rung)]
+        if not able:
+            return None
+        self._waits_left -= 1
+        self._crashed.remove(able[0])
+        wanted = self._try(able[0], now)
+        # A client that has a part waits no longer than for any other part.
+        deadline = min(wanted.deadline, now + self._plan.stall_s) if self.committed else wanted.deadline
+        return msgspec.structs.replace(wanted, deadline=deadline, is_retry=False, waits_for_restart=True)
+
     def _rung(self) -> PlannedRung | None:
         if self._cascade is not None and self._stage != "ladder":
             return self._cascade.small if self._stage == "small" else self._cascade.large
@@ -319,15 +353,21 @@ class FallbackMachine:
     def _may_try(self, rung: PlannedRung, now: float) -> bool:
         if rung.to is None or rung.to in self._barred or now >= self._deadline():
             return False
+        return self._can_go_on(rung)
+
+    def _can_go_on(self, rung: PlannedRung) -> bool:
+        """Without what the client has, a new attempt would repeat it."""
         if not self._answer_sent or self._current is None:
             return True
-        # Without what the client has, a new attempt would repeat it.
         return rung.goes_on and ((rung.from_text and not self._sealed) or self._has_tokens_for(rung))
+
+    def _client_has(self, prefix: Prefix) -> None:
+        self._prefix = prefix
+        self._prefix_tokenizer = self._current.tokenizer if self._current is not None else ""
 
     def _has_tokens_for(self, rung: PlannedRung) -> bool:
         """Whether it can continue from the token ids of the answer so far."""
-        same = self._current is not None and bool(rung.tokenizer) and rung.tokenizer == self._current.tokenizer
-        return same and any(self._prefix)
+        return bool(rung.tokenizer) and rung.tokenizer == self._prefix_tokenizer and any(self._prefix)
 
     def _deadline(self) -> float:
         return self._plan.total_at if self.committed else self._plan.ttft_at

@@ -25,6 +25,9 @@ from policies.queueing.quarantine import Quarantine
 class BackendJob(QueueItem, frozen=True, kw_only=True):
     """What the queue needs of a job beyond its order. Subclass it."""
 
+    waits_for_restart: bool = False
+    """While no replica is up it waits for one; other jobs are rejected then."""
+
     @property
     def sequence_count(self) -> int:
         raise NotImplementedError
@@ -71,6 +74,8 @@ class Reject(msgspec.Struct, Generic[J], frozen=True, gc=False):
     retry_after_s: float | None = None
     fatal: bool = False
     """No backend takes it: it is quarantined."""
+    restarts: bool = False
+    """No replica is up, but one will be soon."""
 
 
 class Fail(msgspec.Struct, Generic[J], frozen=True, gc=False):
@@ -82,6 +87,8 @@ class Fail(msgspec.Struct, Generic[J], frozen=True, gc=False):
     rung_is_up: bool
     fatal: bool = False
     """It is quarantined by this crash."""
+    restarts: bool = False
+    """The replica is being restarted."""
 
 
 BackendQueueEffect = StartOn[J] | CancelOn[J] | Reject[J] | Fail[J]
@@ -129,6 +136,8 @@ class BackendQueue(Generic[J]):
         self._chosen = 0
         """... and the replica where it fits."""
         self._down_why = ("engine_loading", f"The engine {name} is being loaded.")
+        self._restarts = False
+        """It was up, and has crashed."""
         self._effects: deque[BackendQueueEffect[J]] = deque()
         self.changed = False
         """Since the last `advance` an event came that may let a job start."""
@@ -156,8 +165,8 @@ class BackendQueue(Generic[J]):
 
     def offer(self, job: J, now: float, figures: Sequence[ReplicaFigures | None]) -> None:
         """Enqueue or reject. A job starts with the next `advance` at the earliest."""
-        if not self.up:
-            self._effects.append(Reject(job, *self._down_why))
+        if not (self.up or (self._restarts and job.waits_for_restart)):
+            self._effects.append(Reject(job, *self._down_why, restarts=self._restarts))
             return
         if self._refuse_held(job, now):
             return
@@ -234,13 +243,22 @@ class BackendQueue(Generic[J]):
                 quarantined.append(job)
                 self._effects.append(Fail(job, QUARANTINED, self._quarantine.message, self.up, fatal=True))
             else:
-                self._effects.append(Fail(job, code, message, self.up))
+                self._effects.append(Fail(job, code, message, self.up, restarts=crashed))
         if self.up:
             return quarantined
         self._down_why = ("engine_down", f"The engine {self._name} is being restarted.")
         self._expire(now)
-        self._effects += [Reject(job, *self._down_why) for job in self._queue.clear()]
+        self._restarts = crashed
+        for job in self._queue.clear():
+            self.offer(job, now, ())
         return quarantined
+
+    def marked_down(self, now: float) -> None:
+        """It is not restarted for a while: nothing waits for that."""
+        self._down_why = ("engine_down", f"The engine {self._name} has failed too often and is down.")
+        self._restarts = False
+        self._expire(now)
+        self._effects += [Reject(job, *self._down_why) for job in self._queue.clear()]
 
     def advance(self, now: float, figures: Sequence[ReplicaFigures | None]) -> None:
         self.changed = False
@@ -287,7 +305,7 @@ class BackendQueue(Generic[J]):
                 raise IntegrityError(f"replica {number} is down and has jobs")
             if slot.alone is not None and slot.alone not in slot.jobs:
                 raise IntegrityError(f"replica {number} waits for a job that it does not have")
-        if len(self._queue) and not self.up:
+        if not self.up and any(not job.waits_for_restart for job in self._queue):
             raise IntegrityError("jobs wait although no replica is up")
         if self._placement is not None:
             self._placement.check_integrity()

@@ -15,7 +15,7 @@ while the queue is blocked: from the first request that did not fit until no req
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Generic, Literal, TypeVar
 
 import msgspec
@@ -259,6 +259,10 @@ class FairQueue(Generic[T]):
         self._leave(entry)
         self._totals.removed_total += 1
         return entry.item
+
+    def __iter__(self) -> Iterator[T]:
+        """Those that wait, in no order."""
+        return iter([entry.item for entry in self._entries.values()])
 
     def clear(self) -> list[T]:
         """Dequeue all requests (the engine is down), without charging tenants or measuring the rate."""

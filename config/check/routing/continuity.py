@@ -6,7 +6,7 @@ is useless, which is an error; "window" acts as "gate" and "continue" as "error"
 
 from collections.abc import Mapping
 
-from config.check.names import emitting, flat, reached_rungs, rungs_of
+from config.check.names import emitting, reached_rungs, rungs_of
 from config.model.settings import Settings
 from config.problems.problems import Problems
 
@@ -49,12 +49,8 @@ def check_continuity(settings: Settings, problems: Problems, digests: Mapping[st
         rungs = reached_rungs(settings, route)
         if not rungs or not all_rungs.issuperset(rungs):
             continue
-        if any(
-            settings.engines[rung.to].replicas > 1
-            for _, rung in flat(settings, route.use.ladder or "")
-            if rung.to in settings.engines and rung.retries
-        ):
-            continue  # a retry continues from the tokens on another replica
+        if not settings.engines.keys().isdisjoint(rungs):
+            continue  # an engine continues after its restart, or on another replica
         # An upstream that continues from text can do so after any rung.
         from_text = [rung for rung in rungs if rung in settings.upstreams and _can_continue(settings, rung)]
         if not (from_text and len(rungs) > 1) and not any(

@@ -47,7 +47,7 @@ async def slowly(world):
         (slowly, (0, 1, 0, 0, 0), {}),
         (partial(out.failing, engine="small", step=0), (0, 0, 1, 0, 0), {}),
         (partial(out.failing, engine="small", step=3), (1, 0, 0, 0, 0), {}),
-        (partial(out.failing, engine="large", step=0, model="large"), (1, ANY, 0, 0, 0), {}),
+        (partial(out.failing, engine="large", step=0, model="large"), (0, ANY, 1, 0, 0), {}),
         (out.queue_full, (1, ANY, 0, 0, 0), {}),
         (asks("whole"), (0, 0, 0, 0, 0), {}),
         (asks("whole"), (0, 0, 0, 1, 0), UNSURE),

@@ -233,6 +233,51 @@ def test_a_tool_call_or_json_goes_on_from_its_exact_tokens_only(other, prefix, e
         assert isinstance(effect, Break)
 
 
+CRASHED = msgspec.structs.replace(BROKE, restarts=True)
+
+
+def test_with_no_other_rung_it_waits_for_the_restart_at_most_twice() -> None:
+    machine = FallbackMachine(planned(rung("small"), midstream="continue"))
+    machine.start(0.0)
+    for _ in range(2):
+        wanted = tries(machine.on(CRASHED, 2.0))
+        assert (wanted.rung, wanted.waits_for_restart, wanted.is_retry, wanted.deadline) == ("small", True, False, 10.0)
+    assert isinstance(machine.on(CRASHED, 3.0), GiveUp)
+
+
+def test_other_rungs_come_before_a_restart() -> None:
+    machine = FallbackMachine(planned(rung("small"), rung("large"), midstream="continue"))
+    machine.start(0.0)
+    machine.on(ContentSent(), 1.0)
+    wanted = tries(machine.on(msgspec.structs.replace(CRASHED, prefix=((1, 2),)), 2.0))
+    assert (wanted.rung, wanted.waits_for_restart, wanted.prefix) == ("large", False, ((1, 2),))
+    wanted = tries(machine.on(RungRefused(why="queue_full", prefix=((1, 2),)), 3.0))
+    # The client waits no longer for it than for any other part.
+    assert (wanted.rung, wanted.waits_for_restart, wanted.prefix, wanted.deadline) == ("small", True, ((1, 2),), 8.0)
+    assert isinstance(machine.on(RungRefused(why="queue_timeout"), 8.0), Break)
+
+
+@pytest.mark.parametrize(
+    ("midstream", "prefix", "now"), [("error", ((1, 2),), 2.0), ("restart", ((1, 2),), 2.0), ("continue", (), 2.0)]
+)
+def test_it_does_not_wait_for_what_cannot_go_on(midstream, prefix, now) -> None:
+    machine = FallbackMachine(planned(rung("small"), midstream=midstream))
+    machine.start(0.0)
+    machine.on(ContentSent(), 1.0)
+    assert isinstance(machine.on(msgspec.structs.replace(CRASHED, prefix=prefix), now), Break)
+
+
+def test_tokens_known_from_one_rung_serve_another_after_a_refusal_between() -> None:
+    machine = FallbackMachine(
+        planned(rung("small"), PlannedRung(to="cloud", from_text=True), rung("large"), midstream="continue")
+    )
+    machine.start(0.0)
+    machine.on(ContentSent(), 1.0)
+    assert tries(machine.on(msgspec.structs.replace(BROKE, prefix=((1, 2),)), 2.0)).rung == "cloud"
+    wanted = tries(machine.on(RungRefused(why="not_expressible", prefix=((1, 2),)), 2.0))
+    assert (wanted.rung, wanted.prefix) == ("large", ((1, 2),))
+
+
 def test_a_cascade_whose_call_was_shown_does_not_escalate() -> None:
     cascaded = FallbackMachine(planned(rung("large"), cascade=True, midstream="continue"))
     cascaded.start(0.0)

@@ -167,12 +167,53 @@ def test_one_replica_that_goes_down_leaves_the_others_and_what_waits() -> None:
     queue.advance(0.0, figures)
     assert [(effect.job.job_id, effect.replica) for effect in queue.effects()] == [(1, 0), (2, 1)]
     queue.replica_down(0, "engine_failed", "It fell over.", 1.0)
-    assert list(queue.effects()) == [Fail(job(1), "engine_failed", "It fell over.", rung_is_up=True)]
+    assert list(queue.effects()) == [Fail(job(1), "engine_failed", "It fell over.", rung_is_up=True, restarts=True)]
     queue.advance(1.0, figures)
     assert list(queue.effects()) == []
     queue.replica_up(0, 7)
     queue.advance(2.0, figures)
     assert list(queue.effects()) == [StartOn(job(3), 0, 7)]
+
+
+WAITS = {"waits_for_restart": True}
+
+
+def test_what_waits_for_a_restart_starts_after_it() -> None:
+    queue = backend(places=1)
+    queue.offer(job(1), 0.0, IDLE)
+    queue.advance(0.0, IDLE)
+    queue.offer(job(2), 0.0, IDLE)
+    queue.offer(job(3, **WAITS), 0.0, IDLE)
+    queue.replica_down(0, "engine_failed", "It fell over.", 1.0)
+    queue.offer(job(4), 1.0, IDLE)
+    queue.offer(job(5, **WAITS), 1.0, IDLE)
+    assert [(type(effect).__name__, effect.job.job_id) for effect in queue.effects()] == [
+        ("StartOn", 1),
+        ("Fail", 1),
+        ("Reject", 2),
+        ("Reject", 4),
+    ]
+    queue.check_integrity()
+    queue.replica_up(0, 2)
+    queue.advance(2.0, IDLE)
+    assert list(queue.effects()) == [StartOn(job(3, **WAITS), 0, 2)]
+
+
+@pytest.mark.parametrize("ended", ["before it was up", "stopped", "marked down"])
+def test_nothing_waits_for_a_restart_that_does_not_come(ended) -> None:
+    queue = backend(up=ended != "before it was up")
+    if ended != "before it was up":
+        queue.replica_down(0, "engine_failed", "It fell over.", 1.0, crashed=ended != "stopped")
+    if ended == "marked down":
+        queue.offer(job(1, **WAITS), 1.0, IDLE)
+        assert list(queue.effects()) == []
+        queue.marked_down(1.0)
+    else:
+        queue.offer(job(1, **WAITS), 1.0, IDLE)
+    (rejected,) = queue.effects()
+    assert (rejected.job.job_id, rejected.restarts, len(queue)) == (1, False, 0)
+    queue.offer(job(2, **WAITS), 1.0, IDLE)
+    assert [effect.job.job_id for effect in queue.effects()] == [2]
 
 
 def test_a_withdrawn_job_leaves_the_queue_or_is_cancelled_where_it_runs() -> None:
