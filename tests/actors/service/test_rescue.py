@@ -12,7 +12,7 @@ from actors.api.request import ChatPrompt
 from actors.api.response import Delta, Done
 from engine.sampling.grammar import Grammar
 from engine.text.tool_calls import ToolSet
-from tests.actors.fakes import CONFIG, Answer, says, stage
+from tests.actors.fakes import CONFIG, Answer, says, settings_of, stage
 from tests.actors.prompt.test_output_constraints import ASKED, LEAD, LENGTH, TOOL, call
 from tests.actors.request.test_draft_verification import config as verified_config
 from tests.actors.request.test_response_stream import TEXT, fails_at
@@ -139,3 +139,19 @@ async def test_the_answer_is_the_one_that_it_would_have_been(autojump_clock, cas
                 # An engine that dies too often is marked down.
                 await trio.sleep(14)
         assert failed >= 3
+
+
+@pytest.mark.parametrize("step", [0, 3, 11])
+async def test_it_goes_on_with_its_adapter(autojump_clock, tmp_path, step):
+    (tmp_path / "adapter_model.safetensors").write_text("legal")
+    settings = ALONE.replace("[models.small]", "[models.small]\nadapters = true")
+    settings += f'[engines.small.adapters.legal]\npath = "{tmp_path}"\n'
+    async with stage(settings=settings_of(settings)) as service:
+        asked = {"model": "small:legal", **SEEDED}
+        uncut = seen(await service.ask(**asked))
+        assert uncut != seen(await service.ask("small", **SEEDED))
+        service.on_step["small"] = fails_at(service.runners["small"][-1].steps + step)
+        answer = await service.ask(**asked)
+        assert seen(answer) == uncut
+        assert [each.outcome for each in answer.end.served.attempts] == ["failed", "answered"]
+        assert answer.end.served.adapter == "legal@1"
