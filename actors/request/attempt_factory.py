@@ -52,7 +52,8 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         limits = published.limits
         if limits is None:
             return RungRefused(why="engine_loading", message=f"The engine {rung} is being loaded.")
-        if adapter and adapter not in published.adapters:
+        # An engine that is being restarted will have its adapters again; without them it refuses the sequence.
+        if adapter and adapter not in published.adapters and not of.wanted.waits_for_restart:
             message = f"{rung} has no adapter '{adapter}' loaded."
             return RungRefused(why="adapter_not_loaded", message=message, lasting=True)
         try:
