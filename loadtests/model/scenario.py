@@ -28,6 +28,9 @@ class LoadTarget(Table, frozen=True):
     connect: PositiveSeconds = Seconds(10)
     silence: PositiveSeconds = Seconds(120)
     """A request whose answer brings no byte for so long has failed with `stalled`."""
+    one_token_events: bool = False
+    """Each event of a stream is one token, as far as this server is known: then `usage` must agree with them exactly.
+    Without it, no more events with content may come than tokens are counted."""
     authorities: Path | None = None
     """A PEM file with the certificates to trust in place of the system's."""
 
