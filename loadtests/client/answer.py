@@ -74,8 +74,17 @@ class Answer:
 
     __slots__ = (
         *("begun_s", "closed", "code", "degraded", "detail", "done", "end_s", "escalated", "events", "failure"),
-        *("finish_reason", "first_s", "keep_text", "last_event_s", "max_tokens", "number", "one_token_events"),
-        *("retry_after", "rung", "should_retry", "status", "stream_id", "text", "timings", "times", "usage"),
+        *(
+            "finish_reason",
+            "first_s",
+            "keep_text",
+            "last_event_s",
+            "max_tokens",
+            "number",
+            "one_token_events",
+            "own_fault",
+        ),
+        *("retry_after", "rung", "server", "should_retry", "status", "stream_id", "text", "timings", "times", "usage"),
     )
 
     def __init__(self, *, max_tokens: int = 0, keep_text: bool = False, one_token_events: bool = False) -> None:
@@ -87,6 +96,9 @@ class Answer:
         self.retry_after = ""
         self.should_retry = ""
         self.stream_id = ""
+        self.server = ""
+        self.own_fault = ""
+        """What the load tester could not do, which is no failure of the server."""
         self.number: int | None = None
         """Of the last numbered event."""
         self.rung = ""
@@ -137,6 +149,7 @@ class Answer:
         self.begun_s = self.last_event_s = at
         self.retry_after = headers.get("retry-after-ms", "") and f"{headers['retry-after-ms']}ms"
         self.retry_after = self.retry_after or headers.get("retry-after", "")
+        self.server = headers.get("server", "")
         self.should_retry = headers.get("x-should-retry", "")
         self.stream_id = headers.get("x-penstock-stream", "")
         self.rung = headers.get("x-penstock-rung", self.rung)
@@ -273,7 +286,7 @@ def error_words(raw: bytes) -> tuple[str, str, int]:
 
 
 def _text(choice: ChunkChoice) -> str:
-    """ "" if there is nothing that a reader sees; "+" stands for tool calls."""
+    """What a reader sees; nothing is an empty string, and "+" stands for tool calls."""
     if choice.text is not None:
         return choice.text
     said = choice.delta or choice.message

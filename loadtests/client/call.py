@@ -1,6 +1,7 @@
 """Sends one request and reads its answer, as the client's behaviour says."""
 
 import contextlib
+import errno
 import time
 from collections.abc import Callable
 
@@ -18,6 +19,8 @@ from loadtests.client.wire import Wire
 from loadtests.model.scenario import Behaviour
 
 _WATCHED_EVERY_S = 0.25
+_OWN_FAULTS = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
+"""No more files, ports or memory."""
 
 
 class CallTimes(msgspec.Struct):
@@ -99,7 +102,9 @@ class Caller:
             try:
                 wire = await self._connections.open(small_buffer=behaviour.read_rate is not None)
             except OSError as error:
-                answer.fail(failures.CONNECT_FAILED, str(error) or type(error).__name__)
+                answer.fail(failures.CONNECT_FAILED, error.strerror or str(error) or type(error).__name__)
+                if error.errno in _OWN_FAULTS:
+                    answer.own_fault = f"this machine could not open a connection: {error.strerror}"
                 return
             times.connect_s = time.perf_counter() - times.sent_s
         reusable = False

@@ -37,6 +37,7 @@ class RunHeader(msgspec.Struct, frozen=True):
     """In words: what is not in the totals."""
     measured_s: float
     """From the end of the warm-up to the end of the run's duration, or to where it was cut short."""
+    window_s: float = 1.0
     server: str = ""
     """The server's own name, if it sends one."""
 
@@ -117,7 +118,7 @@ class Measures(msgspec.Struct, omit_defaults=True):
 
 
 class RunWindow(msgspec.Struct, omit_defaults=True):
-    """One second of the run. The warm-up is included."""
+    """A second of the run, or `RunHeader.window_s`. The warm-up is included; histograms have wider buckets."""
 
     begins_s: float
     sent: int = 0

@@ -36,7 +36,8 @@ class WorkerTally(msgspec.Struct):
     rows: list[RequestRow] = []
     requests: int = 0
     server: str = ""
-    warnings: list[str] = []
+    faults: list[str] = []
+    """What went wrong on this side, in words."""
 
 
 class Tally:
@@ -55,6 +56,8 @@ class Tally:
         self._lag = GeneratorLag()
         self._rows: list[RequestRow] = []
         self._seen = 0
+        self._server = ""
+        self._faults: list[str] = []
         self.read_lags = array("d")
         """Filled by the connections; see `take_lags`."""
 
@@ -99,6 +102,9 @@ class Tally:
             _time(window, request, _STEP)
         self._window(request.end_s).ended += 1
         self._spread(request, gaps)
+        self._server = self._server or request.answer.server
+        if (fault := request.answer.own_fault) and fault not in self._faults:
+            self._faults.append(fault)
         self._failed(request, labels)
         self._keep(row_of(request, labels, good=good, measured=measured))
 
@@ -113,6 +119,8 @@ class Tally:
             lag=self._lag,
             rows=self._rows,
             requests=self._seen,
+            server=self._server,
+            faults=self._faults,
         )
 
     def _window(self, at_s: float) -> RunWindow:
@@ -234,7 +242,7 @@ def merge_tallies(tallies: Iterable[WorkerTally], rows: int, seed: str) -> Worke
         whole.rows += tally.rows
         whole.requests += tally.requests
         whole.server = whole.server or tally.server
-        whole.warnings += [each for each in tally.warnings if each not in whole.warnings]
+        whole.faults += [each for each in tally.faults if each not in whole.faults]
     whole.groups = list(groups.items())
     whole.failures = sorted(failed.values(), key=lambda each: -each.count)
     if len(whole.rows) > rows:

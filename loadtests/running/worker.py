@@ -4,6 +4,7 @@ A request's bytes are made before its time, so that making them does not delay i
 events, in small pieces. Both are part of the lag that is measured.
 """
 
+import contextlib
 import ssl
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from loadtests.client.retries import is_retried, pause_before
 from loadtests.client.wire import LoopClock
 from loadtests.model.scenario import Scenario
 from loadtests.model.timing import duration_of
+from loadtests.running.exact_timer import ExactTimer
 from loadtests.running.finished_request import FinishedRequest
 from loadtests.running.progress import WorkerProgress
 from loadtests.running.request_maker import RequestMaker, trimmed
@@ -57,6 +59,7 @@ class Worker:
         self._duration_s = duration_of(scenario)
         self._report = report
         self._planner = Planner(scenario)
+        self._times: list[float] = arrival_times(scenario)[share.worker :: share.workers].tolist()
         self._maker = RequestMaker(scenario, self._planner.mix, share.keys)
         seed = f"{scenario.seed}/worker/{share.worker}"
         self._rng = Random(seed)  # noqa: S311  (no secret)
@@ -117,11 +120,12 @@ class Worker:
     async def _open(self, requests: trio.Nursery) -> None:
         """Each arrival at its time, whatever has become of those before it."""
         share = self._share
-        for place, intended_s in enumerate(arrival_times(self._scenario)[share.worker :: share.workers].tolist()):
-            plan = self._planner.plan(share.worker + place * share.workers)
-            request = self._maker.make(plan, 0, ())
-            await trio.sleep(max(0.0, self._begun_s + intended_s - time.perf_counter()))
-            requests.start_soon(self._session, plan, request, intended_s)
+        with contextlib.closing(ExactTimer()) as timer:
+            for place, intended_s in enumerate(self._times):
+                plan = self._planner.plan(share.worker + place * share.workers)
+                request = self._maker.make(plan, 0, ())
+                await timer.wait_until(self._begun_s + intended_s)
+                requests.start_soon(self._session, plan, request, intended_s)
 
     async def _closed(self, requests: trio.Nursery) -> None:
         share = self._share
@@ -167,10 +171,11 @@ class Worker:
             turn=turn,
             in_session=len(plan.turns) > 1,
         )
-        borrower = object()
+        places, borrower = None, object()
         try:
             if self._places is not None:
                 await self._wait_for_place(self._places, borrower, finished)
+                places = self._places
             await self._attempts(plan, request, finished)
         except trio.Cancelled:
             name = failures.LEFT if self._stopped else failures.UNFINISHED
@@ -178,8 +183,8 @@ class Worker:
             finished.answer.ended(time.perf_counter(), in_order=False)
             raise
         finally:
-            if self._places is not None and borrower in self._places.statistics().borrowers:
-                self._places.release_on_behalf_of(borrower)
+            if places is not None:
+                places.release_on_behalf_of(borrower)
             self._ended(finished)
         return finished.answer
 
@@ -257,7 +262,7 @@ class Worker:
         progress.at_s = now
         progress.in_flight = len(self._calls)
         self._tally.in_flight(max(now, 0.0), progress.in_flight)
-        self._report(progress)
+        self._report(msgspec.structs.replace(progress))
         fresh = WorkerProgress()
         progress.ttft, progress.lag = fresh.ttft, fresh.lag
 
