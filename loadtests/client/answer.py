@@ -73,7 +73,18 @@ class Answer:
     """What is known so far. `failure` is a name of `failures`, or "" as long as nothing is wrong."""
 
     __slots__ = (
-        *("begun_s", "closed", "code", "degraded", "detail", "done", "end_s", "escalated", "events", "failure"),
+        *(
+            "begun_s",
+            "closed",
+            "code",
+            "degraded",
+            "detail",
+            "done",
+            "end_s",
+            "escalated",
+            "events",
+            "failure",
+        ),
         *(
             "finish_reason",
             "first_s",
@@ -83,6 +94,7 @@ class Answer:
             "number",
             "one_token_events",
             "own_fault",
+            "plain_text",
         ),
         *("retry_after", "rung", "server", "should_retry", "status", "stream_id", "text", "timings", "times", "usage"),
     )
@@ -118,6 +130,8 @@ class Answer:
         self.timings: dict[str, float] = {}
         self.keep_text = keep_text
         self.text: list[str] = []
+        self.plain_text = ""
+        """That of the last chunk, if it was text of one choice and nothing else."""
         self.max_tokens = max_tokens
         self.one_token_events = one_token_events
 
@@ -168,6 +182,7 @@ class Answer:
         """One event, or a whole answer."""
         self.events += 1
         self.last_event_s = at
+        self.plain_text = ""
         if self.done:
             self.fail(failures.EARLY_DONE, "an event came after [DONE]")
         if chunk.error is not None and bytes(chunk.error) != b"null":
@@ -185,9 +200,17 @@ class Answer:
             self.said(chunk.penstock)
         if chunk.timings:
             self._timed(chunk.timings)
+        if len(chunk.choices) == 1 and chunk.usage is None and chunk.penstock is None and not chunk.timings:
+            (choice,) = chunk.choices
+            said = choice.delta
+            if choice.finish_reason is None:
+                plain = choice.text or (said.content if said is not None else "")
+                self.plain_text = plain if isinstance(plain, str) else ""
 
     def content(self, text: str, at: float) -> None:
-        """New text by itself, as a WebSocket's `token` message has it."""
+        """New text by itself."""
+        if self.done:
+            self.fail(failures.EARLY_DONE, "an event came after [DONE]")
         self.events += 1
         self.last_event_s = at
         self._content(text, at)
