@@ -46,9 +46,7 @@ def main() -> None:
     try:
         assert server.stdout is not None
         port = int(server.stdout.readline())
-        print(
-            "| streams | events/s | sends late, p50 / p99 / most, ms | reads late, p50 / p99 / most, ms | wrong | valid |"
-        )
+        print("| streams | events/s | sends late, p50 / p99 / most, ms | reads late, the same | wrong | valid |")
         print("| --- | --- | --- | --- | --- | --- |")
         for streams in arguments.streams:
             print(row(measured(port, arguments, streams), streams), flush=True)
