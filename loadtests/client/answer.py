@@ -15,6 +15,8 @@ _SHOWN = 300
 _MOST_TEXT = 4 * 2**20
 """Characters of an answer that are kept for a session's next turn."""
 _MOST_EVENTS = 1 << 20
+_NOTHING = msgspec.Raw(b"")
+_EMPTY = frozenset({b"", b"null", b"[]"})
 
 
 class AnswerUsage(msgspec.Struct, frozen=True):
@@ -31,7 +33,7 @@ class ChunkDelta(msgspec.Struct, frozen=True):
     content: str | list[Any] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: msgspec.Raw | None = None
+    tool_calls: msgspec.Raw = _NOTHING
 
 
 class ChunkChoice(msgspec.Struct, frozen=True):
@@ -64,7 +66,7 @@ class AnswerChunk(msgspec.Struct, frozen=True):
 
     choices: tuple[ChunkChoice, ...] = ()
     usage: AnswerUsage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = _NOTHING
     penstock: ServerSaid | None = None
     timings: dict[str, Any] | None = None
 
@@ -185,8 +187,8 @@ class Answer:
         self.plain_text = ""
         if self.done:
             self.fail(failures.EARLY_DONE, "an event came after [DONE]")
-        if chunk.error is not None and bytes(chunk.error) != b"null":
-            self.error(bytes(chunk.error))
+        if (error := bytes(chunk.error)) not in _EMPTY:
+            self.error(error)
             return
         for choice in chunk.choices:
             text = _text(choice)
@@ -318,6 +320,6 @@ def _text(choice: ChunkChoice) -> str:
     text = said.content or said.reasoning_content or said.reasoning or ""
     if isinstance(text, list):
         text = "".join([str(part.get("text", "")) for part in text if isinstance(part, dict)])
-    if not text and said.tool_calls is not None and bytes(said.tool_calls) not in {b"null", b"[]"}:
+    if not text and bytes(said.tool_calls) not in _EMPTY:
         return "+"
     return text
