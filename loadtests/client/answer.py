@@ -36,7 +36,7 @@ class ChunkDelta(msgspec.Struct, frozen=True):
     tool_calls: msgspec.Raw = _NOTHING
 
 
-class ChunkChoice(msgspec.Struct, frozen=True):
+class AnswerChoice(msgspec.Struct, frozen=True):
     """Of a chat (`delta`), of a text completion (`text`), or of a whole answer (`message`)."""
 
     index: int = 0
@@ -64,7 +64,7 @@ class ServerSaid(msgspec.Struct, frozen=True):
 class AnswerChunk(msgspec.Struct, frozen=True):
     """What is looked at in an event, or in a whole answer; everything else is skipped without being decoded."""
 
-    choices: tuple[ChunkChoice, ...] = ()
+    choices: tuple[AnswerChoice, ...] = ()
     usage: AnswerUsage | None = None
     error: msgspec.Raw = _NOTHING
     penstock: ServerSaid | None = None
@@ -310,7 +310,7 @@ def error_words(raw: bytes) -> tuple[str, str, int]:
     )
 
 
-def _text(choice: ChunkChoice) -> str:
+def _text(choice: AnswerChoice) -> str:
     """What a reader sees; nothing is an empty string, and "+" stands for tool calls."""
     if choice.text is not None:
         return choice.text

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from config.model.table import Seconds
-from loadtests.model.lengths import Lengths, Pauses, SessionSettings
+from loadtests.model.lengths import Lengths, PauseTimes, SessionSettings
 from loadtests.model.run_record import Measures
 from loadtests.model.scenario import Arrivals, LoadTarget, RequestKind, Scenario
 from loadtests.running.progress import WorkerProgress, together
@@ -82,7 +82,7 @@ async def test_turns_of_a_session_repeat_what_was_said() -> None:
         Arrivals(kind="constant", rate=10),
         duration=0.1,
         mix=(RequestKind(session="s", prompt=Lengths(exactly=2)),),
-        sessions={"s": SessionSettings(turns=Lengths(exactly=3), think=Pauses(exactly=Seconds(0.001)))},
+        sessions={"s": SessionSettings(turns=Lengths(exactly=3), think=PauseTimes(exactly=Seconds(0.001)))},
     )
     roles = [[message["role"] for message in each.body["messages"]] for each in asked]
     assert roles[:2] == [["user"], ["user", "assistant", "user"]]
