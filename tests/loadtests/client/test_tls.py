@@ -11,7 +11,8 @@ import trustme
 
 from config.model.table import Seconds
 from loadtests.client import failures
-from loadtests.model.scenario import Arrivals, LoadTarget, Scenario
+from loadtests.model.lengths import Lengths
+from loadtests.model.scenario import Arrivals, LoadTarget, RequestKind, Scenario
 from loadtests.running.tally import WorkerTally
 from loadtests.running.worker import Worker, WorkerShare
 from tests.loadtests.scripted_server import Conversation, ScriptedServer, events
@@ -43,6 +44,7 @@ async def test_an_answer_over_tls(tmp_path: Path, trusted: bool) -> None:
             warm_up=Seconds(0),
             target=LoadTarget(url=f"https://127.0.0.1:{port}/v1", authorities=tmp_path / "ca.pem"),
             arrivals=Arrivals(kind="constant", rate=100),
+            mix=(RequestKind(output=Lengths(exactly=50)),),
         )
         tally: WorkerTally = await Worker(WorkerShare(scenario, {}), time.perf_counter(), lambda _: None).run()
         nursery.cancel_scope.cancel()
