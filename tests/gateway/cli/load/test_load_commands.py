@@ -131,9 +131,10 @@ def test_the_live_view_on_a_terminal_and_elsewhere(capsys) -> None:
     with view:
         view.show(PROGRESS)
     assert "sent 20, in flight 5, whole 15" in capsys.readouterr().err
-    console = Console(file=io.StringIO(), width=100)
+    shown_in = io.StringIO()
+    console = Console(file=shown_in, width=100)
     console.print(view.picture(PROGRESS, WorkerProgress(at_s=4.0, sent=16)))
-    shown = console.file.getvalue()
+    shown = shown_in.getvalue()
     assert "measuring, 5 s left" in shown
     assert "4.0/s" in shown
     assert line_of(PROGRESS, 10).startswith("   5.0 s of 10 s")
