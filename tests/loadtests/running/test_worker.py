@@ -36,7 +36,7 @@ async def run(script: Script, arrivals: Arrivals, *, duration: float, **more) ->
 
 async def test_a_stall_of_the_server_is_counted_from_the_intended_times() -> None:
     """Coordinated omission: one client at a time asks nothing while the server stalls, and so hides the stall."""
-    stall_s = 0.6
+    stall_s = 1.6
 
     def stalling() -> Script:
         free = trio.Event()
@@ -54,9 +54,9 @@ async def test_a_stall_of_the_server_is_counted_from_the_intended_times() -> Non
 
         return script
 
-    tally, _ = await run(stalling(), Arrivals(kind="constant", rate=50), duration=1.0)
+    tally, _ = await run(stalling(), Arrivals(kind="constant", rate=50), duration=2.0)
     open_loop = totals_of(tally.groups).latencies
-    tally, _ = await run(stalling(), Arrivals(kind="closed", clients=1), duration=1.0)
+    tally, _ = await run(stalling(), Arrivals(kind="closed", clients=1), duration=2.0)
     closed_loop = totals_of(tally.groups).latencies
     late = 1 - open_loop.ttft.share_within(stall_s / 4)
     hidden = 1 - closed_loop.ttft.share_within(stall_s / 4)
@@ -96,10 +96,14 @@ async def test_a_worker_that_is_stopped_has_what_it_measured() -> None:
         if conversation.number < 3:
             await whole(conversation)
         else:
-            stopping.set()
             await trio.sleep_forever()
 
     stopping = trio.Event()
+
+    def report(progress: WorkerProgress) -> None:
+        if progress.ok == 2 and progress.in_flight:
+            stopping.set()
+
     async with serving(never) as server:
         scenario = Scenario(
             schema=1,
@@ -108,7 +112,7 @@ async def test_a_worker_that_is_stopped_has_what_it_measured() -> None:
             target=LoadTarget(url=server.url),
             arrivals=Arrivals(kind="constant", rate=50),
         )
-        worker = Worker(WorkerShare(scenario, {}), time.perf_counter(), lambda _: None)
+        worker = Worker(WorkerShare(scenario, {}), time.perf_counter(), report)
         found: list[WorkerTally] = []
 
         async def work() -> None:
