@@ -97,6 +97,7 @@ class Answer:
             "one_token_events",
             "own_fault",
             "plain_text",
+            "text_size",
         ),
         *("retry_after", "rung", "server", "should_retry", "status", "stream_id", "text", "timings", "times", "usage"),
     )
@@ -132,6 +133,7 @@ class Answer:
         self.timings: dict[str, float] = {}
         self.keep_text = keep_text
         self.text: list[str] = []
+        self.text_size = 0
         self.plain_text = ""
         """That of the last chunk, if it was text of one choice and nothing else."""
         self.max_tokens = max_tokens
@@ -227,7 +229,8 @@ class Answer:
             self.fail(failures.GARBLED, f"more than {_MOST_EVENTS} events")
             return
         times.append(at)
-        if self.keep_text and len(self.text) < _MOST_TEXT:
+        if self.keep_text and self.text_size < _MOST_TEXT:
+            self.text_size += len(text)
             self.text.append(text)
 
     def said(self, served: ServerSaid) -> None:
