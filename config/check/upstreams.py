@@ -1,8 +1,6 @@
 """Checks upstreams: their URLs, keys, headers and tokenizers, and their use in cascades."""
 
-import re
-from urllib.parse import parse_qsl, urlsplit
-
+from config.check.addresses import check_secret_source, check_url
 from config.check.names import emitting, known
 from config.model.settings import Settings
 from config.model.upstreams import UpstreamSettings
@@ -13,8 +11,6 @@ from config.problems.source_map import Path
 _RESERVED = frozenset(
     {"content-length", "content-type", "host", "transfer-encoding", "accept", "accept-encoding", "connection"}
 )
-_SIGNATURES = frozenset({"sig", "signature", "code"})
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def check_upstreams(settings: Settings, problems: Problems) -> None:
@@ -23,7 +19,7 @@ def check_upstreams(settings: Settings, problems: Problems) -> None:
         if name in settings.engines:
             problems.add_at_key(path, f"an engine has the name '{name}', too", expected="different names")
         _check_urls(path, upstream, problems)
-        _check_key(path, upstream, problems)
+        check_secret_source((*path, "key"), upstream.key, problems)
         _check_headers(path, upstream, problems)
         if upstream.hedge is not None and len(upstream.urls) == 1:
             problems.add(
@@ -58,45 +54,8 @@ def _check_urls(path: Path, upstream: UpstreamSettings, problems: Problems) -> N
         problems.add((*path, "urls"), "there is no address", expected='urls = ["https://host/v1"]')
     for index, url in enumerate(upstream.urls):
         here: Path = (*path, "urls", index)
-        expected = "http:// or https://, a host, and a path such as /v1"
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            problems.add(here, "this is not an address", expected=expected)
-            continue
-        if (
-            parts.scheme not in {"http", "https"}
-            or not parts.hostname
-            or port == 0
-            or not url.isprintable()
-            or " " in url
-        ):
-            problems.add(here, "this is not an address", expected=expected)
-        elif parts.username is not None or parts.password is not None:
-            problems.add(
-                here, "an address may not contain a user or password", expected="key = { env = ... }, or a header"
-            )
-        elif any(is_secret_name(name) or name.lower() in _SIGNATURES for name, _ in parse_qsl(parts.query)):
-            problems.add(here, "an address may not contain a key", expected="key = { env = ... }, and key_header")
-        elif parts.fragment:
-            problems.add(here, "an address may not contain a '#'", expected=expected)
-        elif url.rstrip("/") in {other.rstrip("/") for other in upstream.urls[:index]}:
+        if check_url(here, url, problems) and url.rstrip("/") in {other.rstrip("/") for other in upstream.urls[:index]}:
             problems.add(here, "the address is given twice")
-
-
-def _check_key(path: Path, upstream: UpstreamSettings, problems: Problems) -> None:
-    key = upstream.key
-    if key is None:
-        return
-    if (key.env is None) == (key.file is None):
-        got = "neither is given" if key.env is None else "both are given"
-        problems.add((*path, "key"), f"a key is in exactly one of 'env' and 'file'; {got}")
-    elif key.env is not None and not _VARIABLE.fullmatch(key.env):
-        # It may be the key itself, so the message does not quote it.
-        problems.add(
-            (*path, "key", "env"), "this is not the name of an environment variable", expected="its name, not the key"
-        )
 
 
 def _check_headers(path: Path, upstream: UpstreamSettings, problems: Problems) -> None:

@@ -19,7 +19,7 @@ from config.model.expectations import ExpectedDecision, GivenRequest
 from config.model.rollout import ExperimentSettings, ShadowSettings
 from config.model.routing import TARGETS, CascadeSettings, RouteSettings, RungSettings, Target, Use
 from config.model.settings import Settings
-from config.model.table import Bytes, ClockTime, Range, Seconds
+from config.model.table import Bytes, ClockTime, Range, Seconds, Table
 from config.model.tenancy import KEY_ID, KeySettings
 from config.model.units import NOTATIONS
 from config.model.upstreams import SecretSource, UpstreamSettings
@@ -107,12 +107,17 @@ _FIELDS: Mapping[type, Mapping[str, Schema]] = {
 
 def settings_schema(*, part: bool = False) -> Schema:
     """The schema of a whole configuration, or with `part` of one file in a folder, where no table is required."""
-    tables: dict[str, Schema] = {}
-    _of(msgspec.inspect.type_info(Settings), tables)
-    root = tables.pop(Settings.__name__)
+    schema = file_schema(Settings, "A part of a Penstock configuration" if part else "A Penstock configuration")
     if part:
-        root["required"] = ["schema"]
-    title = "A part of a Penstock configuration" if part else "A Penstock configuration"
+        schema["required"] = ["schema"]
+    return schema
+
+
+def file_schema(table: type[Table], title: str) -> Schema:
+    """The schema of a TOML file with the keys of this table."""
+    tables: dict[str, Schema] = {}
+    _of(msgspec.inspect.type_info(table), tables)
+    root = tables.pop(table.__name__)
     return {"$schema": _DIALECT, **root, "title": title, "$defs": dict(sorted(tables.items()))}
 
 

@@ -10,6 +10,9 @@ from config.problems.errors import ConfigError
 from config.problems.problems import nearest
 from engine.errors import ModelError
 from gateway.cli import bench, check, init, keys, serve, usage, zoo
+from gateway.cli.load import check as load_check
+from gateway.cli.load import run as load_run
+from gateway.cli.load import schema as load_schema
 from gateway.cli.policy import calibrate, diff, evaluate, expectations, explain, schema, simulate
 from gateway.errors import CliError
 
@@ -88,6 +91,10 @@ def _parser() -> Parser:
     check.add_to(of_policy, same_as="penstock check")
     for command in (calibrate, diff, evaluate, explain, schema, simulate, expectations):
         command.add_to(of_policy)
+    load = commands.add_parser("load", help="test an OpenAI-compatible server under load")
+    of_load = load.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (load_run, load_check, load_schema):
+        command.add_to(of_load)
     for command in (keys, usage, zoo, bench):
         command.add_to(commands)
     return parser

@@ -1,0 +1,1 @@
+"""The commands `penstock load ...`: a load test of any OpenAI-compatible server."""

@@ -1,0 +1,90 @@
+"""`penstock load run`: send the requests of a scenario, and say what came back."""
+
+import argparse
+import importlib.metadata
+import signal
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from actors.upstream.http.address import address
+from gateway.cli.load.live_view import LiveView
+from gateway.cli.load.scenario_flags import add_scenario_flags, keys_of, scenario_of
+from gateway.cli.load.summary import summary
+from gateway.cli.problem_text import print_problems
+from gateway.cli.terminal import say, write_file
+from gateway.errors import CliError
+from loadtests.model.errors import RunError
+from loadtests.model.record_file import encode_record
+from loadtests.model.run_record import RunRecord
+from loadtests.model.scenario import Scenario
+from loadtests.running.run import LoadRun
+
+INVALID = 3
+_EPILOG = """\
+By default requests are sent at their times, whatever the server does (an open loop), and latencies are counted from
+these intended times. Exit code 0: a valid run; 1: no request was answered; 2: wrong usage; 3: the run is not valid,
+because the load tester itself was too late; 130: it was ended by Ctrl-C, and the record says so.
+"""
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    parser = commands.add_parser("run", help="send the requests of a scenario and measure the answers", epilog=_EPILOG)
+    add_scenario_flags(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the run record, as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    loaded = scenario_of(arguments)
+    print_problems(loaded.warnings)
+    scenario = loaded.scenario
+    record = trio.run(carry_out, scenario, keys_of(scenario, arguments))
+    if arguments.out is not None:
+        write_file(arguments.out, encode_record(record))
+    summary(record).print()
+    if arguments.out is not None:
+        say(f"the run record is in {arguments.out}")
+    if record.verdict.cut_short:
+        return 130
+    if not record.verdict.valid:
+        return INVALID
+    return 0 if record.totals.ok + record.totals.left else 1
+
+
+async def carry_out(scenario: Scenario, keys: dict[str, str]) -> RunRecord:
+    """One run with its live view; the first Ctrl-C ends it in order, the second at once. Raises CliError."""
+    await _check_server(scenario)
+    view = LiveView(scenario)
+    load_run = LoadRun(scenario, keys, version=importlib.metadata.version("penstock"), show=view.show)
+
+    async def listen() -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                if load_run.is_stopped:
+                    raise KeyboardInterrupt
+                load_run.stop()
+
+    try:
+        with view:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(listen)
+                record = await load_run.run()
+                nursery.cancel_scope.cancel()
+    except* RunError as group:
+        raise CliError(str(group.exceptions[0])) from None
+    except* KeyboardInterrupt:
+        raise KeyboardInterrupt from None
+    return record
+
+
+async def _check_server(scenario: Scenario) -> None:
+    where = address(scenario.target.url, "")
+    try:
+        with trio.fail_after(scenario.target.connect):
+            stream = await trio.open_tcp_stream(where.host, where.port)
+    except (OSError, trio.TooSlowError) as error:
+        words = str(error) or "no connection in time"
+        raise CliError(f"no server at {scenario.target.url}: {words}; start it, or give its address by --url") from None
+    await stream.aclose()

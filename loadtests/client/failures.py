@@ -1,0 +1,46 @@
+"""The names of all that can go wrong with a request. Each of them makes it a failure, whatever its status was."""
+
+CONNECT_FAILED = "connect_failed"
+"""No connection, including its TLS and the WebSocket's handshake."""
+CONNECTION_LOST = "connection_lost"
+"""Closed or reset before the answer began."""
+TRUNCATED = "truncated"
+"""The answer began, and its connection ended, or the body's framing did, before the last byte."""
+NO_FINISH_REASON = "no_finish_reason"
+"""The stream ended in order, but no event said why the text ends."""
+NO_DONE = "no_done"
+"""The stream ended in order and with a finish reason, but without `[DONE]` (over a WebSocket: `done`)."""
+EARLY_DONE = "early_done"
+"""More events came after `[DONE]`, or content after the finish reason."""
+DOUBLED_EVENT = "doubled_event"
+"""The number of an event came twice."""
+MISSING_EVENT = "missing_event"
+"""Numbers of events were left out."""
+USAGE_MISMATCH = "usage_mismatch"
+"""The counts in `usage` cannot be those of what was received."""
+ERROR_EVENT = "error_event"
+"""An error was reported inside the stream."""
+GARBLED = "garbled"
+"""Not HTTP, not JSON, not the API's form, or beyond all bounds."""
+WRONG_TYPE = "wrong_type"
+"""A stream was asked for and the answer is none, or the other way round."""
+STALLED = "stalled"
+"""No event came for `target.silence`. Comments that keep the connection alive are no events."""
+NOT_RESUMED = "not_resumed"
+"""The stream was to be read on over a second connection, and could not."""
+REFUSED = "refused"
+"""An error's status other than 429 and 503."""
+UNFINISHED = "unfinished"
+"""The run was over first."""
+
+FAILURES = (
+    *(CONNECT_FAILED, CONNECTION_LOST, TRUNCATED, NO_FINISH_REASON, NO_DONE, EARLY_DONE, DOUBLED_EVENT, MISSING_EVENT),
+    *(USAGE_MISMATCH, ERROR_EVENT, GARBLED, WRONG_TYPE, STALLED, NOT_RESUMED, REFUSED, UNFINISHED),
+)
+
+OK = "ok"
+LEFT = "left"
+"""The client left, as its behaviour says."""
+SHED = "shed"
+"""429 or 503: refused for load or limits, before or in the stream."""
+SHED_STATUS = frozenset({429, 503})

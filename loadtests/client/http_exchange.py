@@ -1,0 +1,75 @@
+"""One HTTP response, as bytes arrive: its head begins the answer, its body goes to the reader of its kind. Sans-IO."""
+
+from collections.abc import Callable
+
+from actors.upstream.http.errors import HttpCallError, InvalidResponseError
+from actors.upstream.http.response_parser import ResponseParser
+from loadtests.client import failures
+from loadtests.client.answer import Answer
+from loadtests.client.event_reader import BodyReader, EventReader
+
+
+class HttpExchange:
+    """`take` bytes until it returns False."""
+
+    def __init__(self, answer: Answer, *, streamed: bool, stop: Callable[[], bool]) -> None:
+        """`streamed`: events are expected. `stop`: whether the client leaves now."""
+        self.answer = answer
+        self._streamed = streamed
+        self._stop = stop
+        self._parser = ResponseParser()
+        self._reader: EventReader | BodyReader | None = None
+        self.received = False
+        """Whether any byte has arrived."""
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection can carry another request."""
+        return self._parser.reusable
+
+    def take(self, data: bytes, at: float) -> bool:
+        """Read bytes that arrived at this time. Returns whether to read on."""
+        parser = self._parser
+        try:
+            if not data:
+                parser.end()
+                self._end(at, in_order=True)
+                return False
+            body = parser.feed(data)
+            reader = self._reader
+            if reader is None:
+                self.received = True
+                if not parser.status:
+                    return True
+                reader = self._begin(at)
+            go_on = reader.feed(body, at) if body else True
+            if parser.complete:
+                self._end(at, in_order=True)
+                return False
+            return go_on and not self._stop()
+        except InvalidResponseError as error:
+            self.answer.fail(failures.GARBLED, str(error))
+            self._end(at, in_order=False)
+        except HttpCallError as error:
+            self._end(at, in_order=False, why=str(error))
+        return False
+
+    def lost(self, at: float, why: str) -> None:
+        """The connection has failed."""
+        self._end(at, in_order=False, why=why)
+
+    def _begin(self, at: float) -> EventReader | BodyReader:
+        answer, parser = self.answer, self._parser
+        answer.begin(parser.status, parser.headers, at)
+        is_stream = parser.headers.get("content-type", "").lower().startswith("text/event-stream")
+        if parser.status == 200 and is_stream != self._streamed:
+            kind = parser.headers.get("content-type", "") or "none"
+            answer.fail(failures.WRONG_TYPE, f"the content type is {kind}")
+        self._reader = EventReader(answer) if is_stream and parser.status == 200 else BodyReader(answer)
+        return self._reader
+
+    def _end(self, at: float, *, in_order: bool, why: str = "") -> None:
+        if self._reader is None:
+            self.answer.ended(at, in_order=False, why=why)
+        else:
+            self._reader.end(at, in_order=in_order, why=why)

@@ -1,0 +1,213 @@
+"""What came out of a run: a versioned JSON file that later commands compare, plot and merge."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from loadtests.model.latency_histogram import LatencyHistogram
+from loadtests.model.scenario import Scenario
+
+GROUPS = ("tenant", "tier", "model", "transport", "kind", "rung")
+"""What requests are grouped by."""
+
+
+class RunMachine(msgspec.Struct, frozen=True):
+    """Where the load tester ran."""
+
+    name: str
+    cpu: str
+    cpus: int
+    """Those that this process may use."""
+    system: str
+    python: str
+
+
+class RunHeader(msgspec.Struct, frozen=True):
+    """What was run."""
+
+    penstock: str
+    """Version of this tool."""
+    started_at: str
+    """ISO 8601, UTC."""
+    scenario: Scenario
+    machine: RunMachine
+    warm_up_s: float
+    warm_up_rule: str
+    """In words: what is not in the totals."""
+    measured_s: float
+    """From the end of the warm-up to the end of the run's duration, or to where it was cut short."""
+    window_s: float = 1.0
+    server: str = ""
+    """The server's own name, if it sends one."""
+
+
+class RunVerdict(msgspec.Struct, frozen=True):
+    """Whether the figures are the server's and not the load tester's."""
+
+    valid: bool = True
+    reasons: tuple[str, ...] = ()
+    """Why they are not, in words."""
+    cut_short: bool = False
+    """The run was ended before its time."""
+    warnings: tuple[str, ...] = ()
+
+
+class Latencies(msgspec.Struct, omit_defaults=True):
+    """Those of answers that ended well. Response times are from the intended time, service times from sending."""
+
+    ttft: LatencyHistogram = msgspec.field(default_factory=LatencyHistogram)
+    """From the intended time to the first content."""
+    ttft_service: LatencyHistogram = msgspec.field(default_factory=LatencyHistogram)
+    e2e: LatencyHistogram = msgspec.field(default_factory=LatencyHistogram)
+    """From the intended time to the end of the answer."""
+    e2e_service: LatencyHistogram = msgspec.field(default_factory=LatencyHistogram)
+    itl: LatencyHistogram = msgspec.field(default_factory=LatencyHistogram)
+    """Every gap between two events with content."""
+    tpot: LatencyHistogram = msgspec.field(default_factory=LatencyHistogram)
+    """(E2E - TTFT) / (tokens - 1), one for each answer."""
+    queue: LatencyHistogram = msgspec.field(default_factory=LatencyHistogram)
+    """Waiting inside the server, where the server says it."""
+    place: LatencyHistogram = msgspec.field(default_factory=LatencyHistogram)
+    """Waiting for a place among `max_in_flight`, before sending."""
+    connect: LatencyHistogram = msgspec.field(default_factory=LatencyHistogram)
+    """Opening a connection, for requests that needed a new one."""
+
+    def merge(self, other: "Latencies") -> None:
+        for name, histogram in self.items():
+            histogram.merge(getattr(other, name))
+
+    def items(self) -> Iterator[tuple[str, LatencyHistogram]]:
+        """All of them, by name."""
+        for name in self.__struct_fields__:
+            yield name, getattr(self, name)
+
+
+class Measures(msgspec.Struct, omit_defaults=True):
+    """Counts and latencies of some requests: of all, of a group, or of a second."""
+
+    requests: int = 0
+    """All that were meant to be sent."""
+    ok: int = 0
+    """Whole answers."""
+    good: int = 0
+    """Whole answers that met every SLO."""
+    left: int = 0
+    """Their client left on purpose."""
+    shed: int = 0
+    """Refused for load or limits: 429 and 503."""
+    failed: int = 0
+    """Everything else: see `RunRecord.failures`."""
+    degraded: int = 0
+    escalated: int = 0
+    """Answers that the server says came from a cascade's large stage after its small one."""
+    retries: int = 0
+    resumed: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    """Of whole answers, as the server counts them; where it does not, events with content."""
+    good_tokens: int = 0
+    latencies: Latencies = msgspec.field(default_factory=Latencies)
+
+    def merge(self, other: "Measures") -> None:
+        for name in self.__struct_fields__:
+            if name == "latencies":
+                self.latencies.merge(other.latencies)
+            else:
+                setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class RunWindow(msgspec.Struct, omit_defaults=True):
+    """A second of the run, or `RunHeader.window_s`. The warm-up is included; histograms have wider buckets."""
+
+    begins_s: float
+    sent: int = 0
+    ended: int = 0
+    in_flight: int = 0
+    """At its end."""
+    tokens: int = 0
+    """Events with content that arrived."""
+    measures: Measures = msgspec.field(default_factory=Measures)
+    """Of requests that were meant to be sent in it; but each ITL is in the second in which its event arrived."""
+    lag_p99_s: float = 0.0
+
+
+class FailureCount(msgspec.Struct, frozen=True):
+    """One way to fail."""
+
+    name: str
+    """See `loadtests.client.failures`."""
+    count: int
+    status: int = 0
+    code: str = ""
+    """The server's own error code."""
+    tier: str = ""
+    example: str = ""
+    """Of the first one: the server's words, or what was seen."""
+
+
+class GeneratorLag(msgspec.Struct):
+    """The load tester's own part in every latency."""
+
+    sending: LatencyHistogram = msgspec.field(default_factory=LatencyHistogram)
+    """From the intended time, or from the free place where there was a wait for one, to sending."""
+    reading: LatencyHistogram = msgspec.field(default_factory=LatencyHistogram)
+    """From the arrival of bytes at the machine to the end of their parsing."""
+    by_kernel: bool = True
+    """The kernel's time stamps tell when bytes arrived; else the end of the last wait for them does."""
+
+
+class RequestRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One request. Times are seconds from the beginning of the run."""
+
+    number: int
+    """In the order of the schedule."""
+    kind: str
+    outcome: str
+    """"ok", "left", "shed", or a failure's name."""
+    intended_s: float
+    sent_s: float
+    end_s: float
+    tenant: str = ""
+    tier: str = ""
+    model: str = ""
+    transport: str = "sse"
+    session: int = -1
+    turn: int = 0
+    first_s: float | None = None
+    """The first content's arrival."""
+    itl_max_s: float = 0.0
+    tpot_s: float | None = None
+    queue_s: float | None = None
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    status: int = 0
+    code: str = ""
+    rung: str = ""
+    good: bool = False
+    attempts: int = 1
+    measured: bool = True
+    """False: it belongs to the warm-up."""
+    timings: dict[str, float] = msgspec.field(default_factory=dict)
+    """The server's own, in seconds, by its own names."""
+
+
+class RunRecord(msgspec.Struct):
+    """One run."""
+
+    header: RunHeader
+    verdict: RunVerdict
+    totals: Measures
+    groups: dict[str, dict[str, Measures]]
+    """By `GROUPS`, and by name; the warm-up is left out, as in the totals."""
+    windows: tuple[RunWindow, ...]
+    failures: tuple[FailureCount, ...]
+    lag: GeneratorLag
+    fairness: float | None
+    """Jain's index over the tenants' output tokens; None: fewer than two tenants."""
+    rows: tuple[RequestRow, ...]
+    """Of all requests, or an even sample of them."""
+    requests: int
+    """All, the warm-up included: `rows` are so many or fewer."""
+    format: Literal["penstock-load-run"] = "penstock-load-run"
+    version: Literal[1] = 1

@@ -1,0 +1,230 @@
+"""A whole run: starts the workers' processes, shows their progress, and makes the record of what they measured."""
+
+import datetime as dt
+import sys
+import time
+from collections.abc import Callable, Mapping
+from subprocess import PIPE
+
+import trio
+from trio.lowlevel import open_process
+
+from loadtests.model.errors import RunError
+from loadtests.model.run_record import RunHeader, RunRecord
+from loadtests.model.scenario import Scenario
+from loadtests.model.timing import duration_of, warm_up_of, warm_up_rule
+from loadtests.running.machine import this_machine
+from loadtests.running.progress import WorkerProgress, together
+from loadtests.running.tally import WorkerTally, merge_tallies, window_width
+from loadtests.running.verdict import fairness, grouped, judge, totals_of
+from loadtests.running.worker import WorkerShare
+from loadtests.running.worker_messages import (
+    BeginRun,
+    StopRun,
+    Unpacker,
+    WorkerDone,
+    WorkerReady,
+    WorkerTold,
+    decode_from_worker,
+    packed,
+)
+
+_COMMAND = (sys.executable, "-P", "-m", "loadtests.running.worker_process")
+_BEFORE_BEGIN_S = 0.2
+"""From the moment in which all workers are ready to the beginning of the run."""
+_STOPPING_S = 20.0
+"""A worker that has not ended so long after it was stopped is killed."""
+_SHOWN_EVERY_S = 0.5
+_READ_BYTES = 1 << 16
+
+
+class LoadRun:
+    """`run` it once."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        keys: Mapping[str, str],
+        *,
+        version: str,
+        show: Callable[[WorkerProgress], None] | None = None,
+    ) -> None:
+        """`keys`: API keys by tenant; "": of requests without one. `show`: called with the progress of all workers."""
+        self._scenario = scenario
+        self._keys = dict(keys)
+        self._version = version
+        self._show = show
+        self._links: list[_WorkerLink] = []
+        self._cut_short = False
+        self.begun_s = 0.0
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._cut_short
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the workers that run."""
+        return [link.pid for link in self._links if link.pid]
+
+    def stop(self) -> None:
+        """End in order: the record then has what was measured until now."""
+        self._cut_short = True
+        for link in self._links:
+            link.stop()
+
+    async def run(self) -> RunRecord:
+        """Raises RunError."""
+        count = self._scenario.workers
+        self._links = [_WorkerLink(WorkerShare(self._scenario, self._keys, worker, count)) for worker in range(count)]
+        started_at = dt.datetime.now(dt.UTC)
+        try:
+            async with trio.open_nursery() as nursery:
+                for link in self._links:
+                    await nursery.start(link.run)
+                self.begun_s = time.perf_counter() + _BEFORE_BEGIN_S
+                for link in self._links:
+                    link.begin(self.begun_s)
+                if self._cut_short:
+                    self.stop()
+                nursery.start_soon(self._keep_showing)
+                for link in self._links:
+                    await link.ended.wait()
+                nursery.cancel_scope.cancel()
+        except* (OSError, ValueError, RunError) as group:
+            raise RunError(f"a worker cannot be started: {group.exceptions[0]}") from None
+        faults = [
+            f"worker {index} ended before its time (exit code {link.exit_code}): its requests are missing"
+            for index, link in enumerate(self._links)
+            if link.tally is None
+        ]
+        seen_s = time.perf_counter() - self.begun_s
+        tallies = [link.tally for link in self._links if link.tally is not None]
+        return self._record(started_at, tallies, faults, seen_s)
+
+    async def _keep_showing(self) -> None:
+        while True:
+            await trio.sleep(_SHOWN_EVERY_S)
+            if self._show is not None:
+                self._show(together([link.progress for link in self._links]))
+
+    def _record(
+        self, started_at: dt.datetime, tallies: list[WorkerTally], faults: list[str], seen_s: float
+    ) -> RunRecord:
+        scenario = self._scenario
+        tally = merge_tallies(tallies, scenario.rows, f"{scenario.seed}/rows")
+        totals = totals_of(tally.groups)
+        groups = grouped(tally.groups)
+        end_s = min(seen_s, duration_of(scenario)) if self._cut_short else duration_of(scenario)
+        verdict = judge(scenario.lag, tally.lag, totals.latencies, faults + tally.faults, cut_short=self._cut_short)
+        header = RunHeader(
+            penstock=self._version,
+            started_at=started_at.isoformat(timespec="seconds"),
+            scenario=scenario,
+            machine=this_machine(),
+            warm_up_s=warm_up_of(scenario),
+            warm_up_rule=warm_up_rule(scenario),
+            measured_s=max(end_s - warm_up_of(scenario), 0.0),
+            window_s=window_width(duration_of(scenario)),
+            server=tally.server,
+        )
+        return RunRecord(
+            header=header,
+            verdict=verdict,
+            totals=totals,
+            groups=groups,
+            windows=tuple([tally.windows[index] for index in sorted(tally.windows)]),
+            failures=tuple(tally.failures),
+            lag=tally.lag,
+            fairness=fairness(groups.get("tenant", {})),
+            rows=tuple(tally.rows),
+            requests=tally.requests,
+        )
+
+
+class _WorkerLink:
+    """One worker's process, and what has come from it."""
+
+    def __init__(self, share: WorkerShare) -> None:
+        self._share = share
+        self._process: trio.Process | None = None
+        self._to_send: list[bytes] = []
+        self._some = trio.Event()
+        self.progress = WorkerProgress()
+        self.tally: WorkerTally | None = None
+        self.ended = trio.Event()
+        self.exit_code: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """0: it does not run."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else 0
+
+    def begin(self, begun_s: float) -> None:
+        self._send(packed(BeginRun(begun_s)))
+
+    def stop(self) -> None:
+        self._send(packed(StopRun()))
+
+    def _send(self, message: bytes) -> None:
+        self._to_send.append(message)
+        self._some.set()
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until the process has ended. It is started, and ready, when `task_status` says so."""
+        process = self._process = await open_process(list(_COMMAND), stdin=PIPE, stdout=PIPE)
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, process.stdin)
+                await self._read(process.stdout, task_status)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._end(process)
+            self.ended.set()
+
+    async def _write(self, stream: trio.abc.SendStream) -> None:
+        self._to_send.insert(0, packed(self._share))
+        try:
+            while True:
+                while self._to_send:
+                    await stream.send_all(self._to_send.pop(0))
+                self._some = trio.Event()
+                await self._some.wait()
+        except trio.BrokenResourceError:
+            await trio.sleep_forever()  # its end is seen by reading
+
+    async def _read(self, stream: trio.abc.ReceiveStream, task_status: trio.TaskStatus[None]) -> None:
+        unpacker = Unpacker()
+        is_ready = False
+        while True:
+            data = await stream.receive_some(_READ_BYTES)
+            if not data:
+                if not is_ready:
+                    raise RunError("it ended at once; its own words are above")
+                return
+            for raw in unpacker.feed(bytes(data)):
+                match decode_from_worker(raw):
+                    case WorkerReady():
+                        is_ready = True
+                        task_status.started()
+                    case WorkerTold(progress=progress):
+                        self.progress = progress
+                    case WorkerDone(tally=tally):
+                        self.tally = tally
+                        return
+
+    async def _end(self, process: trio.Process) -> None:
+        """Its input is closed, which ends it; if it does not, it is killed."""
+        if process.stdin is not None:
+            await process.stdin.aclose()
+        with trio.move_on_after(_STOPPING_S):
+            await process.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        self.exit_code = process.returncode
+        if process.stdout is not None:
+            await process.stdout.aclose()

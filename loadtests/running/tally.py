@@ -1,0 +1,280 @@
+"""What a worker has measured so far, kept so that it can be merged with what others have."""
+
+import math
+from array import array
+from collections.abc import Iterable
+from random import Random
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from loadtests.client import failures
+from loadtests.model.run_record import FailureCount, GeneratorLag, Measures, RequestRow, RunWindow
+from loadtests.model.scenario import Scenario
+from loadtests.model.timing import warm_up_of
+from loadtests.running.finished_request import FinishedRequest, Labels, is_good, labels_of, row_of, slo_of
+
+_MOST_FAILURES = 1000
+"""Kinds of failures that are counted by themselves."""
+_MOST_GROUPS = 2000
+_LAGS_AT_ONCE = 4096
+_GAPS_AT_ONCE = 4096
+_STEP = 10
+"""Histograms of windows have buckets of two per cent."""
+FailureKey = tuple[str, int, str, str]
+"""Name, status, code, tier."""
+
+
+class WorkerTally(msgspec.Struct):
+    """The measurements of one worker, or of several that were merged."""
+
+    groups: list[tuple[Labels, Measures]] = []
+    """Of the requests after the warm-up."""
+    windows: dict[int, RunWindow] = {}
+    failures: list[FailureCount] = []
+    lag: GeneratorLag = msgspec.field(default_factory=GeneratorLag)
+    rows: list[RequestRow] = []
+    requests: int = 0
+    server: str = ""
+    faults: list[str] = []
+    """What went wrong on this side, in words."""
+
+
+class Tally:
+    """Counts the requests of one worker as they end."""
+
+    def __init__(self, scenario: Scenario, *, window_s: float, rows: int, seed: str) -> None:
+        """`rows`: to keep of all requests, an even sample."""
+        self._scenario = scenario
+        self._warm_up_s = warm_up_of(scenario)
+        self._window_s = window_s
+        self._most_rows = rows
+        self._rng = Random(seed)  # noqa: S311  (no secret)
+        self._groups: dict[Labels, Measures] = {}
+        self._windows: dict[int, RunWindow] = {}
+        self._failures: dict[FailureKey, FailureCount] = {}
+        self._lag = GeneratorLag()
+        self._rows: list[RequestRow] = []
+        self._seen = 0
+        self._pending: dict[int, tuple[Measures, array[float]]] = {}
+        self._pending_gaps, self._pending_windows = array("d"), array("q")
+        self._server = ""
+        self._faults: list[str] = []
+        self.read_lags = array("d")
+        """Filled by the connections; see `take_lags`."""
+
+    def sent(self, at_s: float, lag_s: float) -> None:
+        """A request was sent at this time of the run, so late."""
+        self._lag.sending.add_one(lag_s)
+        self._window(at_s).sent += 1
+
+    def take_lags(self, at_s: float) -> "array[float]":
+        """Empty `read_lags` into the histogram, some at a time: it must not become the lag. Returns those."""
+        some = self.read_lags[:_LAGS_AT_ONCE]
+        if not some:
+            return some
+        del self.read_lags[:_LAGS_AT_ONCE]
+        self._lag.reading.add(np.frombuffer(some))
+        window = self._window(at_s)
+        window.lag_p99_s = max(window.lag_p99_s, sorted(some)[len(some) * 99 // 100])
+        return some
+
+    def in_flight(self, at_s: float, count: int) -> None:
+        self._window(at_s).in_flight = count
+
+    def ended(self, request: FinishedRequest) -> None:
+        """A request has ended, in whatever way."""
+        scenario = self._scenario
+        labels = labels_of(request, scenario)
+        good = is_good(request, slo_of(labels[1], scenario))
+        measured = request.intended_s >= self._warm_up_s
+        gaps = np.diff(np.frombuffer(request.answer.times)) if len(request.answer.times) > 1 else np.empty(0)
+        if measured:
+            measures = self._groups.get(labels)
+            if measures is None:
+                key = labels if len(self._groups) < _MOST_GROUPS else (*labels[:5], "others")
+                measures = self._groups.setdefault(key, Measures())
+            _count(measures, request, good=good)
+            if not request.answer.failure:
+                _time(measures, request)
+                self._pend(measures, gaps)
+        window = self._window(request.intended_s).measures
+        _count(window, request, good=good)
+        if not request.answer.failure:
+            _time(window, request, _STEP)
+        self._window(request.end_s).ended += 1
+        self._spread(request, gaps)
+        self._server = self._server or request.answer.server
+        if (fault := request.answer.own_fault) and fault not in self._faults:
+            self._faults.append(fault)
+        self._failed(request, labels)
+        self._keep(row_of(request, labels, good=good, measured=measured))
+
+    def result(self) -> WorkerTally:
+        """All of it, for merging."""
+        self._flush_windows()
+        for measures, pending in self._pending.values():
+            measures.latencies.itl.add(np.frombuffer(pending))
+        self._pending.clear()
+        while self.read_lags:
+            self.take_lags(max(self._windows, default=0) * self._window_s)
+        return WorkerTally(
+            groups=list(self._groups.items()),
+            windows=self._windows,
+            failures=list(self._failures.values()),
+            lag=self._lag,
+            rows=self._rows,
+            requests=self._seen,
+            server=self._server,
+            faults=self._faults,
+        )
+
+    def _window(self, at_s: float) -> RunWindow:
+        index = max(0, int(at_s / self._window_s))
+        window = self._windows.get(index)
+        if window is None:
+            window = self._windows[index] = RunWindow(begins_s=index * self._window_s)
+        return window
+
+    def _spread(self, request: FinishedRequest, gaps: npt.NDArray[np.float64]) -> None:
+        """Each event, and each gap, into the second of its arrival."""
+        times = np.frombuffer(request.answer.times)
+        if not len(times):
+            return
+        index = np.maximum((times - request.begun_s) / self._window_s, 0).astype(np.int64)
+        if not request.answer.failure and len(gaps):
+            self._pending_gaps.frombytes(gaps.tobytes())
+            self._pending_windows.frombytes(index[1:].tobytes())
+            if len(self._pending_gaps) >= _GAPS_AT_ONCE:
+                self._flush_windows()
+        for each in range(int(index[0]), int(index[-1]) + 1):
+            here = index == each
+            tokens = int(np.count_nonzero(here))
+            if tokens:
+                window = self._window(each * self._window_s + self._window_s / 2)
+                window.tokens += tokens
+
+    def _pend(self, measures: Measures, gaps: npt.NDArray[np.float64]) -> None:
+        """Gaps are counted many at a time, which costs a tenth of each answer's by themselves."""
+        _, pending = self._pending.setdefault(id(measures), (measures, array("d")))
+        pending.frombytes(gaps.tobytes())
+        if len(pending) >= _GAPS_AT_ONCE:
+            measures.latencies.itl.add(np.frombuffer(pending))
+            self._pending[id(measures)] = (measures, array("d"))
+
+    def _flush_windows(self) -> None:
+        gaps, windows = np.frombuffer(self._pending_gaps), np.frombuffer(self._pending_windows, dtype=np.int64)
+        for each in np.unique(windows):
+            window = self._window(float(each) * self._window_s + self._window_s / 2)
+            window.measures.latencies.itl.add(gaps[windows == each], step=_STEP)
+        self._pending_gaps, self._pending_windows = array("d"), array("q")
+
+    def _failed(self, request: FinishedRequest, labels: Labels) -> None:
+        answer = request.answer
+        if answer.failure in {"", failures.LEFT}:
+            return
+        key = (answer.failure, answer.status, answer.code, labels[1])
+        known = self._failures.get(key)
+        if known is None:
+            if len(self._failures) >= _MOST_FAILURES:
+                key = (answer.failure, 0, "", "")
+                known = self._failures.get(key)
+            if known is None:
+                self._failures[key] = FailureCount(*_fields(key), example=answer.detail)
+                return
+        self._failures[key] = msgspec.structs.replace(known, count=known.count + 1)
+
+    def _keep(self, row: RequestRow) -> None:
+        """Reservoir sampling (Vitter 1985, algorithm R)."""
+        self._seen += 1
+        if len(self._rows) < self._most_rows:
+            self._rows.append(row)
+        elif (place := self._rng.randrange(self._seen)) < self._most_rows:
+            self._rows[place] = row
+
+
+def _fields(key: FailureKey) -> tuple[str, int, int, str, str]:
+    name, status, code, tier = key
+    return name, 1, status, code, tier
+
+
+def _count(measures: Measures, request: FinishedRequest, *, good: bool) -> None:
+    answer = request.answer
+    measures.requests += 1
+    measures.retries += request.attempts - 1
+    measures.resumed += request.resumed
+    match answer.failure:
+        case "":
+            measures.ok += 1
+            measures.good += good
+            measures.escalated += answer.escalated
+            measures.degraded += answer.degraded
+            measures.prompt_tokens += answer.prompt_tokens
+            measures.output_tokens += answer.output_tokens
+            measures.good_tokens += answer.output_tokens if good else 0
+        case failures.LEFT:
+            measures.left += 1
+        case failures.SHED:
+            measures.shed += 1
+        case _:
+            measures.failed += 1
+
+
+def _time(measures: Measures, request: FinishedRequest, step: int = 1) -> None:
+    latencies = measures.latencies
+    first, end, tpot = request.first_s, request.end_s, request.tpot_s
+    if first is not None:
+        latencies.ttft.add_one(first - request.intended_s, step=step)
+        latencies.ttft_service.add_one(first - request.sent_s, step=step)
+    latencies.e2e.add_one(end - request.intended_s, step=step)
+    latencies.e2e_service.add_one(end - request.sent_s, step=step)
+    if tpot is not None:
+        latencies.tpot.add_one(tpot, step=step)
+    if (queue := request.answer.timings.get("queue")) is not None:
+        latencies.queue.add_one(queue, step=step)
+    if request.free_s > request.intended_s:
+        latencies.place.add_one(request.free_s - request.intended_s, step=step)
+    if request.connect_s is not None:
+        latencies.connect.add_one(request.connect_s, step=step)
+
+
+def merge_tallies(tallies: Iterable[WorkerTally], rows: int, seed: str) -> WorkerTally:
+    """One tally as if a single worker had counted everything. `rows`: to keep at most."""
+    whole = WorkerTally()
+    groups: dict[Labels, Measures] = {}
+    failed: dict[FailureKey, FailureCount] = {}
+    for tally in tallies:
+        for labels, measures in tally.groups:
+            groups.setdefault(labels, Measures()).merge(measures)
+        for index, window in tally.windows.items():
+            mine = whole.windows.setdefault(index, RunWindow(begins_s=window.begins_s))
+            mine.sent += window.sent
+            mine.ended += window.ended
+            mine.in_flight += window.in_flight
+            mine.tokens += window.tokens
+            mine.lag_p99_s = max(mine.lag_p99_s, window.lag_p99_s)
+            mine.measures.merge(window.measures)
+        for each in tally.failures:
+            key = (each.name, each.status, each.code, each.tier)
+            known = failed.get(key)
+            count = each.count + (known.count if known is not None else 0)
+            failed[key] = msgspec.structs.replace(known or each, count=count)
+        whole.lag.sending.merge(tally.lag.sending)
+        whole.lag.reading.merge(tally.lag.reading)
+        whole.lag.by_kernel = whole.lag.by_kernel and tally.lag.by_kernel
+        whole.rows += tally.rows
+        whole.requests += tally.requests
+        whole.server = whole.server or tally.server
+        whole.faults += [each for each in tally.faults if each not in whole.faults]
+    whole.groups = list(groups.items())
+    whole.failures = sorted(failed.values(), key=lambda each: -each.count)
+    if len(whole.rows) > rows:
+        whole.rows = Random(seed).sample(whole.rows, rows)  # noqa: S311  (no secret)
+    whole.rows.sort(key=lambda row: (row.intended_s, row.number, row.turn))
+    return whole
+
+
+def window_width(duration_s: float) -> float:
+    """One second, or more in runs of more than an hour."""
+    return float(max(1, math.ceil(duration_s / 3600)))
