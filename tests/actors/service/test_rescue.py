@@ -153,5 +153,6 @@ async def test_it_goes_on_with_its_adapter(autojump_clock, tmp_path, step):
         service.on_step["small"] = fails_at(service.runners["small"][-1].steps + step)
         answer = await service.ask(**asked)
         assert seen(answer) == uncut
-        assert [each.outcome for each in answer.end.served.attempts] == ["failed", "answered"]
+        outcomes = [each.outcome for each in answer.end.served.attempts]
+        assert (outcomes[0], outcomes[-1]) == ("failed", "answered")
         assert answer.end.served.adapter == "legal@1"
