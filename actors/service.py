@@ -26,7 +26,7 @@ from actors.control.admin_service import AdminService
 from actors.control.policy_reloader import PolicyStatus, Reload
 from actors.drain import DrainController
 from actors.engines.adapter_registry import AdapterRegistry
-from actors.engines.engine_thread import EngineFactory
+from actors.engines.engine_thread import EngineSource
 from actors.kept.kept_answers import KeptAnswers
 from actors.kernel.actor import Mailbox
 from actors.kernel.clock import WallClock, system_time
@@ -84,7 +84,7 @@ class Service:
     def __init__(
         self,
         settings: Settings,
-        engines: Mapping[str, Sequence[EngineFactory]],
+        engines: Mapping[str, Sequence[EngineSource]],
         *,
         texts: Mapping[str, ModelText] | None = None,
         workers: WorkerThreads | None = None,
@@ -95,7 +95,7 @@ class Service:
         wall: WallClock = system_time,
         actor_types: ActorTypes = ActorTypes(),  # noqa: B008  (frozen)
     ) -> None:
-        """`engines`: the factories of each engine's replicas.
+        """`engines`: what makes each engine's replicas.
 
         `texts`: tokenizers and templates by engine; None loads them from the engines' model directories.
         `network`: connects to upstreams instead of TCP. `source`: where the settings were read from, for reloads;
@@ -456,14 +456,14 @@ class Service:
             Child("dispatch", partial(types.dispatcher, self._dispatch, self._backend_queues, timers), self._dispatch),
         ]
 
-    def _backends(self, factories: Mapping[str, Sequence[EngineFactory]]) -> list[Child]:
+    def _backends(self, sources: Mapping[str, Sequence[EngineSource]]) -> list[Child]:
         settings = self._settings
         return [
-            *(backend(name, self._replicas_of(name, factories[name]), self._tree) for name in settings.engines),
+            *(backend(name, self._replicas_of(name, sources[name]), self._tree) for name in settings.engines),
             *(backend(name, [self._upstream(name)], self._tree) for name in settings.upstreams),
         ]
 
-    def _replicas_of(self, name: str, factories: Sequence[EngineFactory]) -> list[BackendReplica]:
+    def _replicas_of(self, name: str, sources: Sequence[EngineSource]) -> list[BackendReplica]:
         backend_queue = self._backend_queues[name]
         replicas = []
         for slot in backend_queue.slots:
@@ -472,7 +472,7 @@ class Service:
                 slot.mailbox,
                 dispatch=self._dispatch,
                 published=slot.published,
-                factory=factories[slot.published.replica],
+                source=sources[slot.published.replica],
                 workers=self._workers,
                 timers=self._timers,
                 stall_s=float(self._settings.engines[name].stall),

@@ -1,4 +1,4 @@
-"""Owns one engine or one replica: starts its thread, sends it jobs, delivers its outputs, and watches its progress.
+"""Owns one engine or one replica: starts its thread or process, sends jobs, delivers outputs, watches progress.
 
 Health is forward progress: while there is work, a step has to be reported within `stall`. An engine that fails or
 stalls ends this actor's life; its supervisor starts the next one with a new thread and a new engine. No message is
@@ -15,10 +15,11 @@ from actors.api.engine_status import EngineStatus
 from actors.api.errors import EngineLoadFailed, EngineLost
 from actors.engines.adapter_registry import WantedAdapter
 from actors.engines.engine_thread import (
-    EngineFactory,
     EngineLoaded,
     EngineLoading,
     EnginePost,
+    EngineProgram,
+    EngineSource,
     EngineThreads,
     LoadFailed,
     LoadProgress,
@@ -77,7 +78,7 @@ class EngineActor(Actor[EngineMessage]):
         *,
         dispatch: Mailbox[QueueMessage],
         published: EngineStatus,
-        factory: EngineFactory,
+        source: EngineSource,
         workers: EngineThreads,
         timers: TimerWheel,
         stall_s: float,
@@ -89,7 +90,7 @@ class EngineActor(Actor[EngineMessage]):
         self._jobs_wait = jobs_wait
         self._dispatch = dispatch
         self._published = published
-        self._factory = factory
+        self._source = source
         self._adapters = adapters
         self._workers = workers
         self._timers = timers
@@ -174,9 +175,11 @@ class EngineActor(Actor[EngineMessage]):
                 # The dispatcher reads it before the next `Enqueue`.
                 self._dispatch.put_deferred(finished)
 
-    def _with_adapters(self) -> EngineFactory:
+    def _with_adapters(self) -> EngineSource:
         """A factory that also loads the adapters. A restart skips adapters that cannot be read any more."""
-        factory, wanted, is_first = self._factory, tuple(self._adapters()), self._published.limits is None
+        factory, wanted, is_first = self._source, tuple(self._adapters()), self._published.limits is None
+        if isinstance(factory, EngineProgram):
+            return factory
 
         def load(progress: Callable[[str], None]) -> Stepping:
             engine = factory(progress)

@@ -203,6 +203,9 @@ class EngineSettings(Table, frozen=True):
     model: Path
     """A directory with config.json, *.safetensors, tokenizer.json; relative to the TOML file."""
     device: str = "cpu"
+    host: Literal["thread", "process"] = "thread"
+    """Where its steps run: in a thread of the gateway, or in a process of their own, whose end (a segmentation fault,
+    the system's lack of memory) costs this engine only. Without adapters."""
     replicas: Annotated[int, within(1, 64)] = 1
     """Replicas of the model, with separate threads, weights and KV caches; requests go to the least loaded one."""
     tensor_parallel: Annotated[int, within(1, 64)] = 1
