@@ -46,6 +46,7 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
     "tests/engine/core/test_random_steps.py": ({"_adapters", "_blocks", "_scheduler"}, INSIDE),
     "tests/engine/core/test_time_slices.py": ({"_holders"}, SPOILS),
     "tests/engine/forward/test_graphs.py": ({"_decoder", "_ids"}, INSIDE),
+    "tests/engine/hosting/child.py": ({"_exit"}, "a process that ends as a library's fault ends it"),
     "tests/engine/kernels/test_arena.py": ({"_CHUNK_BYTES"}, "a size that the test must exceed"),
     "tests/engine/forward/test_decoder_program.py": ({"_run"}, "counts the programs that ran"),
     "tests/engine/sampling/test_schema_numbers.py": ({"_vocabulary"}, "asks the library itself"),
