@@ -46,7 +46,7 @@ from actors.request.request_log import LogIdentity, RequestLog
 from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import Copy, ShadowPorts
 from actors.routing.router import PolicySnapshot, Router
-from actors.service_view import EngineReadiness, ModelCard, Readiness, ServiceState, ServiceView
+from actors.service_view import ModelCard, Readiness, ServiceView
 from actors.shadows.shadows import CopiesUnderWay
 from actors.supervision_tree import ActorTypes, BackendReplica, TreeStatus, auxiliary, backend, service_tree
 from actors.upstream.client import UpstreamClient
@@ -271,19 +271,8 @@ class Service:
         await self._drain.run(deadline)
 
     def readiness(self) -> Readiness:
-        """Ready: it serves, the ledger takes entries, every engine was loaded, and one backend is not marked down.
-
-        A failed backend does not matter as long as another one is up: the ladders pass it over.
-        """
-        engines = {
-            name: EngineReadiness(published.state, published.why) for name, published in self._all_published.items()
-        }
-        state: ServiceState = self._drain.state
-        if state == "serving" and self._books.is_blocked(trio.current_time()):
-            state = "ledger_blocked"
-        elif state == "serving" and all(each.down_until is not None for each in self._all_published.values()):
-            state = "backends_down"
-        return Readiness(state == "serving" and self._is_loaded(), state, engines)
+        """Of the service and of each model. A failed backend does not matter to a model that another one may answer."""
+        return self._view.readiness(self._drain.state, loaded=self._is_loaded())
 
     def models(self) -> tuple[ModelCard, ...]:
         """The model names that clients may use."""

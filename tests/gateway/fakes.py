@@ -95,10 +95,17 @@ class FakeEngineReadiness:
 
 
 @dataclass
+class FakeModelReadiness:
+    ready: bool = True
+    rungs: dict[str, str] = field(default_factory=lambda: {"small": "ready"})
+
+
+@dataclass
 class FakeReadiness:
     ready: bool = True
     state: str = "serving"
     engines: dict[str, FakeEngineReadiness] = field(default_factory=lambda: {"small": FakeEngineReadiness()})
+    models: dict[str, FakeModelReadiness] = field(default_factory=lambda: {"small": FakeModelReadiness()})
 
 
 @dataclass
