@@ -30,8 +30,9 @@ from actors.engines.engine_thread import EngineSource
 from actors.kept.kept_answers import KeptAnswers
 from actors.kernel.actor import Mailbox
 from actors.kernel.clock import WallClock, system_time
-from actors.kernel.errors import RestartsExhausted, ServiceFailed
+from actors.kernel.errors import RestartsExhausted, ServiceFailed, ServiceStalled
 from actors.kernel.supervisor import Child
+from actors.kernel.thread_bridge import stacks
 from actors.kernel.timers import TimerWheel
 from actors.ledger.ledger import LedgerState, ledger_lock
 from actors.prompt.model_text import ModelText
@@ -274,6 +275,15 @@ class Service:
         """Of the service and of each model. A failed backend does not matter to a model that another one may answer."""
         return self._view.readiness(self._drain.state, loaded=self._is_loaded())
 
+    def check_progress(self) -> None:
+        """Raises ServiceStalled if the ledger's thread does not return from a commit."""
+        deadline_s = float(self._settings.watchdog.ledger)
+        if deadline_s and self._books.hangs_for_s(trio.current_time()) > deadline_s:
+            log.critical("no_progress", what="ledger", deadline_s=deadline_s, stacks=stacks())
+            raise ServiceStalled(
+                f"the ledger finished no commit for {deadline_s:g} s: look at the disk of {self._settings.ledger.path}"
+            )
+
     def models(self) -> tuple[ModelCard, ...]:
         """The model names that clients may use."""
         return self._view.models()
@@ -465,6 +475,7 @@ class Service:
                 workers=self._workers,
                 timers=self._timers,
                 stall_s=float(self._settings.engines[name].stall),
+                load_stall_s=float(self._settings.engines[name].load_stall),
                 jobs_wait=partial(bool, backend_queue.queue),
                 adapters=partial(self._registry.wanted, name),
             )

@@ -95,6 +95,12 @@ class ProcessBridge(Generic[C, P]):
             await self._ended.wait()
         return self._ended.is_set()
 
+    def stacks(self) -> str:
+        """The process writes them to standard error (`engine/hosting/process.py`), unless it is stopped."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGUSR1)
+        return f"of process {self.pid}: on standard error"
+
     def _send(self, data: bytes) -> None:
         if self._ended.is_set() or self._why:
             return

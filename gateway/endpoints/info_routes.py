@@ -102,7 +102,7 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
     return app
 
 
-def _ready_or_not(ready: bool, **body: Any) -> Response:  # noqa: FBT001  (it decides the status)
+def _ready_or_not(ready: bool, **body: Any) -> Response:
     return json_response({"status": "ready" if ready else "not ready", **body}, 200 if ready else 503)
 
 
