@@ -138,7 +138,7 @@ async def test_a_storm(autojump_clock, seed):
 async def test_a_load_without_progress_is_a_stall(autojump_clock):
     """A restart that hangs in loading is given up, and the next one serves."""
     text = CONFIG.replace('model = "small"\nmax_running', 'model = "small"\nload_stall = "40s"\nmax_running')
-    async with stage({"small": says("ok")}, settings=text) as service:
+    async with stage({"small": says("ok"), "large": says("ok")}, settings=text) as service:
 
         def fails(number, batch) -> None:
             raise EngineError("device_lost", "the device fell off the bus")
