@@ -26,12 +26,13 @@ from actors.control.admin_service import AdminService
 from actors.control.policy_reloader import PolicyStatus, Reload
 from actors.drain import DrainController
 from actors.engines.adapter_registry import AdapterRegistry
-from actors.engines.engine_thread import EngineFactory
+from actors.engines.engine_thread import EngineSource
 from actors.kept.kept_answers import KeptAnswers
 from actors.kernel.actor import Mailbox
 from actors.kernel.clock import WallClock, system_time
-from actors.kernel.errors import RestartsExhausted, ServiceFailed
+from actors.kernel.errors import RestartsExhausted, ServiceFailed, ServiceStalled
 from actors.kernel.supervisor import Child
+from actors.kernel.thread_bridge import stacks
 from actors.kernel.timers import TimerWheel
 from actors.ledger.ledger import LedgerState, ledger_lock
 from actors.prompt.model_text import ModelText
@@ -46,7 +47,7 @@ from actors.request.request_log import LogIdentity, RequestLog
 from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import Copy, ShadowPorts
 from actors.routing.router import PolicySnapshot, Router
-from actors.service_view import EngineReadiness, ModelCard, Readiness, ServiceState, ServiceView
+from actors.service_view import ModelCard, Readiness, ServiceView
 from actors.shadows.shadows import CopiesUnderWay
 from actors.supervision_tree import ActorTypes, BackendReplica, TreeStatus, auxiliary, backend, service_tree
 from actors.upstream.client import UpstreamClient
@@ -84,7 +85,7 @@ class Service:
     def __init__(
         self,
         settings: Settings,
-        engines: Mapping[str, Sequence[EngineFactory]],
+        engines: Mapping[str, Sequence[EngineSource]],
         *,
         texts: Mapping[str, ModelText] | None = None,
         workers: WorkerThreads | None = None,
@@ -95,7 +96,7 @@ class Service:
         wall: WallClock = system_time,
         actor_types: ActorTypes = ActorTypes(),  # noqa: B008  (frozen)
     ) -> None:
-        """`engines`: the factories of each engine's replicas.
+        """`engines`: what makes each engine's replicas.
 
         `texts`: tokenizers and templates by engine; None loads them from the engines' model directories.
         `network`: connects to upstreams instead of TCP. `source`: where the settings were read from, for reloads;
@@ -271,19 +272,17 @@ class Service:
         await self._drain.run(deadline)
 
     def readiness(self) -> Readiness:
-        """Ready: it serves, the ledger takes entries, every engine was loaded, and one backend is not marked down.
+        """Of the service and of each model. A failed backend does not matter to a model that another one may answer."""
+        return self._view.readiness(self._drain.state, loaded=self._is_loaded())
 
-        A failed backend does not matter as long as another one is up: the ladders pass it over.
-        """
-        engines = {
-            name: EngineReadiness(published.state, published.why) for name, published in self._all_published.items()
-        }
-        state: ServiceState = self._drain.state
-        if state == "serving" and self._books.is_blocked(trio.current_time()):
-            state = "ledger_blocked"
-        elif state == "serving" and all(each.down_until is not None for each in self._all_published.values()):
-            state = "backends_down"
-        return Readiness(state == "serving" and self._is_loaded(), state, engines)
+    def check_progress(self) -> None:
+        """Raises ServiceStalled if the ledger's thread does not return from a commit."""
+        deadline_s = float(self._settings.watchdog.ledger)
+        if deadline_s and self._books.hangs_for_s(trio.current_time()) > deadline_s:
+            log.critical("no_progress", what="ledger", deadline_s=deadline_s, stacks=stacks())
+            raise ServiceStalled(
+                f"the ledger finished no commit for {deadline_s:g} s: look at the disk of {self._settings.ledger.path}"
+            )
 
     def models(self) -> tuple[ModelCard, ...]:
         """The model names that clients may use."""
@@ -456,14 +455,14 @@ class Service:
             Child("dispatch", partial(types.dispatcher, self._dispatch, self._backend_queues, timers), self._dispatch),
         ]
 
-    def _backends(self, factories: Mapping[str, Sequence[EngineFactory]]) -> list[Child]:
+    def _backends(self, sources: Mapping[str, Sequence[EngineSource]]) -> list[Child]:
         settings, common = self._settings, (self._tree, self._dispatch)
         return [
-            *(backend(name, self._replicas_of(name, factories[name]), *common) for name in settings.engines),
+            *(backend(name, self._replicas_of(name, sources[name]), *common) for name in settings.engines),
             *(backend(name, [self._upstream(name)], *common) for name in settings.upstreams),
         ]
 
-    def _replicas_of(self, name: str, factories: Sequence[EngineFactory]) -> list[BackendReplica]:
+    def _replicas_of(self, name: str, sources: Sequence[EngineSource]) -> list[BackendReplica]:
         backend_queue = self._backend_queues[name]
         replicas = []
         for slot in backend_queue.slots:
@@ -472,10 +471,11 @@ class Service:
                 slot.mailbox,
                 dispatch=self._dispatch,
                 published=slot.published,
-                factory=factories[slot.published.replica],
+                source=sources[slot.published.replica],
                 workers=self._workers,
                 timers=self._timers,
                 stall_s=float(self._settings.engines[name].stall),
+                load_stall_s=float(self._settings.engines[name].load_stall),
                 jobs_wait=partial(bool, backend_queue.queue),
                 adapters=partial(self._registry.wanted, name),
             )

@@ -1,7 +1,6 @@
 """What probes, clients and scrapers read of the service: readiness, the models, and all figures. It owns nothing."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal
 
 import msgspec
 import trio
@@ -21,14 +20,10 @@ from actors.upstream.upstream_status import UpstreamStatus
 from engine.messages import EngineStats
 from policies.admission.budget import BudgetBook
 from policies.lifecycle.drain import DrainState
+from policies.lifecycle.readiness import BackendFacts, ModelReadiness, ServiceState, readiness
 from policies.queueing.quarantine import Quarantine
 from policies.rollout.rollout_state import RolloutState
 from policies.rollout.shadow import ShadowBook
-
-ServiceState = DrainState | Literal["ledger_blocked", "backends_down"]
-"""ledger_blocked: the ledger cannot commit, and no answer is sent without a committed entry. backends_down:
-every engine and upstream is marked down."""
-
 
 _NOTHING_YET = EngineStats(0, 0, 0, 0, 0, 0)
 
@@ -47,6 +42,7 @@ class Readiness(msgspec.Struct, frozen=True):
     ready: bool
     state: ServiceState
     engines: Mapping[str, EngineReadiness]
+    models: Mapping[str, ModelReadiness]
 
 
 class ModelCard(msgspec.Struct, frozen=True):
@@ -91,6 +87,29 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     wall: WallClock
     created: int
     """When the service was created, seconds since 1970."""
+
+    def readiness(self, drain: DrainState, *, loaded: bool) -> Readiness:
+        """`loaded`: everything was loaded once."""
+        now = trio.current_time()
+        facts = {
+            name: BackendFacts(
+                state=each.state,
+                down=each.down_until is not None,
+                breaker_open=self.breakers.view(name, now).state == "open",
+                rests=name in self.upstreams and self.upstreams[name].rests(now),
+            )
+            for name, each in self.all_published.items()
+        }
+        policy, settings = self.router.snapshot.policy, self.router.snapshot.settings
+        told = readiness(
+            drain,
+            loaded=loaded,
+            ledger_blocked=self.books.is_blocked(now),
+            backends=facts,
+            rungs_of={name: policy.rungs_of(name) for name in settings.models},
+        )
+        engines = {name: EngineReadiness(each.state, each.why) for name, each in self.all_published.items()}
+        return Readiness(told.ready, told.state, engines, told.models)
 
     def models(self) -> tuple[ModelCard, ...]:
         """The model names that clients may use."""

@@ -11,11 +11,13 @@ import msgspec
 import trio
 
 from actors.control.policy_reloader import ConfigProcess
+from actors.engines.engine_process import start_engine_process
 from actors.engines.engine_thread import (
-    EngineFactory,
     EngineLoaded,
     EngineLoading,
     EnginePost,
+    EngineProgram,
+    EngineSource,
     EngineThreads,
     LoadFailed,
 )
@@ -41,7 +43,7 @@ class WorkerThreads(EngineThreads, LedgerThreads, ConfigProcess, WorkerPool, Pro
 
 
 class RealWorkerThreads:
-    """One thread for each engine, one for the ledger, a few for long texts. Made in the event loop."""
+    """A thread or a process for each engine, one for the ledger, a few for long texts. Made in the event loop."""
 
     def __init__(self, at_once: int = AUTO, off_cpu: Collection[str] = (), *, wall: WallClock = system_time) -> None:
         """`at_once`: see `CoreSettings`. `off_cpu`: engines on another device, which need no time slices."""
@@ -51,8 +53,11 @@ class RealWorkerThreads:
         self._long_work = LongWork()
         self._life = secrets.token_hex(8)
 
-    def engine(self, name: str, factory: EngineFactory, on_posts: Callable[[list[EnginePost]], None]) -> WorkerHandle:
-        """Load and run the engine in a thread of its own."""
+    def engine(self, name: str, source: EngineSource, on_posts: Callable[[list[EnginePost]], None]) -> WorkerHandle:
+        """Load and run the engine in a thread or a process of its own."""
+        if isinstance(source, EngineProgram):
+            return start_engine_process(name, source, on_posts)
+        factory = source
         turn = None if name in self._off_cpu else self._turns.join()
 
         def body(inbox: "SimpleQueue[Command | Stop]", post: Callable[[EnginePost], None]) -> None:

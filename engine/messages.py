@@ -122,7 +122,7 @@ class Finish(msgspec.Struct, frozen=True):
     """With reason "error": the cause and the remedy."""
 
 
-class TokenDelta(msgspec.Struct, frozen=True, gc=False):
+class TokenDelta(msgspec.Struct, frozen=True, tag=True, gc=False):
     """One step's output of one sequence. `text` never contains part of a character or of a stop string.
 
     Text can lag behind tokens (an unfinished character, a possible stop string); the delta with the finish flushes it.
@@ -144,7 +144,7 @@ class TokenDelta(msgspec.Struct, frozen=True, gc=False):
     """If requested: one entry for each token of the prompt, with the first delta."""
 
 
-class Embedding(msgspec.Struct, frozen=True, gc=False):
+class Embedding(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The result of `Embed`."""
 
     sequence_id: int
@@ -153,7 +153,7 @@ class Embedding(msgspec.Struct, frozen=True, gc=False):
     finish: Finish
 
 
-class Finished(msgspec.Struct, frozen=True, gc=False):
+class Finished(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The end of a sequence without further output: it was aborted or refused, or has failed."""
 
     sequence_id: int
@@ -215,7 +215,7 @@ def sum_of_stats(replicas: Sequence[EngineStats]) -> EngineStats:
     return EngineStats(**{name: sum([getattr(it, name) for it in replicas]) for name in EngineStats.__struct_fields__})
 
 
-class StepReport(msgspec.Struct, frozen=True):
+class StepReport(msgspec.Struct, frozen=True, tag=True):
     """The results of one step."""
 
     outputs: tuple[SequenceOutput, ...]

@@ -10,6 +10,8 @@ import msgspec
 import structlog
 import trio
 
+from actors.kernel.errors import ServiceStalled
+from actors.kernel.loop_watchdog import LoopWatchdog
 from actors.service import Service
 from config.model.settings import Settings
 from gateway.endpoints.admin_routes import AdminRoutes
@@ -23,6 +25,7 @@ from gateway.telemetry.metrics import exposition
 _GRACE_S = 2.0
 """How long connections may take to send their last bytes after the service has drained."""
 _POLL_S = 0.05
+_PROGRESS_S = 1.0
 _YOUNG_OBJECTS = 10_000
 """New objects after which the garbage collector looks for cycles. Answers leave none, so it need not look often."""
 _ADMIN_CONNECTIONS = 32
@@ -66,6 +69,8 @@ async def serve(
             for server in servers:
                 await root.start(server.run)
             root.start_soon(_when_ready, service, on_ready)
+            root.start_soon(LoopWatchdog(float(settings.watchdog.event_loop)).run)
+            root.start_soon(_end_if_stalled, service, servers)
             number = await anext(signals)
             log.info("draining", signal=signal.Signals(number).name, deadline_s=settings.server.drain)
             await _drain(service, servers, settings.server.drain, signals)
@@ -76,6 +81,20 @@ async def serve(
 async def _reload_when_told(service: Service, hangups: AsyncIterator[int]) -> None:
     async for _ in hangups:
         service.admin.reload_soon("signal")
+
+
+async def _end_if_stalled(service: Service, servers: list[Server]) -> None:
+    """Raises ServiceStalled, after running answers were ended with an error event."""
+    while True:
+        try:
+            service.check_progress()
+        except ServiceStalled:
+            await service.drain(trio.current_time())
+            async with trio.open_nursery() as nursery:
+                for server in servers:
+                    nursery.start_soon(server.finish, _GRACE_S)
+            raise
+        await trio.sleep(_PROGRESS_S)
 
 
 async def _when_ready(service: Service, on_ready: Callable[[], None]) -> None:

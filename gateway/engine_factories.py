@@ -6,8 +6,10 @@ from functools import partial
 import msgspec
 
 from actors.api.engine_status import replica_titles
+from actors.engines.engine_thread import EngineProgram, EngineSource
 from config.model.settings import EngineSettings, Settings
 from engine.core.loop import Stepping
+from engine.hosting.wire import HostedEngine
 from engine.load import load_engine
 from engine.memory.resources import Resolved, resolve
 
@@ -19,15 +21,15 @@ def loads_adapters(settings: Settings) -> bool:
     return settings.admin.enabled and any(model.adapters for model in settings.models.values())
 
 
-def engine_factories(settings: Settings) -> dict[str, list[Callable[[Progress], Stepping]]]:
-    """A factory for each replica of each engine. Nothing is loaded yet.
+def engine_factories(settings: Settings) -> dict[str, list[EngineSource]]:
+    """A factory, or a process' program, for each replica of each engine. Nothing is loaded yet.
 
     Settings that are "auto" are decided here, once, for all engines together, so that a restarted engine gets the same.
     """
     replicas = {name: replica_settings(name, engine) for name, engine in settings.engines.items()}
     titled = {title: engine for titles in replicas.values() for title, engine in titles.items()}
     resolved = resolve(titled, more_adapters=loads_adapters(settings))
-    return {name: [partial(_load, resolved[title], title) for title in titles] for name, titles in replicas.items()}
+    return {name: [_source(resolved[title], title) for title in titles] for name, titles in replicas.items()}
 
 
 def replica_settings(name: str, settings: EngineSettings) -> dict[str, EngineSettings]:
@@ -39,6 +41,12 @@ def replica_settings(name: str, settings: EngineSettings) -> dict[str, EngineSet
         )
         for number, title in enumerate(replica_titles(name, settings.replicas))
     }
+
+
+def _source(resolved: Resolved, title: str) -> EngineSource:
+    if resolved.settings.host == "process":
+        return EngineProgram(HostedEngine(resolved.settings, title, message=resolved.message))
+    return partial(_load, resolved, title)
 
 
 def _load(resolved: Resolved, name: str, progress: Progress) -> Stepping:

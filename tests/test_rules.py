@@ -144,9 +144,10 @@ def test_no_actor_awaits_while_a_message_is_in_hand() -> None:
 
 
 def test_processes_that_stay_are_started_in_one_place() -> None:
-    # They must not outlive this one: see engine/tensor_parallel/worker.py.
+    # They must not outlive this one: see engine/child.py.
     assert users("subprocess.Popen", "multiprocessing", "torch.multiprocessing", "os.fork") == {
-        "engine/tensor_parallel/runner.py"
+        "actors/kernel/process_bridge.py",
+        "engine/tensor_parallel/runner.py",
     }
     # Those of the load tester end when their standard input does.
     assert users("trio.lowlevel.open_process") == {"loadtests/running/run.py"}

@@ -191,7 +191,9 @@ class RequestContent:
                 body.embedding,
                 body.truncate_prompt_tokens,
             )
-            self._digest = blake2b(msgspec.msgpack.encode(asked), digest_size=16, person=b"request").digest()
+            # As text: no encoder takes all that a client may have written (numbers of any size, half a surrogate).
+            text = repr(asked).encode("utf-8", "surrogatepass")
+            self._digest = blake2b(text, digest_size=16, person=b"request").digest()
         return self._digest
 
 

@@ -1,9 +1,9 @@
-"""Owns one engine or one replica: starts its thread, sends it jobs, delivers its outputs, and watches its progress.
+"""Owns one engine or one replica: starts its thread or process, sends jobs, delivers outputs, watches progress.
 
-Health is forward progress: while there is work, a step has to be reported within `stall`. An engine that fails or
-stalls ends this actor's life; its supervisor starts the next one with a new thread and a new engine. No message is
-handed to the next life: `EngineDown` tells the dispatcher that all jobs of this one are lost, and it tells their
-readers; adapters are loaded from what the registry wants.
+Health is forward progress: while there is work, a step has to be reported within `stall`; while it is loaded, a part of
+that within `load_stall`. An engine that fails or stalls ends this actor's life; its supervisor starts the next one with
+a new thread or process and a new engine. No message is handed to the next life: `EngineDown` tells the dispatcher that
+all jobs of this one are lost, and it tells their readers; adapters are loaded from what the registry wants.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,10 +15,11 @@ from actors.api.engine_status import EngineStatus
 from actors.api.errors import EngineLoadFailed, EngineLost
 from actors.engines.adapter_registry import WantedAdapter
 from actors.engines.engine_thread import (
-    EngineFactory,
     EngineLoaded,
     EngineLoading,
     EnginePost,
+    EngineProgram,
+    EngineSource,
     EngineThreads,
     LoadFailed,
     LoadProgress,
@@ -77,10 +78,11 @@ class EngineActor(Actor[EngineMessage]):
         *,
         dispatch: Mailbox[QueueMessage],
         published: EngineStatus,
-        factory: EngineFactory,
+        source: EngineSource,
         workers: EngineThreads,
         timers: TimerWheel,
         stall_s: float,
+        load_stall_s: float,
         jobs_wait: Callable[[], bool],
         adapters: Callable[[], Sequence[WantedAdapter]],
     ) -> None:
@@ -89,11 +91,12 @@ class EngineActor(Actor[EngineMessage]):
         self._jobs_wait = jobs_wait
         self._dispatch = dispatch
         self._published = published
-        self._factory = factory
+        self._source = source
         self._adapters = adapters
         self._workers = workers
         self._timers = timers
         self._stall_s = stall_s
+        self._load_stall_s = load_stall_s
         self._watch = timers.watch(float("inf"), self._alarm)
         self._worker: WorkerHandle | None = None
         self._loading = LoadProgress()
@@ -112,6 +115,7 @@ class EngineActor(Actor[EngineMessage]):
         published.state, published.why = "loading", None
         code, message = "engine_stopped", f"The engine {published.title} was stopped."
         self._worker = self._workers.engine(published.title, self._with_adapters(), self._on_posts)
+        self._timers.move(self._watch, trio.current_time() + self._load_stall_s)
         try:
             await super().run()
         except EngineLost as lost:
@@ -174,9 +178,11 @@ class EngineActor(Actor[EngineMessage]):
                 # The dispatcher reads it before the next `Enqueue`.
                 self._dispatch.put_deferred(finished)
 
-    def _with_adapters(self) -> EngineFactory:
+    def _with_adapters(self) -> EngineSource:
         """A factory that also loads the adapters. A restart skips adapters that cannot be read any more."""
-        factory, wanted, is_first = self._factory, tuple(self._adapters()), self._published.limits is None
+        factory, wanted, is_first = self._source, tuple(self._adapters()), self._published.limits is None
+        if isinstance(factory, EngineProgram):
+            return factory
 
         def load(progress: Callable[[str], None]) -> Stepping:
             engine = factory(progress)
@@ -249,6 +255,7 @@ class EngineActor(Actor[EngineMessage]):
                 self._on_step(post)
             case EngineLoading(what):
                 published.why = what
+                self._watch.due = trio.current_time() + self._load_stall_s
                 if self._loading.is_due(what, trio.current_time()):
                     log.info("engine_loading", engine=published.title, step=what)
             case EngineLoaded(limits, stats, adapters, read_adapter):
@@ -294,12 +301,17 @@ class EngineActor(Actor[EngineMessage]):
         self.mailbox.put_unbounded(StallAlarm())
 
     def _check_progress(self) -> None:
-        now = trio.current_time()
-        if not self._sequences:
+        published, loads = self._published, self._published.state == "loading"
+        if not (loads or self._sequences):
             return
-        if now < self._watch.due:
+        if trio.current_time() < self._watch.due:
             self._timers.move(self._watch, self._watch.due)
             return
-        raise EngineLost(
-            "engine_stalled", f"The engine {self._published.title} finished no step for {self._stall_s:g} s."
-        )
+        assert self._worker is not None
+        deadline_s = self._load_stall_s if loads else self._stall_s
+        what = f"engine {published.title}"
+        log.error("no_progress", what=what, deadline_s=deadline_s, doing=published.why, stacks=self._worker.stacks())
+        if not loads:
+            raise EngineLost("engine_stalled", f"The {what} finished no step for {deadline_s:g} s.")
+        message = f"The {what} made no progress in loading for {deadline_s:g} s, after: {published.why}."
+        raise EngineLost("engine_load_stalled", message) if published.limits else EngineLoadFailed(message)

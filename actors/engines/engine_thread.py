@@ -1,4 +1,4 @@
-"""The thread of one engine: what it posts while it loads and runs, and which steps of a long load are logged."""
+"""The thread or process of one engine: what it posts, and which steps of a long load are logged."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,7 @@ import msgspec
 from actors.kernel.thread_bridge import WorkerHandle
 from engine.core.limits import EngineLimits
 from engine.core.loop import Stepping
+from engine.hosting.wire import COMMAND, HostedEngine
 from engine.lora.adapters import Adapter, PreparedAdapter
 from engine.messages import EngineFailed, EngineStats, StepReport
 
@@ -16,6 +17,16 @@ EngineFactory = Callable[[Callable[[str], None]], Stepping]
 """Called in the engine's own thread with a function that takes words on its progress. Raises EngineError."""
 
 
+class EngineProgram(msgspec.Struct, frozen=True):
+    """What an engine's own process loads."""
+
+    hosted: HostedEngine
+    command: tuple[str, ...] = COMMAND
+    """Starts the process."""
+
+
+EngineSource = EngineFactory | EngineProgram
+"""Of an engine in a thread of this process, or in a process of its own."""
 _DIGITS = str.maketrans("", "", "0123456789")
 _PAUSE_S = 1.0
 
@@ -47,9 +58,9 @@ EnginePost = EngineLoading | EngineLoaded | LoadFailed | StepReport | EngineFail
 
 
 class EngineThreads(Protocol):
-    """Starts the threads of engines."""
+    """Starts the threads and processes of engines."""
 
-    def engine(self, name: str, factory: EngineFactory, on_posts: Callable[[list[EnginePost]], None]) -> WorkerHandle:
+    def engine(self, name: str, source: EngineSource, on_posts: Callable[[list[EnginePost]], None]) -> WorkerHandle:
         """A handle that takes `Command` and `Stop`; `on_posts` is called in the event loop."""
         ...
 

@@ -29,5 +29,13 @@ class RestartsExhausted(ActorError):  # noqa: N818  (named for what happened, as
     """A group of actors was restarted as often as its intensity allows, and one of them ended again."""
 
 
+EXIT_STALLED = 70
+"""Exit code of a process that ends because a part of it makes no progress."""
+
+
 class ServiceFailed(ActorError):  # noqa: N818  (named for what happened, as in OTP)
     """No restart can help: the process must end with a non-zero code."""
+
+
+class ServiceStalled(ServiceFailed):
+    """A part that every request needs makes no progress, and only a new process helps."""

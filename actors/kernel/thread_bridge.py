@@ -5,11 +5,13 @@
 
 import os
 import sys
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Lock, Thread, get_native_id
+from threading import enumerate as living_threads
 from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -42,6 +44,9 @@ class WorkerHandle(Protocol):
     def send(self, command: Any) -> None: ...
     def abandon(self) -> None: ...
     async def join(self, timeout_s: float) -> bool: ...
+    def stacks(self) -> str:
+        """What it is doing, for the log."""
+        ...
 
 
 class WorkerPool(Protocol):
@@ -58,6 +63,17 @@ class WorkerEvents(msgspec.Struct, frozen=True, tag=True, gc=False):
     posts: Sequence[Any]
     life: object = None
     """The actor that started the thread: its successor ignores posts of an earlier thread."""
+
+
+def stacks() -> str:
+    """The stacks of all threads of this process, by name."""
+    frames = sys._current_frames()  # noqa: SLF001  (documented, and the only way)
+    parts = []
+    for thread in living_threads():
+        frame = frames.get(thread.ident or 0)
+        if frame is not None:
+            parts.append(f"{thread.name}:\n{''.join(traceback.format_stack(frame))}")
+    return "\n".join(parts)
 
 
 class ThreadBridge(Generic[C, P]):
@@ -99,6 +115,9 @@ class ThreadBridge(Generic[C, P]):
         with trio.move_on_after(timeout_s):
             await self._ended.wait()
         return self._ended.is_set()
+
+    def stacks(self) -> str:
+        return stacks()
 
     def _run(self) -> None:
         if sys.platform == "linux" and self._nice:

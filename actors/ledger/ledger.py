@@ -93,6 +93,8 @@ class LedgerState:
         self.opened = False
         self.asked_at: float | None = None
         """When the writer got its current batch; None: it has none."""
+        self.locked = False
+        """Another process has locked the file, and the writer tries again and again."""
         self.usage: dict[tuple[str, str, str], tuple[int, int, int]] = {}
         self.costs: dict[tuple[str, str], float] = {}
 
@@ -108,6 +110,10 @@ class LedgerState:
     def is_blocked(self, now: float) -> bool:
         """Whether a commit takes too long: another process has locked the file, or the disk hangs."""
         return self.asked_at is not None and now - self.asked_at > _BLOCKED_S
+
+    def hangs_for_s(self, now: float) -> float:
+        """How long the thread has not returned from a commit, or from the file's opening; 0: it waits for a lock."""
+        return 0.0 if self.asked_at is None or self.locked else now - self.asked_at
 
     def count(self, closing: EntryClosing) -> None:
         key = (closing.tenant, closing.rung, closing.outcome)
@@ -154,7 +160,7 @@ class Ledger(Actor[LedgerMessage]):
         books.waiting.extendleft(reversed(books.in_commit))
         books.in_commit = []
         self._hurry = True
-        books.asked_at = trio.current_time()
+        books.asked_at, books.locked = trio.current_time(), False
         self._worker = self._workers.store(
             self._path, lambda posts: self.mailbox.put_unbounded(WorkerEvents(posts, self))
         )
@@ -251,6 +257,7 @@ class Ledger(Actor[LedgerMessage]):
                         reply.set(None)
                 self._free()
             case StoreBusy():
+                books.locked = True
                 log.warning("ledger_locked", path=str(self._path), hint="another process holds it; waiting for it")
             case StoreFailed(message):
                 raise (ActorError if books.opened else ServiceFailed)(message)
@@ -260,3 +267,4 @@ class Ledger(Actor[LedgerMessage]):
     def _free(self) -> None:
         self._writing = False
         self._books.asked_at = None
+        self._books.locked = False

@@ -42,6 +42,10 @@ class UpstreamStatus(EngineStatus):
             return None
         return BackendActivity(self.running, self.waiting, self.generation_tokens_total)
 
+    def rests(self, now: float) -> bool:
+        """Whether every address is left out for a while, or has asked for a pause."""
+        return all(each.rests_for_s > 0 for each in self.replicas.statistics(now))
+
     def statistics(self) -> UpstreamStatistics:
         return UpstreamStatistics(
             requests_total=self.requests_total,

@@ -203,6 +203,9 @@ class EngineSettings(Table, frozen=True):
     model: Path
     """A directory with config.json, *.safetensors, tokenizer.json; relative to the TOML file."""
     device: str = "cpu"
+    host: Literal["thread", "process"] = "thread"
+    """Where its steps run: in a thread of the gateway, or in a process of their own, whose end (a segmentation fault,
+    the system's lack of memory) costs this engine only. Without adapters."""
     replicas: Annotated[int, within(1, 64)] = 1
     """Replicas of the model, with separate threads, weights and KV caches; requests go to the least loaded one."""
     tensor_parallel: Annotated[int, within(1, 64)] = 1
@@ -248,6 +251,8 @@ class EngineSettings(Table, frozen=True):
     max_adapter_rank: Count = 64
     stall: PositiveSeconds = Seconds(30)
     """The engine is unhealthy if it has work and no step finishes for this long."""
+    load_stall: PositiveSeconds = Seconds(1800)
+    """The same while it is loaded, and no part of the loading ends."""
 
 
 class ModelSettings(Table, frozen=True):
@@ -271,6 +276,19 @@ class QuarantineSettings(Table, frozen=True):
     """How many requests are remembered; beyond it the oldest is forgotten."""
 
 
+class WatchdogSettings(Table, frozen=True):
+    """When the process ends, with exit code 70, because a part that every request needs makes no progress.
+
+    Engines have `stall` and `load_stall`.
+    """
+
+    event_loop: NonNegativeSeconds = Seconds(60)
+    """0: never. The stacks of all threads are written to standard error first."""
+    ledger: NonNegativeSeconds = Seconds(300)
+    """For a commit that does not return; a file that another process has locked is waited for. Running answers get
+    their error event first. 0: never."""
+
+
 class CoreSettings(Table, frozen=True):
     """How engines on the CPU share its cores."""
 
@@ -290,6 +308,7 @@ class Settings(Table, frozen=True, kw_only=True):
     log: LogSettings = LogSettings()
     cores: CoreSettings = CoreSettings()
     quarantine: QuarantineSettings = QuarantineSettings()
+    watchdog: WatchdogSettings = WatchdogSettings()
     engines: dict[str, EngineSettings] = msgspec.field(default_factory=dict)
     upstreams: dict[str, UpstreamSettings] = msgspec.field(default_factory=dict)
     models: dict[str, ModelSettings]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Protocol
 
 import msgspec
@@ -44,6 +44,14 @@ class Stepping(Protocol):
     def close(self) -> None: ...
 
 
+class Inbox(Protocol):
+    """Where commands come from: a `SimpleQueue`, or the pipe of a process."""
+
+    def empty(self) -> bool: ...
+    def get_nowait(self) -> Command | Stop: ...
+    def get(self, *, timeout: float | None = None) -> Command | Stop: ...
+
+
 Post = Callable[[StepReport | EngineFailed], None]
 """Takes reports in the loop's thread; must neither block nor raise."""
 
@@ -51,9 +59,7 @@ Post = Callable[[StepReport | EngineFailed], None]
 class StepLoop:
     """Drives one engine, and closes it at the end."""
 
-    def __init__(
-        self, engine: Stepping, inbox: "SimpleQueue[Command | Stop]", post: Post, time_slice: TimeSlice | None = None
-    ) -> None:
+    def __init__(self, engine: Stepping, inbox: Inbox, post: Post, time_slice: TimeSlice | None = None) -> None:
         """`time_slice`: limits how many engines step at the same time, where they share cores."""
         self._time_slice: TimeSlice = time_slice or NoTimeSlices()
         self._engine = engine

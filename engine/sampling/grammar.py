@@ -109,8 +109,10 @@ class GrammarState:
 class CompiledGrammar:
     """A grammar compiled for one tokenizer. Immutable and thread-safe."""
 
-    def __init__(self, matcher: LLMatcher, tokens: int, passed_over: tuple[str, ...] = ()) -> None:
+    def __init__(self, matcher: LLMatcher, tokens: int, grammar: Grammar, passed_over: tuple[str, ...] = ()) -> None:
         self._start = GrammarState(matcher, tokens)
+        self.grammar = grammar
+        """What it was compiled from."""
         self.passed_over = passed_over
         """Parts of its schemas that are not enforced."""
 
@@ -138,6 +140,7 @@ class Grammars:
     def _compile(self, grammar: Grammar) -> CompiledGrammar:
         if len(grammar.source) > MAX_CHARACTERS:
             raise _refused(f"it has {len(grammar.source)} characters; {MAX_CHARACTERS} are allowed")
+        source = grammar
         try:
             grammar = _enforceable(grammar)
             matcher = LLMatcher(self._vocabulary, _guidance(grammar), log_level=0, limits=_LIMITS)
@@ -147,7 +150,7 @@ class Grammars:
             raise _refused(_why(grammar, str(error))) from None
         if matcher.is_error():
             raise _refused(_why(grammar, matcher.get_error()))
-        compiled = CompiledGrammar(matcher, self._tokenizer.vocab_size, grammar.passed_over)
+        compiled = CompiledGrammar(matcher, self._tokenizer.vocab_size, source, grammar.passed_over)
         start = compiled.start()
         start.allowed((), self._tokenizer.vocab_size)
         if start.error is not None and "NoExtension" in start.error:

@@ -19,12 +19,13 @@ import torch
 
 from config.model.settings import EngineSettings
 from engine.errors import EngineError, ModelError
+from engine.frames import frame, read_frame
 from engine.lora.adapters import PreparedAdapter
 from engine.memory.resources import resolve_alone
 from engine.scheduling.batch import Batch, Sampled
 from engine.tensor_parallel.group import join_group
 from engine.tensor_parallel.ranks import rank_settings
-from engine.tensor_parallel.wire import Setup, Step, WorkerFailed, WorkerLoaded, WorkerReply, frame, read_frame
+from engine.tensor_parallel.wire import Setup, Step, WorkerFailed, WorkerLoaded, WorkerReply
 from engine.tensor_parallel.worker import COMMAND
 from engine.torch_runner import TorchRunner
 from engine.weights.shard import Shard, ShardExchange

@@ -1,7 +1,6 @@
-"""Messages between rank 0 and the other ranks over pipes: MessagePack frames with a length prefix."""
+"""Messages between rank 0 and the other ranks, as frames over pipes."""
 
-from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,8 +9,6 @@ from config.model.settings import EngineSettings
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Batch, SampleRow, ScoreRows
 
-_LENGTH_BYTES = 8
-T = TypeVar("T")
 _UNUSED_PARAMS = SamplingParams(max_tokens=1)
 _ARRAYS = {
     **dict.fromkeys(("token_ids", "positions", "slots"), np.int64),
@@ -75,31 +72,3 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
             samples=[SampleRow(row, _UNUSED_PARAMS, 0, 0, (), []) for row in self.rows],
             scores=[ScoreRows(row, (0,) * count, 0) for row, count in self.scores],
         )
-
-
-def frame(message: msgspec.Struct) -> bytes:
-    """A message with its length prefix."""
-    body = msgspec.msgpack.encode(message, enc_hook=_plain)
-    return len(body).to_bytes(_LENGTH_BYTES, "little") + body
-
-
-def read_frame(pipe: BinaryIO, kind: type[T]) -> T | None:
-    """The next message; None: the other side has closed the pipe."""
-    head = pipe.read(_LENGTH_BYTES)
-    if len(head) < _LENGTH_BYTES:
-        return None
-    length = int.from_bytes(head, "little")
-    body = pipe.read(length)
-    if len(body) < length:
-        return None
-    return msgspec.msgpack.decode(body, type=kind, dec_hook=lambda type_, value: type_(value))
-
-
-def _plain(value: Any) -> Any:
-    """Encode subclasses of float and int, and paths, as their base types."""
-    for kind in (float, int):
-        if isinstance(value, kind):
-            return kind(value)
-    if isinstance(value, Path):
-        return str(value)
-    raise NotImplementedError

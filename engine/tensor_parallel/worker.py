@@ -4,30 +4,24 @@ It ends with the engine's thread that started it, in whatever way that ends: the
 kills the process even within a step.
 """
 
-import ctypes
-import os
 import signal
 import sys
 from typing import BinaryIO
 
+from engine.child import end_with_parent
 from engine.errors import EngineError
-from engine.tensor_parallel.wire import Setup, Step, WorkerFailed, WorkerLoaded, frame, read_frame
+from engine.frames import frame, read_frame
+from engine.tensor_parallel.wire import Setup, Step, WorkerFailed, WorkerLoaded
 from engine.threads import prepare_environment
 from engine.weights.shard import Shard, ShardExchange
 
 COMMAND = (sys.executable, "-P", "-c", "import engine.tensor_parallel.worker; engine.tensor_parallel.worker.main()")
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     """Run one rank over standard input and output."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # Ctrl-C reaches all processes of the terminal; this one ends on rank 0's command only.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Output of libraries goes to stderr, because stdout carries messages.
-    out = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
+    out = end_with_parent(signal.SIGINT)
     setup = read_frame(sys.stdin.buffer, Setup)
     if setup is not None:
         prepare_environment()

@@ -82,10 +82,17 @@ def run(arguments: argparse.Namespace) -> int:
         failures, rest = group.split(ServiceFailed)
         if failures is None or rest is not None:
             raise
-        raise CliError("; ".join([str(failure) for failure in leaves(failures)])) from None
+        raise _failed(*leaves(failures)) from None
     except ServiceFailed as error:
-        raise CliError(str(error)) from None
+        raise _failed(error) from None
     return 0
+
+
+def _failed(*failures: BaseException) -> CliError:
+    from actors.kernel.errors import EXIT_STALLED, ServiceStalled
+
+    stalled = any(isinstance(failure, ServiceStalled) for failure in failures)
+    return CliError("; ".join([str(failure) for failure in failures]), EXIT_STALLED if stalled else 1)
 
 
 async def _serve(

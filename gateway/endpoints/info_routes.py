@@ -38,9 +38,15 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
     @app.get("/readyz")
     async def readyz() -> Response:
         readiness = api.service.readiness()
-        engines = {name: {"state": each.state, "why": each.why} for name, each in readiness.engines.items()}
-        body = {"status": "ready" if readiness.ready else "not ready", "state": readiness.state, "engines": engines}
-        return json_response(body, 200 if readiness.ready else 503)
+        name = request.args.get("model")
+        if name is None:
+            engines = {name: {"state": each.state, "why": each.why} for name, each in readiness.engines.items()}
+            models = {name: each.ready for name, each in readiness.models.items()}
+            return _ready_or_not(readiness.ready, state=readiness.state, engines=engines, models=models)
+        model = readiness.models.get(name)
+        if model is None:
+            raise HttpError(404, "model_not_found", "No model has that name.", param="model")
+        return _ready_or_not(model.ready, state=readiness.state, model=name, rungs=dict(model.rungs))
 
     @app.get("/health")
     async def health() -> Response:
@@ -94,6 +100,10 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
 
     answer_errors(app, NOT_FOUND, _TYPES, refused)
     return app
+
+
+def _ready_or_not(ready: bool, **body: Any) -> Response:
+    return json_response({"status": "ready" if ready else "not ready", **body}, 200 if ready else 503)
 
 
 def _model(card: Any) -> dict[str, Any]:

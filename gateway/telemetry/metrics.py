@@ -40,6 +40,8 @@ class ServiceCollector(Collector):
         yield GaugeMetricFamily("penstock:connections", "Open client connections.", value=self._connections())
         ready = self._service.readiness()
         yield GaugeMetricFamily("penstock:ready", "1 if new requests are accepted.", value=float(ready.ready))
+        models = {name: each.ready for name, each in ready.models.items()}
+        yield gauge("penstock:model_ready", "1 if a rung of the model can serve.", "model", models)
 
 
 def exposition(service: Service, connections: Callable[[], int]) -> bytes:

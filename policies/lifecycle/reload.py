@@ -13,7 +13,7 @@ import msgspec
 from config.model.settings import Settings
 from config.problems.errors import Problem
 
-_NEEDS_RESTART = frozenset({"server", "ledger", "cores", "engines", "upstreams"})
+_NEEDS_RESTART = frozenset({"server", "ledger", "cores", "engines", "upstreams", "watchdog"})
 _LISTENS = frozenset({"admin.enabled", "admin.host", "admin.port"})
 
 

@@ -46,6 +46,9 @@ class ClockEngineWorker:
             await self.ended.wait()
         return self.ended.is_set()
 
+    def stacks(self) -> str:
+        return "a task has none"
+
     def _post(self, value: Any) -> None:
         if self._on_posts is not None:
             self._on_posts([value])
@@ -132,6 +135,9 @@ class InlineStore:
     async def join(self, timeout_s: float) -> bool:
         await trio.lowlevel.checkpoint()
         return self._closed
+
+    def stacks(self) -> str:
+        return "a task has none"
 
     def post(self, post: Any) -> None:
         if self._on_posts is not None:

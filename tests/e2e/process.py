@@ -43,6 +43,10 @@ class GatewayProcess:
         return int(self.url.rsplit(":", 1)[1])
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         return self._log.read_text()
 

@@ -21,6 +21,7 @@ from actors.api.statistics import (
     UpstreamStatistics,
 )
 from actors.kept.kept_answers import KeptAnswers
+from actors.kernel.errors import ServiceStalled
 from actors.request.request_log import RequestLog
 from actors.request.response_stream import EventSink
 from engine.messages import EngineStats, FinishReason, TokenLogprobs
@@ -95,10 +96,17 @@ class FakeEngineReadiness:
 
 
 @dataclass
+class FakeModelReadiness:
+    ready: bool = True
+    rungs: dict[str, str] = field(default_factory=lambda: {"small": "ready"})
+
+
+@dataclass
 class FakeReadiness:
     ready: bool = True
     state: str = "serving"
     engines: dict[str, FakeEngineReadiness] = field(default_factory=lambda: {"small": FakeEngineReadiness()})
+    models: dict[str, FakeModelReadiness] = field(default_factory=lambda: {"small": FakeModelReadiness()})
 
 
 @dataclass
@@ -131,6 +139,7 @@ class FakeService:
         self.open_responses = 0
         self.opened = trio.Event()
         self.ready = FakeReadiness()
+        self.stalled = False
         self.decided = DecisionInfo("test")
         self.policy = "test"
         self.keyless = keyless
@@ -170,6 +179,10 @@ class FakeService:
 
     def readiness(self) -> FakeReadiness:
         return self.ready
+
+    def check_progress(self) -> None:
+        if self.stalled:
+            raise ServiceStalled("the ledger hangs")
 
     def models(self) -> tuple[FakeCard, ...]:
         return (FakeCard("penstock"), FakeCard("org/other", available=False))

@@ -12,6 +12,7 @@ import trio
 from actors.api.errors import ErrorBody
 from actors.api.request import InferenceRequest
 from actors.api.response import Delta, Failed
+from actors.kernel.errors import ServiceStalled
 from config.load import load_settings
 from config.profiles import embedded_profile
 from gateway.app import serve
@@ -147,3 +148,27 @@ def test_the_collector_leaves_alone_what_was_loaded() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert said.split() == ["True", "10000", "True"]
+
+
+async def test_a_service_that_stalls_ends_its_streams_and_then_itself(monkeypatch) -> None:
+    monkeypatch.setattr("gateway.app._PROGRESS_S", 0.01)
+    service = LivingService(lambda _: [[Delta(0, "x", (1,))], service.drained.wait, [Failed(DRAINED, USAGE)]])
+    listener, ready, failed = listen("127.0.0.1", 0), trio.Event(), trio.Event()
+
+    async def run_until_it_fails() -> None:
+        with pytest.RaisesGroup(pytest.RaisesExc(ServiceStalled, match="hangs")):
+            await serve(service, load_settings(embedded_profile()), listener, ready.set)
+        failed.set()
+
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_until_it_fails)
+            await ready.wait()
+            client = await connect(listener)
+            await client.post("/v1/chat/completions", STREAM)
+            await client.head()
+            service.stalled = True
+            assert b'"code":"draining"' in await client.ended()
+            await failed.wait()
+    assert service.deadlines[0] <= 0
+    await client.aclose()

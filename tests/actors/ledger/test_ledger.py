@@ -1,11 +1,13 @@
 """The ledger's actor: group commits, one process a file, and a service that writes before it answers."""
 
+from contextlib import nullcontext
+
 import pytest
 import trio
 
 from actors.api.response import Done
 from actors.kernel.actor import Mailbox, Reply
-from actors.kernel.errors import ServiceFailed
+from actors.kernel.errors import ServiceFailed, ServiceStalled
 from actors.kernel.supervisor import Child, Supervisor
 from actors.kernel.timers import TimerWheel
 from actors.ledger.ledger import Ledger, LedgerState, ledger_lock
@@ -158,3 +160,17 @@ def test_a_folder_that_is_missing_is_named(tmp_path):
 def test_in_memory_nothing_is_locked():
     with ledger_lock(":memory:"), ledger_lock(":memory:"):
         pass
+
+
+@pytest.mark.parametrize(("locked", "stalled"), [(True, False), (False, True)])
+async def test_a_commit_that_does_not_return_is_a_stall_and_a_lock_is_none(autojump_clock, locked, stalled):
+    async with stage({"small": says("ok")}, clean=False) as service:
+        service.workers.lock()
+        if not locked:
+            service.workers.locked = [lambda: None]  # the file says nothing at all
+        await service.ask("small")
+        service.service.check_progress()
+        await trio.sleep(310)
+        with pytest.raises(ServiceStalled, match="300 s") if stalled else nullcontext():
+            service.service.check_progress()
+        service.workers.unlock()

@@ -50,10 +50,14 @@ mark = "closed"
 """
 
 
+PATIENT = "[quarantine]\ncrashes = 3\n"
+"""Else a request for which two engines fail is quarantined, and gets no static answer."""
+
+
 def settings(budget: str = "") -> str:
     head, routes = CONFIG.split("[[routes]]", 1)
     budget = f"budget = {{ {budget} }}" if budget else ""
-    return f"{head}{ROUTES}[[routes]]{routes}{PRICES}{budget}\n"
+    return f"{head}{PATIENT}{ROUTES}[[routes]]{routes}{PRICES}{budget}\n"
 
 
 SMALL_ONLY = 'amount = 60, when_spent = "small_only"'

@@ -5,6 +5,7 @@ from random import Random
 import pytest
 import trio
 from msgspec import structs
+from structlog.testing import capture_logs
 
 from actors.api.errors import Refusal
 from actors.api.request import Principal
@@ -132,3 +133,25 @@ async def test_a_storm(autojump_clock, seed):
         await trio.sleep(60)
         assert (await service.ask("large")).text() == text
         assert sum(service.service.statistics().requests_total.values()) + ends.count("refused") >= 121
+
+
+async def test_a_load_without_progress_is_a_stall(autojump_clock):
+    """A restart that hangs in loading is given up, and the next one serves."""
+    text = CONFIG.replace('model = "small"\nmax_running', 'model = "small"\nload_stall = "40s"\nmax_running')
+    async with stage({"small": says("ok"), "large": says("ok")}, settings=text) as service:
+
+        def fails(number, batch) -> None:
+            raise EngineError("device_lost", "the device fell off the bus")
+
+        service.on_step["small"] = fails
+        service.workers.load_s = 1e6
+        with capture_logs() as logs:
+            await service.ask("small")
+            await trio.sleep(39)
+            service.workers.load_s = 0.0
+            del service.on_step["small"]
+            await trio.sleep(45)
+            (stall,) = [each for each in logs if each["event"] == "no_progress"]
+            assert (stall["what"], stall["deadline_s"]) == ("engine small", 40.0)
+            assert any("engine_load_stalled" in str(each) or "no progress in loading" in str(each) for each in logs)
+        assert (await service.ask("small")).text() == "ok"

@@ -1,10 +1,22 @@
 """A request that crashes engines is found without taking its neighbours with it a second time."""
 
+from types import MappingProxyType
+
 import trio
 
-from actors.api.request import ChatMessage, ChatPrompt, TokenPrompt
+from actors.api.request import (
+    ChatMessage,
+    ChatPrompt,
+    Credentials,
+    InferenceRequest,
+    ParsedBody,
+    RequestContent,
+    TokenPrompt,
+)
 from actors.api.response import Done, Failed
 from engine.errors import EngineError
+from engine.sampling.params import SamplingParams
+from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.fakes import CONFIG, Answer, stage
 
 POISON = 77
@@ -112,20 +124,18 @@ async def test_it_opens_no_breaker_that_its_neighbours_need(autojump_clock):
         assert service.breaker("small").state == "closed"
 
 
+def digest(**changes) -> bytes:
+    body = {
+        "model": "m",
+        "prompts": (ChatPrompt((ChatMessage("user", "hi"),)),),
+        "params": SamplingParams(max_tokens=1),
+    }
+    request = {"request_id": "r", "arrived_at": 0.0, "model": "m"}
+    request |= {name: changes.pop(name) for name in list(changes) if name in InferenceRequest.__struct_fields__}
+    return RequestContent(InferenceRequest(**request, body=ParsedBody(**body | changes))).digest
+
+
 def test_content_is_what_is_asked_and_not_who_asks() -> None:
-    from actors.api.request import Credentials, InferenceRequest, ParsedBody, RequestContent
-    from engine.sampling.params import SamplingParams
-
-    def digest(**changes) -> bytes:
-        body = {
-            "model": "m",
-            "prompts": (ChatPrompt((ChatMessage("user", "hi"),)),),
-            "params": SamplingParams(max_tokens=1),
-        }
-        request = {"request_id": "r", "arrived_at": 0.0, "model": "m"}
-        request |= {name: changes.pop(name) for name in list(changes) if name in InferenceRequest.__struct_fields__}
-        return RequestContent(InferenceRequest(**request, body=ParsedBody(**body | changes))).digest
-
     same = digest()
     assert same == digest(
         request_id="q", arrived_at=5.0, credentials=Credentials(api_key="k"), user="u", streamed=False
@@ -137,3 +147,12 @@ def test_content_is_what_is_asked_and_not_who_asks() -> None:
         digest(adapter="a"),
     ]
     assert len({same, *others}) == 5
+
+
+def test_whatever_a_client_writes_has_a_digest() -> None:
+    written = {"name": "f", "parameters": {"maximum": 10**400, "const": "\ud800", "x": MappingProxyType({})}}
+    tools = ToolSet((Tool("f", written, written["parameters"]),))
+    assert (
+        len(digest(prompts=(ChatPrompt((ChatMessage("user", "\udfff", written=MappingProxyType(written)),), tools),)))
+        == 16
+    )

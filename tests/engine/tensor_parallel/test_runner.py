@@ -238,7 +238,8 @@ def _lives(pid: int) -> bool:
 def test_what_is_sent_is_what_arrives() -> None:
     import io
 
-    from engine.tensor_parallel.wire import Setup, WorkerFailed, WorkerReply, frame, read_frame
+    from engine.frames import frame, read_frame
+    from engine.tensor_parallel.wire import Setup, WorkerFailed, WorkerReply
 
     setup = Setup(settings_of(Path("/m"), stall=Seconds(2.5)), 1, 2, "/tmp/store")
     pipe = io.BytesIO(frame(setup) + frame(WorkerFailed("a", "b")) + frame(setup)[:-1])

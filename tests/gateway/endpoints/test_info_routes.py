@@ -6,7 +6,7 @@ import importlib.metadata
 from prometheus_client.parser import text_string_to_metric_families
 
 from actors.api.errors import BadKey
-from tests.gateway.fakes import FakeEngineReadiness, FakeReadiness, FakeService
+from tests.gateway.fakes import FakeEngineReadiness, FakeModelReadiness, FakeReadiness, FakeService
 from tests.gateway.harness import CHAT, gateway
 
 
@@ -31,7 +31,23 @@ async def test_health_tells_what_is_not_ready() -> None:
         response = await client.get("/readyz")
         assert response.status == 503
         assert response.json["engines"] == {"small": {"state": "failed", "why": "no such file"}}
+        assert response.json["models"] == {"small": True}
         assert (await client.get("/livez")).json == {"status": "ok"}
+
+
+async def test_readiness_of_one_model() -> None:
+    service = FakeService()
+    service.ready.models["deep"] = FakeModelReadiness(False, {"large": "breaker_open"})
+    async with gateway(service) as running:
+        client = await running.connect()
+        assert (await client.get("/readyz?model=small")).json["status"] == "ready"
+        deep = await client.get("/readyz?model=deep")
+        assert (deep.status, deep.json) == (
+            503,
+            {"status": "not ready", "state": "serving", "model": "deep", "rungs": {"large": "breaker_open"}},
+        )
+        missing = await client.get("/readyz?model=none")
+        assert (missing.status, missing.error["code"]) == (404, "model_not_found")
 
 
 async def test_what_tools_ask_before_they_measure() -> None:
