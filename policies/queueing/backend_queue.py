@@ -16,8 +16,10 @@ import msgspec
 
 from config.model.tenancy import TenantSettings, TierSettings
 from policies.errors import IntegrityError, UnknownTenant
-from policies.queueing.fair_queue import FairQueue, FairQueueStatistics, QueueFull, QueueItem
+from policies.queueing.fair_queue import FairQueue
+from policies.queueing.first_token import FirstTokenTime
 from policies.queueing.placement import EngineCapacity, Placed, Placement, PrefixMark, ReplicaFigures
+from policies.queueing.queue_item import FairQueueStatistics, QueueFull, QueueItem
 
 
 class BackendJob(QueueItem, frozen=True, kw_only=True):

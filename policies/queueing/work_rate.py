@@ -1,0 +1,64 @@
+"""The work that a backend takes from its queue per second, and from it the expected wait and a true `Retry-After`.
+
+Work is counted in the virtual tokens of the fair queue: prompt tokens, and twice the output tokens. How long an answer
+becomes is not known before, so a job counts with the mean output of those before it, and at most with its own limit.
+
+A refused client is given the time after which the work that was ahead of it, and that of all who were refused before
+it, is done: clients who come back when they were told to come one after the other, at the rate at which they can be
+served. Otherwise all of them would come back at the end of the same short wait, and most would be refused again.
+"""
+
+import math
+
+import msgspec
+
+from policies.queueing.drain_rate import DrainRate
+from policies.queueing.queue_item import QueueItem
+
+PROMPT_TOKEN_COST = 1.0
+OUTPUT_TOKEN_COST = 2.0
+_SHORTEST_S = 0.1
+_LONGEST_S = 60.0
+_KEPT = 0.98
+"""Of the mean output's memory, with each job: the last fifty or so count."""
+
+
+class WorkRate(msgspec.Struct, eq=False):
+    """Mutable; part of a fair queue."""
+
+    rate: DrainRate = msgspec.field(default_factory=DrainRate)
+    _jobs: float = 0.0
+    _made: float = 0.0
+    _refused: float = 0.0
+    """Work that was sent away and may come back, less what was served since."""
+    _refused_at: float = -math.inf
+
+    def of(self, item: QueueItem) -> int:
+        """The expected work of a job."""
+        output = item.tokens - item.prompt_tokens
+        if self._jobs:
+            output = min(output, math.ceil(self._made / self._jobs))
+        return max(int(item.prompt_tokens * PROMPT_TOKEN_COST + output * OUTPUT_TOKEN_COST), 1)
+
+    def taken(self, work: int, now: float) -> None:
+        self._jobs = self._jobs * _KEPT + 1
+        self._made *= _KEPT
+        self.rate.served(work, now)
+
+    def made(self, tokens: int) -> None:
+        self._made += tokens
+
+    def wait_s(self, work: float, now: float) -> float | None:
+        """How long it takes; None while the rate is unknown."""
+        return self.rate.wait_s(work, now)
+
+    def come_back_s(self, excess_s: float, work: int, now: float) -> float:
+        """When a job that is refused now would get in: its wait is too long by `excess_s`."""
+        rate = self.rate.rate(now)
+        if rate <= 0:
+            return _LONGEST_S
+        passed_s = now - self._refused_at
+        before = self._refused - rate * passed_s if math.isfinite(passed_s) else 0.0
+        before = min(max(before, 0.0), rate * _LONGEST_S)
+        self._refused, self._refused_at = before + work, now
+        return min(max(excess_s + before / rate, _SHORTEST_S), _LONGEST_S)
