@@ -252,6 +252,8 @@ class AttemptFactory(msgspec.Struct, frozen=True):
             deadline=of.wanted.deadline,
             wait_s=self.account.plan.queue_s,
             goes_on=goes_on,
+            begun=of.wanted.begun,
+            first_by=self.account.plan.first_by,
             sequences=sequences,
             delivery=self.delivery,
         )

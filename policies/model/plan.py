@@ -136,6 +136,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The longest wait in a backend queue; None: the tier's limit applies."""
     ttft_at: float
     """Deadline for the first content, over all attempts together. `ttft_at` and `total_at` are absolute times."""
+    first_by: float | None = None
+    """A rung where the first content is expected later refuses: by the tier's `admit_by`; an absolute time."""
     total_at: float
     stall_s: float
     """The longest time between two tokens."""

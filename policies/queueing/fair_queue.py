@@ -8,8 +8,8 @@
   to that of the last one that left), so that idling earns no credit. Prompt tokens count when a request is taken,
   output tokens as they are made (`charge`), twice as much, as decode costs more.
 - Within a tenant: the earliest deadline first, then the order of arrival.
-- Work that has begun (an escalation, an answer that goes on) is before the newcomers of its tier, in the same order, and
-  is neither refused for its wait nor displaced.
+- Work that has begun (an escalation, an answer that goes on) is before the newcomers of its tier, in the same order,
+  and is neither refused for its wait nor displaced.
 - A full queue is shared, too: a newcomer takes the place of the newest newcomer of the tenant with the largest share of
   the tier's places by weight, if its own tenant's share is smaller even with it. Where lower tiers fill the queue above
   `admit_below`, it is their newest ones that go.
@@ -69,9 +69,18 @@ class _TenantQueue(msgspec.Struct, Generic[T], eq=False):
     tier: "_Tier[T]"
     per_token: float
     """1 divided by the tenant's weight."""
-    counter: float = 0.0
+    base: float = 0.0
+    served: float = 0.0
+    """Virtual tokens since the counter was `base`: whole, so that their sum is exact, in one charge or in many."""
     use: TierUse = msgspec.field(default_factory=TierUse)
     lines: "tuple[_Line[T], ...]" = ()
+
+    @property
+    def counter(self) -> float:
+        return self.base + self.served * self.per_token
+
+    def set_counter(self, counter: float, per_token: float) -> None:
+        self.base, self.served, self.per_token = counter, 0.0, per_token
 
 
 _Lane = list[tuple[float, str, _Line[T]]]
@@ -123,7 +132,8 @@ class FairQueue(Generic[T]):
                 tenant_queue.lines = tuple([_Line(tenant_queue, lane) for lane in range(2)])
                 self._tenant_queues[name] = tenant_queue
                 continue
-            tenant_queue.per_token = 1.0 / settings.weight
+            if tenant_queue.per_token != 1.0 / settings.weight:
+                tenant_queue.set_counter(tenant_queue.counter, 1.0 / settings.weight)
             if tenant_queue.tier.name != settings.tier:
                 self._move(tenant_queue, self._tiers[settings.tier])
         for name, tenant_queue in list(self._tenant_queues.items()):
@@ -177,7 +187,7 @@ class FairQueue(Generic[T]):
             self._displaced.append((each.item, why))
         wait_s = tier.settings.queue.wait if item.wait_s is None else item.wait_s
         expires_at = item.deadline if item.goes_on else min(item.deadline, now + wait_s)
-        if item.is_newcomer:
+        if item.is_newcomer and item.first_by is not None:
             expires_at = min(expires_at, max(item.first_by - first_s, now))
         entry = _Entry(item, line, work)
         self._order += 1
@@ -235,7 +245,7 @@ class FairQueue(Generic[T]):
                 return None
             heapq.heappop(heap)
             tenant_queue = line.of
-            tenant_queue.counter += entry.item.prompt_tokens * PROMPT_TOKEN_COST * tenant_queue.per_token
+            tenant_queue.served += entry.item.prompt_tokens * PROMPT_TOKEN_COST
             self._rate.served(1, now)
             self._work.taken(entry.work, now)
             self._leave(entry)
@@ -248,7 +258,7 @@ class FairQueue(Generic[T]):
         self._work.made(tokens)
         tenant_queue = self._tenant_queues.get(tenant)
         if tenant_queue is not None:
-            tenant_queue.counter += tokens * OUTPUT_TOKEN_COST * tenant_queue.per_token
+            tenant_queue.served += tokens * OUTPUT_TOKEN_COST
 
     def remove(self, job_id: str | int) -> T | None:
         """Dequeue a request whose client left; None if it does not wait."""
@@ -405,14 +415,12 @@ class FairQueue(Generic[T]):
     def _too_late(self, line: _Line[T], item: T, work: int, now: float, first_s: float) -> QueueFull | None:
         return self._late(line, item, work, now, first_s, is_in=False) if item.is_newcomer else None
 
-    def _late(
-        self, line: _Line[T], item: T, work: int, now: float, first_s: float, *, is_in: bool
-    ) -> QueueFull | None:
+    def _late(self, line: _Line[T], item: T, work: int, now: float, first_s: float, *, is_in: bool) -> QueueFull | None:
         """Why a newcomer's first content is expected too late; None: it is not, or cannot be known.
 
         `is_in`: it waits in the line already.
         """
-        if item.first_by == _NEVER:
+        if item.first_by is None:
             return None
         allowed_s = item.first_by - now - first_s
         ahead = self._ahead(line, item.deadline) - (work if is_in else 0)
@@ -451,7 +459,8 @@ class FairQueue(Generic[T]):
         tier = tenant_queue.tier
         firsts = [line for lane in range(2) if (line := self._first(tier, lane)) is not None]
         floor = min([line.of.counter for line in firsts], default=tier.last_counter)
-        tenant_queue.counter = max(tenant_queue.counter, floor)
+        if floor > tenant_queue.counter:
+            tenant_queue.set_counter(floor, tenant_queue.per_token)
 
     def _move(self, tenant_queue: _TenantQueue[T], tier: _Tier[T]) -> None:
         old = tenant_queue.tier
@@ -558,8 +567,10 @@ def _newest(line: _Line[T]) -> _Entry[T] | None:
 
 
 def _share(tenant_queue: _TenantQueue[T], use: TierUse) -> float:
-    """The share of its tier's places that this is, by weight: of the bound that it uses most (dominant resource
-    fairness: Ghodsi et al., NSDI 2011)."""
+    """The share of its tier's places that this is, by weight: of the bound that it uses most.
+
+    Dominant resource fairness: Ghodsi et al., NSDI 2011.
+    """
     queue = tenant_queue.tier.settings.queue
     fill = max(use.requests / queue.requests, use.tokens / queue.tokens, use.bytes / queue.bytes)
     return fill * tenant_queue.per_token
@@ -599,4 +610,3 @@ def _check_line(line: _Line[T]) -> None:
 
 _DEAD_ALLOWED = 64
 """Dead entries are removed when they outnumber the waiting ones by this many."""
-_NEVER = float("inf")

@@ -1,5 +1,7 @@
-"""How long a backend takes from a job's start to its first output: smoothed mean and deviation, as TCP estimates round
-trips (RFC 6298, section 2)."""
+"""How long a backend takes from a job's start to its first output.
+
+A smoothed mean and deviation, as TCP estimates round trips (RFC 6298, section 2).
+"""
 
 import msgspec
 

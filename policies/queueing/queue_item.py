@@ -28,8 +28,8 @@ class QueueItem(msgspec.Struct, frozen=True, kw_only=True):
     """Its client has received part of the answer: only its own deadline ends its wait."""
     begun: bool = False
     """Work for its answer was done before (it goes on, or was escalated): it is never behind newcomers of its tier."""
-    first_by: float = float("inf")
-    """A newcomer is refused if its first content is expected after this."""
+    first_by: float | None = None
+    """A newcomer is refused if its first content is expected after this; None: never for its wait."""
 
     @property
     def is_newcomer(self) -> bool:

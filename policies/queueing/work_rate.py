@@ -29,6 +29,10 @@ class WorkRate(msgspec.Struct, eq=False):
     rate: DrainRate = msgspec.field(default_factory=DrainRate)
     _jobs: float = 0.0
     _made: float = 0.0
+    _unfolded: int = 0
+    """Output tokens since the last job was taken."""
+    _last: int = 0
+    """Work of the last job that was taken while others waited."""
     _refused: float = 0.0
     """Work that was sent away and may come back, less what was served since."""
     _refused_at: float = -math.inf
@@ -37,26 +41,34 @@ class WorkRate(msgspec.Struct, eq=False):
         """The expected work of a job."""
         output = item.tokens - item.prompt_tokens
         if self._jobs:
-            output = min(output, math.ceil(self._made / self._jobs))
+            output = min(output, math.ceil((self._made + self._unfolded) / self._jobs))
         return max(int(item.prompt_tokens * PROMPT_TOKEN_COST + output * OUTPUT_TOKEN_COST), 1)
 
     def taken(self, work: int, now: float) -> None:
         self._jobs = self._jobs * _KEPT + 1
-        self._made *= _KEPT
-        self.rate.served(work, now)
+        self._made = (self._made + self._unfolded) * _KEPT
+        self._unfolded = 0
+        if self.rate.is_running:
+            self._last = work
+            self.rate.served(work, now)
 
     def made(self, tokens: int) -> None:
-        self._made += tokens
+        self._unfolded += tokens
 
     def wait_s(self, work: float, now: float) -> float | None:
-        """How long it takes; None while the rate is unknown."""
-        return self.rate.wait_s(work, now)
+        """How long it takes; None while the rate is unknown.
+
+        Between two jobs the measured rate falls as time passes, at first to a half, so one more job is counted: what
+        is called hopeless is refused for good.
+        """
+        return work / self._rate(now) if self._last else None
+
+    def _rate(self, now: float) -> float:
+        return self.rate.rate_with(self._last, now)
 
     def come_back_s(self, excess_s: float, work: int, now: float) -> float:
         """When a job that is refused now would get in: its wait is too long by `excess_s`."""
-        rate = self.rate.rate(now)
-        if rate <= 0:
-            return _LONGEST_S
+        rate = self._rate(now)
         passed_s = now - self._refused_at
         before = self._refused - rate * passed_s if math.isfinite(passed_s) else 0.0
         before = min(max(before, 0.0), rate * _LONGEST_S)

@@ -13,7 +13,7 @@ from config.model.calibration import PromptModel
 from config.model.conditions import SignalSettings
 from config.model.routing import BreakerSettings, CascadeSettings, RouteSettings, RungSettings
 from config.model.settings import Settings
-from config.model.tenancy import Price
+from config.model.tenancy import Price, TierSettings
 from config.model.units import encodable
 from config.parse.override import apply_override
 from config.problems.problems import Problems
@@ -72,6 +72,7 @@ class Policy(msgspec.Struct, frozen=True):
     """Request headers that a condition uses, in lower case."""
     prompts: Mapping[str, PromptModel]
     """By cascade, where the calibration has a prompt model."""
+    tiers: Mapping[str, TierSettings]
 
     @classmethod
     def compile(cls, settings: Settings, tokenizers: Mapping[str, str] = MappingProxyType({})) -> "Policy":
@@ -100,6 +101,7 @@ class Policy(msgspec.Struct, frozen=True):
                 for name, cascade in settings.cascades.items()
                 if cascade.defer.artefact is not None and cascade.defer.artefact.prompt is not None
             },
+            dict(settings.tiers),
         )
 
     def rungs_of(self, model: str) -> tuple[str, ...]:
@@ -198,6 +200,7 @@ def make_plan(policy: Policy, features: Features, load: Load, now: float) -> Pla
         degraded.append("busy")
     deadlines = route.settings.deadlines
     total_at = now + deadlines.total
+    ttft_at = min(now + deadlines.ttft, total_at)
     return Plan(
         route=matched.route,
         experiment=experiment if arm else "",
@@ -207,7 +210,8 @@ def make_plan(policy: Policy, features: Features, load: Load, now: float) -> Pla
         cascade=cascade,
         shadows=tuple([shadow for split, shadow in route.shadows if split.arm(features) == "copy"]),
         queue_s=None if deadlines.queue is None else float(deadlines.queue),
-        ttft_at=min(now + deadlines.ttft, total_at),
+        ttft_at=ttft_at,
+        first_by=_first_by(policy.tiers.get(features.tier), now, ttft_at),
         total_at=total_at,
         stall_s=float(deadlines.stall),
         output_cap=route.settings.caps.output_tokens,
@@ -217,6 +221,12 @@ def make_plan(policy: Policy, features: Features, load: Load, now: float) -> Pla
         policy=policy.digest,
         degraded=tuple(degraded),
     )
+
+
+def _first_by(tier: TierSettings | None, now: float, ttft_at: float) -> float | None:
+    if tier is None or tier.admit_by == "queue":
+        return None
+    return min(ttft_at, now + tier.slo.ttft) if tier.admit_by == "slo" else ttft_at
 
 
 def _plan_cascade(compiled: CompiledCascade, features: Features, load: Load) -> tuple[PlannedCascade, tuple[str, ...]]:
