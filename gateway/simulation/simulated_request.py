@@ -69,6 +69,8 @@ class SimulatedRequest:
         self.outcome = ""
         """"ok", "failed" or "refused"."""
         self.code = ""
+        self.retry_after_s: float | None = None
+        """Of a refusal."""
         self.rung = ""
         self.mark = ""
         self.shown = 0
@@ -170,7 +172,8 @@ class SimulatedRequest:
                     self.rung, self.mark = STATIC_ANSWER, mark or ""
                     self.first_at = self.first_content_at = now
                     self._end("ok", STATIC_ANSWER, now)
-                case GiveUp(code=code):
+                case GiveUp(code=code, retry_after_s=retry_after_s):
+                    self.retry_after_s = retry_after_s
                     self._end("refused", code, now)
                 case Break(code=code):
                     self._end("failed", code, now)

@@ -170,7 +170,8 @@ class FairQueue(Generic[T]):
         if not tenant_queue.use.requests:
             self._lift(tenant_queue)
         full = self._too_late(line, item, work, now, first_s)
-        if full is not None and starts_now():
+        late = full is not None
+        if late and starts_now():
             full = None
         if full is None:
             room = self._room(tenant_queue, item, now)
@@ -187,7 +188,7 @@ class FairQueue(Generic[T]):
             self._displaced.append((each.item, why))
         wait_s = tier.settings.queue.wait if item.wait_s is None else item.wait_s
         expires_at = item.deadline if item.goes_on else min(item.deadline, now + wait_s)
-        if item.is_newcomer and item.first_by is not None:
+        if item.is_newcomer and item.first_by is not None and not late:
             expires_at = min(expires_at, max(item.first_by - first_s, now))
         entry = _Entry(item, line, work)
         self._order += 1
