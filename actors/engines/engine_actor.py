@@ -102,7 +102,7 @@ class EngineActor(Actor[EngineMessage]):
         self._sequences: dict[int, _RunningJob] = {}
         """By sequence: its job."""
         self._finished: list[Job] = []
-        self._first_s: list[float] = []
+        self._first_s: list[tuple[str, float]] = []
         self._output_tokens: dict[str, int] = {}
         """By tenant, since the last message to the dispatcher."""
 
@@ -286,7 +286,7 @@ class EngineActor(Actor[EngineMessage]):
             return
         job = inside.job
         if inside.silent_since is not None:
-            self._first_s.append(trio.current_time() - inside.silent_since)
+            self._first_s.append((job.tenant, trio.current_time() - inside.silent_since))
             inside.silent_since = None
         made = len(output.token_ids) if isinstance(output, TokenDelta) else 0
         self._output_tokens[job.tenant] = self._output_tokens.get(job.tenant, 0) + made

@@ -115,8 +115,8 @@ class JobsFinished(msgspec.Struct, frozen=True, tag=True, gc=False):
     engine: str
     jobs: tuple[Job, ...]
     made: Mapping[str, int]
-    first_s: tuple[float, ...] = ()
-    """Of jobs that gave their first output since: so many seconds after their start."""
+    first_s: tuple[tuple[str, float], ...] = ()
+    """(tenant, seconds from the start) of jobs that gave their first output since."""
 
 
 class QueueAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):

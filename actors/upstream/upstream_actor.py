@@ -57,7 +57,7 @@ class UpstreamActor(Actor[EngineMessage]):
         self._finished: list[Job] = []
         self._silent_since: dict[int, float] = {}
         """By job that has given no output yet: its start."""
-        self._first_s: list[float] = []
+        self._first_s: list[tuple[str, float]] = []
         self._unreported_tokens: dict[str, int] = {}
         """Output tokens by tenant that were not reported to the dispatcher yet."""
         self._tokens_total = 0
@@ -164,7 +164,7 @@ class UpstreamActor(Actor[EngineMessage]):
         if self._calls.job_of(call.sequence_id) is None:
             return
         if (since := self._silent_since.pop(job.job_id, None)) is not None:
-            self._first_s.append(trio.current_time() - since)
+            self._first_s.append((job.tenant, trio.current_time() - since))
         self._unreported_tokens[job.tenant] = self._unreported_tokens.get(job.tenant, 0) + output.token_count
         kept = job.delivery.put(job.job_id, output)
         if output.finish is not None:

@@ -18,7 +18,6 @@ import msgspec
 from config.model.tenancy import TenantSettings, TierSettings
 from policies.errors import IntegrityError, UnknownTenant
 from policies.queueing.fair_queue import FairQueue
-from policies.queueing.first_token import FirstTokenTime
 from policies.queueing.placement import EngineCapacity, Placed, Placement, PrefixMark, ReplicaFigures
 from policies.queueing.queue_item import FairQueueStatistics, QueueFull, QueueItem
 
@@ -107,7 +106,6 @@ class BackendQueue(Generic[J]):
         """The job that was checked last ..."""
         self._chosen = 0
         """... and the replica where it fits."""
-        self._first = FirstTokenTime()
         self._shed_at = _NEVER
         """When those that wait are checked next: nothing depends on how often `advance` is called."""
         self._down_why = ("engine_loading", f"The engine {name} is being loaded.")
@@ -146,9 +144,7 @@ class BackendQueue(Generic[J]):
             self.advance(now, figures)
         self.changed = True
         try:
-            answer = self._queue.offer(
-                job, now, first_s=self._first.allowance_s, starts_now=lambda: self._starts_now(job, figures)
-            )
+            answer = self._queue.offer(job, now, starts_now=lambda: self._starts_now(job, figures))
         except UnknownTenant:
             # It began under a policy that had a queue for this tenant.
             message = "The policy was changed and has no queue for this tenant now; send the request again."
@@ -187,10 +183,10 @@ class BackendQueue(Generic[J]):
         for tenant, tokens in made.items():
             self._queue.charge(tenant, tokens)
 
-    def first_outputs(self, seconds: Iterable[float]) -> None:
-        """So long after their start jobs gave their first outputs."""
-        for each in seconds:
-            self._first.add(each)
+    def first_outputs(self, seconds: Iterable[tuple[str, float]]) -> None:
+        """Jobs of these tenants gave their first outputs so long after their start."""
+        for tenant, after_s in seconds:
+            self._queue.first_output(tenant, after_s)
 
     def replica_up(self, replica: int, epoch: int) -> None:
         """The replica takes jobs. Every life of a replica has its own epoch."""
@@ -223,7 +219,7 @@ class BackendQueue(Generic[J]):
             self._start(job, figures)
         self._expire(now)
         if now >= self._shed_at:
-            late = self._queue.shed(now, first_s=self._first.allowance_s)
+            late = self._queue.shed(now)
             self._effects += [_refused(job, why) for job, why in late]
             self._shed_at = now + _SHED_EVERY_S if len(self._queue) else _NEVER
 

@@ -43,6 +43,11 @@ class DrainRate(msgspec.Struct, eq=False):
             self._weight += units
             self._has_served = True
 
+    @property
+    def last_rate(self) -> float:
+        """As of the last call with a time."""
+        return self._weight / max(self._seen_s, _LEAST_S)
+
     def rate(self, now: float) -> float:
         return self.rate_with(0.0, now)
 

@@ -23,6 +23,7 @@ while the queue is blocked: from the first request that did not fit until no req
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import takewhile
 from typing import Generic, TypeVar
 
 import msgspec
@@ -30,8 +31,9 @@ import msgspec
 from config.model.tenancy import TenantSettings, TierSettings
 from policies.errors import IntegrityError, UnknownTenant
 from policies.queueing.drain_rate import DrainRate
+from policies.queueing.first_token import FirstTokenTime
 from policies.queueing.queue_item import Accepted, FairQueueStatistics, QueueFull, QueueItem, TierUse
-from policies.queueing.work_rate import OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST, WorkRate
+from policies.queueing.work_rate import OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST, TAKEN_KEPT, WorkRate
 
 T = TypeVar("T", bound=QueueItem)
 
@@ -96,6 +98,10 @@ class _Tier(msgspec.Struct, Generic[T], eq=False):
     """Heaps of begun work and of newcomers: the lines that wait, by counter."""
     last_counter: float = 0.0
     """Counter of the tenant queue that emptied last."""
+    taken: float = 0.0
+    """Work of the last jobs taken."""
+    first: FirstTokenTime = msgspec.field(default_factory=FirstTokenTime)
+    """Of its jobs: inside an engine, too, higher priorities are before others."""
 
 
 class FairQueue(Generic[T]):
@@ -149,13 +155,11 @@ class FairQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def offer(
-        self, item: T, now: float, *, first_s: float = 0.0, starts_now: Callable[[], bool] = lambda: False
-    ) -> Accepted | QueueFull:
+    def offer(self, item: T, now: float, *, starts_now: Callable[[], bool] = lambda: False) -> Accepted | QueueFull:
         """Enqueue, unless a bound is reached or it would wait too long.
 
-        `first_s`: seconds from a start to the first content. `starts_now`: whether it need not wait; asked only if it
-        would be refused for its wait otherwise. Raises UnknownTenant; ValueError for an id that waits already.
+        `starts_now`: whether it need not wait; asked only if it would be refused for its wait otherwise. Raises
+        UnknownTenant; ValueError for an id that waits already.
         """
         tenant_queue = self._tenant_queues.get(item.tenant)
         if tenant_queue is None:
@@ -169,7 +173,7 @@ class FairQueue(Generic[T]):
         line = tenant_queue.lines[_NEWCOMERS if item.is_newcomer else 0]
         if not tenant_queue.use.requests:
             self._lift(tenant_queue)
-        full = self._too_late(line, item, work, now, first_s)
+        full = self._too_late(line, item, work, now)
         late = full is not None
         if late and starts_now():
             full = None
@@ -189,7 +193,7 @@ class FairQueue(Generic[T]):
         wait_s = tier.settings.queue.wait if item.wait_s is None else item.wait_s
         expires_at = item.deadline if item.goes_on else min(item.deadline, now + wait_s)
         if item.is_newcomer and item.first_by is not None and not late:
-            expires_at = min(expires_at, max(item.first_by - first_s, now))
+            expires_at = min(expires_at, max(item.first_by - tier.first.allowance_s, now))
         entry = _Entry(item, line, work)
         self._order += 1
         heapq.heappush(line.heap, (item.deadline, self._order, entry))
@@ -213,14 +217,14 @@ class FairQueue(Generic[T]):
         displaced, self._displaced = self._displaced, []
         return displaced
 
-    def shed(self, now: float, *, first_s: float = 0.0) -> list[tuple[T, QueueFull]]:
+    def shed(self, now: float) -> list[tuple[T, QueueFull]]:
         """Dequeue the newcomers whose first content is expected after their `first_by`, the newest first."""
         self._sweep(now)
         shed = []
         for tier in reversed(self._by_priority):
             for _, _, line in list(tier.lanes[_NEWCOMERS]):
                 while (entry := _newest(line)) is not None:
-                    why = self._late(line, entry.item, entry.work, now, first_s, is_in=True)
+                    why = self._late(line, entry.item, entry.work, now, is_in=True)
                     if why is None:
                         break
                     self._leave(entry)
@@ -249,6 +253,8 @@ class FairQueue(Generic[T]):
             tenant_queue.served += entry.item.prompt_tokens * PROMPT_TOKEN_COST
             self._rate.served(1, now)
             self._work.taken(entry.work, now)
+            for each in self._tiers.values():
+                each.taken = each.taken * TAKEN_KEPT + (entry.work if each is tier else 0)
             self._leave(entry)
             self._totals.taken_total += 1
             return entry.item
@@ -260,6 +266,12 @@ class FairQueue(Generic[T]):
         tenant_queue = self._tenant_queues.get(tenant)
         if tenant_queue is not None:
             tenant_queue.served += tokens * OUTPUT_TOKEN_COST
+
+    def first_output(self, tenant: str, seconds: float) -> None:
+        """A job of the tenant gave its first output so long after it was taken."""
+        tenant_queue = self._tenant_queues.get(tenant)
+        if tenant_queue is not None:
+            tenant_queue.tier.first.add(seconds)
 
     def remove(self, job_id: str | int) -> T | None:
         """Dequeue a request whose client left; None if it does not wait."""
@@ -413,32 +425,40 @@ class FairQueue(Generic[T]):
 
     # --- the expected wait ----------------------------------------------------------------------------------------
 
-    def _too_late(self, line: _Line[T], item: T, work: int, now: float, first_s: float) -> QueueFull | None:
-        return self._late(line, item, work, now, first_s, is_in=False) if item.is_newcomer else None
+    def _too_late(self, line: _Line[T], item: T, work: int, now: float) -> QueueFull | None:
+        return self._late(line, item, work, now, is_in=False) if item.is_newcomer else None
 
-    def _late(self, line: _Line[T], item: T, work: int, now: float, first_s: float, *, is_in: bool) -> QueueFull | None:
+    def _late(self, line: _Line[T], item: T, work: int, now: float, *, is_in: bool) -> QueueFull | None:
         """Why a newcomer's first content is expected too late; None: it is not, or cannot be known.
 
         `is_in`: it waits in the line already.
         """
         if item.first_by is None:
             return None
-        allowed_s = item.first_by - now - first_s
-        ahead = self._ahead(line, item.deadline) - (work if is_in else 0)
-        wait_s = self._work.wait_s(ahead + work, now) if ahead > 0 else 0.0
+        allowed_s = item.first_by - now - line.of.tier.first.allowance_s
+        above, beside = self._ahead(line, item.deadline)
+        beside -= work if is_in else 0
+        wait_s: float | None = 0.0
+        if above + beside > 0:
+            wait_s = self._work.wait_s(above + (beside + work) / self._left_for(line.of.tier), now)
         if wait_s is None or wait_s <= allowed_s:
             return None
         back_s = self._work.come_back_s(wait_s - max(allowed_s, 0.0), work, now)
         return QueueFull("wait_too_long", back_s, allowed_s, wait_s)
 
-    def _ahead(self, line: _Line[T], deadline: float) -> float:
-        """Work that is served before what joins the line with this deadline, as far as it waits now."""
+    def _left_for(self, tier: _Tier[T]) -> float:
+        """The share of the backend that higher tiers leave, as of late: more of their jobs will come."""
+        above = sum([each.taken for each in self._above(tier)])
+        total = sum([each.taken for each in self._tiers.values()])
+        return max(1 - above / total, _LEAST_LEFT) if total else 1.0
+
+    def _above(self, tier: _Tier[T]) -> Iterator[_Tier[T]]:
+        return takewhile(lambda each: each is not tier, self._by_priority)
+
+    def _ahead(self, line: _Line[T], deadline: float) -> tuple[float, float]:
+        """Work of higher tiers and of its own that is served before what joins the line with this deadline."""
         own, tier = line.of, line.of.tier
         ahead = 0.0
-        for other in self._by_priority:
-            if other is tier:
-                break
-            ahead += other.work
         before = line.work
         if line.count and deadline < line.latest:
             before = sum([entry.work for due, _, entry in line.heap if entry.waits and due <= deadline])
@@ -452,7 +472,7 @@ class FairQueue(Generic[T]):
                 elif each.count and (lead := reached - each.of.counter) > 0:
                     # Of another tenant, what it may have until its counter is where this one's will be.
                     ahead += min(each.work, lead / each.of.per_token)
-        return ahead + before
+        return sum([other.work for other in self._above(tier)]), ahead + before
 
     # --- the order ------------------------------------------------------------------------------------------------
 
@@ -460,6 +480,7 @@ class FairQueue(Generic[T]):
         tier = tenant_queue.tier
         firsts = [line for lane in range(2) if (line := self._first(tier, lane)) is not None]
         floor = min([line.of.counter for line in firsts], default=tier.last_counter)
+        floor -= self._work.in_s(_CREDIT_S) * tenant_queue.per_token
         if floor > tenant_queue.counter:
             tenant_queue.set_counter(floor, tenant_queue.per_token)
 
@@ -609,5 +630,7 @@ def _check_line(line: _Line[T]) -> None:
         raise IntegrityError(f"dead entries pile up in the queue of tenant '{tenant}'")
 
 
+_CREDIT_S = 1.0
+_LEAST_LEFT = 0.05
 _DEAD_ALLOWED = 64
 """Dead entries are removed when they outnumber the waiting ones by this many."""

@@ -19,7 +19,7 @@ PROMPT_TOKEN_COST = 1.0
 OUTPUT_TOKEN_COST = 2.0
 _SHORTEST_S = 0.1
 _LONGEST_S = 60.0
-_KEPT = 0.98
+TAKEN_KEPT = 0.98
 """Of the mean output's memory, with each job: the last fifty or so count."""
 
 
@@ -45,8 +45,8 @@ class WorkRate(msgspec.Struct, eq=False):
         return max(int(item.prompt_tokens * PROMPT_TOKEN_COST + output * OUTPUT_TOKEN_COST), 1)
 
     def taken(self, work: int, now: float) -> None:
-        self._jobs = self._jobs * _KEPT + 1
-        self._made = (self._made + self._unfolded) * _KEPT
+        self._jobs = self._jobs * TAKEN_KEPT + 1
+        self._made = (self._made + self._unfolded) * TAKEN_KEPT
         self._unfolded = 0
         if self.rate.is_running:
             self._last = work
@@ -65,6 +65,10 @@ class WorkRate(msgspec.Struct, eq=False):
 
     def _rate(self, now: float) -> float:
         return self.rate.rate_with(self._last, now)
+
+    def in_s(self, seconds: float) -> float:
+        """Work that is done in this time, as last measured; 0 while the rate is unknown."""
+        return self.rate.last_rate * seconds
 
     def come_back_s(self, excess_s: float, work: int, now: float) -> float:
         """When a job that is refused now would get in: its wait is too long by `excess_s`."""

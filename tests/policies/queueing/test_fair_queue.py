@@ -707,13 +707,19 @@ def test_one_that_would_wait_too_long_is_refused_at_once() -> None:
 
 def test_the_first_content_takes_time_too() -> None:
     line = measured()
-    results = [line.offer(due(number, "a", 21.0), 20.0, first_s=0.5) for number in range(4)]
+    for _ in range(50):
+        line.first_output("b", 0.5)
+    results = [line.offer(due(number, "a", 21.0), 20.0) for number in range(4)]
     assert [isinstance(result, Accepted) for result in results] == [True] * 2 + [False] * 2
-    late = measured().offer(due(1, "a", 21.0), 20.0, first_s=1.5)
+    for _ in range(50):
+        line.first_output("a", 1.5)
+    late = line.offer(due(10, "a", 21.0), 20.0)
     assert isinstance(late, QueueFull)
     assert str(late) == "Its first token would come after its deadline; try again later."
-    # What starts at once is not refused: nothing else would measure the time anew.
-    assert isinstance(measured().offer(due(1, "a", 21.0), 20.0, first_s=1.5, starts_now=lambda: True), Accepted)
+    # What starts at once is not refused, nor dropped as late: nothing else would measure the time anew.
+    starting = line.offer(due(11, "a", 21.0), 20.0, starts_now=lambda: True)
+    assert starting == Accepted(50.0, pytest.approx(0.75, rel=0.1))
+    line.first_output("nobody", 1.0)
 
 
 def test_the_first_in_line_is_not_refused_by_a_guess() -> None:
@@ -746,7 +752,8 @@ def test_the_wait_follows_the_fair_order() -> None:
     assert isinstance(line.offer(due(100, "a", 21.0), 20.0), QueueFull)
     assert isinstance(line.offer(due(101, "b", 21.0), 20.0), Accepted)
     results = [isinstance(line.offer(due(number, "b", 21.0), 20.0), Accepted) for number in range(102, 108)]
-    assert results == [True, False, False, False, False, False]
+    # With its credit of one second of the backend's work it is ahead with four of its own.
+    assert results == [True, True, True, False, False, False]
 
 
 def test_higher_tiers_and_begun_work_are_ahead() -> None:
@@ -792,9 +799,10 @@ def test_what_waits_is_shed_when_it_is_expected_to_be_too_late() -> None:
 
 def test_a_newcomer_expires_when_its_first_content_would_be_late() -> None:
     line = queue()
-    assert line.offer(due(1, "a", 5.0), 0.0, first_s=1.0) == Accepted(4.0, None)
+    line.first_output("a", 0.5)
+    assert line.offer(due(1, "a", 5.0), 0.0) == Accepted(4.0, None)
     begun = msgspec.structs.replace(due(2, "a", 5.0), begun=True)
-    assert line.offer(begun, 0.0, first_s=1.0) == Accepted(30.0, None)
+    assert line.offer(begun, 0.0) == Accepted(30.0, None)
 
 
 TIERS = {
