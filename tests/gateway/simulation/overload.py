@@ -1,6 +1,6 @@
 """An engine that is offered more than it can serve, on the virtual clock: open loop, two tiers, a loud tenant."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from random import Random
 
@@ -73,16 +73,27 @@ def profile(engines: tuple[str, ...] = ("main",)) -> Profile:
     )
 
 
-def arrivals(per_s: float, *, seconds: float = SECONDS, seed: int = 1) -> tuple[TraceRequest, ...]:
+def arrivals(
+    per_s: float,
+    *,
+    shares: Mapping[str, float] = SHARES,
+    since: float = 0.0,
+    until: float = SECONDS,
+    seed: int = 1,
+) -> tuple[TraceRequest, ...]:
     """Each tenant's arrivals are Poisson."""
     rng = Random(seed)
     found = []
-    for tenant, share in SHARES.items():
-        at = rng.expovariate(per_s * share)
-        while at < seconds:
+    for tenant, share in shares.items():
+        at = since + rng.expovariate(per_s * share)
+        while at < until:
             found.append(request(rng, at, tenant))
             at += rng.expovariate(per_s * share)
-    return tuple(sorted(found, key=lambda each: each.at))
+    return in_order(found)
+
+
+def in_order(requests: Iterable[TraceRequest]) -> tuple[TraceRequest, ...]:
+    return tuple(sorted(requests, key=lambda each: each.at))
 
 
 def request(rng: Random, at: float, tenant: str) -> TraceRequest:
@@ -104,11 +115,11 @@ class Result(msgspec.Struct, frozen=True):
     """Answers whose first token came within the SLO."""
     by_tenant: Mapping[str, float]
     """The same by tenant, per second."""
+    offered_per_s: Mapping[str, float]
     ttft_s: Mapping[str, list[float]]
     """By tier, sorted."""
     refused_after_s: list[float]
     """Sorted."""
-    retry_after_s: list[float]
 
 
 def run(settings: Settings, trace: tuple[TraceRequest, ...], engines: tuple[str, ...] = ("main",)) -> World:
@@ -130,9 +141,9 @@ def result(world: World, *, seconds: float = SECONDS) -> Result:
     return Result(
         sum(good.values()) / counted_s,
         {name: count / counted_s for name, count in good.items()},
+        {name: sum(each.features.tenant == name for each in answers) / counted_s for name in tenants},
         {name: sorted(times) for name, times in ttft.items()},
         sorted([each.ended_at - each.arrived_at for each in refused]),
-        [each.retry_after_s for each in refused if each.retry_after_s is not None],
     )
 
 
