@@ -33,6 +33,10 @@ class Caps(Table, frozen=True):
     """Upper bounds that a route sets."""
 
     output_tokens: Count | None = None
+    busy_output_tokens: Count | None = None
+    """The bound while the first rung is busy: answers become shorter before requests are refused."""
+    busy_at: Positive = 0.5
+    """It is busy while its expected wait is at least this part of the tier's `slo.ttft`."""
 
 
 class Emit(Table, frozen=True):

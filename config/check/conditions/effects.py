@@ -116,7 +116,13 @@ def _check_routes(settings: Settings, problems: Problems) -> None:
         return
     for index, route in enumerate(settings.routes):
         path: Path = ("routes", index, "caps", "output_tokens")
-        cap = route.caps.output_tokens
+        cap, busy_cap = route.caps.output_tokens, route.caps.busy_output_tokens
+        if cap is not None and busy_cap is not None and busy_cap >= cap:
+            problems.warn(
+                ("routes", index, "caps", "busy_output_tokens"),
+                f"a cap of {busy_cap} tokens has no effect beside output_tokens = {cap}",
+                expected=f"less than {cap}",
+            )
         if cap is None:
             continue
         longest = [_longest(settings, rung) for rung in reached_rungs(settings, route)]
