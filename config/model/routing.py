@@ -132,9 +132,15 @@ class CascadeSettings(Table, frozen=True, kw_only=True):
 
 
 class BreakerSettings(Table, frozen=True):
-    """The circuit breaker of a rung. It opens at `failure_rate` over at least `at_least` requests within `over`."""
+    """The circuit breaker of a rung. It opens at `failure_rate` over at least `at_least` requests within `over`.
+
+    With `slow_after` it opens at `slow_rate` as well, and a slow probe keeps it open.
+    """
 
     failure_rate: PositiveShare = 0.5
+    slow_after: PositiveSeconds | None = None
+    """An answer is slow if its first token came so long after it left the queue; None: none is."""
+    slow_rate: PositiveShare = 1.0
     over: PositiveSeconds = Seconds(30)
     at_least: Count = 10
     open: PositiveSeconds = Seconds(5)

@@ -96,7 +96,7 @@ class SimulatedRequest:
 
     def on_started(self, attempt: SimulatedAttempt, now: float) -> None:
         if attempt.of is self._machine.attempt:
-            self._machine.on_started()
+            self._machine.on_started(now)
         if self.queue_wait_s is None:
             self.queue_wait_s = now - self.arrived_at
 
@@ -162,10 +162,10 @@ class SimulatedRequest:
                     self._end_attempt(self._attempt, now, ok=ok)
                 case effects.WithdrawJob():
                     service.backend_queues[self._attempt.of.rung].withdraw(self._attempt.job, now)
-                case effects.RecordOutcome(rung, permit, ok, is_retry):
+                case effects.RecordOutcome(rung, permit, ok, is_retry, ttft_s):
                     if not is_retry:
                         service.retries.request()
-                    service.breakers[rung].record(permit, ok, now)
+                    service.breakers[rung].record(permit, ok, now, ttft_s)
                 case effects.Complete(_, reason):
                     self._complete(self._attempt, reason, now)
                 case AnswerStatic(mark=mark):

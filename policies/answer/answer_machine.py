@@ -146,13 +146,16 @@ class AnswerMachine:
             self._effects.append(answer_effects.RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
         self._report(event, now)
 
-    def on_started(self) -> None:
+    def on_started(self, at: float) -> None:
+        """The attempt's job left the queue."""
         if self.attempt is not None:
-            self.attempt.has_started = True
+            self.attempt.has_started, self.attempt.started_at = True, at
 
-    def on_output(self, now: float) -> None:
+    def on_output(self, now: float, first_at: float | None = None) -> None:
+        """`first_at`: when the first output came, if it waited for its reader."""
         if self.attempt is not None:
-            self.attempt.has_output = True
+            if self.attempt.first_at is None:
+                self.attempt.first_at = now if first_at is None else first_at
             self._stall_at = now + self._plan.stall_s
 
     def content_sent(self, now: float, *, atomic: bool = False, answer: bool = True) -> None:
@@ -191,7 +194,7 @@ class AnswerMachine:
         attempt = self.attempt
         if attempt is None:
             return
-        if attempt.has_output:
+        if attempt.first_at is not None:
             self.due = min(self._stall_at, self._plan.total_at)
         if now < self.due:
             return
@@ -201,7 +204,7 @@ class AnswerMachine:
             self._end(ok=None, withdraw=True)
             self._report(RungRefused(why="queue_timeout", message="It waited in the queue for too long."), now)
         else:
-            kind = "stall" if attempt.has_output else "ttft_timeout"
+            kind = "stall" if attempt.first_at is not None else "ttft_timeout"
             self.on_failed(AttemptFailed(kind=kind, retryable=False), now, ok=False, ended=False)
 
     def stop(self, *, client_left: bool = False) -> None:
@@ -251,7 +254,8 @@ class AnswerMachine:
         self._effects.append(answer_effects.EndAttempt(attempt, ok, client_left))
         if withdraw:
             self._effects.append(answer_effects.WithdrawJob(attempt))
-        self._effects.append(answer_effects.RecordOutcome(attempt.rung, attempt.permit, ok, attempt.wanted.is_retry))
+        is_retry, ttft_s = attempt.wanted.is_retry, attempt.ttft_s
+        self._effects.append(answer_effects.RecordOutcome(attempt.rung, attempt.permit, ok, is_retry, ttft_s))
         return attempt
 
     def _complete(self, attempt: MachineAttempt, reason: str, now: float) -> None:

@@ -44,6 +44,11 @@ class DrainRate(msgspec.Struct, eq=False):
             self._has_served = True
 
     @property
+    def weight(self) -> float:
+        """The units that it remembers."""
+        return self._weight
+
+    @property
     def last_rate(self) -> float:
         """As of the last call with a time."""
         return self._weight / max(self._seen_s, _LEAST_S)

@@ -431,16 +431,17 @@ class FairQueue(Generic[T]):
     def _late(self, line: _Line[T], item: T, work: int, now: float, *, is_in: bool) -> QueueFull | None:
         """Why a newcomer's first content is expected too late; None: it is not, or cannot be known.
 
-        `is_in`: it waits in the line already.
+        `is_in`: it waits in the line already, and is given up only if the best that the figures allow is too late.
         """
         if item.first_by is None:
             return None
-        allowed_s = item.first_by - now - line.of.tier.first.allowance_s
+        first = line.of.tier.first
+        allowed_s = item.first_by - now - ((first.mean_s or 0.0) if is_in else first.allowance_s)
         above, beside = self._ahead(line, item.deadline)
         beside -= work if is_in else 0
         wait_s: float | None = 0.0
         if above + beside > 0:
-            wait_s = self._work.wait_s(above + (beside + work) / self._left_for(line.of.tier), now)
+            wait_s = self._work.wait_s(above + (beside + work) / self._left_for(line.of.tier), now, at_best=is_in)
         if wait_s is None or wait_s <= allowed_s:
             return None
         back_s = self._work.come_back_s(wait_s - max(allowed_s, 0.0), work, now)

@@ -55,16 +55,26 @@ class WorkRate(msgspec.Struct, eq=False):
     def made(self, tokens: int) -> None:
         self._unfolded += tokens
 
-    def wait_s(self, work: float, now: float) -> float | None:
+    def wait_s(self, work: float, now: float, *, at_best: bool = False) -> float | None:
         """How long it takes; None while the rate is unknown.
 
-        Between two jobs the measured rate falls as time passes, at first to a half, so one more job is counted: what
-        is called hopeless is refused for good.
+        Between two jobs the measured rate falls as time passes, at first to a half, so one more job is counted.
+        `at_best`: if so many more had been taken as chance could have kept back (two standard deviations of a count).
         """
-        return work / self._rate(now) if self._last else None
+        if not self._last:
+            return None
+        rate = self._rate(now)
+        if at_best:
+            rate *= 1 + (2 * math.sqrt(self._counted) + 1) / (self._counted + 1)
+        return work / rate
 
     def _rate(self, now: float) -> float:
         return self.rate.rate_with(self._last, now)
+
+    @property
+    def _counted(self) -> float:
+        """About so many jobs are in the measured rate."""
+        return self.rate.weight / self._last
 
     def in_s(self, seconds: float) -> float:
         """Work that is done in this time, as last measured; 0 while the rate is unknown."""
