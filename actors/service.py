@@ -22,8 +22,8 @@ from actors.api.errors import (
 from actors.api.request import InferenceRequest
 from actors.api.statistics import ServiceCounters, ServiceStatistics
 from actors.breakers.breakers import BreakerMessage, BreakerRegistry, Permits
-from actors.control.breaker_control import BreakerControl
 from actors.control.admin_service import AdminService
+from actors.control.breaker_control import BreakerControl
 from actors.control.policy_reloader import PolicyStatus, Reload
 from actors.drain import DrainController
 from actors.engines.adapter_registry import AdapterRegistry

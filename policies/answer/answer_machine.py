@@ -21,11 +21,12 @@ from policies.answer import answer_effects
 from policies.answer.answer_effects import AnswerEffect, MachineAttempt
 from policies.cascade.cascade import CascadeMachine
 from policies.fallback import fallback_machine
-from policies.fallback.fallback_machine import AttemptFailed, FallbackMachine, Prefix, RungRefused, Try
+from policies.fallback.fallback_machine import AttemptFailed, FallbackMachine, GiveUp, Prefix, RungRefused, Try
 from policies.model.load import Permit
 from policies.model.plan import BY_BUDGET, AttemptRecord, Plan
 
 _NEVER = float("inf")
+_SPREAD = 0.25
 
 
 class AnswerMachine:
@@ -41,7 +42,7 @@ class AnswerMachine:
     ) -> None:
         """`client_has`: the client's tokens of each choice, as ids of this rung; called after the commit point.
 
-        `chance`: numbers in 0..1, which spread retries.
+        `chance`: numbers in 0..1, which spread retries, and those of clients that are sent away.
         """
         self._plan = plan
         self._choices = choices
@@ -228,7 +229,7 @@ class AnswerMachine:
         if effect is None or self._ended:
             return
         if not isinstance(effect, Try):
-            self._effects.append(effect)
+            self._effects.append(self._spread(effect) if isinstance(effect, GiveUp) else effect)
             return
         if self._tried and not self._fallback.committed:
             self._effects.append(answer_effects.ForgetAnswer())
@@ -238,6 +239,13 @@ class AnswerMachine:
             self._effects.append(answer_effects.Pause(effect.not_before))
         else:
             self._effects.append(answer_effects.RequestPermit(effect.rung, effect.is_retry))
+
+    def _spread(self, refusal: GiveUp) -> GiveUp:
+        """Clients that were sent away together do not come back together."""
+        if refusal.code != "wait_too_long" or refusal.retry_after_s is None:
+            return refusal
+        later_s = refusal.retry_after_s * (1 + _SPREAD * self._chance())
+        return msgspec.structs.replace(refusal, retry_after_s=later_s)
 
     def _offer(self, attempt: MachineAttempt) -> None:
         self.due = attempt.wanted.deadline

@@ -50,7 +50,10 @@ async def test_time_pays_for_retries(autojump_clock):
         for pause_s in (0, 11, 1, 9):
             await trio.sleep(pause_s)
             counted.append(tries(await service.ask("cloud", prompts=CHAT)))
-        assert counted == [4, 2, 1, 2]
+        # The pauses between two tries are random, and they pay, too.
+        assert counted[0] == 4
+        assert min(counted[1], counted[3]) >= 2
+        assert sum(counted) - len(counted) <= 3 + 0.1 * trio.current_time()
 
 
 def registry() -> BreakerRegistry:

@@ -1,5 +1,7 @@
-"""Overload on the virtual clock: goodput holds, premium keeps its promise, the quiet tenant its share, and a refused
-client that comes back when it was told to gets in."""
+"""Overload on the virtual clock.
+
+Goodput holds, premium keeps its promise, the quiet tenant its share, and a refused client that comes back gets in.
+"""
 
 from functools import cache
 

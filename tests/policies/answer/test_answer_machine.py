@@ -112,6 +112,19 @@ def test_a_refused_permit_is_not_recorded_and_a_refusal_after_it_is() -> None:
     assert isinstance(end, GiveUp)
 
 
+@pytest.mark.parametrize(
+    ("why", "draw", "told_s"), [("wait_too_long", 0.0, 4.0), ("wait_too_long", 1.0, 5.0), ("queue_full", 1.0, 4.0)]
+)
+def test_those_who_would_wait_too_long_are_sent_away_for_different_times(why: str, draw: float, told_s: float) -> None:
+    answer = machine(planned(rung("large")), chance=lambda: draw)
+    answer.start(0.0)
+    list(answer.effects())
+    answer.on_permit(RungRefused(why=why, retry_after_s=4.0), 0.0)
+    (gone,) = answer.effects()
+    assert isinstance(gone, GiveUp)
+    assert (gone.status, gone.code, gone.retry_after_s) == (429, why, told_s)
+
+
 def test_the_first_output_came_when_it_came_not_when_its_reader_woke() -> None:
     answer = begun(planned(rung("large")))
     answer.on_started(1.0)

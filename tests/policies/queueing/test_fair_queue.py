@@ -787,7 +787,7 @@ def test_what_waits_is_shed_when_it_is_expected_to_be_too_late() -> None:
     for number in range(8):
         assert isinstance(line.offer(due(number, "a", 22.1), 20.0), Accepted)
     assert line.shed(20.0) == []
-    # A second passes and nothing was taken: the newest will be too late even if the rate was the best that chance allows.
+    # A second passes and nothing was taken: the newest will be too late at the best rate that chance allows.
     line.take(20.0, lambda _: False)
     assert line.shed(20.5) == []
     shed = line.shed(21.0)
