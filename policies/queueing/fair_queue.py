@@ -22,96 +22,48 @@ while the queue is blocked: from the first request that did not fit until no req
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import takewhile
-from typing import Generic, TypeVar
+from typing import Generic
 
 import msgspec
 
 from config.model.tenancy import TenantSettings, TierSettings
 from policies.errors import IntegrityError, UnknownTenant
 from policies.queueing.drain_rate import DrainRate
-from policies.queueing.first_token import FirstTokenTime
-from policies.queueing.queue_item import Accepted, FairQueueStatistics, QueueFull, QueueItem, TierUse
+from policies.queueing.queue_item import Accepted, FairQueueStatistics, QueueFull, TierUse
+from policies.queueing.tenant_queue import (
+    DEAD_ALLOWED,
+    NEWCOMERS,
+    Entry,
+    Line,
+    T,
+    TenantQueue,
+    Tier,
+    check_line,
+    forget,
+    newest,
+    newest_of_largest,
+    share_of,
+    use_of,
+    without_most_dead,
+)
 from policies.queueing.work_rate import OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST, TAKEN_KEPT, WorkRate
 
-T = TypeVar("T", bound=QueueItem)
-
-
-class _Entry(msgspec.Struct, Generic[T], eq=False):
-    item: T
-    line: "_Line[T]"
-    work: int
-    """Expected, in virtual tokens."""
-    waits: bool = True
-
-
-_Heap = list[tuple[float, int, _Entry[T]]]
-
-
-class _Line(msgspec.Struct, Generic[T], eq=False):
-    """A tenant's begun work, or its newcomers."""
-
-    of: "_TenantQueue[T]"
-    lane: int
-    """Index into `_Tier.lanes`."""
-    count: int = 0
-    work: int = 0
-    heap: _Heap[T] = []
-    arrivals: _Heap[T] = []
-    """In the order of arrival."""
-    latest: float = float("-inf")
-    """Not before any deadline in it."""
-    queued: bool = False
-    """The tier's heap holds this line."""
-
-
-class _TenantQueue(msgspec.Struct, Generic[T], eq=False):
-    tenant: str
-    tier: "_Tier[T]"
-    per_token: float
-    """1 divided by the tenant's weight."""
-    base: float = 0.0
-    served: float = 0.0
-    """Virtual tokens since the counter was `base`: whole, so that their sum is exact, in one charge or in many."""
-    use: TierUse = msgspec.field(default_factory=TierUse)
-    lines: "tuple[_Line[T], ...]" = ()
-
-    @property
-    def counter(self) -> float:
-        return self.base + self.served * self.per_token
-
-    def set_counter(self, counter: float, per_token: float) -> None:
-        self.base, self.served, self.per_token = counter, 0.0, per_token
-
-
-_Lane = list[tuple[float, str, _Line[T]]]
-_NEWCOMERS = 1
-
-
-class _Tier(msgspec.Struct, Generic[T], eq=False):
-    name: str
-    settings: TierSettings
-    use: TierUse
-    work: int = 0
-    lanes: tuple[_Lane[T], _Lane[T]] = msgspec.field(default_factory=lambda: ([], []))
-    """Heaps of begun work and of newcomers: the lines that wait, by counter."""
-    last_counter: float = 0.0
-    """Counter of the tenant queue that emptied last."""
-    taken: float = 0.0
-    """Work of the last jobs taken."""
-    first: FirstTokenTime = msgspec.field(default_factory=FirstTokenTime)
-    """Of its jobs: inside an engine, too, higher priorities are before others."""
+_CREDIT_S = 1.0
+"""A tenant that was idle may be behind the others by the work of so many seconds."""
+_LEAST_LEFT = 0.05
+"""Of the backend, for a tier, however much the tiers above took lately."""
 
 
 class FairQueue(Generic[T]):
     """`now` never runs backwards; the tenants are those of `config.tenants.known_tenants`."""
 
     def __init__(self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]) -> None:
-        self._tiers: dict[str, _Tier[T]] = {}
-        self._tenant_queues: dict[str, _TenantQueue[T]] = {}
-        self._entries: dict[str | int, _Entry[T]] = {}
-        self._expiries: list[tuple[float, int, _Entry[T]]] = []
+        self._tiers: dict[str, Tier[T]] = {}
+        self._tenant_queues: dict[str, TenantQueue[T]] = {}
+        self._entries: dict[str | int, Entry[T]] = {}
+        self._expiries: list[tuple[float, int, Entry[T]]] = []
         self._expired: list[T] = []
         self._displaced: list[tuple[T, QueueFull]] = []
         self._order = 0
@@ -130,12 +82,12 @@ class FairQueue(Generic[T]):
         longer have is kept as long as it has a tenant.
         """
         for name, tier_settings in tiers.items():
-            self._tiers.setdefault(name, _Tier(name, tier_settings, TierUse())).settings = tier_settings
+            self._tiers.setdefault(name, Tier(name, tier_settings, TierUse())).settings = tier_settings
         for name, settings in tenants.items():
             tenant_queue = self._tenant_queues.get(name)
             if tenant_queue is None:
-                tenant_queue = _TenantQueue[T](name, self._tiers[settings.tier], 1.0 / settings.weight)
-                tenant_queue.lines = tuple([_Line(tenant_queue, lane) for lane in range(2)])
+                tenant_queue = TenantQueue[T](name, self._tiers[settings.tier], 1.0 / settings.weight)
+                tenant_queue.lines = tuple([Line(tenant_queue, group) for group in range(2)])
                 self._tenant_queues[name] = tenant_queue
                 continue
             if tenant_queue.per_token != 1.0 / settings.weight:
@@ -145,7 +97,7 @@ class FairQueue(Generic[T]):
         for name, tenant_queue in list(self._tenant_queues.items()):
             if name not in tenants and not tenant_queue.use.requests:
                 del self._tenant_queues[name]
-                _forget(tenant_queue.tier, tenant_queue)
+                forget(tenant_queue.tier, tenant_queue)
         used = {tenant_queue.tier.name for tenant_queue in self._tenant_queues.values()}
         self._tiers = {name: tier for name, tier in self._tiers.items() if name in tiers or name in used}
         self._by_priority = sorted(self._tiers.values(), key=lambda tier: -tier.settings.priority)
@@ -170,7 +122,7 @@ class FairQueue(Generic[T]):
         # Expired requests take up no room, even if `expire` has not returned them yet.
         self._sweep(now)
         work = self._work.of(item)
-        line = tenant_queue.lines[_NEWCOMERS if item.is_newcomer else 0]
+        line = tenant_queue.lines[NEWCOMERS if item.is_newcomer else 0]
         if not tenant_queue.use.requests:
             self._lift(tenant_queue)
         full = self._too_late(line, item, work, now)
@@ -194,7 +146,7 @@ class FairQueue(Generic[T]):
         expires_at = item.deadline if item.goes_on else min(item.deadline, now + wait_s)
         if item.is_newcomer and item.first_by is not None and not late:
             expires_at = min(expires_at, max(item.first_by - tier.first.allowance_s, now))
-        entry = _Entry(item, line, work)
+        entry = Entry(item, line, work)
         self._order += 1
         heapq.heappush(line.heap, (item.deadline, self._order, entry))
         line.arrivals.append((0.0, self._order, entry))
@@ -209,7 +161,7 @@ class FairQueue(Generic[T]):
         self._totals.offered_total += 1
         if not line.queued:
             line.queued = True
-            heapq.heappush(tier.lanes[line.lane], (tenant_queue.counter, tenant_queue.tenant, line))
+            heapq.heappush(tier.groups[line.group], (tenant_queue.counter, tenant_queue.tenant, line))
         return Accepted(expires_at, self._rate.wait_s(len(self._entries), now), len(room))
 
     def displaced(self) -> list[tuple[T, QueueFull]]:
@@ -222,8 +174,8 @@ class FairQueue(Generic[T]):
         self._sweep(now)
         shed = []
         for tier in reversed(self._by_priority):
-            for _, _, line in list(tier.lanes[_NEWCOMERS]):
-                while (entry := _newest(line)) is not None:
+            for _, _, line in list(tier.groups[NEWCOMERS]):
+                while (entry := newest(line)) is not None:
                     why = self._late(line, entry.item, entry.work, now, is_in=True)
                     if why is None:
                         break
@@ -325,18 +277,18 @@ class FairQueue(Generic[T]):
     def check_integrity(self) -> None:
         """Raise `IntegrityError` if the sums are wrong, a request was lost, or dead entries pile up."""
         entries = self._entries.values()
-        if self._use != _use_of(entry.item for entry in entries):
+        if self._use != use_of(entry.item for entry in entries):
             raise IntegrityError("the line's sums differ from its entries")
         for tier in self._tiers.values():
             own = [entry for entry in entries if entry.line.of.tier is tier]
-            if tier.use != _use_of(entry.item for entry in own) or tier.work != sum(entry.work for entry in own):
+            if tier.use != use_of(entry.item for entry in own) or tier.work != sum(entry.work for entry in own):
                 raise IntegrityError(f"the sums of tier '{tier.name}' differ from its entries")
         for tenant_queue in self._tenant_queues.values():
-            if tenant_queue.use != _use_of(entry.item for entry in entries if entry.line.of is tenant_queue):
+            if tenant_queue.use != use_of(entry.item for entry in entries if entry.line.of is tenant_queue):
                 raise IntegrityError(f"the sums of tenant '{tenant_queue.tenant}' differ from its entries")
             for line in tenant_queue.lines:
-                _check_line(line)
-        if len(self._expiries) > 2 * len(self._entries) + _DEAD_ALLOWED:
+                check_line(line)
+        if len(self._expiries) > 2 * len(self._entries) + DEAD_ALLOWED:
             raise IntegrityError("dead entries pile up among the expiries")
         totals = self._totals
         ended = (
@@ -355,11 +307,11 @@ class FairQueue(Generic[T]):
 
     # --- places ---------------------------------------------------------------------------------------------------
 
-    def _room(self, own: _TenantQueue[T], item: T, now: float) -> list[tuple[_Entry[T], QueueFull]] | QueueFull:
+    def _room(self, own: TenantQueue[T], item: T, now: float) -> list[tuple[Entry[T], QueueFull]] | QueueFull:
         """Those whose places the request gets, none if there is room; `QueueFull` if it cannot have enough."""
         tier = own.tier
         full = first = self._full(tier, item, tier.use, self._use, now)
-        displaced: list[tuple[_Entry[T], QueueFull]] = []
+        displaced: list[tuple[Entry[T], QueueFull]] = []
         if full is None:
             return displaced
         use, total = msgspec.structs.replace(tier.use), msgspec.structs.replace(self._use)
@@ -381,25 +333,25 @@ class FairQueue(Generic[T]):
         return displaced
 
     def _largest(
-        self, own: _TenantQueue[T], item: T, left: Mapping[str, TierUse], *, lower_too: bool
-    ) -> _Entry[T] | None:
+        self, own: TenantQueue[T], item: T, left: Mapping[str, TierUse], *, lower_too: bool
+    ) -> Entry[T] | None:
         """The newest newcomer of the tenant with the largest share. `left`: what tenants keep after earlier losses."""
         tier = own.tier
         after = msgspec.structs.replace(own.use)
         after.add(item)
-        own_share = 0.0 if not item.is_newcomer else _share(own, after)
+        own_share = 0.0 if not item.is_newcomer else share_of(own, after)
         if lower_too:
             for lower in reversed(self._by_priority):
                 if lower.settings.priority >= tier.settings.priority:
                     break
-                if (entry := _of_largest(lower, left)) is not None:
+                if (entry := newest_of_largest(lower, left)) is not None:
                     return entry
-        entry = _of_largest(tier, left, own if item.is_newcomer else None)
-        if entry is None or _share(entry.line.of, left.get(entry.line.of.tenant, entry.line.of.use)) <= own_share:
+        entry = newest_of_largest(tier, left, own if item.is_newcomer else None)
+        if entry is None or share_of(entry.line.of, left.get(entry.line.of.tenant, entry.line.of.use)) <= own_share:
             return None
         return entry
 
-    def _full(self, tier: _Tier[T], item: T, use: TierUse, total: TierUse, now: float) -> QueueFull | None:
+    def _full(self, tier: Tier[T], item: T, use: TierUse, total: TierUse, now: float) -> QueueFull | None:
         """`use`, `total`: what waits in this tier, and in all."""
         queue, waiting = tier.settings.queue, total.requests
         if item.tokens > queue.tokens:
@@ -425,10 +377,10 @@ class FairQueue(Generic[T]):
 
     # --- the expected wait ----------------------------------------------------------------------------------------
 
-    def _too_late(self, line: _Line[T], item: T, work: int, now: float) -> QueueFull | None:
+    def _too_late(self, line: Line[T], item: T, work: int, now: float) -> QueueFull | None:
         return self._late(line, item, work, now, is_in=False) if item.is_newcomer else None
 
-    def _late(self, line: _Line[T], item: T, work: int, now: float, *, is_in: bool) -> QueueFull | None:
+    def _late(self, line: Line[T], item: T, work: int, now: float, *, is_in: bool) -> QueueFull | None:
         """Why a newcomer's first content is expected too late; None: it is not, or cannot be known.
 
         `is_in`: it waits in the line already, and is given up only if the best that the figures allow is too late.
@@ -447,16 +399,16 @@ class FairQueue(Generic[T]):
         back_s = self._work.come_back_s(wait_s - max(allowed_s, 0.0), work, now)
         return QueueFull("wait_too_long", back_s, allowed_s, wait_s)
 
-    def _left_for(self, tier: _Tier[T]) -> float:
+    def _left_for(self, tier: Tier[T]) -> float:
         """The share of the backend that higher tiers leave, as of late: more of their jobs will come."""
         above = sum([each.taken for each in self._above(tier)])
         total = sum([each.taken for each in self._tiers.values()])
         return max(1 - above / total, _LEAST_LEFT) if total else 1.0
 
-    def _above(self, tier: _Tier[T]) -> Iterator[_Tier[T]]:
+    def _above(self, tier: Tier[T]) -> Iterator[Tier[T]]:
         return takewhile(lambda each: each is not tier, self._by_priority)
 
-    def _ahead(self, line: _Line[T], deadline: float) -> tuple[float, float]:
+    def _ahead(self, line: Line[T], deadline: float) -> tuple[float, float]:
         """Work of higher tiers and of its own that is served before what joins the line with this deadline."""
         own, tier = line.of, line.of.tier
         ahead = 0.0
@@ -464,11 +416,11 @@ class FairQueue(Generic[T]):
         if line.count and deadline < line.latest:
             before = sum([entry.work for due, _, entry in line.heap if entry.waits and due <= deadline])
         reached = own.counter + before * own.per_token
-        for lane in tier.lanes:
-            for _, _, each in lane:
+        for group in tier.groups:
+            for _, _, each in group:
                 if each is line:
                     continue
-                if each.lane != _NEWCOMERS or each.of is own:
+                if each.group != NEWCOMERS or each.of is own:
                     ahead += each.work
                 elif each.count and (lead := reached - each.of.counter) > 0:
                     # Of another tenant, what it may have until its counter is where this one's will be.
@@ -477,52 +429,52 @@ class FairQueue(Generic[T]):
 
     # --- the order ------------------------------------------------------------------------------------------------
 
-    def _lift(self, tenant_queue: _TenantQueue[T]) -> None:
+    def _lift(self, tenant_queue: TenantQueue[T]) -> None:
         tier = tenant_queue.tier
-        firsts = [line for lane in range(2) if (line := self._first(tier, lane)) is not None]
+        firsts = [line for group in range(2) if (line := self._first(tier, group)) is not None]
         floor = min([line.of.counter for line in firsts], default=tier.last_counter)
         floor -= self._work.in_s(_CREDIT_S) * tenant_queue.per_token
         if floor > tenant_queue.counter:
             tenant_queue.set_counter(floor, tenant_queue.per_token)
 
-    def _move(self, tenant_queue: _TenantQueue[T], tier: _Tier[T]) -> None:
+    def _move(self, tenant_queue: TenantQueue[T], tier: Tier[T]) -> None:
         old = tenant_queue.tier
         waiting = [entry for line in tenant_queue.lines for _, _, entry in line.heap if entry.waits]
-        _forget(old, tenant_queue)
+        forget(old, tenant_queue)
         tenant_queue.tier = tier
         if waiting:
             self._lift(tenant_queue)
         for line in tenant_queue.lines:
             line.queued = bool(line.count)
             if line.queued:
-                heapq.heappush(tier.lanes[line.lane], (tenant_queue.counter, tenant_queue.tenant, line))
+                heapq.heappush(tier.groups[line.group], (tenant_queue.counter, tenant_queue.tenant, line))
         for entry in waiting:
             old.use.remove(entry.item)
             tier.use.add(entry.item)
             old.work -= entry.work
             tier.work += entry.work
 
-    def _next_line(self, tier: _Tier[T]) -> _Line[T] | None:
+    def _next_line(self, tier: Tier[T]) -> Line[T] | None:
         """Begun work first, then the smallest counter; None: nothing waits in this tier."""
         if not tier.use.requests:
             return None
-        return self._first(tier, 0) or self._first(tier, _NEWCOMERS)
+        return self._first(tier, 0) or self._first(tier, NEWCOMERS)
 
-    def _first(self, tier: _Tier[T], number: int) -> _Line[T] | None:
+    def _first(self, tier: Tier[T], number: int) -> Line[T] | None:
         """The waiting line with the smallest counter. Counters only grow, so a stale key is never too large."""
-        lane = tier.lanes[number]
-        while lane:
-            key, _, line = lane[0]
+        group = tier.groups[number]
+        while group:
+            key, _, line = group[0]
             if not line.count:
-                heapq.heappop(lane)
+                heapq.heappop(group)
                 line.queued = False
             elif key != line.of.counter:
-                heapq.heapreplace(lane, (line.of.counter, line.of.tenant, line))
+                heapq.heapreplace(group, (line.of.counter, line.of.tenant, line))
             else:
                 return line
         return None
 
-    def _leave(self, entry: _Entry[T]) -> None:
+    def _leave(self, entry: Entry[T]) -> None:
         entry.waits = False
         item, line = entry.item, entry.line
         tenant_queue = line.of
@@ -538,9 +490,9 @@ class FairQueue(Generic[T]):
             self._work.rate.pause(self._now)
         if not tenant_queue.use.requests:
             tier.last_counter = max(tier.last_counter, tenant_queue.counter)
-        line.heap = _without_most_dead(line.heap, line.count)
-        line.arrivals = _without_most_dead(line.arrivals, line.count)
-        self._expiries = _without_most_dead(self._expiries, len(self._entries))
+        line.heap = without_most_dead(line.heap, line.count)
+        line.arrivals = without_most_dead(line.arrivals, line.count)
+        self._expiries = without_most_dead(self._expiries, len(self._entries))
 
     def _sweep(self, now: float) -> None:
         self._now = now
@@ -552,86 +504,3 @@ class FairQueue(Generic[T]):
                 expiries = self._expiries
                 self._expired.append(entry.item)
                 self._totals.expired_total += 1
-
-
-def _use_of(items: Iterable[QueueItem]) -> TierUse:
-    use = TierUse()
-    for item in items:
-        use.add(item)
-    return use
-
-
-def _without_most_dead(heap: list[tuple[float, int, _Entry[T]]], living: int) -> list[tuple[float, int, _Entry[T]]]:
-    """The heap without its dead entries, if they outnumber the living: O(1) amortized."""
-    if len(heap) <= 2 * living + _DEAD_ALLOWED:
-        return heap
-    kept = [held for held in heap if held[2].waits]
-    heapq.heapify(kept)
-    return kept
-
-
-def _forget(tier: _Tier[T], tenant_queue: _TenantQueue[T]) -> None:
-    """Remove it from the tier's heaps, where it may be although it is empty."""
-    for lane in tier.lanes:
-        lane[:] = [held for held in lane if held[2].of is not tenant_queue]
-        heapq.heapify(lane)
-
-
-def _arrived_last(line: _Line[T]) -> Iterator[_Entry[T]]:
-    """Those that wait, the newest first."""
-    arrivals = line.arrivals
-    while arrivals and not arrivals[-1][2].waits:
-        arrivals.pop()
-    return (entry for _, _, entry in reversed(arrivals) if entry.waits)
-
-
-def _newest(line: _Line[T]) -> _Entry[T] | None:
-    return next(_arrived_last(line), None)
-
-
-def _share(tenant_queue: _TenantQueue[T], use: TierUse) -> float:
-    """The share of its tier's places that this is, by weight: of the bound that it uses most.
-
-    Dominant resource fairness: Ghodsi et al., NSDI 2011.
-    """
-    queue = tenant_queue.tier.settings.queue
-    fill = max(use.requests / queue.requests, use.tokens / queue.tokens, use.bytes / queue.bytes)
-    return fill * tenant_queue.per_token
-
-
-def _of_largest(
-    tier: _Tier[T], left: Mapping[str, TierUse], besides: _TenantQueue[T] | None = None
-) -> _Entry[T] | None:
-    """The newest newcomer of the tenant with the largest share in the tier."""
-    found, largest = None, -1.0
-    for _, _, line in tier.lanes[_NEWCOMERS]:
-        of = line.of
-        use = left.get(of.tenant, of.use)
-        lost = of.use.requests - use.requests
-        share = _share(of, use)
-        if of is besides or line.count <= lost or share <= largest:
-            continue
-        arrived = _arrived_last(line)
-        for _ in range(lost):
-            next(arrived)
-        found, largest = next(arrived), share
-    return found
-
-
-def _check_line(line: _Line[T]) -> None:
-    tenant = line.of.tenant
-    waiting = [entry for _, _, entry in line.heap if entry.waits]
-    if line.count != len(waiting) or line.work != sum([entry.work for entry in waiting]):
-        raise IntegrityError(f"the queue of tenant '{tenant}' has lost count")
-    if {id(entry) for entry in waiting} != {id(entry) for _, _, entry in line.arrivals if entry.waits}:
-        raise IntegrityError(f"the arrivals of tenant '{tenant}' differ from what waits")
-    if line.count and not line.queued:
-        raise IntegrityError(f"the queue of tenant '{tenant}' waits but is not in its tier's heap")
-    if max(len(line.heap), len(line.arrivals)) > 2 * line.count + _DEAD_ALLOWED:
-        raise IntegrityError(f"dead entries pile up in the queue of tenant '{tenant}'")
-
-
-_CREDIT_S = 1.0
-_LEAST_LEFT = 0.05
-_DEAD_ALLOWED = 64
-"""Dead entries are removed when they outnumber the waiting ones by this many."""
