@@ -23,6 +23,7 @@ from actors.api.request import InferenceRequest
 from actors.api.statistics import ServiceCounters, ServiceStatistics
 from actors.breakers.breakers import BreakerMessage, BreakerRegistry, Permits
 from actors.control.admin_service import AdminService
+from actors.control.breaker_control import BreakerControl
 from actors.control.policy_reloader import PolicyStatus, Reload
 from actors.drain import DrainController
 from actors.engines.adapter_registry import AdapterRegistry
@@ -210,6 +211,7 @@ class Service:
             shadows=self._shadow_book,
             registry=self._registry,
             ledger=self._ledger,
+            breakers=BreakerControl(self._breakers_mail, self._breakers),
         )
         """For operators."""
         self._tree = TreeStatus()

@@ -28,7 +28,8 @@ from policies.fallback.fallback_machine import AttemptFinished, ContentSent, Fal
 from policies.model.features import Features
 from policies.model.load import EngineLoad, Load, Permit
 from policies.model.plan import PlannedCascade, PlannedRung
-from policies.queueing.fair_queue import FairQueue, QueueItem
+from policies.queueing.fair_queue import FairQueue
+from policies.queueing.queue_item import QueueItem
 from policies.routing.complexity import complexity
 from policies.routing.policy import Policy, make_plan
 

@@ -18,9 +18,9 @@ from actors.kernel.actor import Actor, Mailbox, Reply
 from actors.kernel.errors import ActorDied, MailboxFull
 from config.model.routing import BreakerSettings, RetryBudgetSettings
 from policies.fallback import fallback_machine
-from policies.fallback.breaker import Breaker, BreakerOpen
+from policies.fallback.breaker import Breaker, BreakerOpen, Force
 from policies.fallback.retry_budget import RetryBudget
-from policies.model.load import BreakerView, Permit
+from policies.model.load import BreakerState, BreakerView, Permit
 
 _SOON_S = 1.0
 """Minimum `Retry-After` for a backend that is being restarted."""
@@ -44,9 +44,36 @@ class Record(msgspec.Struct, frozen=True, tag=True, gc=False):
     ok: bool | None
     at: float
     is_retry: bool
+    ttft_s: float | None = None
 
 
-BreakerMessage = AskPermit | Record
+class ForceBreaker(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """An operator holds the rung's breaker open or closed until then, or ends that."""
+
+    rung: str
+    how: Force
+    until: float
+    reply: Reply[None]
+
+
+BreakerMessage = AskPermit | Record | ForceBreaker
+
+
+class RungBreaker(msgspec.Struct, frozen=True):
+    """One rung's breaker, for operators."""
+
+    state: BreakerState
+    opens_for_s: float
+    """While open: until the first probe."""
+    forced: Force
+    forced_for_s: float
+    succeeded: int
+    """Within the breaker's `over`, as are the next two."""
+    failed: int
+    slow: int
+    """Of those that succeeded."""
+    opened_total: int
+    refused_total: int
 
 
 class BreakerRegistry:
@@ -77,6 +104,24 @@ class BreakerRegistry:
     def views(self, now: float) -> dict[str, BreakerView]:
         return {rung: self.view(rung, now) for rung in self.breakers}
 
+    def described(self, now: float) -> dict[str, RungBreaker]:
+        """By rung."""
+        found = {}
+        for rung, breaker in self.breakers.items():
+            view, counted = self.view(rung, now), breaker.statistics()
+            found[rung] = RungBreaker(
+                state=view.state,
+                opens_for_s=view.opens_for_s,
+                forced=breaker.forced(now),
+                forced_for_s=breaker.forced_for_s(now),
+                succeeded=counted.succeeded,
+                failed=counted.failed,
+                slow=counted.slow,
+                opened_total=counted.opened_total,
+                refused_total=counted.refused_total,
+            )
+        return found
+
     def permit(self, rung: str, now: float) -> Permit | BreakerOpen:
         """A permit for one attempt; called by the actor only."""
         down_s = self._down_for_s(rung, now)
@@ -89,7 +134,7 @@ class BreakerRegistry:
 
 
 class Breakers(Actor[BreakerMessage]):
-    """Handles `AskPermit` and `Record`.
+    """Handles `AskPermit`, `Record` and `ForceBreaker`.
 
     A `Record` is not lost with the actor: handled twice, a probe's outcome counts once, and an outcome under a closed
     breaker is one more sample in a window, which is harmless.
@@ -111,12 +156,15 @@ class Breakers(Actor[BreakerMessage]):
                 answer = self._published.permit(rung, now)
                 if not reply.set(answer) and isinstance(answer, Permit):
                     self._published.breakers[rung].record(answer, None, now)
-            case Record(rung, permit, ok, at, is_retry):
+            case ForceBreaker(rung, how, until, reply):
+                self._published.breakers[rung].force(how, until)
+                reply.set(None)
+            case Record(rung, permit, ok, at, is_retry, ttft_s):
                 if not is_retry:
                     self._published.budget.request()
                 breaker = self._published.breakers[rung]
                 before = breaker.state
-                breaker.record(permit, ok, at)
+                breaker.record(permit, ok, at, ttft_s)
                 if breaker.state != before:
                     log.warning("breaker_changed", rung=rung, before=before, after=breaker.state)
 
@@ -149,10 +197,12 @@ class Permits:
         except (MailboxFull, ActorDied) as error:
             return fallback_machine.RungRefused(why="breakers_busy", retry_after_s=1.0, message=str(error))
 
-    def record(self, rung: str, permit: Permit, *, ok: bool | None, is_retry: bool) -> None:
+    def record(
+        self, rung: str, permit: Permit, *, ok: bool | None, is_retry: bool, ttft_s: float | None = None
+    ) -> None:
         """Record an attempt's outcome; None: no evidence about the rung."""
-        record = Record(rung, permit, ok, trio.current_time(), is_retry)
-        if ok is False or permit.probe:
+        record = Record(rung, permit, ok, trio.current_time(), is_retry, ttft_s)
+        if ok is False or permit.probe or self._published.breakers[rung].is_slow(ttft_s):
             self._breakers.put_unbounded(record)
         else:
             # This changes no breaker's state, so it need not wake the actor.

@@ -7,6 +7,7 @@ import structlog
 import trio
 
 from actors.api.errors import BadKey, InvalidRequest, Unavailable
+from actors.control.breaker_control import BreakerControl
 from actors.control.policy_reloader import ConfigProcess, PolicyStatus, Reload, ReloadTrigger
 from actors.engines.adapter_registry import AdapterRegistry
 from actors.kernel.actor import Mailbox, Reply
@@ -84,6 +85,7 @@ class AdminService:
         shadows: ShadowBook,
         registry: AdapterRegistry,
         ledger: Mailbox[LedgerMessage],
+        breakers: BreakerControl,
     ) -> None:
         """`source` None: the settings cannot be read again."""
         self._router = router
@@ -96,6 +98,7 @@ class AdminService:
         self._shadows = shadows
         self._ledger = ledger
         self.adapters = registry
+        self.breakers = breakers
 
     @property
     def keyless(self) -> bool:

@@ -62,10 +62,12 @@ log = structlog.get_logger()
 class _RunningJob:
     """A job in the engine."""
 
-    __slots__ = ("job", "left")
+    __slots__ = ("job", "left", "silent_since")
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        self.silent_since: float | None = trio.current_time()
+        """Its start; None: it has given an output."""
         self.left = len(job.sequences)
 
 
@@ -103,6 +105,7 @@ class EngineActor(Actor[EngineMessage]):
         self._sequences: dict[int, _RunningJob] = {}
         """By sequence: its job."""
         self._finished: list[Job] = []
+        self._first_s: list[tuple[str, float]] = []
         self._output_tokens: dict[str, int] = {}
         """By tenant, since the last message to the dispatcher."""
 
@@ -169,8 +172,11 @@ class EngineActor(Actor[EngineMessage]):
         self._published.inside = len(self._sequences)
         jobs_wait = self._jobs_wait()
         if self._finished or (jobs_wait and self._output_tokens):
-            finished = JobsFinished(self._published.name, tuple(self._finished), self._output_tokens)
+            finished = JobsFinished(
+                self._published.name, tuple(self._finished), self._output_tokens, tuple(self._first_s)
+            )
             self._finished.clear()
+            self._first_s.clear()
             self._output_tokens = {}
             if jobs_wait:
                 self._dispatch.put_unbounded(finished)
@@ -286,6 +292,9 @@ class EngineActor(Actor[EngineMessage]):
         if inside is None:
             return
         job = inside.job
+        if inside.silent_since is not None:
+            self._first_s.append((job.tenant, trio.current_time() - inside.silent_since))
+            inside.silent_since = None
         made = len(output.token_ids) if isinstance(output, TokenDelta) else 0
         self._output_tokens[job.tenant] = self._output_tokens.get(job.tenant, 0) + made
         kept = job.delivery.put(job.job_id, output)

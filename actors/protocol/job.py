@@ -126,6 +126,8 @@ class JobsFinished(msgspec.Struct, frozen=True, tag=True, gc=False):
     engine: str
     jobs: tuple[Job, ...]
     made: Mapping[str, int]
+    first_s: tuple[tuple[str, float], ...] = ()
+    """(tenant, seconds from the start) of jobs that gave their first output since."""
 
 
 class QueueAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):

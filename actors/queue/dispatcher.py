@@ -72,7 +72,7 @@ class Dispatcher(Actor[QueueMessage]):
 
     redelivered: ClassVar[tuple[type, ...]] = (Withdraw, EngineUp, EngineDown, BackendDown, JobsFinished)
     """Handled twice, a job still leaves its queue or replica once; a tenant's last tokens may count twice in the fair
-    queue's order, but not in quotas and budgets."""
+    queue's order and its measures, but not in quotas and budgets."""
 
     def __init__(self, mailbox: Mailbox[QueueMessage], backends: Mapping[str, Backend], timers: TimerWheel) -> None:
         super().__init__(mailbox)
@@ -98,10 +98,11 @@ class Dispatcher(Actor[QueueMessage]):
                     now = trio.current_time()
                     backend.queue.offer(job, now, _figures(backend))
                     self._carry_out(backend, now)
-            case JobsFinished(engine, jobs, made):
+            case JobsFinished(engine, jobs, made, first_s):
                 queue = self._backends[engine].queue
                 queue.finished([job.job_id for job in jobs])
                 queue.charge(made)
+                queue.first_outputs(first_s)
             case Withdraw(job):
                 backend = self._backends[job.engine]
                 backend.queue.withdraw(job.job_id)

@@ -73,7 +73,7 @@ class AttemptInput:
 
     def _output(self, attempt: Attempt, output: JobOutput, now: float) -> None:
         machine, assembly, drafter = self._machine, attempt.assembly, attempt.drafter
-        machine.on_output(now)
+        machine.on_output(now, self._delivery.first_at)
         if drafter is not None and isinstance(output, TokenDelta) and output.finish is None:
             drafter.on_output(output.token_ids, self._account.plan.total_at)
         shown: list[Delta] = []
@@ -109,7 +109,7 @@ class AttemptInput:
         machine = self._machine
         match notice:
             case JobStarted(at):
-                machine.on_started()
+                machine.on_started(at)
                 self._account.worked = True
                 self._account.taken_at = self._account.taken_at or at
                 self._account.ports.counters.queue_wait.add(max(at - self._account.request.arrived_at, 0.0))

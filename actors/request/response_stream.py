@@ -232,8 +232,8 @@ class ResponseStream:
             case WithdrawJob():
                 assert attempt is not None
                 self._ports.dispatch.put_unbounded(Withdraw(attempt.job))
-            case RecordOutcome(rung, permit, ok, is_retry):
-                self._ports.permits.record(rung, permit, ok=ok, is_retry=is_retry)
+            case RecordOutcome(rung, permit, ok, is_retry, ttft_s):
+                self._ports.permits.record(rung, permit, ok=ok, is_retry=is_retry, ttft_s=ttft_s)
             case Complete(_, reason):
                 assert attempt is not None
                 self._builder.complete(attempt, reason)

@@ -202,7 +202,9 @@ class _SilentPermits(Permits):
         permit = None if is_retry else self.closed(rung)
         return permit if permit is not None else fallback_machine.RungRefused(why="breaker_open")
 
-    def record(self, rung: str, permit: Permit, *, ok: bool | None, is_retry: bool) -> None:
+    def record(
+        self, rung: str, permit: Permit, *, ok: bool | None, is_retry: bool, ttft_s: float | None = None
+    ) -> None:
         pass
 
 

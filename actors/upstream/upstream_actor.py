@@ -55,6 +55,9 @@ class UpstreamActor(Actor[EngineMessage]):
         self._scopes: dict[int, trio.CancelScope] = {}
         """Cancel scopes of the calls' tasks."""
         self._finished: list[Job] = []
+        self._silent_since: dict[int, float] = {}
+        """By job that has given no output yet: its start."""
+        self._first_s: list[tuple[str, float]] = []
         self._unreported_tokens: dict[str, int] = {}
         """Output tokens by tenant that were not reported to the dispatcher yet."""
         self._tokens_total = 0
@@ -91,6 +94,7 @@ class UpstreamActor(Actor[EngineMessage]):
         match message:
             case StartJob(job, epoch):
                 if epoch == self._published.epoch:
+                    self._silent_since[job.job_id] = trio.current_time()
                     self._calls.start(job, tuple([call for call in job.sequences if isinstance(call, UpstreamCall)]))
             case CancelJob(job):
                 self._drop(job)
@@ -104,8 +108,12 @@ class UpstreamActor(Actor[EngineMessage]):
             self._nursery.start_soon(self._run_call, job, call, scope)
         if self._finished:
             tokens = {tenant: tokens for tenant, tokens in self._unreported_tokens.items() if tokens > 0}
-            self._dispatch.put_unbounded(JobsFinished(self._published.name, tuple(self._finished), tokens))
+            for job in self._finished:
+                self._silent_since.pop(job.job_id, None)
+            finished = JobsFinished(self._published.name, tuple(self._finished), tokens, tuple(self._first_s))
+            self._dispatch.put_unbounded(finished)
             self._finished.clear()
+            self._first_s.clear()
             self._unreported_tokens = {}
         self._publish()
 
@@ -155,6 +163,8 @@ class UpstreamActor(Actor[EngineMessage]):
     def _hand_out(self, job: Job, call: UpstreamCall, output: TextDelta) -> None:
         if self._calls.job_of(call.sequence_id) is None:
             return
+        if (since := self._silent_since.pop(job.job_id, None)) is not None:
+            self._first_s.append((job.tenant, trio.current_time() - since))
         self._unreported_tokens[job.tenant] = self._unreported_tokens.get(job.tenant, 0) + output.token_count
         kept = job.delivery.put(job.job_id, output)
         if output.finish is not None:

@@ -33,6 +33,10 @@ class Caps(Table, frozen=True):
     """Upper bounds that a route sets."""
 
     output_tokens: Count | None = None
+    busy_output_tokens: Count | None = None
+    """The bound while the first rung is busy: answers become shorter before requests are refused."""
+    busy_at: Positive = 0.5
+    """It is busy while its expected wait is at least this part of the tier's `slo.ttft`."""
 
 
 class Emit(Table, frozen=True):
@@ -128,9 +132,15 @@ class CascadeSettings(Table, frozen=True, kw_only=True):
 
 
 class BreakerSettings(Table, frozen=True):
-    """The circuit breaker of a rung. It opens at `failure_rate` over at least `at_least` requests within `over`."""
+    """The circuit breaker of a rung. It opens at `failure_rate` over at least `at_least` requests within `over`.
+
+    With `slow_after` it opens at `slow_rate` as well, and a slow probe keeps it open.
+    """
 
     failure_rate: PositiveShare = 0.5
+    slow_after: PositiveSeconds | None = None
+    """An answer is slow if its first token came so long after it left the queue; None: none is."""
+    slow_rate: PositiveShare = 1.0
     over: PositiveSeconds = Seconds(30)
     at_least: Count = 10
     open: PositiveSeconds = Seconds(5)

@@ -34,6 +34,9 @@ class TierSettings(Table, frozen=True):
     queue: QueueLimits = QueueLimits()
     admit_below: PositiveShare = 1.0
     """Refused while the queue is fuller than this share of its bounds."""
+    admit_by: Literal["slo", "deadline", "queue"] = "deadline"
+    """When a request is refused before it waits. slo: its first token is expected after `slo.ttft`. deadline: after the
+    route's and the rung's `ttft`. queue: only if the queue is full."""
 
 
 class TokenQuota(Table, frozen=True):

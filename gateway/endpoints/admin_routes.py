@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 from quart import Response, request
@@ -9,6 +10,7 @@ from quart_trio import QuartTrio
 
 from actors.api.errors import Refusal
 from actors.control.admin_service import AdminService
+from actors.control.breaker_control import DEFAULT_S, LONGEST_S
 from gateway.endpoints.quart_app import answer_errors, create_app, json_response, request_key
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
@@ -16,6 +18,7 @@ from gateway.http.gate import RefusedHandler, Route
 from gateway.http.loopback import check_local
 from gateway.http.request import Request, bearer_of
 from gateway.telemetry.metrics import CONTENT_TYPE
+from policies.fallback.breaker import Force
 from policies.lifecycle.reload import ReloadRefused
 from policies.records.decision_record import encode_record
 
@@ -24,6 +27,13 @@ class _Folder(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a request to load an adapter."""
 
     path: str | None = None
+
+
+class _Forced(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a request to force a breaker."""
+
+    force: Force
+    for_s: Annotated[float, msgspec.Meta(gt=0, le=LONGEST_S)] = DEFAULT_S
 
 
 def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> QuartTrio:
@@ -83,6 +93,28 @@ def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> Qu
         if not await admin.roll_back(name):
             raise HttpError(404, "experiment_not_found", "The policy has no experiment with that name.")
         return json_response({"experiment": name, "rolled_back": True})
+
+    @app.get("/admin/breakers")
+    async def breakers() -> Response:
+        return json_response({"breakers": admin.breakers.views()})
+
+    @app.post("/admin/breakers/<rung>")
+    async def force_breaker(rung: str) -> Response:
+        raw = await request.get_data(as_text=False)
+        assert isinstance(raw, bytes)
+        try:
+            wanted = msgspec.json.decode(raw, type=_Forced)
+        except msgspec.DecodeError as error:
+            raise HttpError(
+                400,
+                "bad_json",
+                'The body must be {"force": "open" | "closed" | "none", "for_s": SECONDS}, with at most '
+                f"{LONGEST_S:.0f} s, or {DEFAULT_S:.0f} if it is left out: {error}.",
+            ) from None
+        view = await admin.breakers.force(rung, wanted.force, wanted.for_s)
+        if view is None:
+            raise HttpError(404, "rung_not_found", "The configuration has no engine or upstream with that name.")
+        return json_response({"rung": rung, **msgspec.structs.asdict(view)})
 
     @app.get("/admin/engines/<engine>/adapters")
     async def adapters(engine: str) -> Response:

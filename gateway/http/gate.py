@@ -74,7 +74,7 @@ class Gate:
                 handler = RefusedHandler(error, self._refused(error, request), close=True)
                 return msgspec.structs.replace(route, handler=handler, body=False, works=False)
             if route.body:
-                self.account.charge_to(route.key)
+                self.account.charge_to(route.key, route.tiers_above)
         return route
 
     def rest(self) -> None:

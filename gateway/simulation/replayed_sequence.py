@@ -14,7 +14,7 @@ _PROMPT, _OUTPUT, _SHARED = 1, 2, 3
 class ReplayedSequence(Sequence):
     """One choice of one attempt. It shares KV blocks with another one only for prefixes that are equal in the trace."""
 
-    __slots__ = ("at", "begin", "choice", "end", "on_stop", "request", "stop", "tenant", "visible")
+    __slots__ = ("at", "begin", "choice", "end", "on_stop", "request", "started_at", "stop", "tenant", "visible")
 
     def __init__(
         self,
@@ -47,6 +47,8 @@ class ReplayedSequence(Sequence):
         self.visible = False
         """The client receives each token when it is generated."""
         self.at = 0.0
+        self.started_at = 0.0
+        """When its job left the queue."""
 
     @property
     def generated(self) -> int:

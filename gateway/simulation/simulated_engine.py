@@ -64,6 +64,8 @@ class SimulatedEngine:
         """When the current step or run ends."""
         self.uncharged_tokens: Counter[str] = Counter()
         """By tenant queue: output tokens that the fair queue has not charged yet."""
+        self.first_s: list[tuple[str, float]] = []
+        """(tenant queue, seconds from a start to the first token) that the fair queue does not know yet."""
         self.gaps = array("d")
         """Times between two tokens that clients received as they were generated."""
         self.weights = array("l")
@@ -203,6 +205,8 @@ class SimulatedEngine:
                 continue
             assert isinstance(sequence, ReplayedSequence)
             sequence.known += 1
+            if sequence.generated == 1:
+                self.first_s.append((sequence.tenant[1], now - sequence.started_at))
             self._generated += 1
             self.uncharged_tokens[sequence.tenant[1]] += 1
             if sequence.visible:

@@ -90,9 +90,8 @@ class SimulatedQueue:
         self.advance(now)
         blocks = self._blocks(job.prompt_lengths)
         least = min(self._min_blocks, blocks) if len(self.queue) else blocks
-        waiting = len(self.queue)
         self.queue.offer(job, now, self._engine_stats(now))
-        if len(self.queue) > waiting:
+        if len(self.queue):
             self._min_blocks = least
         self.advance(now)
 
@@ -123,13 +122,16 @@ class SimulatedQueue:
             match effect:
                 case StartOn(replica=replica):
                     job.on_started(now)
+                    for sequence in job.sequences:
+                        sequence.started_at = now
                     started.setdefault(replica, []).extend(job.sequences)
                 case CancelOn(replica=replica):
                     left = [sequence for sequence in job.sequences if not sequence.finished]
                     self.engines[replica].submit(now, (), left)
                     self.queue.finished((job.job_id,))
-                case Reject(reason=reason, retry_after_s=retry_after_s):
-                    rejected.append((job, RungRefused(why=reason, retry_after_s=retry_after_s)))
+                case Reject(reason=reason, message=message, retry_after_s=retry_after_s):
+                    refused = RungRefused(why=reason, message=message, retry_after_s=retry_after_s)
+                    rejected.append((job, refused))
                 case Fail():
                     raise AssertionError("no simulated engine goes down")
         # All at once, as a step loop drains its commands: an idle engine begins a step with the first command.
@@ -143,6 +145,8 @@ class SimulatedQueue:
             engine.catch_up(now)
             self.queue.charge(engine.uncharged_tokens)
             engine.uncharged_tokens.clear()
+            self.queue.first_outputs(engine.first_s)
+            engine.first_s.clear()
 
     def catch_up(self, now: float) -> None:
         for engine in self.engines:

@@ -69,6 +69,8 @@ class SimulatedRequest:
         self.outcome = ""
         """"ok", "failed" or "refused"."""
         self.code = ""
+        self.retry_after_s: float | None = None
+        """Of a refusal."""
         self.rung = ""
         self.mark = ""
         self.shown = 0
@@ -94,7 +96,7 @@ class SimulatedRequest:
 
     def on_started(self, attempt: SimulatedAttempt, now: float) -> None:
         if attempt.of is self._machine.attempt:
-            self._machine.on_started()
+            self._machine.on_started(now)
         if self.queue_wait_s is None:
             self.queue_wait_s = now - self.arrived_at
 
@@ -160,17 +162,18 @@ class SimulatedRequest:
                     self._end_attempt(self._attempt, now, ok=ok)
                 case effects.WithdrawJob():
                     service.backend_queues[self._attempt.of.rung].withdraw(self._attempt.job, now)
-                case effects.RecordOutcome(rung, permit, ok, is_retry):
+                case effects.RecordOutcome(rung, permit, ok, is_retry, ttft_s):
                     if not is_retry:
                         service.retries.request()
-                    service.breakers[rung].record(permit, ok, now)
+                    service.breakers[rung].record(permit, ok, now, ttft_s)
                 case effects.Complete(_, reason):
                     self._complete(self._attempt, reason, now)
                 case AnswerStatic(mark=mark):
                     self.rung, self.mark = STATIC_ANSWER, mark or ""
                     self.first_at = self.first_content_at = now
                     self._end("ok", STATIC_ANSWER, now)
-                case GiveUp(code=code):
+                case GiveUp(code=code, retry_after_s=retry_after_s):
+                    self.retry_after_s = retry_after_s
                     self._end("refused", code, now)
                 case Break(code=code):
                     self._end("failed", code, now)
@@ -244,7 +247,10 @@ class SimulatedRequest:
             tokens=(prompt + output_tokens - prefix) * request.choices,
             bytes=request.prompt_tokens * _BYTES_PER_TOKEN,
             deadline=wanted.deadline,
+            wait_s=plan.queue_s,
             goes_on=prefix > 0,
+            begun=wanted.begun,
+            first_by=plan.first_by,
             sequences=attempt.sequences,
             on_started=partial(self.on_started, attempt),
             on_rejected=partial(self.on_rejected, attempt),

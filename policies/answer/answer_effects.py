@@ -16,7 +16,15 @@ class MachineAttempt(msgspec.Struct, eq=False):
     cascade: CascadeMachine | None
     """Of a small stage that may escalate; it gets every output before the client."""
     has_started: bool = False
-    has_output: bool = False
+    started_at: float | None = None
+    """When its job left the queue."""
+    first_at: float | None = None
+    """When its first output came."""
+
+    @property
+    def ttft_s(self) -> float | None:
+        """From its start to its first output; None: there was none."""
+        return None if self.first_at is None or self.started_at is None else self.first_at - self.started_at
 
 
 class ForgetAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -72,6 +80,8 @@ class RecordOutcome(msgspec.Struct, frozen=True, gc=False):
     ok: bool | None
     """None: no evidence about the rung."""
     is_retry: bool
+    ttft_s: float | None = None
+    """See `MachineAttempt.ttft_s`."""
 
 
 class Complete(msgspec.Struct, frozen=True, gc=False):

@@ -21,11 +21,12 @@ from policies.answer import answer_effects
 from policies.answer.answer_effects import AnswerEffect, MachineAttempt
 from policies.cascade.cascade import CascadeMachine
 from policies.fallback import fallback_machine
-from policies.fallback.fallback_machine import AttemptFailed, FallbackMachine, Prefix, RungRefused, Try
+from policies.fallback.fallback_machine import AttemptFailed, FallbackMachine, GiveUp, Prefix, RungRefused, Try
 from policies.model.load import Permit
 from policies.model.plan import BY_BUDGET, AttemptRecord, Plan
 
 _NEVER = float("inf")
+_SPREAD = 0.25
 
 
 class AnswerMachine:
@@ -41,7 +42,7 @@ class AnswerMachine:
     ) -> None:
         """`client_has`: the client's tokens of each choice, as ids of this rung; called after the commit point.
 
-        `chance`: numbers in 0..1, which spread retries.
+        `chance`: numbers in 0..1, which spread retries, and those of clients that are sent away.
         """
         self._plan = plan
         self._choices = choices
@@ -146,13 +147,16 @@ class AnswerMachine:
             self._effects.append(answer_effects.RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
         self._report(event, now)
 
-    def on_started(self) -> None:
+    def on_started(self, at: float) -> None:
+        """The attempt's job left the queue."""
         if self.attempt is not None:
-            self.attempt.has_started = True
+            self.attempt.has_started, self.attempt.started_at = True, at
 
-    def on_output(self, now: float) -> None:
+    def on_output(self, now: float, first_at: float | None = None) -> None:
+        """`first_at`: when the first output came, if it waited for its reader."""
         if self.attempt is not None:
-            self.attempt.has_output = True
+            if self.attempt.first_at is None:
+                self.attempt.first_at = now if first_at is None else first_at
             self._stall_at = now + self._plan.stall_s
 
     def content_sent(self, now: float, *, atomic: bool = False, answer: bool = True) -> None:
@@ -191,7 +195,7 @@ class AnswerMachine:
         attempt = self.attempt
         if attempt is None:
             return
-        if attempt.has_output:
+        if attempt.first_at is not None:
             self.due = min(self._stall_at, self._plan.total_at)
         if now < self.due:
             return
@@ -201,7 +205,7 @@ class AnswerMachine:
             self._end(ok=None, withdraw=True)
             self._report(RungRefused(why="queue_timeout", message="It waited in the queue for too long."), now)
         else:
-            kind = "stall" if attempt.has_output else "ttft_timeout"
+            kind = "stall" if attempt.first_at is not None else "ttft_timeout"
             self.on_failed(AttemptFailed(kind=kind, retryable=False), now, ok=False, ended=False)
 
     def stop(self, *, client_left: bool = False) -> None:
@@ -225,7 +229,7 @@ class AnswerMachine:
         if effect is None or self._ended:
             return
         if not isinstance(effect, Try):
-            self._effects.append(effect)
+            self._effects.append(self._spread(effect) if isinstance(effect, GiveUp) else effect)
             return
         if self._tried and not self._fallback.committed:
             self._effects.append(answer_effects.ForgetAnswer())
@@ -235,6 +239,13 @@ class AnswerMachine:
             self._effects.append(answer_effects.Pause(effect.not_before))
         else:
             self._effects.append(answer_effects.RequestPermit(effect.rung, effect.is_retry))
+
+    def _spread(self, refusal: GiveUp) -> GiveUp:
+        """Clients that were sent away together do not come back together."""
+        if refusal.code != "wait_too_long" or refusal.retry_after_s is None:
+            return refusal
+        later_s = refusal.retry_after_s * (1 + _SPREAD * self._chance())
+        return msgspec.structs.replace(refusal, retry_after_s=later_s)
 
     def _offer(self, attempt: MachineAttempt) -> None:
         self.due = attempt.wanted.deadline
@@ -251,7 +262,8 @@ class AnswerMachine:
         self._effects.append(answer_effects.EndAttempt(attempt, ok, client_left))
         if withdraw:
             self._effects.append(answer_effects.WithdrawJob(attempt))
-        self._effects.append(answer_effects.RecordOutcome(attempt.rung, attempt.permit, ok, attempt.wanted.is_retry))
+        is_retry, ttft_s = attempt.wanted.is_retry, attempt.ttft_s
+        self._effects.append(answer_effects.RecordOutcome(attempt.rung, attempt.permit, ok, is_retry, ttft_s))
         return attempt
 
     def _complete(self, attempt: MachineAttempt, reason: str, now: float) -> None:

@@ -103,6 +103,8 @@ class DeadlineTerms(msgspec.Struct, frozen=True):
     ttft_s: float
     total_s: float
     stall_s: float
+    first_by_s: float | None
+    """A rung refuses at once if the first token is expected later; None: never."""
 
 
 class BudgetTerms(msgspec.Struct, frozen=True):
@@ -342,7 +344,7 @@ def _busy(decider: Decider, compiled: CompiledCascade, features: Features, load:
 def _deadlines(decider: Decider, plan: Plan, features: Features) -> DeadlineTerms:
     tier = decider.settings.tiers[features.tier]
     queue_s = float(tier.queue.wait) if plan.queue_s is None else plan.queue_s
-    return DeadlineTerms(queue_s, plan.ttft_at, plan.total_at, plan.stall_s)
+    return DeadlineTerms(queue_s, plan.ttft_at, plan.total_at, plan.stall_s, plan.first_by)
 
 
 def _happened(record: DecisionRecord, decision: Decision) -> Happened:

@@ -1,13 +1,16 @@
-"""A circuit breaker: stops attempts on a failing rung for a while, then decides by a few probes.
+"""A circuit breaker: stops attempts on a failing or slow rung for a while, then decides by a few probes.
 
-    closed ──failure rate reached──▶ open ──`open` has passed──▶ half_open ──`probes` successes──▶ closed
-                                      ▲───────────any probe fails──────────────┘
+    closed ──failure or slow rate reached──▶ open ──`open` has passed──▶ half_open ──`probes` successes──▶ closed
+                                              ▲─────────any probe fails or is slow─────┘
 
 Each change of state starts a new epoch; a record that belongs to an earlier one is ignored, so an attempt which began
 before the breaker opened can neither close it nor keep it open.
+
+An operator may force it for a while: open, it lets nothing through and then probes; closed, no outcome opens it.
 """
 
 from collections import deque
+from typing import Literal
 
 import msgspec
 
@@ -17,6 +20,9 @@ from policies.model.load import BreakerState, BreakerView, Permit
 
 _SLICES = 10
 """The rolling window moves in steps of a tenth."""
+
+
+Force = Literal["open", "closed", "none"]
 
 
 class BreakerOpen(msgspec.Struct, frozen=True, gc=False):
@@ -34,6 +40,8 @@ class BreakerStatistics(msgspec.Struct, frozen=True):
     """In the window."""
     failed: int
     """In the window."""
+    slow: int
+    """Of those that succeeded."""
     opened_total: int
     refused_total: int
     probes_out: int
@@ -43,6 +51,7 @@ class _Slice(msgspec.Struct, gc=False):
     start: float
     succeeded: int = 0
     failed: int = 0
+    slow: int = 0
 
 
 class Breaker:
@@ -57,6 +66,9 @@ class Breaker:
         self._slices: deque[_Slice] = deque()
         self._succeeded = 0
         self._failed = 0
+        self._slow = 0
+        self._forced: Force = "none"
+        self._forced_until = 0.0
         self._open_until = 0.0
         self._probes_out: dict[int, float] = {}
         self._probes_passed = 0
@@ -73,6 +85,24 @@ class Breaker:
         if self.state == "half_open":
             self._enter("half_open")
 
+    def force(self, how: Force, until: float) -> None:
+        """Hold it open or closed until then, or "none": end that, and begin closed with nothing counted."""
+        if how == "none" and self._forced == "none":
+            return
+        self._forced, self._forced_until = how, until
+        self._enter("open" if how == "open" else "closed")
+        self._open_until = until
+
+    def forced(self, now: float) -> Force:
+        return self._forced if now < self._forced_until else "none"
+
+    def forced_for_s(self, now: float) -> float:
+        return self._forced_until - now if self.forced(now) != "none" else 0.0
+
+    def is_slow(self, ttft_s: float | None) -> bool:
+        limit = self._settings.slow_after
+        return limit is not None and ttft_s is not None and ttft_s >= limit
+
     def permit(self, now: float) -> Permit | BreakerOpen:
         """A permit for one attempt; each permit must be followed by one `record`."""
         if self.state == "closed":
@@ -84,17 +114,19 @@ class Breaker:
             self._enter("half_open")
         return self._probe(now)
 
-    def record(self, permit: Permit, ok: bool | None, now: float) -> None:
-        """Record an attempt's outcome. None: no evidence about the rung (the client left, the queue was full)."""
-        if permit.epoch != self._epoch:
+    def record(self, permit: Permit, ok: bool | None, now: float, ttft_s: float | None = None) -> None:
+        """Record an attempt's outcome. None: no evidence about the rung (the client left, the queue was full).
+
+        `ttft_s`: from the attempt's start to its first output, if there was one.
+        """
+        if permit.epoch != self._epoch or self.forced(now) == "closed":
             return
+        slow = bool(ok) and self.is_slow(ttft_s)
         if self.state == "half_open":
-            self._record_probe(permit, ok, now)
+            self._record_probe(permit, ok and not slow, now)
         elif self.state == "closed" and ok is not None:
-            self._count(ok, now)
-            total = self._succeeded + self._failed
-            if not ok and self._failed >= self._settings.failure_rate * total and total >= self._settings.at_least:
-                self._open(now)
+            self._count(ok, slow, now)
+            self._judge(ok, slow, now)
 
     def view(self, now: float) -> BreakerView:
         """The snapshot to publish; after `open` has passed it shows half_open, so that a probe is requested."""
@@ -109,6 +141,7 @@ class Breaker:
             epoch=self._epoch,
             succeeded=self._succeeded,
             failed=self._failed,
+            slow=self._slow,
             opened_total=self._opened_total,
             refused_total=self._refused_total,
             probes_out=len(self._probes_out),
@@ -120,6 +153,8 @@ class Breaker:
             raise IntegrityError("the breaker's successes differ from its slices")
         if self._failed != sum(s.failed for s in self._slices):
             raise IntegrityError("the breaker's failures differ from its slices")
+        if self._slow != sum(s.slow for s in self._slices):
+            raise IntegrityError("the breaker's slow answers differ from its slices")
         if self.state != "half_open" and (self._probes_out or self._probes_passed):
             raise IntegrityError("probes are out although the breaker is not half open")
         if len(self._probes_out) + self._probes_passed > self._settings.probes:
@@ -148,17 +183,28 @@ class Breaker:
         if self._probes_passed >= self._settings.probes:
             self._enter("closed")
 
-    def _count(self, ok: bool, now: float) -> None:
+    def _judge(self, ok: bool, slow: bool, now: float) -> None:
+        settings, total = self._settings, self._succeeded + self._failed
+        if total < settings.at_least:
+            return
+        fails = not ok and self._failed >= settings.failure_rate * total
+        if fails or (slow and self._slow >= settings.slow_rate * total):
+            self._open(now)
+
+    def _count(self, ok: bool, slow: bool, now: float) -> None:
         slices = self._slices
         while slices and slices[0].start + self._settings.over <= now:
             old = slices.popleft()
             self._succeeded -= old.succeeded
             self._failed -= old.failed
+            self._slow -= old.slow
         if not slices or now >= slices[-1].start + self._slice_s:
             slices.append(_Slice(now))
         if ok:
             slices[-1].succeeded += 1
             self._succeeded += 1
+            slices[-1].slow += slow
+            self._slow += slow
         else:
             slices[-1].failed += 1
             self._failed += 1
@@ -172,6 +218,6 @@ class Breaker:
         self.state = state
         self._epoch += 1
         self._slices.clear()
-        self._succeeded = self._failed = 0
+        self._succeeded = self._failed = self._slow = 0
         self._probes_out.clear()
         self._probes_passed = 0

@@ -112,6 +112,8 @@ class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
     """Tokens to continue from."""
     from_text: bool = False
     """The rung cannot use the tokens: it continues from the text that the client has."""
+    begun: bool = False
+    """Part of the answer was made: the client has content, or it was escalated."""
     is_retry: bool = False
     watched: bool = False
     """The small stage of a cascade that may escalate: its outputs go through a `CascadeMachine`."""
@@ -388,6 +390,7 @@ class FallbackMachine:
             deadline=deadline,
             prefix=self._prefix if by_tokens else (),
             from_text=self._answer_sent and not by_tokens,
+            begun=self.committed or any(record.outcome == "escalated" for record in self._history),
             is_retry=rung.to in self._tried_and_failed,
             watched=self._stage == "small" and self._cascade is not None and self._cascade.may_escalate,
             drafted=self._stage == "large" and self._cascade is not None and self._cascade.drafts,

@@ -13,6 +13,8 @@ from policies.model.plan import PlannedRung
 _BURST_S = 10.0
 """The bucket holds the retries of this many seconds of `min_per_second`, or `_BURST_RETRIES` if that is more."""
 _BURST_RETRIES = 10.0
+_FIRST_RETRIES = 3.0
+"""What it holds at first: a fault of the first minute is retried, too."""
 
 
 _BACKOFF = Backoff(first_s=0.5, factor=2.0, longest_s=8.0, jitter=0.9)
@@ -33,7 +35,8 @@ class RetryBudget:
     """A token bucket: filled by `ratio` per request and `min_per_second`; a retry takes one token."""
 
     def __init__(self, settings: RetryBudgetSettings) -> None:
-        self._tokens = settings.min_per_second
+        has_any = settings.ratio > 0 or settings.min_per_second > 0
+        self._tokens = max(_FIRST_RETRIES, settings.min_per_second) if has_any else 0.0
         self._paid_at: float | None = None
         self._taken_total = 0
         self._refused_total = 0

@@ -3,7 +3,7 @@
 1. An upstream has called the request itself invalid (`upstream_rejected`, `content_filter`): 400. It has crashed
    engines (`request_quarantined`): 422. A retry is useless, whatever the other rungs did.
 2. A deadline of the route has passed: 504.
-3. A rung was only busy (`queue_full`, `upstream_busy`): 429, with the shortest wait.
+3. A rung was only busy (`queue_full`, `wait_too_long`, `upstream_busy`): 429, with the shortest wait.
 4. No rung ever takes such a request (`prompt_too_long`, `not_expressible` ... from all of them): 400.
 5. Anything else has failed: 503. If the operator must act on every failure, a retry is useless.
 """
@@ -16,7 +16,7 @@ from policies.errors import QUARANTINED
 
 BAD_REQUEST = frozenset({"upstream_rejected", "content_filter"})
 """An upstream has called the request invalid."""
-_BUSY = frozenset({"queue_full", "upstream_busy"})
+_BUSY = frozenset({"queue_full", "wait_too_long", "upstream_busy"})
 _OPERATOR = frozenset({"upstream_misconfigured", "upstream_quota_spent"})
 _NEVER = float("inf")
 _CODES = {"prompt_too_long": "context_length_exceeded"}

@@ -26,7 +26,9 @@ class AttemptRecord(msgspec.Struct, frozen=True, gc=False):
     """An upstream's own error code and message; "" if it sent none."""
 
 
-Degraded = Literal["budget_downgraded", "budget_small_only", "busy", "output_capped", "fallback", "static_answer"]
+Degraded = Literal[
+    "budget_downgraded", "budget_small_only", "busy", "output_capped", "busy_capped", "fallback", "static_answer"
+]
 """Codes for answers that got less than the client requested, or than the policy does without load and faults.
 
 They are in the response field `penstock`, the header `x-penstock-degraded`, the WebSocket messages `started` and
@@ -34,7 +36,8 @@ They are in the response field `penstock`, the header `x-penstock-degraded`, the
 
 budget_downgraded, budget_small_only: the request did not fit into the budget and `when_spent` changed it.
 busy: `when_busy` kept a cascade on its small stage. output_capped: the route allows fewer output tokens than the client
-requested. fallback: an earlier rung failed or refused. static_answer: the answer is a text from the policy file."""
+requested. busy_capped: `caps.busy_output_tokens` allowed fewer than the client requested, or than without load.
+fallback: an earlier rung failed or refused. static_answer: the answer is a text from the policy file."""
 BY_BUDGET: frozenset[Degraded] = frozenset({"budget_downgraded", "budget_small_only"})
 
 
@@ -136,6 +139,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The longest wait in a backend queue; None: the tier's limit applies."""
     ttft_at: float
     """Deadline for the first content, over all attempts together. `ttft_at` and `total_at` are absolute times."""
+    first_by: float | None = None
+    """A rung where the first content is expected later refuses: by the tier's `admit_by`; an absolute time."""
     total_at: float
     stall_s: float
     """The longest time between two tokens."""
@@ -172,7 +177,7 @@ def gated(plan: Plan, reason: str) -> Plan:
 
 def capped(plan: Plan, max_tokens: int) -> Plan:
     """The plan, with the code "output_capped" if `max_tokens` of the request exceeds the route's limit."""
-    if plan.output_cap is None or max_tokens <= plan.output_cap:
+    if plan.output_cap is None or max_tokens <= plan.output_cap or "busy_capped" in plan.degraded:
         return plan
     return msgspec.structs.replace(plan, degraded=(*plan.degraded, "output_capped"))
 

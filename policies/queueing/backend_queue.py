@@ -1,7 +1,8 @@
 """The queue of one backend: a fair queue in front of its replicas, and which job may start when on which of them.
 
 Jobs wait in the fair queue, where priorities and fairness hold. The next job leaves it as soon as some replica can
-start it soon (`EngineCapacity`), for the replica that `Placement` chooses.
+start it soon (`EngineCapacity`), for the replica that `Placement` chooses. A job that is expected to give its first
+output too late is rejected at once, and one that waits as soon as that is expected.
 
 Sans-IO: the owner reports events and carries out `effects`. They are kept until they are taken, so that an owner that
 fails between two of them can continue later. Every job that was offered is started or rejected exactly once, unless it
@@ -17,9 +18,10 @@ import msgspec
 
 from config.model.tenancy import TenantSettings, TierSettings
 from policies.errors import QUARANTINED, IntegrityError, UnknownTenant
-from policies.queueing.fair_queue import FairQueue, FairQueueStatistics, QueueFull, QueueItem
+from policies.queueing.fair_queue import FairQueue
 from policies.queueing.placement import EngineCapacity, Placed, Placement, PrefixMark, ReplicaFigures
 from policies.queueing.quarantine import Quarantine
+from policies.queueing.queue_item import FairQueueStatistics, QueueFull, QueueItem
 
 
 class BackendJob(QueueItem, frozen=True, kw_only=True):
@@ -135,6 +137,8 @@ class BackendQueue(Generic[J]):
         """The job that was checked last ..."""
         self._chosen = 0
         """... and the replica where it fits."""
+        self._shed_at = _NEVER
+        """When those that wait are checked next: nothing depends on how often `advance` is called."""
         self._down_why = ("engine_loading", f"The engine {name} is being loaded.")
         self._restarts = False
         """It was up, and has crashed."""
@@ -175,14 +179,17 @@ class BackendQueue(Generic[J]):
             self.advance(now, figures)
         self.changed = True
         try:
-            answer = self._queue.offer(job, now)
+            answer = self._queue.offer(job, now, starts_now=lambda: self._starts_now(job, figures, now))
         except UnknownTenant:
             # It began under a policy that had a queue for this tenant.
             message = "The policy was changed and has no queue for this tenant now; send the request again."
             self._effects.append(Reject(job, "line_gone", message, 1.0))
             return
+        self._effects += [_refused(other, why) for other, why in self._queue.displaced()]
         if isinstance(answer, QueueFull):
-            self._effects.append(Reject(job, "queue_full", str(answer), answer.retry_after_s))
+            self._effects.append(_refused(job, answer))
+        elif self._shed_at == _NEVER and job.first_by is not None:
+            self._shed_at = now + _SHED_EVERY_S
 
     def withdraw(self, job_id: str | int) -> None:
         """The job is not needed any more: dequeue it, or cancel it on its replica."""
@@ -217,6 +224,11 @@ class BackendQueue(Generic[J]):
         self.changed = True
         for tenant, tokens in made.items():
             self._queue.charge(tenant, tokens)
+
+    def first_outputs(self, seconds: Iterable[tuple[str, float]]) -> None:
+        """Jobs of these tenants gave their first outputs so long after their start."""
+        for tenant, after_s in seconds:
+            self._queue.first_output(tenant, after_s)
 
     def replica_up(self, replica: int, epoch: int) -> None:
         """The replica takes jobs. Every life of a replica has its own epoch."""
@@ -269,9 +281,15 @@ class BackendQueue(Generic[J]):
             if not self._refuse_held(job, now):
                 self._start(job, figures, now)
         self._expire(now)
+        if now >= self._shed_at:
+            late = self._queue.shed(now)
+            self._effects += [_refused(job, why) for job, why in late]
+            self._shed_at = now + _SHED_EVERY_S if len(self._queue) else _NEVER
 
     def next_expiry(self) -> float | None:
-        return self._queue.next_expiry()
+        """When `advance` must be called at the latest while jobs wait."""
+        expiry = self._queue.next_expiry()
+        return expiry if expiry is None else min(expiry, self._shed_at)
 
     def expected_wait_s(self, now: float) -> float:
         return self._queue.expected_wait_s(now)
@@ -309,6 +327,9 @@ class BackendQueue(Generic[J]):
             raise IntegrityError("jobs wait although no replica is up")
         if self._placement is not None:
             self._placement.check_integrity()
+
+    def _starts_now(self, job: J, figures: Sequence[ReplicaFigures | None], now: float) -> bool:
+        return not len(self._queue) and self._fits(job, figures, now)
 
     def _fits(self, job: J, figures: Sequence[ReplicaFigures | None], now: float) -> bool:
         """Whether some replica can start it soon; that replica is `_chosen`. What is refused fits, too."""
@@ -374,3 +395,12 @@ class BackendQueue(Generic[J]):
     def _expire(self, now: float) -> None:
         for job in self._queue.expire(now):
             self._effects.append(Reject(job, "queue_timeout", "It waited in the queue for too long.", 1.0))
+
+
+def _refused(job: J, why: QueueFull) -> Reject[J]:
+    reason = "wait_too_long" if why.reason == "wait_too_long" else "queue_full"
+    return Reject(job, reason, str(why), why.retry_after_s)
+
+
+_SHED_EVERY_S = 0.1
+_NEVER = float("inf")

@@ -24,6 +24,10 @@ class DrainRate(msgspec.Struct, eq=False):
     """The time up to which was counted; None: paused."""
     _has_served: bool = False
 
+    @property
+    def is_running(self) -> bool:
+        return self._at is not None
+
     def resume(self, now: float) -> None:
         """A request waits because it does not fit."""
         if self._at is None:
@@ -39,10 +43,24 @@ class DrainRate(msgspec.Struct, eq=False):
             self._weight += units
             self._has_served = True
 
+    @property
+    def weight(self) -> float:
+        """The units that it remembers."""
+        return self._weight
+
+    @property
+    def last_rate(self) -> float:
+        """As of the last call with a time."""
+        return self._weight / max(self._seen_s, _LEAST_S)
+
     def rate(self, now: float) -> float:
+        return self.rate_with(0.0, now)
+
+    def rate_with(self, units: float, now: float) -> float:
+        """The rate as if `units` more had been served just now."""
         self._fade(now)
         # At first the memory is not full: divide by the time that it really covers, but at least by `_LEAST_S`.
-        return self._weight / max(self._seen_s, _LEAST_S)
+        return (self._weight + units) / max(self._seen_s, _LEAST_S)
 
     def wait_s(self, units: float, now: float) -> float | None:
         """How long serving `units` takes at the present rate; None while it is unknown."""

@@ -8,6 +8,13 @@
   to that of the last one that left), so that idling earns no credit. Prompt tokens count when a request is taken,
   output tokens as they are made (`charge`), twice as much, as decode costs more.
 - Within a tenant: the earliest deadline first, then the order of arrival.
+- Work that has begun (an escalation, an answer that goes on) is before the newcomers of its tier, in the same order,
+  and is neither refused for its wait nor displaced.
+- A full queue is shared, too: a newcomer takes the place of the newest newcomer of the tenant with the largest share of
+  the tier's places by weight, if its own tenant's share is smaller even with it. Where lower tiers fill the queue above
+  `admit_below`, it is their newest ones that go.
+- A newcomer whose first content is expected after its `first_by` is refused, and one that waits leaves as soon as that
+  is expected (`shed`). The first in line is never refused for its expected wait: its start measures the rate.
 - No request overtakes the next one because it happens to fit: a large request would starve behind small ones.
 
 Offers and takes cost O(log n) with small constants: heaps with lazy deletion. The drain rate is measured
@@ -15,147 +22,54 @@ while the queue is blocked: from the first request that did not fit until no req
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Generic, Literal, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from itertools import takewhile
+from typing import Generic
 
 import msgspec
 
 from config.model.tenancy import TenantSettings, TierSettings
 from policies.errors import IntegrityError, UnknownTenant
 from policies.queueing.drain_rate import DrainRate
+from policies.queueing.queue_item import Accepted, FairQueueStatistics, QueueFull, TierUse
+from policies.queueing.tenant_queue import (
+    DEAD_ALLOWED,
+    NEWCOMERS,
+    Entry,
+    Line,
+    T,
+    TenantQueue,
+    Tier,
+    check_line,
+    forget,
+    newest,
+    newest_of_largest,
+    share_of,
+    use_of,
+    without_most_dead,
+)
+from policies.queueing.work_rate import OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST, TAKEN_KEPT, WorkRate
 
-PROMPT_TOKEN_COST = 1.0
-OUTPUT_TOKEN_COST = 2.0
-
-FullReason = Literal["queue_requests_full", "queue_tokens_full", "queue_bytes_full", "saturated", "larger_than_queue"]
-
-
-class QueueItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One waiting request. Subclass it to carry more."""
-
-    job_id: str | int
-    """Unique among the waiting requests."""
-    tenant: str
-    prompt_tokens: int
-    tokens: int
-    """Prompt plus the maximum output: the queue's bound on tokens counts these."""
-    bytes: int = 0
-    deadline: float = float("inf")
-    """When the first content is due; after that a prefill is useless."""
-    wait_s: float | None = None
-    """The longest wait in this queue; None: the tier's `queue.wait`."""
-    goes_on: bool = False
-    """Its client has received part of the answer: only its own deadline ends its wait."""
-
-
-class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """The request was enqueued."""
-
-    expires_at: float
-    expected_wait_s: float | None
-    """At the measured drain rate; None while it is unknown."""
-
-
-class QueueFull(msgspec.Struct, frozen=True, gc=False):
-    """The request was not enqueued."""
-
-    reason: FullReason
-    retry_after_s: float | None
-    """From the measured drain rate; None: it never fits."""
-    limit: float
-    used: float
-
-    def __str__(self) -> str:
-        if self.reason == "larger_than_queue":
-            return (
-                f"The request is too large for its tier's queue: {self.used:.0f} of at most {self.limit:.0f}. "
-                "Shorten the prompt or lower max_tokens."
-            )
-        if self.reason == "saturated":
-            return (
-                f"The queue is {self.used:.0%} full, and this tier is refused from {self.limit:.0%} on; "
-                "try again later."
-            )
-        what = self.reason.split("_")[1]  # requests, tokens or bytes
-        return f"The queue of this tier is full: {self.used:.0f} of {self.limit:.0f} {what}; try again later."
-
-
-class TierUse(msgspec.Struct):
-    """The waiting requests of one tier, or of all."""
-
-    requests: int = 0
-    tokens: int = 0
-    bytes: int = 0
-
-    def add(self, item: QueueItem) -> None:
-        self.requests += 1
-        self.tokens += item.tokens
-        self.bytes += item.bytes
-
-    def remove(self, item: QueueItem) -> None:
-        self.requests -= 1
-        self.tokens -= item.tokens
-        self.bytes -= item.bytes
-
-
-class FairQueueStatistics(msgspec.Struct):
-    """The queue's figures."""
-
-    tiers: Mapping[str, TierUse] = {}
-    counters: Mapping[str, float] = {}
-    """Virtual tokens by tenant."""
-    requests: int = 0
-    tokens: int = 0
-    bytes: int = 0
-    offered_total: int = 0
-    taken_total: int = 0
-    removed_total: int = 0
-    expired_total: int = 0
-    refused_total: dict[FullReason, int] = {}
-
-
-T = TypeVar("T", bound=QueueItem)
-
-
-class _Entry(msgspec.Struct, Generic[T], eq=False):
-    item: T
-    tenant_queue: "_TenantQueue[T]"
-    waits: bool = True
-
-
-class _TenantQueue(msgspec.Struct, Generic[T], eq=False):
-    tenant: str
-    tier: "_Tier[T]"
-    per_token: float
-    """1 divided by the tenant's weight."""
-    counter: float = 0.0
-    count: int = 0
-    heap: list[tuple[float, int, _Entry[T]]] = []
-    queued: bool = False
-    """The tier's heap holds this tenant queue."""
-
-
-class _Tier(msgspec.Struct, Generic[T], eq=False):
-    name: str
-    settings: TierSettings
-    use: TierUse
-    tenant_queues: list[tuple[float, str, _TenantQueue[T]]] = []
-    last_counter: float = 0.0
-    """Counter of the tenant queue that emptied last."""
+_CREDIT_S = 1.0
+"""A tenant that was idle may be behind the others by the work of so many seconds."""
+_LEAST_LEFT = 0.05
+"""Of the backend, for a tier, however much the tiers above took lately."""
 
 
 class FairQueue(Generic[T]):
     """`now` never runs backwards; the tenants are those of `config.tenants.known_tenants`."""
 
     def __init__(self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]) -> None:
-        self._tiers: dict[str, _Tier[T]] = {}
-        self._tenant_queues: dict[str, _TenantQueue[T]] = {}
-        self._entries: dict[str | int, _Entry[T]] = {}
-        self._expiries: list[tuple[float, int, _Entry[T]]] = []
+        self._tiers: dict[str, Tier[T]] = {}
+        self._tenant_queues: dict[str, TenantQueue[T]] = {}
+        self._entries: dict[str | int, Entry[T]] = {}
+        self._expiries: list[tuple[float, int, Entry[T]]] = []
         self._expired: list[T] = []
+        self._displaced: list[tuple[T, QueueFull]] = []
         self._order = 0
         self._use = TierUse()
         self._rate = DrainRate()
+        self._work = WorkRate()
         self._now = 0.0
         """Of the last call with a time."""
         self._totals = FairQueueStatistics()
@@ -168,19 +82,22 @@ class FairQueue(Generic[T]):
         longer have is kept as long as it has a tenant.
         """
         for name, tier_settings in tiers.items():
-            self._tiers.setdefault(name, _Tier(name, tier_settings, TierUse())).settings = tier_settings
+            self._tiers.setdefault(name, Tier(name, tier_settings, TierUse())).settings = tier_settings
         for name, settings in tenants.items():
             tenant_queue = self._tenant_queues.get(name)
             if tenant_queue is None:
-                self._tenant_queues[name] = _TenantQueue(name, self._tiers[settings.tier], 1.0 / settings.weight)
+                tenant_queue = TenantQueue[T](name, self._tiers[settings.tier], 1.0 / settings.weight)
+                tenant_queue.lines = tuple([Line(tenant_queue, group) for group in range(2)])
+                self._tenant_queues[name] = tenant_queue
                 continue
-            tenant_queue.per_token = 1.0 / settings.weight
+            if tenant_queue.per_token != 1.0 / settings.weight:
+                tenant_queue.set_counter(tenant_queue.counter, 1.0 / settings.weight)
             if tenant_queue.tier.name != settings.tier:
                 self._move(tenant_queue, self._tiers[settings.tier])
         for name, tenant_queue in list(self._tenant_queues.items()):
-            if name not in tenants and not tenant_queue.count:
+            if name not in tenants and not tenant_queue.use.requests:
                 del self._tenant_queues[name]
-                _forget(tenant_queue.tier, tenant_queue)
+                forget(tenant_queue.tier, tenant_queue)
         used = {tenant_queue.tier.name for tenant_queue in self._tenant_queues.values()}
         self._tiers = {name: tier for name, tier in self._tiers.items() if name in tiers or name in used}
         self._by_priority = sorted(self._tiers.values(), key=lambda tier: -tier.settings.priority)
@@ -190,8 +107,12 @@ class FairQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def offer(self, item: T, now: float) -> Accepted | QueueFull:
-        """Enqueue, unless a bound is reached. Raises UnknownTenant; ValueError for an id that waits already."""
+    def offer(self, item: T, now: float, *, starts_now: Callable[[], bool] = lambda: False) -> Accepted | QueueFull:
+        """Enqueue, unless a bound is reached or it would wait too long.
+
+        `starts_now`: whether it need not wait; asked only if it would be refused for its wait otherwise. Raises
+        UnknownTenant; ValueError for an id that waits already.
+        """
         tenant_queue = self._tenant_queues.get(item.tenant)
         if tenant_queue is None:
             raise UnknownTenant(item.tenant)
@@ -200,56 +121,109 @@ class FairQueue(Generic[T]):
         tier = tenant_queue.tier
         # Expired requests take up no room, even if `expire` has not returned them yet.
         self._sweep(now)
-        full = self._full(tier, item, now)
+        work = self._work.of(item)
+        line = tenant_queue.lines[NEWCOMERS if item.is_newcomer else 0]
+        if not tenant_queue.use.requests:
+            self._lift(tenant_queue)
+        full = self._too_late(line, item, work, now)
+        late = full is not None
+        if late and starts_now():
+            full = None
+        if full is None:
+            room = self._room(tenant_queue, item, now)
+            if isinstance(room, QueueFull):
+                full = room
         if full is not None:
-            refused = self._totals.refused_total
-            refused[full.reason] = refused.get(full.reason, 0) + 1
+            self._count_refused(full)
             return full
+        assert not isinstance(room, QueueFull)
+        for each, why in room:
+            self._leave(each)
+            self._totals.displaced_total += 1
+            self._count_refused(why)
+            self._displaced.append((each.item, why))
         wait_s = tier.settings.queue.wait if item.wait_s is None else item.wait_s
         expires_at = item.deadline if item.goes_on else min(item.deadline, now + wait_s)
-        entry = _Entry(item, tenant_queue)
+        if item.is_newcomer and item.first_by is not None and not late:
+            expires_at = min(expires_at, max(item.first_by - tier.first.allowance_s, now))
+        entry = Entry(item, line, work)
         self._order += 1
-        if not tenant_queue.count:
-            self._lift(tenant_queue)
-        heapq.heappush(tenant_queue.heap, (item.deadline, self._order, entry))
+        heapq.heappush(line.heap, (item.deadline, self._order, entry))
+        line.arrivals.append((0.0, self._order, entry))
         heapq.heappush(self._expiries, (expires_at, self._order, entry))
-        tenant_queue.count += 1
+        line.latest = max(line.latest, item.deadline) if line.count else item.deadline
+        line.count += 1
+        line.work += work
         self._entries[item.job_id] = entry
-        tier.use.add(item)
-        self._use.add(item)
+        for use in (tenant_queue.use, tier.use, self._use):
+            use.add(item)
+        tier.work += work
         self._totals.offered_total += 1
-        if not tenant_queue.queued:
-            tenant_queue.queued = True
-            heapq.heappush(tier.tenant_queues, (tenant_queue.counter, tenant_queue.tenant, tenant_queue))
-        return Accepted(expires_at, self._rate.wait_s(len(self._entries), now))
+        if not line.queued:
+            line.queued = True
+            heapq.heappush(tier.groups[line.group], (tenant_queue.counter, tenant_queue.tenant, line))
+        return Accepted(expires_at, self._rate.wait_s(len(self._entries), now), len(room))
+
+    def displaced(self) -> list[tuple[T, QueueFull]]:
+        """Those that lost their place since the last call, each exactly once, and why."""
+        displaced, self._displaced = self._displaced, []
+        return displaced
+
+    def shed(self, now: float) -> list[tuple[T, QueueFull]]:
+        """Dequeue the newcomers whose first content is expected after their `first_by`, the newest first."""
+        self._sweep(now)
+        shed = []
+        for tier in reversed(self._by_priority):
+            for _, _, line in list(tier.groups[NEWCOMERS]):
+                while (entry := newest(line)) is not None:
+                    why = self._late(line, entry.item, entry.work, now, is_in=True)
+                    if why is None:
+                        break
+                    self._leave(entry)
+                    self._totals.shed_total += 1
+                    self._count_refused(why)
+                    shed.append((entry.item, why))
+        return shed
 
     def take(self, now: float, fits: Callable[[T], bool] | None = None) -> T | None:
         """Dequeue the next request; None if none waits or the next one does not fit yet."""
         self._sweep(now)
         for tier in self._by_priority:
-            if not tier.use.requests:
+            line = self._next_line(tier)
+            if line is None:
                 continue
-            tenant_queue = self._next_tenant_queue(tier)
-            heap = tenant_queue.heap
+            heap = line.heap
             while not heap[0][2].waits:
                 heapq.heappop(heap)
             entry = heap[0][2]
             if fits is not None and not fits(entry.item):
                 self._rate.resume(now)
+                self._work.rate.resume(now)
                 return None
             heapq.heappop(heap)
-            tenant_queue.counter += entry.item.prompt_tokens * PROMPT_TOKEN_COST * tenant_queue.per_token
+            tenant_queue = line.of
+            tenant_queue.served += entry.item.prompt_tokens * PROMPT_TOKEN_COST
             self._rate.served(1, now)
+            self._work.taken(entry.work, now)
+            for each in self._tiers.values():
+                each.taken = each.taken * TAKEN_KEPT + (entry.work if each is tier else 0)
             self._leave(entry)
             self._totals.taken_total += 1
             return entry.item
         return None
 
     def charge(self, tenant: str, tokens: int) -> None:
-        """Count output tokens of a tenant; without effect if the tenant was removed."""
+        """Count output tokens of a tenant; without effect on the order if the tenant was removed."""
+        self._work.made(tokens)
         tenant_queue = self._tenant_queues.get(tenant)
         if tenant_queue is not None:
-            tenant_queue.counter += tokens * OUTPUT_TOKEN_COST * tenant_queue.per_token
+            tenant_queue.served += tokens * OUTPUT_TOKEN_COST
+
+    def first_output(self, tenant: str, seconds: float) -> None:
+        """A job of the tenant gave its first output so long after it was taken."""
+        tenant_queue = self._tenant_queues.get(tenant)
+        if tenant_queue is not None:
+            tenant_queue.tier.first.add(seconds)
 
     def remove(self, job_id: str | int) -> T | None:
         """Dequeue a request whose client left; None if it does not wait."""
@@ -307,27 +281,83 @@ class FairQueue(Generic[T]):
     def check_integrity(self) -> None:
         """Raise `IntegrityError` if the sums are wrong, a request was lost, or dead entries pile up."""
         entries = self._entries.values()
-        if self._use != _use_of(entry.item for entry in entries):
+        if self._use != use_of(entry.item for entry in entries):
             raise IntegrityError("the line's sums differ from its entries")
         for tier in self._tiers.values():
-            if tier.use != _use_of(entry.item for entry in entries if entry.tenant_queue.tier is tier):
+            own = [entry for entry in entries if entry.line.of.tier is tier]
+            if tier.use != use_of(entry.item for entry in own) or tier.work != sum(entry.work for entry in own):
                 raise IntegrityError(f"the sums of tier '{tier.name}' differ from its entries")
         for tenant_queue in self._tenant_queues.values():
-            if tenant_queue.count != sum(entry[2].waits for entry in tenant_queue.heap):
-                raise IntegrityError(f"the queue of tenant '{tenant_queue.tenant}' has lost count")
-            if tenant_queue.count and not tenant_queue.queued:
-                raise IntegrityError(f"the queue of tenant '{tenant_queue.tenant}' waits but is not in its tier's heap")
-            if len(tenant_queue.heap) > 2 * tenant_queue.count + _DEAD_ALLOWED:
-                raise IntegrityError(f"dead entries pile up in the queue of tenant '{tenant_queue.tenant}'")
-        if len(self._expiries) > 2 * len(self._entries) + _DEAD_ALLOWED:
+            if tenant_queue.use != use_of(entry.item for entry in entries if entry.line.of is tenant_queue):
+                raise IntegrityError(f"the sums of tenant '{tenant_queue.tenant}' differ from its entries")
+            for line in tenant_queue.lines:
+                check_line(line)
+        if len(self._expiries) > 2 * len(self._entries) + DEAD_ALLOWED:
             raise IntegrityError("dead entries pile up among the expiries")
         totals = self._totals
-        ended = totals.taken_total + totals.removed_total + totals.expired_total
+        ended = (
+            totals.taken_total
+            + totals.removed_total
+            + totals.expired_total
+            + totals.displaced_total
+            + totals.shed_total
+        )
         if totals.offered_total != ended + len(self._entries):
             raise IntegrityError("something was lost or counted twice")
 
-    def _full(self, tier: _Tier[T], item: T, now: float) -> QueueFull | None:
-        queue, use, waiting = tier.settings.queue, tier.use, len(self._entries)
+    def _count_refused(self, why: QueueFull) -> None:
+        refused = self._totals.refused_total
+        refused[why.reason] = refused.get(why.reason, 0) + 1
+
+    # --- places ---------------------------------------------------------------------------------------------------
+
+    def _room(self, own: TenantQueue[T], item: T, now: float) -> list[tuple[Entry[T], QueueFull]] | QueueFull:
+        """Those whose places the request gets, none if there is room; `QueueFull` if it cannot have enough."""
+        tier = own.tier
+        full = first = self._full(tier, item, tier.use, self._use, now)
+        displaced: list[tuple[Entry[T], QueueFull]] = []
+        if full is None:
+            return displaced
+        use, total = msgspec.structs.replace(tier.use), msgspec.structs.replace(self._use)
+        left: dict[str, TierUse] = {}
+        while full is not None:
+            if full.reason == "larger_than_queue":
+                return full
+            found = self._largest(own, item, left, lower_too=full.reason == "saturated")
+            if found is None:
+                assert first is not None
+                return first
+            displaced.append((found, full))
+            total.remove(found.item)
+            holder = found.line.of
+            left.setdefault(holder.tenant, msgspec.structs.replace(holder.use)).remove(found.item)
+            if holder.tier is tier:
+                use.remove(found.item)
+            full = self._full(tier, item, use, total, now)
+        return displaced
+
+    def _largest(
+        self, own: TenantQueue[T], item: T, left: Mapping[str, TierUse], *, lower_too: bool
+    ) -> Entry[T] | None:
+        """The newest newcomer of the tenant with the largest share. `left`: what tenants keep after earlier losses."""
+        tier = own.tier
+        after = msgspec.structs.replace(own.use)
+        after.add(item)
+        own_share = 0.0 if not item.is_newcomer else share_of(own, after)
+        if lower_too:
+            for lower in reversed(self._by_priority):
+                if lower.settings.priority >= tier.settings.priority:
+                    break
+                if (entry := newest_of_largest(lower, left)) is not None:
+                    return entry
+        entry = newest_of_largest(tier, left, own if item.is_newcomer else None)
+        if entry is None or share_of(entry.line.of, left.get(entry.line.of.tenant, entry.line.of.use)) <= own_share:
+            return None
+        return entry
+
+    def _full(self, tier: Tier[T], item: T, use: TierUse, total: TierUse, now: float) -> QueueFull | None:
+        """`use`, `total`: what waits in this tier, and in all."""
+        queue, waiting = tier.settings.queue, total.requests
         if item.tokens > queue.tokens:
             return QueueFull("larger_than_queue", None, queue.tokens, item.tokens)
         if item.bytes > queue.bytes:
@@ -335,64 +365,138 @@ class FairQueue(Generic[T]):
         if use.requests >= queue.requests:
             return QueueFull("queue_requests_full", self._rate.retry_after_s(1, now), queue.requests, use.requests)
         if (excess := use.tokens + item.tokens - queue.tokens) > 0:
-            after_s = self._rate.retry_after_s(max(excess * waiting / max(self._use.tokens, waiting), 1.0), now)
+            after_s = self._rate.retry_after_s(max(excess * waiting / max(total.tokens, waiting), 1.0), now)
             return QueueFull("queue_tokens_full", after_s, queue.tokens, use.tokens)
         if (excess := use.bytes + item.bytes - queue.bytes) > 0:
-            after_s = self._rate.retry_after_s(max(excess * waiting / max(self._use.bytes, 1), 1.0), now)
+            after_s = self._rate.retry_after_s(max(excess * waiting / max(total.bytes, 1), 1.0), now)
             return QueueFull("queue_bytes_full", after_s, queue.bytes, use.bytes)
         admit_below = tier.settings.admit_below
         if admit_below < 1.0:
             requests, tokens, size = self._bounds
-            fill = max(waiting / requests, self._use.tokens / tokens, self._use.bytes / size)
+            fill = max(waiting / requests, total.tokens / tokens, total.bytes / size)
             if fill >= admit_below:
                 units = max((fill - admit_below) * waiting, 1.0)
                 return QueueFull("saturated", self._rate.retry_after_s(units, now), admit_below, fill)
         return None
 
-    def _lift(self, tenant_queue: _TenantQueue[T]) -> None:
-        tier = tenant_queue.tier
-        floor = self._next_tenant_queue(tier).counter if tier.use.requests else tier.last_counter
-        tenant_queue.counter = max(tenant_queue.counter, floor)
+    # --- the expected wait ----------------------------------------------------------------------------------------
 
-    def _move(self, tenant_queue: _TenantQueue[T], tier: _Tier[T]) -> None:
+    def _too_late(self, line: Line[T], item: T, work: int, now: float) -> QueueFull | None:
+        return self._late(line, item, work, now, is_in=False) if item.is_newcomer else None
+
+    def _late(self, line: Line[T], item: T, work: int, now: float, *, is_in: bool) -> QueueFull | None:
+        """Why a newcomer's first content is expected too late; None: it is not, or cannot be known.
+
+        `is_in`: it waits in the line already, and is given up only if the best that the figures allow is too late.
+        """
+        if item.first_by is None:
+            return None
+        first = line.of.tier.first
+        allowed_s = item.first_by - now - ((first.mean_s or 0.0) if is_in else first.allowance_s)
+        above, beside = self._ahead(line, item.deadline)
+        beside -= work if is_in else 0
+        wait_s: float | None = 0.0
+        if above + beside > 0:
+            wait_s = self._work.wait_s(above + (beside + work) / self._left_for(line.of.tier), now, at_best=is_in)
+        if wait_s is None or wait_s <= allowed_s:
+            return None
+        back_s = self._work.come_back_s(wait_s - max(allowed_s, 0.0), work, now)
+        return QueueFull("wait_too_long", back_s, allowed_s, wait_s)
+
+    def _left_for(self, tier: Tier[T]) -> float:
+        """The share of the backend that higher tiers leave, as of late: more of their jobs will come."""
+        above = sum([each.taken for each in self._above(tier)])
+        total = sum([each.taken for each in self._tiers.values()])
+        return max(1 - above / total, _LEAST_LEFT) if total else 1.0
+
+    def _above(self, tier: Tier[T]) -> Iterator[Tier[T]]:
+        return takewhile(lambda each: each is not tier, self._by_priority)
+
+    def _ahead(self, line: Line[T], deadline: float) -> tuple[float, float]:
+        """Work of higher tiers and of its own that is served before what joins the line with this deadline."""
+        own, tier = line.of, line.of.tier
+        ahead = 0.0
+        before = line.work
+        if line.count and deadline < line.latest:
+            before = sum([entry.work for due, _, entry in line.heap if entry.waits and due <= deadline])
+        reached = own.counter + before * own.per_token
+        for group in tier.groups:
+            for _, _, each in group:
+                if each is line:
+                    continue
+                if each.group != NEWCOMERS or each.of is own:
+                    ahead += each.work
+                elif each.count and (lead := reached - each.of.counter) > 0:
+                    # Of another tenant, what it may have until its counter is where this one's will be.
+                    ahead += min(each.work, lead / each.of.per_token)
+        return sum([other.work for other in self._above(tier)]), ahead + before
+
+    # --- the order ------------------------------------------------------------------------------------------------
+
+    def _lift(self, tenant_queue: TenantQueue[T]) -> None:
+        tier = tenant_queue.tier
+        firsts = [line for group in range(2) if (line := self._first(tier, group)) is not None]
+        floor = min([line.of.counter for line in firsts], default=tier.last_counter)
+        floor -= self._work.in_s(_CREDIT_S) * tenant_queue.per_token
+        if floor > tenant_queue.counter:
+            tenant_queue.set_counter(floor, tenant_queue.per_token)
+
+    def _move(self, tenant_queue: TenantQueue[T], tier: Tier[T]) -> None:
         old = tenant_queue.tier
-        waiting = [entry.item for _, _, entry in tenant_queue.heap if entry.waits]
-        _forget(old, tenant_queue)
-        tenant_queue.tier, tenant_queue.queued = tier, bool(waiting)
+        waiting = [entry for line in tenant_queue.lines for _, _, entry in line.heap if entry.waits]
+        forget(old, tenant_queue)
+        tenant_queue.tier = tier
         if waiting:
             self._lift(tenant_queue)
-            heapq.heappush(tier.tenant_queues, (tenant_queue.counter, tenant_queue.tenant, tenant_queue))
-        for item in waiting:
-            old.use.remove(item)
-            tier.use.add(item)
+        for line in tenant_queue.lines:
+            line.queued = bool(line.count)
+            if line.queued:
+                heapq.heappush(tier.groups[line.group], (tenant_queue.counter, tenant_queue.tenant, line))
+        for entry in waiting:
+            old.use.remove(entry.item)
+            tier.use.add(entry.item)
+            old.work -= entry.work
+            tier.work += entry.work
 
-    def _next_tenant_queue(self, tier: _Tier[T]) -> _TenantQueue[T]:
-        """The waiting tenant queue with the smallest counter. Counters only grow, so a stale key is never too large."""
-        tenant_queues = tier.tenant_queues
-        while True:
-            key, _, tenant_queue = tenant_queues[0]
-            if not tenant_queue.count:
-                heapq.heappop(tenant_queues)
-                tenant_queue.queued = False
-            elif key != tenant_queue.counter:
-                heapq.heapreplace(tenant_queues, (tenant_queue.counter, tenant_queue.tenant, tenant_queue))
+    def _next_line(self, tier: Tier[T]) -> Line[T] | None:
+        """Begun work first, then the smallest counter; None: nothing waits in this tier."""
+        if not tier.use.requests:
+            return None
+        return self._first(tier, 0) or self._first(tier, NEWCOMERS)
+
+    def _first(self, tier: Tier[T], number: int) -> Line[T] | None:
+        """The waiting line with the smallest counter. Counters only grow, so a stale key is never too large."""
+        group = tier.groups[number]
+        while group:
+            key, _, line = group[0]
+            if not line.count:
+                heapq.heappop(group)
+                line.queued = False
+            elif key != line.of.counter:
+                heapq.heapreplace(group, (line.of.counter, line.of.tenant, line))
             else:
-                return tenant_queue
+                return line
+        return None
 
-    def _leave(self, entry: _Entry[T]) -> None:
+    def _leave(self, entry: Entry[T]) -> None:
         entry.waits = False
-        item, tenant_queue = entry.item, entry.tenant_queue
+        item, line = entry.item, entry.line
+        tenant_queue = line.of
         tier = tenant_queue.tier
         del self._entries[item.job_id]
-        tier.use.remove(item)
-        self._use.remove(item)
-        tenant_queue.count -= 1
+        for use in (tenant_queue.use, tier.use, self._use):
+            use.remove(item)
+        tier.work -= entry.work
+        line.work -= entry.work
+        line.count -= 1
         if not self._entries:
             self._rate.pause(self._now)
-        if not tenant_queue.count:
+            self._work.rate.pause(self._now)
+        if not tenant_queue.use.requests:
             tier.last_counter = max(tier.last_counter, tenant_queue.counter)
-        tenant_queue.heap = _without_most_dead(tenant_queue.heap, tenant_queue.count)
-        self._expiries = _without_most_dead(self._expiries, len(self._entries))
+        line.heap = without_most_dead(line.heap, line.count)
+        line.arrivals = without_most_dead(line.arrivals, line.count)
+        self._expiries = without_most_dead(self._expiries, len(self._entries))
 
     def _sweep(self, now: float) -> None:
         self._now = now
@@ -404,29 +508,3 @@ class FairQueue(Generic[T]):
                 expiries = self._expiries
                 self._expired.append(entry.item)
                 self._totals.expired_total += 1
-
-
-def _use_of(items: Iterable[QueueItem]) -> TierUse:
-    use = TierUse()
-    for item in items:
-        use.add(item)
-    return use
-
-
-def _without_most_dead(heap: list[tuple[float, int, _Entry[T]]], living: int) -> list[tuple[float, int, _Entry[T]]]:
-    """The heap without its dead entries, if they outnumber the living: O(1) amortized."""
-    if len(heap) <= 2 * living + _DEAD_ALLOWED:
-        return heap
-    kept = [held for held in heap if held[2].waits]
-    heapq.heapify(kept)
-    return kept
-
-
-def _forget(tier: _Tier[T], tenant_queue: _TenantQueue[T]) -> None:
-    """Remove it from the tier's heap, where it may be although it is empty."""
-    tier.tenant_queues = [held for held in tier.tenant_queues if held[2] is not tenant_queue]
-    heapq.heapify(tier.tenant_queues)
-
-
-_DEAD_ALLOWED = 64
-"""Dead entries are removed when they outnumber the waiting ones by this many."""

@@ -21,6 +21,7 @@ from policies.errors import IntegrityError
 
 _STEPS_TO_SHOW = 2
 """After this many more steps a replica's figures include the jobs that were started before them."""
+_STARTS_GAIN = 0.1
 IMBALANCE = 1.5
 """A replica that knows the prompt may have this many times the tokens ahead of the least loaded one."""
 
@@ -46,11 +47,17 @@ class EngineCapacity:
     def __init__(self, places: int, block_size: int | None, ahead: int | None = None) -> None:
         """`places`: sequences that run in one batch. `block_size` None: only places are limited, not KV blocks.
 
-        `ahead`: sequences that may be started beyond those; None: an eighth of them.
+        `ahead`: sequences that may be started beyond those; None: an eighth of them, and no more than are measured to
+        start before a report is back. What waits inside the engine is no longer in the fair order.
         """
         self._places = places
         self._block_size = block_size
         self._ahead = max(1, places // 8) if ahead is None else ahead
+        self._measures = ahead is None
+        self._starts_per_step = self._ahead / _STEPS_TO_SHOW
+        self._starts = 0
+        self._steps = 0
+        """Those of `_starts` began after this many steps."""
         self._jobs = 0
         self.sequences = 0
         """Started and not ended."""
@@ -66,7 +73,7 @@ class EngineCapacity:
         """Whether a job can start soon. An idle engine takes any job that its limits allow."""
         if not self._jobs:
             return True
-        if self.sequences + sequences > self._places + self._ahead:
+        if self.sequences + sequences > self._places + self._ahead_now:
             return False
         if figures is None or self._block_size is None:
             return True
@@ -82,6 +89,7 @@ class EngineCapacity:
         self.sequences += sequences
         if self._block_size is None:
             return
+        self._count_starts(sequences, figures.steps_total if figures is not None else 0)
         self._unseen.append((figures.steps_total if figures is not None else 0, blocks))
         self._coming += blocks
         if len(self._unseen) > self._places + self._ahead:
@@ -100,9 +108,22 @@ class EngineCapacity:
         """Whether a job has to end before this fits: steps that only make tokens will not free enough."""
         if not self._jobs:
             return False
-        if self.sequences + sequences > self._places + self._ahead:
+        if self.sequences + sequences > self._places + self._ahead_now:
             return True
         return figures is not None and not self.fits(sequences, blocks, figures) and not self._unseen
+
+    @property
+    def _ahead_now(self) -> int:
+        return min(self._ahead, int(self._starts_per_step * _STEPS_TO_SHOW)) if self._measures else self._ahead
+
+    def _count_starts(self, sequences: int, steps: int) -> None:
+        if steps > self._steps:
+            per_step = self._starts / (steps - self._steps)
+            self._starts_per_step += _STARTS_GAIN * (per_step - self._starts_per_step)
+        if steps != self._steps:
+            # Fewer: the engine was restarted.
+            self._steps, self._starts = steps, 0
+        self._starts += sequences
 
     def _see_oldest(self) -> None:
         self._coming -= self._unseen.popleft()[1]

@@ -108,7 +108,11 @@ def _since_arrival(plan: Plan, arrived_at: float) -> Plan:
         finite = _finite({"threshold": cascade.threshold} | ({} if cascade.level is None else {"level": cascade.level}))
         cascade = msgspec.structs.replace(cascade, **finite)
     return msgspec.structs.replace(
-        plan, cascade=cascade, ttft_at=plan.ttft_at - arrived_at, total_at=plan.total_at - arrived_at
+        plan,
+        cascade=cascade,
+        ttft_at=plan.ttft_at - arrived_at,
+        first_by=None if plan.first_by is None else plan.first_by - arrived_at,
+        total_at=plan.total_at - arrived_at,
     )
 
 

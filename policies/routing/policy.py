@@ -13,7 +13,7 @@ from config.model.calibration import PromptModel
 from config.model.conditions import SignalSettings
 from config.model.routing import BreakerSettings, CascadeSettings, RouteSettings, RungSettings
 from config.model.settings import Settings
-from config.model.tenancy import Price
+from config.model.tenancy import Price, TierSettings
 from config.model.units import encodable
 from config.parse.override import apply_override
 from config.problems.problems import Problems
@@ -72,6 +72,7 @@ class Policy(msgspec.Struct, frozen=True):
     """Request headers that a condition uses, in lower case."""
     prompts: Mapping[str, PromptModel]
     """By cascade, where the calibration has a prompt model."""
+    tiers: Mapping[str, TierSettings]
 
     @classmethod
     def compile(cls, settings: Settings, tokenizers: Mapping[str, str] = MappingProxyType({})) -> "Policy":
@@ -100,6 +101,7 @@ class Policy(msgspec.Struct, frozen=True):
                 for name, cascade in settings.cascades.items()
                 if cascade.defer.artefact is not None and cascade.defer.artefact.prompt is not None
             },
+            dict(settings.tiers),
         )
 
     def rungs_of(self, model: str) -> tuple[str, ...]:
@@ -196,8 +198,15 @@ def make_plan(policy: Policy, features: Features, load: Load, now: float) -> Pla
             degraded.append("budget_small_only")
     elif cascade is not None and cascade.why == "busy" and cascade.start_on == "small":
         degraded.append("busy")
+    output_cap = route.settings.caps.output_tokens
+    if (capped := _busy_cap(policy, route, features, load, rungs, cascade)) is not None:
+        output_cap, reason = capped
+        reasons += (reason,)
+        if not 0 < features.max_tokens <= output_cap:
+            degraded.append("busy_capped")
     deadlines = route.settings.deadlines
     total_at = now + deadlines.total
+    ttft_at = min(now + deadlines.ttft, total_at)
     return Plan(
         route=matched.route,
         experiment=experiment if arm else "",
@@ -207,16 +216,48 @@ def make_plan(policy: Policy, features: Features, load: Load, now: float) -> Pla
         cascade=cascade,
         shadows=tuple([shadow for split, shadow in route.shadows if split.arm(features) == "copy"]),
         queue_s=None if deadlines.queue is None else float(deadlines.queue),
-        ttft_at=min(now + deadlines.ttft, total_at),
+        ttft_at=ttft_at,
+        first_by=_first_by(policy.tiers.get(features.tier), now, ttft_at),
         total_at=total_at,
         stall_s=float(deadlines.stall),
-        output_cap=route.settings.caps.output_tokens,
+        output_cap=output_cap,
         midstream=route.settings.midstream,
         on_content_filter=route.settings.on_content_filter,
         reasons=reasons,
         policy=policy.digest,
         degraded=tuple(degraded),
     )
+
+
+def _busy_cap(  # noqa: PLR0917  (what a plan is made of)
+    policy: Policy,
+    route: CompiledRoute,
+    features: Features,
+    load: Load,
+    rungs: tuple[PlannedRung, ...],
+    cascade: PlannedCascade | None,
+) -> tuple[int, str] | None:
+    """The bound on output tokens while the first rung is busy, and the reason; None: no such bound holds now."""
+    caps, tier = route.settings.caps, policy.tiers.get(features.tier)
+    if caps.busy_output_tokens is None or tier is None:
+        return None
+    if cascade is not None:
+        first = (cascade.small if cascade.start_on == "small" else cascade.large).to
+    else:
+        first = rungs[0].to if rungs else None
+    found = load.engines.get(first or "")
+    least_s = caps.busy_at * tier.slo.ttft
+    if found is None or found.expected_wait_s < least_s:
+        return None
+    cap = min(caps.busy_output_tokens, caps.output_tokens or caps.busy_output_tokens)
+    reason = f"{first} is busy: a wait of {found.expected_wait_s:.2f} s, at least {least_s:.2f} s; {cap} output tokens"
+    return cap, reason
+
+
+def _first_by(tier: TierSettings | None, now: float, ttft_at: float) -> float | None:
+    if tier is None or tier.admit_by == "queue":
+        return None
+    return min(ttft_at, now + tier.slo.ttft) if tier.admit_by == "slo" else ttft_at
 
 
 def _plan_cascade(compiled: CompiledCascade, features: Features, load: Load) -> tuple[PlannedCascade, tuple[str, ...]]:

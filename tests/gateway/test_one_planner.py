@@ -497,7 +497,12 @@ def by_simulation(answer: SimulatedRequest) -> Decided:
     if answer.reservation is None or answer.plan is None or answer.hold is None:
         return Decided(answer.code, answer.features)
     at = answer.arrived_at
-    plan = msgspec.structs.replace(answer.plan, ttft_at=answer.plan.ttft_at - at, total_at=answer.plan.total_at - at)
+    plan = msgspec.structs.replace(
+        answer.plan,
+        ttft_at=answer.plan.ttft_at - at,
+        first_by=None if answer.plan.first_by is None else answer.plan.first_by - at,
+        total_at=answer.plan.total_at - at,
+    )
     return Decided("", answer.features, plan, answer.reservation.tokens, answer.hold.amount)
 
 
@@ -533,7 +538,7 @@ def assert_same_plan(found: Plan | None, expected: Plan | None) -> None:
         return
     for name in Plan.__struct_fields__:
         one, other = getattr(found, name), getattr(expected, name)
-        if name in {"ttft_at", "total_at"}:
+        if name in {"ttft_at", "first_by", "total_at"}:
             assert one == pytest.approx(other), name
         else:
             assert one == other, name

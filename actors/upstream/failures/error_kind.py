@@ -67,7 +67,8 @@ _SPECIFIC: dict[str, FailureKind] = {
         "rate_limit_exceeded rate_limit_error rate_limit_exceeded_error rate_limit_reached rate_limited "
         "too_many_requests resource_exhausted overloaded overloaded_error engine_overloaded "
         "engine_overloaded_error capacity_exceeded slow_down ThrottlingException throttling request_throttled "
-        "queue_full queue_requests_full saturated tokens_per_minute tokens_per_day requests_per_minute concurrent",
+        "queue_full wait_too_long queue_requests_full saturated "
+        "tokens_per_minute tokens_per_day requests_per_minute concurrent",
     ),
 }
 _FILTERS = (

@@ -6,7 +6,7 @@ from config.check.conditions.space import located, nested
 from config.check.names import flat, ladder_of, reached_rungs
 from config.model.conditions import SignalSettings
 from config.model.rollout import ExperimentSettings
-from config.model.routing import RouteSettings
+from config.model.routing import BreakerSettings, Caps, RouteSettings
 from config.model.settings import Settings
 from config.problems.problems import Problems
 from config.problems.source_map import Path
@@ -103,6 +103,12 @@ def _check_rungs(settings: Settings, problems: Problems) -> None:
             path: Path = ("ladders", name, index)
             if rung.retries and not retries.ratio and not retries.min_per_second:
                 problems.warn_at_key((*path, "retries"), "nothing is ever retried: the retry budget is 0")
+            if rung.breaker.slow_after is None and rung.breaker.slow_rate != BreakerSettings().slow_rate:
+                problems.warn(
+                    (*path, "breaker", "slow_rate"),
+                    "this has no effect without slow_after: no answer counts as slow",
+                    expected='a time such as slow_after = "3s" beside it',
+                )
             if rung.breaker.at_least / rung.breaker.over > _MAX_REQUESTS_PER_S:
                 problems.warn(
                     (*path, "breaker", "at_least"),
@@ -116,7 +122,19 @@ def _check_routes(settings: Settings, problems: Problems) -> None:
         return
     for index, route in enumerate(settings.routes):
         path: Path = ("routes", index, "caps", "output_tokens")
-        cap = route.caps.output_tokens
+        cap, busy_cap = route.caps.output_tokens, route.caps.busy_output_tokens
+        if busy_cap is None and route.caps.busy_at != Caps().busy_at:
+            problems.warn(
+                ("routes", index, "caps", "busy_at"),
+                "this has no effect without busy_output_tokens",
+                expected="a number of tokens, such as busy_output_tokens = 256, beside it",
+            )
+        if cap is not None and busy_cap is not None and busy_cap >= cap:
+            problems.warn(
+                ("routes", index, "caps", "busy_output_tokens"),
+                f"a cap of {busy_cap} tokens has no effect beside output_tokens = {cap}",
+                expected=f"less than {cap}",
+            )
         if cap is None:
             continue
         longest = [_longest(settings, rung) for rung in reached_rungs(settings, route)]

@@ -208,6 +208,9 @@ def _rungs(page: Page, explanation: Explanation) -> None:
             f"{stall} between two tokens",
             indent=2,
         )
+        if limits.first_by_s is not None:
+            by = write_duration(limits.first_by_s)
+            page.line(f"a rung refuses at once if its first token is expected after more than {by}", indent=2)
     if explanation.reserved is not None:
         reservation = explanation.reserved
         cost = f", {number(reservation.cost)} of money" if reservation.cost else ""

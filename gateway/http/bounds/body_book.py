@@ -17,17 +17,17 @@ class BodyBook:
         self._peers: dict[str, int] = {}
         self.total = 0
 
-    def take(self, key: str, peer: str, size: int) -> Scope | None:
+    def take(self, key: str, peer: str, size: int, tiers_above: int = 0) -> Scope | None:
         """Count `size` more bytes; or count nothing and return which limit they would exceed.
 
-        An empty key or peer has no limit of its own.
+        An empty key or peer has no limit of its own. Each tier leaves some of the total to those above it.
         """
         limits = self._limits
         if key and self._keys.get(key, 0) + size > limits.body_memory_per_key_bytes:
             return "key"
         if peer and self._peers.get(peer, 0) + size > limits.body_memory_per_peer_bytes:
             return "peer"
-        if self.total + size > limits.body_memory_bytes:
+        if self.total + size > limits.body_memory_bytes - limits.body_memory_for_tiers_above(tiers_above):
             return "total"
         self._add(key, peer, size)
         return None
@@ -53,17 +53,19 @@ class BodyBook:
 class BodyAccount:
     """One connection's share of the counters."""
 
-    __slots__ = ("_book", "_key", "_peer", "held")
+    __slots__ = ("_book", "_key", "_peer", "_tiers_above", "held")
 
     def __init__(self, book: BodyBook, peer: str) -> None:
         self._book = book
         self._peer = peer
         self._key = ""
+        self._tiers_above = 0
         self.held = 0
         """Bytes of this connection's bodies that are in memory."""
 
-    def charge_to(self, key: str) -> None:
+    def charge_to(self, key: str, tiers_above: int = 0) -> None:
         """Count this connection's bytes for `key` from now on, those already held included."""
+        self._tiers_above = tiers_above
         if key != self._key:
             self._book.give(self._key, self._peer, self.held)
             self._key = key
@@ -72,7 +74,7 @@ class BodyAccount:
 
     def take(self, size: int) -> None:
         """Count `size` more bytes. Raises `HttpError` if they would exceed a limit."""
-        scope = self._book.take(self._key, self._peer, size)
+        scope = self._book.take(self._key, self._peer, size, self._tiers_above)
         if scope is not None:
             refusal = _REFUSALS[scope]()
             raise refusal

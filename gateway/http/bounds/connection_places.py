@@ -71,7 +71,7 @@ class ConnectionPlaces:
         held = self._working.get(number)
         if held == key:
             return None
-        kept = min(tiers_above * limits.tier_connections, limits.max_connections // 2) if tiers_above else 0
+        kept = limits.connections_for_tiers_above(tiers_above)
         if held is None and len(self._working) >= limits.max_connections - kept:
             return "full"
         if key and self._of_key.get(key, 0) >= limits.max_connections_per_key:

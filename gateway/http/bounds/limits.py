@@ -26,7 +26,7 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     probe_connections: int = 16
     """Additional connections that may wait, for health probes."""
     tier_connections: int = 50
-    """Places that each tier leaves to the tiers above it."""
+    """Places that each tier leaves to the tiers above it; of the memory for bodies it leaves the same share."""
     max_headers: int = 100
     max_head_bytes: int = 32 * 1024
     """Request line and headers together."""
@@ -71,6 +71,14 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
             messages_per_s=settings.messages_per_second,
             trusted_proxies=settings.trusted_proxies,
         )
+
+    def connections_for_tiers_above(self, tiers: int) -> int:
+        """Places that a tier with so many above it leaves to them: at most half of all."""
+        return min(tiers * self.tier_connections, self.max_connections // 2) if tiers else 0
+
+    def body_memory_for_tiers_above(self, tiers: int) -> int:
+        """The same in bytes of bodies."""
+        return self.body_memory_bytes * self.connections_for_tiers_above(tiers) // max(self.max_connections, 1)
 
     @property
     def tick_s(self) -> float:

@@ -78,6 +78,7 @@ REFUSED = [
         None,
         service={"settings": config(budget='{ amount = 479, per = "month" }')},
     ),
+    Way("displaced", out.displaced, "queue_full", Row("refused", "queue_full", "large", 0, 0, 0, 0.0), requests=0),
     Way("queue full", out.queue_full, "queue_full", Row("refused", "queue_full", "large", 0, 0, 0, 0.0), requests=0),
     Way(
         "queue timeout",

@@ -66,6 +66,21 @@ async def queue_full(world: World) -> Told:
         return await world.told("large")
 
 
+async def displaced(world: World) -> Told:
+    """Bob, whose share is larger by his weight, takes the place where alice waits."""
+
+    async def comes_later() -> None:
+        await trio.sleep(0.1)
+        response = await world.open("large", api_key=BOB.raw, ignore_eos=True, max_tokens=300)
+        await world.service.read(response)
+
+    async with world.bob_fills("large", waiting=7), trio.open_nursery() as nursery:
+        nursery.start_soon(comes_later)
+        heard = await world.told("large")
+        nursery.cancel_scope.cancel()
+    return heard
+
+
 async def queue_timeout(world: World) -> Told:
     async with world.bob_fills("large"):
         return await world.told("large")

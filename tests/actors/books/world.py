@@ -94,7 +94,7 @@ LONG = tuple(range(5, 45))
 """A prompt of 40 tokens: two whole blocks of 16 and a half one."""
 
 
-def config(*, bob: str = "", **alice: str) -> str:
+def config(*, bob: str = "weight = 1_000", **alice: str) -> str:
     """With other limits for alice."""
     may = "\n".join(f"{name} = {value}" for name, value in {**ALICE_MAY, **alice}.items())
     keys = "".join(
@@ -152,7 +152,10 @@ class World:
 
     @asynccontextmanager
     async def bob_fills(self, model: str, *, waiting: int = 0) -> AsyncIterator[None]:
-        """As many of bob's requests as run at once, one ahead, and so many in the queue."""
+        """As many of bob's requests as run at once, one ahead, and so many in the queue.
+
+        By his weight he may fill it: alice takes none of his places.
+        """
         async with trio.open_nursery() as nursery:
             for _ in range(5 + waiting):
                 response = await self.open(model, api_key=BOB.raw, ignore_eos=True, max_tokens=300)

@@ -7,6 +7,7 @@ from trio.testing import wait_all_tasks_blocked
 from actors.breakers.breakers import BreakerMessage, BreakerRegistry, Permits
 from actors.kernel.actor import Mailbox
 from config.model.routing import BreakerSettings, RetryBudgetSettings
+from config.model.table import Seconds
 from policies.fallback.fallback_machine import RungRefused
 from policies.fallback.retry_budget import RetryBudget
 from policies.model.load import Permit
@@ -32,8 +33,8 @@ def tries(answer: Answer) -> int:
     return len(failed)
 
 
-# Each first attempt, on the upstream and on the small model, pays `ratio`.
-@pytest.mark.parametrize(("ratio", "expected"), [(0.0, [1, 1, 1]), (0.5, [1, 2, 2]), (1.0, [2, 3, 3])])
+# Each first attempt, on the upstream and on the small model, pays `ratio`; three retries are there at first.
+@pytest.mark.parametrize(("ratio", "expected"), [(0.0, [1, 1, 1]), (0.5, [4, 2, 2]), (1.0, [5, 3, 3])])
 async def test_requests_pay_for_retries(autojump_clock, ratio, expected):
     text = f"{FIVE_RETRIES}\n[retry_budget]\nratio = {ratio}\nmin_per_second = 0.0\n"
     async with stage(always_fails, FINE, text=text) as (service, network):
@@ -46,10 +47,13 @@ async def test_time_pays_for_retries(autojump_clock):
     text = f"{FIVE_RETRIES}\n[retry_budget]\nratio = 0.0\nmin_per_second = 0.1\n"
     async with stage(always_fails, FINE, text=text) as (service, _):
         counted = []
-        for pause_s in (0, 11, 1, 11):
+        for pause_s in (0, 11, 1, 9):
             await trio.sleep(pause_s)
             counted.append(tries(await service.ask("cloud", prompts=CHAT)))
-        assert counted == [1, 2, 1, 2]
+        # The pauses between two tries are random, and they pay, too.
+        assert counted[0] == 4
+        assert min(counted[1], counted[3]) >= 2
+        assert sum(counted) - len(counted) <= 3 + 0.1 * trio.current_time()
 
 
 def registry() -> BreakerRegistry:
@@ -72,6 +76,20 @@ async def test_a_retry_is_refused_while_the_actor_is_busy_or_off() -> None:
     mailbox.close()
     off = RungRefused(why="breakers_busy", retry_after_s=1.0, message="the actor of the mailbox breakers is off")
     assert await permits.ask("small", is_retry=True) == off
+
+
+@pytest.mark.parametrize(("ttft_s", "wakes"), [(None, False), (1.9, False), (2.0, True)])
+async def test_a_slow_answer_may_open_the_breaker_and_wakes_the_actor(ttft_s: float | None, *, wakes: bool) -> None:
+    settings = BreakerSettings(slow_after=Seconds(2))
+    mailbox: Mailbox[BreakerMessage] = Mailbox("breakers", 8)
+    permits = Permits(mailbox, BreakerRegistry({"small": settings}, RetryBudget(RetryBudgetSettings())))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mailbox.ready)
+        await wait_all_tasks_blocked()
+        permits.record("small", Permit(0), ok=True, is_retry=False, ttft_s=ttft_s)
+        await wait_all_tasks_blocked()
+        assert bool(nursery.child_tasks) is not wakes
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(

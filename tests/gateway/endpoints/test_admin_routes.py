@@ -134,6 +134,37 @@ async def test_an_experiment_is_shown_and_rolled_back(file: Path) -> None:
         assert (after["rolled_back"], after["why"]) == (True, "rolled back by an operator")
 
 
+async def test_a_breaker_is_shown_and_forced(file: Path) -> None:
+    async with admin(file) as (service, api):
+        client = await api.connect()
+        shown = (await client.get("/admin/breakers")).json["breakers"]
+        assert (shown["small"]["state"], shown["small"]["forced"]) == ("closed", "none")
+        held = await client.request("/admin/breakers/small", b'{"force": "open", "for_s": 600}')
+        assert (held.status, held.json["rung"], held.json["state"], held.json["forced"]) == (
+            200,
+            "small",
+            "open",
+            "open",
+        )
+        assert 590 < held.json["forced_for_s"] <= 600
+        passed_by = await service.ask("small")
+        assert [(each.rung, each.why) for each in passed_by.end.served.attempts] == [
+            ("small", "breaker_open"),
+            ("large", "breaker_open"),
+        ]
+        freed = await client.request("/admin/breakers/small", b'{"force": "none"}')
+        assert (freed.json["state"], freed.json["forced"]) == ("closed", "none")
+        assert (await service.ask("small")).end.served.rung == "small"
+        closed = (await client.request("/admin/breakers/small", b'{"force": "closed"}')).json
+        assert (closed["state"], closed["forced"]) == ("closed", "closed")
+        for body in (b"", b'{"force": "ajar"}', b'{"force": "open", "for_s": 86401}', b'{"force": "open", "for_s": 0}'):
+            bad = await client.request("/admin/breakers/small", body)
+            assert (bad.status, bad.error["code"]) == (400, "bad_json")
+            assert "at most 86400 s" in bad.error["message"]
+        missing = await client.request("/admin/breakers/nothing", b'{"force": "open"}')
+        assert (missing.status, missing.error["code"]) == (404, "rung_not_found")
+
+
 async def test_only_keys_of_its_own_class_open_it(file: Path) -> None:
     write(file, CONFIG + KEYS)
     async with admin(file) as (service, api):

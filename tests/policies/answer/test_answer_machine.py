@@ -80,12 +80,15 @@ def test_an_answer_that_goes_well() -> None:
     assert prepare.attempt.cascade is None
     answer.prepared(prepare.attempt)
     assert list(effects) == [OfferJob(prepare.attempt)]
-    answer.on_started()
+    answer.on_started(0.25)
     answer.on_output(1.0)
     answer.content_sent(1.0)
     assert (answer.committed, answer.rung) == (True, "large")
+    answer.on_output(1.5)
     answer.on_complete(2.0, ended=True)
-    assert did(answer) == ["EndAttempt", "RecordOutcome", "Complete"]
+    ended, outcome, complete = answer.effects()
+    assert (type(ended), outcome) == (EndAttempt, RecordOutcome("large", PERMIT, True, False, 0.75))
+    assert isinstance(complete, Complete)
     assert (answer.attempt, answer.history[-1].why) == (None, "asked_for")
 
 
@@ -110,6 +113,30 @@ def test_a_refused_permit_is_not_recorded_and_a_refusal_after_it_is() -> None:
 
 
 @pytest.mark.parametrize(
+    ("why", "draw", "told_s"), [("wait_too_long", 0.0, 4.0), ("wait_too_long", 1.0, 5.0), ("queue_full", 1.0, 4.0)]
+)
+def test_those_who_would_wait_too_long_are_sent_away_for_different_times(why: str, draw: float, told_s: float) -> None:
+    answer = machine(planned(rung("large")), chance=lambda: draw)
+    answer.start(0.0)
+    list(answer.effects())
+    answer.on_permit(RungRefused(why=why, retry_after_s=4.0), 0.0)
+    (gone,) = answer.effects()
+    assert isinstance(gone, GiveUp)
+    assert (gone.status, gone.code, gone.retry_after_s) == (429, why, told_s)
+
+
+def test_the_first_output_came_when_it_came_not_when_its_reader_woke() -> None:
+    answer = begun(planned(rung("large")))
+    answer.on_started(1.0)
+    answer.on_output(9.0, first_at=3.0)
+    assert answer.attempt is not None
+    assert answer.attempt.ttft_s == 2.0
+    answer.on_failed(AttemptFailed(kind="engine_failed", retryable=False), 9.0, ok=False, ended=True)
+    (outcome,) = [each for each in answer.effects() if isinstance(each, RecordOutcome)]
+    assert outcome.ttft_s == 2.0
+
+
+@pytest.mark.parametrize(
     ("started", "output_at", "now", "outcome", "ok"),
     [
         (False, None, 5.0, ("refused", "queue_timeout"), None),
@@ -125,7 +152,7 @@ def test_deadlines(
     answer = begun(plan)
     assert answer.due == 5.0
     if started:
-        answer.on_started()
+        answer.on_started(0.0)
     if output_at is not None:
         answer.on_output(output_at)
     answer.on_deadline(now - 0.01)
@@ -293,7 +320,7 @@ def test_it_ends_once_and_every_permit_and_job_is_given_back(
         assert attempt is not None
         match rng.randrange(8):
             case 0:
-                answer.on_started()
+                answer.on_started(now)
             case 1 | 2:
                 answer.on_output(now)
                 if rng.random() < 0.5:

@@ -115,6 +115,7 @@ def test_the_routes_up_to_the_one_that_took_it() -> None:
     assert (found.way, found.midstream) == (("large", "small", "static_answer"), "error")
     assert found.deadlines is not None
     assert (found.deadlines.queue_s, found.deadlines.ttft_s) == (30.0, 30.0)
+    assert found.deadlines.first_by_s == 30.0
 
 
 def test_the_cascades_terms() -> None:

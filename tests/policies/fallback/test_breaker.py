@@ -180,6 +180,98 @@ def test_other_settings_keep_the_state_and_begin_probes_anew() -> None:
     assert breaker.state == "half_open"
 
 
+SLOW = BreakerSettings(
+    failure_rate=0.5,
+    slow_after=Seconds(2),
+    slow_rate=0.5,
+    over=Seconds(30),
+    at_least=4,
+    open=Seconds(5),
+    probes=2,
+)
+
+
+def answers(breaker: Breaker, *ttft_s: float | None, now: float = 0.0) -> None:
+    for each in ttft_s:
+        permit = breaker.permit(now)
+        assert isinstance(permit, Permit)
+        breaker.record(permit, True, now, each)
+
+
+def test_slow_answers_open_it_and_slow_probes_keep_it_open() -> None:
+    breaker = Breaker(SLOW)
+    answers(breaker, 0.1, 2.0, 1.9)
+    assert (breaker.state, breaker.statistics().slow) == ("closed", 1)
+    answers(breaker, 2.0)
+    assert breaker.state == "open"
+    answers(breaker, 2.0, now=5.0)
+    assert breaker.permit(5.0) == BreakerOpen(5.0)
+    answers(breaker, 0.1, 0.1, now=10.0)
+    assert breaker.state == "closed"
+    breaker.check_integrity()
+
+
+def test_what_is_not_slow_opens_nothing() -> None:
+    breaker = Breaker(SLOW)
+    answers(breaker, 3.0, 3.0, 3.0)
+    # Its outcome is no slow one, so it judges nothing; the next slow one does.
+    answers(breaker, None)
+    assert breaker.state == "closed"
+    other = Breaker(SETTINGS)
+    answers(other, *[100.0] * 20)
+    assert (other.state, other.statistics().slow) == ("closed", 0)
+    # A failure is counted once, however slow it was.
+    failing = Breaker(SLOW)
+    failing.record(Permit(0), False, 0.0, 9.0)
+    assert (failing.statistics().slow, failing.statistics().failed) == (0, 1)
+
+
+def test_slow_answers_leave_the_window() -> None:
+    breaker = Breaker(SLOW)
+    answers(breaker, 3.0, 3.0, 3.0)
+    answers(breaker, 0.1, now=31.0)
+    assert (breaker.statistics().slow, breaker.statistics().succeeded) == (0, 1)
+    breaker.check_integrity()
+
+
+def test_forced_open_it_lets_nothing_through_and_then_probes() -> None:
+    breaker = Breaker(SETTINGS)
+    early = breaker.permit(0.0)
+    breaker.force("open", 60.0)
+    assert breaker.permit(10.0) == BreakerOpen(50.0)
+    assert breaker.view(10.0) == BreakerView("open", 1, 50.0)
+    assert (breaker.forced(10.0), breaker.forced_for_s(10.0)) == ("open", 50.0)
+    assert isinstance(early, Permit)
+    breaker.record(early, True, 20.0)
+    assert breaker.state == "open"
+    assert breaker.forced(60.0) == "none"
+    probe = breaker.permit(60.0)
+    assert isinstance(probe, Permit)
+    assert probe.probe
+
+
+def test_forced_closed_no_outcome_opens_it() -> None:
+    breaker = Breaker(SETTINGS)
+    fail(breaker, 4, 0.0)
+    breaker.force("closed", 60.0)
+    fail(breaker, 50, 10.0)
+    assert (breaker.state, breaker.statistics().failed, breaker.forced_for_s(10.0)) == ("closed", 0, 50.0)
+    fail(breaker, 4, 60.0)
+    assert breaker.state == "open"
+
+
+def test_an_end_of_force_begins_anew_and_needs_one() -> None:
+    breaker = Breaker(SETTINGS)
+    fail(breaker, 4, 0.0)
+    breaker.force("none", 0.0)
+    # It is open by itself: there is no force to end.
+    assert breaker.state == "open"
+    breaker.force("open", 60.0)
+    breaker.force("none", 0.0)
+    assert isinstance(breaker.permit(1.0), Permit)
+    assert (breaker.forced(1.0), breaker.forced_for_s(1.0), breaker.state) == ("none", 0.0, "closed")
+
+
 def test_late_outcomes_of_an_earlier_epoch_are_ignored() -> None:
     breaker = Breaker(SETTINGS)
     early = breaker.permit(0.0)

@@ -326,7 +326,7 @@ def test_a_stage_that_cannot_serve_hands_over_to_the_ladder() -> None:
     assert (again.rung, again.is_retry) == ("large", True)
     machine.on(BROKE, 2.0)
     assert machine.on(RungRefused(why="retry_budget"), 2.0) == tries(
-        Try(rung="small", attempt=5, deadline=10.0, mark="degraded")
+        Try(rung="small", attempt=5, deadline=10.0, mark="degraded", begun=True)
     )
 
 

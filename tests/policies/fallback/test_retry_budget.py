@@ -10,12 +10,18 @@ from policies.model.plan import PlannedRung
 
 def test_requests_pay_for_retries() -> None:
     budget = RetryBudget(RetryBudgetSettings(ratio=0.5, min_per_second=0))
-    assert not budget.take(0.0)
+    assert [budget.take(0.0) for _ in range(4)] == [True, True, True, False]
     budget.request()
     budget.request()
     assert budget.take(0.0)
     assert not budget.take(100.0)
     assert budget.statistics().refused_total == 2
+
+
+def test_at_first_three_are_there_unless_nothing_is_to_be_retried() -> None:
+    assert not RetryBudget(RetryBudgetSettings(ratio=0, min_per_second=0)).take(0.0)
+    many = RetryBudget(RetryBudgetSettings(ratio=0, min_per_second=5))
+    assert sum(many.take(0.0) for _ in range(10)) == 5
 
 
 def test_only_so_many_are_saved_up() -> None:
@@ -27,7 +33,7 @@ def test_only_so_many_are_saved_up() -> None:
 
 def test_time_pays_for_a_few() -> None:
     budget = RetryBudget(RetryBudgetSettings(ratio=0, min_per_second=2))
-    assert [budget.take(0.0) for _ in range(3)] == [True, True, False]
+    assert [budget.take(0.0) for _ in range(4)] == [True, True, True, False]
     assert [budget.take(1.0) for _ in range(3)] == [True, True, False]
     # Saved for at most ten seconds.
     assert sum(budget.take(1000.0) for _ in range(100)) == 20
@@ -52,7 +58,8 @@ def test_never_more_than_was_paid_in(ratio: float, per_second: float, steps: lis
         else:
             taken += budget.take(now)
         budget.check_integrity()
-        assert taken <= per_second + requests * ratio + now * per_second + 1e-9
+        first = max(per_second, 3.0) if ratio or per_second else 0.0
+        assert taken <= first + requests * ratio + now * per_second + 1e-9
 
 
 RUNG = PlannedRung(to="cloud", is_upstream=True, wait_out_s=2.0)

@@ -16,7 +16,8 @@ from policies.errors import UnknownTenant
 from policies.fallback.breaker import Breaker
 from policies.fallback.retry_budget import RetryBudget as Budget
 from policies.model.load import Permit
-from policies.queueing.fair_queue import Accepted, FairQueue, QueueFull, QueueItem, TierUse
+from policies.queueing.fair_queue import FairQueue
+from policies.queueing.queue_item import Accepted, QueueFull, QueueItem, TierUse
 from policies.routing.busy import Hysteresis
 
 

@@ -13,7 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from config.model.table import Bytes, Seconds
 from config.model.tenancy import QueueLimits, TenantSettings, TierSettings
 from policies.errors import IntegrityError, UnknownTenant
-from policies.queueing.fair_queue import OUTPUT_TOKEN_COST, Accepted, FairQueue, QueueFull, QueueItem
+from policies.queueing.fair_queue import FairQueue
+from policies.queueing.queue_item import Accepted, QueueFull, QueueItem
+from policies.queueing.work_rate import OUTPUT_TOKEN_COST
 
 
 def item(number: int, tenant: str = "a", prompt: int = 10, **more: float) -> QueueItem:
@@ -565,6 +567,245 @@ def test_integrity_is_really_checked() -> None:
         line.check_integrity()
 
 
+def test_a_full_queue_is_shared_between_tenants() -> None:
+    line = bounded(requests=10)
+    for number in range(10):
+        assert isinstance(line.offer(item(number, "a"), 0.0), Accepted)
+    for number in range(10, 14):
+        assert line.offer(item(number, "b"), 0.0) == Accepted(30.0, None, 1)
+    # The newest ones of the tenant with more than its share, each once.
+    assert [found.job_id for found, _ in line.displaced()] == [9, 8, 7, 6]
+    assert line.displaced() == []
+    line.offer(item(14, "b"), 0.0)
+    ((found, why),) = line.displaced()
+    assert (found.job_id, why.reason, why.limit, why.used) == (5, "queue_requests_full", 10, 10)
+    # Both have the same now: neither takes a place of the other.
+    for number, tenant in ((15, "a"), (16, "b")):
+        assert isinstance(line.offer(item(number, tenant), 0.0), QueueFull)
+    assert line.displaced() == []
+    assert (line.statistics().displaced_total, line.statistics().refused_total) == (5, {"queue_requests_full": 7})
+    line.check_integrity()
+
+
+def test_places_are_shared_by_weight() -> None:
+    line = queue(
+        {"default": TierSettings(queue=QueueLimits(requests=12))}, a=TenantSettings(), b=TenantSettings(weight=3)
+    )
+    for number in range(12):
+        line.offer(item(number, "a"), 0.0)
+    accepted = [isinstance(line.offer(item(number, "b"), 0.0), Accepted) for number in range(12, 24)]
+    assert accepted == [True] * 9 + [False] * 3
+
+
+def test_places_are_shared_by_the_bound_that_is_used_most() -> None:
+    """Few large requests fill the queue as many small ones do."""
+    line = bounded(requests=100, tokens=100)
+    for number in range(4):
+        line.offer(item(number, "a", tokens=25), 0.0)
+    assert line.offer(item(10, "b", tokens=30), 0.0) == Accepted(30.0, None, 2)
+    # Now a has 50 tokens and b 30: ten more are free, and 20 more would make b's share as large as a's.
+    assert isinstance(line.offer(item(11, "b", tokens=30), 0.0), QueueFull)
+    assert line.offer(item(12, "b", tokens=20), 0.0) == Accepted(30.0, None, 0)
+
+
+def test_what_would_not_fit_anyway_displaces_nothing() -> None:
+    line = bounded(requests=10, tokens=100)
+    for number in range(3):
+        line.offer(item(number, "a", tokens=10), 0.0)
+    line.offer(msgspec.structs.replace(item(9, "a", tokens=70), begun=True), 0.0)
+    assert isinstance(line.offer(item(10, "b", tokens=45), 0.0), QueueFull)
+    assert (len(line), line.displaced()) == (4, [])
+
+
+def test_begun_work_takes_a_place_and_is_not_displaced() -> None:
+    line = bounded(requests=2)
+    for number in range(2):
+        line.offer(item(number, "a"), 0.0)
+    begun = [msgspec.structs.replace(item(number, "a"), begun=True) for number in range(5, 8)]
+    assert line.offer(begun[0], 0.0) == Accepted(30.0, None, 1)
+    assert line.offer(begun[1], 0.0) == Accepted(30.0, None, 1)
+    assert isinstance(line.offer(begun[2], 0.0), QueueFull)
+    assert isinstance(line.offer(item(9, "b"), 0.0), QueueFull)
+    assert [found.job_id for found, _ in line.displaced()] == [1, 0]
+
+
+def test_begun_work_is_before_the_newcomers_of_its_tier_only() -> None:
+    tiers = {"low": TierSettings(priority=0), "high": TierSettings(priority=10)}
+    line = queue(tiers, l=TenantSettings(tier="low"), m=TenantSettings(tier="low"), h=TenantSettings(tier="high"))
+    for number, tenant in enumerate("lmh"):
+        line.offer(item(number, tenant), 0.0)
+    for number, tenant in enumerate("llm", start=10):
+        line.offer(msgspec.structs.replace(item(number, tenant), begun=True), 0.0)
+    # Between the tenants by their counters, as everywhere.
+    assert drain(line) == [2, 10, 12, 11, 1, 0]
+
+
+def test_above_admit_below_the_lowest_tier_makes_room() -> None:
+    tiers = {
+        "high": TierSettings(priority=2, queue=QueueLimits(requests=5), admit_below=0.5),
+        "low": TierSettings(priority=1, queue=QueueLimits(requests=5)),
+    }
+    line = queue(tiers, h=TenantSettings(tier="high"), l=TenantSettings(tier="low"))
+    for number in range(5):
+        assert isinstance(line.offer(item(number, "l"), 0.0), Accepted)
+    assert isinstance(line.offer(item(10, "h"), 0.0), Accepted)
+    ((found, why),) = line.displaced()
+    assert (found.job_id, why.reason) == (4, "saturated")
+
+
+def test_of_two_equal_tenants_the_quiet_one_is_served_all_that_fits_its_share() -> None:
+    """Open loop: 4 a second are served, one tenant sends 10 a second and the other 1, then 3."""
+    for quiet, expected in ((1, 1.0), (3, 2.0)):
+        line = bounded(requests=16)
+        served = {"a": 0, "b": 0}
+        number = 0
+        for tick in range(1200):
+            for tenant in ["a"] * (tick % 2 == 0) + ["b"] * (tick % (20 // quiet) == 1):
+                number += 1
+                line.offer(item(number, tenant), tick / 20)
+            line.displaced()
+            if tick % 5 == 0:
+                found = line.take(tick / 20)
+                if found is not None:
+                    served[found.tenant] += 1
+        rates = [served["b"] / 60 / expected, served["a"] / 60 / (4 - expected)]
+        assert sum(rates) ** 2 / (2 * sum(rate**2 for rate in rates)) >= 0.95
+        assert rates[0] >= 0.95
+
+
+def measured(**limits: int) -> FairQueue[QueueItem]:
+    """Four jobs of one token each were taken per second for twenty seconds, and it is 20.0."""
+    line = bounded(requests=1000, **limits)
+    for number in range(1000, 1081):
+        line.offer(item(number, "a", prompt=1), 0.0)
+    for step in range(80):
+        assert line.take(step / 4) is not None
+        line.take(step / 4, lambda _: False)
+    line.remove(1080)
+    assert len(line) == 0
+    return line
+
+
+def due(number: int, tenant: str, first_by: float, **more: float) -> QueueItem:
+    return msgspec.structs.replace(item(number, tenant, prompt=1, **more), first_by=first_by)
+
+
+def test_one_that_would_wait_too_long_is_refused_at_once() -> None:
+    line = measured()
+    results = [line.offer(due(number, "a", 21.0), 20.0) for number in range(10)]
+    # Four a second: the first four start within a second.
+    assert [isinstance(result, Accepted) for result in results] == [True] * 4 + [False] * 6
+    late = results[-1]
+    assert isinstance(late, QueueFull)
+    assert (late.reason, late.limit) == ("wait_too_long", pytest.approx(1.0))
+    assert late.used == pytest.approx(1.25, rel=0.1)
+    assert "would wait about 1." in str(late)
+    assert line.statistics().refused_total == {"wait_too_long": 6}
+    # Whoever has more time is accepted.
+    assert isinstance(line.offer(due(20, "a", 22.0), 20.0), Accepted)
+
+
+def test_the_first_content_takes_time_too() -> None:
+    line = measured()
+    for _ in range(50):
+        line.first_output("b", 0.5)
+    results = [line.offer(due(number, "a", 21.0), 20.0) for number in range(4)]
+    assert [isinstance(result, Accepted) for result in results] == [True] * 2 + [False] * 2
+    for _ in range(50):
+        line.first_output("a", 1.5)
+    late = line.offer(due(10, "a", 21.0), 20.0)
+    assert isinstance(late, QueueFull)
+    assert str(late) == "Its first token would come after its deadline; try again later."
+    # What starts at once is not refused, nor dropped as late: nothing else would measure the time anew.
+    starting = line.offer(due(11, "a", 21.0), 20.0, starts_now=lambda: True)
+    assert starting == Accepted(50.0, pytest.approx(0.75, rel=0.1))
+    line.first_output("nobody", 1.0)
+
+
+def test_the_first_in_line_is_not_refused_by_a_guess() -> None:
+    line = measured()
+    line.take(20.0, lambda _: False)
+    line.offer(item(1, "a", prompt=1), 20.0)
+    line.take(20.0, lambda _: False)
+    line.remove(1)
+    line.offer(item(2, "a", prompt=1), 20.0)
+    line.take(20.0, lambda _: False)
+    line.remove(2)
+    # Nothing was taken for a long time, so that the rate is next to nothing.
+    line.offer(item(3, "a", prompt=1), 20.0)
+    line.take(20.0, lambda _: False)
+    assert line.expire(60.0)
+    assert isinstance(line.offer(due(4, "a", 61.0), 60.0), Accepted)
+    assert isinstance(line.offer(due(5, "a", 61.0), 60.0), QueueFull)
+
+
+def test_while_nothing_was_measured_the_bounds_decide() -> None:
+    line = queue()
+    assert all(isinstance(line.offer(due(number, "a", 0.001), 0.0), Accepted) for number in range(20))
+
+
+def test_the_wait_follows_the_fair_order() -> None:
+    line = measured()
+    for number in range(40):
+        line.offer(item(number, "a", prompt=1), 20.0)
+    # 40 of the loud tenant wait ten seconds, but the quiet one's come in turn with them.
+    assert isinstance(line.offer(due(100, "a", 21.0), 20.0), QueueFull)
+    assert isinstance(line.offer(due(101, "b", 21.0), 20.0), Accepted)
+    results = [isinstance(line.offer(due(number, "b", 21.0), 20.0), Accepted) for number in range(102, 108)]
+    # With its credit of one second of the backend's work it is ahead with four of its own.
+    assert results == [True, True, True, False, False, False]
+
+
+def test_higher_tiers_and_begun_work_are_ahead() -> None:
+    tiers = {"low": TierSettings(priority=0), "high": TierSettings(priority=10)}
+    line = queue(tiers, l=TenantSettings(tier="low"), h=TenantSettings(tier="high"))
+    for number in range(1000, 1081):
+        line.offer(item(number, "h", prompt=1), 0.0)
+    for step in range(80):
+        line.take(step / 4)
+        line.take(step / 4, lambda _: False)
+    line.remove(1080)
+    for number in range(8):
+        line.offer(item(number, "l", prompt=1), 20.0)
+    assert isinstance(line.offer(due(20, "h", 20.5), 20.0), Accepted)
+    assert isinstance(line.offer(due(21, "l", 22.0), 20.0), QueueFull)
+    begun = msgspec.structs.replace(due(22, "l", 20.1), begun=True)
+    assert isinstance(line.offer(begun, 20.0), Accepted)
+    assert [line.take(20.0).job_id for _ in range(2)] == [20, 22]  # type: ignore[union-attr]
+
+
+def test_an_earlier_deadline_waits_less_within_its_tenant() -> None:
+    line = measured()
+    for number in range(8):
+        line.offer(item(number, "a", prompt=1, deadline=90.0), 20.0)
+    assert isinstance(line.offer(due(20, "a", 21.0, deadline=95.0), 20.0), QueueFull)
+    assert isinstance(line.offer(due(21, "a", 21.0, deadline=80.0), 20.0), Accepted)
+
+
+def test_what_waits_is_shed_when_it_is_expected_to_be_too_late() -> None:
+    line = measured()
+    for number in range(8):
+        assert isinstance(line.offer(due(number, "a", 22.1), 20.0), Accepted)
+    assert line.shed(20.0) == []
+    # A second passes and nothing was taken: the newest will be too late at the best rate that chance allows.
+    line.take(20.0, lambda _: False)
+    assert line.shed(20.5) == []
+    shed = line.shed(21.0)
+    assert [found.job_id for found, _ in shed] == [7, 6, 5]
+    assert {why.reason for _, why in shed} == {"wait_too_long"}
+    assert (len(line), line.statistics().shed_total) == (5, 3)
+    assert line.shed(21.0) == []
+    line.check_integrity()
+
+
+def test_a_newcomer_expires_when_its_first_content_would_be_late() -> None:
+    line = queue()
+    line.first_output("a", 0.5)
+    assert line.offer(due(1, "a", 5.0), 0.0) == Accepted(4.0, None)
+    begun = msgspec.structs.replace(due(2, "a", 5.0), begun=True)
+    assert line.offer(begun, 0.0) == Accepted(30.0, None)
+
+
 TIERS = {
     "high": TierSettings(priority=5, queue=QueueLimits(wait=Seconds(20), requests=6, tokens=300, bytes=Bytes(100))),
     "low": TierSettings(priority=1, queue=QueueLimits(wait=Seconds(50), requests=6, tokens=300), admit_below=0.8),
@@ -575,6 +816,18 @@ TENANTS = {
     "l1": TenantSettings(tier="low"),
     "l2": TenantSettings(tier="low", weight=0.5),
 }
+
+
+def share_of(items: list[QueueItem]) -> float:
+    """Of the bound that they use most, by weight."""
+    settings = TENANTS[items[0].tenant]
+    queue = TIERS[settings.tier].queue
+    fills = (
+        len(items) / queue.requests,
+        sum(each.tokens for each in items) / queue.tokens,
+        sum(each.bytes for each in items) / queue.bytes,
+    )
+    return max(fills) / settings.weight
 
 
 class FairQueueMachine(RuleBasedStateMachine):
@@ -597,27 +850,50 @@ class FairQueueMachine(RuleBasedStateMachine):
         prompt=st.integers(0, 120),
         size=st.integers(0, 40),
         due=st.sampled_from([1.0, 10.0, 100.0, math.inf]),
+        begun=st.booleans(),
     )
-    def offer(self, tenant: str, prompt: int, size: int, due: float) -> None:
+    def offer(self, tenant: str, prompt: int, size: int, due: float, begun: bool) -> None:
         self.number += 1
         offered = item(self.number, tenant, prompt, size=size, deadline=self.now + due)
+        offered = msgspec.structs.replace(offered, begun=begun)
         tier = TIERS[TENANTS[tenant].tier]
-        own = [
-            other
-            for other, expires_at in self.waiting.values()
-            if expires_at > self.now and TENANTS[other.tenant].tier == TENANTS[tenant].tier
-        ]
+        before = self.in_tier(tenant)
         given = self.line.offer(offered, self.now)
+        displaced = [found for found, _ in self.line.displaced()]
+        for found in displaced:
+            assert not found.begun
+            assert TIERS[TENANTS[found.tenant].tier].priority <= tier.priority
+            if TENANTS[found.tenant].tier == TENANTS[tenant].tier and not begun:
+                taker = [*(other for other in before if other.tenant == tenant), offered]
+                holder = [other for other in before if other.tenant == found.tenant]
+                assert share_of(taker) < share_of(holder)
+                assert found.tenant != tenant
+            mine = [p[0] for p in self.waiting.values() if p[0].tenant == found.tenant and not p[0].begun]
+            newer = {int(each.job_id) for each in mine if int(each.job_id) > int(found.job_id)}
+            assert newer <= {int(each.job_id) for each in displaced} | self.late()
+            del self.waiting[int(found.job_id)]
+            self.gone.append(int(found.job_id))
+        own = self.in_tier(tenant)
         if isinstance(given, Accepted):
+            assert given.displaced == len(displaced)
             assert len(own) < tier.queue.requests
             assert sum(other.tokens for other in own) + prompt <= tier.queue.tokens
             assert sum(other.bytes for other in own) + size <= tier.queue.bytes
             assert given.expires_at == min(offered.deadline, self.now + tier.queue.wait)
             self.waiting[self.number] = (offered, given.expires_at)
-        elif given.reason == "queue_requests_full":
+            return
+        assert not displaced
+        if given.reason == "queue_requests_full":
             assert len(own) >= tier.queue.requests
         elif given.reason == "queue_tokens_full":
             assert sum(other.tokens for other in own) + prompt > tier.queue.tokens
+
+    def late(self) -> set[int]:
+        return {number for number, (_, at) in self.waiting.items() if at <= self.now}
+
+    def in_tier(self, tenant: str) -> list[QueueItem]:
+        tier = TENANTS[tenant].tier
+        return [each for each, at in self.waiting.values() if at > self.now and TENANTS[each.tenant].tier == tier]
 
     @rule(limit=st.sampled_from([math.inf, 50.0]))
     def take(self, limit: float) -> None:
@@ -632,6 +908,9 @@ class FairQueueMachine(RuleBasedStateMachine):
         top = max(TIERS[TENANTS[pair[0].tenant].tier].priority for pair in alive.values())
         assert TIERS[TENANTS[found.tenant].tier].priority == top
         rivals = [p[0] for p in alive.values() if TENANTS[p[0].tenant].tier == TENANTS[found.tenant].tier]
+        if any(rival.begun for rival in rivals):
+            rivals = [rival for rival in rivals if rival.begun]
+        assert found in rivals
         assert before[found.tenant] == min(before[rival.tenant] for rival in rivals)
         same = [(rival.deadline, int(rival.job_id)) for rival in rivals if rival.tenant == found.tenant]
         assert (found.deadline, number) == min(same)

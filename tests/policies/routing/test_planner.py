@@ -11,9 +11,9 @@ from policies.admission.budget import BudgetView
 from policies.errors import NoSuchModel
 from policies.model.backends import UNBOUNDED, UNLIMITED_OUTPUT_TOKENS, Backends, EmbeddingModel, upstream_length
 from policies.model.features import Features, Requirements, described_requirements
-from policies.model.load import Load
+from policies.model.load import EngineLoad, Load
 from policies.routing.planner import Planned, PlanningSnapshot, PlanRefusal, SizesNeeded, decide, find_model
-from policies.routing.policy import Policy
+from policies.routing.policy import Policy, make_plan
 from policies.routing.token_budget import PromptSizes, tokens_at
 from tests.policies.model.test_plan import SAME, TEXT
 
@@ -94,6 +94,60 @@ def test_the_worst_case_counts_every_choice() -> None:
     assert planned(msgspec.structs.replace(PLAIN, max_tokens=90)).plan.degraded == ("output_capped",)
     # What was said about the prompts' lengths holds for as many tokens as they were.
     assert PromptSizes.alike(msgspec.structs.replace(several, prompt_tokens=11)).otherwise == (11,)
+
+
+BUSY = """\
+schema = 1
+[engines.small]
+model = "s"
+[models.chat]
+[tiers.default]
+slo = { ttft = "2s" }
+[[routes]]
+name = "all"
+use = { ladder = "only" }
+caps = { output_tokens = 64, busy_output_tokens = 16, busy_at = 0.25 }
+[[ladders.only]]
+to = "small"
+"""
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "max_tokens", "bound", "degraded"),
+    [
+        (0.49, 100, 64, ("output_capped",)),
+        (0.5, 100, 16, ("busy_capped",)),
+        (0.5, 17, 16, ("busy_capped",)),
+        (0.5, 16, 16, ()),
+        # Without a limit of its own the answer is shorter than it would be without load.
+        (0.5, 0, 16, ("busy_capped",)),
+        (0.49, 0, 64, ()),
+    ],
+)
+def test_answers_become_shorter_while_the_first_rung_is_busy(
+    wait_s: float, max_tokens: int, bound: int, degraded: tuple[str, ...]
+) -> None:
+    settings = parse_settings(BUSY, Path("/etc/x.toml"))
+    snapshot = PlanningSnapshot(Policy.compile(settings, SAME), known_tenants(settings), LENGTHS)
+    load = Load(engines={"small": EngineLoad(name="small", expected_wait_s=wait_s)})
+    features = msgspec.structs.replace(PLAIN, tenant="anonymous", max_tokens=max_tokens)
+    found = decide(snapshot, features, PromptSizes.alike(features), load, None, 0.0)
+    assert isinstance(found, Planned)
+    assert (found.output_bound, found.plan.degraded) == (bound, degraded)
+    assert any("small is busy" in reason for reason in found.plan.reasons) == (wait_s >= 0.5)
+    unknown = decide(snapshot, features, PromptSizes.alike(features), Load(), None, 0.0)
+    assert isinstance(unknown, Planned)
+    assert unknown.plan.output_cap == 64
+
+
+@pytest.mark.parametrize(
+    ("admit_by", "first_by"), [("slo", 102.0), ("deadline", 130.0), ("queue", None), (None, 130.0)]
+)
+def test_by_when_the_first_token_must_be_expected(admit_by: str | None, first_by: float | None) -> None:
+    text = BUSY if admit_by is None else BUSY.replace("slo =", f'admit_by = "{admit_by}"\nslo =')
+    policy = Policy.compile(parse_settings(text, Path("/etc/x.toml")), SAME)
+    features = msgspec.structs.replace(PLAIN, tenant="anonymous")
+    assert make_plan(policy, features, Load(), 100.0).first_by == first_by
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ TABLE = [
     ),
     ('"cascades.thrifty.defer.threshold" = 0.5', '"ladders.cheap.0.retries" = 1', "the ladder 'cheap', which no"),
     ("ratio = 0.2\nmin_per_second = 1", "ratio = 0\nmin_per_second = 0", "nothing is ever retried"),
+    ('over = "30s", at_least = 10', "slow_rate = 0.5", "has no effect without slow_after: no answer counts as slow"),
     ('over = "30s", at_least = 10', 'over = "1s", at_least = 5000', "it can open only after 5000 requests within 1 s"),
     ("threads = 1\n", "threads = 1\nmax_model_len = 512\n", None),
     ("output_tokens = 1024", "output_tokens = 3", "nothing is shown early"),
@@ -101,6 +102,8 @@ override = { a = { "routes.rest.caps.output_tokens" = 5 }, b = { "routes.rest.ca
     ("more", "fragment"),
     [
         ("caps.output_tokens = 5000\n", "has no effect: no rung of the route holds more than 4096"),
+        ("caps.busy_at = 0.9\n", "has no effect without busy_output_tokens"),
+        ("caps = { output_tokens = 9, busy_output_tokens = 9 }\n", "has no effect beside output_tokens = 9"),
         ("when.budget_used = { at_least = 0.5 }\n" + REST.replace("rest", "all"), "no tenant has a budget"),
         (
             THREE_ARMS,

@@ -66,6 +66,7 @@ def test_explain_prints_the_whole_way(capsys: pytest.CaptureFixture[str], policy
         "✗ queue_wait_over_slo of large 0.6 < 0.8",
         "if queue_wait_over_slo of large >= 0.8  (now 0.6)",
         "deadlines: first token 2s, total 1m after the arrival; at most 1s in a queue, 5s between",
+        "a rung refuses at once if its first token is expected after more than 2s",
         "no tokenizer on this machine: prompt tokens are estimated",
         "2 further routes were not evaluated",
     ):

@@ -6,6 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.errors import HttpError
 from gateway.http.bounds.body_book import BodyAccount, BodyBook
+from gateway.http.bounds.limits import ServerLimits
 from tests.gateway.http.bounds.limits import LIMITS
 
 
@@ -59,3 +60,16 @@ class Accounts(RuleBasedStateMachine):
 
 
 TestAccounts = Accounts.TestCase
+
+
+@pytest.mark.parametrize(("tiers_above", "room"), [(0, 1000), (1, 950), (2, 900), (30, 500)])
+def test_lower_tiers_leave_memory_to_higher_ones(tiers_above: int, room: int) -> None:
+    limits = ServerLimits(body_memory_bytes=1000, max_connections=100, tier_connections=5)
+    book = BodyBook(limits)
+    account = BodyAccount(book, "")
+    account.charge_to("k", tiers_above)
+    account.take(room)
+    with pytest.raises(HttpError, match="memory for request bodies is full"):
+        account.take(1)
+    BodyAccount(book, "").take(1000 - room)
+    assert book.total == 1000
