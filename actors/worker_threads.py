@@ -22,6 +22,7 @@ from actors.engines.engine_thread import (
     LoadFailed,
 )
 from actors.kernel.clock import WallClock, system_time
+from actors.kernel.spare_processes import SpareProcesses
 from actors.kernel.thread_bridge import NICE, LongWork, ThreadBridge, TimeSlices, WorkerHandle, WorkerPool
 from actors.ledger.ledger import LedgerThreads
 from actors.ledger.store import LedgerBatch, Store, StoreClosed, StoreEvent, keep_books
@@ -51,12 +52,13 @@ class RealWorkerThreads:
         self._turns = TimeSlices(available_cores() if at_once == AUTO else at_once)
         self._off_cpu = frozenset(off_cpu)
         self._long_work = LongWork()
+        self._spares = SpareProcesses()
         self._life = secrets.token_hex(8)
 
     def engine(self, name: str, source: EngineSource, on_posts: Callable[[list[EnginePost]], None]) -> WorkerHandle:
         """Load and run the engine in a thread or a process of its own."""
         if isinstance(source, EngineProgram):
-            return start_engine_process(name, source, on_posts)
+            return start_engine_process(name, source, on_posts, self._spares)
         factory = source
         turn = None if name in self._off_cpu else self._turns.join()
 

@@ -146,7 +146,7 @@ def test_no_actor_awaits_while_a_message_is_in_hand() -> None:
 def test_processes_that_stay_are_started_in_one_place() -> None:
     # They must not outlive this one: see engine/child.py.
     assert users("subprocess.Popen", "multiprocessing", "torch.multiprocessing", "os.fork") == {
-        "actors/kernel/process_bridge.py",
+        "actors/kernel/spare_processes.py",
         "engine/tensor_parallel/runner.py",
     }
     # Those of the load tester end when their standard input does.

@@ -7,6 +7,7 @@ import msgspec
 
 from actors.engines.engine_thread import EngineLoaded, EngineLoading, EnginePost, EngineProgram, LoadFailed
 from actors.kernel.process_bridge import ProcessBridge
+from actors.kernel.spare_processes import SpareProcesses
 from actors.kernel.thread_bridge import NICE
 from engine.core.loop import Stop
 from engine.errors import ModelError
@@ -23,7 +24,7 @@ from engine.messages import Command, EngineFailed
 
 
 def start_engine_process(
-    name: str, program: EngineProgram, on_posts: Callable[[list[EnginePost]], None]
+    name: str, program: EngineProgram, on_posts: Callable[[list[EnginePost]], None], spares: SpareProcesses
 ) -> ProcessBridge[Command | Stop, EnginePost]:
     """Called in the event loop."""
     loaded = False
@@ -35,6 +36,8 @@ def start_engine_process(
                 return EngineLoading(what)
             case HostLoaded(limits, stats):
                 loaded = True
+                if program.hosted.settings.spare:
+                    spares.keep(program.command)
                 return EngineLoaded(limits, stats, (), _read_adapter)
             case HostRefused(message):
                 return LoadFailed(message)
@@ -49,7 +52,7 @@ def start_engine_process(
     hosted = msgspec.structs.replace(program.hosted, niceness=NICE)
     return ProcessBridge(
         f"engine {name}",
-        program.command,
+        spares.take(program.command),
         frame(hosted),
         encode=encode_command,
         decode=decode,

@@ -7,16 +7,15 @@ ends (`engine/child.py`), and it is always reaped. Both ways are bounded: of com
 
 import os
 import signal
-import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import structlog
 import trio
 
+from actors.kernel.spare_processes import Process, end_process
 from engine.frames import FrameBuffer
 
 C = TypeVar("C")
@@ -40,7 +39,7 @@ class ProcessBridge(Generic[C, P]):
     def __init__(
         self,
         name: str,
-        command: Sequence[str],
+        process: Process,
         first: bytes,
         *,
         encode: Callable[[C], bytes],
@@ -48,15 +47,14 @@ class ProcessBridge(Generic[C, P]):
         lost: Callable[[str], P],
         on_posts: Callable[[list[P]], None],
     ) -> None:
-        """Must be called in the event loop; the process starts at once. `first`: the first frame for it.
+        """Must be called in the event loop. `process`: from `start_process`. `first`: the first frame for it.
 
         `decode` takes a frame's body. `lost` takes words on how it ended: "was killed by SIGKILL".
         """
-        # Not by trio: it starts processes in a thread that ends when it is idle, and the child would end with it.
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603  (ours)
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._into, self._out_of = self._process.stdin.fileno(), self._process.stdout.fileno()
+        self._process = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._into, self._out_of = process.stdin.fileno(), process.stdout.fileno()
         os.set_blocking(self._into, False)
         os.set_blocking(self._out_of, False)
         self._name = name
@@ -217,15 +215,8 @@ class ProcessBridge(Generic[C, P]):
 
     def _close(self) -> None:
         """Whatever ended this task, the event loop's own end included."""
-        if self._process.poll() is None:
-            self._process.kill()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_S)
         self._unsent.clear()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            with suppress(OSError):
-                pipe.close()
+        end_process(self._process)
         self._ended.set()
 
 

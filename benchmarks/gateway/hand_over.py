@@ -17,6 +17,7 @@ import msgspec
 import trio
 
 from actors.kernel.process_bridge import ProcessBridge
+from actors.kernel.spare_processes import start_process
 from actors.kernel.thread_bridge import ThreadBridge
 from engine.core.loop import Stop
 from engine.frames import frame
@@ -93,7 +94,8 @@ def _process(steps: int, on_posts: Callable[[list[float]], None]) -> ProcessBrid
         return report.stats.step_s
 
     command = (sys.executable, "-c", _POSTS.format(steps=steps))
-    return ProcessBridge("bench", command, b"", encode=frame, decode=decode, lost=lambda _: 0.0, on_posts=on_posts)
+    process = start_process(command)
+    return ProcessBridge("bench", process, b"", encode=frame, decode=decode, lost=lambda _: 0.0, on_posts=on_posts)
 
 
 def _by_token(body: Callable[[Callable[[float], None]], None], on_posts: Callable[[list[float]], None]) -> None:

@@ -206,6 +206,9 @@ class EngineSettings(Table, frozen=True):
     host: Literal["thread", "process"] = "thread"
     """Where its steps run: in a thread of the gateway, or in a process of their own, whose end (a segmentation fault,
     the system's lack of memory) costs this engine only. Without adapters."""
+    spare: bool = True
+    """With host = "process": keep one more process, for all engines, which has imported what an engine needs (some
+    230 MB), so that one that has ended is replaced in a second."""
     replicas: Annotated[int, within(1, 64)] = 1
     """Replicas of the model, with separate threads, weights and KV caches; requests go to the least loaded one."""
     tensor_parallel: Annotated[int, within(1, 64)] = 1

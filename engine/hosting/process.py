@@ -26,22 +26,26 @@ Loader = Callable[[HostedEngine, Callable[[str], None]], tuple[Stepping, Tokeniz
 
 def main() -> None:
     """Run an engine over standard input and output."""
-    serve(_load)
+    serve(_load, _import_all)
 
 
-def serve(load: Loader) -> None:
-    """As `main`, with an engine that `load` makes: tests give it one without a model."""
+def serve(load: Loader, prepare: Callable[[], None] = lambda: None) -> None:
+    """As `main`, with an engine that `load` makes: tests give it one without a model.
+
+    `prepare` is called before it is known what to load.
+    """
     # Ctrl-C, and a process manager that ends a whole group: running answers are ended by the gateway, not here.
     out = end_with_parent(signal.SIGINT, signal.SIGTERM)
     faulthandler.enable()
     # The gateway asks for the stacks of a process that hangs.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
+    prepare_environment()
+    prepare()
     hosted = read_frame(sys.stdin.buffer, HostedEngine)
     if hosted is None:
         return
     if hosted.niceness:
         os.nice(hosted.niceness)
-    prepare_environment()
     try:
         _run(hosted, load, out)
     except BrokenPipeError:
@@ -80,6 +84,14 @@ def _compiler(tokenizer: Tokenizer | None) -> Callable[[Grammar], CompiledGramma
     grammars = Grammars(tokenizer)
     grammars.prepare()
     return grammars.compile
+
+
+def _import_all() -> None:
+    """What takes seconds: torch, and the compiler of the kernels."""
+    from engine import torch_runner  # noqa: F401
+    from engine.kernels.compiled import warm_up
+
+    warm_up()
 
 
 def _load(hosted: HostedEngine, progress: Callable[[str], None]) -> tuple[Stepping, Tokenizer | None]:

@@ -113,6 +113,12 @@ def compile_missing(
         Kernel(function)
 
 
+def warm_up() -> None:
+    """Load what the compiler itself needs, with a kernel from the cache, if it is there."""
+    if is_on_disk(_program_function()):
+        program_code()
+
+
 def _row_functions(*, half: bool, paged: str) -> list[_Function]:
     like, page = _kind(half=half), "int8" if paged == "int8" else _kind(half=paged == "bfloat16")
     kernels = (attention_kernel.attend, attention_kernel.write_kv)
