@@ -244,7 +244,7 @@ KINDS = {
     "ledger": ("OpenEntry", "CloseEntry", "WriteRollBack", "Flush", "FlushDue", "WorkerEvents"),
     "admission": ("Reserve", "Settle", "RestoreUsage"),
     "breakers": ("AskPermit", "Record"),
-    "dispatcher": ("Enqueue", "Withdraw", "EngineUp", "EngineDown", "BackendDown", "JobsFinished", "QueueAlarm"),
+    "dispatcher": ("Enqueue", "Withdraw", "EngineUp", "EngineDown", "JobsFinished", "QueueAlarm"),
     "engine": ("StartJob", "CancelJob", "WorkerEvents", "StallAlarm", "Install", "Uninstall"),
     "upstream": ("StartJob", "CancelJob"),
     "recorder": ("RecordedRequest",),

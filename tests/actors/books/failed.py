@@ -27,6 +27,13 @@ FAILED = [
         10,
     ),
     Way(
+        "waited for the restart",
+        partial(out.failing, engine="large", step=0, model="large"),
+        (4, 6, 0),
+        Row("ok", "device_lost", "large", 4, 6, 0, 160.0),
+        10,
+    ),
+    Way(
         "failed midway",
         partial(out.failing, engine="small", step=3),
         "no_rung_available 4 3",

@@ -116,7 +116,7 @@ REFUSED = [
     Way("cancelled while admission decides", out.cancelled_while_admission_decides, "cancelled", None, requests=0),
     Way(
         "engine down",
-        out.engine_down,
+        partial(out.failing, engine="large", step=0, model="large", for_good=True),
         "no_rung_available",
         Row("refused", "no_rung_available", "large", 0, 0, 0, 0.0),
         requests=0,
@@ -147,7 +147,7 @@ REFUSED = [
     # Nobody has an answer, so that nobody pays for what the small stage did.
     Way(
         "escalated to an engine that is down",
-        partial(out.failing, engine="large", step=0, model="whole"),
+        partial(out.failing, engine="large", step=0, model="whole", for_good=True),
         "no_rung_available",
         Row("refused", "no_rung_available", "large", 0, 0, 4, 0.0),
         requests=0,

@@ -133,11 +133,6 @@ async def cancelled_while_admission_decides(world: World) -> Told:
     return "cancelled"
 
 
-async def engine_down(world: World) -> Told:
-    world.service.on_step["large"] = fails()
-    return await world.told("large")
-
-
 def wrong_each(places: int, text: str) -> Callable[[SampleRow], tuple[int, float]]:
     """A script that says the text, but each so many tokens something else."""
     right = says(text)
@@ -248,8 +243,13 @@ def fails(step: int = 0, times: int = 1) -> Callable[[int, Any], None]:
     return on_step
 
 
-async def failing(world: World, engine: str, step: int, model: str = "small", **options: Any) -> Told:
+async def failing(
+    world: World, engine: str, step: int, model: str = "small", *, for_good: bool = False, **options: Any
+) -> Told:
+    """`for_good`: it cannot be loaded again."""
     world.service.on_step[engine] = fails(step)
+    if for_good:
+        world.service.load_error[engine] = "the file is gone"
     return await world.told(model, **options)
 
 
