@@ -148,6 +148,8 @@ def test_processes_that_stay_are_started_in_one_place() -> None:
     assert users("subprocess.Popen", "multiprocessing", "torch.multiprocessing", "os.fork") == {
         "engine/tensor_parallel/runner.py"
     }
+    # Those of the load tester end when their standard input does.
+    assert users("trio.lowlevel.open_process") == {"loadtests/running/run.py"}
 
 
 def test_tenacity_stays_in_the_thread_that_may_block() -> None:
@@ -201,7 +203,7 @@ def test_on_the_real_clock_tests_wait_with_patience() -> None:
     assert not found, "\n".join(found)
 
 
-MAPPED_ROOMS = ("gateway", "actors", "engine", "policies", "config")
+MAPPED_ROOMS = ("gateway", "actors", "engine", "policies", "config", "loadtests")
 TESTS = ROOT / "tests"
 
 

@@ -15,6 +15,8 @@ _SHOWN = 300
 _MOST_TEXT = 4 * 2**20
 """Characters of an answer that are kept for a session's next turn."""
 _MOST_EVENTS = 1 << 20
+_NOTHING = msgspec.Raw(b"")
+_EMPTY = frozenset({b"", b"null", b"[]"})
 
 
 class AnswerUsage(msgspec.Struct, frozen=True):
@@ -31,7 +33,7 @@ class ChunkDelta(msgspec.Struct, frozen=True):
     content: str | list[Any] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: msgspec.Raw | None = None
+    tool_calls: msgspec.Raw = _NOTHING
 
 
 class ChunkChoice(msgspec.Struct, frozen=True):
@@ -64,7 +66,7 @@ class AnswerChunk(msgspec.Struct, frozen=True):
 
     choices: tuple[ChunkChoice, ...] = ()
     usage: AnswerUsage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = _NOTHING
     penstock: ServerSaid | None = None
     timings: dict[str, Any] | None = None
 
@@ -73,7 +75,18 @@ class Answer:
     """What is known so far. `failure` is a name of `failures`, or "" as long as nothing is wrong."""
 
     __slots__ = (
-        *("begun_s", "closed", "code", "degraded", "detail", "done", "end_s", "escalated", "events", "failure"),
+        *(
+            "begun_s",
+            "closed",
+            "code",
+            "degraded",
+            "detail",
+            "done",
+            "end_s",
+            "escalated",
+            "events",
+            "failure",
+        ),
         *(
             "finish_reason",
             "first_s",
@@ -83,6 +96,7 @@ class Answer:
             "number",
             "one_token_events",
             "own_fault",
+            "plain_text",
         ),
         *("retry_after", "rung", "server", "should_retry", "status", "stream_id", "text", "timings", "times", "usage"),
     )
@@ -118,6 +132,8 @@ class Answer:
         self.timings: dict[str, float] = {}
         self.keep_text = keep_text
         self.text: list[str] = []
+        self.plain_text = ""
+        """That of the last chunk, if it was text of one choice and nothing else."""
         self.max_tokens = max_tokens
         self.one_token_events = one_token_events
 
@@ -168,10 +184,11 @@ class Answer:
         """One event, or a whole answer."""
         self.events += 1
         self.last_event_s = at
+        self.plain_text = ""
         if self.done:
             self.fail(failures.EARLY_DONE, "an event came after [DONE]")
-        if chunk.error is not None and bytes(chunk.error) != b"null":
-            self.error(bytes(chunk.error))
+        if (error := bytes(chunk.error)) not in _EMPTY:
+            self.error(error)
             return
         for choice in chunk.choices:
             text = _text(choice)
@@ -185,9 +202,17 @@ class Answer:
             self.said(chunk.penstock)
         if chunk.timings:
             self._timed(chunk.timings)
+        if len(chunk.choices) == 1 and chunk.usage is None and chunk.penstock is None and not chunk.timings:
+            (choice,) = chunk.choices
+            said = choice.delta
+            if choice.finish_reason is None:
+                plain = choice.text or (said.content if said is not None else "")
+                self.plain_text = plain if isinstance(plain, str) else ""
 
     def content(self, text: str, at: float) -> None:
-        """New text by itself, as a WebSocket's `token` message has it."""
+        """New text by itself."""
+        if self.done:
+            self.fail(failures.EARLY_DONE, "an event came after [DONE]")
         self.events += 1
         self.last_event_s = at
         self._content(text, at)
@@ -295,6 +320,6 @@ def _text(choice: ChunkChoice) -> str:
     text = said.content or said.reasoning_content or said.reasoning or ""
     if isinstance(text, list):
         text = "".join([str(part.get("text", "")) for part in text if isinstance(part, dict)])
-    if not text and said.tool_calls is not None and bytes(said.tool_calls) not in {b"null", b"[]"}:
+    if not text and bytes(said.tool_calls) not in _EMPTY:
         return "+"
     return text

@@ -28,8 +28,25 @@ class HttpExchange:
         return self._parser.reusable
 
     def take(self, data: bytes, at: float) -> bool:
+        """Read bytes that arrived at this time. Returns whether to read on."""
+        parser = self._parser
         try:
-            return self._take(data, at)
+            if not data:
+                parser.end()
+                self._end(at, in_order=True)
+                return False
+            body = parser.feed(data)
+            reader = self._reader
+            if reader is None:
+                self.received = True
+                if not parser.status:
+                    return True
+                reader = self._begin(at)
+            go_on = reader.feed(body, at) if body else True
+            if parser.complete:
+                self._end(at, in_order=True)
+                return False
+            return go_on and not self._stop()
         except InvalidResponseError as error:
             self.answer.fail(failures.GARBLED, str(error))
             self._end(at, in_order=False)
@@ -40,25 +57,6 @@ class HttpExchange:
     def lost(self, at: float, why: str) -> None:
         """The connection has failed."""
         self._end(at, in_order=False, why=why)
-
-    def _take(self, data: bytes, at: float) -> bool:
-        parser = self._parser
-        if not data:
-            parser.end()
-            self._end(at, in_order=True)
-            return False
-        self.received = True
-        body = parser.feed(data)
-        reader = self._reader
-        if reader is None:
-            if not parser.status:
-                return True
-            reader = self._begin(at)
-        go_on = reader.feed(body, at) if body else True
-        if parser.complete:
-            self._end(at, in_order=True)
-            return False
-        return go_on and not self._stop()
 
     def _begin(self, at: float) -> EventReader | BodyReader:
         answer, parser = self.answer, self._parser

@@ -12,11 +12,11 @@ class SocketMessage(msgspec.Struct, frozen=True):
     type: str = ""
     text: str = ""
     reasoning_content: str | None = None
-    tool_calls: msgspec.Raw | None = None
+    tool_calls: msgspec.Raw = msgspec.Raw(b"")
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
     penstock: ServerSaid | None = None
     rung: str = ""
 
@@ -43,7 +43,11 @@ class SocketReader:
             return False
         match message.type:
             case "token":
-                text = message.text or message.reasoning_content or ("+" if message.tool_calls else "")
+                text = (
+                    message.text
+                    or message.reasoning_content
+                    or ("+" if bytes(message.tool_calls) not in {b"", b"null", b"[]"} else "")
+                )
                 if text:
                     answer.content(text, at)
                 else:
@@ -61,6 +65,6 @@ class SocketReader:
                 answer.done = True
                 answer.ended(at, in_order=True)
             case "error":
-                answer.error(bytes(message.error or b"null"))
+                answer.error(bytes(message.error))
                 answer.ended(at, in_order=True)
         return not answer.closed

@@ -95,14 +95,15 @@ class Wire:
         It is called in the watcher's task, so that a read costs no task switch. Raises OSError, and what `take` raises.
         """
         task = trio.lowlevel.current_task()
-        sock, lags = self._sock, self._lags
+        sock, lags, receive, wall_clock = self._sock, self._lags, self._receive, time.time
+        is_plain = self._tls is None
 
         def on_readable() -> None:
             result: outcome.Outcome[None]
             try:
-                data, at, stamp = self._receive(READ_BYTES)
-                go_on = self._pass_on(data, at, take)
-                lags.append(time.time() - stamp)
+                data, at, stamp = receive(READ_BYTES)
+                go_on = take(data, at) and data if is_plain else self._pass_on(data, at, take)
+                lags.append(wall_clock() - stamp)
                 if go_on:
                     return
                 result = outcome.Value(None)

@@ -45,9 +45,11 @@ class FinishedRequest(msgspec.Struct):
 
     @property
     def tpot_s(self) -> float | None:
-        """(E2E - TTFT) / (tokens - 1); None with fewer than two tokens."""
+        """(E2E - TTFT) / (tokens - 1); None with fewer than two tokens, and for an answer in one piece."""
         tokens, first = self.answer.output_tokens, self.first_s
-        return None if tokens < 2 or first is None else (self.end_s - first) / (tokens - 1)
+        if tokens < 2 or first is None or self.kind.transport == "whole":
+            return None
+        return (self.end_s - first) / (tokens - 1)
 
     @property
     def itl_max_s(self) -> float:

@@ -18,7 +18,8 @@ from loadtests.running.finished_request import FinishedRequest, Labels, is_good,
 _MOST_FAILURES = 1000
 """Kinds of failures that are told apart."""
 _MOST_GROUPS = 2000
-_LAGS_AT_ONCE = 2048
+_LAGS_AT_ONCE = 4096
+_GAPS_AT_ONCE = 4096
 _STEP = 10
 """Histograms of windows have buckets of two per cent."""
 FailureKey = tuple[str, int, str, str]
@@ -56,6 +57,8 @@ class Tally:
         self._lag = GeneratorLag()
         self._rows: list[RequestRow] = []
         self._seen = 0
+        self._pending: dict[int, tuple[Measures, array[float]]] = {}
+        self._pending_gaps, self._pending_windows = array("d"), array("q")
         self._server = ""
         self._faults: list[str] = []
         self.read_lags = array("d")
@@ -74,7 +77,7 @@ class Tally:
         del self.read_lags[:_LAGS_AT_ONCE]
         self._lag.reading.add(np.frombuffer(some))
         window = self._window(at_s)
-        window.lag_p99_s = max(window.lag_p99_s, float(np.percentile(np.frombuffer(some), 99)))
+        window.lag_p99_s = max(window.lag_p99_s, sorted(some)[len(some) * 99 // 100])
         return some
 
     def in_flight(self, at_s: float, count: int) -> None:
@@ -95,7 +98,7 @@ class Tally:
             _count(measures, request, good=good)
             if not request.answer.failure:
                 _time(measures, request)
-                measures.latencies.itl.add(gaps)
+                self._pend(measures, gaps)
         window = self._window(request.intended_s).measures
         _count(window, request, good=good)
         if not request.answer.failure:
@@ -110,6 +113,10 @@ class Tally:
 
     def result(self) -> WorkerTally:
         """All of it, for merging."""
+        self._flush_windows()
+        for measures, pending in self._pending.values():
+            measures.latencies.itl.add(np.frombuffer(pending))
+        self._pending.clear()
         while self.read_lags:
             self.take_lags(max(self._windows, default=0) * self._window_s)
         return WorkerTally(
@@ -136,15 +143,32 @@ class Tally:
         if not len(times):
             return
         index = np.maximum((times - request.begun_s) / self._window_s, 0).astype(np.int64)
-        ok = not request.answer.failure
+        if not request.answer.failure and len(gaps):
+            self._pending_gaps.frombytes(gaps.tobytes())
+            self._pending_windows.frombytes(index[1:].tobytes())
+            if len(self._pending_gaps) >= _GAPS_AT_ONCE:
+                self._flush_windows()
         for each in range(int(index[0]), int(index[-1]) + 1):
             here = index == each
             tokens = int(np.count_nonzero(here))
             if tokens:
                 window = self._window(each * self._window_s + self._window_s / 2)
                 window.tokens += tokens
-                if ok and len(gaps):
-                    window.measures.latencies.itl.add(gaps[here[1:]], step=_STEP)
+
+    def _pend(self, measures: Measures, gaps: npt.NDArray[np.float64]) -> None:
+        """Gaps are counted many at a time, which costs a tenth of each answer's by themselves."""
+        _, pending = self._pending.setdefault(id(measures), (measures, array("d")))
+        pending.frombytes(gaps.tobytes())
+        if len(pending) >= _GAPS_AT_ONCE:
+            measures.latencies.itl.add(np.frombuffer(pending))
+            self._pending[id(measures)] = (measures, array("d"))
+
+    def _flush_windows(self) -> None:
+        gaps, windows = np.frombuffer(self._pending_gaps), np.frombuffer(self._pending_windows, dtype=np.int64)
+        for each in np.unique(windows):
+            window = self._window(float(each) * self._window_s + self._window_s / 2)
+            window.measures.latencies.itl.add(gaps[windows == each], step=_STEP)
+        self._pending_gaps, self._pending_windows = array("d"), array("q")
 
     def _failed(self, request: FinishedRequest, labels: Labels) -> None:
         answer = request.answer

@@ -32,8 +32,8 @@ from loadtests.running.tally import Tally, WorkerTally, window_width
 from loadtests.schedule.arrival_times import arrival_times
 from loadtests.schedule.request_plan import Planner, RequestPlan
 
-_HOUSEKEEPING_S = 0.02
-_REPORTED_EVERY = 25
+_HOUSEKEEPING_S = 0.05
+_REPORTED_EVERY = 10
 """Rounds of housekeeping."""
 _BEFORE_ANSWER = frozenset({failures.CONNECT_FAILED, failures.CONNECTION_LOST})
 

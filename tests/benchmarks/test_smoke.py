@@ -40,6 +40,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "benchmarks.engine.quantization": ("--questions 2 --conversations 1 --no-parity", "| large | int4/64 |"),
     "benchmarks.engine.quantized_products": ("--seconds 0 --rows 1 --shapes 1 --threads 1", "| 4096 × 768 | bf16 |"),
     "benchmarks.engine.several": ("--plans turns-1 --seconds 0.3 --streams 1", "| turns-1 |"),
+    "benchmarks.loadtests": ("--streams 2 --seconds 0.5 --events 10", "| 2 |"),
     "benchmarks.policies.check": ("--sizes 4,8", "by tag"),
     "benchmarks.policies.simulate_vs_real": (
         "--seconds 2 --rate 4 --runs 1 --profile {folder}/profile.json --keep {folder}/kept",
@@ -58,6 +59,7 @@ ELSEWHERE = {
     "benchmarks.engine.to_gguf": "runs in a peer's environment",
     "benchmarks.engine.transformers_server": "runs in a peer's environment",
     "benchmarks.gateway.serve": "is started by benchmarks.gateway",
+    "benchmarks.loadtests.fixed_streams": "is started by benchmarks.loadtests",
     "benchmarks.upstream.gateways.http_proxy": "is started by benchmarks.upstream",
     "benchmarks.upstream.gateways.relay": "is started by benchmarks.upstream",
 }

@@ -6,15 +6,15 @@ from loadtests.model.run_record import Measures, RunRecord
 
 _PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 _ROWS = (
-    ("TTFT", "ttft", "from the intended time"),
-    ("TTFT, service", "ttft_service", "from sending"),
-    ("ITL", "itl", "every gap"),
-    ("TPOT", "tpot", ""),
-    ("E2E", "e2e", "from the intended time"),
-    ("E2E, service", "e2e_service", "from sending"),
-    ("wait for a place", "place", "on this side"),
-    ("queue", "queue", "as the server says"),
-    ("connect", "connect", "new connections"),
+    ("TTFT", "ttft"),
+    ("  from sending", "ttft_service"),
+    ("ITL", "itl"),
+    ("TPOT", "tpot"),
+    ("E2E", "e2e"),
+    ("  from sending", "e2e_service"),
+    ("wait for place", "place"),
+    ("server's queue", "queue"),
+    ("connecting", "connect"),
 )
 _MOST_FAILURES = 12
 _MOST_GROUPS = 20
@@ -71,14 +71,15 @@ def _add_counts(page: Page, totals: Measures, seconds: float) -> None:
 
 
 def _add_latencies(page: Page, record: RunRecord) -> None:
-    page.heading("latencies of whole answers, in ms; in brackets where the percentile lies with 95 %")
-    rows = [("", "mean", *[f"p{number(each)}" for each in _PERCENTILES], "most", "")]
-    for title, name, note in _ROWS:
+    page.heading("latencies of whole answers, in ms")
+    page.line("from the intended time; in brackets: where the percentile lies with 95 % confidence", style="dim")
+    rows = [("", "mean", *[f"p{number(each)}" for each in _PERCENTILES], "most")]
+    for title, name in _ROWS:
         histogram: LatencyHistogram = getattr(record.totals.latencies, name)
         if histogram.count:
             cells = [_interval(histogram, each) for each in _PERCENTILES]
-            rows.append((title, _ms(histogram.mean), *cells, _ms(histogram.max_s), note))
-    page.table(rows if len(rows) > 1 else [*rows, ("no whole answer", *[""] * 7)])
+            rows.append((title, _ms(histogram.mean), *cells, _ms(histogram.max_s)))
+    page.table(rows if len(rows) > 1 else [*rows, ("no whole answer", *[""] * 6)])
 
 
 def _add_groups(page: Page, grouping: str, table: dict[str, Measures], seconds: float) -> None:

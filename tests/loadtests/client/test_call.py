@@ -1,0 +1,291 @@
+"""The client against a real socket: every way in which a server can be wrong has its name."""
+
+import socket
+import struct
+import time
+
+import pytest
+import trio
+
+from config.model.table import Bytes, Seconds
+from loadtests.client import failures
+from loadtests.model.lengths import Lengths
+from loadtests.model.run_record import RequestRow
+from loadtests.model.scenario import Arrivals, Behaviour, LoadTarget, RequestKind, Scenario
+from loadtests.running.tally import WorkerTally
+from loadtests.running.worker import Worker, WorkerShare
+from tests.loadtests.scripted_server import FINISH, Conversation, Script, chunk, event, events, said, serving, usage
+
+DONE = "[DONE]"
+PLAIN = Behaviour()
+
+
+def ignore(progress: object) -> None:
+    pass
+
+
+async def run_one(
+    script: Script, behaviour: Behaviour = PLAIN, *, transport="sse", requests=1, **target
+) -> tuple[WorkerTally, list[Conversation]]:
+    """One request of a client that behaves so."""
+    async with serving(script) as server:
+        scenario = Scenario(
+            schema=1,
+            duration=Seconds(0.01 * requests),
+            warm_up=Seconds(0),
+            drain=Seconds(target.pop("drain", 60)),
+            target=LoadTarget(url=server.url, model="m", **target),
+            arrivals=Arrivals(kind="constant", rate=100),
+            mix=(RequestKind(behaviour="b", transport=transport, output=Lengths(exactly=9)),),
+            behaviours={"b": behaviour},
+        )
+        tally = await Worker(WorkerShare(scenario, {"": "k"}), time.perf_counter(), ignore).run()
+        return tally, server.asked
+
+
+def streamed(what: list[object], *, end: bool = True) -> Script:
+    async def script(conversation: Conversation) -> None:
+        await conversation.stream_events(what, end=end)
+        if not end:
+            await conversation.stream.aclose()
+
+    return script
+
+
+async def garbage(conversation: Conversation) -> None:
+    await conversation.send(b"220 smtp.example ESMTP\r\n")
+
+
+async def reset(conversation: Conversation) -> None:
+    await conversation.begin()
+    await conversation.send(chunk(event(said("a"))))
+    conversation.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    await conversation.stream.aclose()
+
+
+async def hang_up(conversation: Conversation) -> None:
+    await conversation.stream.aclose()
+
+
+async def html(conversation: Conversation) -> None:
+    await conversation.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\nhi")
+
+
+async def bad_request(conversation: Conversation) -> None:
+    await conversation.answer({"error": {"message": "no", "code": "bad"}}, "400 Bad Request")
+
+
+async def busy(conversation: Conversation) -> None:
+    await conversation.answer({"error": {"message": "full", "code": "queue_full"}}, "429 Too Many Requests")
+
+
+def numbered(numbers: list[int]) -> Script:
+    async def script(conversation: Conversation) -> None:
+        await conversation.begin()
+        for number in numbers:
+            await conversation.send(chunk(event(said("a"), number)))
+        await conversation.send(
+            chunk(event(FINISH, numbers[-1] + 1)) + chunk(event(DONE, numbers[-1] + 2)) + b"0\r\n\r\n"
+        )
+
+    return script
+
+
+async def cut_event(conversation: Conversation) -> None:
+    await conversation.begin()
+    await conversation.send(chunk(event(said("a"))) + chunk(b'data: {"id"') + b"0\r\n\r\n")
+
+
+WRONG: list[tuple[str, Script]] = [
+    (failures.TRUNCATED, streamed(events()[:2], end=False)),
+    (failures.TRUNCATED, cut_event),
+    (failures.TRUNCATED, reset),
+    (failures.CONNECTION_LOST, hang_up),
+    (failures.NO_FINISH_REASON, streamed([said("a"), DONE])),
+    (failures.NO_FINISH_REASON, streamed([])),
+    (failures.NO_DONE, streamed([said("a"), FINISH, usage(1)])),
+    (failures.EARLY_DONE, streamed([said("a"), FINISH, DONE, said("b")])),
+    (failures.EARLY_DONE, streamed([said("a"), DONE, FINISH])),
+    (failures.EARLY_DONE, streamed([said("a"), FINISH, said("b"), DONE])),
+    (failures.EARLY_DONE, streamed([said("a"), FINISH, DONE, DONE])),
+    (failures.DOUBLED_EVENT, numbered([1, 2, 2, 3])),
+    (failures.MISSING_EVENT, numbered([1, 2, 4])),
+    (failures.USAGE_MISMATCH, streamed([said("a"), said("b"), FINISH, usage(1), DONE])),
+    (failures.USAGE_MISMATCH, streamed([said("a"), FINISH, usage(10), DONE])),
+    (failures.ERROR_EVENT, streamed([said("a"), {"error": {"message": "engine failed", "code": "engine_failed"}}])),
+    (failures.SHED, streamed([{"error": {"message": "full", "code": 503}}])),
+    (failures.GARBLED, streamed([said("a"), "{not json"])),
+    (failures.GARBLED, garbage),
+    (failures.WRONG_TYPE, html),
+    (failures.REFUSED, bad_request),
+    (failures.SHED, busy),
+]
+
+
+@pytest.mark.parametrize(("name", "script"), WRONG, ids=[f"{name}-{place}" for place, (name, _) in enumerate(WRONG)])
+async def test_each_wrong_server_is_named(name: str, script: Script) -> None:
+    tally, _ = await run_one(script)
+    (row,) = tally.rows
+    assert row.outcome == name
+    assert [each.name for each in tally.failures] == [name]
+    assert sum(measures.ok for _, measures in tally.groups) == 0
+
+
+async def test_a_whole_stream_is_a_success() -> None:
+    tally, asked = await run_one(streamed(events(3)))
+    (row,) = tally.rows
+    assert (row.outcome, row.output_tokens, row.prompt_tokens) == ("ok", 3, 7)
+    assert asked[0].headers["authorization"] == "Bearer k"
+    assert asked[0].body["stream_options"] == {"include_usage": True}
+    assert row.first_s is not None
+    assert row.intended_s <= row.sent_s <= row.first_s <= row.end_s
+
+
+async def test_fewer_events_than_tokens_are_only_wrong_where_each_is_one() -> None:
+    script = streamed([said("ab"), FINISH, usage(2), DONE])
+    assert (await run_one(script))[0].rows[0].outcome == "ok"
+    assert (await run_one(script, one_token_events=True))[0].rows[0].outcome == failures.USAGE_MISMATCH
+
+
+async def silent(conversation: Conversation) -> None:
+    await conversation.begin()
+    while True:  # comments keep the connection alive, and are no events
+        await conversation.send(chunk(b": ping\n\n"))
+        await trio.sleep(0.02)
+
+
+async def test_keep_alives_alone_are_a_stall() -> None:
+    tally, _ = await run_one(silent, silence=Seconds(0.3))
+    assert tally.rows[0].outcome == failures.STALLED
+
+
+async def test_what_the_run_does_not_wait_for_is_unfinished() -> None:
+    tally, _ = await run_one(silent, drain=0.2)
+    assert tally.rows[0].outcome == failures.UNFINISHED
+
+
+async def test_no_server() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    scenario = Scenario(
+        schema=1,
+        duration=Seconds(0.01),
+        target=LoadTarget(url=f"http://127.0.0.1:{port}"),
+        arrivals=Arrivals(kind="constant", rate=100),
+    )
+    tally = await Worker(WorkerShare(scenario, {}), time.perf_counter(), ignore).run()
+    assert tally.rows[0].outcome == failures.CONNECT_FAILED
+
+
+async def test_retries_are_those_of_the_official_clients() -> None:
+    async def script(conversation: Conversation) -> None:
+        if conversation.number < 3:
+            more = "retry-after-ms: 20\r\n"
+            await conversation.answer({"error": {"message": "full"}}, "429 Too Many Requests", more)
+        else:
+            await conversation.stream_events(events())
+
+    tally, asked = await run_one(script, Behaviour(retries=2))
+    assert (tally.rows[0].outcome, tally.rows[0].attempts, len(asked)) == ("ok", 3, 3)
+    tally, asked = await run_one(script, Behaviour(retries=1))
+    assert (tally.rows[0].outcome, len(asked)) == (failures.SHED, 2)
+
+
+async def test_a_server_may_forbid_retries() -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.answer({"error": {}}, "503 Service Unavailable", "x-should-retry: false\r\n")
+
+    _, asked = await run_one(script, Behaviour(retries=2))
+    assert len(asked) == 1
+
+
+def endless(gone: trio.Event) -> Script:
+    async def script(conversation: Conversation) -> None:
+        await conversation.begin()
+        try:
+            while True:
+                await conversation.send(chunk(event(said("a"))))
+                await trio.sleep(0.005)
+        except trio.BrokenResourceError:
+            gone.set()
+
+    return script
+
+
+@pytest.mark.parametrize("behaviour", [Behaviour(leave_after_tokens=3), Behaviour(leave_after=Seconds(0.1))])
+async def test_a_client_that_leaves_closes_its_connection(behaviour: Behaviour) -> None:
+    gone = trio.Event()
+    async with serving(endless(gone)) as server:
+        scenario = Scenario(
+            schema=1,
+            duration=Seconds(0.01),
+            warm_up=Seconds(0),
+            target=LoadTarget(url=server.url),
+            arrivals=Arrivals(kind="constant", rate=100),
+            mix=(RequestKind(behaviour="b"),),
+            behaviours={"b": behaviour},
+        )
+        tally = await Worker(WorkerShare(scenario, {}), time.perf_counter(), ignore).run()
+        assert tally.rows[0].outcome == failures.LEFT
+        await gone.wait()
+    assert tally.failures == []
+
+
+async def test_a_half_open_client_reads_no_further_and_does_not_close() -> None:
+    tally, _ = await run_one(endless(trio.Event()), Behaviour(half_open_after_tokens=2), drain=0.3)
+    assert tally.rows[0].outcome == failures.LEFT
+    assert tally.rows[0].end_s >= 0.3
+
+
+async def test_a_slow_reader_takes_its_time() -> None:
+    tally, _ = await run_one(streamed(events(9)), Behaviour(read_rate=Bytes(4000)))
+    row = tally.rows[0]
+    assert row.outcome == "ok"
+    assert row.end_s - row.sent_s > 0.1  # more than 800 bytes
+
+
+async def test_a_lost_connection_is_read_on() -> None:
+    async def script(conversation: Conversation) -> None:
+        after = int(conversation.headers.get("last-event-id", 0))
+        if not after:
+            assert conversation.headers["x-penstock-resumable"] == "true"
+        await conversation.begin(b"x-penstock-stream: s1\r\n")
+        for number, each in enumerate(events(5), start=1):
+            if number > after:
+                await conversation.send(chunk(event(each, number)))
+                await trio.sleep(0.01)
+        await conversation.send(b"0\r\n\r\n")
+
+    tally, asked = await run_one(script, Behaviour(reconnect_after_tokens=2))
+    assert (tally.rows[0].outcome, tally.rows[0].output_tokens) == ("ok", 5)
+    assert asked[1].target == "/v1/streams/s1"
+    assert sum(measures.resumed for _, measures in tally.groups) == 1
+
+
+async def test_a_stream_that_was_not_kept_is_not_resumed() -> None:
+    tally, _ = await run_one(streamed(events(5)), Behaviour(reconnect_after_tokens=1))
+    assert tally.rows[0].outcome == failures.NOT_RESUMED
+
+
+async def test_a_whole_answer() -> None:
+    async def script(conversation: Conversation) -> None:
+        assert "stream" not in conversation.body
+        choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
+        await conversation.answer({"choices": [choice], "usage": usage(1)["usage"]}, more="x-penstock-rung: small\r\n")
+
+    tally, _ = await run_one(script, transport="whole")
+    row: RequestRow = tally.rows[0]
+    assert (row.outcome, row.output_tokens, row.rung, row.tpot_s) == ("ok", 1, "small", None)
+
+
+async def test_connections_are_used_again() -> None:
+    async with serving(streamed(events())) as server:
+        scenario = Scenario(
+            schema=1,
+            duration=Seconds(0.3),
+            target=LoadTarget(url=server.url),
+            arrivals=Arrivals(kind="closed", clients=1),
+        )
+        tally = await Worker(WorkerShare(scenario, {}), time.perf_counter(), ignore).run()
+        assert tally.requests > 1
+        assert server.connections == 2  # one of them asked whether the server is there

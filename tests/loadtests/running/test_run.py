@@ -1,0 +1,62 @@
+"""Runs with workers in processes of their own."""
+
+import trio
+
+from config.model.table import Seconds
+from loadtests.model.record_file import decode_record, encode_record
+from loadtests.model.scenario import Arrivals, LoadTarget, Scenario
+from loadtests.running.progress import WorkerProgress
+from loadtests.running.run import LoadRun
+from tests.loadtests.scripted_server import Conversation, ScriptedServer, events, serving
+
+
+def scenario(server: ScriptedServer, **more) -> Scenario:
+    given = {"duration": Seconds(0.4), "warm_up": Seconds(0), "arrivals": Arrivals(kind="constant", rate=20.0)} | more
+    return Scenario(schema=1, target=LoadTarget(url=server.url), **given)
+
+
+async def whole(conversation: Conversation) -> None:
+    await conversation.stream_events(events())
+
+
+async def test_two_workers_make_one_record() -> None:
+    async with serving(whole) as server:
+        record = await LoadRun(scenario(server, workers=2), {"": "k"}, version="9").run()
+    assert (record.totals.ok, record.requests, len(record.rows)) == (8, 8, 8)
+    assert record.header.penstock == "9"
+    assert record.lag.sending.count == 8
+    assert record.lag.reading.count > 8
+    assert sum(window.measures.ok for window in record.windows) == 8
+    assert {asked.headers["authorization"] for asked in server.asked} == {"Bearer k"}
+    assert decode_record(encode_record(record), "r").totals == record.totals
+
+
+async def test_a_run_that_is_stopped_says_so() -> None:
+    shown: list[WorkerProgress] = []
+
+    def show(progress: WorkerProgress) -> None:
+        shown.append(progress)
+        if progress.ok:
+            run.stop()
+
+    async with serving(whole) as server:
+        run = LoadRun(scenario(server, duration=Seconds(3600)), {}, version="9", show=show)
+        record = await run.run()
+    assert record.verdict.cut_short
+    assert record.totals.ok
+    assert 0 < record.header.measured_s < 3600
+    assert shown
+
+
+async def test_a_worker_that_dies_makes_the_run_invalid() -> None:
+    async def ask_and_kill(conversation: Conversation) -> None:
+        await whole(conversation)
+        for link in run._links:
+            link._process.kill()
+
+    async with serving(ask_and_kill) as server:
+        run = LoadRun(scenario(server), {}, version="9")
+        with trio.fail_after(300):
+            record = await run.run()
+    assert not record.verdict.valid
+    assert "ended before its time" in record.verdict.reasons[0]

@@ -1,0 +1,125 @@
+import pytest
+
+from config.model.table import Seconds
+from loadtests.client.answer import Answer, AnswerUsage
+from loadtests.model.scenario import Arrivals, LoadTenant, RequestKind, Scenario, SloSettings
+from loadtests.running.finished_request import FinishedRequest, is_good
+from loadtests.running.tally import Tally, merge_tallies, window_width
+from loadtests.running.verdict import fairness, grouped, totals_of
+
+SCENARIO = Scenario(
+    schema=1,
+    duration=Seconds(10),
+    warm_up=Seconds(1),
+    arrivals=Arrivals(rate=1.0),
+    tenants={"a": LoadTenant(tier="gold"), "b": LoadTenant(tier="gold")},
+    slo=SloSettings(ttft=Seconds(0.5)),
+    tier_slo={"gold": SloSettings(ttft=Seconds(0.15))},
+)
+
+
+def finished(
+    number: int, *, tenant: str = "", intended_s: float = 2.0, first_s: float = 0.1, failure: str = "", gaps: int = 4
+) -> FinishedRequest:
+    """Its events come a tenth of a second apart."""
+    answer = Answer()
+    answer.begin(200, {}, 0.0)
+    for place in range(gaps + 1):
+        answer.content("x", 1000 + intended_s + first_s + place * 0.1)
+    answer.finish_reason, answer.done = "stop", True
+    answer.usage = AnswerUsage(3, gaps + 1, gaps + 4)
+    if failure:
+        answer.fail(failure, "why")
+    answer.ended(1000 + intended_s + first_s + gaps * 0.1, in_order=True)
+    sent_s = intended_s + 0.01
+    return FinishedRequest(
+        number=number,
+        kind=RequestKind(name="k", tenant=tenant),
+        answer=answer,
+        intended_s=intended_s,
+        free_s=intended_s,
+        sent_s=sent_s,
+        begun_s=1000.0,
+    )
+
+
+def tally_of(requests: list[FinishedRequest], rows: int = 100):
+    tally = Tally(SCENARIO, window_s=1.0, rows=rows, seed="s")
+    for request in requests:
+        tally.sent(request.sent_s, 0.01)
+        tally.ended(request)
+    tally.read_lags.extend([0.001, 0.002])
+    return tally.result()
+
+
+REQUESTS = [
+    finished(0, intended_s=0.5),
+    finished(1, tenant="a"),
+    finished(2, tenant="b", intended_s=3.0, gaps=9),
+    finished(3, tenant="a", intended_s=4.0, first_s=0.3),
+    finished(4, failure="truncated"),
+    finished(5, failure="truncated"),
+    finished(6, failure="left"),
+    finished(7, failure="shed"),
+]
+
+
+def test_several_workers_are_as_one() -> None:
+    whole = tally_of(REQUESTS)
+    parts = merge_tallies([tally_of(REQUESTS[:3]), tally_of(REQUESTS[3:])], 100, "s")
+    assert sorted(parts.groups) == sorted(whole.groups)
+    assert parts.rows == sorted(whole.rows, key=lambda row: (row.intended_s, row.number))
+    assert sorted(parts.windows) == sorted(whole.windows)
+    for index, window in whole.windows.items():
+        assert parts.windows[index].measures == window.measures
+        assert parts.windows[index].tokens == window.tokens
+    assert {(each.name, each.count) for each in parts.failures} == {("truncated", 2), ("shed", 1)}
+    assert parts.lag.sending.count == 8
+
+
+def test_counts_without_the_warm_up() -> None:
+    tally = tally_of(REQUESTS)
+    totals = totals_of(tally.groups)
+    assert (totals.requests, totals.ok, totals.failed, totals.left, totals.shed) == (7, 3, 2, 1, 1)
+    assert (tally.requests, len(tally.rows)) == (8, 8)
+    assert [row.measured for row in tally.rows] == [False, *[True] * 7]
+    assert totals.output_tokens == 5 + 10 + 5
+    assert totals.latencies.itl.count == 4 + 9 + 4  # those of whole answers
+    assert totals.latencies.itl.percentile(50) == pytest.approx(0.1, rel=0.002)
+    assert totals.latencies.tpot.percentile(50) == pytest.approx(0.1, rel=0.002)
+    assert totals.latencies.ttft.max_s - totals.latencies.ttft_service.max_s == pytest.approx(0.01)
+    by = grouped(tally.groups)
+    assert {name: measures.good for name, measures in by["tier"].items()} == {"": 0, "gold": 2}
+    assert fairness({name: by["tenant"][name] for name in "ab"}) == pytest.approx(1.0)
+
+
+def test_events_are_in_the_second_of_their_arrival() -> None:
+    windows = tally_of([finished(0, intended_s=2.0, first_s=0.65, gaps=5)]).windows
+    assert {index: window.tokens for index, window in windows.items() if window.tokens} == {2: 4, 3: 2}
+    assert {index: window.measures.latencies.itl.count for index, window in windows.items()} == {2: 3, 3: 2}
+
+
+def test_rows_and_lags_are_bounded() -> None:
+    tally = tally_of([finished(number) for number in range(50)], rows=7)
+    assert (len(tally.rows), tally.requests) == (7, 50)
+    assert tally.lag.reading.count == 2
+
+
+@pytest.mark.parametrize(
+    ("slo", "good"),
+    [
+        (SloSettings(), True),
+        (SloSettings(ttft=Seconds(0.11), itl=Seconds(0.11), tpot=Seconds(0.11), e2e=Seconds(0.51)), True),
+        (SloSettings(ttft=Seconds(0.09)), False),
+        (SloSettings(itl=Seconds(0.09)), False),
+        (SloSettings(tpot=Seconds(0.09)), False),
+        (SloSettings(e2e=Seconds(0.49)), False),
+    ],
+)
+def test_good_meets_every_objective_from_the_intended_time(slo: SloSettings, good: bool) -> None:
+    assert is_good(finished(0), slo) is good
+    assert not is_good(finished(0, failure="truncated"), slo)
+
+
+def test_long_runs_have_wider_windows() -> None:
+    assert (window_width(60), window_width(3600), window_width(3601)) == (1, 1, 2)

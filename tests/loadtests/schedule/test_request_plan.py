@@ -1,0 +1,80 @@
+from collections import Counter
+from random import Random
+
+import pytest
+
+from config.model.table import Seconds
+from loadtests.model.lengths import Lengths, Pauses, SessionSettings, SharedPrefix
+from loadtests.model.scenario import Arrivals, RequestKind, Scenario
+from loadtests.schedule.draws import draw_length, draw_pause
+from loadtests.schedule.request_plan import Planner
+from loadtests.schedule.words import WORDS
+
+SCENARIO = Scenario(
+    schema=1,
+    arrivals=Arrivals(rate=1),
+    mix=(
+        RequestKind(name="a", weight=3, prefix="p", prompt=Lengths(exactly=5), output=Lengths(low=2, high=4)),
+        RequestKind(name="b", session="s", prompt=Lengths(exactly=2)),
+    ),
+    prefixes={"p": SharedPrefix(tokens=Lengths(exactly=20), variants=2)},
+    sessions={
+        "s": SessionSettings(
+            turns=Lengths(exactly=3), think=Pauses(exactly=Seconds(4)), tool_share=0.5, tool=Pauses(exactly=Seconds(1))
+        )
+    },
+)
+
+
+def test_the_number_alone_says_what_a_request_is() -> None:
+    forward = [Planner(SCENARIO).plan(number) for number in range(50)]
+    planner = Planner(SCENARIO)
+    assert [planner.plan(number) for number in reversed(range(50))] == forward[::-1]
+    assert len({plan.turns[0].text for plan in forward}) == 50
+
+
+def test_weights_prefixes_and_lengths() -> None:
+    plans = [Planner(SCENARIO).plan(number) for number in range(400)]
+    kinds = Counter(plan.kind.name for plan in plans)
+    assert kinds["a"] / 400 == pytest.approx(0.75, abs=0.07)
+    of_a = [plan for plan in plans if plan.kind.name == "a"]
+    assert len({plan.system for plan in of_a}) == 2
+    assert {len(plan.system.split()) for plan in of_a} == {20}
+    assert {plan.turns[0].max_tokens for plan in of_a} == {2, 3, 4}
+    assert {len(plan.turns[0].text.split()) for plan in of_a} == {5}
+
+
+def test_turns_pause_for_people_or_for_tools() -> None:
+    plans = [Planner(SCENARIO).plan(number) for number in range(200)]
+    turns = [turn for plan in plans if plan.kind.name == "b" for turn in plan.turns[1:]]
+    assert {(turn.by_tool, turn.pause_s) for turn in turns} == {(False, 4.0), (True, 1.0)}
+
+
+def test_words_are_different_words() -> None:
+    assert len(set(WORDS)) == len(WORDS) > 200
+
+
+@pytest.mark.parametrize(
+    ("lengths", "low", "high", "median"),
+    [
+        (Lengths(exactly=7), 7, 7, 7),
+        (Lengths(exactly=7, at_most=5), 5, 5, 5),
+        (Lengths(low=2, high=6), 2, 6, 4),
+        (Lengths(values=(1, 1, 1, 9)), 1, 9, 1),
+        (Lengths(median=100.0, p95=400.0, at_most=1000), 1, 1000, 100),
+    ],
+)
+def test_lengths(lengths: Lengths, low: int, high: int, median: int) -> None:
+    rng = Random(3)
+    drawn = sorted(draw_length(lengths, rng) for _ in range(2000))
+    assert low <= drawn[0] <= drawn[-1] <= high
+    assert drawn[1000] == pytest.approx(median, rel=0.1)
+    if lengths.p95:
+        assert drawn[1900] == pytest.approx(lengths.p95, rel=0.15)
+
+
+def test_pauses() -> None:
+    rng = Random(3)
+    drawn = sorted(draw_pause(Pauses(median=Seconds(2), p95=Seconds(8), at_most=Seconds(9)), rng) for _ in range(2000))
+    assert drawn[1000] == pytest.approx(2, rel=0.1)
+    assert drawn[-1] == 9
