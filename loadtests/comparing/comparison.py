@@ -113,7 +113,7 @@ def _compared(what: Measure, sides: Sequence[TimeBlocks], drawn: Sequence[Drawn]
         beyond = min(each.count for each in times) * min(what.percent, 100 - what.percent) / 100
         if beyond < _LEAST_BEYOND:
             needed = _LEAST_BEYOND * 100 / min(what.percent, 100 - what.percent)
-            why = f"too few requests: it needs {needed:,.0f} on each side"
+            why = f"too few values: it needs {needed:,.0f} on each side"
     if why:
         return _judged(what, values, (), why)
     draws = [

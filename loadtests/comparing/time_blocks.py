@@ -17,8 +17,9 @@ from loadtests.model.run_record import Measures, RequestRow, RunRecord
 Numbers = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 _MOST_BLOCKS = 60
-"""Of one run."""
-_AT_ONCE = 50
+"""Of one run; of many together `_MOST_TOGETHER`."""
+_MOST_TOGETHER = 240
+_AT_ONCE = 500
 """Draws that are summed up together: it bounds the memory."""
 
 
@@ -41,18 +42,34 @@ class TimedValues(msgspec.Struct):
 
     def percentile(self, percent: float) -> float:
         """Of all."""
-        return float(self._of(self.counts[None, :], percent)[0]) if len(self.values) else 0.0
+        if not len(self.values):
+            return 0.0
+        blocks = int(self.blocks.max()) + 1
+        return float(self.percentiles(Drawn(np.ones((1, blocks))), percent)[0])
 
     def mean(self) -> float:
         return float(self.values @ self.counts / self.count) if len(self.values) else 0.0
 
     def percentiles(self, drawn: Drawn, percent: float) -> Numbers:
-        """Of each draw."""
-        found = [
-            self._of(drawn.times[begin : begin + _AT_ONCE, self.blocks] * self.counts, percent)
-            for begin in range(0, len(drawn.times), _AT_ONCE)
-        ]
-        return np.concatenate(found)
+        """Of each draw; between two values it is interpolated, so that the buckets of a histogram make no steps.
+
+        A search by halves for all draws at once: only the counts of the places that it looks at are summed up.
+        """
+        times = drawn.times
+        reached = self._reached(times.shape[1])
+        wanted = np.maximum(times @ reached[:, -1] * percent / 100, 1e-9)
+        low = np.full(len(times), -1)  # nothing is reached before the first value
+        high = np.full(len(times), len(self.values) - 1)
+        while (high - low > 1).any():
+            middle = (low + high) // 2
+            is_enough = _sum_at(times, reached, middle) >= wanted
+            high = np.where(is_enough, middle, high)
+            low = np.where(is_enough, low, middle)
+        below = np.where(high > 0, _sum_at(times, reached, np.maximum(high - 1, 0)), 0.0)
+        inside = np.maximum(_sum_at(times, reached, high) - below, 1e-12)
+        part = np.clip((wanted - below) / inside, 0.0, 1.0)
+        before = self.values[np.maximum(high - 1, 0)]
+        return before + (self.values[high] - before) * part
 
     def means(self, drawn: Drawn) -> Numbers:
         """Of each draw."""
@@ -61,17 +78,11 @@ class TimedValues(msgspec.Struct):
         numbers = np.bincount(self.blocks, self.counts, blocks)
         return (drawn.times @ sums) / np.maximum(drawn.times @ numbers, 1e-12)
 
-    def _of(self, weights: Numbers, percent: float) -> Numbers:
-        """Between two values it is interpolated, so that the buckets of a histogram make no steps."""
-        reached = np.cumsum(weights, axis=1)
-        wanted = np.maximum(reached[:, -1] * percent / 100, 1e-9)
-        last = len(self.values) - 1
-        place = np.minimum((reached < wanted[:, None]).sum(axis=1), last)
-        rows = np.arange(len(place))
-        inside = np.maximum(weights[rows, place], 1e-12)
-        part = np.clip(1 - (reached[rows, place] - wanted) / inside, 0.0, 1.0)
-        below = self.values[np.maximum(place - 1, 0)]
-        return below + (self.values[place] - below) * part
+    def _reached(self, blocks: int) -> Numbers:
+        """By block and value: how many of the block are up to the value: [blocks, values]."""
+        counts = np.zeros((blocks, len(self.values)), dtype=np.float32)
+        counts[self.blocks, np.arange(len(self.values))] = self.counts
+        return np.cumsum(counts, axis=1, dtype=np.float32, out=counts)  # whole numbers below 2^24 stay exact
 
 
 class TimeBlocks:
@@ -79,7 +90,8 @@ class TimeBlocks:
 
     def __init__(self, records: Sequence[RunRecord]) -> None:
         self._records = records
-        self._widths = [_width(record) for record in records]
+        most = max(1, min(_MOST_BLOCKS, _MOST_TOGETHER // len(records)))
+        self._widths = [_width(record, most) for record in records]
         counts = [
             max(1, round(record.header.measured_s / width)) for record, width in zip(records, self._widths, strict=True)
         ]
@@ -132,6 +144,15 @@ class TimeBlocks:
         return self._first[run] + min(max(inside, 0), self.by_run[run] - 1)
 
 
+def _sum_at(times: Numbers, reached: Numbers, places: Places) -> Numbers:
+    """For each draw: the sum over its blocks at its own place."""
+    total = np.zeros(len(times))
+    for begin in range(0, len(times), _AT_ONCE):
+        part = slice(begin, begin + _AT_ONCE)
+        total[part] = np.einsum("db,bd->d", times[part], reached[:, places[part]])
+    return total
+
+
 def draw_blocks(sides: Sequence[TimeBlocks], draws: int, seed: int, *, together: bool) -> list[Drawn]:
     """Bootstrap draws for each side. `together`: the same places of all, which must have the same blocks."""
     rng = np.random.default_rng(seed)
@@ -147,8 +168,8 @@ def _multiplicities(rng: np.random.Generator, blocks: int, draws: int) -> Number
     return rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=draws).astype(np.float64)
 
 
-def _width(record: RunRecord) -> float:
-    return max(record.header.window_s, record.header.measured_s / _MOST_BLOCKS)
+def _width(record: RunRecord, most: int) -> float:
+    return max(record.header.window_s, record.header.measured_s / most)
 
 
 def _sorted(values: Numbers, blocks: Places, counts: Numbers) -> TimedValues:

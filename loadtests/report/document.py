@@ -30,7 +30,7 @@ p { margin: .3rem 0; color: var(--soft); } .none { font-style: italic; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
   font-size: .87rem; }
 th, td { border-bottom: 1px solid var(--line); padding: .28rem .55rem; text-align: right; white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; } th:first-child, td:first-child { text-align: left; }
+th { color: var(--soft); font-weight: 600; } th:first-child, td:first-child, th.text { text-align: left; }
 td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }
 small { color: var(--soft); } .better { color: var(--good); } .worse { color: var(--bad); }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 0 1.5rem; }
@@ -100,7 +100,12 @@ def tiles(values: Sequence[tuple[str, str]]) -> str:
 
 def table(rows: Sequence[Sequence[str]], *, text_columns: Sequence[int] = ()) -> str:
     """A header and rows of plain text. `text_columns`: those with sentences."""
-    head = "".join([f"<th>{plain(cell)}</th>" for cell in rows[0]])
+    head = "".join(
+        [
+            f"<th{' class=text' if column in text_columns else ''}>{plain(cell)}</th>"
+            for column, cell in enumerate(rows[0])
+        ]
+    )
     body = []
     for row in rows[1:]:
         cells = [

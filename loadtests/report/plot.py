@@ -7,7 +7,8 @@ import msgspec
 from loadtests.report.axis import Axis
 from loadtests.report.words import plain
 
-WIDTH = 720
+WIDTH = 1080
+"""About that of a page on a wide screen, so that letters keep their size."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 12, 34
 _LABEL = 16
 _MOST_NOTES = 400

@@ -22,8 +22,16 @@ _SLOS = ("ttft", "itl", "tpot", "e2e")
 
 
 def add_scenario_flags(parser: argparse.ArgumentParser) -> None:
+    """The scenario's file, and the flags."""
+    parser.add_argument(
+        "scenario", nargs="?", type=Path, metavar="SCENARIO", help="a TOML file; without it the flags are all"
+    )
+    add_flags(parser)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Those that change a scenario."""
     add = parser.add_argument
-    add("scenario", nargs="?", type=Path, metavar="SCENARIO", help="a TOML file; without it the flags are all")
     add("--url", help="the server, with or without /v1 (http://127.0.0.1:8080)")
     add("--model", help="the model to ask for (penstock)")
     add("--rate", type=float, metavar="N", help="requests a second in an open loop (5)")
