@@ -44,13 +44,17 @@ def decode_record(raw: bytes, name: str) -> RunRecord:
 
 def read_record(path: Path) -> RunRecord:
     """Raises RecordError."""
+    return decode_record(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a record's file. Raises RecordError."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise RecordError(f"{path} is larger than {_MAX_BYTES >> 30} GiB: that is no run record")
-        raw = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}") from None
-    return decode_record(raw, str(path))
 
 
 def without_secrets(scenario: Scenario) -> Scenario:
