@@ -40,19 +40,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.loadtests.fixed_streams", str(arguments.interval)], stdout=subprocess.PIPE
-    )
-    try:
-        assert server.stdout is not None
-        port = int(server.stdout.readline())
-        print("| streams | events/s | sends late, p50 / p99 / most, ms | reads late, the same | wrong | valid |")
-        print("| --- | --- | --- | --- | --- | --- |")
-        for streams in arguments.streams:
-            print(row(measured(port, arguments, streams), streams), flush=True)
-    finally:
-        server.terminate()
-        server.wait()
+    command = [sys.executable, "-m", "benchmarks.loadtests.fixed_streams", str(arguments.interval)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None
+            port = int(server.stdout.readline())
+            print("| streams | events/s | sends late, p50 / p99 / most, ms | reads late, the same | wrong | valid |")
+            print("| --- | --- | --- | --- | --- | --- |")
+            for streams in arguments.streams:
+                print(row(measured(port, arguments, streams), streams), flush=True)
+        finally:
+            server.terminate()
 
 
 def row(record: RunRecord, streams: int) -> str:

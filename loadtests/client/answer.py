@@ -36,7 +36,7 @@ class ChunkDelta(msgspec.Struct, frozen=True):
     tool_calls: msgspec.Raw = _NOTHING
 
 
-class ChunkChoice(msgspec.Struct, frozen=True):
+class AnswerChoice(msgspec.Struct, frozen=True):
     """Of a chat (`delta`), of a text completion (`text`), or of a whole answer (`message`)."""
 
     index: int = 0
@@ -64,7 +64,7 @@ class ServerSaid(msgspec.Struct, frozen=True):
 class AnswerChunk(msgspec.Struct, frozen=True):
     """What is looked at in an event, or in a whole answer; everything else is skipped without being decoded."""
 
-    choices: tuple[ChunkChoice, ...] = ()
+    choices: tuple[AnswerChoice, ...] = ()
     usage: AnswerUsage | None = None
     error: msgspec.Raw = _NOTHING
     penstock: ServerSaid | None = None
@@ -97,6 +97,7 @@ class Answer:
             "one_token_events",
             "own_fault",
             "plain_text",
+            "text_size",
         ),
         *("retry_after", "rung", "server", "should_retry", "status", "stream_id", "text", "timings", "times", "usage"),
     )
@@ -132,6 +133,7 @@ class Answer:
         self.timings: dict[str, float] = {}
         self.keep_text = keep_text
         self.text: list[str] = []
+        self.text_size = 0
         self.plain_text = ""
         """That of the last chunk, if it was text of one choice and nothing else."""
         self.max_tokens = max_tokens
@@ -227,7 +229,8 @@ class Answer:
             self.fail(failures.GARBLED, f"more than {_MOST_EVENTS} events")
             return
         times.append(at)
-        if self.keep_text and len(self.text) < _MOST_TEXT:
+        if self.keep_text and self.text_size < _MOST_TEXT:
+            self.text_size += len(text)
             self.text.append(text)
 
     def said(self, served: ServerSaid) -> None:
@@ -310,7 +313,7 @@ def error_words(raw: bytes) -> tuple[str, str, int]:
     )
 
 
-def _text(choice: ChunkChoice) -> str:
+def _text(choice: AnswerChoice) -> str:
     """What a reader sees; nothing is an empty string, and "+" stands for tool calls."""
     if choice.text is not None:
         return choice.text

@@ -21,7 +21,7 @@ _EXACT_BELOW = 200
 """Expected samples beyond a percentile: below it the binomial distribution is summed up, else taken as normal."""
 
 
-class Interval(msgspec.Struct, frozen=True):
+class PercentileInterval(msgspec.Struct, frozen=True):
     """A percentile, and where the percentile of all requests that could have been made lies with 95 % confidence."""
 
     value: float
@@ -80,16 +80,16 @@ class LatencyHistogram(msgspec.Struct, omit_defaults=True):
         """The value below or at which so many per cent of the values are; 0.0: nothing was recorded."""
         return self._of_rank(max(1, math.ceil(percent / 100 * self.count))) if self.count else 0.0
 
-    def interval(self, percent: float) -> Interval:
+    def interval(self, percent: float) -> PercentileInterval:
         """A percentile with its 95 % confidence interval, by order statistics: no distribution is assumed.
 
         The ranks of the bounds are quantiles of the binomial distribution (David & Nagaraja, Order Statistics, 7.1).
         """
         if not self.count:
-            return Interval(0.0, 0.0, None)
+            return PercentileInterval(0.0, 0.0, None)
         low, high = ranks(self.count, percent / 100)
         top = self._of_rank(high) if high <= self.count else None
-        return Interval(self.percentile(percent), self._of_rank(max(low, 1)) if low else self.min_s, top)
+        return PercentileInterval(self.percentile(percent), self._of_rank(max(low, 1)) if low else self.min_s, top)
 
     def share_within(self, limit_s: float) -> float:
         """The share of values up to a limit, to the bucket; 0.0: nothing was recorded."""

@@ -22,7 +22,7 @@ class Lengths(Table, frozen=True):
     """Greater numbers become this one."""
 
 
-class Pauses(Table, frozen=True):
+class PauseTimes(Table, frozen=True):
     """Times: `exactly`, or log-normal by `median` and `p95`."""
 
     exactly: NonNegativeSeconds | None = None
@@ -45,10 +45,10 @@ class SessionSettings(Table, frozen=True):
     """A conversation: each turn repeats what was said before, answers included, and waits for the last answer."""
 
     turns: Lengths
-    think: Pauses = Pauses(exactly=Seconds(0))
+    think: PauseTimes = PauseTimes(exactly=Seconds(0))
     """From the end of an answer to the next question."""
     tool_share: Annotated[float, within(0, 1)] = 0.0
     """Of the turns after the first: how many are a tool's result, and come after `tool` in place of `think`."""
-    tool: Pauses = Pauses(exactly=Seconds(0))
+    tool: PauseTimes = PauseTimes(exactly=Seconds(0))
     context: Natural = 0
     """Tokens of history that a turn repeats at most, the latest; 0: all."""

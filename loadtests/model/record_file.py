@@ -1,13 +1,14 @@
 """Run records as JSON files."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from config.model.units import encodable
 from config.problems.secrets import MASK, is_secret_name
 from loadtests.model.errors import RecordError
-from loadtests.model.run_record import RunRecord
+from loadtests.model.run_record import RunHeader, RunRecord
 from loadtests.model.scenario import Scenario
 
 _MAX_BYTES = 1 << 30
@@ -55,6 +56,24 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def record_schema() -> dict[str, Any]:
+    """The JSON Schema of run records. The scenario inside has one of its own: `penstock load schema`."""
+    header = _with_types(RunHeader, {"scenario": dict[str, Any]})
+    return msgspec.json.schema(_with_types(RunRecord, {"header": header}))
+
+
+def _with_types(struct: type[msgspec.Struct], types: dict[str, Any]) -> type[msgspec.Struct]:
+    """The same struct, in which some fields have other types."""
+    fields = msgspec.structs.fields(struct)
+    return msgspec.defstruct(
+        struct.__name__,
+        [
+            (field.name, types.get(field.name, field.type), *([] if field.required else [field.default]))
+            for field in fields
+        ],
+    )
 
 
 def without_secrets(scenario: Scenario) -> Scenario:

@@ -99,9 +99,9 @@ class RequestKind(Table, frozen=True):
     """"": the target's."""
     transport: Transport = "sse"
     endpoint: Endpoint = "chat"
-    prompt: Lengths = Lengths(median=120.0, p95=600.0, at_most=2000)
+    prompt: Lengths = Lengths(median=50.0, p95=150.0, at_most=180)
     """Tokens of the user's text, about: a word of the tool's own list counts as one."""
-    output: Lengths = Lengths(median=80.0, p95=300.0, at_most=1000)
+    output: Lengths = Lengths(median=60.0, p95=160.0, at_most=250)
     """`max_tokens` of the request."""
     prefix: str = ""
     """The shared prefix before the prompt: one of `prefixes`."""

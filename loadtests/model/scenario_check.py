@@ -6,7 +6,7 @@ from config.check.addresses import check_secret_source, check_url
 from config.problems.problems import Problems
 from config.problems.secrets import HEADER_NAME
 from config.problems.source_map import Path
-from loadtests.model.lengths import Lengths, Pauses
+from loadtests.model.lengths import Lengths, PauseTimes
 from loadtests.model.scenario import Arrivals, Behaviour, RequestKind, Scenario
 from loadtests.model.timing import arrivals_of, duration_of, warm_up_of
 
@@ -113,7 +113,7 @@ def _check_lengths(path: Path, lengths: Lengths, problems: Problems) -> None:
     _check_pair(path, ("median", lengths.median), ("p95", lengths.p95), problems)
 
 
-def _check_pauses(path: Path, pauses: Pauses, problems: Problems) -> None:
+def _check_pauses(path: Path, pauses: PauseTimes, problems: Problems) -> None:
     forms = {"exactly": pauses.exactly is not None, "median and p95": bool(pauses.median or pauses.p95)}
     _check_forms(path, [name for name, given in forms.items() if given], list(forms), problems)
     _check_pair(path, ("median", pauses.median), ("p95", pauses.p95), problems)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from subprocess import PIPE
 
 import trio
+from trio.lowlevel import open_process
 
 from loadtests.model.errors import RunError
 from loadtests.model.run_record import RunHeader, RunRecord
@@ -60,6 +61,11 @@ class LoadRun:
     @property
     def is_stopped(self) -> bool:
         return self._cut_short
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the workers that run."""
+        return [link.pid for link in self._links if link.pid]
 
     def stop(self) -> None:
         """End in order: the record then has what was measured until now."""
@@ -149,6 +155,11 @@ class _WorkerLink:
         self.ended = trio.Event()
         self.exit_code: int | None = None
 
+    @property
+    def pid(self) -> int:
+        """0: it does not run."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else 0
+
     def begin(self, begun_s: float) -> None:
         self._send(packed(BeginRun(begun_s)))
 
@@ -161,7 +172,7 @@ class _WorkerLink:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until the process has ended. It is started, and ready, when `task_status` says so."""
-        process = self._process = await trio.lowlevel.open_process(list(_COMMAND), stdin=PIPE, stdout=PIPE)
+        process = self._process = await open_process(list(_COMMAND), stdin=PIPE, stdout=PIPE)
         try:
             assert process.stdin is not None
             assert process.stdout is not None

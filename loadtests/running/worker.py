@@ -35,6 +35,8 @@ from loadtests.schedule.request_plan import Planner, RequestPlan
 _HOUSEKEEPING_S = 0.05
 _REPORTED_EVERY = 10
 """Rounds of housekeeping."""
+_AFTER_FAILURE_S = 0.1
+"""A client of a closed loop waits so long before its next request, lest it ask a dead server thousands of times."""
 _BEFORE_ANSWER = frozenset({failures.CONNECT_FAILED, failures.CONNECTION_LOST})
 
 
@@ -135,28 +137,31 @@ class Worker:
             while self._now() < self._duration_s:
                 plan = self._planner.plan(next(numbers))
                 request = self._maker.make(plan, 0, ())
-                await self._session(plan, request, self._now())
+                if not await self._session(plan, request, self._now()):
+                    await trio.sleep(_AFTER_FAILURE_S)
 
         await trio.sleep(max(0.0, self._begun_s - time.perf_counter()))
         for _ in range(part_of(self._scenario.arrivals.clients or 0, share)):
             requests.start_soon(client)
 
-    async def _session(self, plan: RequestPlan, request: PreparedRequest, intended_s: float) -> None:
+    async def _session(self, plan: RequestPlan, request: PreparedRequest, intended_s: float) -> bool:
+        """Returns whether all turns were answered."""
         history: list[Message] = []
         session = self._scenario.sessions.get(plan.kind.session)
         for turn, this in enumerate(plan.turns):
             if turn:
                 intended_s = self._now() + this.pause_s
                 if intended_s >= self._duration_s:
-                    return
+                    break
                 request = self._maker.make(plan, turn, history)
                 await trio.sleep(max(0.0, self._begun_s + intended_s - time.perf_counter()))
             answer = await self._request(plan, turn, request, intended_s)
             if answer.failure:
-                return
+                return False
             if session is not None:
                 said = {"role": "assistant", "content": "".join(answer.text)}
                 history = trimmed([*history, {"role": "user", "content": this.text}, said], session.context)
+        return True
 
     async def _request(self, plan: RequestPlan, turn: int, request: PreparedRequest, intended_s: float) -> Answer:
         """One request with its retries; it is tallied however it ends."""

@@ -3,7 +3,7 @@
 import math
 from random import Random
 
-from loadtests.model.lengths import Lengths, Pauses
+from loadtests.model.lengths import Lengths, PauseTimes
 
 _Z95 = 1.6448536269514722
 """The 95th percentile of the normal distribution."""
@@ -20,7 +20,7 @@ def draw_length(lengths: Lengths, rng: Random) -> int:
     return max(1, min(round(_log_normal(lengths.median, lengths.p95, rng)), lengths.at_most))
 
 
-def draw_pause(pauses: Pauses, rng: Random) -> float:
+def draw_pause(pauses: PauseTimes, rng: Random) -> float:
     """Seconds."""
     if pauses.exactly is not None:
         return min(float(pauses.exactly), pauses.at_most)

@@ -12,7 +12,7 @@ price report decision son view town road arm difference value building action se
 position player record paper space ground form event official matter center couple site project activity star
 table need court oil situation cost industry figure street image phone data picture practice piece land product
 doctor wall patient worker news test movie north love step baby computer type attention film tree source hair
-window culture chance brother energy period course summer plant opportunity term letter condition choice rule
+window culture chance brother energy period summer plant opportunity term letter condition choice rule
 daughter south husband floor campaign material population call economy hospital church risk fire future bank
 sound west sport subject officer rest behavior performance top goal second bed order author blood agency nature
 color store century evidence note size river ocean green small large open close early late high low long short

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from config.json_schema.schema import file_schema
+from loadtests.model.record_file import record_schema
 from loadtests.model.scenario import Scenario
 
 _EPILOG = """\
@@ -20,9 +21,13 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--record", action="store_true", help="the schema of run records, which are JSON, instead")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.record:
+        print(json.dumps(record_schema(), indent=2))
+        return 0
     print(json.dumps(file_schema(Scenario, "A Penstock load test"), indent=2, ensure_ascii=False))
     return 0

@@ -62,6 +62,8 @@ def _add_counts(page: Page, totals: Measures, seconds: float) -> None:
         f" {totals.failed} failed, {totals.left} left on purpose; {totals.retries} retries, {totals.resumed} resumed",
         indent=2,
     )
+    if totals.escalated or totals.degraded:
+        page.line(f"{totals.escalated} of the whole answers escalated, {totals.degraded} degraded", indent=2)
     if seconds > 0:
         page.line(
             f"goodput {totals.good / seconds:.3g} requests/s of {totals.requests / seconds:.3g} requests/s;"

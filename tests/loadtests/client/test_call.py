@@ -282,7 +282,7 @@ async def test_connections_are_used_again() -> None:
     async with serving(streamed(events())) as server:
         scenario = Scenario(
             schema=1,
-            duration=Seconds(0.3),
+            duration=Seconds(1),
             target=LoadTarget(url=server.url),
             arrivals=Arrivals(kind="closed", clients=1),
         )

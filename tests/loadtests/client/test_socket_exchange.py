@@ -26,6 +26,7 @@ def talk(messages: list[object], then: ws.Event | None = None) -> Answer:
     server = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
     server.receive_data(exchange.handshake("host", "/v1/stream", b"authorization: Bearer k\r\n"))
     (request,) = server.events()
+    assert isinstance(request, ws.Request)
     assert dict(request.extra_headers)[b"authorization"] == b"Bearer k"
     assert not exchange.take(server.send(ws.AcceptConnection()), 0.0)
     assert exchange.accepted

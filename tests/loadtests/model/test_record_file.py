@@ -1,9 +1,12 @@
+import json
+
+import jsonschema
 import msgspec
 import pytest
 
 from config.model.table import Seconds
 from loadtests.model.errors import RecordError
-from loadtests.model.record_file import decode_record, encode_record, read_record
+from loadtests.model.record_file import decode_record, encode_record, read_record, record_schema
 from loadtests.model.run_record import (
     GeneratorLag,
     Latencies,
@@ -51,6 +54,14 @@ def test_a_record_comes_back_without_its_secrets() -> None:
     assert back.header.scenario.duration == 2.0
     assert back.header.scenario.target.headers["x-team"] == "a"
     assert encode_record(back) == raw
+
+
+def test_a_record_is_what_its_schema_says() -> None:
+    schema = record_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(json.loads(encode_record(a_record())), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"format": "penstock-load-run"}, schema)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,9 @@
 """Runs with workers in processes of their own."""
 
+import os
+import resource
+import signal
+
 import trio
 
 from config.model.table import Seconds
@@ -7,7 +11,9 @@ from loadtests.model.record_file import decode_record, encode_record
 from loadtests.model.scenario import Arrivals, LoadTarget, Scenario
 from loadtests.running.progress import WorkerProgress
 from loadtests.running.run import LoadRun
+from loadtests.running.worker_process import raise_open_files
 from tests.loadtests.scripted_server import Conversation, ScriptedServer, events, serving
+from tests.patience import PATIENCE_S
 
 
 def scenario(server: ScriptedServer, **more) -> Scenario:
@@ -51,12 +57,18 @@ async def test_a_run_that_is_stopped_says_so() -> None:
 async def test_a_worker_that_dies_makes_the_run_invalid() -> None:
     async def ask_and_kill(conversation: Conversation) -> None:
         await whole(conversation)
-        for link in run._links:
-            link._process.kill()
+        for pid in run.pids:
+            os.kill(pid, signal.SIGKILL)
 
     async with serving(ask_and_kill) as server:
         run = LoadRun(scenario(server), {}, version="9")
-        with trio.fail_after(300):
+        with trio.fail_after(PATIENCE_S):
             record = await run.run()
     assert not record.verdict.valid
     assert "ended before its time" in record.verdict.reasons[0]
+
+
+def test_a_worker_may_have_as_many_connections_as_the_system_allows() -> None:
+    raise_open_files()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert soft == hard

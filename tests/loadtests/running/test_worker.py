@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from config.model.table import Seconds
-from loadtests.model.lengths import Lengths, Pauses, SessionSettings
+from loadtests.model.lengths import Lengths, PauseTimes, SessionSettings
 from loadtests.model.run_record import Measures
 from loadtests.model.scenario import Arrivals, LoadTarget, RequestKind, Scenario
 from loadtests.running.progress import WorkerProgress, together
@@ -36,7 +36,7 @@ async def run(script: Script, arrivals: Arrivals, *, duration: float, **more) ->
 
 async def test_a_stall_of_the_server_is_counted_from_the_intended_times() -> None:
     """Coordinated omission: one client at a time asks nothing while the server stalls, and so hides the stall."""
-    stall_s = 0.6
+    stall_s = 1.6
 
     def stalling() -> Script:
         free = trio.Event()
@@ -54,9 +54,9 @@ async def test_a_stall_of_the_server_is_counted_from_the_intended_times() -> Non
 
         return script
 
-    tally, _ = await run(stalling(), Arrivals(kind="constant", rate=50), duration=1.0)
+    tally, _ = await run(stalling(), Arrivals(kind="constant", rate=50), duration=2.0)
     open_loop = totals_of(tally.groups).latencies
-    tally, _ = await run(stalling(), Arrivals(kind="closed", clients=1), duration=1.0)
+    tally, _ = await run(stalling(), Arrivals(kind="closed", clients=1), duration=2.0)
     closed_loop = totals_of(tally.groups).latencies
     late = 1 - open_loop.ttft.share_within(stall_s / 4)
     hidden = 1 - closed_loop.ttft.share_within(stall_s / 4)
@@ -82,7 +82,7 @@ async def test_turns_of_a_session_repeat_what_was_said() -> None:
         Arrivals(kind="constant", rate=10),
         duration=0.1,
         mix=(RequestKind(session="s", prompt=Lengths(exactly=2)),),
-        sessions={"s": SessionSettings(turns=Lengths(exactly=3), think=Pauses(exactly=Seconds(0.001)))},
+        sessions={"s": SessionSettings(turns=Lengths(exactly=3), think=PauseTimes(exactly=Seconds(0.001)))},
     )
     roles = [[message["role"] for message in each.body["messages"]] for each in asked]
     assert roles[:2] == [["user"], ["user", "assistant", "user"]]
@@ -96,10 +96,14 @@ async def test_a_worker_that_is_stopped_has_what_it_measured() -> None:
         if conversation.number < 3:
             await whole(conversation)
         else:
-            stopping.set()
             await trio.sleep_forever()
 
     stopping = trio.Event()
+
+    def report(progress: WorkerProgress) -> None:
+        if progress.ok == 2 and progress.in_flight:
+            stopping.set()
+
     async with serving(never) as server:
         scenario = Scenario(
             schema=1,
@@ -108,7 +112,7 @@ async def test_a_worker_that_is_stopped_has_what_it_measured() -> None:
             target=LoadTarget(url=server.url),
             arrivals=Arrivals(kind="constant", rate=50),
         )
-        worker = Worker(WorkerShare(scenario, {}), time.perf_counter(), lambda _: None)
+        worker = Worker(WorkerShare(scenario, {}), time.perf_counter(), report)
         found: list[WorkerTally] = []
 
         async def work() -> None:

@@ -4,12 +4,13 @@ from random import Random
 import pytest
 
 from config.model.table import Seconds
-from loadtests.model.lengths import Lengths, Pauses, SessionSettings, SharedPrefix
+from loadtests.model.lengths import Lengths, PauseTimes, SessionSettings, SharedPrefix
 from loadtests.model.scenario import Arrivals, RequestKind, Scenario
 from loadtests.schedule.draws import draw_length, draw_pause
 from loadtests.schedule.request_plan import Planner
 from loadtests.schedule.words import WORDS
 
+THINK, TOOL = PauseTimes(exactly=Seconds(4)), PauseTimes(exactly=Seconds(1))
 SCENARIO = Scenario(
     schema=1,
     arrivals=Arrivals(rate=1),
@@ -20,7 +21,10 @@ SCENARIO = Scenario(
     prefixes={"p": SharedPrefix(tokens=Lengths(exactly=20), variants=2)},
     sessions={
         "s": SessionSettings(
-            turns=Lengths(exactly=3), think=Pauses(exactly=Seconds(4)), tool_share=0.5, tool=Pauses(exactly=Seconds(1))
+            turns=Lengths(exactly=3),
+            think=PauseTimes(exactly=Seconds(4)),
+            tool_share=0.5,
+            tool=PauseTimes(exactly=Seconds(1)),
         )
     },
 )
@@ -75,6 +79,8 @@ def test_lengths(lengths: Lengths, low: int, high: int, median: int) -> None:
 
 def test_pauses() -> None:
     rng = Random(3)
-    drawn = sorted(draw_pause(Pauses(median=Seconds(2), p95=Seconds(8), at_most=Seconds(9)), rng) for _ in range(2000))
+    drawn = sorted(
+        draw_pause(PauseTimes(median=Seconds(2), p95=Seconds(8), at_most=Seconds(9)), rng) for _ in range(2000)
+    )
     assert drawn[1000] == pytest.approx(2, rel=0.1)
     assert drawn[-1] == 9
