@@ -41,7 +41,7 @@ class Connections:
         self._idle: dict[str, list[tuple[float, Wire]]] = {}
         self._resolved: tuple[int, Any] | None = None
         self.stamped = True
-        """Whether the kernel has told of every connection's packets when they arrived."""
+        """Whether the kernel stamps the packets of every connection."""
 
     def idle(self, tenant: str) -> Wire | None:
         """One that can be used, the last used first."""

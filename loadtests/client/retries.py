@@ -6,7 +6,7 @@ import re
 
 _FIRST_S = 0.5
 _LONGEST_S = 8.0
-_LONGEST_TOLD_S = 60.0
+_LONGEST_SAID_S = 60.0
 _STATUSES = frozenset({408, 409, 429})
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms)?")
 
@@ -24,7 +24,7 @@ def pause_before(attempt: int, retry_after: str, jitter: float, now: float) -> f
     `retry_after`: seconds, an HTTP date, or milliseconds such as "1500ms". `jitter`: 0 to 1. `now`: the wall clock.
     """
     said = _said(retry_after, now)
-    if 0 < said <= _LONGEST_TOLD_S:
+    if 0 < said <= _LONGEST_SAID_S:
         return said
     return min(_FIRST_S * math.pow(2.0, max(attempt - 2, 0)), _LONGEST_S) * (1 - 0.25 * jitter)
 

@@ -16,7 +16,7 @@ from loadtests.model.timing import warm_up_of
 from loadtests.running.finished_request import FinishedRequest, Labels, is_good, labels_of, row_of, slo_of
 
 _MOST_FAILURES = 1000
-"""Kinds of failures that are told apart."""
+"""Kinds of failures that are counted by themselves."""
 _MOST_GROUPS = 2000
 _LAGS_AT_ONCE = 4096
 _GAPS_AT_ONCE = 4096

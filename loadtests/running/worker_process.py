@@ -83,7 +83,7 @@ async def serve() -> None:
     async def listen() -> None:
         raw = await link.receive()
         if raw is None:
-            os._exit(1)  # its run is gone: nothing is left to be told
+            os._exit(1)  # its run is gone: there is no reader of the results
         if isinstance(decode_to_worker(raw), StopRun):
             worker.stop()
         await listen()
