@@ -48,7 +48,7 @@ class RatePhase(Table, frozen=True):
 class Arrivals(Table, frozen=True):
     """When requests, or the first requests of sessions, are meant to be sent."""
 
-    kind: Literal["constant", "poisson", "gamma", "closed"] = "poisson"
+    kind: Literal["constant", "poisson", "gamma", "closed", "trace"] = "poisson"
     """All but `closed` are open loops: what the server does changes nothing about when requests are sent."""
     rate: Positive | None = None
     """Arrivals a second."""
@@ -60,6 +60,13 @@ class Arrivals(Table, frozen=True):
     """Requests wait for a place beyond so many. The wait counts: their latencies are from the intended time."""
     phases: tuple[RatePhase, ...] = ()
     """In place of `rate`; they make the duration of the run."""
+    trace: Path | None = None
+    """trace: recorded traffic (docs/simulation.md), which gives times, lengths and shared prefixes."""
+    speed: Positive = 1.0
+    """trace: so many times as fast as it was recorded."""
+    longest_prompt: Count = 1_000_000
+    """trace: longer prompts are cut to so many tokens; shared prefixes stay shared."""
+    longest_output: Count = 1_000_000
 
 
 class LoadTenant(Table, frozen=True):

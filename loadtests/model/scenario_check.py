@@ -71,6 +71,13 @@ def _check_arrivals(arrivals: Arrivals, problems: Problems) -> None:
         if arrivals.phases:
             problems.add_at_key((*path, "phases"), "a closed loop has no phases", expected="an open loop's kind")
         return
+    if arrivals.kind == "trace":
+        _check_trace(arrivals, problems)
+        return
+    if arrivals.trace is not None:
+        problems.add_at_key(
+            (*path, "trace"), f'a trace makes arrivals of kind = "trace", and this is "{arrivals.kind}"'
+        )
     if arrivals.clients is not None:
         problems.add_at_key(
             (*path, "clients"),
@@ -81,6 +88,19 @@ def _check_arrivals(arrivals: Arrivals, problems: Problems) -> None:
         problems.add(path, "there is no rate of arrivals", expected="rate = 5, or [[arrivals.phases]]", at_key=True)
     if arrivals.rate is not None and arrivals.phases:
         problems.add_at_key((*path, "rate"), "the phases have their own rates", expected="either rate or phases")
+
+
+def _check_trace(arrivals: Arrivals, problems: Problems) -> None:
+    path: Path = ("arrivals",)
+    if arrivals.trace is None:
+        problems.add((*path, "kind"), "there is no trace", expected='trace = "FILE"')
+    for name in ("rate", "clients"):
+        if getattr(arrivals, name) is not None:
+            problems.add_at_key(
+                (*path, name), f"a trace has its own times, and no '{name}'", expected="speed = 2, or the line left out"
+            )
+    if arrivals.phases:
+        problems.add_at_key((*path, "phases"), "a trace has its own times, and no phases", expected="speed")
 
 
 def _check_time(scenario: Scenario, problems: Problems) -> None:
@@ -97,7 +117,7 @@ def _check_time(scenario: Scenario, problems: Problems) -> None:
             expected="a shorter duration or a lower rate",
             at_key=True,
         )
-    elif scenario.arrivals.kind != "closed" and expected < 1 and not problems.has_errors():
+    elif scenario.arrivals.kind not in {"closed", "trace"} and expected < 1 and not problems.has_errors():
         problems.warn(("arrivals",), "less than one request is to be expected in the whole run")
 
 
@@ -172,6 +192,8 @@ def _check_kind(path: Path, kind: RequestKind, scenario: Scenario, problems: Pro
                 )
     if kind.transport == "websocket" and behaviour.reconnect_after_tokens is not None:
         problems.add((*path, "behaviour"), "an answer over a WebSocket cannot be resumed", expected='transport = "sse"')
+    if kind.session and scenario.arrivals.kind == "trace":
+        problems.add((*path, "session"), "a trace has its own requests, and no sessions", expected="the line left out")
     if kind.session and kind.endpoint == "completions":
         problems.add((*path, "endpoint"), "a session has messages", expected='endpoint = "chat"')
 

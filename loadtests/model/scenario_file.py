@@ -61,4 +61,7 @@ def _with_paths(scenario: Scenario, folder: Path) -> Scenario:
         else tenant
         for name, tenant in scenario.tenants.items()
     }
-    return msgspec.structs.replace(scenario, target=target, tenants=tenants)
+    arrivals = scenario.arrivals
+    if arrivals.trace is not None:
+        arrivals = msgspec.structs.replace(arrivals, trace=(folder / arrivals.trace).resolve())
+    return msgspec.structs.replace(scenario, target=target, tenants=tenants, arrivals=arrivals)

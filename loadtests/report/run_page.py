@@ -212,6 +212,8 @@ def _arrivals(scenario: Scenario) -> str:
     arrivals = scenario.arrivals
     if arrivals.kind == "closed":
         return f"closed loop of {arrivals.clients} clients: a slow server is asked less"
+    if arrivals.kind == "trace" and arrivals.trace is not None:
+        return f"open loop, as recorded in {arrivals.trace.name}, {arrivals.speed:g} times as fast"
     rate = f"{arrivals.rate:g}/s" if arrivals.rate is not None else f"{len(arrivals.phases)} phases"
     bound = f", at most {arrivals.max_in_flight} in flight" if arrivals.max_in_flight else ""
     return f"open loop, {arrivals.kind}, {rate}{bound}"

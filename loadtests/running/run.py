@@ -28,6 +28,7 @@ from loadtests.running.worker_messages import (
     decode_from_worker,
     packed,
 )
+from loadtests.schedule.traced_request import TracedRequest
 
 _COMMAND = (sys.executable, "-P", "-m", "loadtests.running.worker_process")
 _BEFORE_BEGIN_S = 0.2
@@ -48,11 +49,13 @@ class LoadRun:
         *,
         version: str,
         show: Callable[[WorkerProgress], None] | None = None,
+        trace: tuple[TracedRequest, ...] = (),
     ) -> None:
         """`keys`: API keys by tenant; "": of requests without one. `show`: called with the progress of all workers."""
         self._scenario = scenario
         self._keys = dict(keys)
         self._version = version
+        self._trace = trace
         self._show = show
         self._links: list[_WorkerLink] = []
         self._cut_short = False
@@ -76,7 +79,9 @@ class LoadRun:
     async def run(self) -> RunRecord:
         """Raises RunError."""
         count = self._scenario.workers
-        self._links = [_WorkerLink(WorkerShare(self._scenario, self._keys, worker, count)) for worker in range(count)]
+        self._links = [
+            _WorkerLink(WorkerShare(self._scenario, self._keys, worker, count, self._trace)) for worker in range(count)
+        ]
         started_at = dt.datetime.now(dt.UTC)
         try:
             async with trio.open_nursery() as nursery:

@@ -26,6 +26,8 @@ _DISTURBED = 0.02
 _BY_SIDE = 0.2
 """Of what is believed of a run: the curve may be of another form, such as a cliff, and then the run tells only on which
 side of the limit it is."""
+_FADING = 2.0
+"""By so much less likely is a rate outside of the bracket with each e-fold."""
 _CREDIBLE = 0.8
 _NORMAL = NormalDist()
 _Grid = npt.NDArray[np.float64]
@@ -98,10 +100,13 @@ class RateSearch:
     def take(self, rate: float, share: float, error: float) -> None:
         """The share of good requests in a run at this rate, and its standard error."""
         self.tried += 1
+        was_bracketed = self.is_bracketed
         if share >= self._target:
             self._holding = max(rate, self._holding or 0.0)
         else:
             self._broken = min(rate, self._broken or math.inf)
+        if self.is_bracketed and not was_bracketed:
+            self._believe_bracket()
         at_limit = _NORMAL.inv_cdf(self._target)
         spread = math.hypot(error, _CURVE_ERROR)
         away = np.log(self._rates / rate)
@@ -112,6 +117,12 @@ class RateSearch:
             on_curve = np.exp(-0.5 * z * z)
             self._weights[row] *= (1 - _BY_SIDE - _DISTURBED) * on_curve + _BY_SIDE * by_side + _DISTURBED
         self._weights /= self._weights.sum()
+
+    def _believe_bracket(self) -> None:
+        """Rates outside are less likely the farther away they are, but not impossible: an end may be wrong."""
+        low, high = min(self._holding or 0.0, self._broken or 0.0), max(self._holding or 0.0, self._broken or 0.0)
+        outside = np.maximum(np.maximum(np.log(low / self._rates), np.log(self._rates / high)), 0.0)
+        self._weights *= np.exp(-_FADING * outside)
 
     def found(self) -> FoundRate:
         """As far as it is known by now."""

@@ -12,6 +12,7 @@ from actors.upstream.http.address import address
 from gateway.cli.load.live_view import LiveView
 from gateway.cli.load.scenario_flags import add_scenario_flags, keys_of, scenario_of
 from gateway.cli.load.summary import summary
+from gateway.cli.load.trace import traced_requests
 from gateway.cli.problem_text import print_problems
 from gateway.cli.terminal import say, write_file
 from gateway.errors import CliError
@@ -19,6 +20,7 @@ from loadtests.model.errors import RunError
 from loadtests.model.record_file import encode_record
 from loadtests.model.run_record import RunRecord
 from loadtests.model.scenario import Scenario
+from loadtests.model.scenario_file import LoadedScenario
 from loadtests.running.run import LoadRun
 
 INVALID = 3
@@ -37,7 +39,11 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    loaded = scenario_of(arguments)
+    return run_scenario(scenario_of(arguments), arguments)
+
+
+def run_scenario(loaded: LoadedScenario, arguments: argparse.Namespace) -> int:
+    """One run with what is printed and written about it. Returns the exit code."""
     print_problems(loaded.warnings)
     scenario = loaded.scenario
     record = trio.run(carry_out, scenario, keys_of(scenario, arguments))
@@ -55,9 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def carry_out(scenario: Scenario, keys: dict[str, str]) -> RunRecord:
     """One run with its live view; the first Ctrl-C ends it in order, the second at once. Raises CliError."""
+    trace = traced_requests(scenario)
     await _check_server(scenario)
     view = LiveView(scenario)
-    load_run = LoadRun(scenario, keys, version=importlib.metadata.version("penstock"), show=view.show)
+    load_run = LoadRun(scenario, keys, version=importlib.metadata.version("penstock"), show=view.show, trace=trace)
 
     async def listen() -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:

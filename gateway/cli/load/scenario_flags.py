@@ -50,12 +50,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--key-env", metavar="NAME", help="the environment variable with the API key")
 
 
-def scenario_of(arguments: argparse.Namespace) -> LoadedScenario:
-    """The scenario of the file with the flags applied. Raises ConfigError, CliError."""
+def scenario_of(arguments: argparse.Namespace, arrivals: Arrivals | None = None) -> LoadedScenario:
+    """The scenario of the file with the flags applied. `arrivals`: in place of the file's.
+
+    Raises ConfigError, CliError.
+    """
     if arguments.scenario is not None:
         loaded = load_scenario(arguments.scenario)
     else:
         loaded = LoadedScenario(Scenario(schema=1, arrivals=Arrivals(rate=5.0)))
+    if arrivals is not None:
+        loaded = msgspec.structs.replace(loaded, scenario=msgspec.structs.replace(loaded.scenario, arrivals=arrivals))
     changed = _changed(loaded.scenario, arguments)
     problems = Problems.unplaced()
     check_scenario(changed, problems)

@@ -72,6 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _settings(scenario: Scenario, arguments: argparse.Namespace) -> SweepSettings:
     if scenario.arrivals.kind == "closed":
         raise CliError("a sweep needs an open loop: in a closed one a slow server is asked less", 2)
+    if scenario.arrivals.kind == "trace":
+        raise CliError("a sweep sets the rate itself, and a trace has its own times: leave the trace out", 2)
     if scenario.arrivals.phases:
         raise CliError("a sweep sets the rate itself: leave the phases out of the scenario", 2)
     if scenario.slo == SloSettings() and not scenario.tier_slo:

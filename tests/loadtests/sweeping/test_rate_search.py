@@ -81,6 +81,13 @@ def test_the_bracket_doubles_and_halves(first: float, capacity: float, rates: li
     assert tried == rates
 
 
+def test_a_bracket_is_not_left_for_one_doubtful_answer() -> None:
+    one = search(1.0, highest=1000.0)
+    for rate, share, error in ((1.0, 1.0, 0.04), (2.0, 1.0, 0.04), (4.0, 0.47, 0.12), (3.5, 1.0, 0.02)):
+        one.take(rate, share, error)
+    assert 3.0 < one.next_rate() < 5.0
+
+
 def test_ends_at_the_ends() -> None:
     above = search(5, lowest=1, highest=40)
     tried_until_found(above, good)
