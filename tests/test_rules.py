@@ -146,10 +146,11 @@ def test_no_actor_awaits_while_a_message_is_in_hand() -> None:
 def test_processes_that_stay_are_started_in_one_place() -> None:
     # They must not outlive this one: see engine/tensor_parallel/worker.py.
     assert users("subprocess.Popen", "multiprocessing", "torch.multiprocessing", "os.fork") == {
-        "engine/tensor_parallel/runner.py"
+        "engine/tensor_parallel/runner.py",
+        "loadtests/faults/keeper.py",
     }
     # Those of the load tester end when their standard input does.
-    assert users("trio.lowlevel.open_process") == {"loadtests/running/run.py"}
+    assert users("trio.lowlevel.open_process") == {"loadtests/faults/own_process.py", "loadtests/running/run.py"}
 
 
 def test_tenacity_stays_in_the_thread_that_may_block() -> None:

@@ -8,6 +8,7 @@ import msgspec
 from config.model.bounds import Count, Natural, NonNegative, Positive, PositiveShare, within
 from config.model.table import NonNegativeSeconds, PositiveBytes, PositiveSeconds, Seconds, Table
 from config.model.upstreams import SecretSource
+from loadtests.model.faults import FaultSettings, ProcessSettings, ProxySettings
 from loadtests.model.lengths import Lengths, SessionSettings, SharedPrefix
 
 Transport = Literal["sse", "websocket", "whole"]
@@ -164,6 +165,10 @@ class Scenario(Table, frozen=True):
     slo: SloSettings = SloSettings()
     tier_slo: dict[str, SloSettings] = msgspec.field(default_factory=dict)
     """By tier, in place of `slo`."""
+    faults: tuple[FaultSettings, ...] = ()
+    processes: dict[str, ProcessSettings] = msgspec.field(default_factory=dict)
+    """Commands that the load tester runs itself, for faults."""
+    proxies: dict[str, ProxySettings] = msgspec.field(default_factory=dict)
     lag: LagBound = LagBound()
     rows: Natural = 10_000
     """Requests of which the record keeps a row each, drawn evenly by the seed; failures of all others are counted."""

@@ -6,6 +6,7 @@ from config.check.addresses import check_secret_source, check_url
 from config.problems.problems import Problems
 from config.problems.secrets import HEADER_NAME
 from config.problems.source_map import Path
+from loadtests.model.fault_check import check_faults
 from loadtests.model.lengths import Lengths, PauseTimes
 from loadtests.model.scenario import Arrivals, Behaviour, RequestKind, Scenario
 from loadtests.model.timing import arrivals_of, duration_of, warm_up_of
@@ -50,6 +51,8 @@ def check_scenario(scenario: Scenario, problems: Problems) -> None:
     for name in scenario.tier_slo:
         if name not in tiers:
             problems.unknown_name(("tier_slo", name), "tier of a tenant", name, tiers, at_key=True)
+    check_faults(scenario, problems)
+    _check_use("proxies", scenario.proxies, [fault.proxy for fault in scenario.faults], problems, by="fault")
     _check_use("tenants", scenario.tenants, [kind.tenant for kind in scenario.mix], problems)
     _check_use("prefixes", scenario.prefixes, [kind.prefix for kind in scenario.mix], problems)
     _check_use("sessions", scenario.sessions, [kind.session for kind in scenario.mix], problems)
@@ -211,10 +214,12 @@ def _check_headers(path: Path, headers: dict[str, str], problems: Problems) -> N
             problems.add(here, "the value of a header must be printable ASCII on one line")
 
 
-def _check_use(table: str, defined: Iterable[str], used: list[str], problems: Problems) -> None:
+def _check_use(
+    table: str, defined: Iterable[str], used: list[str], problems: Problems, *, by: str = "entry of 'mix'"
+) -> None:
     for name in defined:
         if name not in used:
-            problems.warn_at_key((table, name), "no entry of 'mix' uses it")
+            problems.warn_at_key((table, name), f"no {by} uses it")
 
 
 def _or(words: list[str]) -> str:

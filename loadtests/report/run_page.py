@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from loadtests.faults.recovery import RULE
 from loadtests.model.latency_histogram import LatencyHistogram
 from loadtests.model.run_record import Measures, RunRecord
 from loadtests.model.scenario import Scenario, SloSettings
@@ -60,6 +61,7 @@ def run_page(record: RunRecord) -> str:
             "The warm-up is shaded first; faults are shaded and named.",
             *timeline(record, bands_of(record)),
         ),
+        _faults(record),
         *_groups(record),
         _failures(record),
         _lag(record),
@@ -131,7 +133,28 @@ def latency_section(totals: Measures) -> str:
 
 def bands_of(record: RunRecord) -> list[PlotBand]:
     """The run's faults, to be shaded."""
-    return []
+    return [PlotBand(f"{fault.name}: {fault.outcome}", fault.begin_s, fault.end_s) for fault in record.faults]
+
+
+def _faults(record: RunRecord) -> str:
+    return section("Faults", RULE, table(fault_rows(record), text_columns=(6,))) if record.faults else ""
+
+
+def fault_rows(record: RunRecord) -> list[tuple[str, ...]]:
+    """A header and a row for each fault, as text."""
+    rows = [("fault", "begins", "ends", "good before", "worst second", "recovered after", "")]
+    for fault in record.faults:
+        before = "–" if fault.share_before is None else percent(fault.share_before)
+        worst = "–" if fault.share_worst is None else percent(fault.share_worst)
+        if fault.recovered_after_s is not None:
+            recovered = f"{fault.recovered_after_s:.3g} s"
+        elif fault.share_before is None:
+            recovered = "cannot be told"
+        else:
+            recovered = "not before the end" if fault.had_effect else "no effect seen"
+        outcome = "" if fault.outcome == "done" else fault.outcome
+        rows.append((fault.name, f"{fault.begin_s:.2f} s", f"{fault.end_s:.2f} s", before, worst, recovered, outcome))
+    return rows
 
 
 def _groups(record: RunRecord) -> list[str]:

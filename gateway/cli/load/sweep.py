@@ -76,6 +76,8 @@ def _settings(scenario: Scenario, arguments: argparse.Namespace) -> SweepSetting
         raise CliError("a sweep sets the rate itself, and a trace has its own times: leave the trace out", 2)
     if scenario.arrivals.phases:
         raise CliError("a sweep sets the rate itself: leave the phases out of the scenario", 2)
+    if scenario.faults:
+        raise CliError("a sweep has no faults: each of its runs is to look the same; leave them out", 2)
     if scenario.slo == SloSettings() and not scenario.tier_slo:
         raise CliError("a sweep needs SLOs: give --slo ttft=500ms,tpot=50ms, or [slo] in the scenario", 2)
     for flag, value, low, high in (
