@@ -147,7 +147,7 @@ def test_processes_that_stay_are_started_in_one_place() -> None:
     # They must not outlive this one: see engine/tensor_parallel/worker.py.
     assert users("subprocess.Popen", "multiprocessing", "torch.multiprocessing", "os.fork") == {
         "engine/tensor_parallel/runner.py",
-        "loadtests/faults/keeper.py",
+        "loadtests/faults/wrapper_process.py",
     }
     # Those of the load tester end when their standard input does.
     assert users("trio.lowlevel.open_process") == {"loadtests/faults/own_process.py", "loadtests/running/run.py"}

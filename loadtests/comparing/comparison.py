@@ -104,9 +104,9 @@ def _compared(what: Measure, sides: Sequence[TimeBlocks], drawn: Sequence[Drawn]
         return _judged(what, (a, b), (in_a, in_b), _too_few_blocks(sides))
     times = [_times(what, side) for side in sides]
     if not times[0].count or not times[1].count:
-        a, b = (_value(each, what.percent) if each.count else None for each in times)
+        known = [_value(each, what.percent) if each.count else None for each in times]
         missing = "A" if not times[0].count else "B"
-        return ComparedMeasure(what.name, what.unit, a, b, why=f"{missing} has no such time")
+        return ComparedMeasure(what.name, what.unit, known[0], known[1], why=f"{missing} has no such time")
     values = (_value(times[0], what.percent), _value(times[1], what.percent))
     why = _too_few_blocks(sides)
     if what.percent is not None:

@@ -16,6 +16,7 @@ from loadtests.model.run_record import Measures, RequestRow, RunRecord
 
 Numbers = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.int32]
 _MOST_BLOCKS = 60
 """Of one run; of many together `_MOST_TOGETHER`."""
 _MOST_TOGETHER = 240
@@ -69,7 +70,8 @@ class TimedValues(msgspec.Struct):
         inside = np.maximum(_sum_at(times, reached, high) - below, 1e-12)
         part = np.clip((wanted - below) / inside, 0.0, 1.0)
         before = self.values[np.maximum(high - 1, 0)]
-        return before + (self.values[high] - before) * part
+        found: Numbers = before + (self.values[high] - before) * part
+        return found
 
     def means(self, drawn: Drawn) -> Numbers:
         """Of each draw."""
@@ -78,11 +80,11 @@ class TimedValues(msgspec.Struct):
         numbers = np.bincount(self.blocks, self.counts, blocks)
         return (drawn.times @ sums) / np.maximum(drawn.times @ numbers, 1e-12)
 
-    def _reached(self, blocks: int) -> Numbers:
+    def _reached(self, blocks: int) -> Counts:
         """By block and value: how many of the block are up to the value: [blocks, values]."""
-        counts = np.zeros((blocks, len(self.values)), dtype=np.float32)
+        counts = np.zeros((blocks, len(self.values)), dtype=np.int32)
         counts[self.blocks, np.arange(len(self.values))] = self.counts
-        return np.cumsum(counts, axis=1, dtype=np.float32, out=counts)  # whole numbers below 2^24 stay exact
+        return np.cumsum(counts, axis=1, dtype=np.int32)
 
 
 class TimeBlocks:
@@ -96,7 +98,7 @@ class TimeBlocks:
             max(1, round(record.header.measured_s / width)) for record, width in zip(records, self._widths, strict=True)
         ]
         self.by_run = counts
-        self._first = [0, *np.cumsum(counts)[:-1].tolist()]
+        self._first: list[int] = [0, *np.cumsum(counts)[:-1].tolist()]
         self.count = sum(counts)
         self.seconds = np.concatenate(
             [np.full(count, record.header.measured_s / count) for count, record in zip(counts, records, strict=True)]
@@ -144,7 +146,7 @@ class TimeBlocks:
         return self._first[run] + min(max(inside, 0), self.by_run[run] - 1)
 
 
-def _sum_at(times: Numbers, reached: Numbers, places: Places) -> Numbers:
+def _sum_at(times: Numbers, reached: Counts, places: Places) -> Numbers:
     """For each draw: the sum over its blocks at its own place."""
     total = np.zeros(len(times))
     for begin in range(0, len(times), _AT_ONCE):

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 import trio
+from trio.lowlevel import open_process
 
 from loadtests.faults.plain_http import ask
 from loadtests.faults.signals import TargetProcess
@@ -24,7 +25,7 @@ class OwnProcess:
     def __init__(self, name: str, settings: ProcessSettings) -> None:
         self.name = name
         self._settings = settings
-        self._keeper: trio.Process | None = None
+        self._wrapper: trio.Process | None = None
         self.target: TargetProcess | None = None
 
     async def __aenter__(self) -> Self:
@@ -41,7 +42,7 @@ class OwnProcess:
     async def start(self) -> None:
         """Until it is ready. Raises RunError."""
         settings = self._settings
-        command = [sys.executable, "-P", "-m", "loadtests.faults.keeper", str(float(settings.patience))]
+        command = [sys.executable, "-P", "-m", "loadtests.faults.wrapper_process", str(float(settings.patience))]
         with contextlib.ExitStack() as stack:
             log = DEVNULL
             if settings.log is not None:
@@ -49,12 +50,12 @@ class OwnProcess:
                     log = stack.enter_context(settings.log.open("ab")).fileno()
                 except OSError as error:
                     raise RunError(f"the log of {self.name}, {settings.log}: {error.strerror or error}") from None
-            self._keeper = await trio.lowlevel.open_process(
+            self._wrapper = await open_process(
                 [*command, *settings.command], stdin=PIPE, stdout=PIPE, stderr=log, start_new_session=True
             )
         try:
             with trio.fail_after(settings.patience):
-                self.target = TargetProcess(self.name, await self._said_pid(self._keeper))
+                self.target = TargetProcess(self.name, await self._said_pid(self._wrapper))
                 await self._until_ready()
         except BaseException as error:
             with trio.CancelScope(shield=True):
@@ -65,32 +66,32 @@ class OwnProcess:
 
     async def end(self) -> None:
         """SIGTERM, and SIGKILL after its patience. Nothing if it has ended."""
-        keeper, self._keeper = self._keeper, None
+        wrapper, self._wrapper = self._wrapper, None
         if self.target is not None:
             self.target.close()
             self.target = None
-        if keeper is None:
+        if wrapper is None:
             return
-        assert keeper.stdin is not None
-        assert keeper.stdout is not None
-        await keeper.stdin.aclose()
+        assert wrapper.stdin is not None
+        assert wrapper.stdout is not None
+        await wrapper.stdin.aclose()
         with trio.move_on_after(self._settings.patience + _ENDING_S):
-            await keeper.wait()
-        if keeper.returncode is None:
-            keeper.kill()
-            await keeper.wait()
-        await keeper.stdout.aclose()
+            await wrapper.wait()
+        if wrapper.returncode is None:
+            wrapper.kill()
+            await wrapper.wait()
+        await wrapper.stdout.aclose()
 
     async def restart(self) -> None:
         """Raises RunError."""
         await self.end()
         await self.start()
 
-    async def _said_pid(self, keeper: trio.Process) -> int:
-        assert keeper.stdout is not None
+    async def _said_pid(self, wrapper: trio.Process) -> int:
+        assert wrapper.stdout is not None
         said = b""
         while not said.endswith(b"\n"):
-            data = await keeper.stdout.receive_some(1024)
+            data = await wrapper.stdout.receive_some(1024)
             if not data:
                 break
             said += data
@@ -100,14 +101,14 @@ class OwnProcess:
         return int(said)
 
     async def _until_ready(self) -> None:
-        url, keeper = self._settings.ready, self._keeper
-        assert keeper is not None
+        url, wrapper = self._settings.ready, self._wrapper
+        assert wrapper is not None
         while url:
             with contextlib.suppress(OSError):
                 status, _ = await ask("GET", url)
                 if status == 200:
                     return
-            if keeper.poll() is not None:
+            if wrapper.poll() is not None:
                 where = f"; see {self._settings.log}" if self._settings.log else '; give it a log = "FILE" to see why'
-                raise RunError(f"{self.name} ended before it was ready (exit code {keeper.returncode}){where}")
+                raise RunError(f"{self.name} ended before it was ready (exit code {wrapper.returncode}){where}")
             await trio.sleep(_ASKS_EVERY_S)

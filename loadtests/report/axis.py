@@ -8,7 +8,7 @@ import msgspec
 _SHORTEST_S = 1e-4
 
 
-class Axis(msgspec.Struct, frozen=True):
+class PlotAxis(msgspec.Struct, frozen=True):
     """From `low` to `high`, evenly, by the logarithm, or as percentiles (each further nine takes the same room)."""
 
     low: float
@@ -54,19 +54,19 @@ class Axis(msgspec.Struct, frozen=True):
         return inside[:: math.ceil(len(inside) / most)]
 
 
-def log_axis(values: list[float], words: Callable[[float], str], label: str = "") -> Axis:
+def log_axis(values: list[float], words: Callable[[float], str], label: str = "") -> PlotAxis:
     """Around all values; those below a tenth of a millisecond, such as gaps inside one read, are at its low end."""
     inside = [value for value in values if value >= _SHORTEST_S] or [_SHORTEST_S]
     low, high = min(inside) / 1.1, max(inside) * 1.1
     if high / low < 4:  # so narrow a range would show noise
         middle = math.sqrt(low * high)
         low, high = middle / 2, middle * 2
-    return Axis(low, high, words, "log", label)
+    return PlotAxis(low, high, words, "log", label)
 
 
-def even_axis(values: list[float], words: Callable[[float], str], label: str = "", least: float = 0.0) -> Axis:
+def even_axis(values: list[float], words: Callable[[float], str], label: str = "", least: float = 0.0) -> PlotAxis:
     """From zero to a little above the greatest value, or above `least`."""
-    return Axis(0.0, max([*values, least, 1e-9]) * 1.06, words, label=label)
+    return PlotAxis(0.0, max([*values, least, 1e-9]) * 1.06, words, label=label)
 
 
 def _round_step(width: float, most: int) -> float:

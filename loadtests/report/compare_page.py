@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from loadtests.comparing.comparison import ComparedMeasure, LoadComparison
 from loadtests.model.latency_histogram import LatencyHistogram, merged
 from loadtests.model.run_record import RunRecord
-from loadtests.report.axis import Axis
+from loadtests.report.axis import PlotAxis
 from loadtests.report.distribution import distribution
 from loadtests.report.document import document, figure, section, table, verdict_box
 from loadtests.report.plot import WIDTH
@@ -108,7 +108,7 @@ def _intervals(comparison: LoadComparison) -> str:
         return '<p class="none">No interval is known.</p>'
     widest = max(max(abs(each.change_low or 0), abs(each.change_high or 0)) for each in shown)
     widest = min(max(widest, 0.05) * 1.05, 2.0)
-    axis = Axis(-widest, widest, lambda share: f"{100 * share:+.0f} %")
+    axis = PlotAxis(-widest, widest, lambda share: f"{100 * share:+.0f} %")
     height = _ROW_HEIGHT * len(shown) + 34
     bottom = height - 26
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from loadtests.model.latency_histogram import LatencyHistogram
-from loadtests.report.axis import Axis, log_axis
+from loadtests.report.axis import PlotAxis, log_axis
 from loadtests.report.plot import PlotLine, Point, line_plot
 from loadtests.report.words import percentile, seconds
 
@@ -18,7 +18,7 @@ def distribution(lines: Sequence[tuple[str, int, LatencyHistogram]], *, width: i
     if not shown:
         return '<p class="none">Nothing to show.</p>'
     most = max(histogram.count for _, _, histogram in shown)
-    across = Axis(0.0, _reach(most), percentile, "percentile")
+    across = PlotAxis(0.0, _reach(most), percentile, "percentile")
     drawn = [
         PlotLine(name, _points(histogram), colour, dashed=place > 0)
         for place, (name, colour, histogram) in enumerate(shown)

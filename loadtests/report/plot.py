@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from loadtests.report.axis import Axis
+from loadtests.report.axis import PlotAxis
 from loadtests.report.words import plain
 
 WIDTH = 1080
@@ -39,8 +39,8 @@ class PlotBand(msgspec.Struct, frozen=True):
 
 def line_plot(
     lines: Sequence[PlotLine],
-    across: Axis,
-    up: Axis,
+    across: PlotAxis,
+    up: PlotAxis,
     *,
     bands: Sequence[PlotBand] = (),
     limit: tuple[str, float] | None = None,
@@ -77,7 +77,7 @@ def key(lines: Sequence[PlotLine]) -> str:
 class _Frame:
     """From values to places on the drawing."""
 
-    def __init__(self, across: Axis, up: Axis, width: int, height: int) -> None:
+    def __init__(self, across: PlotAxis, up: PlotAxis, width: int, height: int) -> None:
         self.across = across
         self.up = up
         self.right = width - _RIGHT

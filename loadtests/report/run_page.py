@@ -142,7 +142,7 @@ def _faults(record: RunRecord) -> str:
 
 def fault_rows(record: RunRecord) -> list[tuple[str, ...]]:
     """A header and a row for each fault, as text."""
-    rows = [("fault", "begins", "ends", "good before", "worst second", "recovered after", "")]
+    rows: list[tuple[str, ...]] = [("fault", "begins", "ends", "good before", "worst second", "recovered after", "")]
     for fault in record.faults:
         before = "–" if fault.share_before is None else percent(fault.share_before)
         worst = "–" if fault.share_worst is None else percent(fault.share_worst)
@@ -164,7 +164,7 @@ def _groups(record: RunRecord) -> list[str]:
             note = ""
             if grouping == "tenant" and record.fairness is not None:
                 note = f"Fairness between tenants (Jain's index of their output tokens): {record.fairness:.3f}."
-            rows = [("", *_GROUPS)]
+            rows: list[tuple[str, ...]] = [("", *_GROUPS)]
             rows += [_group_row(name or "–", groups[name], record.header.measured_s) for name in sorted(groups)[:_MOST]]
             found.append(section(f"By {grouping}", note, table(rows)))
     return found

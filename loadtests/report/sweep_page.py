@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from loadtests.report.axis import Axis, even_axis, log_axis
+from loadtests.report.axis import PlotAxis, even_axis, log_axis
 from loadtests.report.document import document, section, table, tiles, verdict_box
 from loadtests.report.plot import PlotBand, PlotLine, Point, line_plot
 from loadtests.report.run_page import slo_words
@@ -142,7 +142,7 @@ def _bands(sweep: SweepRecord) -> list[PlotBand]:
     return [PlotBand("the highest rate", sweep.low, sweep.high, quiet=True)] if sweep.rate else []
 
 
-def _across(probes: Sequence[SweepProbe]) -> Axis:
+def _across(probes: Sequence[SweepProbe]) -> PlotAxis:
     return log_axis([probe.rate for probe in probes], _rate, "requests a second that were meant to be sent")
 
 
@@ -165,9 +165,10 @@ def _goodput(sweep: SweepRecord, probes: Sequence[SweepProbe]) -> str:
 
 
 def _latencies(sweep: SweepRecord, probes: Sequence[SweepProbe]) -> str:
-    lines = [
-        PlotLine(name, _valid(probes, lambda p, v=value: v(p) or None), n, dots=True) for name, n, value in _LATENCIES
-    ]
+    lines = []
+    for name, colour, value in _LATENCIES:
+        points = [(rate, y or None) for rate, y in _valid(probes, value)]
+        lines.append(PlotLine(name, points, colour, dots=True))
     up = log_axis([y for line in lines for _, y in line.points if y], seconds)
     slo = sweep.scenario.slo
     limit = ("TTFT objective", float(slo.ttft)) if slo.ttft is not None else None
@@ -176,7 +177,7 @@ def _latencies(sweep: SweepRecord, probes: Sequence[SweepProbe]) -> str:
 
 def _shares(sweep: SweepRecord, probes: Sequence[SweepProbe]) -> str:
     lines = [PlotLine("", _valid(probes, lambda probe: probe.share), 2, dots=True)]
-    up = Axis(0.0, 1.02, percent)
+    up = PlotAxis(0.0, 1.02, percent)
     target = (f"wanted: {percent(sweep.target)}", sweep.target)
     return line_plot(lines, _across(probes), up, bands=_bands(sweep), limit=target, height=200)
 

@@ -6,7 +6,7 @@ import msgspec
 
 from loadtests.model.latency_histogram import LatencyHistogram, merged
 from loadtests.model.run_record import RunRecord, RunWindow
-from loadtests.report.axis import Axis, even_axis, log_axis
+from loadtests.report.axis import PlotAxis, even_axis, log_axis
 from loadtests.report.document import figure
 from loadtests.report.heat_map import heat_map
 from loadtests.report.plot import PlotBand, PlotLine, Point, line_plot
@@ -56,7 +56,7 @@ def timeline(record: RunRecord, bands: Sequence[PlotBand] = ()) -> list[str]:
     spans = spans_of(record)
     if not spans:
         return ['<p class="none">No request was sent.</p>']
-    across = Axis(0.0, spans[-1].end_s, lambda value: f"{value:g} s")
+    across = PlotAxis(0.0, spans[-1].end_s, lambda value: f"{value:g} s")
     warm_up = [PlotBand("warm-up", 0.0, record.header.warm_up_s, quiet=True)] if record.header.warm_up_s else []
 
     def rates(lines: Sequence[tuple[str, int, Callable[[RunWindow], float]]], words: Callable[[float], str]) -> str:
@@ -95,13 +95,13 @@ def lag_timeline(record: RunRecord) -> str:
     points = [(span.middle_s, max((window.lag_p99_s for window in span.windows), default=0.0)) for span in spans]
     if not any(y for _, y in points):
         return ""
-    across = Axis(0.0, spans[-1].end_s, lambda value: f"{value:g} s")
+    across = PlotAxis(0.0, spans[-1].end_s, lambda value: f"{value:g} s")
     up = even_axis([y for _, y in points], seconds, least=float(record.header.scenario.lag.p99))
     limit = ("bound", float(record.header.scenario.lag.p99))
     return line_plot([PlotLine("", points, 5)], across, up, limit=limit, height=120)
 
 
-def _percentiles(record: RunRecord, across: Axis, bands: Sequence[PlotBand]) -> str:
+def _percentiles(record: RunRecord, across: PlotAxis, bands: Sequence[PlotBand]) -> str:
     # With fewer requests in a part its percentiles are single requests.
     spans = spans_of(record, min(max(record.totals.requests // _REQUESTS_IN_PART, 12), _MOST_COLUMNS))
     times = [(span.middle_s, span.times("ttft")) for span in spans]

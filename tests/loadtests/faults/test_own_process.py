@@ -9,10 +9,8 @@ import pytest
 import trio
 
 from loadtests.faults.own_process import OwnProcess
-from loadtests.faults.signals import TargetProcess
 from loadtests.model.errors import RunError
 from loadtests.model.faults import ProcessSettings
-from tests.e2e.process import until
 from tests.patience import PATIENCE_S
 
 SERVER = """
@@ -84,36 +82,3 @@ async def test_a_stalled_one_is_ended() -> None:
         pid = process.target.pid
         process.target.send(signal.SIGSTOP)
     assert not is_there(pid)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-async def test_it_does_not_outlive_the_load_tester() -> None:
-    """The keeper's input ends, as it does when the load tester is killed."""
-    process = OwnProcess("server", ProcessSettings(SLEEPS))
-    await process.start()
-    pid, keeper = process.target.pid, process._keeper
-    await keeper.stdin.aclose()
-    await keeper.wait()
-    assert not is_there(pid)
-    await process.end()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_process_that_was_stopped_goes_on_when_it_is_let_go() -> None:
-    process = subprocess.Popen(SLEEPS)
-    try:
-        with TargetProcess("server", process.pid) as target:
-            assert target.send(signal.SIGSTOP)
-            until(lambda: state_of(process.pid) == "T")
-        until(lambda: state_of(process.pid) in "SR")
-    finally:
-        process.kill()
-        process.wait()
-    with pytest.raises(RunError, match="there is no such process"):
-        TargetProcess("server", process.pid)
-
-
-@pytest.mark.parametrize("pid", [0, 1])
-def test_what_must_not_be_broken(pid: int) -> None:
-    with pytest.raises(RunError, match="not a process to break"):
-        TargetProcess("server", pid)
