@@ -46,7 +46,7 @@ class PlotAxis(msgspec.Struct, frozen=True):
 
     def _decades(self, most: int) -> list[float]:
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-        for steps in ((1, 2, 5), (1, 3), (1,)):
+        for steps in ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 5), (1, 3), (1,)):
             found = [10.0**power * step for power in range(first, last + 1) for step in steps]
             inside = [each for each in found if self.low * 0.999 <= each <= self.high * 1.001]
             if len(inside) <= most:

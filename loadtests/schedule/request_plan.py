@@ -15,6 +15,7 @@ from loadtests.model.lengths import SessionSettings
 from loadtests.model.scenario import RequestKind, Scenario
 from loadtests.schedule.draws import draw_length, draw_pause
 from loadtests.schedule.traced_request import TracedRequest
+from loadtests.schedule.traced_texts import TracedTexts
 from loadtests.schedule.words import WORDS
 
 _DEFAULT_MIX = (RequestKind(),)
@@ -49,6 +50,7 @@ class Planner:
         """`trace`: gives the lengths of requests by their numbers, if there is one."""
         self._seed = scenario.seed
         self._trace = trace
+        self._blocks = TracedTexts(scenario.seed)
         self._scenario = scenario
         self.mix = scenario.mix or _DEFAULT_MIX
         self._limits = list(itertools.accumulate(kind.weight for kind in self.mix))
@@ -72,7 +74,7 @@ class Planner:
         places = mine or list(range(len(self.mix)))
         index = rng.choices(places, [self.mix[place].weight for place in places])[0]
         kind = self.mix[index]
-        text = _traced_text(traced, self._seed, rng)
+        text = self._blocks.text(traced, rng)
         return RequestPlan(number, kind, index, self._prefix(kind, rng), (TurnPlan(text, traced.output_tokens),))
 
     def _turn(self, kind: RequestKind, session: SessionSettings | None, rng: Random) -> TurnPlan:
@@ -92,23 +94,7 @@ class Planner:
         return _prefix_text(f"{self._seed}/prefix/{kind.prefix}/{variant}", draw_length(prefix.tokens, own))
 
 
-def _traced_text(traced: TracedRequest, seed: int, rng: Random) -> str:
-    """Equal ids give equal blocks of words; the rest is the request's own."""
-    size = traced.prefix_block
-    parts: list[str] = []
-    left = traced.prompt_tokens
-    for block in traced.prefix:
-        if left <= 0:
-            break
-        words = _prefix_text(f"{seed}/block/{block}", size)
-        parts.append(words if left >= size else " ".join(words.split(" ")[:left]))
-        left -= size
-    if left > 0:
-        parts.append(" ".join(rng.choices(WORDS, k=left)))
-    return " ".join(parts)
-
-
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _prefix_text(seed: str, tokens: int) -> str:
     return " ".join(_seeded(seed).choices(WORDS, k=tokens))
 

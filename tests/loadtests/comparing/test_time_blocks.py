@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadtests.comparing.time_blocks import Drawn, TimeBlocks, TimedValues, draw_blocks
@@ -14,6 +14,7 @@ def once(blocks: int) -> Drawn:
 
 
 @given(st.lists(st.floats(0.001, 10), min_size=30, max_size=300), st.sampled_from([50.0, 90.0, 99.0]))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_all_blocks_once_give_the_value_of_all(values: list[float], percent: float) -> None:
     ordered = np.sort(np.array(values))
     timed = TimedValues(ordered, np.arange(len(values)) % 7, np.ones(len(values)))

@@ -1,7 +1,7 @@
 """Where values lie on axes, and which labels they have."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadtests.report.axis import PlotAxis, even_axis, log_axis
@@ -34,6 +34,7 @@ def test_labels(axis: PlotAxis, ticks: list[float]) -> None:
 
 
 @given(st.lists(st.floats(0, 1e5), max_size=20))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_all_values_have_a_place_and_a_few_labels(values: list[float]) -> None:
     for axis in (log_axis(values, str), even_axis(values, str)):
         assert axis.low < axis.high

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadtests.sweeping.rate_search import RateSearch, tried_until_found
@@ -37,7 +37,7 @@ def queue(capacity: float) -> Curve:
 
 
 @given(st.floats(0.02, 50_000), st.floats(0.1, 1000))
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_sure_answers_end_within_the_tolerance(capacity: float, first: float) -> None:
     curve = cliff(capacity)
     found = tried_until_found(search(first, most=60), lambda rate: (curve(rate), 0.005))
