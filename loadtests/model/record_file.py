@@ -64,6 +64,11 @@ def record_schema() -> dict[str, Any]:
     return msgspec.json.schema(_with_types(RunRecord, {"header": header}))
 
 
+def schema_without_scenario(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    """The JSON Schema of a record whose `scenario` has a schema of its own."""
+    return msgspec.json.schema(_with_types(struct, {"scenario": dict[str, Any]}))
+
+
 def _with_types(struct: type[msgspec.Struct], types: dict[str, Any]) -> type[msgspec.Struct]:
     """The same struct, in which some fields have other types."""
     fields = msgspec.structs.fields(struct)

@@ -20,6 +20,8 @@ _TIMES = (
 _WORDS = {"none": "no difference seen", "unknown": "cannot be told", "better": "B is better", "worse": "B is worse"}
 _ROW_HEIGHT = 26
 _LEFT, _RIGHT = 110, 40
+_WIDEST = 2.0
+"""A greater change is at the edge."""
 
 
 def compare_page(comparison: LoadComparison, a: Sequence[RunRecord], b: Sequence[RunRecord]) -> str:
@@ -106,9 +108,9 @@ def _intervals(comparison: LoadComparison) -> str:
     shown = [each for each in comparison.measures if each.change_low is not None and each.change_high is not None]
     if not shown:
         return '<p class="none">No interval is known.</p>'
-    widest = max(max(abs(each.change_low or 0), abs(each.change_high or 0)) for each in shown)
-    widest = min(max(widest, 0.05) * 1.05, 2.0)
-    axis = PlotAxis(-widest, widest, lambda share: f"{100 * share:+.0f} %")
+    low = min(-0.05, *[each.change_low or 0.0 for each in shown])
+    high = max(0.05, *[each.change_high or 0.0 for each in shown])
+    axis = PlotAxis(max(1.05 * low, -1.0), min(1.05 * high, _WIDEST), lambda share: f"{100 * share:+.0f} %")
     height = _ROW_HEIGHT * len(shown) + 34
     bottom = height - 26
 
@@ -119,14 +121,16 @@ def _intervals(comparison: LoadComparison) -> str:
     for value in axis.ticks(7):
         x = place(value)
         parts.append(f'<path class="grid" d="M{x} 4V{bottom}"/>')
-        parts.append(f'<text x="{x}" y="{height - 8}" text-anchor="middle">{axis.words(value)}</text>')
+        parts.append(
+            f'<text x="{x}" y="{height - 8}" text-anchor="middle">{axis.words(value).replace("+0 ", "0 ")}</text>'
+        )
     parts.append(f'<path class="limit" d="M{place(0)} 4V{bottom}"/>')
     for row, each in enumerate(shown):
         y = 4 + _ROW_HEIGHT * (row + 0.5)
         colour = {"better": 2, "worse": 1}.get(each.verdict, 5)
-        low, high, here = (place(value or 0.0) for value in (each.change_low, each.change_high, each.change))
+        begin, end, here = (place(value or 0.0) for value in (each.change_low, each.change_high, each.change))
         parts.append(f'<text x="{_LEFT - 12}" y="{y + 4}" text-anchor="end">{plain(each.name)}</text>')
-        parts.append(f'<path class="line l{colour}" stroke-width="3" d="M{low} {y}H{high}"/>')
+        parts.append(f'<path class="line l{colour}" stroke-width="3" d="M{begin} {y}H{end}"/>')
         parts.append(f'<circle class="f{colour}" cx="{here}" cy="{y}" r="4"/>')
     return "".join([*parts, "</svg>"])
 
