@@ -43,6 +43,7 @@ svg text.mark { fill: var(--bad); }
 .keys { font-size: .85rem; color: var(--soft); margin: .15rem 0 .1rem 3.6rem; } .key { margin-right: 1.1rem; }
 .key i { display: inline-block; width: 1.1rem; border-top: 3px solid; vertical-align: middle; margin-right: .35rem; }
 .key i.dashed { border-top-style: dashed; } COLOURS SHADES
+section, section > div { overflow-x: auto; } @media (max-width: 52rem) { svg[viewBox^="0 0 1080"] { width: 54rem; } }
 @media print { body { max-width: none; } h2 { break-after: avoid; } }
 """
 
