@@ -80,6 +80,23 @@ def test_repeats_narrow_the_interval() -> None:
     assert five.high - five.low < 0.7 * (one.high - one.low)
 
 
+def test_a_hard_moment_of_the_schedule_is_no_difference() -> None:
+    def hard(plan: int, slower: float) -> RunRecord:
+        scenario = msgspec.structs.replace(SCENARIO, seed=plan)
+        requests = [
+            SyntheticRequest(at=n / 20, ttft=slower * (1.0 if 200 <= n < 300 else 0.1 + n % 7 / 1000))
+            for n in range(600)
+        ]
+        return synthetic_record(requests, scenario)
+
+    condition = [parse_condition("ttft_mean>+1%")]
+    paired = by_name(compare_runs([hard(1, 1.0)], [hard(1, 1.1)], condition))["ttft_mean"]
+    apart = by_name(compare_runs([hard(1, 1.0)], [hard(2, 1.1)], condition))["ttft_mean"]
+    assert paired.verdict == "worse"
+    assert apart.verdict == "none"
+    assert paired.high - paired.low < 0.3 * (apart.high - apart.low)
+
+
 @pytest.mark.parametrize(
     ("text", "slower", "outcome"),
     [

@@ -50,6 +50,16 @@ async def test_a_stall_ends_also_if_the_run_does(sleeper) -> None:
     assert [record.outcome for record in runner.records] == ["ended with the run"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_a_stall_lasts_as_long_as_it_says(sleeper) -> None:
+    fault = FaultSettings(kind="stall", at=0.0, lasts=0.2, process="server")
+    scenario = Scenario(schema=1, faults=(fault,))
+    async with trio.open_nursery() as nursery, FaultRunner(scenario, {"server": sleeper.pid}, {}, nursery) as runner:
+        await runner.run(time.perf_counter())
+        until(lambda: state_of(sleeper.pid) in "SR")
+    assert runner.records[0].end_s - runner.records[0].begin_s >= 0.2
+
+
 async def test_kill_and_what_is_gone(sleeper) -> None:
     faults = [FaultSettings(kind="kill", at=at, process="server") for at in (0.0, 0.3)]
     pids = {"server": sleeper.pid}
