@@ -25,7 +25,7 @@ _MOST_REPEATS = 20
 _EPILOG = """\
 Two records are compared as they are. With --a and --b one scenario is run against both servers in turn, several times,
 each time with the same requests at the same times. A condition of --fail-on names a measure and how far B may not be
-from A: "ttft_p99>+10%%", "e2e_p50>+20ms", "goodput<-5%%", "failed_share>+1pp". Exit code 0: no condition is broken;
+from A: "ttft_p99>+10%", "e2e_p50>+20ms", "goodput<-5%", "failed_share>+1pp". Exit code 0: no condition is broken;
 1: one is, or with --strict may be; 2: wrong usage; 3: a run is not valid.
 """
 
