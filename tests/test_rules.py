@@ -148,9 +148,10 @@ def test_processes_that_stay_are_started_in_one_place() -> None:
     assert users("subprocess.Popen", "multiprocessing", "torch.multiprocessing", "os.fork") == {
         "actors/kernel/spare_processes.py",
         "engine/tensor_parallel/runner.py",
+        "loadtests/faults/wrapper_process.py",
     }
     # Those of the load tester end when their standard input does.
-    assert users("trio.lowlevel.open_process") == {"loadtests/running/run.py"}
+    assert users("trio.lowlevel.open_process") == {"loadtests/faults/own_process.py", "loadtests/running/run.py"}
 
 
 def test_tenacity_stays_in_the_thread_that_may_block() -> None:

@@ -106,7 +106,7 @@ class LatencyHistogram(msgspec.Struct, omit_defaults=True):
         for key in sorted(self.buckets):
             seen += self.buckets[key]
             if seen >= rank:
-                return min(max(_middle(key), self.min_s), self.max_s)
+                return min(max(middle_of(key), self.min_s), self.max_s)
         return self.max_s
 
 
@@ -147,5 +147,6 @@ def _tail_ranks(count: int, share: float) -> tuple[int, int]:
     return low, successes + 1
 
 
-def _middle(key: int) -> float:
+def middle_of(key: int) -> float:
+    """The time that stands for all in a bucket, in seconds."""
     return _SMALLEST_S * math.exp((key - 0.5) * _GROWTH) if key else _SMALLEST_S

@@ -45,19 +45,28 @@ def decode_record(raw: bytes, name: str) -> RunRecord:
 
 def read_record(path: Path) -> RunRecord:
     """Raises RecordError."""
+    return decode_record(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a record's file. Raises RecordError."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise RecordError(f"{path} is larger than {_MAX_BYTES >> 30} GiB: that is no run record")
-        raw = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror or error}") from None
-    return decode_record(raw, str(path))
 
 
 def record_schema() -> dict[str, Any]:
     """The JSON Schema of run records. The scenario inside has one of its own: `penstock load schema`."""
     header = _with_types(RunHeader, {"scenario": dict[str, Any]})
     return msgspec.json.schema(_with_types(RunRecord, {"header": header}))
+
+
+def schema_without_scenario(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    """The JSON Schema of a record whose `scenario` has a schema of its own."""
+    return msgspec.json.schema(_with_types(struct, {"scenario": dict[str, Any]}))
 
 
 def _with_types(struct: type[msgspec.Struct], types: dict[str, Any]) -> type[msgspec.Struct]:

@@ -192,6 +192,24 @@ class RequestRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """The server's own, in seconds, by its own names."""
 
 
+class FaultRecord(msgspec.Struct, frozen=True):
+    """A fault as it was carried out. Times are seconds from the beginning of the run."""
+
+    name: str
+    kind: str
+    begin_s: float
+    end_s: float
+    outcome: str = "done"
+    """Or what went wrong with the fault itself."""
+    share_before: float | None = None
+    """Of good requests before it; None: there were none, and nothing can be said."""
+    had_effect: bool = False
+    share_worst: float | None = None
+    """Of good requests, in the worst second after its beginning."""
+    recovered_after_s: float | None = None
+    """From its beginning, by the rule in `loadtests.faults.recovery`; None: it had no effect, or lasted to the end."""
+
+
 class RunRecord(msgspec.Struct):
     """One run."""
 
@@ -209,5 +227,6 @@ class RunRecord(msgspec.Struct):
     """Of all requests, or an even sample of them."""
     requests: int
     """All, the warm-up included: `rows` are so many or fewer."""
+    faults: tuple[FaultRecord, ...] = ()
     format: Literal["penstock-load-run"] = "penstock-load-run"
     version: Literal[1] = 1

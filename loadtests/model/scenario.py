@@ -8,6 +8,7 @@ import msgspec
 from config.model.bounds import Count, Natural, NonNegative, Positive, PositiveShare, within
 from config.model.table import NonNegativeSeconds, PositiveBytes, PositiveSeconds, Seconds, Table
 from config.model.upstreams import SecretSource
+from loadtests.model.faults import FaultSettings, ProcessSettings, ProxySettings
 from loadtests.model.lengths import Lengths, SessionSettings, SharedPrefix
 
 Transport = Literal["sse", "websocket", "whole"]
@@ -48,7 +49,7 @@ class RatePhase(Table, frozen=True):
 class Arrivals(Table, frozen=True):
     """When requests, or the first requests of sessions, are meant to be sent."""
 
-    kind: Literal["constant", "poisson", "gamma", "closed"] = "poisson"
+    kind: Literal["constant", "poisson", "gamma", "closed", "trace"] = "poisson"
     """All but `closed` are open loops: what the server does changes nothing about when requests are sent."""
     rate: Positive | None = None
     """Arrivals a second."""
@@ -60,6 +61,13 @@ class Arrivals(Table, frozen=True):
     """Requests wait for a place beyond so many. The wait counts: their latencies are from the intended time."""
     phases: tuple[RatePhase, ...] = ()
     """In place of `rate`; they make the duration of the run."""
+    trace: Path | None = None
+    """trace: recorded traffic (docs/simulation.md), which gives times, lengths and shared prefixes."""
+    speed: Positive = 1.0
+    """trace: so many times as fast as it was recorded."""
+    longest_prompt: Count = 1_000_000
+    """trace: longer prompts are cut to so many tokens; shared prefixes stay shared."""
+    longest_output: Count = 1_000_000
 
 
 class LoadTenant(Table, frozen=True):
@@ -157,6 +165,10 @@ class Scenario(Table, frozen=True):
     slo: SloSettings = SloSettings()
     tier_slo: dict[str, SloSettings] = msgspec.field(default_factory=dict)
     """By tier, in place of `slo`."""
+    faults: tuple[FaultSettings, ...] = ()
+    processes: dict[str, ProcessSettings] = msgspec.field(default_factory=dict)
+    """Commands that the load tester runs itself, for faults."""
+    proxies: dict[str, ProxySettings] = msgspec.field(default_factory=dict)
     lag: LagBound = LagBound()
     rows: Natural = 10_000
     """Requests of which the record keeps a row each, drawn evenly by the seed; failures of all others are counted."""

@@ -6,6 +6,7 @@ from config.check.addresses import check_secret_source, check_url
 from config.problems.problems import Problems
 from config.problems.secrets import HEADER_NAME
 from config.problems.source_map import Path
+from loadtests.model.fault_check import check_faults
 from loadtests.model.lengths import Lengths, PauseTimes
 from loadtests.model.scenario import Arrivals, Behaviour, RequestKind, Scenario
 from loadtests.model.timing import arrivals_of, duration_of, warm_up_of
@@ -50,6 +51,8 @@ def check_scenario(scenario: Scenario, problems: Problems) -> None:
     for name in scenario.tier_slo:
         if name not in tiers:
             problems.unknown_name(("tier_slo", name), "tier of a tenant", name, tiers, at_key=True)
+    check_faults(scenario, problems)
+    _check_use("proxies", scenario.proxies, [fault.proxy for fault in scenario.faults], problems, by="fault")
     _check_use("tenants", scenario.tenants, [kind.tenant for kind in scenario.mix], problems)
     _check_use("prefixes", scenario.prefixes, [kind.prefix for kind in scenario.mix], problems)
     _check_use("sessions", scenario.sessions, [kind.session for kind in scenario.mix], problems)
@@ -71,6 +74,13 @@ def _check_arrivals(arrivals: Arrivals, problems: Problems) -> None:
         if arrivals.phases:
             problems.add_at_key((*path, "phases"), "a closed loop has no phases", expected="an open loop's kind")
         return
+    if arrivals.kind == "trace":
+        _check_trace(arrivals, problems)
+        return
+    if arrivals.trace is not None:
+        problems.add_at_key(
+            (*path, "trace"), f'a trace makes arrivals of kind = "trace", and this is "{arrivals.kind}"'
+        )
     if arrivals.clients is not None:
         problems.add_at_key(
             (*path, "clients"),
@@ -81,6 +91,19 @@ def _check_arrivals(arrivals: Arrivals, problems: Problems) -> None:
         problems.add(path, "there is no rate of arrivals", expected="rate = 5, or [[arrivals.phases]]", at_key=True)
     if arrivals.rate is not None and arrivals.phases:
         problems.add_at_key((*path, "rate"), "the phases have their own rates", expected="either rate or phases")
+
+
+def _check_trace(arrivals: Arrivals, problems: Problems) -> None:
+    path: Path = ("arrivals",)
+    if arrivals.trace is None:
+        problems.add((*path, "kind"), "there is no trace", expected='trace = "FILE"')
+    for name in ("rate", "clients"):
+        if getattr(arrivals, name) is not None:
+            problems.add_at_key(
+                (*path, name), f"a trace has its own times, and no '{name}'", expected="speed = 2, or the line left out"
+            )
+    if arrivals.phases:
+        problems.add_at_key((*path, "phases"), "a trace has its own times, and no phases", expected="speed")
 
 
 def _check_time(scenario: Scenario, problems: Problems) -> None:
@@ -97,7 +120,7 @@ def _check_time(scenario: Scenario, problems: Problems) -> None:
             expected="a shorter duration or a lower rate",
             at_key=True,
         )
-    elif scenario.arrivals.kind != "closed" and expected < 1 and not problems.has_errors():
+    elif scenario.arrivals.kind not in {"closed", "trace"} and expected < 1 and not problems.has_errors():
         problems.warn(("arrivals",), "less than one request is to be expected in the whole run")
 
 
@@ -172,6 +195,8 @@ def _check_kind(path: Path, kind: RequestKind, scenario: Scenario, problems: Pro
                 )
     if kind.transport == "websocket" and behaviour.reconnect_after_tokens is not None:
         problems.add((*path, "behaviour"), "an answer over a WebSocket cannot be resumed", expected='transport = "sse"')
+    if kind.session and scenario.arrivals.kind == "trace":
+        problems.add((*path, "session"), "a trace has its own requests, and no sessions", expected="the line left out")
     if kind.session and kind.endpoint == "completions":
         problems.add((*path, "endpoint"), "a session has messages", expected='endpoint = "chat"')
 
@@ -189,10 +214,12 @@ def _check_headers(path: Path, headers: dict[str, str], problems: Problems) -> N
             problems.add(here, "the value of a header must be printable ASCII on one line")
 
 
-def _check_use(table: str, defined: Iterable[str], used: list[str], problems: Problems) -> None:
+def _check_use(
+    table: str, defined: Iterable[str], used: list[str], problems: Problems, *, by: str = "entry of 'mix'"
+) -> None:
     for name in defined:
         if name not in used:
-            problems.warn_at_key((table, name), "no entry of 'mix' uses it")
+            problems.warn_at_key((table, name), f"no {by} uses it")
 
 
 def _or(words: list[str]) -> str:

@@ -61,4 +61,27 @@ def _with_paths(scenario: Scenario, folder: Path) -> Scenario:
         else tenant
         for name, tenant in scenario.tenants.items()
     }
-    return msgspec.structs.replace(scenario, target=target, tenants=tenants)
+    arrivals = scenario.arrivals
+    if arrivals.trace is not None:
+        arrivals = msgspec.structs.replace(arrivals, trace=(folder / arrivals.trace).resolve())
+    return msgspec.structs.replace(
+        scenario, target=target, tenants=tenants, arrivals=arrivals, **_fault_paths(scenario, folder)
+    )
+
+
+def _fault_paths(scenario: Scenario, folder: Path) -> dict[str, object]:
+    processes = {
+        name: msgspec.structs.replace(process, log=(folder / process.log).resolve()) if process.log else process
+        for name, process in scenario.processes.items()
+    }
+    faults = tuple(
+        [
+            msgspec.structs.replace(
+                fault, key=msgspec.structs.replace(fault.key, file=(folder / fault.key.file).resolve())
+            )
+            if fault.key is not None and fault.key.file is not None
+            else fault
+            for fault in scenario.faults
+        ]
+    )
+    return {"processes": processes, "faults": faults}

@@ -9,6 +9,8 @@ from subprocess import PIPE
 import trio
 from trio.lowlevel import open_process
 
+from loadtests.faults.fault_runner import FaultRunner
+from loadtests.faults.recovery import with_recovery
 from loadtests.model.errors import RunError
 from loadtests.model.run_record import RunHeader, RunRecord
 from loadtests.model.scenario import Scenario
@@ -28,6 +30,7 @@ from loadtests.running.worker_messages import (
     decode_from_worker,
     packed,
 )
+from loadtests.schedule.traced_request import TracedRequest
 
 _COMMAND = (sys.executable, "-P", "-m", "loadtests.running.worker_process")
 _BEFORE_BEGIN_S = 0.2
@@ -48,11 +51,15 @@ class LoadRun:
         *,
         version: str,
         show: Callable[[WorkerProgress], None] | None = None,
+        trace: tuple[TracedRequest, ...] = (),
+        faults: FaultRunner | None = None,
     ) -> None:
         """`keys`: API keys by tenant; "": of requests without one. `show`: called with the progress of all workers."""
         self._scenario = scenario
         self._keys = dict(keys)
         self._version = version
+        self._trace = trace
+        self._faults = faults
         self._show = show
         self._links: list[_WorkerLink] = []
         self._cut_short = False
@@ -76,7 +83,9 @@ class LoadRun:
     async def run(self) -> RunRecord:
         """Raises RunError."""
         count = self._scenario.workers
-        self._links = [_WorkerLink(WorkerShare(self._scenario, self._keys, worker, count)) for worker in range(count)]
+        self._links = [
+            _WorkerLink(WorkerShare(self._scenario, self._keys, worker, count, self._trace)) for worker in range(count)
+        ]
         started_at = dt.datetime.now(dt.UTC)
         try:
             async with trio.open_nursery() as nursery:
@@ -88,6 +97,8 @@ class LoadRun:
                 if self._cut_short:
                     self.stop()
                 nursery.start_soon(self._keep_showing)
+                if self._faults is not None:
+                    nursery.start_soon(self._faults.run, self.begun_s)
                 for link in self._links:
                     await link.ended.wait()
                 nursery.cancel_scope.cancel()
@@ -128,17 +139,25 @@ class LoadRun:
             window_s=window_width(duration_of(scenario)),
             server=tally.server,
         )
+        windows = tuple([tally.windows[index] for index in sorted(tally.windows)])
         return RunRecord(
             header=header,
             verdict=verdict,
             totals=totals,
             groups=groups,
-            windows=tuple([tally.windows[index] for index in sorted(tally.windows)]),
+            windows=windows,
             failures=tuple(tally.failures),
             lag=tally.lag,
             fairness=fairness(groups.get("tenant", {})),
             rows=tuple(tally.rows),
             requests=tally.requests,
+            faults=with_recovery(
+                self._faults.records if self._faults is not None else (),
+                windows,
+                warm_up_s=header.warm_up_s,
+                window_s=header.window_s,
+                end_s=end_s,
+            ),
         )
 
 

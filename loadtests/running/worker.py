@@ -31,6 +31,7 @@ from loadtests.running.request_maker import RequestMaker, trimmed
 from loadtests.running.tally import Tally, WorkerTally, window_width
 from loadtests.schedule.arrival_times import arrival_times
 from loadtests.schedule.request_plan import Planner, RequestPlan
+from loadtests.schedule.traced_request import TracedRequest
 
 _HOUSEKEEPING_S = 0.05
 _REPORTED_EVERY = 10
@@ -48,6 +49,8 @@ class WorkerShare(msgspec.Struct, frozen=True):
     """API keys by tenant; "": of requests without one."""
     worker: int = 0
     workers: int = 1
+    trace: tuple[TracedRequest, ...] = ()
+    """All requests of the run, if they come from a trace."""
 
 
 class Worker:
@@ -60,8 +63,9 @@ class Worker:
         self._begun_s = begun_s
         self._duration_s = duration_of(scenario)
         self._report = report
-        self._planner = Planner(scenario)
-        self._times: list[float] = arrival_times(scenario)[share.worker :: share.workers].tolist()
+        self._planner = Planner(scenario, share.trace)
+        times = [request.at_s for request in share.trace] if share.trace else arrival_times(scenario).tolist()
+        self._times: list[float] = times[share.worker :: share.workers]
         self._maker = RequestMaker(scenario, self._planner.mix, share.keys)
         seed = f"{scenario.seed}/worker/{share.worker}"
         self._rng = Random(seed)  # noqa: S311  (no secret)

@@ -5,6 +5,7 @@ So workers need no list of requests: each makes those of its numbers, and a run 
 
 import bisect
 import itertools
+from collections.abc import Sequence
 from functools import lru_cache
 from random import Random
 
@@ -13,6 +14,8 @@ import msgspec
 from loadtests.model.lengths import SessionSettings
 from loadtests.model.scenario import RequestKind, Scenario
 from loadtests.schedule.draws import draw_length, draw_pause
+from loadtests.schedule.traced_request import TracedRequest
+from loadtests.schedule.traced_texts import TracedTexts
 from loadtests.schedule.words import WORDS
 
 _DEFAULT_MIX = (RequestKind(),)
@@ -43,8 +46,11 @@ class RequestPlan(msgspec.Struct, frozen=True):
 class Planner:
     """Makes the plans of one scenario."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, trace: Sequence[TracedRequest] = ()) -> None:
+        """`trace`: gives the lengths of requests by their numbers, if there is one."""
         self._seed = scenario.seed
+        self._trace = trace
+        self._blocks = TracedTexts(scenario.seed)
         self._scenario = scenario
         self.mix = scenario.mix or _DEFAULT_MIX
         self._limits = list(itertools.accumulate(kind.weight for kind in self.mix))
@@ -53,11 +59,23 @@ class Planner:
         """The request, or session, of this number."""
         rng = _seeded(f"{self._seed}/{number}")
         index = min(bisect.bisect_right(self._limits, rng.random() * self._limits[-1]), len(self.mix) - 1)
+        if self._trace:
+            return self._traced(number, rng)
         kind = self.mix[index]
         session = self._scenario.sessions.get(kind.session) if kind.session else None
         count = 1 if session is None else draw_length(session.turns, rng)
         turns = tuple([self._turn(kind, session if place else None, rng) for place in range(count)])
         return RequestPlan(number, kind, index, self._prefix(kind, rng), turns)
+
+    def _traced(self, number: int, rng: Random) -> RequestPlan:
+        """One of the kinds of its tenant, if the mix has any; else of all."""
+        traced = self._trace[number]
+        mine = [place for place, kind in enumerate(self.mix) if kind.tenant and kind.tenant == traced.tenant]
+        places = mine or list(range(len(self.mix)))
+        index = rng.choices(places, [self.mix[place].weight for place in places])[0]
+        kind = self.mix[index]
+        text = self._blocks.text(traced, rng)
+        return RequestPlan(number, kind, index, self._prefix(kind, rng), (TurnPlan(text, traced.output_tokens),))
 
     def _turn(self, kind: RequestKind, session: SessionSettings | None, rng: Random) -> TurnPlan:
         tokens, max_tokens = draw_length(kind.prompt, rng), draw_length(kind.output, rng)

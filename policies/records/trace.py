@@ -7,7 +7,7 @@ then one `TraceRequest` per line, in any order, since a line is written when its
 
 import csv
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +22,7 @@ TraceFormat = Literal["azure", "mooncake", "penstock"]
 
 _MOONCAKE_BLOCK = 512
 _AZURE_COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
+_MOST_BAD_LINES = 20
 _FORMATS = (
     "expected Azure's CSV (TIMESTAMP,ContextTokens,GeneratedTokens), Mooncake's JSONL (timestamp, input_length, "
     "output_length, hash_ids) or a recording made with `penstock serve --record`"
@@ -89,8 +90,12 @@ class TraceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """From the arrival to the first content, measured by the server; None: unknown, or there was no content."""
 
 
+_Parse = Callable[[str], TraceRequest]
+"""Of one line; raises BadTrace without the line's number."""
+
+
 def read_trace(path: Path) -> tuple[TraceRequest, ...]:
-    """All requests in order of arrival, the first at 0 s. Raises BadTrace."""
+    """All requests in order of arrival, the first at 0 s. Raises BadTrace with every bad line, up to a number."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -101,8 +106,8 @@ def read_trace(path: Path) -> tuple[TraceRequest, ...]:
     kind = trace_format(lines[0])
     if kind is None:
         raise BadTrace(f"{path}:1: this is no trace; {_FORMATS}")
-    read = {"azure": _azure, "mooncake": _mooncake, "penstock": _penstock}[kind]
-    requests = sorted(read(path, lines), key=lambda request: request.at)
+    numbered, parse = {"azure": _azure, "mooncake": _mooncake, "penstock": _penstock}[kind](path, lines)
+    requests = sorted(_read_lines(path, numbered, parse), key=lambda request: request.at)
     if not requests:
         raise BadTrace(f"{path} holds no request")
     begin = requests[0].at
@@ -160,23 +165,43 @@ def trace_features(request: TraceRequest, settings: Settings, number: int = 0) -
     )
 
 
-def _azure(path: Path, lines: list[str]) -> Iterator[TraceRequest]:
+def _read_lines(path: Path, numbered: Iterable[tuple[int, str]], parse: _Parse) -> list[TraceRequest]:
+    """Raises BadTrace."""
+    found: list[TraceRequest] = []
+    bad: list[str] = []
+    for number, line in numbered:
+        if not line.strip():
+            continue
+        try:
+            found.append(_checked(parse(line)))
+        except BadTrace as error:
+            bad.append(f"{path}:{number}: {error}")
+            if len(bad) == _MOST_BAD_LINES:
+                bad.append(f"{path}: there may be more bad lines after these {_MOST_BAD_LINES}")
+                break
+    if bad:
+        raise BadTrace("\n".join(bad))
+    return found
+
+
+def _azure(path: Path, lines: list[str]) -> tuple[Iterable[tuple[int, str]], _Parse]:
     columns = [name.strip() for name in lines[0].split(",")]
     when, tokens_in, tokens_out = (columns.index(name) for name in _AZURE_COLUMNS)
-    for number, row in enumerate(csv.reader(lines[1:]), 2):
-        if not row:
-            continue
+
+    def parse(line: str) -> TraceRequest:
+        row = next(csv.reader([line]))
         try:
             stamp = dt.datetime.fromisoformat(row[when])
             prompt, output = int(row[tokens_in]), int(row[tokens_out])
         except (ValueError, IndexError):
             raise BadTrace(
-                f"{path}:{number}: {','.join(row)[:80]!r} is no row of Azure's trace; expected a time stamp and two "
-                "whole numbers"
+                f"{','.join(row)[:80]!r} is no row of Azure's trace; expected a time stamp and two whole numbers"
             ) from None
         # Azure's time stamps have no zone and are UTC.
         wall = (stamp if stamp.tzinfo is not None else stamp.replace(tzinfo=dt.UTC)).timestamp()
-        yield _checked(path, number, TraceRequest(at=wall, wall_at=wall, prompt_tokens=prompt, output_tokens=output))
+        return TraceRequest(at=wall, wall_at=wall, prompt_tokens=prompt, output_tokens=output)
+
+    return enumerate(lines[1:], 2), parse
 
 
 class _MooncakeLine(msgspec.Struct, frozen=True):
@@ -186,47 +211,55 @@ class _MooncakeLine(msgspec.Struct, frozen=True):
     hash_ids: tuple[int, ...] = ()
 
 
-def _mooncake(path: Path, lines: list[str]) -> Iterator[TraceRequest]:
+def _mooncake(path: Path, lines: list[str]) -> tuple[Iterable[tuple[int, str]], _Parse]:
     decode = msgspec.json.Decoder(_MooncakeLine).decode
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+
+    def parse(line: str) -> TraceRequest:
         try:
             row = decode(line)
         except msgspec.DecodeError as error:
-            raise BadTrace(f"{path}:{number}: {error}") from None
-        request = TraceRequest(
+            raise BadTrace(str(error)) from None
+        return TraceRequest(
             at=row.timestamp / 1000,
             prompt_tokens=row.input_length,
             output_tokens=row.output_length,
             prefix=row.hash_ids,
             prefix_block=_MOONCAKE_BLOCK if row.hash_ids else 0,
         )
-        yield _checked(path, number, request)
+
+    return enumerate(lines, 1), parse
 
 
-def _penstock(path: Path, lines: list[str]) -> Iterator[TraceRequest]:
+def _penstock(path: Path, lines: list[str]) -> tuple[Iterable[tuple[int, str]], _Parse]:
     try:
         head = msgspec.json.decode(lines[0], type=TraceHead)
     except msgspec.DecodeError as error:
         raise BadTrace(f"{path}:1: {error}") from None
     decode = msgspec.json.Decoder(TraceRequest).decode
-    for number, line in enumerate(lines[1:], 2):
-        if not line.strip():
-            continue
+
+    def parse(line: str) -> TraceRequest:
         try:
             recorded = decode(line)
         except msgspec.DecodeError as error:
-            if number == len(lines) and not isinstance(error, msgspec.ValidationError):
-                return  # the last line has no line break: the server was killed while it wrote it
-            raise BadTrace(f"{path}:{number}: {error}") from None
-        request = msgspec.structs.replace(
+            raise BadTrace(str(error)) from None
+        return msgspec.structs.replace(
             recorded, wall_at=head.started + recorded.at, prefix_block=head.prefix_block if recorded.prefix else 0
         )
-        yield _checked(path, number, request)
+
+    # If the last line has no line break, the server may have been killed while it wrote it.
+    end = len(lines) if _is_json(lines[-1]) else len(lines) - 1
+    return enumerate(lines[1:end], 2), parse
 
 
-def _checked(path: Path, number: int, request: TraceRequest) -> TraceRequest:
+def _is_json(line: str) -> bool:
+    try:
+        msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+def _checked(request: TraceRequest) -> TraceRequest:
     """The request, with at least one output token. Raises BadTrace for impossible numbers."""
     for name, value, minimum in (
         ("arrives", request.at, 0),
@@ -236,6 +269,6 @@ def _checked(path: Path, number: int, request: TraceRequest) -> TraceRequest:
         ("max_tokens", request.max_tokens, 0),
     ):
         if not minimum <= value < float("inf"):
-            raise BadTrace(f"{path}:{number}: {name} {value:g}: expected at least {minimum}")
+            raise BadTrace(f"{name} {value:g}: expected at least {minimum}")
     # A refused request or an empty answer is replayed with one token, the minimum that an engine generates.
     return request if request.output_tokens else msgspec.structs.replace(request, output_tokens=1)

@@ -4,15 +4,19 @@ import json
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from loadtests.model.record_file import read_record
+from loadtests.model.record_file import encode_record, read_record
 from loadtests.model.run_record import RunRecord
+from loadtests.sweeping.sweep_record import encode_sweep
 from tests.e2e.process import GatewayProcess
+from tests.loadtests.report.test_sweep_page import a_sweep
+from tests.loadtests.synthetic_runs import even_run
 from tests.paths import ROOT
 from tests.patience import PATIENCE_S
 
@@ -135,29 +139,67 @@ def test_ctrl_c_ends_it_with_what_was_measured(served: GatewayProcess, tmp_path:
     assert record.totals.failed == 0
 
 
-BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGE = (ROOT / "docs/load-testing.md").read_text()
-COMMANDS = [line for block in BLOCK.findall(PAGE) for line in block.splitlines() if line.startswith("penstock load ")]
-MADE_HERE = {"run", "check", "schema"}
+BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+TRACE = "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(
+    f"2023-11-16 18:15:{46 + n}.000000,{300 - n},60\n" for n in range(5)
+)
+SHORTER = {"--for": "1s", "--warm-up": "0s", "--longest-prompt": "20", "--longest-output": "8"}
+MORE = {"sweep": ["--most-runs", "2"]}
+PASSES = {
+    "run": {0, INVALID},
+    "replay": {0, INVALID},
+    "sweep": {0, 1, INVALID},  # what is found in two seconds is nothing
+    "compare": {0, 1, INVALID},
+}
+SOON = {'"40s"': '"2s"', '"5s"': '"0s"', '"12s"': '"0.2s"', '"24s"': '"1s"', '"2s"\nproxy': '"0.3s"\nproxy'}
 
 
-@pytest.mark.parametrize("line", [line for line in COMMANDS if line.split()[2] in MADE_HERE])
-def test_the_page_s_commands(served: GatewayProcess, line: str, tmp_path: Path) -> None:
-    line = (
-        line.partition(" >")[0].replace("http://127.0.0.1:8080", served.url).replace("loadtests/", f"{ROOT}/loadtests/")
-    )
-    words = shlex.split(line.partition(" #")[0])[1:]
-    for flag in ("--for", "--warm-up"):
-        if flag in words:
-            words[words.index(flag) + 1] = "1s" if flag == "--for" else "0s"
+@pytest.mark.parametrize("block", BLOCKS, ids=[block.split("\n")[0][:60] for block in BLOCKS])
+def test_the_page_s_commands(served: GatewayProcess, block: str, tmp_path: Path) -> None:
+    """Those of a block in their order, with files for those that read what other blocks write."""
+    for name in ("RUN", "FAULTS"):
+        (tmp_path / f"{name}.json").write_bytes(encode_record(even_run()))
+    (tmp_path / "SWEEP.json").write_bytes(encode_sweep(a_sweep()))
+    (tmp_path / "TRACE.csv").write_text(TRACE)
+    for line in block.splitlines():
+        if line.startswith("penstock load "):
+            command(served, line, tmp_path)
+
+
+def command(served: GatewayProcess, line: str, folder: Path) -> None:
+    words = shlex.split(line.partition(" #")[0].partition(" > ")[0])[1:]
+    words = [word.replace("http://127.0.0.1:8080", served.url) for word in words]
+    for place, word in enumerate(words):
+        if word in SHORTER:
+            words[place + 1] = SHORTER[word]
+        if word.startswith("loadtests/"):
+            words[place] = str(ROOT / word)
+        if word.endswith("broken-way.toml"):
+            words[place] = str(sooner(served, ROOT / word, folder))
+            words = [each for each in words if each not in {"--for", "1s", "30s"}]
+            break
     process = subprocess.run(
-        [sys.executable, "-m", "gateway.cli.main", *words],
+        [sys.executable, "-m", "gateway.cli.main", *words, *MORE.get(words[1], [])],
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
-        cwd=tmp_path,
+        cwd=folder,
         check=False,
     )
-    assert process.returncode in {0, INVALID}, process.stderr
+    assert process.returncode in PASSES.get(words[1], {0}), process.stderr
+    assert "Traceback" not in process.stderr
     if "schema" in words:
         json.loads(process.stdout)
+
+
+def sooner(served: GatewayProcess, scenario: Path, folder: Path) -> Path:
+    """The scenario with its faults within two seconds, before the server of the test."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    text = scenario.read_text().replace(":8080", f":{served.port}").replace(":9000", f":{port}")
+    for old, new in SOON.items():
+        text = text.replace(old, new)
+    path = folder / "sooner.toml"
+    path.write_text(text)
+    return path

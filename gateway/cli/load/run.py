@@ -3,6 +3,7 @@
 import argparse
 import importlib.metadata
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,20 @@ import trio
 
 from actors.upstream.http.address import address
 from gateway.cli.load.live_view import LiveView
-from gateway.cli.load.scenario_flags import add_scenario_flags, keys_of, scenario_of
+from gateway.cli.load.scenario_flags import add_scenario_flags, fault_keys_of, keys_of, pids_of, scenario_of
 from gateway.cli.load.summary import summary
+from gateway.cli.load.trace import traced_requests
 from gateway.cli.problem_text import print_problems
 from gateway.cli.terminal import say, write_file
 from gateway.errors import CliError
+from loadtests.faults.fault_runner import FaultRunner
 from loadtests.model.errors import RunError
 from loadtests.model.record_file import encode_record
 from loadtests.model.run_record import RunRecord
 from loadtests.model.scenario import Scenario
+from loadtests.model.scenario_file import LoadedScenario
 from loadtests.running.run import LoadRun
+from loadtests.schedule.traced_request import TracedRequest
 
 INVALID = 3
 _EPILOG = """\
@@ -37,10 +42,14 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    loaded = scenario_of(arguments)
+    return run_scenario(scenario_of(arguments), arguments)
+
+
+def run_scenario(loaded: LoadedScenario, arguments: argparse.Namespace) -> int:
+    """One run with what is printed and written about it. Returns the exit code."""
     print_problems(loaded.warnings)
     scenario = loaded.scenario
-    record = trio.run(carry_out, scenario, keys_of(scenario, arguments))
+    record = trio.run(carry_out, scenario, keys_of(scenario, arguments), pids_of(arguments))
     if arguments.out is not None:
         write_file(arguments.out, encode_record(record))
     summary(record).print()
@@ -53,11 +62,31 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if record.totals.ok + record.totals.left else 1
 
 
-async def carry_out(scenario: Scenario, keys: dict[str, str]) -> RunRecord:
-    """One run with its live view; the first Ctrl-C ends it in order, the second at once. Raises CliError."""
-    await _check_server(scenario)
+async def carry_out(scenario: Scenario, keys: dict[str, str], pids: Mapping[str, int] | None = None) -> RunRecord:
+    """One run with its live view and its faults. The first Ctrl-C ends it in order, the second at once.
+
+    `pids`: of processes that faults are for, by name. Raises CliError.
+    """
+    trace = traced_requests(scenario)
+    fault_keys = fault_keys_of(scenario)
+    try:
+        async with trio.open_nursery() as nursery, FaultRunner(scenario, pids or {}, fault_keys, nursery) as faults:
+            await _check_server(scenario)
+            return await _watched(scenario, keys, trace, faults)
+    except* RunError as group:
+        raise CliError(str(_first(group))) from None
+    except* KeyboardInterrupt:
+        raise KeyboardInterrupt from None
+    except* CliError as group:
+        raise _first(group) from None
+
+
+async def _watched(
+    scenario: Scenario, keys: dict[str, str], trace: tuple[TracedRequest, ...], faults: FaultRunner
+) -> RunRecord:
     view = LiveView(scenario)
-    load_run = LoadRun(scenario, keys, version=importlib.metadata.version("penstock"), show=view.show)
+    version = importlib.metadata.version("penstock")
+    load_run = LoadRun(scenario, keys, version=version, show=view.show, trace=trace, faults=faults)
 
     async def listen() -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -66,17 +95,20 @@ async def carry_out(scenario: Scenario, keys: dict[str, str]) -> RunRecord:
                     raise KeyboardInterrupt
                 load_run.stop()
 
-    try:
-        with view:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(listen)
-                record = await load_run.run()
-                nursery.cancel_scope.cancel()
-    except* RunError as group:
-        raise CliError(str(group.exceptions[0])) from None
-    except* KeyboardInterrupt:
-        raise KeyboardInterrupt from None
+    with view:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            record = await load_run.run()
+            nursery.cancel_scope.cancel()
     return record
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first of the errors, however deep."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _check_server(scenario: Scenario) -> None:

@@ -22,8 +22,16 @@ _SLOS = ("ttft", "itl", "tpot", "e2e")
 
 
 def add_scenario_flags(parser: argparse.ArgumentParser) -> None:
+    """The scenario's file, and the flags."""
+    parser.add_argument(
+        "scenario", nargs="?", type=Path, metavar="SCENARIO", help="a TOML file; without it the flags are all"
+    )
+    add_flags(parser)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Those that change a scenario."""
     add = parser.add_argument
-    add("scenario", nargs="?", type=Path, metavar="SCENARIO", help="a TOML file; without it the flags are all")
     add("--url", help="the server, with or without /v1 (http://127.0.0.1:8080)")
     add("--model", help="the model to ask for (penstock)")
     add("--rate", type=float, metavar="N", help="requests a second in an open loop (5)")
@@ -38,16 +46,22 @@ def add_scenario_flags(parser: argparse.ArgumentParser) -> None:
     add("--slo", metavar="LIST", help="what a good request meets, such as ttft=500ms,itl=60ms,tpot=40ms,e2e=10s")
     add("--seed", type=int, metavar="N", help="the same seed gives the same requests at the same times (1)")
     add("--workers", type=int, metavar="N", help="processes that share the requests (1)")
+    add("--pid", action="append", default=[], metavar="NAME=PID", help="a process that faults of the scenario are for")
     add("--key", metavar="KEY", help="the API key; others can see it in the list of processes")
     add("--key-env", metavar="NAME", help="the environment variable with the API key")
 
 
-def scenario_of(arguments: argparse.Namespace) -> LoadedScenario:
-    """The scenario of the file with the flags applied. Raises ConfigError, CliError."""
+def scenario_of(arguments: argparse.Namespace, arrivals: Arrivals | None = None) -> LoadedScenario:
+    """The scenario of the file with the flags applied. `arrivals`: in place of the file's.
+
+    Raises ConfigError, CliError.
+    """
     if arguments.scenario is not None:
         loaded = load_scenario(arguments.scenario)
     else:
         loaded = LoadedScenario(Scenario(schema=1, arrivals=Arrivals(rate=5.0)))
+    if arrivals is not None:
+        loaded = msgspec.structs.replace(loaded, scenario=msgspec.structs.replace(loaded.scenario, arrivals=arrivals))
     changed = _changed(loaded.scenario, arguments)
     problems = Problems.unplaced()
     check_scenario(changed, problems)
@@ -63,6 +77,22 @@ def keys_of(scenario: Scenario, arguments: argparse.Namespace) -> dict[str, str]
     if arguments.key is not None:
         keys[""] = _checked(arguments.key, "--key")
     return keys
+
+
+def fault_keys_of(scenario: Scenario) -> dict[int, str]:
+    """Keys that faults send, by their places. Raises CliError."""
+    return {place: _secret(fault.key) for place, fault in enumerate(scenario.faults) if fault.key is not None}
+
+
+def pids_of(arguments: argparse.Namespace) -> dict[str, int]:
+    """Processes that were named. Raises CliError."""
+    pids: dict[str, int] = {}
+    for text in arguments.pid:
+        name, _, pid = text.partition("=")
+        if not name or not (pid.isascii() and pid.isdigit()):
+            raise CliError(f"--pid {text}: expected NAME=PID, such as server=4711", 2)
+        pids[name] = int(pid)
+    return pids
 
 
 def _changed(scenario: Scenario, arguments: argparse.Namespace) -> Scenario:

@@ -3,6 +3,7 @@
 from gateway.cli.terminal import Page, number, percent
 from loadtests.model.latency_histogram import LatencyHistogram
 from loadtests.model.run_record import Measures, RunRecord
+from loadtests.report.run_page import fault_rows
 
 _PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 _ROWS = (
@@ -41,6 +42,9 @@ def summary(record: RunRecord) -> Page:
             _add_groups(page, grouping, table, header.measured_s)
     if record.fairness is not None:
         page.line(f"fairness between tenants (Jain's index of output tokens): {record.fairness:.3f}")
+    if record.faults:
+        page.heading("faults; recovered: from its beginning, by the rule in docs/load-testing.md")
+        page.table([tuple([_plain(cell) for cell in row]) for row in fault_rows(record)])
     if record.failures:
         page.heading("failures, the warm-up included")
         rows = [("name", "count", "status", "code", "tier", "first one")]

@@ -2,7 +2,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadtests.client import failures
@@ -29,6 +29,7 @@ TEXTS = st.lists(st.text(max_size=6), max_size=8)
 
 
 @given(TEXTS, st.lists(st.integers(0, 2000), max_size=6), st.booleans())
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_bytes_may_be_cut_anywhere(texts: list[str], cuts: list[int], crlf: bool) -> None:
     tokens = sum(bool(text) for text in texts)
     data = b"".join(event(each) for each in [*map(said, texts), FINISH, usage(tokens), "[DONE]"])
@@ -62,6 +63,7 @@ ALIKE = [
 
 
 @given(st.lists(st.sampled_from(ALIKE), max_size=12), st.booleans())
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_an_event_like_the_last_one_counts_as_if_it_were_decoded(chunks: list[object], ascii_only: bool) -> None:
     lines = [json.dumps(chunk, separators=(",", ":"), ensure_ascii=ascii_only).encode() for chunk in chunks]
     quick = read([b"data: %b\n\n" % line for line in lines])

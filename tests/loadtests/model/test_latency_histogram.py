@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadtests.model.latency_histogram import LatencyHistogram, merged, ranks
@@ -16,6 +16,7 @@ def of(values: list[float]) -> LatencyHistogram:
 
 
 @given(TIMES, TIMES)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_merging_loses_nothing(some: list[float], others: list[float]) -> None:
     whole, parts = of(some + others), merged([of(some), of(others)])
     assert parts.buckets == whole.buckets
@@ -24,6 +25,7 @@ def test_merging_loses_nothing(some: list[float], others: list[float]) -> None:
 
 
 @given(TIMES)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_one_at_a_time_is_the_same(values: list[float]) -> None:
     single = LatencyHistogram()
     for value in values:
@@ -35,6 +37,7 @@ def test_one_at_a_time_is_the_same(values: list[float]) -> None:
 
 
 @given(TIMES, st.floats(0.1, 100))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_percentile_is_a_recorded_value_to_a_thousandth(values: list[float], percent: float) -> None:
     exact = sorted(values)[max(1, math.ceil(percent / 100 * len(values))) - 1]
     assert math.isclose(of(values).percentile(percent), exact, rel_tol=0.0021)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.model.table import Seconds
@@ -23,6 +23,7 @@ PHASES = st.lists(
 
 
 @given(PHASES, st.sampled_from(["constant", "poisson", "gamma"]), st.integers(0, 9))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_times_ascend_within_the_run_and_follow_from_the_seed(phases, kind, seed) -> None:
     scenario = of(kind, seed, phases=tuple(phases))
     times = arrival_times(scenario)
@@ -32,6 +33,7 @@ def test_times_ascend_within_the_run_and_follow_from_the_seed(phases, kind, seed
 
 
 @given(PHASES)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_constant_arrivals_are_as_many_as_the_rate_says(phases) -> None:
     scenario = of("constant", phases=tuple(phases))
     assert abs(len(arrival_times(scenario)) - arrivals_of(scenario)) <= 1

@@ -8,6 +8,7 @@ from loadtests.model.lengths import Lengths, PauseTimes, SessionSettings, Shared
 from loadtests.model.scenario import Arrivals, RequestKind, Scenario
 from loadtests.schedule.draws import draw_length, draw_pause
 from loadtests.schedule.request_plan import Planner
+from loadtests.schedule.traced_request import TracedRequest
 from loadtests.schedule.words import WORDS
 
 THINK, TOOL = PauseTimes(exactly=Seconds(4)), PauseTimes(exactly=Seconds(1))
@@ -84,3 +85,40 @@ def test_pauses() -> None:
     )
     assert drawn[1000] == pytest.approx(2, rel=0.1)
     assert drawn[-1] == 9
+
+
+def traced(count: int, **fields: object) -> list[TracedRequest]:
+    return [TracedRequest(at_s=float(n), prompt_tokens=30, output_tokens=7, **fields) for n in range(count)]
+
+
+def test_a_trace_gives_the_lengths() -> None:
+    plan = Planner(Scenario(schema=1), traced(3)).plan(2)
+    assert [(len(turn.text.split()), turn.max_tokens) for turn in plan.turns] == [(30, 7)]
+
+
+def test_equal_blocks_of_a_trace_are_equal_words() -> None:
+    trace = [
+        TracedRequest(at_s=0, prompt_tokens=40, output_tokens=1, prefix=prefix, prefix_block=16)
+        for prefix in ((1, 2), (1, 3), (1, 2), (4,))
+    ]
+    planner = Planner(Scenario(schema=1), trace)
+    texts = [planner.plan(number).turns[0].text.split() for number in range(4)]
+    assert [len(text) for text in texts] == [40] * 4
+    assert texts[0][:16] == texts[1][:16] != texts[3][:16]
+    assert texts[0][16:32] == texts[2][16:32] != texts[1][16:32]
+    assert texts[0][32:] != texts[2][32:]  # beyond the blocks each has its own
+
+
+def test_a_block_that_is_cut_is_still_shared() -> None:
+    trace = [TracedRequest(at_s=0, prompt_tokens=n, output_tokens=1, prefix=(1, 2), prefix_block=16) for n in (20, 32)]
+    planner = Planner(Scenario(schema=1), trace)
+    short, long = (planner.plan(number).turns[0].text.split() for number in range(2))
+    assert long[:20] == short
+
+
+def test_requests_of_a_recorded_tenant_are_of_its_kinds() -> None:
+    mix = (RequestKind(name="a", tenant="acme"), RequestKind(name="b", tenant="zeta"), RequestKind(name="c"))
+    scenario = Scenario(schema=1, mix=mix)
+    names = {Planner(scenario, traced(40, tenant="acme")).plan(number).kind.name for number in range(40)}
+    assert names == {"a"}
+    assert len({Planner(scenario, traced(40)).plan(number).kind.name for number in range(40)}) == 3

@@ -77,6 +77,20 @@ def test_faults_name_their_line(tmp_path: Path, text: str, fragment: str) -> Non
     assert fragment in str(caught.value)
 
 
+def test_every_bad_line_is_named_up_to_a_number(tmp_path: Path) -> None:
+    path = written(tmp_path, AZURE + "one,2,3\n\n2023-11-16 18:15:50,0,3\n2023-11-16 18:15:51,1,3\ntwo\n")
+    with pytest.raises(BadTrace) as caught:
+        read_trace(path)
+    places = [line.removeprefix(f"{path}:").split(":")[0] for line in str(caught.value).splitlines()]
+    assert places == ["4", "6", "8"]
+    path = written(tmp_path, AZURE + "no\n" * 500)
+    with pytest.raises(BadTrace) as caught:
+        read_trace(path)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 21
+    assert "there may be more" in lines[-1]
+
+
 @pytest.mark.parametrize(
     ("end", "requests"), [('{"at": 1, "prompt_tok', 2), ('{"at": 1, "prompt_tokens": 3, "output_tokens": 3}', 3)]
 )

@@ -1,0 +1,131 @@
+"""What a comparison sees, and what it does not."""
+
+from functools import lru_cache
+from random import Random
+
+import msgspec
+import pytest
+
+from loadtests.comparing.comparison import ComparedMeasure, LoadComparison, compare_runs
+from loadtests.comparing.condition import parse_condition
+from loadtests.model.run_record import RunRecord, RunVerdict
+from tests.loadtests.synthetic_runs import SCENARIO, SyntheticRequest, synthetic_record
+
+
+@lru_cache
+def noisy(
+    seed: int,
+    *,
+    slower: float = 1.0,
+    failing: float = 0.0,
+    every_s: float = 0.02,
+    duration: float = 30.0,
+    plan: int = 1,
+) -> RunRecord:
+    scenario = msgspec.structs.replace(SCENARIO, duration=duration, seed=plan)
+    rng = Random(seed)
+    requests = []
+    for number in range(round(duration / every_s)):
+        fails = rng.random() < failing
+        requests.append(
+            SyntheticRequest(
+                at=number * every_s,
+                ttft=slower * 0.1 * rng.lognormvariate(0, 0.5),
+                gaps=(0.02 * rng.lognormvariate(0, 0.2),) * 4,
+                failure="truncated" if fails else "",
+            )
+        )
+    return synthetic_record(requests, scenario)
+
+
+def by_name(comparison: LoadComparison) -> dict[str, ComparedMeasure]:
+    return {each.name: each for each in comparison.measures}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_nothing_is_seen_where_nothing_is(seed: int) -> None:
+    comparison = compare_runs([noisy(seed)], [noisy(seed + 100)])
+    assert comparison.paired
+    assert {each.verdict for each in comparison.measures} == {"none"}
+
+
+def test_a_difference_is_seen_where_it_is_and_nowhere_else() -> None:
+    comparison = compare_runs([noisy(1)], [noisy(2, slower=1.3)])
+    found = by_name(comparison)
+    assert found["ttft_p50"].verdict == "worse"
+    assert found["ttft_p50"].change == pytest.approx(0.3, abs=0.1)
+    assert found["ttft_p50"].change_low < 0.3 < found["ttft_p50"].change_high
+    assert found["itl_p50"].verdict == found["failed_share"].verdict == "none"
+    assert by_name(compare_runs([noisy(2, slower=1.3)], [noisy(1)]))["ttft_p50"].verdict == "better"
+
+
+def test_failures_and_goodput() -> None:
+    found = by_name(compare_runs([noisy(1)], [noisy(2, failing=0.2)]))
+    assert found["failed_share"].verdict == found["goodput"].verdict == "worse"
+    assert found["failed_share"].change is None  # of zero
+
+
+def test_too_little_is_no_verdict() -> None:
+    found = by_name(compare_runs([noisy(1, every_s=0.2)], [noisy(2, every_s=0.2)]))
+    assert found["ttft_p99"].verdict == "unknown"
+    assert "needs 1,000" in found["ttft_p99"].why
+    assert found["ttft_p50"].verdict == "none"
+    found = by_name(compare_runs([noisy(1, duration=5.0)], [noisy(2, duration=5.0)]))
+    assert "too short" in found["goodput"].why
+
+
+def test_repeats_narrow_the_interval() -> None:
+    one = by_name(compare_runs([noisy(1)], [noisy(11)]))["ttft_p50"]
+    five = by_name(compare_runs([noisy(n) for n in range(5)], [noisy(n + 10) for n in range(5)]))["ttft_p50"]
+    assert five.high - five.low < 0.7 * (one.high - one.low)
+
+
+def test_a_hard_moment_of_the_schedule_is_no_difference() -> None:
+    def hard(plan: int, slower: float) -> RunRecord:
+        scenario = msgspec.structs.replace(SCENARIO, seed=plan)
+        requests = [
+            SyntheticRequest(at=n / 20, ttft=slower * (1.0 if 200 <= n < 300 else 0.1 + n % 7 / 1000))
+            for n in range(600)
+        ]
+        return synthetic_record(requests, scenario)
+
+    condition = [parse_condition("ttft_mean>+1%")]
+    paired = by_name(compare_runs([hard(1, 1.0)], [hard(1, 1.1)], condition))["ttft_mean"]
+    apart = by_name(compare_runs([hard(1, 1.0)], [hard(2, 1.1)], condition))["ttft_mean"]
+    assert paired.verdict == "worse"
+    assert apart.verdict == "none"
+    assert paired.high - paired.low < 0.3 * (apart.high - apart.low)
+
+
+@pytest.mark.parametrize(
+    ("text", "slower", "outcome"),
+    [
+        ("ttft_p50>+10%", 1.5, "broken"),
+        ("ttft_p50>+10%", 1.0, "kept"),
+        ("ttft_p50>+40%", 1.5, "unknown"),
+        ("ttft_p50>+20ms", 1.5, "broken"),
+        ("ttft_p50<-20%", 0.5, "broken"),
+        ("ttft_p50<-20%", 1.5, "kept"),
+        ("ttft_p999>+10%", 1.5, "unknown"),
+        ("queue_p50>+10%", 1.5, "unknown"),
+        ("failed_share>+1pp", 1.0, "kept"),
+        ("failed_share>+1%", 1.0, "unknown"),
+    ],
+)
+def test_conditions(text: str, slower: float, outcome: str) -> None:
+    comparison = compare_runs([noisy(1)], [noisy(2, slower=slower)], [parse_condition(text)])
+    assert comparison.conditions[0].outcome == outcome, comparison.conditions
+
+
+def test_the_same_seed_gives_the_same_intervals() -> None:
+    a, b = [noisy(1)], [noisy(2)]
+    assert compare_runs(a, b) == compare_runs(a, b)
+    assert compare_runs(a, b, seed=2) != compare_runs(a, b)
+
+
+def test_what_makes_the_two_unlike_is_noted() -> None:
+    comparison = compare_runs([noisy(1)], [noisy(2, plan=9)])
+    assert not comparison.paired
+    assert "different requests" in comparison.notes[0]
+    bad = msgspec.structs.replace(noisy(1), verdict=RunVerdict(False, ("it was late",)))
+    assert compare_runs([bad], [noisy(2)]).invalid == ("A: it was late",)
