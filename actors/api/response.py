@@ -98,6 +98,17 @@ class DecisionInfo(msgspec.Struct, frozen=True, gc=False):
     """Parts of the request's schemas that are not enforced."""
 
 
+class ServerTimings(msgspec.Struct, frozen=True):
+    """Where an answer's time went, in milliseconds; None: that did not happen."""
+
+    queue_ms: float | None
+    """Until the first backend took it: admission, the plan and the queue."""
+    prefill_ms: float | None
+    """From there until its first content was there."""
+    decode_ms: float | None
+    """From its first content until its end."""
+
+
 class Served(msgspec.Struct, frozen=True):
     """Which backend answered, and why."""
 
@@ -128,6 +139,7 @@ class Served(msgspec.Struct, frozen=True):
     """The engine that answered, or the model as its upstream names it; "" if no model did."""
     upstream_finish: str | None = None
     """An upstream's own finish reason if it is an unknown one; `finish_reason` is "stop" then."""
+    timings: ServerTimings | None = None
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

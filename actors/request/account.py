@@ -6,7 +6,7 @@ import structlog
 import trio
 
 from actors.api.request import InferenceRequest, RequestContent
-from actors.api.response import Delta, Usage
+from actors.api.response import Delta, ServerTimings, Usage
 from actors.api.statistics import RequestKey
 from actors.protocol.admission import Settle
 from actors.protocol.job import Job
@@ -178,6 +178,15 @@ class Account:
         tokens = sum([each.tokens for each in self.emitted])
         return Usage(self.prompt_tokens if self.worked else 0, tokens, self.cached_tokens)
 
+    def timings(self, now: float) -> ServerTimings:
+        """Of an answer that ends now."""
+        arrived_at, taken_at, content_at = self.request.arrived_at, self.taken_at, self.first_content_at
+        return ServerTimings(
+            queue_ms=_milliseconds(arrived_at, taken_at),
+            prefill_ms=_milliseconds(taken_at, content_at),
+            decode_ms=_milliseconds(content_at, now),
+        )
+
     def settle(self, outcome: str, why: str, rung: str, history: tuple[AttemptRecord, ...], status: int) -> None:
         """Settle the reservation, close the ledger's entry, count and log. `status`: the client's HTTP status."""
         refused = outcome == "refused"
@@ -299,3 +308,7 @@ class Account:
             log.warning(notice.event, subject=notice.subject, **notice.details)
         for roll_back in self.ports.rollout.take_roll_backs():
             self.ports.ledger.put_unbounded(WriteRollBack(roll_back))
+
+
+def _milliseconds(begin: float | None, end: float | None) -> float | None:
+    return None if begin is None or end is None else round(1000 * max(end - begin, 0.0), 1)

@@ -1,5 +1,7 @@
 """Builds the events of a response, and its summary of how the request was served."""
 
+import trio
+
 from actors.api.errors import ErrorBody
 from actors.api.response import AttemptSummary, Delta, Done, Failed, ResponseEvent, Served, Start, Usage
 from actors.prompt.request_text import RequestText
@@ -174,6 +176,7 @@ class ResponseBuilder:
             self._request.body.model,
             self._model,
             self._upstream_finish,
+            self._account.timings(trio.current_time()),
         )
 
 

@@ -59,6 +59,7 @@ class ServerSaid(msgspec.Struct, frozen=True):
     rung: str = ""
     attempts: tuple[ServerAttempt, ...] = ()
     degraded: tuple[str, ...] = ()
+    timings: dict[str, Any] | None = None
 
 
 class AnswerChunk(msgspec.Struct, frozen=True):
@@ -238,6 +239,8 @@ class Answer:
         self.rung = served.rung or self.rung
         self.escalated = any(attempt.outcome == "escalated" for attempt in served.attempts)
         self.degraded = self.degraded or bool(served.degraded)
+        if served.timings:
+            self._timed(served.timings)
 
     def error(self, raw: bytes, status: int = 0) -> None:
         """An error's object, in a stream or as a whole body. `status`: of a message that has its own."""
@@ -286,7 +289,7 @@ class Answer:
         self.fail(failures.USAGE_MISMATCH, f"usage says {what}")
 
     def _timed(self, timings: dict[str, Any]) -> None:
-        """llama.cpp's own times."""
+        """The server's own times: Penstock's, or llama.cpp's."""
         for name, value in list(timings.items())[:32]:
             if name.endswith("_ms") and isinstance(value, int | float):
                 self.timings[name.removesuffix("_ms")] = value / 1000
