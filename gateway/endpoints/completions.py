@@ -8,7 +8,7 @@ import msgspec
 import structlog
 import trio
 
-from actors.api.errors import ErrorBody, Refusal
+from actors.api.errors import Conflict, ErrorBody, Refusal
 from actors.api.request import InferenceRequest, ParsedBody, View
 from actors.api.response import Delta, Done, ResponseEvent, Served, Start, Usage
 from actors.kept.kept_answer import KeptReader
@@ -35,6 +35,10 @@ from gateway.openai.responses.completion import (
 from gateway.openai.responses.headers import DecisionHeaders, served_headers, start_headers
 from gateway.openai.responses.sse import SseRenderer, error_event
 
+_EVENTS_LOST = (
+    "The server that was sending this answer ended before the last events that you have were written down. "
+    "Read it again from the beginning, without 'after' and Last-Event-ID."
+)
 log = structlog.get_logger()
 
 
@@ -75,7 +79,7 @@ class CompletionHandler:
     async def _answer(
         self, connection: Connection, request: Request, inference: InferenceRequest, headers: DecisionHeaders
     ) -> None:
-        reader = keep(self._api, request, inference, self._endpoint.name)
+        reader = await keep(self._api, request, inference, self._endpoint.name)
         if reader is not None:
             headers.request_line += kept_lines(reader, inference.request_id)
             inference = reader.answer.request
@@ -141,8 +145,13 @@ class CompletionHandler:
                 identity = self._identity(inference, _model_of(events), headers, reader)
                 chunks = self._endpoint.chunks(identity, view, include_usage=view.usage)
                 renderer = SseRenderer(chunks, include_usage=view.usage, continuous=view.continuous_usage, after=after)
+                known = reader is not None and reader.answer.restored > 0
                 while events and not renderer.ended:
-                    if (data := renderer.render(events)) or renderer.ended:
+                    data = renderer.render(events)
+                    if known and renderer.number < (after or 0):
+                        raise Conflict("events_lost", _EVENTS_LOST)
+                    known = False
+                    if data or renderer.ended:
                         first = not stream.started
                         await stream.send(data, trio.current_time(), last=renderer.ended)
                         if first:

@@ -29,16 +29,17 @@ def digest_of(request: Request, body: Body) -> bytes:
     return hashlib.sha256(request.path.removesuffix(b"/") + b"\n" + body).digest()
 
 
-def keep(api: ApiContext, request: Request, inference: InferenceRequest, endpoint: str) -> KeptReader | None:
+async def keep(api: ApiContext, request: Request, inference: InferenceRequest, endpoint: str) -> KeptReader | None:
     """A reader of the request's kept answer; None: the client asks for none, or it cannot be kept now.
 
-    Raises HttpError for a bad header, IdempotencyKeyReused and BadKey, after logging them.
+    Raises HttpError for a bad header, IdempotencyKeyReused, BadKey and Unavailable, after logging them.
     """
     if request.header(IDEMPOTENCY_KEY) is None and request.header(_RESUMABLE) is None:
         return None
     with api.refusal_log(inference.request_id, inference.credentials.path, request.arrived_at, request.key):
+        await api.service.kept.ready()
         reader = _keep(api, request, inference, endpoint)
-    if reader is not None and reader.answer.request is not inference:
+    if reader is not None and reader.answer.request.request_id != inference.request_id:
         _log_again(reader, inference.request_id)
     return reader
 
@@ -109,6 +110,7 @@ class StreamHandler:
                 connection.watch()
                 position_of(request)
                 tenant = api.service.tenant_of(request.key)
+                await api.service.kept.ready()
                 answer_id = request.path.removeprefix(STREAMS).removesuffix(b"/").decode("latin1")
                 reader = api.service.kept.find(answer_id, tenant)
             _log_again(reader, request_id)

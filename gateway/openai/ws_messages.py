@@ -115,16 +115,11 @@ def error_message(
 ) -> bytes:
     """`message_id`: the request that failed; None if none did, then `rejected` is the invalid message."""
     fields = {
-        "message": error.message,
-        "type": error.type,
-        "param": error.param,
-        "code": error.code,
+        **error.fields(),
         "status": error.status,
         "should_retry": error.should_retry,
         "retry_after_s": error.retry_after_s,
     }
-    if error.upstream_code is not None:
-        fields["upstream_code"] = error.upstream_code
     about = b"" if rejected is None else b',"rejected":%b' % encode({"type": rejected.type[:64], "id": rejected.id})
     about += _limits(limits)
     return b'{"type":"error","id":%b,"error":%b%b}' % (encode(message_id), encode(fields), about)

@@ -105,12 +105,15 @@ def _service_families(statistics: ServiceStatistics) -> Iterator[Metric]:
         ("ledger_commits", "Commits of the ledger.", statistics.ledger.commits_total),
         ("ledger_recovered", "Ledger entries that a crash left open.", statistics.ledger.recovered_total),
         ("kept_answers_read_again", "Retries and resumed streams of kept answers.", statistics.kept.attached_total),
+        ("kept_answers_continued", "Answers of ended processes that went on.", statistics.kept.continued_total),
+        ("kept_store_failures", "Failures of the kept answers' file.", statistics.kept.store_failures_total),
     ):
         yield CounterMetricFamily("penstock:" + name, text, value=value)
     for name, text, level in (
         ("requests_in_flight", "Requests in progress.", statistics.in_flight),
         ("kept_answers", "Answers that are kept for retries and lost connections.", statistics.kept.answers),
         ("kept_answer_bytes", "Memory of the kept answers.", statistics.kept.used_bytes),
+        ("kept_answers_stored", "Kept answers that a restart does not lose.", statistics.kept.stored),
         ("ledger_open", "Ledger entries not closed yet.", statistics.ledger.open),
         ("ledger_pending", "Ledger writes not committed yet.", statistics.ledger.pending),
     ):
