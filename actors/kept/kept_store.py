@@ -45,6 +45,7 @@ CREATE TABLE events (
 PRAGMA user_version = {SCHEMA};
 PRAGMA application_id = {_APPLICATION};
 """
+_FORGET = "UPDATE answers SET prompt_tokens = 0, completion_tokens = 0, cost = 0 WHERE id = ?"
 _encoder = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(InferenceRequest)
 _decisions = msgspec.msgpack.Decoder(DecisionInfo)
@@ -201,10 +202,8 @@ class KeptStore:
                     put,
                     _requests.decode(request),
                     None if decided is None else _decisions.decode(decided),
-                    self._events_of(put.answer_id),
+                    self._events_of(put.answer_id, decided=decided is not None),
                 )
-                if answer.events and answer.decided is None:
-                    raise ValueError("the decision is missing")
             except (msgspec.DecodeError, ValueError):
                 self.unreadable += 1
                 self.commit(KeptBatch((DeleteAnswer(put.answer_id),)))
@@ -212,14 +211,16 @@ class KeptStore:
             found.append(answer)
         return tuple(sorted(found, key=lambda each: each.put.created))
 
-    def _events_of(self, answer_id: str) -> tuple[ResponseEvent, ...]:
-        """Raises ValueError: there is a gap."""
+    def _events_of(self, answer_id: str, *, decided: bool) -> tuple[ResponseEvent, ...]:
+        """Raises ValueError: something is missing."""
         events: tuple[ResponseEvent, ...] = ()
         rows = self._connection.execute("SELECT position, events FROM events WHERE id = ? ORDER BY 1", (answer_id,))
         for position, encoded in rows:
             if position != len(events):
                 raise ValueError("events are missing")
             events += _events.decode(encoded)
+        if events and not decided:
+            raise ValueError("the decision is missing")
         return events
 
     def commit(self, batch: KeptBatch) -> None:
@@ -235,7 +236,8 @@ class KeptStore:
                 execute("ROLLBACK")
             raise
         if any(isinstance(write, DeleteAnswer) for write in batch.writes):
-            execute(f"PRAGMA incremental_vacuum({_FREED_PAGES})").fetchall()
+            # A script is stepped to its end: `execute` would free one page.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({_FREED_PAGES})")
 
     def _write(self, write: KeptWrite) -> None:
         execute = self._connection.execute
@@ -243,8 +245,8 @@ class KeptStore:
             case PutAnswer():
                 execute("DELETE FROM events WHERE id = ?", (write.answer_id,))
                 execute(
-                    "INSERT OR REPLACE INTO answers"
-                    " (id, tenant, endpoint, created, key, digest, background, request) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO answers (id, tenant, endpoint, created, key, digest, background, request)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     msgspec.structs.astuple(write),
                 )
             case AppendEvents(answer_id, position, events, decided, delivered):

@@ -149,6 +149,7 @@ class InlineKeptStore:
         self._on_posts = on_posts
         self._workers = workers
         self._closed = False
+        self.store: KeptStore | None = None
         try:
             if workers.kept_errors:
                 raise sqlite3.OperationalError(workers.kept_errors.pop())
@@ -163,7 +164,8 @@ class InlineKeptStore:
             return
         if isinstance(command, KeptStoreClosed):
             self._closed = True
-            self.store.close()
+            if self.store is not None:
+                self.store.close()
             return
         if self._workers.kept_hangs:
             return
@@ -225,7 +227,8 @@ class ClockWorkerThreads:
         """As SIGKILL: nothing is written any more, and the system closes the files."""
         self.killed = True
         for each in self.kept_stores:
-            each.store.close()
+            if each.store is not None:
+                each.store.close()
 
     def lock(self) -> None:
         self.locked = []

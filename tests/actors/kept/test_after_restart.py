@@ -12,12 +12,13 @@ import pytest
 import trio
 
 from actors.api.errors import NotFound
-from actors.api.response import Delta, Done, Failed
+from actors.api.response import Done, Failed
 from actors.kept.kept_answer import KeptReader
 from actors.kept.kept_store import delivered_before
 from actors.ledger.store import Store
 from tests.actors.fakes import Answer, Stage, says, stage
 from tests.actors.kept.test_kept_answers import TENANT, read
+from tests.actors.request.test_response_stream import TEXT as WORDS
 from tests.actors.service.test_rescue import JSON, LADDER, SEEDED, STATES, State, seen
 from tests.sampling import sampled
 
@@ -148,17 +149,248 @@ async def test_a_whole_answer_is_made_again(autojump_clock, tmp_path):
         answer = await read(begin(service, key="k", streamed=False))
         assert answer.text() == TEXT
         await trio.sleep(1)
-        rows = _rows(lives)
+        rows = rows_of(lives)
         assert [(row["outcome"], row["prompt_tokens"] + row["completion_tokens"]) for row in rows] == [
             ("crashed", 0),
             ("ok", answer.end.usage.prompt_tokens + answer.end.usage.completion_tokens),
         ]
 
 
-def _rows(lives: Lives) -> list[Any]:
+def rows_of(lives: Lives) -> list[Any]:
     connection = sqlite3.connect(lives.ledger)
     connection.row_factory = sqlite3.Row
     try:
         return connection.execute("SELECT * FROM requests ORDER BY opened_at, number").fetchall()
     finally:
         connection.close()
+
+
+PRICED = """
+[prices.small]
+input = 1_000_000
+output = 10_000_000
+[prices.large]
+input = 1_000_000
+output = 10_000_000
+"""
+
+
+def charges(lives: Lives) -> list[tuple[str, int, int, float]]:
+    return [
+        (row["outcome"], row["prompt_tokens"], row["completion_tokens"], round(row["cost"], 6))
+        for row in rows_of(lives)
+    ]
+
+
+@pytest.mark.parametrize("after", [1, 4, 9])
+async def test_what_was_delivered_is_charged_once(autojump_clock, tmp_path, after):
+    """Before by the first process, the rest by the second, the prompt once; and quotas know it."""
+    lives = Lives(tmp_path, LADDER + PRICED, says(TEXT))
+    async with lives.life() as service:
+        reader = begin(service)
+        before = await read_some(reader, after)
+        had = len(before.tokens())
+        answer_id = reader.answer.request.request_id
+    async with lives.life(clean=True) as service:
+        assert charges(lives) == [("crashed", 4, had, 4 + 10.0 * had)]
+        answer = await read(service.service.kept.find(answer_id, TENANT))
+        rest = answer.end.usage.completion_tokens - had
+        assert (answer.end.usage.prompt_tokens, len(answer.tokens())) == (4, had + rest)
+        await trio.sleep(1)
+        assert charges(lives) == [("crashed", 4, had, 4 + 10.0 * had), ("ok", 0, rest, 10.0 * rest)]
+        assert [row["request_id"] for row in rows_of(lives)] == [answer_id] * 2
+
+
+async def test_a_second_kill_charges_what_the_second_process_has_delivered(autojump_clock, tmp_path):
+    lives = Lives(tmp_path, LADDER + PRICED, says(TEXT))
+    async with lives.life() as service:
+        reader = begin(service)
+        first = len((await read_some(reader, 4)).tokens())
+        answer_id = reader.answer.request.request_id
+    async with lives.life() as service:
+        second = len((await read_some(service.service.kept.find(answer_id, TENANT), 9)).tokens()) - first
+    async with lives.life() as service:
+        # It goes on, and is killed before anything came of it.
+        await service.service.kept.find(answer_id, TENANT).answer.begun()
+        await trio.sleep(0.08)
+    async with lives.life(clean=True) as service:
+        answer = await read(service.service.kept.find(answer_id, TENANT))
+        await trio.sleep(1)
+        rest = len(answer.tokens()) - first - second
+        assert charges(lives) == [
+            ("crashed", 4, first, 4 + 10.0 * first),
+            ("crashed", 0, second, 10.0 * second),
+            ("crashed", 0, 0, 0.0),
+            ("ok", 0, rest, 10.0 * rest),
+        ]
+
+
+async def test_an_answer_that_had_ended_is_read_from_the_file(autojump_clock, tmp_path):
+    """Its entry was not closed yet: what it owes is known all the same."""
+    lives = Lives(tmp_path, LADDER + PRICED, says(TEXT))
+    async with lives.life() as service:
+        reader = begin(service, key="k")
+        await read_some(reader, 3)
+        service.workers.lock()
+        whole = await read(service.service.kept.find(reader.answer.request.request_id, TENANT))
+    async with lives.life(clean=True) as service:
+        again = await read(begin(service, key="k"))
+        assert again.events == whole.events
+        assert service.service.statistics().requests_total == {}
+        tokens = whole.end.usage.completion_tokens
+        assert charges(lives) == [("crashed", 4, tokens, 4 + 10.0 * tokens)]
+
+
+async def test_a_stopped_server_leaves_what_runs_to_the_next(autojump_clock, tmp_path):
+    """Readers hear that it stops, and by what id it goes on; their event numbers stay those of the answer."""
+    lives = Lives(tmp_path, LADDER + PRICED, says(TEXT))
+    answers = [Answer(), Answer()]
+    async with lives.life(clean=True) as service, trio.open_nursery() as nursery:
+        readers = [begin(service), begin(service, streamed=False, key="k")]
+        for reader, answer in zip(readers, answers, strict=True):
+            nursery.start_soon(read, reader, answer)
+        await trio.sleep(0.7)
+        await service.service.drain(trio.current_time())
+    stream, whole = answers
+    assert stream.refusal.body.code == whole.refusal.body.code == "shutting_down"
+    had = len(stream.tokens())
+    assert (stream.refusal.body.stream, stream.refusal.body.delivered_tokens) == (
+        readers[0].answer.request.request_id,
+        had,
+    )
+    async with lives.life(clean=True) as service:
+        rest = await read(service.service.kept.find(readers[0].answer.request.request_id, TENANT))
+        assert rest.events[: len(stream.events)] == stream.events
+        assert rest.text() == (await read(begin(service, streamed=False, key="k"))).text() == TEXT
+        await trio.sleep(1)
+        assert sum(row[2] for row in charges(lives)) == 2 * rest.end.usage.completion_tokens
+        assert sum(row[1] for row in charges(lives)) == 8
+
+
+async def test_it_is_dropped_when_nobody_comes_for_it(autojump_clock, tmp_path):
+    lives = Lives(tmp_path, said=says(TEXT))
+    async with lives.life() as service:
+        reader = begin(service)
+        await read_some(reader, 3)
+    async with lives.life(clean=True) as service:
+        kept = service.service.kept
+        assert (len(kept), kept.statistics().continued_total) == (1, 0)
+        await trio.sleep(59)
+        assert len(kept) == 1
+        await trio.sleep(2)
+        assert (len(kept), kept.used_bytes) == (0, 0)
+    async with lives.life(clean=True) as service:
+        with pytest.raises(NotFound):
+            service.service.kept.find(reader.answer.request.request_id, TENANT)
+
+
+async def test_an_old_answer_is_not_taken_over(autojump_clock, tmp_path):
+    lives = Lives(tmp_path, said=says(TEXT))
+    at = 1_800_000_000.0
+    async with lives.life(wall=lambda: at) as service:
+        await read_some(begin(service), 3)
+    async with lives.life(clean=True, wall=lambda: at + 90_000) as service:
+        assert len(service.service.kept) == 0
+
+
+async def test_only_its_tenant_finds_it(autojump_clock, tmp_path):
+    lives = Lives(tmp_path, said=says(TEXT))
+    async with lives.life() as service:
+        reader = begin(service, key="k")
+        await read_some(reader, 3)
+    async with lives.life(clean=True) as service:
+        with pytest.raises(NotFound):
+            service.service.kept.find(reader.answer.request.request_id, "bob")
+
+
+FORBIDS = LADDER.replace('midstream = "continue"', 'midstream = "error"')
+REMOVED = LADDER.replace("[models.small]\n", "[models.other]\n").replace('model = ["small"]', 'model = ["other"]')
+IMPOSSIBLE = {
+    "the policy forbids it": (FORBIDS, Failed, "no_rung_available"),
+    "the model is gone": (REMOVED, None, "model_not_found"),
+}
+
+
+@pytest.mark.parametrize("why", IMPOSSIBLE)
+async def test_where_it_cannot_go_on_its_reader_is_told(autojump_clock, tmp_path, why):
+    settings, kind, code = IMPOSSIBLE[why]
+    lives = Lives(tmp_path, said=says(TEXT))
+    async with lives.life() as service:
+        reader = begin(service, key="k")
+        before = await read_some(reader, 5)
+    answer_id = reader.answer.request.request_id
+    async with lives.life(clean=True, settings=settings) as service:
+        answer = await read(service.service.kept.find(answer_id, TENANT))
+        assert answer.events[: len(before.events)] == before.events
+        assert not any(isinstance(event, Done) for event in answer.events)
+        error = answer.refusal.body if kind is None else answer.end.error
+        assert (error.code, error.stream, error.delivered_tokens) == (code, answer_id, len(before.tokens()))
+
+
+async def test_another_tokenizer_does_not_go_on_with_the_tokens(autojump_clock, tmp_path):
+    lives = Lives(tmp_path, said=says(TEXT))
+    async with lives.life() as service:
+        reader = begin(service)
+        await read_some(reader, 5)
+    async with lives.life(clean=True, digest="another") as service:
+        answer = await read(service.service.kept.find(reader.answer.request.request_id, TENANT))
+        assert isinstance(answer.end, Failed)
+        assert answer.end.error.code == "no_rung_available"
+
+
+async def test_a_cascade_goes_on_with_its_large_model(autojump_clock, tmp_path):
+    """What the small one was sure of is not known any more."""
+    lives = Lives(tmp_path, STATES["a cascade in a window"].settings, says(WORDS))
+    async with lives.life() as service:
+        reader = begin(service, model="both")
+        before = await read_some(reader, 3)
+        assert 0 < len(before.text()) < len(WORDS)
+    async with lives.life(clean=True) as service:
+        answer = await read(service.service.kept.find(reader.answer.request.request_id, TENANT))
+        assert answer.text() == WORDS
+        assert [(each.rung, each.why) for each in answer.end.served.attempts] == [
+            ("small", "process_ended"),
+            ("large", "process_ended"),
+        ]
+
+
+@pytest.mark.parametrize("fault", ["fails", "hangs"])
+async def test_a_file_that_fails_costs_no_answer(autojump_clock, tmp_path, fault):
+    """It goes on in memory; what the file has of it is given up; later answers are stored again."""
+    lives = Lives(tmp_path, said=says(TEXT))
+    async with lives.life() as service:
+        kept, workers = service.service.kept, service.workers
+        reader = begin(service)
+        await read_some(reader, 3)
+        assert kept.statistics().stored == 1
+        if fault == "fails":
+            workers.kept_errors = ["database or disk is full"] * 2
+        else:
+            workers.kept_hangs = True
+        answer = await read(kept.find(reader.answer.request.request_id, TENANT))
+        assert answer.text() == TEXT
+        assert kept.statistics().stored == 0
+        assert kept.statistics().store_failures_total >= 1
+        assert (await read(begin(service))).text() == TEXT
+        workers.kept_hangs = False
+        await trio.sleep(30)
+        later = begin(service)
+        assert kept.statistics().stored == 1
+        await read_some(later, 3)
+    async with lives.life(clean=True) as service:
+        assert len(service.service.kept) == 1
+        assert (await read(service.service.kept.find(later.answer.request.request_id, TENANT))).text() == TEXT
+
+
+async def test_one_commit_for_all_answers_of_some_milliseconds(autojump_clock, tmp_path):
+    lives = Lives(tmp_path, said=says(TEXT))
+    async with lives.life(clean=True, step_s=0.1) as service, trio.open_nursery() as nursery:
+        commits, answers = [], [Answer() for _ in range(4)]
+        for number in (1, 4):
+            before = service.workers.kept_commits
+            for answer in answers[:number]:
+                nursery.start_soon(read, begin(service), answer)
+            await trio.sleep(10)
+            commits.append(service.workers.kept_commits - before)
+        assert answers[3].text() == TEXT
+        assert commits[1] < 2 * commits[0]
