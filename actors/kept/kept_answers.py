@@ -179,9 +179,8 @@ class KeptAnswers:
                 digest,
                 background=answer.background,
             )
-        except Exception:
-            # A number of more than 64 bits, for example.
-            log.warning("kept_answer_not_stored", request_id=answer.request.request_id, exc_info=True)
+        except Exception as error:  # noqa: BLE001  (a number of more than 64 bits, for example)
+            log.warning("kept_answer_not_stored", request_id=answer.request.request_id, why=type(error).__name__)
             return
         answer.stored = True
         self._journal.write(put)
@@ -194,8 +193,8 @@ class KeptAnswers:
             write = append_events(
                 answer.request.request_id, answer.position, events, answer.decided, response.delivered
             )
-        except Exception:
-            log.warning("kept_answer_not_stored", request_id=answer.request.request_id, exc_info=True)
+        except Exception as error:  # noqa: BLE001  (an upstream's fields may be anything)
+            log.warning("kept_answer_not_stored", request_id=answer.request.request_id, why=type(error).__name__)
             self._unstore(answer)
             return
         await self._journal.commit(write)

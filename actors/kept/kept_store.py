@@ -46,7 +46,16 @@ PRAGMA user_version = {SCHEMA};
 PRAGMA application_id = {_APPLICATION};
 """
 _FORGET = "UPDATE answers SET prompt_tokens = 0, completion_tokens = 0, cost = 0 WHERE id = ?"
-_encoder = msgspec.msgpack.Encoder()
+
+
+def _plain(value: object) -> object:
+    """The fields that a client has written are read-only views."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} cannot be stored")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
 _requests = msgspec.msgpack.Decoder(InferenceRequest)
 _decisions = msgspec.msgpack.Decoder(DecisionInfo)
 _events = msgspec.msgpack.Decoder(tuple[ResponseEvent, ...])

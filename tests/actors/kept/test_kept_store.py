@@ -3,6 +3,7 @@
 import re
 import sqlite3
 import stat
+from types import MappingProxyType
 
 import msgspec
 import pytest
@@ -42,7 +43,7 @@ REQUEST = InferenceRequest(
         prompts=(ChatPrompt((ChatMessage("user", "What?"),), ToolSet((TOOL,))),),
         params=SamplingParams(max_tokens=7, logit_bias=((3, -1.5),)),
         grammar=Grammar("regex", "a+"),
-        written={"metadata": {"n": [1, None, 2.5]}},
+        written=MappingProxyType({"metadata": {"n": [1, None, 2.5]}}),
     ),
     arrived_at=1.0,
     seed=99,
