@@ -151,6 +151,10 @@ class KeptAnswers:
             )
         return self._attach(answer)
 
+    def end(self, answer: KeptAnswer) -> None:
+        """Its client wants no more of it: as if it had left, and it cannot be found any more."""
+        self._end(answer)
+
     def _attach(self, answer: KeptAnswer) -> KeptReader:
         self.attached_total += 1
         reader = KeptReader(answer)

@@ -12,9 +12,9 @@ from actors.api.errors import Conflict, ErrorBody, Refusal
 from actors.api.request import InferenceRequest, ParsedBody, View
 from actors.api.response import Delta, Done, ResponseEvent, Served, Start, Usage
 from actors.kept.kept_answer import KeptReader
-from actors.request.response_stream import EventSink, ResponseStream
+from actors.request.response_stream import EventSink
 from gateway.endpoints.api_context import ApiContext, whole_answer
-from gateway.endpoints.kept_answers import digest_of, keep, kept_lines, position_of
+from gateway.endpoints.kept_answers import EVENTS_LOST, digest_of, keep, kept_lines, opened, position_of
 from gateway.errors import ClientGone
 from gateway.http.connection import INTERNAL_ERROR, Connection
 from gateway.http.event_stream import EventStream
@@ -35,10 +35,6 @@ from gateway.openai.responses.completion import (
 from gateway.openai.responses.headers import DecisionHeaders, served_headers, start_headers
 from gateway.openai.responses.sse import SseRenderer, error_event
 
-_EVENTS_LOST = (
-    "The server that was sending this answer ended before the last events that you have were written down. "
-    "Read it again from the beginning, without 'after' and Last-Event-ID."
-)
 log = structlog.get_logger()
 
 
@@ -105,18 +101,12 @@ class CompletionHandler:
             if reader is not None:
                 reader.close()
 
-    async def _open(self, inference: InferenceRequest, reader: KeptReader | None) -> ResponseStream | KeptReader:
-        if reader is None:
-            return await self._api.service.open(inference)
-        await reader.answer.begun()
-        return reader
-
     async def _whole(
         self, connection: Connection, inference: InferenceRequest, headers: DecisionHeaders, reader: KeptReader | None
     ) -> None:
         body = inference.body
         choices = [Choice() for _ in range(len(body.prompts) * body.n)]
-        response = await self._open(inference, reader)
+        response = await opened(self._api, inference, reader)
         headers.decided = response.decided
         try:
             done = await whole_answer(response, partial(_gather, choices))
@@ -136,7 +126,7 @@ class CompletionHandler:
     ) -> None:
         view = inference.body.view
         try:
-            response = await self._open(inference, reader)
+            response = await opened(self._api, inference, reader)
             headers.decided = response.decided
             stream.add_headers(headers.decision_lines())
             try:
@@ -149,7 +139,7 @@ class CompletionHandler:
                 while events and not renderer.ended:
                     data = renderer.render(events)
                     if known and renderer.number < (after or 0):
-                        raise Conflict("events_lost", _EVENTS_LOST)
+                        raise Conflict("events_lost", EVENTS_LOST)
                     known = False
                     if data or renderer.ended:
                         first = not stream.started

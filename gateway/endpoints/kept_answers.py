@@ -8,6 +8,7 @@ import structlog
 from actors.api.errors import Refusal
 from actors.api.request import InferenceRequest
 from actors.kept.kept_answer import KeptReader
+from actors.request.response_stream import ResponseStream
 from gateway.endpoints.api_context import ApiContext, new_request_id
 from gateway.errors import BadField, HttpError
 from gateway.http.connection import Connection
@@ -19,6 +20,11 @@ IDEMPOTENCY_KEY = b"idempotency-key"
 _RESUMABLE = b"x-penstock-resumable"
 _MAX_KEY = 255
 _MAX_POSITION = 1 << 53
+EVENTS_LOST = (
+    "The server that was sending this answer ended before the last events that you have were written down. "
+    "Read it again from the beginning, without 'after' and Last-Event-ID."
+)
+"""Code `events_lost`: after a restart the file may have less than the client, if the disk had failed."""
 log = structlog.get_logger()
 
 
@@ -40,7 +46,7 @@ async def keep(api: ApiContext, request: Request, inference: InferenceRequest, e
         await api.service.kept.ready()
         reader = _keep(api, request, inference, endpoint)
     if reader is not None and reader.answer.request.request_id != inference.request_id:
-        _log_again(reader, inference.request_id)
+        log_again(reader, inference.request_id)
     return reader
 
 
@@ -66,7 +72,17 @@ def kept_lines(reader: KeptReader, request_id: str) -> bytes:
     return line if kept_id == request_id else line + b"idempotent-replayed: true\r\n"
 
 
-def _log_again(reader: KeptReader, request_id: str) -> None:
+async def opened(
+    api: ApiContext, inference: InferenceRequest, reader: KeptReader | None
+) -> ResponseStream | KeptReader:
+    """A new response, or the kept one that `reader` reads, once it is decided. Raises Refusal."""
+    if reader is None:
+        return await api.service.open(inference)
+    await reader.answer.begun()
+    return reader
+
+
+def log_again(reader: KeptReader, request_id: str) -> None:
     """A request is answered with an answer that was there already."""
     answer = reader.answer
     log.info("answer_read_again", request_id=request_id, kept=answer.request.request_id, tenant=answer.tenant)
@@ -113,7 +129,7 @@ class StreamHandler:
                 await api.service.kept.ready()
                 answer_id = request.path.removeprefix(STREAMS).removesuffix(b"/").decode("latin1")
                 reader = api.service.kept.find(answer_id, tenant)
-            _log_again(reader, request_id)
+            log_again(reader, request_id)
             answer = self._endpoints[reader.answer.endpoint]
             await answer(connection, request, reader.answer.request, headers, reader)
         except Refusal as refusal:

@@ -7,7 +7,7 @@ import trio
 
 from actors.api.errors import Unavailable
 from tests.gateway.fakes import FakeService, answer
-from tests.gateway.harness import CHAT, STREAM, Response, events, gateway, until
+from tests.gateway.harness import CHAT, STREAM, Response, connected, events, gateway, until
 
 CHAT_PATH = "/v1/chat/completions"
 TEXT_PATH = "/v1/completions"
@@ -209,3 +209,89 @@ async def test_the_address_takes_get_only() -> None:
         response = await client.request("/v1/streams/abc", {})
         assert (response.status, response.headers["allow"]) == (405, "GET")
         assert (await client.get("/v1/streams/")).status == 404
+
+
+START = {"type": "start", "id": "a", "resumable": True, **CHAT}
+
+
+async def test_a_socket_s_answer_is_resumed_after_each_of_its_messages() -> None:
+    service = FakeService(lambda _: answer(*PIECES))
+    async with gateway(service) as running:
+        async with connected(running) as socket:
+            await socket.send(START)
+            whole = await socket.until("done")
+        assert [message["number"] for message in whole] == list(range(1, len(whole) + 1))
+        stream = whole[0]["stream"]
+        assert stream == whole[0]["request_id"]
+        async with connected(running) as socket:
+            for after in range(len(whole)):
+                await socket.send({"type": "resume", "id": "b", "stream": stream, "after": after})
+                rest = await socket.until("done")
+                assert rest == [{**message, "id": "b"} for message in whole[after:]]
+        assert len(service.requests) == 1
+
+
+async def test_a_socket_s_answer_goes_on_while_the_connection_is_lost() -> None:
+    goes_on, steps = trio.Event(), answer(*PIECES)
+    steps.insert(3, goes_on.wait)
+    service = FakeService(lambda _: steps)
+    async with gateway(service) as running:
+        async with connected(running) as socket:
+            await socket.send(START)
+            seen = [await socket.get() for _ in range(3)]
+        goes_on.set()
+        async with connected(running) as socket:
+            await socket.send({"type": "resume", "id": "a", "stream": seen[0]["stream"], "after": seen[-1]["number"]})
+            rest = await socket.until("done")
+        assert "".join([each.get("text", "") for each in seen + rest]) == "Hello, you"
+        client = await running.connect()
+        again = await client.get(f"/v1/streams/{seen[0]['stream']}")
+        assert text_of(again) == "Hello, you"
+
+
+async def test_a_cancel_ends_a_kept_answer_of_a_socket() -> None:
+    service = FakeService(lambda _: [*answer("a")[:2], trio.sleep_forever])
+    async with gateway(service) as running, connected(running) as socket:
+        await socket.send(START)
+        stream = (await socket.get())["stream"]
+        await socket.get()
+        await socket.send({"type": "cancel", "id": "a"})
+        error = (await socket.until("error"))[-1]
+        assert (error["error"]["code"], "number" in error) == ("cancelled", False)
+        await until(lambda: service.open_responses == 0)
+        await socket.send({"type": "resume", "id": "a", "stream": stream})
+        assert (await socket.get())["error"]["code"] == "answer_not_kept"
+
+
+async def test_bad_resumes_on_a_socket() -> None:
+    async with gateway(FakeService()) as running, connected(running) as socket:
+        for fields, code in (
+            ({"stream": "0" * 24}, "answer_not_kept"),
+            ({"stream": "0" * 24, "after": -1}, "invalid_value"),
+            ({"stream": "0" * 24, "after": "x"}, "invalid_type"),
+            ({}, "missing_field"),
+            ({"stream": "0" * 24, "since": 3}, "unknown_field"),
+        ):
+            await socket.send({"type": "resume", "id": "a", **fields})
+            message = await socket.get()
+            assert (message["id"], message["error"]["code"]) == ("a", code)
+        await socket.send({"type": "resume", "stream": "x"})
+        assert (await socket.get())["error"]["code"] == "missing_field"
+
+
+async def test_a_client_that_has_more_than_the_file_is_refused() -> None:
+    """The disk had failed, and then the server."""
+    service = FakeService(lambda _: answer(*PIECES))
+    async with gateway(service) as running:
+        client = await running.connect()
+        made = await client.request(CHAT_PATH, STREAM, headers=RESUMABLE)
+        stream = made.headers["x-penstock-stream"]
+        count = len(blocks(made))
+        service.kept.find(stream, "tests").answer.restored = 5
+        for after, status in ((count, 200), (count + 1, 409)):
+            response = await client.get(f"/v1/streams/{stream}?after={after}")
+            assert response.status == status
+        assert response.error["code"] == "events_lost"
+        async with connected(running) as socket:
+            await socket.send({"type": "resume", "id": "a", "stream": stream, "after": 99})
+            assert (await socket.get())["error"]["code"] == "events_lost"
