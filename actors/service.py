@@ -201,6 +201,8 @@ class Service:
             self.open,
             keep_s=server.keep_answers,
             memory_bytes=server.kept_memory,
+            background_s=server.keep_background,
+            background_most=server.background_answers,
             threads=self._workers if server.kept_file is not None else None,
             may_open=lambda: self._books.opened,
             wall=wall,

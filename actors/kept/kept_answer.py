@@ -27,8 +27,12 @@ class KeptAnswer:
         created: int,
         key: str,
         on_left: "Callable[[KeptAnswer], None]",
+        background: bool = False,
     ) -> None:
-        """`endpoint`: its wire format. `created`: seconds since 1970. `on_left`: called when the last reader leaves."""
+        """`endpoint`: its wire format. `created`: seconds since 1970. `on_left`: called when the last reader leaves.
+
+        `background`: it goes on without a reader.
+        """
         self.request = request
         self.tenant = tenant
         self.key = key
@@ -52,8 +56,7 @@ class KeptAnswer:
         """Of its task."""
         self.stored = False
         """What its readers get is in the file before."""
-        self.background = False
-        """It goes on without a reader."""
+        self.background = background
         self.restored = 0
         """Events that an ended process has left; -1: that process had sent none."""
         self.waits = False
@@ -99,9 +102,15 @@ class KeptAnswer:
         return tuple(self._events)
 
     @property
+    def error(self) -> ErrorBody | None:
+        """By which it has ended."""
+        last = self._events[-1] if self._events else None
+        return last.error if isinstance(last, Failed) else self._refusal
+
+    @property
     def is_unread(self) -> bool:
-        """It runs without a reader."""
-        return not self.ended and not self.readers and not self.waits
+        """It runs without a reader, and was not asked to."""
+        return not (self.ended or self.readers or self.waits or self.background)
 
     @property
     def position(self) -> int:

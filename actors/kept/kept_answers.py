@@ -14,7 +14,7 @@ import msgspec
 import structlog
 import trio
 
-from actors.api.errors import SHUTTING_DOWN, ErrorBody, IdempotencyKeyReused, NotFound, Refusal
+from actors.api.errors import SHUTTING_DOWN, ErrorBody, IdempotencyKeyReused, NotFound, OverQuota, Refusal
 from actors.api.request import BegunAnswer, InferenceRequest
 from actors.api.response import DecisionInfo, Failed, ResponseEvent, Usage
 from actors.api.statistics import KeptStatistics
@@ -66,16 +66,22 @@ class KeptAnswers:
         *,
         keep_s: float,
         memory_bytes: int,
+        background_s: float = 3600.0,
+        background_most: int = 16,
         threads: KeptThreads | None = None,
         may_open: Callable[[], bool] = lambda: True,
         wall: WallClock = system_time,
     ) -> None:
         """`start` begins an answer. `keep_s` 0: none is kept.
 
+        `background_s`: how long one in the background is kept from its beginning on, and runs at most;
+        `background_most`: so many of a tenant run at once.
         `threads`: start the thread of the file; None: there is none. `may_open`: see `KeptJournal`.
         """
         self._start = start
         self.keep_s = keep_s
+        self._background_s = background_s
+        self._background_most = background_most
         self._memory_bytes = memory_bytes
         self._wall = wall
         self._answers: dict[str, KeptAnswer] = {}
@@ -118,11 +124,20 @@ class KeptAnswers:
             self._nursery = None
 
     def begin(
-        self, request: InferenceRequest, tenant: str, *, endpoint: str, created: int, key: str = "", digest: bytes = b""
+        self,
+        request: InferenceRequest,
+        tenant: str,
+        *,
+        endpoint: str,
+        created: int,
+        key: str = "",
+        digest: bytes = b"",
+        background: bool = False,
     ) -> KeptReader | None:
         """A reader of a new answer, or of the one with this Idempotency-Key; None: it cannot be kept now.
 
-        `digest`: of the request that the key stands for. Raises IdempotencyKeyReused if it stands for another one.
+        `digest`: of the request that the key stands for. Raises IdempotencyKeyReused if it stands for another one, and
+        for an answer in the background OverQuota if the tenant has too many of them.
         """
         found = self._by_key.get((tenant, key)) if key else None
         if found is not None:
@@ -131,17 +146,44 @@ class KeptAnswers:
             return self._attach(found[1])
         if self._nursery is None or not self.keep_s or not self._make_room(tenant, request.body_bytes):
             return None
+        if background and self._in_background(tenant) >= self._background_most:
+            raise OverQuota(
+                "too_many_in_background",
+                f"At most {self._background_most} answers of a tenant run in the background at once. Wait for one to "
+                "end, or delete one.",
+                None,
+            )
         # Drawn here, so that another process samples what this one would have.
         request = msgspec.structs.replace(request, seed=randbits(_SEED_BITS))
-        answer = KeptAnswer(request, tenant, endpoint=endpoint, created=created, key=key, on_left=self._on_left)
+        answer = KeptAnswer(
+            request,
+            tenant,
+            endpoint=endpoint,
+            created=created,
+            key=key,
+            on_left=self._on_left,
+            background=background,
+        )
         reader = KeptReader(answer)
         self._take_in(answer, digest)
         self._put(answer, digest)
         self._nursery.start_soon(self._run, answer)
         return reader
 
+    def _in_background(self, tenant: str) -> int:
+        return sum([each.background and not each.ended and each.tenant == tenant for each in self._answers.values()])
+
+    async def written(self) -> None:
+        """Wait until what was begun so far is in the file, if there is one."""
+        if self._journal is not None:
+            await self._journal.commit()
+
     def find(self, answer_id: str, tenant: str) -> KeptReader:
-        """A reader of an answer of this tenant. Raises NotFound."""
+        """A reader of an answer of this tenant, which goes on if it has not ended. Raises NotFound."""
+        return self._attach(self.look(answer_id, tenant))
+
+    def look(self, answer_id: str, tenant: str) -> KeptAnswer:
+        """An answer of this tenant. Raises NotFound."""
         answer = self._answers.get(answer_id)
         if answer is None or answer.tenant != tenant:
             raise NotFound(
@@ -149,7 +191,7 @@ class KeptAnswers:
                 "There is no such answer: its id is wrong, it was not requested as one to keep, or it has had no "
                 f"reader for {self.keep_s:g} s. Send the request again.",
             )
-        return self._attach(answer)
+        return answer
 
     def end(self, answer: KeptAnswer) -> None:
         """Its client wants no more of it: as if it had left, and it cannot be found any more."""
@@ -220,19 +262,29 @@ class KeptAnswers:
             put = each.put
             request = msgspec.structs.replace(each.request, arrived_at=now)
             answer = KeptAnswer(
-                request, put.tenant, endpoint=put.endpoint, created=put.created, key=put.key, on_left=self._on_left
+                request,
+                put.tenant,
+                endpoint=put.endpoint,
+                created=put.created,
+                key=put.key,
+                on_left=self._on_left,
+                background=put.background,
             )
             answer.restore(each.decided, each.events)
-            if at - put.created > _OLDEST_S or not self._make_room(put.tenant, answer.bytes):
+            oldest_s = self._background_s if put.background else _OLDEST_S
+            if at - put.created > oldest_s or not self._make_room(put.tenant, answer.bytes):
                 self._unstore(answer)
                 continue
             restored += 1
             self._take_in(answer, put.digest)
+            if answer.background:
+                # What comes of it does not wait for a reader. As many as before, at most.
+                self._go_on(answer)
         if opened.answers or opened.unreadable:
             log.info("kept_answers_restored", answers=restored, of=len(opened.answers), unreadable=opened.unreadable)
 
     def _go_on(self, answer: KeptAnswer) -> None:
-        """The answer of an ended process has a reader now."""
+        """The answer of an ended process is wanted now."""
         if not answer.waits:
             return
         answer.waits = False
@@ -274,8 +326,11 @@ class KeptAnswers:
             if answer.failed and not left:
                 # A retry is to be tried again.
                 self._free_key(answer)
-                if not answer.position:
+                if not answer.position and not answer.background:
                     self._drop(answer)
+                elif not answer.position:
+                    # Its client comes back to learn of it, but no other process tries it again.
+                    self._unstore(answer)
 
     async def _open(self, answer: KeptAnswer) -> Responding:
         """Begin it, or go on with what an ended process has left. Raises Refusal."""
@@ -362,15 +417,22 @@ class KeptAnswers:
 
     def _on_left(self, answer: KeptAnswer) -> None:
         """Its last reader has left."""
-        if answer.ended:
+        found = answer.request.request_id in self._answers
+        if answer.ended or (answer.background and found):
             return
         unread = [each for each in self._answers.values() if each.tenant == answer.tenant and each.is_unread]
-        if len(unread) > _UNREAD or answer.request.request_id not in self._answers:
+        if len(unread) > _UNREAD or not found:
             self._end(answer)
 
     def _sweep(self, now: float) -> None:
         for answer in list(self._answers.values()):
-            if answer.idle_since is not None and now - answer.idle_since >= self.keep_s:
+            if answer.readers or answer.idle_since is None:
+                continue
+            if answer.background:
+                over = self._wall() - answer.created >= self._background_s
+            else:
+                over = now - answer.idle_since >= self.keep_s
+            if over:
                 self._end(answer)
 
     def _end(self, answer: KeptAnswer) -> None:

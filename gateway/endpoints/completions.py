@@ -14,7 +14,16 @@ from actors.api.response import Delta, Done, ResponseEvent, Served, Start, Usage
 from actors.kept.kept_answer import KeptReader
 from actors.request.response_stream import EventSink
 from gateway.endpoints.api_context import ApiContext, whole_answer
-from gateway.endpoints.kept_answers import EVENTS_LOST, digest_of, keep, kept_lines, opened, position_of
+from gateway.endpoints.kept_answers import (
+    EVENTS_LOST,
+    digest_of,
+    in_background,
+    keep,
+    kept_lines,
+    opened,
+    position_of,
+    respond_begun,
+)
 from gateway.errors import ClientGone
 from gateway.http.connection import INTERNAL_ERROR, Connection
 from gateway.http.event_stream import EventStream
@@ -78,6 +87,9 @@ class CompletionHandler:
         reader = await keep(self._api, request, inference, self._endpoint.name)
         if reader is not None:
             headers.request_line += kept_lines(reader, inference.request_id)
+            if in_background(request):
+                await respond_begun(self._api, connection, reader, headers.headers())
+                return
             inference = reader.answer.request
         await self.answer(connection, request, inference, headers, reader)
 

@@ -61,11 +61,12 @@ class Lives:
         store.close()
 
 
-def begin(service: Stage, *, key: str = "", **options: Any) -> KeptReader:
+def begin(service: Stage, *, key: str = "", background: bool = False, **options: Any) -> KeptReader:
     request = service.request(options.pop("model", "small"), **options)
     request = msgspec.structs.replace(request, request_id=f"r{next(_numbers)}")
     kept = service.service.kept
-    reader = kept.begin(request, TENANT, endpoint="chat.completions", created=int(service.service.wall()), key=key)
+    created = int(service.service.wall())
+    reader = kept.begin(request, TENANT, endpoint="chat.completions", created=created, key=key, background=background)
     assert reader is not None
     return reader
 
@@ -394,3 +395,43 @@ async def test_one_commit_for_all_answers_of_some_milliseconds(autojump_clock, t
             commits.append(service.workers.kept_commits - before)
         assert answers[3].text() == TEXT
         assert commits[1] < 2 * commits[0]
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_what_runs_in_the_background_goes_on_without_a_reader(autojump_clock, tmp_path, streamed):
+    lives = Lives(tmp_path, said=says(TEXT))
+    async with lives.life() as service:
+        reader = begin(service, background=True, streamed=streamed)
+        reader.close()
+        await service.service.kept.written()
+        await trio.sleep(1)
+        answer_id = reader.answer.request.request_id
+    for _ in range(2):
+        async with lives.life(load_s=5.0) as service:
+            await trio.sleep(100)
+            kept = service.service.kept
+            assert kept.look(answer_id, TENANT).ended
+            assert (await read(kept.find(answer_id, TENANT))).text() == TEXT
+    assert len(rows_of(lives)) == 2
+
+
+async def test_the_background_ends_with_its_time(autojump_clock, tmp_path):
+    lives = Lives(tmp_path, said=says(TEXT))
+    zero = trio.current_time()
+
+    def wall() -> float:
+        return 1_800_000_000.0 + trio.current_time() - zero
+
+    async with lives.life(clean=True, wall=wall, step_s=1.0) as service:
+        kept = service.service.kept
+        answer_id = begin(service, background=True).answer.request.request_id
+        kept.find(answer_id, TENANT).close()
+        await trio.sleep(3590)
+        assert kept.look(answer_id, TENANT).ended is True
+        await trio.sleep(20)
+        # The first reader is still there.
+        reader = next(iter(kept.look(answer_id, TENANT).readers))
+        reader.close()
+        await trio.sleep(1)
+        with pytest.raises(NotFound):
+            kept.look(answer_id, TENANT)
