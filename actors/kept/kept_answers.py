@@ -21,7 +21,7 @@ from actors.api.statistics import KeptStatistics
 from actors.kept.kept_answer import KeptAnswer, KeptReader
 from actors.kept.kept_journal import KeptJournal, KeptThreads
 from actors.kept.kept_store import DeleteAnswer, ForgetDelivered, KeptOpened, append_events, put_answer
-from actors.kernel.clock import WallClock, system_time
+from actors.kernel.clock import WallClock
 from actors.protocol.ledger import Delivered
 
 _SWEEP_S = 0.25
@@ -70,7 +70,7 @@ class KeptAnswers:
         background_most: int = 16,
         threads: KeptThreads | None = None,
         may_open: Callable[[], bool] = lambda: True,
-        wall: WallClock = system_time,
+        wall: WallClock,
     ) -> None:
         """`start` begins an answer. `keep_s` 0: none is kept.
 

@@ -1,6 +1,6 @@
 """Writes what is kept to its file, in groups: one commit for all answers of some 20 ms.
 
-Whoever waits for a commit is woken when it is there, or when there will be none: a file that fails, hangs or is full
+A task that waits for a commit goes on when it is there, or when there will be none: a file that fails, hangs or is full
 costs no answer. The journal is off then, and tries a new file after a pause; what was in the old one is given up, as
 answers have gone on without it.
 """

@@ -59,9 +59,9 @@ class File:
 
 
 class Scene:
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, *, may_open: bool = True) -> None:
         self.file = File(nursery)
-        self.may_open = True
+        self.may_open = may_open
         self.opened = self.lost = 0
         self.journal = KeptJournal(
             self.file, may_open=lambda: self.may_open, on_opened=self._on_opened, on_lost=self._on_lost
@@ -89,7 +89,7 @@ def write(name: str) -> DeleteAnswer:
     return DeleteAnswer(name)
 
 
-async def test_what_comes_within_some_milliseconds_is_committed_together(scene, nursery):
+async def test_what_comes_within_some_milliseconds_is_committed_together(autojump_clock, scene, nursery):
     await scene.journal.ready()
     for name in "abc":
         nursery.start_soon(scene.journal.commit, write(name))
@@ -98,7 +98,7 @@ async def test_what_comes_within_some_milliseconds_is_committed_together(scene, 
     assert [sorted(batch) for batch in scene.file.batches] == [["a", "b", "c", "d", "e"]]
 
 
-async def test_the_next_group_gathers_while_one_is_committed(scene, nursery):
+async def test_the_next_group_gathers_while_one_is_committed(autojump_clock, scene, nursery):
     await scene.journal.ready()
     scene.file.takes_s = 1.0
     nursery.start_soon(scene.journal.commit, write("a"))
@@ -108,8 +108,8 @@ async def test_the_next_group_gathers_while_one_is_committed(scene, nursery):
     assert [sorted(batch) for batch in scene.file.batches] == [["a"], ["b", "c"]]
 
 
-async def test_it_opens_after_the_ledger(scene):
-    scene.may_open = False
+async def test_it_opens_after_the_ledger(autojump_clock, nursery):
+    scene = Scene(nursery, may_open=False)
     await trio.sleep(5)
     assert (scene.file.fresh, scene.journal.is_on) == ([], False)
     with pytest.raises(Unavailable):
@@ -120,7 +120,7 @@ async def test_it_opens_after_the_ledger(scene):
 
 
 @pytest.mark.parametrize("fault", ["fails", "hangs"])
-async def test_those_who_wait_go_on_when_it_fails(scene, nursery, fault):
+async def test_those_who_wait_go_on_when_it_fails(autojump_clock, scene, nursery, fault):
     await scene.journal.ready()
     if fault == "fails":
         scene.file.takes_s, scene.file.errors = 1.0, ["disk full"]
@@ -146,7 +146,7 @@ async def test_those_who_wait_go_on_when_it_fails(scene, nursery, fault):
     assert [name for batch in scene.file.batches for name in batch] == ["a", "e"]
 
 
-async def test_a_file_that_cannot_be_opened_is_tried_again(scene):
+async def test_a_file_that_cannot_be_opened_is_tried_again(autojump_clock, scene):
     scene.file.errors = ["locked"] * 3
     await scene.journal.ready()
     assert not scene.journal.is_on
@@ -156,7 +156,7 @@ async def test_a_file_that_cannot_be_opened_is_tried_again(scene):
     assert (scene.journal.failures_total, scene.lost) == (3, 0)
 
 
-async def test_at_a_stop_the_rest_is_written_and_the_file_is_closed(scene):
+async def test_at_a_stop_the_rest_is_written_and_the_file_is_closed(autojump_clock, scene):
     await scene.journal.ready()
     scene.journal.write(write("a"))
     scene.scope.cancel()
