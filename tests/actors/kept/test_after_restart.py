@@ -20,6 +20,11 @@ from tests.actors.fakes import Answer, Stage, says, stage
 from tests.actors.kept.test_kept_answers import TENANT, read
 from tests.actors.request.test_response_stream import TEXT as WORDS
 from tests.actors.service.test_rescue import JSON, LADDER, SEEDED, STATES, State, seen
+from tests.actors.upstream.network import Asked, Network
+from tests.actors.upstream.test_going_on import OUTSIDE, ends
+from tests.actors.upstream.test_going_on import TEXT as UPSTREAM_TEXT
+from tests.actors.upstream.test_upstream_actor import CHAT, HI, SHARED
+from tests.actors.upstream.test_upstream_actor import config as upstream_config
 from tests.sampling import sampled
 
 TEXT = "abcdefgh" * 4
@@ -435,3 +440,44 @@ async def test_the_background_ends_with_its_time(autojump_clock, tmp_path):
         await trio.sleep(1)
         with pytest.raises(NotFound):
             kept.look(answer_id, TENANT)
+
+
+def stalls_after(text: str):
+    """A server that sends part of an answer, and then nothing."""
+
+    async def serve(asked: Asked) -> None:
+        await asked.say(*[text[start : start + 3] for start in range(0, len(text), 3)], pause_s=0.1)
+        await trio.sleep_forever()
+
+    return serve
+
+
+UPSTREAMS = {
+    "by another upstream": (OUTSIDE.format(midstream="continue"), "any", UPSTREAM_TEXT, 6),
+    "by another upstream, later": (OUTSIDE.format(midstream="continue"), "any", UPSTREAM_TEXT, 12),
+    "by an engine that shares its tokenizer": (upstream_config(SHARED), "begins-there", "the quick brown fox", 9),
+}
+
+
+@pytest.mark.parametrize("name", UPSTREAMS)
+async def test_an_upstream_s_answer_goes_on(autojump_clock, tmp_path, nursery, name):
+    settings, model, text, said = UPSTREAMS[name]
+    lives = Lives(tmp_path, settings, says(text, prompt=HI))
+    network = Network(nursery, {"a": stalls_after(text[:said])})
+    async with lives.life(network=network.connect) as service:
+        reader = begin(service, model=model, prompts=CHAT)
+        before = await read_some(reader, said // 3 + 1)
+        assert before.text() == text[:said]
+        await trio.sleep(1)
+
+    async def refuses(asked: Asked) -> None:
+        await asked.stream.aclose()
+
+    network = Network(nursery, {"a": refuses, "b": ends})
+    async with lives.life(network=network.connect, clean=True) as service:
+        answer = await read(service.service.kept.find(reader.answer.request.request_id, TENANT))
+        assert answer.text() == text
+        assert answer.events[: len(before.events)] == before.events
+        await trio.sleep(1)
+        assert sum(row["completion_tokens"] for row in rows_of(lives)) == answer.end.usage.completion_tokens
+        assert sum(row["prompt_tokens"] for row in rows_of(lives)) == answer.end.usage.prompt_tokens
