@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
+import trio
+from trio_websocket import open_websocket_url
 
 from tests.e2e.process import GatewayProcess
 from tests.e2e.test_restarts import kill, own
@@ -147,3 +149,46 @@ def test_a_stopped_server_names_the_stream_and_the_next_one_goes_on(config_file:
     if rows[-1][0] == "ok":
         # Else the second process was killed before the end was committed.
         assert sum(row[2] for row in rows) == 800
+
+
+def test_sockets_and_the_background_go_on_after_a_kill(config_file: Path, tmp_path: Path) -> None:
+    async def messages(first: dict[str, Any], most: int | None = None) -> list[Any]:
+        seen: list[Any] = []
+        async with open_websocket_url(f"ws://127.0.0.1:{process.port}/v1/stream") as socket:
+            await socket.send_message(json.dumps(first))
+            while len(seen) != most and (not seen or seen[-1]["type"] not in {"done", "error"}):
+                seen.append(json.loads(await socket.get_message()))
+        return seen
+
+    body = {**BODY, "ignore_eos": True, "temperature": 0, "max_tokens": 500}
+    start = {**body, "type": "start", "id": "a", "resumable": True}
+    process = GatewayProcess("--config", str(config_file), log=tmp_path / "a.log")
+    try:
+        whole = httpx.post(
+            f"{process.url}/v1/chat/completions", json=body | {"stream": False}, timeout=PATIENCE_S
+        ).json()
+        headers = {"x-penstock-background": "true", "idempotency-key": "k"}
+        begun = httpx.post(f"{process.url}/v1/chat/completions", json=body | {"stream": False}, headers=headers)
+        assert begun.status_code == 202
+        seen = trio.run(messages, start, 3)
+    finally:
+        kill(process)
+    process = GatewayProcess("--config", str(config_file), log=tmp_path / "b.log")
+    try:
+        resume_it = {"type": "resume", "id": "b", "stream": seen[0]["stream"], "after": seen[-1]["number"]}
+        seen += trio.run(messages, resume_it)
+        found = httpx.get(f"{process.url}/v1/streams/{begun.json()['id']}", timeout=PATIENCE_S).json()
+        retried = httpx.post(
+            f"{process.url}/v1/chat/completions",
+            json=body | {"stream": False},
+            headers={"idempotency-key": "k"},
+            timeout=PATIENCE_S,
+        )
+    finally:
+        kill(process)
+    text = whole["choices"][0]["message"]["content"]
+    assert [message["number"] for message in seen] == list(range(1, len(seen) + 1))
+    assert "".join([message.get("text", "") for message in seen]) == text
+    assert seen[-1]["type"] == "done"
+    assert found["choices"][0]["message"]["content"] == text
+    assert retried.json() == found
