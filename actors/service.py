@@ -205,6 +205,7 @@ class Service:
             background_most=server.background_answers,
             threads=self._workers if server.kept_file is not None else None,
             may_open=lambda: self._books.opened,
+            serves=self._is_loaded,
             wall=wall,
         )
         self.admin = AdminService(

@@ -39,6 +39,9 @@ _SEED_BITS = 62
 """Choices add their number."""
 _FAILED = ErrorBody(500, "server_error", "internal_error", "The server failed on this request; its log says why.")
 _ENDED = ErrorBody(503, "server_error", "answer_dropped", "The answer was dropped: it had no reader for too long.")
+_DELETED = ErrorBody(
+    409, "invalid_request_error", "answer_deleted", "The answer was deleted or cancelled by its client."
+)
 _MOST_UNSENT = 1 << 20
 """Bytes of an answer that is not kept any more and that its readers have not taken, at most."""
 log = structlog.get_logger()
@@ -70,19 +73,22 @@ class KeptAnswers:
         background_most: int = 16,
         threads: KeptThreads | None = None,
         may_open: Callable[[], bool] = lambda: True,
+        serves: Callable[[], bool] = lambda: True,
         wall: WallClock,
     ) -> None:
         """`start` begins an answer. `keep_s` 0: none is kept.
 
         `background_s`: how long one in the background is kept from its beginning on, and runs at most;
         `background_most`: so many of a tenant run at once.
-        `threads`: start the thread of the file; None: there is none. `may_open`: see `KeptJournal`.
+        `threads`: start the thread of the file; None: there is none. `may_open`: see `KeptJournal`. `serves`: models
+        are loaded, so that those who come back can be answered.
         """
         self._start = start
         self.keep_s = keep_s
         self._background_s = background_s
         self._background_most = background_most
         self._memory_bytes = memory_bytes
+        self._serves = serves
         self._wall = wall
         self._answers: dict[str, KeptAnswer] = {}
         self._by_key: dict[tuple[str, str], tuple[bytes, KeptAnswer]] = {}
@@ -195,6 +201,7 @@ class KeptAnswers:
 
     def end(self, answer: KeptAnswer) -> None:
         """Its client wants no more of it: as if it had left, and it cannot be found any more."""
+        answer.refuse(_DELETED)
         self._end(answer)
 
     def _attach(self, answer: KeptAnswer) -> KeptReader:
@@ -207,7 +214,8 @@ class KeptAnswers:
         self._answers[answer.request.request_id] = answer
         self._charge(answer.tenant, answer.bytes)
         if answer.key and not answer.failed:
-            self._by_key[answer.tenant, answer.key] = digest, answer
+            # What was begun before the file could be read stays what its key stands for.
+            self._by_key.setdefault((answer.tenant, answer.key), (digest, answer))
 
     # --- the file -------------------------------------------------------------------------------------------------
 
@@ -338,7 +346,7 @@ class KeptAnswers:
             return await self._start(answer.request)
         if self._journal is not None:
             await self._journal.commit(ForgetDelivered(answer.request.request_id))
-        until = trio.current_time() + _PATIENCE_S
+        until = trio.current_time() + (self._background_s if answer.background else _PATIENCE_S)
         while True:
             begun = BegunAnswer(answer.tenant, answer.events)
             request = msgspec.structs.replace(answer.request, begun=begun, arrived_at=trio.current_time())
@@ -428,6 +436,8 @@ class KeptAnswers:
         for answer in list(self._answers.values()):
             if answer.readers or answer.idle_since is None:
                 continue
+            if answer.waits and not self._serves():
+                answer.idle_since = now
             if answer.background:
                 over = self._wall() - answer.created >= self._background_s
             else:

@@ -168,7 +168,9 @@ def test_sockets_and_the_background_go_on_after_a_kill(config_file: Path, tmp_pa
             f"{process.url}/v1/chat/completions", json=body | {"stream": False}, timeout=PATIENCE_S
         ).json()
         headers = {"x-penstock-background": "true", "idempotency-key": "k"}
-        begun = httpx.post(f"{process.url}/v1/chat/completions", json=body | {"stream": False}, headers=headers)
+        begun = httpx.post(
+            f"{process.url}/v1/chat/completions", json=body | {"stream": False}, headers=headers, timeout=PATIENCE_S
+        )
         assert begun.status_code == 202
         seen = trio.run(messages, start, 3)
     finally:

@@ -290,6 +290,20 @@ async def test_it_is_dropped_when_nobody_comes_for_it(autojump_clock, tmp_path):
             service.service.kept.find(reader.answer.request.request_id, TENANT)
 
 
+async def test_its_time_begins_when_models_are_loaded(autojump_clock, tmp_path):
+    lives = Lives(tmp_path, said=says(TEXT))
+    async with lives.life() as service:
+        reader = begin(service)
+        await read_some(reader, 3)
+    async with lives.life(clean=True, ready=False, load_s=300.0) as service:
+        await trio.sleep(299)
+        early = await read_some(service.service.kept.find(reader.answer.request.request_id, TENANT), 3)
+        assert early.text() == TEXT[: len(early.text())]
+        await trio.sleep(50)
+        answer = await read(service.service.kept.find(reader.answer.request.request_id, TENANT))
+        assert answer.text() == TEXT
+
+
 async def test_an_old_answer_is_not_taken_over(autojump_clock, tmp_path):
     lives = Lives(tmp_path, said=says(TEXT))
     at = 1_800_000_000.0
