@@ -164,17 +164,18 @@ class KeptStore:
     """An open file."""
 
     def __init__(self, path: Path | str, *, fresh: bool = False) -> None:
-        """`fresh`: without what is in it. Raises sqlite3.Error and OSError."""
+        """`fresh`: a new one in its place. Raises sqlite3.Error and OSError."""
         if str(path) != ":memory:":
+            # Not by statements: on a full disk these need room, and a thread that hangs still has the old one.
+            for name in (path, f"{path}-wal", f"{path}-shm") if fresh else ():
+                Path(name).unlink(missing_ok=True)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             Path(path).chmod(0o600)
         self._connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
         self.unreadable = 0
         try:
             self._prepare(path)
-            self.answers = () if fresh else self._read()
-            if fresh:
-                self._connection.executescript("BEGIN; DELETE FROM events; DELETE FROM answers; COMMIT;")
+            self.answers = self._read()
         except BaseException:
             self._connection.close()
             raise
