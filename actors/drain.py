@@ -6,6 +6,7 @@ from collections.abc import Collection
 import structlog
 import trio
 
+from actors.api.errors import SHUTTING_DOWN
 from actors.kernel.actor import Mailbox, Reply
 from actors.protocol.ledger import Flush, LedgerMessage
 from actors.request.response_stream import ResponseStream
@@ -71,7 +72,7 @@ class DrainController:
             case "end_running":
                 log.warning("answers_cut", count=len(self._running))
                 for response in list(self._running):
-                    response.cut("shutting_down", "The server is shutting down; the answer is incomplete.")
+                    response.cut(SHUTTING_DOWN, "The server is shutting down; the answer is incomplete.")
                 await self._until_none_runs()
                 for response in list(self._running):
                     response.close()

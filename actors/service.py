@@ -13,6 +13,7 @@ import trio
 
 from actors.api.engine_status import BackendStatus, EngineStatus, ReplicatedEngineStatus, replica_titles
 from actors.api.errors import (
+    SHUTTING_DOWN,
     BadKey,
     EngineLoadFailed,
     Refusal,
@@ -115,7 +116,9 @@ class Service:
             for title in replica_titles(name, each.replicas)
         ]
         self._workers: WorkerThreads = (
-            workers if workers is not None else RealWorkerThreads(settings.cores.at_once, off_cpu, wall=wall)
+            workers
+            if workers is not None
+            else RealWorkerThreads(settings.cores.at_once, off_cpu, wall=wall, kept_file=settings.server.kept_file)
         )
         self._texts = dict(texts if texts is not None else _load_texts(settings))
         for name, upstream in settings.upstreams.items():
@@ -199,7 +202,17 @@ class Service:
         self._policy = PolicyStatus(wall())
         self._reloader: Mailbox[Reload] = Mailbox("policy reloader", _RELOADS)
         server = settings.server
-        self.kept = KeptAnswers(self.open, keep_s=server.keep_answers, memory_bytes=server.kept_memory)
+        self.kept = KeptAnswers(
+            self.open,
+            keep_s=server.keep_answers,
+            memory_bytes=server.kept_memory,
+            background_s=server.keep_background,
+            background_most=server.background_answers,
+            threads=self._workers if server.kept_file is not None else None,
+            may_open=lambda: self._books.opened,
+            serves=self._is_loaded,
+            wall=wall,
+        )
         self.admin = AdminService(
             router=self._router,
             published=self._policy,
@@ -364,7 +377,7 @@ class Service:
 
     async def _open(self, request: InferenceRequest, who: LogIdentity) -> ResponseStream:
         if self._drain.state != "serving":
-            raise Unavailable("shutting_down", "The server is shutting down; try another one.", 1.0)
+            raise Unavailable(SHUTTING_DOWN, "The server is shutting down; try another one.", 1.0)
         if not self._is_loaded():
             raise Unavailable("loading", "The models are being loaded; try again in a moment.", 1.0)
         if self._books.is_blocked(trio.current_time()):

@@ -2,7 +2,7 @@
 
 import secrets
 import subprocess
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Protocol, TypeVar
@@ -21,11 +21,21 @@ from actors.engines.engine_thread import (
     EngineThreads,
     LoadFailed,
 )
+from actors.kept.kept_journal import KeptThreads
+from actors.kept.kept_store import (
+    KeptBatch,
+    KeptStore,
+    KeptStoreClosed,
+    KeptStoreEvent,
+    delivered_before,
+    keep_on_disk,
+)
 from actors.kernel.clock import WallClock, system_time
 from actors.kernel.spare_processes import SpareProcesses
 from actors.kernel.thread_bridge import NICE, LongWork, ThreadBridge, TimeSlices, WorkerHandle, WorkerPool
 from actors.ledger.ledger import LedgerThreads
 from actors.ledger.store import LedgerBatch, Store, StoreClosed, StoreEvent, keep_books
+from actors.protocol.ledger import Delivered
 from config.load import LoadedConfig
 from config.model.table import AUTO
 from config.problems.errors import ConfigError, Problem
@@ -39,16 +49,27 @@ T = TypeVar("T")
 _READ_S = 120.0
 
 
-class WorkerThreads(EngineThreads, LedgerThreads, ConfigProcess, WorkerPool, Protocol):
+class WorkerThreads(EngineThreads, LedgerThreads, KeptThreads, ConfigProcess, WorkerPool, Protocol):
     """All threads and processes of the service. Tests replace it by one on their own clock."""
 
 
 class RealWorkerThreads:
-    """A thread or a process for each engine, one for the ledger, a few for long texts. Made in the event loop."""
+    """A thread or a process for each engine, one thread for each file, a few for long texts. Made in the event loop."""
 
-    def __init__(self, at_once: int = AUTO, off_cpu: Collection[str] = (), *, wall: WallClock = system_time) -> None:
-        """`at_once`: see `CoreSettings`. `off_cpu`: engines on another device, which need no time slices."""
+    def __init__(
+        self,
+        at_once: int = AUTO,
+        off_cpu: Collection[str] = (),
+        *,
+        wall: WallClock = system_time,
+        kept_file: Path | None = None,
+    ) -> None:
+        """`at_once`: see `CoreSettings`. `off_cpu`: engines on another device, which need no time slices.
+
+        `kept_file`: of the kept answers.
+        """
         self._wall = wall
+        self._kept_file = kept_file
         self._turns = TimeSlices(available_cores() if at_once == AUTO else at_once)
         self._off_cpu = frozenset(off_cpu)
         self._long_work = LongWork()
@@ -85,9 +106,22 @@ class RealWorkerThreads:
         """Write the ledger in a thread of its own."""
 
         def body(inbox: "SimpleQueue[LedgerBatch | StoreClosed]", post: Callable[[StoreEvent], None]) -> None:
-            keep_books(lambda: Store(path, self._life, self._wall), inbox.get, post)
+            keep_books(lambda: Store(path, self._life, self._wall, delivered=self._delivered), inbox.get, post)
 
         return ThreadBridge("ledger", body, on_posts)
+
+    def kept_store(self, on_posts: Callable[[list[KeptStoreEvent]], None], *, fresh: bool) -> WorkerHandle:
+        """Write the kept answers in a thread of its own."""
+        path = self._kept_file
+        assert path is not None, "only with a file"
+
+        def body(inbox: "SimpleQueue[KeptBatch | KeptStoreClosed]", post: Callable[[KeptStoreEvent], None]) -> None:
+            keep_on_disk(lambda: KeptStore(path, fresh=fresh), inbox.get, post)
+
+        return ThreadBridge("kept answers", body, on_posts)
+
+    def _delivered(self) -> Mapping[str, Delivered]:
+        return {} if self._kept_file is None else delivered_before(self._kept_file)
 
     async def run_in_thread(self, job: Callable[[], T]) -> T:
         return await self._long_work.run(job)

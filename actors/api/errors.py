@@ -35,6 +35,10 @@ _WORTH_WAITING_S = 60.0
 """Clients should retry automatically if the wait is not longer than this."""
 
 
+SHUTTING_DOWN = "shutting_down"
+"""The code of what a server ends or refuses because it stops."""
+
+
 class ErrorBody(msgspec.Struct, frozen=True):
     """An error as it is sent to clients."""
 
@@ -50,6 +54,23 @@ class ErrorBody(msgspec.Struct, frozen=True):
     should_retry: bool = False
     upstream_code: str | None = None
     """An upstream's own code, if it sent one; its message is part of `message`."""
+    stream: str | None = None
+    """The id of a kept answer that has broken off, and ..."""
+    delivered_tokens: int | None = None
+    """... how many tokens of it were delivered."""
+
+    def fields(self) -> dict[str, str | int | None]:
+        """As the OpenAI API has them, with those of ours that apply."""
+        fields: dict[str, str | int | None] = {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+        }
+        for name in ("upstream_code", "stream", "delivered_tokens"):
+            if (value := getattr(self, name)) is not None:
+                fields[name] = value
+        return fields
 
 
 class Refusal(Exception):  # noqa: N818  (it is an answer, not a fault)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from actors.api.response import ResponseEvent
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
 from engine.text.tool_calls import ToolSet
@@ -152,6 +153,15 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
         return "json" if self.grammar is not None else None
 
 
+class BegunAnswer(msgspec.Struct, frozen=True):
+    """An answer that an ended process has begun."""
+
+    tenant: str
+    """Whose it is: its API key is not stored."""
+    events: tuple[ResponseEvent, ...] = ()
+    """Those that the client has, without an end."""
+
+
 class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request as the service takes it, before anything was decided about it."""
 
@@ -165,6 +175,10 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     """A model of the settings; it and the adapter are parsed from the body's model during admission."""
     adapter: str = ""
+    seed: int | None = None
+    """For engines, where the client has given none: drawn for an answer that another process may have to go on with."""
+    begun: BegunAnswer | None = None
+    """What there is of the answer already."""
 
 
 class RequestContent:

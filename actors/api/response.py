@@ -49,6 +49,8 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     model_asked: str = ""
     model_served: str = ""
     """See `Served`."""
+    tokenizer: str = ""
+    """Digest of the rung's tokenizer, whose ids the tokens have; "": unknown. Not sent."""
 
 
 class MadeCall(msgspec.Struct, frozen=True, gc=False):

@@ -138,6 +138,12 @@ class KeptStatistics(msgspec.Struct, frozen=True):
     used_bytes: int = 0
     attached_total: int = 0
     """Readers of an answer that was there already."""
+    stored: int = 0
+    """Answers that are in the file, too."""
+    continued_total: int = 0
+    """Answers of ended processes that went on."""
+    store_failures_total: int = 0
+    """How often the file could not be opened or written."""
 
 
 class PolicyStatistics(msgspec.Struct, frozen=True):

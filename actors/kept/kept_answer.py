@@ -1,6 +1,6 @@
 """One kept answer: its events so far, for all who read them, now or later. Bounded; nothing here waits for a client."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -27,8 +27,12 @@ class KeptAnswer:
         created: int,
         key: str,
         on_left: "Callable[[KeptAnswer], None]",
+        background: bool = False,
     ) -> None:
-        """`endpoint`: its wire format. `created`: seconds since 1970. `on_left`: called when the last reader leaves."""
+        """`endpoint`: its wire format. `created`: seconds since 1970. `on_left`: called when the last reader leaves.
+
+        `background`: it goes on without a reader.
+        """
         self.request = request
         self.tenant = tenant
         self.key = key
@@ -50,12 +54,30 @@ class KeptAnswer:
         self._refusal: ErrorBody | None = None
         self.scope = trio.CancelScope()
         """Of its task."""
+        self.stored = False
+        """What its readers get is in the file before."""
+        self.background = background
+        self.restored = 0
+        """Events that an ended process has left; -1: that process had sent none."""
+        self.waits = False
+        """It is to go on when a reader comes: the process that began it has ended."""
         self._on_left = on_left
         self._changed = trio.lowlevel.ParkingLot()
 
     def opened(self, decided: DecisionInfo) -> None:
-        self.decided = decided
+        # Of a continued answer the first decision counts: its digest is in all parts of the answer.
+        self.decided = self.decided or decided
         self._changed.unpark_all()
+
+    def restore(self, decided: DecisionInfo | None, events: Sequence[ResponseEvent]) -> None:
+        """Take over what an ended process has left."""
+        self.decided = decided
+        self.restored = len(events) or -1
+        self.stored = True
+        self.idle_since = trio.current_time()
+        if events:
+            self.add(list(events))
+        self.waits = not self.ended
 
     def add(self, events: list[ResponseEvent]) -> None:
         self._events += events
@@ -75,14 +97,31 @@ class KeptAnswer:
             self._changed.unpark_all()
 
     @property
+    def events(self) -> tuple[ResponseEvent, ...]:
+        """Those so far; only while none was forgotten."""
+        return tuple(self._events)
+
+    @property
+    def error(self) -> ErrorBody | None:
+        """By which it has ended."""
+        last = self._events[-1] if self._events else None
+        return last.error if isinstance(last, Failed) else self._refusal
+
+    @property
     def is_unread(self) -> bool:
-        """It runs without a reader."""
-        return not self.ended and not self.readers
+        """It runs without a reader, and was not asked to."""
+        return not (self.ended or self.readers or self.waits or self.background)
 
     @property
     def position(self) -> int:
         """Number of events so far."""
         return self._dropped + len(self._events)
+
+    @property
+    def delivered_tokens(self) -> int:
+        """Of the events that are still here."""
+        deltas = [event for event in self._events if isinstance(event, Delta)]
+        return sum([len(delta.token_ids) + delta.unnamed for delta in deltas])
 
     def trim(self) -> None:
         """Forget what all its readers have: it will not be read from the beginning again."""

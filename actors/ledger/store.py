@@ -1,12 +1,13 @@
 """The ledger's SQLite file: one row a request, opened before its first content and closed at its end.
 
-A row that is still open when the file is opened was left by a crash: it is charged what was reserved, and marked.
+A row that is still open when the file is opened was left by a crash: it is charged what was reserved, and marked; one
+of a kept answer is charged what was delivered.
 Everything here blocks and belongs to one thread. Rows are dated by the clock that the store is given.
 """
 
 import datetime as dt
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from actors.api.errors import LedgerFileError
 from actors.kernel.clock import WallClock, system_time
 from actors.ledger.usage_sums import UsageSums, fill_sums
 from actors.protocol.admission import RestoreUsage
-from actors.protocol.ledger import EntryClosing, LedgerEntry
+from actors.protocol.ledger import Delivered, EntryClosing, LedgerEntry
 from policies.rollout.experiment import RollBack
 
 SCHEMA = 4
@@ -80,6 +81,10 @@ _RECOVER = (
     "cost = reserved_cost, "
     "closed_at = ? WHERE closed_at IS NULL AND life <> ?"
 )
+_RECOVER_KNOWN = (
+    "UPDATE requests SET rung = '', outcome = 'crashed', why = 'crashed', prompt_tokens = ?, completion_tokens = ?, "
+    "discarded_tokens = 0, cost = ?, closed_at = ? WHERE closed_at IS NULL AND life <> ? AND request_id = ?"
+)
 
 
 class LedgerBatch(msgspec.Struct, frozen=True):
@@ -128,12 +133,20 @@ def _is_busy(error: BaseException) -> bool:
 class Store:
     """An open file."""
 
-    def __init__(self, path: Path | str, life: str, wall: WallClock = system_time) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        life: str,
+        wall: WallClock = system_time,
+        delivered: Callable[[], Mapping[str, Delivered]] = dict,
+    ) -> None:
         """`life` names this process: rows that another one has left open are charged now.
 
+        `delivered`: by request id, what that process is known to have delivered; all others owe what they reserved.
         Raises sqlite3.Error or LedgerFileError.
         """
         self._life = life
+        self._delivered = delivered
         self.wall = wall
         self._connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
         try:
@@ -156,7 +169,28 @@ class Store:
                 "move the file away or set [ledger] path to another one"
             )
         self._sums = UsageSums(self._connection)
-        return execute(_RECOVER, (self._now(), self._life)).rowcount
+        return self._recover()
+
+    def _recover(self) -> int:
+        """Close what an ended process has left open; returns the number of rows."""
+        execute = self._connection.execute
+        left = execute(
+            "SELECT request_id FROM requests WHERE closed_at IS NULL AND life <> ?", (self._life,)
+        ).fetchall()
+        known = self._delivered() if left else {}
+        execute("BEGIN IMMEDIATE")
+        try:
+            for (request_id,) in left:
+                if (each := known.get(request_id)) is not None:
+                    values = each.prompt_tokens, each.completion_tokens, each.cost, self._now(), self._life, request_id
+                    execute(_RECOVER_KNOWN, values)
+            execute(_RECOVER, (self._now(), self._life))
+            execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            raise
+        return len(left)
 
     def _bring_up_to_date(self, *, is_new: bool) -> None:
         """For an old file every row is read once, which may take seconds per million."""

@@ -39,6 +39,14 @@ class EntryClosing(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The answer's codes, see `policies.model.plan.Degraded`."""
 
 
+class Delivered(msgspec.Struct, frozen=True, gc=False):
+    """What was delivered of an answer by one process, and what that costs."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+
 class OpenEntry(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Write the entry; the reply is set when it is committed."""
 

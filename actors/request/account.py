@@ -1,16 +1,16 @@
 """The account of one answer: what was emitted to its reader, what that costs, and its one settlement."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 import trio
 
 from actors.api.request import InferenceRequest, RequestContent
-from actors.api.response import Delta, ServerTimings, Usage
+from actors.api.response import Delta, ResponseEvent, ServerTimings, Usage
 from actors.api.statistics import RequestKey
 from actors.protocol.admission import Settle
 from actors.protocol.job import Job
-from actors.protocol.ledger import CloseEntry, EntryClosing, WriteRollBack
+from actors.protocol.ledger import CloseEntry, Delivered, EntryClosing, WriteRollBack
 from actors.recording.recorder import RecordedRequest
 from actors.request.ports import RequestPorts
 from actors.request.request_log import LogIdentity
@@ -123,6 +123,18 @@ class Account:
         self._grant = grant
         self._held = ports.rollout.on_start(plan, features.at, grant.hold.amount)
         self.forget()
+        self._before = 0
+        """Tokens of the answer that an ended process has delivered."""
+        self._prompt_paid = False
+        """That process has charged the prompt, too."""
+        if request.begun is not None and request.begun.events:
+            self._take_over(request.begun.events)
+
+    def _take_over(self, events: Sequence[ResponseEvent]) -> None:
+        """What the client has of an answer that an ended process has begun, and has paid for."""
+        self.emit([event for event in events if isinstance(event, Delta)])
+        self._before = sum([each.tokens for each in self.emitted])
+        self._prompt_paid = self.worked = True
 
     def observe(self, job: Job, margins: list[float]) -> None:
         """For the recording: the token ids of the first attempt's prompt, and the small model's margins."""
@@ -158,7 +170,22 @@ class Account:
     def pay(self, rung: str, prompt_tokens: int, cached: Mapping[int, int], made_tokens: int) -> None:
         """Charge a successful attempt. Failed attempts are not billed. `cached`: prefix-cache hit tokens by choice."""
         price = self.snapshot.policy.prices.get(rung)
+        if self._prompt_paid:
+            prompt_tokens = 0
         self.cost += cost_of(price, prompt_tokens, made_tokens, min(self.once(cached), prompt_tokens))
+
+    def delivered(self, rung: str, *, ended: bool) -> Delivered:
+        """What this process has delivered, and what that costs; `rung`: of the attempt that may still run."""
+        usage = self._charged(self.usage())
+        cost = self.cost
+        if not ended:
+            cost += cost_of(self.snapshot.policy.prices.get(rung), usage.prompt_tokens, usage.completion_tokens)
+        return Delivered(usage.prompt_tokens, usage.completion_tokens, min(cost, self._grant.hold.amount))
+
+    def _charged(self, usage: Usage) -> Usage:
+        """Without what an ended process has charged."""
+        prompt_tokens = 0 if self._prompt_paid else usage.prompt_tokens
+        return Usage(prompt_tokens, max(usage.completion_tokens - self._before, 0), usage.cached_tokens)
 
     def prefix(self, tokenizer: Tokenizer | None) -> Prefix:
         """Token ids of each choice, from which another rung can continue; empty if those of some choice are not known.
@@ -190,7 +217,7 @@ class Account:
     def settle(self, outcome: str, why: str, rung: str, history: tuple[AttemptRecord, ...], status: int) -> None:
         """Settle the reservation, close the ledger's entry, count and log. `status`: the client's HTTP status."""
         refused = outcome == "refused"
-        usage = Usage(0, 0) if refused else self.usage()
+        usage = Usage(0, 0) if refused else self._charged(self.usage())
         discarded = max(self.made_tokens - usage.completion_tokens, 0)
         cost = 0.0 if refused else self.cost
         used = usage.prompt_tokens + usage.completion_tokens

@@ -110,7 +110,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
             if emitted.finished:
                 continue
             prompt = prompts[index // body.n]
-            params = self._params(index % body.n, len(prompt), limits)
+            params = self._params(index % body.n, len(prompt), limits, drawn=request.seed)
             prefix = of.wanted.prefix[index] if of.wanted.prefix else ()
             reader: ToolCallReader | None = None
             if constraints.style is not None and body.tools is not None:
@@ -265,8 +265,10 @@ class AttemptFactory(msgspec.Struct, frozen=True):
             asked=self.account.content,
         )
 
-    def _params(self, choice: int, prompt_tokens: int, limits: EngineLimits) -> SamplingParams:
-        """How a choice is sampled on this rung. Raises _TooLong."""
+    def _params(
+        self, choice: int, prompt_tokens: int, limits: EngineLimits, drawn: int | None = None
+    ) -> SamplingParams:
+        """How a choice is sampled on this rung; `drawn`: the seed, if the client has given none. Raises _TooLong."""
         params, left = self.account.request.body.params, limits.max_model_len - prompt_tokens
         if params.prompt_only:
             if left < 0:
@@ -275,7 +277,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         max_tokens = output_tokens(params.max_tokens, self.account.plan.output_cap, left, limits.default_output_tokens)
         if max_tokens is None:
             raise _TooLong
-        seed = params.seed
+        seed = drawn if params.seed is None else params.seed
         if choice and seed is not None:
             seed += choice
         if max_tokens == params.max_tokens and seed == params.seed:

@@ -6,7 +6,7 @@ import msgspec
 import trio
 
 from actors.admission.admission import budget_spent, over_quota
-from actors.api.errors import TOO_BUSY, InvalidRequest, Refusal, RequestQuarantined, Unavailable
+from actors.api.errors import TOO_BUSY, Forbidden, InvalidRequest, Refusal, RequestQuarantined, Unavailable
 from actors.api.request import InferenceRequest, RequestContent
 from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied, MailboxFull
@@ -68,7 +68,7 @@ class RequestAdmission:
         `who` is filled in on the way, for the log of a request that is refused.
         """
         snapshot = self._router.snapshot
-        tenant = who.tenant = snapshot.tenant_of(request.credentials.api_key)
+        tenant = who.tenant = _tenant_of(request, snapshot)
         model, adapter = self._router.find_model(request.body.model)
         request = msgspec.structs.replace(request, model=model, adapter=adapter)
         quarantine = self._ports.quarantine
@@ -197,6 +197,15 @@ class RequestAdmission:
         if isinstance(answer, QuotaRefusal):
             raise over_quota(answer)
         return answer
+
+
+def _tenant_of(request: InferenceRequest, snapshot: PolicySnapshot) -> str:
+    """Raises BadKey, and Forbidden for what a tenant of an earlier configuration has begun."""
+    if request.begun is None:
+        return snapshot.tenant_of(request.credentials.api_key)
+    if request.begun.tenant not in snapshot.tenants:
+        raise Forbidden("tenant_removed", "The tenant of this answer is not in the configuration any more.")
+    return request.begun.tenant
 
 
 def _refusal_of(decided: PlanRefusal) -> Refusal:

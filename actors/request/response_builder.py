@@ -1,5 +1,7 @@
 """Builds the events of a response, and its summary of how the request was served."""
 
+from collections.abc import Sequence
+
 import trio
 
 from actors.api.errors import ErrorBody
@@ -9,7 +11,7 @@ from actors.request.account import Account
 from actors.request.attempt import Attempt
 from config.model.words import STATIC_ANSWER
 from policies.answer.answer_machine import AnswerMachine
-from policies.fallback.fallback_machine import AnswerStatic
+from policies.fallback.fallback_machine import AnswerStatic, Begun
 from policies.model.plan import degraded_codes
 
 
@@ -70,6 +72,21 @@ class ResponseBuilder:
         version = assembly.adapter_version
         account.adapter = f"{attempt.adapter}@{version}" if version else attempt.adapter
 
+    def take_over(self, events: Sequence[ResponseEvent]) -> Begun:
+        """The client has these events of the answer, from a process that has ended."""
+        start = next(event for event in events if isinstance(event, Start))
+        deltas = [event for event in events if isinstance(event, Delta)]
+        text = next((text for text in self._ports.texts.values() if text.digest == start.tokenizer), None)
+        self.started = True
+        self._answer_sent = any(_is_answer(delta) for delta in deltas)
+        return Begun(
+            rung=start.rung,
+            prefix=self._account.prefix(text.tokenizer if text is not None else None),
+            tokenizer=start.tokenizer,
+            atomic=self._is_atomic(deltas),
+            answer=self._answer_sent,
+        )
+
     # --- content ------------------------------------------------------------------------------------------------
 
     def show(self, deltas: list[Delta], attempt: Attempt, content_at: float, now: float) -> None:
@@ -95,11 +112,13 @@ class ResponseBuilder:
         self.events += deltas
 
     def _commit(self, deltas: list[Delta], now: float) -> None:
+        self._answer_sent = self._answer_sent or any(_is_answer(delta) for delta in deltas)
+        self._machine.content_sent(now, atomic=self._is_atomic(deltas), answer=self._answer_sent)
+
+    def _is_atomic(self, deltas: list[Delta]) -> bool:
         kind = "tool_calls" if any(delta.calls for delta in deltas) else self._request.body.bound_to
         cascade = self._plan.cascade
-        self._answer_sent = self._answer_sent or any(_is_answer(delta) for delta in deltas)
-        atomic = kind is not None and (cascade is None or kind in cascade.atomic)
-        self._machine.content_sent(now, atomic=atomic, answer=self._answer_sent)
+        return kind is not None and (cascade is None or kind in cascade.atomic)
 
     def _start(self, rung: str, prompt_tokens: int, attempt: Attempt | None) -> None:
         """`attempt` None: a static answer."""
@@ -120,6 +139,7 @@ class ResponseBuilder:
                 self._account.downgraded_to,
                 request.body.model,
                 model,
+                text.digest if (text := self._ports.texts.get(rung)) is not None else "",
             )
         )
 

@@ -21,6 +21,7 @@ from actors.prompt.model_text import ModelText
 from actors.prompt.request_text import RequestText
 from actors.protocol.delivery import Delivery, JobOutput, JobStarted, Terminate
 from actors.protocol.job import Enqueue, Withdraw
+from actors.protocol.ledger import Delivered
 from actors.request.account import Account
 from actors.request.attempt import Attempt
 from actors.request.attempt_factory import AttemptFactory
@@ -118,7 +119,11 @@ class ResponseStream:
         builder, machine = self._builder, self._machine
         if not self._started:
             self._started = True
-            machine.start(trio.current_time())
+            begun = self._account.request.begun
+            if begun is not None and begun.events:
+                machine.go_on(builder.take_over(begun.events), trio.current_time())
+            else:
+                machine.start(trio.current_time())
         while True:
             if machine.has_effects:
                 await self._carry_out()
@@ -149,6 +154,11 @@ class ResponseStream:
                 outcome = "overrun" if error.code == "slow_reader" else "failed"
                 self._finish(outcome, error.code, 200 if builder.started else error.status)
         return events
+
+    @property
+    def delivered(self) -> Delivered:
+        """What was delivered so far, and what that costs."""
+        return self._account.delivered(self._machine.rung, ended=self._ended)
 
     def close(self) -> None:
         """Synchronous, idempotent. A running attempt is aborted, and what was delivered is settled."""

@@ -25,6 +25,14 @@ def check_server(settings: Settings, problems: Problems) -> None:
                 "that size is always refused",
                 expected="at least max_body",
             )
+    if server.kept_file is not None and server.kept_file == settings.ledger.path:
+        problems.add(("server", "kept_file"), "this is the ledger's file", expected="a file of its own")
+    if server.kept_file is not None and not server.keep_answers:
+        problems.add(
+            ("server", "kept_file"),
+            "nothing is written to it, as keep_answers is 0",
+            expected='keep_answers = "60s", for example, or no kept_file',
+        )
     for index, proxy in enumerate(server.trusted_proxies):
         try:
             ipaddress.ip_network(proxy, strict=False)

@@ -88,6 +88,14 @@ class ServerSettings(Table, frozen=True):
     without a reader. 0: none is kept."""
     kept_memory: PositiveBytes = Bytes(128 * 2**20)
     """Memory of all kept answers; a tenant may use a quarter of it. What does not fit is answered, but not kept."""
+    kept_file: Path | None = None
+    """An SQLite file, relative to the working directory, with which kept answers survive the end of the process: what
+    is sent of one is written there before. As large as `kept_memory`, at most. None: they are in memory only."""
+    keep_background: PositiveSeconds = Seconds(3600)
+    """How long an answer in the background (`x-penstock-background`) is kept, counted from its request; it runs no
+    longer than that."""
+    background_answers: Natural = 16
+    """How many answers of one tenant run in the background at once; above it 429."""
     drain: NonNegativeSeconds = Seconds(25)
     """After SIGTERM, how long running requests may continue before they end with an error event."""
     watch: bool = True

@@ -8,13 +8,22 @@ import msgspec
 import structlog
 import trio
 
-from actors.api.errors import ErrorBody, Refusal
+from actors.api.errors import Conflict, ErrorBody, Refusal
 from actors.api.request import InferenceRequest, ParsedBody, View
 from actors.api.response import Delta, Done, ResponseEvent, Served, Start, Usage
 from actors.kept.kept_answer import KeptReader
-from actors.request.response_stream import EventSink, ResponseStream
+from actors.request.response_stream import EventSink
 from gateway.endpoints.api_context import ApiContext, whole_answer
-from gateway.endpoints.kept_answers import digest_of, keep, kept_lines, position_of
+from gateway.endpoints.kept_answers import (
+    EVENTS_LOST,
+    digest_of,
+    in_background,
+    keep,
+    kept_lines,
+    opened,
+    position_of,
+    respond_begun,
+)
 from gateway.errors import ClientGone
 from gateway.http.connection import INTERNAL_ERROR, Connection
 from gateway.http.event_stream import EventStream
@@ -75,9 +84,12 @@ class CompletionHandler:
     async def _answer(
         self, connection: Connection, request: Request, inference: InferenceRequest, headers: DecisionHeaders
     ) -> None:
-        reader = keep(self._api, request, inference, self._endpoint.name)
+        reader = await keep(self._api, request, inference, self._endpoint.name)
         if reader is not None:
             headers.request_line += kept_lines(reader, inference.request_id)
+            if in_background(request):
+                await respond_begun(self._api, connection, reader, headers.headers())
+                return
             inference = reader.answer.request
         await self.answer(connection, request, inference, headers, reader)
 
@@ -101,18 +113,12 @@ class CompletionHandler:
             if reader is not None:
                 reader.close()
 
-    async def _open(self, inference: InferenceRequest, reader: KeptReader | None) -> ResponseStream | KeptReader:
-        if reader is None:
-            return await self._api.service.open(inference)
-        await reader.answer.begun()
-        return reader
-
     async def _whole(
         self, connection: Connection, inference: InferenceRequest, headers: DecisionHeaders, reader: KeptReader | None
     ) -> None:
         body = inference.body
         choices = [Choice() for _ in range(len(body.prompts) * body.n)]
-        response = await self._open(inference, reader)
+        response = await opened(self._api, inference, reader)
         headers.decided = response.decided
         try:
             done = await whole_answer(response, partial(_gather, choices))
@@ -132,7 +138,7 @@ class CompletionHandler:
     ) -> None:
         view = inference.body.view
         try:
-            response = await self._open(inference, reader)
+            response = await opened(self._api, inference, reader)
             headers.decided = response.decided
             stream.add_headers(headers.decision_lines())
             try:
@@ -141,8 +147,13 @@ class CompletionHandler:
                 identity = self._identity(inference, _model_of(events), headers, reader)
                 chunks = self._endpoint.chunks(identity, view, include_usage=view.usage)
                 renderer = SseRenderer(chunks, include_usage=view.usage, continuous=view.continuous_usage, after=after)
+                known = reader is not None and reader.answer.restored > 0
                 while events and not renderer.ended:
-                    if (data := renderer.render(events)) or renderer.ended:
+                    data = renderer.render(events)
+                    if known and renderer.number < (after or 0):
+                        raise Conflict("events_lost", EVENTS_LOST)
+                    known = False
+                    if data or renderer.ended:
                         first = not stream.started
                         await stream.send(data, trio.current_time(), last=renderer.ended)
                         if first:

@@ -57,12 +57,12 @@ class Routes:
                 return Route(self._cors.answer_preflight, lines=lines)
             hot = self._hot.get(request.path.removesuffix(b"/"))
             if hot is None and request.path.startswith(STREAMS) and len(request.path) > len(STREAMS):
-                hot = (b"GET", self._streams)
+                hot = (b"GET" if request.path.endswith(b"/status") else b"GET, DELETE", self._streams)
             if hot is None:
                 return self._to_info_app(request, lines)
-            method, handler = hot
-            if request.method != method:
-                return self._refused(request, _wrong_method(method.decode()), lines, allow=method)
+            methods, handler = hot
+            if request.method not in methods.split(b", "):
+                return self._refused(request, _wrong_method(methods.decode()), lines, allow=methods)
             return self._work(request, handler, lines)
         except Refusal as refusal:
             return self._refused(request, refusal, lines)

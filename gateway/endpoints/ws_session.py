@@ -9,10 +9,12 @@ import structlog
 import trio
 from wsproto.frame_protocol import CloseReason
 
-from actors.api.errors import ErrorBody, Refusal
+from actors.api.errors import Conflict, ErrorBody, Refusal
 from actors.api.request import Credentials, InferenceRequest, ParsedBody
 from actors.api.response import DecisionInfo, Delta, Done, Failed, ResponseEvent, Start
+from actors.kept.kept_answer import KeptReader
 from gateway.endpoints.api_context import ApiContext, credentials_of, new_request_id, reading
+from gateway.endpoints.kept_answers import EVENTS_LOST, log_again, opened
 from gateway.errors import BadField, ClientGone, HttpError
 from gateway.http.bounds.limits import ServerLimits
 from gateway.http.connection import INTERNAL_ERROR, Connection
@@ -26,6 +28,7 @@ from gateway.openai.ws_messages import (
     Cancel,
     Peek,
     Renderer,
+    Resume,
     StartChat,
     StartCompletion,
     error_message,
@@ -34,6 +37,7 @@ from gateway.openai.ws_messages import (
 _PATH = "/v1/stream"
 _peek = BodyDecoder(Peek)
 _cancel = BodyDecoder(Cancel)
+_resume = BodyDecoder(Resume)
 _ENDPOINTS: dict[str, tuple[BodyDecoder, Callable[[Any, GivenFields, int], ParsedBody]]] = {
     "chat.completions": (BodyDecoder(StartChat), read_chat),
     "completions": (BodyDecoder(StartCompletion), read_completion),
@@ -125,6 +129,8 @@ class _Session:
             match peek.type:
                 case "start":
                     await self._start(peek, raw, arrived_at, nursery)
+                case "resume":
+                    await self._resume(peek, raw, arrived_at, nursery)
                 case "cancel":
                     cancel, _ = _cancel.decode(raw)
                     scope = self._running.get(cancel.id)
@@ -132,8 +138,8 @@ class _Session:
                         # None is no error: the request may just have ended.
                         scope.cancel()
                 case _:
-                    meant = nearest(peek.type, ("start", "cancel"))
-                    hint = f" Did you mean '{meant}'?" if meant else " It must be 'start' or 'cancel'."
+                    meant = nearest(peek.type, ("start", "resume", "cancel"))
+                    hint = f" Did you mean '{meant}'?" if meant else " It must be 'start', 'resume' or 'cancel'."
                     raise BadField("type", f"Unknown message type '{peek.type[:64]}'.{hint}", "unknown_type")
         except Refusal as refusal:
             await self._socket.send(self._rejection(peek, refusal.body))
@@ -146,16 +152,34 @@ class _Session:
         return error_message(None if peek is None else peek.id, error, limits)
 
     async def _start(self, peek: Peek, raw: bytes, arrived_at: float, nursery: trio.Nursery) -> None:
-        request_id = new_request_id()
-        with self._api.refusal_log(request_id, _PATH, arrived_at, self._credentials.api_key):
-            inference = await self._read_start(request_id, peek, raw, arrived_at)
-        assert peek.id is not None, "checked while reading"
-        self._running[peek.id] = trio.CancelScope()
-        nursery.start_soon(self._serve, peek.id, inference)
+        request_id, api, reader = new_request_id(), self._api, None
+        with api.refusal_log(request_id, _PATH, arrived_at, self._credentials.api_key):
+            message_id = self._free_id(peek)
+            inference, resumable = await self._read_start(request_id, peek, raw, arrived_at)
+            if resumable:
+                await api.service.kept.ready()
+                tenant, created = api.service.tenant_of(self._credentials.api_key), int(api.service.wall())
+                reader = api.service.kept.begin(inference, tenant, endpoint=peek.endpoint, created=created)
+        self._running[message_id] = trio.CancelScope()
+        nursery.start_soon(self._serve, message_id, inference, reader, 0)
 
-    async def _read_start(self, request_id: str, peek: Peek, raw: bytes, arrived_at: float) -> InferenceRequest:
+    async def _resume(self, peek: Peek, raw: bytes, arrived_at: float, nursery: trio.Nursery) -> None:
+        request_id, service = new_request_id(), self._api.service
+        with self._api.refusal_log(request_id, _PATH, arrived_at, self._credentials.api_key):
+            message_id = self._free_id(peek)
+            resume, _ = _resume.decode(raw)
+            if resume.after < 0:
+                raise BadField("after", "'after' is the 'number' of the last message that came.")
+            await service.kept.ready()
+            reader = service.kept.find(resume.stream, service.tenant_of(self._credentials.api_key))
+        log_again(reader, request_id)
+        self._running[message_id] = trio.CancelScope()
+        nursery.start_soon(self._serve, message_id, reader.answer.request, reader, resume.after)
+
+    def _free_id(self, peek: Peek) -> str:
+        """The id of a message that begins something. Raises BadField and HttpError."""
         if not peek.id:
-            raise BadField("id", "A 'start' needs an 'id', a string that names the request.", "missing_field")
+            raise BadField("id", f"A '{peek.type}' needs an 'id', a string that names the request.", "missing_field")
         if peek.id in self._running:
             raise BadField("id", f"The id '{peek.id}' names a request that is still running.", "duplicate_id")
         if len(self._running) >= self._max_streams:
@@ -166,6 +190,12 @@ class _Session:
                 kind="rate_limit_error",
                 should_retry=True,
             )
+        return peek.id
+
+    async def _read_start(
+        self, request_id: str, peek: Peek, raw: bytes, arrived_at: float
+    ) -> tuple[InferenceRequest, bool]:
+        """The request, and whether its answer is to be kept."""
         if peek.endpoint not in _ENDPOINTS:
             raise BadField("endpoint", "'endpoint' must be 'chat.completions' or 'completions'.")
         decoder, read = _ENDPOINTS[peek.endpoint]
@@ -178,34 +208,48 @@ class _Session:
             raise BadField(
                 "echo", "'echo' is not supported on the WebSocket: leave it out, or use POST /v1/completions."
             )
-        return InferenceRequest(
+        inference = InferenceRequest(
             request_id=request_id,
             credentials=self._credentials,
             body=parsed,
             body_bytes=len(raw),
             arrived_at=arrived_at,
         )
+        return inference, body.resumable
 
-    async def _serve(self, message_id: str, inference: InferenceRequest) -> None:
+    async def _serve(self, message_id: str, inference: InferenceRequest, reader: KeptReader | None, after: int) -> None:
         limits = partial(self._api.service.rate_limits, self._credentials.api_key)
-        renderer = Renderer(message_id, inference.body.view, limits)
+        view = inference.body.view
+        renderer = Renderer(message_id, view, limits, None if reader is None else after)
         try:
             with self._running[message_id] as scope:
-                await self._answer(inference, renderer)
+                await self._answer(inference, renderer, reader, after)
         finally:
             del self._running[message_id]
+            if reader is not None:
+                reader.close()
         if scope.cancelled_caught:
+            if reader is not None:
+                self._api.service.kept.end(reader.answer)
             error = HttpError(499, "cancelled", "The client cancelled this request.").body
             await self._socket.send(renderer.error(error))
         if self._finishing and not self._running:
             self._receiving.cancel()
 
-    async def _answer(self, inference: InferenceRequest, renderer: Renderer) -> None:
+    async def _answer(
+        self, inference: InferenceRequest, renderer: Renderer, reader: KeptReader | None, after: int
+    ) -> None:
+        known = reader is not None and reader.answer.restored > 0
         try:
-            response = await self._api.service.open(inference)
+            response = await opened(self._api, inference, reader)
             try:
                 while events := await response.next_events():
-                    await self._socket.send(*_render(events, renderer, inference.request_id, response.decided))
+                    messages = renderer.numbered(_render(events, renderer, inference.request_id, response.decided))
+                    if known and renderer.number < after:
+                        raise Conflict("events_lost", EVENTS_LOST)
+                    known = False
+                    if messages:
+                        await self._socket.send(*messages)
                     if isinstance(events[-1], Done | Failed):
                         break
                 else:

@@ -59,7 +59,7 @@ class Cors:
         """Allow it with any headers: the official clients send many of their own."""
         requested = request.header(b"access-control-request-headers") or b""
         names = [name for part in requested.split(b",") if _NAME.fullmatch(name := part.strip())]
-        lines = b"access-control-allow-methods: GET, POST\r\naccess-control-allow-headers: %b\r\n" % (
+        lines = b"access-control-allow-methods: GET, POST, DELETE\r\naccess-control-allow-headers: %b\r\n" % (
             b", ".join(names) or _USUAL_HEADERS
         )
         if request.header(b"access-control-request-private-network") == b"true":

@@ -60,11 +60,8 @@ def stream_head(date: bytes, headers: bytes, *, chunked: bool, close: bool) -> b
 
 
 def error_object(error: ErrorBody) -> bytes:
-    """The error body of the OpenAI API, with an upstream's own code if there is one."""
-    fields = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
-    if error.upstream_code is not None:
-        fields["upstream_code"] = error.upstream_code
-    return _encode({"error": fields})
+    """The error body of the OpenAI API."""
+    return _encode({"error": error.fields()})
 
 
 def error_headers(error: ErrorBody) -> bytes:

@@ -32,6 +32,8 @@ class StartChat(ChatBody, kw_only=True):
     type: str
     id: str
     endpoint: str = "chat.completions"
+    resumable: bool = False
+    """The answer is kept, so that another connection can continue it."""
 
 
 class StartCompletion(CompletionBody, kw_only=True):
@@ -40,6 +42,17 @@ class StartCompletion(CompletionBody, kw_only=True):
     type: str
     id: str
     endpoint: str
+    resumable: bool = False
+
+
+class Resume(msgspec.Struct, forbid_unknown_fields=True):
+    """Continues a kept answer on this connection."""
+
+    type: str
+    id: str
+    stream: str
+    after: int = 0
+    """The number of the last message that the client has."""
 
 
 class Cancel(msgspec.Struct, forbid_unknown_fields=True):
@@ -52,16 +65,35 @@ class Cancel(msgspec.Struct, forbid_unknown_fields=True):
 class Renderer:
     """Makes the server's messages about one request."""
 
-    def __init__(self, message_id: str, view: View, limits: Callable[[], RateLimits | None]) -> None:
+    def __init__(
+        self, message_id: str, view: View, limits: Callable[[], RateLimits | None], after: int | None = None
+    ) -> None:
+        """`after`: number the answer's messages, from 1 on, and omit those up to this one; None: without numbers."""
+        self._after = after
+        self.number = 0
+        """Of the last message, if they are numbered."""
         self._view = view
         self._limits = limits
         self._name = message_id
         self._id = encode(message_id)
         self._tokens = b'{"type":"token","id":%b,"index":' % self._id
 
+    def numbered(self, messages: list[bytes]) -> list[bytes]:
+        """What is sent of the answer's next messages."""
+        if self._after is None:
+            return messages
+        sent = []
+        for message in messages:
+            self.number += 1
+            if self.number > self._after:
+                sent.append(b'%b,"number":%d}' % (message[:-1], self.number))
+        return sent
+
     def started(self, request_id: str, start: Start, decided: DecisionInfo) -> bytes:
         """`started`: a rung works on the request."""
         more = b',"experiment":%b,"arm":%b' % (encode(decided.experiment), encode(decided.arm)) if decided.arm else b""
+        if self._after is not None:
+            more += b',"stream":%b' % encode(request_id)
         for name, value in (
             ("degraded", start.degraded),
             ("tier", start.tier),
@@ -115,16 +147,11 @@ def error_message(
 ) -> bytes:
     """`message_id`: the request that failed; None if none did, then `rejected` is the invalid message."""
     fields = {
-        "message": error.message,
-        "type": error.type,
-        "param": error.param,
-        "code": error.code,
+        **error.fields(),
         "status": error.status,
         "should_retry": error.should_retry,
         "retry_after_s": error.retry_after_s,
     }
-    if error.upstream_code is not None:
-        fields["upstream_code"] = error.upstream_code
     about = b"" if rejected is None else b',"rejected":%b' % encode({"type": rejected.type[:64], "id": rejected.id})
     about += _limits(limits)
     return b'{"type":"error","id":%b,"error":%b%b}' % (encode(message_id), encode(fields), about)

@@ -112,6 +112,8 @@ def _service_families(statistics: ServiceStatistics) -> Iterator[Metric]:
             statistics.quarantine.quarantined_total,
         ),
         ("kept_answers_read_again", "Retries and resumed streams of kept answers.", statistics.kept.attached_total),
+        ("kept_answers_continued", "Answers of ended processes that went on.", statistics.kept.continued_total),
+        ("kept_store_failures", "Failures of the kept answers' file.", statistics.kept.store_failures_total),
     ):
         yield CounterMetricFamily("penstock:" + name, text, value=value)
     for name, text, level in (
@@ -124,6 +126,7 @@ def _service_families(statistics: ServiceStatistics) -> Iterator[Metric]:
         ("quarantine_suspects", "Requests that run alone after a crash.", statistics.quarantine.suspects),
         ("kept_answers", "Answers that are kept for retries and lost connections.", statistics.kept.answers),
         ("kept_answer_bytes", "Memory of the kept answers.", statistics.kept.used_bytes),
+        ("kept_answers_stored", "Kept answers that a restart does not lose.", statistics.kept.stored),
         ("ledger_open", "Ledger entries not closed yet.", statistics.ledger.open),
         ("ledger_pending", "Ledger writes not committed yet.", statistics.ledger.pending),
     ):

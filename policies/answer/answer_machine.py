@@ -21,7 +21,15 @@ from policies.answer import answer_effects
 from policies.answer.answer_effects import AnswerEffect, MachineAttempt
 from policies.cascade.cascade import CascadeMachine
 from policies.fallback import fallback_machine
-from policies.fallback.fallback_machine import AttemptFailed, FallbackMachine, GiveUp, Prefix, RungRefused, Try
+from policies.fallback.fallback_machine import (
+    AttemptFailed,
+    Begun,
+    FallbackMachine,
+    GiveUp,
+    Prefix,
+    RungRefused,
+    Try,
+)
 from policies.model.load import Permit
 from policies.model.plan import BY_BUDGET, AttemptRecord, Plan
 
@@ -99,6 +107,11 @@ class AnswerMachine:
 
     def start(self, now: float) -> None:
         self._apply(self._fallback.start(now), now)
+
+    def go_on(self, begun: Begun, now: float) -> None:
+        """Instead of `start`: a process that has ended had sent a part of the answer."""
+        self._tried = True
+        self._apply(self._fallback.go_on(begun, now), now)
 
     def resumed(self) -> None:
         if self._wanted is not None:

@@ -39,6 +39,22 @@ Prefix = tuple[tuple[int, ...], ...]
 """Token ids that the client has, one tuple for each choice; empty: from the beginning."""
 
 
+PROCESS_ENDED = "process_ended"
+"""Why the attempt of an ended process failed."""
+
+
+class Begun(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of an answer, which an ended process has sent."""
+
+    rung: str
+    prefix: Prefix = ()
+    tokenizer: str = ""
+    """Digest of the tokenizer whose ids the prefix has."""
+    atomic: bool = False
+    answer: bool = True
+    """See `ContentSent`."""
+
+
 class ContentSent(msgspec.Struct, frozen=True, tag=True, gc=False):
     """Content was sent to the client: the commit point is passed. Repeated events only add `atomic`."""
 
@@ -171,8 +187,8 @@ class FallbackMachine:
         self._answer_sent = False
         """Part of the answer itself was sent, not only reasoning."""
         self._prefix: Prefix = ()
-        self._prefix_tokenizer = ""
-        """Whose ids they are."""
+        self._tokenizer = ""
+        """Of the rung whose tokens `_prefix` has."""
         self._crashed: list[PlannedRung] = []
         """Rungs that are being restarted, in the order in which they were tried."""
         self._waits_left = _MOST_WAITS
@@ -198,6 +214,21 @@ class FallbackMachine:
         if self._attempts or self.ended:
             raise RuntimeError("a fallback machine starts once")
         return self._next(now)
+
+    def go_on(self, begun: Begun, now: float) -> FallbackEffect:
+        """Instead of `start`: a process that has ended had sent a part of the answer.
+
+        What is tried is as after a failure of its rung, the large stage of a cascade first: nothing is known of the
+        small one's statistic.
+        """
+        self._history.append(AttemptRecord(begun.rung, "failed", PROCESS_ENDED))
+        self._reasons.append(Reason(why=PROCESS_ENDED))
+        self.committed = True
+        self._sealed, self._answer_sent = begun.atomic, begun.answer
+        self._prefix, self._tokenizer = begun.prefix, begun.tokenizer
+        if self._stage == "small":
+            self._stage = "large"
+        return self._next(now) if self._may_continue() else self._stop(now)
 
     def on(self, event: FallbackEvent, now: float, random01: float = 0.0) -> FallbackEffect | None:
         """The next effect; None: continue with the current attempt, or the response has ended.
@@ -300,12 +331,14 @@ class FallbackMachine:
         return True
 
     def _move_on(self, now: float) -> FallbackEffect:
-        midstream = self._plan.midstream
-        may_continue = midstream == "continue" or (midstream == "restart" and not self._answer_sent)
-        if self.committed and not may_continue:
+        if self.committed and not self._may_continue():
             return self._stop(now)
         self._advance()
         return self._next(now)
+
+    def _may_continue(self) -> bool:
+        midstream = self._plan.midstream
+        return midstream == "continue" or (midstream == "restart" and not self._answer_sent)
 
     def _advance(self) -> None:
         """Move to the next rung; after a stage that cannot serve, to the ladder."""
@@ -359,17 +392,17 @@ class FallbackMachine:
 
     def _can_go_on(self, rung: PlannedRung) -> bool:
         """Without what the client has, a new attempt would repeat it."""
-        if not self._answer_sent or self._current is None:
+        if not self._answer_sent:
             return True
         return rung.goes_on and ((rung.from_text and not self._sealed) or self._has_tokens_for(rung))
 
     def _client_has(self, prefix: Prefix) -> None:
         self._prefix = prefix
-        self._prefix_tokenizer = self._current.tokenizer if self._current is not None else ""
+        self._tokenizer = self._current.tokenizer if self._current is not None else ""
 
     def _has_tokens_for(self, rung: PlannedRung) -> bool:
         """Whether it can continue from the token ids of the answer so far."""
-        return bool(rung.tokenizer) and rung.tokenizer == self._prefix_tokenizer and any(self._prefix)
+        return bool(rung.tokenizer) and rung.tokenizer == self._tokenizer and any(self._prefix)
 
     def _deadline(self) -> float:
         return self._plan.total_at if self.committed else self._plan.ttft_at
@@ -393,7 +426,7 @@ class FallbackMachine:
             begun=self.committed or any(record.outcome == "escalated" for record in self._history),
             is_retry=rung.to in self._tried_and_failed,
             watched=self._stage == "small" and self._cascade is not None and self._cascade.may_escalate,
-            drafted=self._stage == "large" and self._cascade is not None and self._cascade.drafts,
+            drafted=self._stage == "large" and self._cascade is not None and self._cascade.drafts and not by_tokens,
             mark=rung.mark,
             adapter=rung.adapter,
             not_before=not_before,

@@ -5,11 +5,13 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import trio
 
 from actors.engines.engine_thread import EngineLoaded, EngineLoading, LoadFailed
+from actors.kept.kept_store import KeptCommitted, KeptOpened, KeptStore, KeptStoreClosed, KeptStoreFailed
 from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, StoreFailed
 from config.problems.errors import ConfigError
 from config.reader import decode_report, encode_report, report
@@ -118,6 +120,8 @@ class InlineStore:
             self._closed = True
             return
         assert isinstance(command, LedgerBatch)
+        if self._workers.killed:
+            return
         if self._workers.locked is not None:
             if not self._workers.locked:
                 self.post(StoreBusy())
@@ -144,11 +148,69 @@ class InlineStore:
             self._on_posts([post])
 
 
+class InlineKeptStore:
+    """The file of kept answers, written at once, unless the workers say otherwise."""
+
+    def __init__(self, on_posts, workers: "ClockWorkerThreads", *, fresh: bool) -> None:
+        self._on_posts = on_posts
+        self._workers = workers
+        self._closed = False
+        self.store: KeptStore | None = None
+        try:
+            if workers.kept_errors:
+                raise sqlite3.OperationalError(workers.kept_errors.pop())
+            self.store = KeptStore(workers.kept_file, fresh=fresh)
+        except (sqlite3.Error, OSError) as error:
+            self._soon(KeptStoreFailed(str(error)))
+        else:
+            self._soon(KeptOpened(self.store.answers, self.store.unreadable))
+
+    def send(self, command: Any) -> None:
+        if self._workers.killed or self._closed:
+            return
+        if isinstance(command, KeptStoreClosed):
+            self._closed = True
+            if self.store is not None:
+                self.store.close()
+            return
+        if self._workers.kept_hangs:
+            return
+        try:
+            if self._workers.kept_errors:
+                raise sqlite3.OperationalError(self._workers.kept_errors.pop())
+            self.store.commit(command)
+        except sqlite3.Error as error:
+            self._soon(KeptStoreFailed(str(error)))
+        else:
+            self._workers.kept_commits += 1
+            self._soon(KeptCommitted())
+
+    def abandon(self) -> None:
+        self._on_posts = None
+
+    async def join(self, timeout_s: float) -> bool:
+        await trio.lowlevel.checkpoint()
+        return self._closed
+
+    def _soon(self, post: Any) -> None:
+        trio.lowlevel.current_trio_token().run_sync_soon(self._post, post)
+
+    def _post(self, post: Any) -> None:
+        if self._on_posts is not None:
+            self._on_posts([post])
+
+
 class ClockWorkerThreads:
     """What `RealWorkerThreads` does, as tasks on the test's clock."""
 
     def __init__(
-        self, nursery: trio.Nursery, *, step_s: float = 0.1, load_s: float = 0.0, store: Store | None = None
+        self,
+        nursery: trio.Nursery,
+        *,
+        step_s: float = 0.1,
+        load_s: float = 0.0,
+        store: Store | None = None,
+        kept_file: Path | str = ":memory:",
     ) -> None:
         self._nursery = nursery
         self.step_s = step_s
@@ -160,6 +222,19 @@ class ClockWorkerThreads:
         self.ledger_errors: list[str] = []
         self.locked: list[Callable[[], None]] | None = None
         """What waits while another process holds the file; None: nobody does."""
+        self.kept_file: Path | str = kept_file
+        self.kept_stores: list[InlineKeptStore] = []
+        self.kept_errors: list[str] = []
+        self.kept_hangs = False
+        self.kept_commits = 0
+        self.killed = False
+
+    def kill(self) -> None:
+        """As SIGKILL: nothing is written any more, and the system closes the files."""
+        self.killed = True
+        for each in self.kept_stores:
+            if each.store is not None:
+                each.store.close()
 
     def lock(self) -> None:
         self.locked = []
@@ -176,6 +251,11 @@ class ClockWorkerThreads:
 
     def store(self, path, on_posts) -> InlineStore:
         return InlineStore(path, on_posts, self)
+
+    def kept_store(self, on_posts, *, fresh: bool) -> InlineKeptStore:
+        made = InlineKeptStore(on_posts, self, fresh=fresh)
+        self.kept_stores.append(made)
+        return made
 
     async def run_in_thread(self, job):
         await trio.lowlevel.checkpoint()

@@ -121,9 +121,13 @@ class Stage:
         encoders: Mapping[str, EmbeddingSizes] | None = None,
         actor_types: ActorTypes = ActorTypes(),  # noqa: B008  (frozen)
         wall: WallClock = system_time,
+        digest: str = "tiny",
         **workers: Any,
     ) -> None:
-        """`encoders`: which engines make embeddings, of what sizes. `pools`: instead of `blocks`, by engine."""
+        """`encoders`: which engines make embeddings, of what sizes. `pools`: instead of `blocks`, by engine.
+
+        `digest`: of the tokenizer.
+        """
         self.settings = settings
         self.encoders = dict(encoders or {})
         workers.setdefault("store", Store(":memory:", "test", wall))
@@ -144,7 +148,7 @@ class Stage:
                 name: [self._factory(title) for title in replica_titles(name, each.replicas)]
                 for name, each in settings.engines.items()
             },
-            texts={name: model_text(sizes=self.encoders.get(name)) for name in settings.engines},
+            texts={name: model_text(digest, self.encoders.get(name)) for name in settings.engines},
             workers=self.workers,
             network=network,
             source=source,

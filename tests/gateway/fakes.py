@@ -147,7 +147,7 @@ class FakeService:
         self.check_scraper = check_scraper
         self.request_log = RequestLog(lambda: True, lambda: self.policy)
         self.limits: RateLimits | None = None
-        self.kept = KeptAnswers(self.open, keep_s=60.0, memory_bytes=1 << 27)
+        self.kept = KeptAnswers(self.open, keep_s=60.0, memory_bytes=1 << 27, wall=self.wall)
 
     def tenant_of(self, key: str | None) -> str:
         """Each key is a tenant's own."""

@@ -23,7 +23,8 @@ class SseRenderer:
         `after`: number the answer's events, from 1 on, and omit those up to this one; None: without numbers.
         """
         self._after = after
-        self._number = 0
+        self.number = 0
+        """Of the last event, if they are numbered."""
         self._chunks = chunks
         self._continuous = continuous
         self._prompt_tokens = 0
@@ -44,9 +45,9 @@ class SseRenderer:
         """The numbers depend on the answer alone, not on which of its events were rendered together."""
         parts = []
         for event in data.split(_END)[:-1]:
-            self._number += 1
-            if self._number > after:
-                parts.append(b"id: %d\n%b%b" % (self._number, event, _END))
+            self.number += 1
+            if self.number > after:
+                parts.append(b"id: %d\n%b%b" % (self.number, event, _END))
         return b"".join(parts)
 
     def _data(self, events: Iterable[ResponseEvent]) -> bytes:

@@ -7,7 +7,7 @@ import pytest
 
 from actors.api.errors import LedgerFileError
 from actors.ledger.store import _CLOSE, Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, keep_books
-from actors.protocol.ledger import EntryClosing, LedgerEntry
+from actors.protocol.ledger import Delivered, EntryClosing, LedgerEntry
 from tests.actors.clock_workers import connection
 
 
@@ -40,6 +40,23 @@ def test_rows_that_a_crash_left_open_are_charged_their_reservation(tmp_path):
     assert third.recovered == 0
     third.close()
     first.close()
+
+
+def test_what_was_delivered_of_a_kept_answer_is_charged_instead(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    first = Store(path, "first")
+    first.commit(LedgerBatch((line(1), line(2), line(3), line(4), closing(1))))
+    first.close()
+    delivered = {"r1": Delivered(10, 99, 9.0), "r2": Delivered(10, 7, 0.125), "r3": Delivered()}
+    second = Store(path, "second", delivered=lambda: delivered)
+    assert second.recovered == 3
+    assert rows(second) == [(1, "ok", 10, 5), (2, "crashed", 10, 7), (3, "crashed", 0, 0), (4, "crashed", 10, 90)]
+    spent = second.spent(time.time())
+    assert spent.by_tenant == {"alice": {"hour": 0.875, "day": 0.875, "month": 0.875}}
+    second.close()
+    third = Store(path, "third", delivered=lambda: pytest.fail("there is nothing to ask for"))
+    assert third.recovered == 0
+    third.close()
 
 
 def test_a_writer_that_is_replaced_in_the_same_life_leaves_open_rows_open(tmp_path):

@@ -24,6 +24,8 @@ def of(lines: str) -> ServerLimits:
         ('body_memory = "1MiB"', "server.body_memory", "less than max_body"),
         ('body_memory_per_key = "1MiB"', "server.body_memory_per_key", "less than max_body"),
         ('body_memory_per_peer = "1MiB"', "server.body_memory_per_peer", "less than max_body"),
+        ('kept_file = ":memory:"', "server.kept_file", "this is the ledger's file"),
+        ('kept_file = "kept.sqlite3"\nkeep_answers = "0s"', "server.kept_file", "as keep_answers is 0"),
         ('trusted_proxies = ["10.0.0.7", "proxy.example"]', "server.trusted_proxies[1]", "neither an address nor"),
         ('trusted_proxies = ["10.0.0.0/33"]', "server.trusted_proxies[0]", "neither an address nor"),
         ('ws_origins = ["*"]', "server.ws_origins[0]", "list every origin"),

@@ -7,7 +7,7 @@ import trio
 
 from actors.api.errors import Unavailable
 from tests.gateway.fakes import FakeService, answer
-from tests.gateway.harness import CHAT, STREAM, Response, events, gateway, until
+from tests.gateway.harness import CHAT, STREAM, Response, connected, events, gateway, until
 
 CHAT_PATH = "/v1/chat/completions"
 TEXT_PATH = "/v1/completions"
@@ -184,6 +184,7 @@ BAD = [
     (f"Idempotency-Key: {'k' * 256}\r\n", "", "bad_header"),
     ("Idempotency-Key: käse\r\n", "", "bad_header"),
     ("x-penstock-resumable: 1\r\n", "", "bad_header"),
+    ("x-penstock-background: yes\r\n", "", "bad_header"),
     (RESUMABLE, "?after=x", "invalid_value"),
     (RESUMABLE, "?after=-1", "invalid_value"),
     (RESUMABLE, "?after=" + "9" * 30, "invalid_value"),
@@ -203,9 +204,201 @@ async def test_bad_headers_and_parameters(headers: str, query: str, code: str) -
         assert (response.status, response.error["code"]) == (400, code)
 
 
-async def test_the_address_takes_get_only() -> None:
+async def test_the_methods_of_the_address() -> None:
     async with gateway(FakeService()) as running:
         client = await running.connect()
-        response = await client.request("/v1/streams/abc", {})
-        assert (response.status, response.headers["allow"]) == (405, "GET")
+        for path, methods in (("/v1/streams/abc", "GET, DELETE"), ("/v1/streams/abc/status", "GET")):
+            response = await client.request(path, {})
+            assert (response.status, response.headers["allow"]) == (405, methods)
         assert (await client.get("/v1/streams/")).status == 404
+
+
+START = {"type": "start", "id": "a", "resumable": True, **CHAT}
+
+
+async def test_a_socket_s_answer_is_resumed_after_each_of_its_messages() -> None:
+    service = FakeService(lambda _: answer(*PIECES))
+    async with gateway(service) as running:
+        async with connected(running) as socket:
+            await socket.send(START)
+            whole = await socket.until("done")
+        assert [message["number"] for message in whole] == list(range(1, len(whole) + 1))
+        stream = whole[0]["stream"]
+        assert stream == whole[0]["request_id"]
+        async with connected(running) as socket:
+            for after in range(len(whole)):
+                await socket.send({"type": "resume", "id": "b", "stream": stream, "after": after})
+                rest = await socket.until("done")
+                assert rest == [{**message, "id": "b"} for message in whole[after:]]
+        assert len(service.requests) == 1
+
+
+async def test_a_socket_s_answer_goes_on_while_the_connection_is_lost() -> None:
+    goes_on, steps = trio.Event(), answer(*PIECES)
+    steps.insert(3, goes_on.wait)
+    service = FakeService(lambda _: steps)
+    async with gateway(service) as running:
+        async with connected(running) as socket:
+            await socket.send(START)
+            seen = [await socket.get() for _ in range(3)]
+        goes_on.set()
+        async with connected(running) as socket:
+            await socket.send({"type": "resume", "id": "a", "stream": seen[0]["stream"], "after": seen[-1]["number"]})
+            rest = await socket.until("done")
+        assert "".join([each.get("text", "") for each in seen + rest]) == "Hello, you"
+        client = await running.connect()
+        again = await client.get(f"/v1/streams/{seen[0]['stream']}")
+        assert text_of(again) == "Hello, you"
+
+
+async def test_a_cancel_ends_a_kept_answer_of_a_socket() -> None:
+    service = FakeService(lambda _: [*answer("a")[:2], trio.sleep_forever])
+    async with gateway(service) as running, connected(running) as socket:
+        await socket.send(START)
+        stream = (await socket.get())["stream"]
+        await socket.get()
+        await socket.send({"type": "cancel", "id": "a"})
+        error = (await socket.until("error"))[-1]
+        assert (error["error"]["code"], "number" in error) == ("cancelled", False)
+        await until(lambda: service.open_responses == 0)
+        await socket.send({"type": "resume", "id": "a", "stream": stream})
+        assert (await socket.get())["error"]["code"] == "answer_not_kept"
+
+
+async def test_bad_resumes_on_a_socket() -> None:
+    async with gateway(FakeService()) as running, connected(running) as socket:
+        for fields, code in (
+            ({"stream": "0" * 24}, "answer_not_kept"),
+            ({"stream": "0" * 24, "after": -1}, "invalid_value"),
+            ({"stream": "0" * 24, "after": "x"}, "invalid_type"),
+            ({}, "missing_field"),
+            ({"stream": "0" * 24, "since": 3}, "unknown_field"),
+        ):
+            await socket.send({"type": "resume", "id": "a", **fields})
+            message = await socket.get()
+            assert (message["id"], message["error"]["code"]) == ("a", code)
+        await socket.send({"type": "resume", "stream": "x"})
+        assert (await socket.get())["error"]["code"] == "missing_field"
+
+
+async def test_a_client_that_has_more_than_the_file_is_refused() -> None:
+    """The disk had failed, and then the server."""
+    service = FakeService(lambda _: answer(*PIECES))
+    async with gateway(service) as running:
+        client = await running.connect()
+        made = await client.request(CHAT_PATH, STREAM, headers=RESUMABLE)
+        stream = made.headers["x-penstock-stream"]
+        count = len(blocks(made))
+        service.kept.find(stream, "tests").answer.restored = 5
+        for after, status in ((count, 200), (count + 1, 409)):
+            response = await client.get(f"/v1/streams/{stream}?after={after}")
+            assert response.status == status
+        assert response.error["code"] == "events_lost"
+        async with connected(running) as socket:
+            await socket.send({"type": "resume", "id": "a", "stream": stream, "after": 99})
+            assert (await socket.get())["error"]["code"] == "events_lost"
+
+
+BACKGROUND = "x-penstock-background: true\r\n"
+
+
+@pytest.mark.parametrize("body", [CHAT, STREAM])
+async def test_start_leave_and_come_back(body: Any) -> None:
+    goes_on, steps = trio.Event(), answer(*PIECES)
+    steps.insert(3, goes_on.wait)
+    service = FakeService(lambda _: steps)
+    async with gateway(service) as running:
+        client = await running.connect()
+        begun = await client.request(CHAT_PATH, body, headers=BACKGROUND)
+        assert begun.status == 202
+        stream = begun.json["id"]
+        assert begun.json == {
+            "id": stream,
+            "object": "penstock.answer",
+            "status": "running",
+            "created": begun.json["created"],
+            "model": "penstock",
+            "stream": body is STREAM,
+            "completion_tokens": 0,
+            "error": None,
+        }
+        assert begun.headers["x-penstock-stream"] == stream
+        await client.aclose()
+        client = await running.connect()
+        await until(lambda: service.kept.look(stream, "tests").position == 3)
+        status = await client.get(f"/v1/streams/{stream}/status")
+        assert (status.json["status"], status.json["completion_tokens"]) == ("running", 2)
+        goes_on.set()
+        await until(lambda: service.open_responses == 0)
+        assert (await client.get(f"/v1/streams/{stream}/status")).json["status"] == "ended"
+        found = await client.get(f"/v1/streams/{stream}")
+        text = text_of(found) if body is STREAM else found.json["choices"][0]["message"]["content"]
+        assert text == "Hello, you"
+        assert len(service.requests) == 1
+
+
+async def test_what_runs_in_the_background_is_ended_by_delete() -> None:
+    service = FakeService(lambda _: [*answer("a")[:2], trio.sleep_forever])
+    async with gateway(service) as running:
+        client = await running.connect()
+        stream = (await client.request(CHAT_PATH, CHAT, headers=BACKGROUND)).json["id"]
+        await until(lambda: service.open_responses == 1)
+        await client.send(f"DELETE /v1/streams/{stream} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        response = await client.response()
+        assert (response.status, response.json) == (200, {"id": stream, "object": "penstock.answer", "deleted": True})
+        await until(lambda: service.open_responses == 0)
+        for path in ("", "/status"):
+            gone = await client.get(f"/v1/streams/{stream}{path}")
+            assert (gone.status, gone.error["code"]) == (404, "answer_not_kept")
+
+
+async def test_only_its_tenant_sees_and_ends_what_runs_in_the_background() -> None:
+    service = FakeService(lambda _: answer(*PIECES))
+    async with gateway(service) as running:
+        client = await running.connect()
+        ours = BACKGROUND + "Authorization: Bearer us\r\n"
+        stream = (await client.request(CHAT_PATH, CHAT, headers=ours)).json["id"]
+        for method, path in (("GET", ""), ("GET", "/status"), ("DELETE", "")):
+            head = (
+                f"{method} /v1/streams/{stream}{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer them\r\n\r\n"
+            )
+            await client.send(head.encode())
+            assert (await client.response()).status == 404
+        assert (await client.get(f"/v1/streams/{stream}", headers="Authorization: Bearer us\r\n")).status == 200
+
+
+async def test_a_refusal_in_the_background_is_found_later() -> None:
+    service = FakeService(lambda _: [Unavailable("engine_failed", "No rung could serve.", 2.0)])
+    async with gateway(service) as running:
+        client = await running.connect()
+        begun = await client.request(CHAT_PATH, CHAT, headers=BACKGROUND + key("k"))
+        assert begun.status == 202
+        await until(lambda: service.kept.look(begun.json["id"], "tests").ended)
+        status = (await client.get(f"/v1/streams/{begun.json['id']}/status")).json
+        assert (status["status"], status["error"]["code"]) == ("failed", "engine_failed")
+        assert (await client.get(f"/v1/streams/{begun.json['id']}")).status == 503
+        service.script = lambda _: answer("fine")
+        again = await client.request(CHAT_PATH, CHAT, headers=BACKGROUND + key("k"))
+        assert again.json["id"] != begun.json["id"]
+
+
+async def test_a_tenant_s_background_is_bounded_and_a_retry_attaches() -> None:
+    service = FakeService(lambda _: [trio.sleep_forever])
+    async with gateway(service) as running:
+        client = await running.connect()
+        ids = [(await client.request(CHAT_PATH, CHAT, headers=BACKGROUND + key(str(n)))).json["id"] for n in range(16)]
+        again = await client.request(CHAT_PATH, CHAT, headers=BACKGROUND + key("3"))
+        assert (again.json["id"], again.headers["idempotent-replayed"]) == (ids[3], "true")
+        refused = await client.request(CHAT_PATH, CHAT, headers=BACKGROUND)
+        assert (refused.status, refused.error["code"]) == (429, "too_many_in_background")
+        assert (await client.request(CHAT_PATH, CHAT, headers=BACKGROUND + "Authorization: Bearer b\r\n")).status == 202
+
+
+async def test_without_room_nothing_begins_in_the_background() -> None:
+    service = FakeService()
+    async with gateway(service) as running:
+        service.kept.keep_s = 0.0
+        client = await running.connect()
+        refused = await client.request(CHAT_PATH, CHAT, headers=BACKGROUND)
+        assert (refused.status, refused.error["code"]) == (503, "no_room_to_keep")
+        assert service.requests == []

@@ -42,7 +42,7 @@ async def test_a_preflight_needs_no_key(path: str, keyless: bool) -> None:
         status, headers = await preflight(running, path, OURS, *lines)
         assert status == 200
         assert headers["access-control-allow-origin"] == OURS
-        assert headers["access-control-allow-methods"] == "GET, POST"
+        assert headers["access-control-allow-methods"] == "GET, POST, DELETE"
         assert headers["access-control-allow-headers"].split(", ") == wanted.split(",")
         assert headers["access-control-max-age"] == "600"
         assert headers["vary"] == "origin"

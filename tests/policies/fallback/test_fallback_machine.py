@@ -11,6 +11,7 @@ from policies.fallback.fallback_machine import (
     AnswerStatic,
     AttemptFailed,
     AttemptFinished,
+    Begun,
     Break,
     ContentSent,
     Escalated,
@@ -529,3 +530,53 @@ def test_a_content_filter_is_final_unless_the_plan_says_otherwise() -> None:
     machine = FallbackMachine(msgspec.structs.replace(planned(CLOUD, rung("large")), on_content_filter="next"))
     machine.start(0.0)
     assert tries(machine.on(filtered, 0.0)).rung == "large"
+
+
+def begun(tokenizer: str = "t", *, atomic: bool = False, answer: bool = True, known: bool = True) -> Begun:
+    return Begun(rung="small", prefix=((1, 2),) if known else (), tokenizer=tokenizer, atomic=atomic, answer=answer)
+
+
+TEXT = PlannedRung(to="cloud", is_upstream=True, from_text=True)
+BEGUN = [
+    # What has begun, the plan, and the rung that goes on, from the tokens or from the text; None: none does.
+    (begun(), planned(SMALL, midstream="continue"), ("small", True)),
+    (begun(), planned(OTHER, LARGE, midstream="continue"), ("large", True)),
+    (begun(), planned(OTHER, TEXT, midstream="continue"), ("cloud", False)),
+    (begun(known=False), planned(SMALL, TEXT, midstream="continue"), ("cloud", False)),
+    (begun(tokenizer=""), planned(SMALL, midstream="continue"), None),
+    (begun(atomic=True), planned(TEXT, LARGE, midstream="continue"), ("large", True)),
+    (begun(atomic=True), planned(TEXT, midstream="continue"), None),
+    (begun(), planned(SMALL, midstream="error"), None),
+    (begun(), planned(SMALL, midstream="restart"), None),
+    (begun(), planned(ANSWER, midstream="continue"), None),
+    (begun(), planned(OTHER, cascade=True, midstream="continue"), ("large", True)),
+    (begun(), planned(OTHER, cascade=True, start_on="large", midstream="continue"), ("large", True)),
+]
+
+
+@pytest.mark.parametrize(("what", "plan", "expected"), BEGUN)
+def test_another_process_goes_on(what: Begun, plan: Plan, expected: tuple[str, bool] | None) -> None:
+    machine = FallbackMachine(plan)
+    effect = machine.go_on(what, 1.0)
+    assert machine.committed
+    assert machine.history[0] == AttemptRecord("small", "failed", "process_ended")
+    if expected is None:
+        assert isinstance(effect, Break)
+        assert machine.ended
+        return
+    name, by_tokens = expected
+    trial = tries(effect)
+    assert (trial.rung, trial.prefix, trial.from_text) == (name, what.prefix if by_tokens else (), not by_tokens)
+    assert (trial.deadline, trial.watched, trial.drafted) == (60.0, False, False)
+
+
+@pytest.mark.parametrize("midstream", ["continue", "restart"])
+def test_another_process_begins_anew_where_only_reasoning_was_sent(midstream: Literal["continue", "restart"]) -> None:
+    trial = tries(FallbackMachine(planned(OTHER, midstream=midstream)).go_on(begun(answer=False), 1.0))
+    assert (trial.rung, trial.prefix, trial.from_text) == ("other", (), False)
+
+
+def test_another_process_comes_too_late() -> None:
+    effect = FallbackMachine(planned(SMALL, midstream="continue")).go_on(begun(), 60.0)
+    assert isinstance(effect, Break)
+    assert effect.code == "total_timeout"
