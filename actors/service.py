@@ -19,7 +19,7 @@ from actors.api.errors import (
     Unavailable,
     ledger_unavailable,
 )
-from actors.api.request import InferenceRequest
+from actors.api.request import InferenceRequest, ParsedBody
 from actors.api.statistics import ServiceCounters, ServiceStatistics
 from actors.breakers.breakers import BreakerMessage, BreakerRegistry, Permits
 from actors.control.admin_service import AdminService
@@ -45,6 +45,7 @@ from actors.request.request_admission import RequestAdmission
 from actors.request.request_log import LogIdentity, RequestLog
 from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import Copy, ShadowPorts
+from actors.routing.key_check import check_body, check_endpoint
 from actors.routing.router import PolicySnapshot, Router
 from actors.service_view import EngineReadiness, ModelCard, Readiness, ServiceState, ServiceView
 from actors.shadows.shadows import CopiesUnderWay
@@ -56,10 +57,12 @@ from actors.upstream.secret import read_secret
 from actors.upstream.upstream_status import UpstreamStatus
 from actors.worker_threads import RealWorkerThreads, WorkerThreads
 from config.model.settings import Settings
+from config.model.tenancy import KeyEndpoint
 from config.source import ConfigSource
 from config.tenants import tenant_queues
 from engine.errors import ModelError
 from policies.admission.budget import BudgetBook
+from policies.admission.keys import KeyGrant
 from policies.admission.quota import QuotaBook, RateLimits
 from policies.fallback.retry_budget import RetryBudget
 from policies.queueing.backend_queue import BackendQueue
@@ -209,6 +212,7 @@ class Service:
             shadows=self._shadow_book,
             registry=self._registry,
             ledger=self._ledger,
+            wall=wall,
         )
         """For operators."""
         self._tree = TreeStatus()
@@ -285,9 +289,10 @@ class Service:
             state = "backends_down"
         return Readiness(state == "serving" and self._is_loaded(), state, engines)
 
-    def models(self) -> tuple[ModelCard, ...]:
-        """The model names that clients may use."""
-        return self._view.models()
+    def models(self, key: str | None = None) -> tuple[ModelCard, ...]:
+        """The model names that this key may ask for. Raises BadKey."""
+        grant = self._grant_of(key)
+        return tuple([card for card in self._view.models() if grant.permits_model(card.id)])
 
     def statistics(self) -> ServiceStatistics:
         """All figures, as they are published now."""
@@ -295,30 +300,41 @@ class Service:
 
     def check_scraper(self, key: str | None) -> None:
         """Raises BadKey, and Forbidden for a tenant's key."""
-        self._router.snapshot.check_scraper(key)
+        self._router.snapshot.check_scraper(key, self.wall())
 
     def rate_limits(self, key: str | None) -> RateLimits | None:
         """The remaining limits of this key's tenant; None: it has none, or the key is unknown."""
-        try:
-            tenant = self._router.snapshot.tenant_of(key)
-        except BadKey:
+        tenant = self.known_tenant(key)
+        if not tenant:
             return None
         return self._quota.limits(tenant, trio.current_time())
 
     def known_tenant(self, key: str | None) -> str:
         """The tenant whose key this is; empty if there is none."""
         try:
-            return self._router.snapshot.tenant_of(key)
+            return self._grant_of(key).tenant
         except BadKey:
             return ""
 
-    def tenant_of(self, key: str | None) -> str:
-        """Raises BadKey."""
-        return self._router.snapshot.tenant_of(key)
+    def tenant_of(self, key: str | None, body: ParsedBody | None = None) -> str:
+        """Raises BadKey, and Forbidden if the key may not send this body."""
+        grant = self._grant_of(key)
+        if body is not None:
+            check_body(grant, body)
+        return grant.tenant
 
-    def tiers_above(self, key: str | None) -> int:
-        """How many tiers have a higher priority than the key's. Raises BadKey."""
-        return self._router.snapshot.tiers_above(key)
+    def tiers_above(self, key: str | None, endpoint: KeyEndpoint | None = None) -> int:
+        """How many tiers have a higher priority than the key's tenant.
+
+        Raises BadKey, and Forbidden if the key may not use this endpoint.
+        """
+        grant = self._grant_of(key)
+        if endpoint is not None:
+            check_endpoint(grant, endpoint)
+        return self._router.snapshot.ranks[grant.tenant]
+
+    def _grant_of(self, key: str | None) -> KeyGrant:
+        return self._router.snapshot.grant_of(key, self.wall())
 
     @property
     def keyless(self) -> bool:

@@ -21,6 +21,7 @@ from actors.request.request_log import LogIdentity
 from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import CopiedRequest, ShadowPorts
 from actors.routing.features import features_of
+from actors.routing.key_check import check_body
 from actors.routing.router import PolicySnapshot, Router
 from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView, Grant
 from policies.admission.quota import QuotaRefusal
@@ -68,7 +69,9 @@ class RequestAdmission:
         `who` is filled in on the way, for the log of a request that is refused.
         """
         snapshot = self._router.snapshot
-        tenant = who.tenant = snapshot.tenant_of(request.credentials.api_key)
+        granted = snapshot.grant_of(request.credentials.api_key, self._ports.wall())
+        tenant = who.tenant = granted.tenant
+        check_body(granted, request.body)
         model, adapter = self._router.find_model(request.body.model)
         request = msgspec.structs.replace(request, model=model, adapter=adapter)
         quarantine = self._ports.quarantine

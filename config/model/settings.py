@@ -20,6 +20,7 @@ from config.model.table import (
     AutoBytes,
     AutoCount,
     Bytes,
+    Moment,
     NonNegativeBytes,
     NonNegativeSeconds,
     PositiveBytes,
@@ -97,12 +98,22 @@ class ServerSettings(Table, frozen=True):
     other origins are refused; clients other than browsers send no Origin and are not affected."""
 
 
+Role = Literal["read", "operate", "adapters"]
+"""What a key of the admin API permits."""
+
+
 class AdminKey(Table, frozen=True):
     """A key for the admin API, made by `penstock keys new --admin`. It also gives access to `/metrics`."""
 
     id: str
     hash: str
     """SHA-256 of the whole key, hex."""
+    expires: Moment | None = None
+    """From then on the key is refused. None: never."""
+    roles: tuple[Role, ...] = ("read", "operate", "adapters")
+    """read: policy, decisions, experiments, shadows, keys, adapters, checks of configurations, `/metrics`. operate:
+    reloads, roll-backs, and everything else that changes how the service works. adapters: load and unload adapters,
+    from any folder that the server can read."""
 
 
 class AdminSettings(Table, frozen=True):
@@ -126,6 +137,8 @@ class MetricsKey(Table, frozen=True):
     id: str
     hash: str
     """SHA-256 of the whole key, hex."""
+    expires: Moment | None = None
+    """From then on the key is refused. None: never."""
 
 
 class MetricsSettings(Table, frozen=True):

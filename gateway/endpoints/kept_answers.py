@@ -52,7 +52,7 @@ def _keep(api: ApiContext, request: Request, inference: InferenceRequest, endpoi
     if key is None and (resumable == b"false" or not inference.body.streamed):
         return None
     service = api.service
-    tenant = service.tenant_of(request.key)
+    tenant = service.tenant_of(request.key, inference.body)
     text = "" if key is None else key.decode("ascii")
     created = int(service.wall())
     return service.kept.begin(inference, tenant, endpoint=endpoint, created=created, key=text, digest=request.digest)
@@ -111,6 +111,11 @@ class StreamHandler:
                 tenant = api.service.tenant_of(request.key)
                 answer_id = request.path.removeprefix(STREAMS).removesuffix(b"/").decode("latin1")
                 reader = api.service.kept.find(answer_id, tenant)
+                try:
+                    api.service.tenant_of(request.key, reader.answer.request.body)
+                except Refusal:
+                    reader.close()
+                    raise
             _log_again(reader, request_id)
             answer = self._endpoints[reader.answer.endpoint]
             await answer(connection, request, reader.answer.request, headers, reader)

@@ -140,7 +140,7 @@ class FakeService:
         self.limits: RateLimits | None = None
         self.kept = KeptAnswers(self.open, keep_s=60.0, memory_bytes=1 << 27)
 
-    def tenant_of(self, key: str | None) -> str:
+    def tenant_of(self, key: str | None, body: object = None) -> str:
         """Each key is a tenant's own."""
         self.check_key(key)
         return key or "tests"
@@ -152,7 +152,7 @@ class FakeService:
             return ""
         return "tests"
 
-    def tiers_above(self, key: str | None) -> int:
+    def tiers_above(self, key: str | None, endpoint: str | None = None) -> int:
         self.check_key(key)
         return 0
 
@@ -171,7 +171,8 @@ class FakeService:
     def readiness(self) -> FakeReadiness:
         return self.ready
 
-    def models(self) -> tuple[FakeCard, ...]:
+    def models(self, key: str | None = None) -> tuple[FakeCard, ...]:
+        self.check_key(key)
         return (FakeCard("penstock"), FakeCard("org/other", available=False))
 
     def statistics(self) -> ServiceStatistics:
