@@ -191,7 +191,9 @@ class RequestContent:
                 body.embedding,
                 body.truncate_prompt_tokens,
             )
-            self._digest = blake2b(msgspec.msgpack.encode(asked), digest_size=16, person=b"request").digest()
+            # Read-only mappings (`MappingProxyType`) are none of msgspec's types.
+            encoded = msgspec.msgpack.encode(asked, enc_hook=dict)
+            self._digest = blake2b(encoded, digest_size=16, person=b"request").digest()
         return self._digest
 
 

@@ -187,7 +187,7 @@ WAYS = [
         **REFUSED, "status": 429, "code": "tokens_per_minute_exceeded", "tenant": "poor", "route": "small",
     }),
     Way("left", leaves, {"outcome": "gone", "status": 499, "code": "client_gone", "tenant": "acme", "streamed": True}),
-    Way("broken", breaks, {"outcome": "refused", "status": 503, "tenant": "acme", "route": "small"}),
+    Way("broken", breaks, {"outcome": "refused", "status": 422, "tenant": "acme", "route": "small"}),
     Way("socket", says_on_socket(START), {"outcome": "ok", "status": 200, "path": "/v1/stream", "tenant": "acme"}),
     Way("socket, cancelled", says_on_socket(START, {"type": "cancel", "id": "a"}), {"outcome": "gone", "status": 499}),
     Way("socket, field", says_on_socket({**START, "top_p": 7}), {
