@@ -37,7 +37,7 @@ from actors.ledger.ledger import LedgerState, ledger_lock
 from actors.prompt.model_text import ModelText
 from actors.protocol.admission import AdmissionMessage, RestoreUsage
 from actors.protocol.job import EngineMessage, Enqueue, Job, QueueMessage, Withdraw
-from actors.protocol.ledger import CloseEntry, EntryClosing, LedgerMessage, OpenEntry
+from actors.protocol.ledger import CloseEntry, LedgerMessage, OpenEntry, refused_closing
 from actors.queue.dispatcher import Backend, ReplicaSlot
 from actors.recording.recorder import Recording
 from actors.request.ports import RequestPorts
@@ -148,7 +148,7 @@ class Service:
         self._quarantine = Quarantine(settings.quarantine)
         self._backend_queues = {name: self._backend_queue(name, snapshot) for name in self._all_published}
         self._counters = ServiceCounters()
-        self._books = LedgerState()
+        self._books = LedgerState(settings.ledger)
         self._quota = QuotaBook(snapshot.tenants)
         self._budgets = BudgetBook(snapshot.tenants)
         self._rollout = RolloutState(settings, wall())
@@ -442,12 +442,7 @@ class Service:
     def _entry_lost(self, message: LedgerMessage) -> None:
         """The ledger died twice while it handled this: the request was refused, so a row of it is closed."""
         if isinstance(message, OpenEntry):
-            entry = message.entry
-            self._ledger.put_unbounded(
-                CloseEntry(
-                    EntryClosing(entry.entry_id, entry.tenant, "", "refused", "ledger_unavailable", 0, 0, 0, 0.0),
-                )
-            )
+            self._ledger.put_unbounded(CloseEntry(refused_closing(message.entry)))
 
     def _core(self) -> list[Child]:
         """In start order. The ledger starts first and stops last."""

@@ -50,6 +50,7 @@ class RealWorkerThreads:
         self._off_cpu = frozenset(off_cpu)
         self._long_work = LongWork()
         self._life = secrets.token_hex(8)
+        self._ledger_was_open = False
 
     def engine(self, name: str, factory: EngineFactory, on_posts: Callable[[list[EnginePost]], None]) -> WorkerHandle:
         """Load and run the engine in a thread of its own."""
@@ -76,9 +77,15 @@ class RealWorkerThreads:
 
     def store(self, path: Path | str, on_posts: Callable[[list[StoreEvent]], None]) -> WorkerHandle:
         """Write the ledger in a thread of its own."""
+        insists = self._ledger_was_open
 
         def body(inbox: "SimpleQueue[LedgerBatch | StoreClosed]", post: Callable[[StoreEvent], None]) -> None:
-            keep_books(lambda: Store(path, self._life, self._wall), inbox.get, post)
+            def open_store() -> Store:
+                store = Store(path, self._life, self._wall)
+                self._ledger_was_open = True
+                return store
+
+            keep_books(open_store, inbox.get, post, insists=insists)
 
         return ThreadBridge("ledger", body, on_posts)
 

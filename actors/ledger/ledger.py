@@ -21,10 +21,20 @@ import trio
 
 from actors.api.statistics import LedgerStatistics
 from actors.kernel.actor import Actor, Mailbox, Reply
-from actors.kernel.errors import ActorError, ServiceFailed
+from actors.kernel.errors import ActorDied, ActorError, ServiceFailed
 from actors.kernel.thread_bridge import WorkerEvents, WorkerHandle
 from actors.kernel.timers import TimerWheel
-from actors.ledger.store import Committed, LedgerBatch, Opened, StoreBusy, StoreClosed, StoreEvent, StoreFailed
+from actors.ledger.store import (
+    Committed,
+    LedgerBatch,
+    Opened,
+    Reopened,
+    StoreBusy,
+    StoreClosed,
+    StoreEvent,
+    StoreFailed,
+    StoreFailing,
+)
 from actors.protocol.admission import RestoreUsage
 from actors.protocol.ledger import (
     CloseEntry,
@@ -35,7 +45,9 @@ from actors.protocol.ledger import (
     LedgerMessage,
     OpenEntry,
     WriteRollBack,
+    refused_closing,
 )
+from config.model.settings import LedgerSettings
 from policies.rollout.experiment import RollBack
 
 _GROUP = 512
@@ -82,11 +94,16 @@ class LedgerThreads(Protocol):
 class LedgerState:
     """Uncommitted entries and the totals. Written by the actor only; outlives its restarts."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: LedgerSettings = LedgerSettings()) -> None:  # noqa: B008  (frozen)
+        self.settings = settings
         self.waiting: deque[_Entry] = deque()
         self.in_commit: list[_Entry] = []
-        self.open: set[int] = set()
-        """Numbers of the entries that are not closed."""
+        self.open: dict[int, LedgerEntry] = {}
+        """The entries that are not closed."""
+        self.failure = ""
+        """Why the file cannot be written; empty: it can, as far as is known."""
+        self.unwritten_cost = 0.0
+        """Money reserved by entries that are not committed."""
         self.settled_total = 0
         self.commits_total = 0
         self.recovered_total = 0
@@ -102,12 +119,41 @@ class LedgerState:
             settled_total=self.settled_total,
             commits_total=self.commits_total,
             recovered_total=self.recovered_total,
-            pending=len(self.waiting) + len(self.in_commit),
+            pending=self.pending,
+            failing=bool(self.failure),
+            unwritten_cost=self.unwritten_cost,
         )
 
+    @property
+    def pending(self) -> int:
+        return len(self.waiting) + len(self.in_commit)
+
+    def is_failing(self, now: float) -> bool:
+        """Whether the file takes nothing, or a commit takes too long: the file is locked, or the disk hangs."""
+        return bool(self.failure) or (self.asked_at is not None and now - self.asked_at > _BLOCKED_S)
+
     def is_blocked(self, now: float) -> bool:
-        """Whether a commit takes too long: another process has locked the file, or the disk hangs."""
-        return self.asked_at is not None and now - self.asked_at > _BLOCKED_S
+        """Whether new requests are refused: the file fails, and no more may wait in memory."""
+        if not self.is_failing(now):
+            return False
+        settings = self.settings
+        if settings.on_failure == "refuse" or self.pending >= settings.unwritten:
+            return True
+        return settings.unwritten_cost is not None and self.unwritten_cost >= settings.unwritten_cost
+
+    def add(self, entry: LedgerEntry | EntryClosing | RollBack | None, reply: Reply[None] | None) -> None:
+        """To be written; `reply` is set when it is."""
+        self.waiting.append((entry, reply))
+        if isinstance(entry, LedgerEntry):
+            self.unwritten_cost += entry.reserved_cost
+
+    def committed(self) -> list[_Entry]:
+        """What is written now."""
+        written, self.in_commit = self.in_commit, []
+        self.unwritten_cost -= sum([entry.reserved_cost for entry, _ in written if isinstance(entry, LedgerEntry)])
+        if not self.pending:
+            self.unwritten_cost = 0.0
+        return written
 
     def count(self, closing: EntryClosing) -> None:
         key = (closing.tenant, closing.rung, closing.outcome)
@@ -180,19 +226,19 @@ class Ledger(Actor[LedgerMessage]):
         books = self._books
         match message:
             case OpenEntry(entry, reply):
-                books.open.add(entry.entry_id)
-                books.waiting.append((entry, reply))
+                books.open[entry.entry_id] = entry
+                books.add(entry, reply)
                 self._hurry = True
             case CloseEntry(closing):
                 if closing.entry_id in books.open:
-                    books.open.discard(closing.entry_id)
-                    books.waiting.append((closing, None))
+                    del books.open[closing.entry_id]
+                    books.add(closing, None)
                     books.count(closing)
             case WriteRollBack(roll_back):
-                books.waiting.append((roll_back, None))
+                books.add(roll_back, None)
                 self._hurry = True
             case Flush(reply):
-                books.waiting.append((None, reply))
+                books.add(None, reply)
                 self._hurry = True
             case FlushDue():
                 self._hurry = True
@@ -203,6 +249,8 @@ class Ledger(Actor[LedgerMessage]):
 
     def after_batch(self) -> None:
         books = self._books
+        if books.is_failing(trio.current_time()):
+            self._let_go()
         if books.open or books.waiting:
             # Closings do not wake the actor: a timer does while entries are open.
             now = trio.current_time()
@@ -221,6 +269,27 @@ class Ledger(Actor[LedgerMessage]):
         group = [books.waiting.popleft() for _ in range(min(len(books.waiting), _GROUP))]
         books.in_commit += group
         return LedgerBatch(tuple(entry for entry, _ in group if entry is not None))
+
+    def _let_go(self) -> None:
+        """Answers wait no longer for the file: they go on unwritten, or are refused, as the settings say."""
+        books = self._books
+        if books.settings.on_failure == "refuse" and not books.failure:
+            # A lock may last only a moment: what waits already goes on waiting, until its own deadline.
+            return
+        goes_on = books.settings.on_failure == "continue"
+        books.in_commit = [self._without_wait(each, goes_on=goes_on) for each in books.in_commit]
+        books.waiting = deque([self._without_wait(each, goes_on=goes_on) for each in books.waiting])
+
+    def _without_wait(self, waits: _Entry, *, goes_on: bool) -> _Entry:
+        entry, reply = waits
+        if reply is None or not isinstance(entry, LedgerEntry):
+            return waits
+        if goes_on:
+            reply.set(None)
+        else:
+            reply.fail(ActorDied(f"the ledger cannot be written: {self._books.failure}"))
+            self.mailbox.put_unbounded(CloseEntry(refused_closing(entry)))
+        return entry, None
 
     def _gather(self) -> None:
         """At a stop: handle the messages that are still in the mailbox."""
@@ -244,14 +313,33 @@ class Ledger(Actor[LedgerMessage]):
                     log.warning("ledger_recovered", rows=recovered)
                 self._free()
             case Committed():
-                committed, books.in_commit = books.in_commit, []
+                committed = books.committed()
                 books.commits_total += 1
+                if books.failure:
+                    log.warning("ledger_back", path=str(self._path), unwritten=books.pending)
+                    books.failure = ""
                 for _, reply in committed:
                     if reply is not None:
                         reply.set(None)
                 self._free()
             case StoreBusy():
                 log.warning("ledger_locked", path=str(self._path), hint="another process holds it; waiting for it")
+            case StoreFailing(message):
+                log.error(
+                    "ledger_failing",
+                    path=str(self._path),
+                    error=message,
+                    on_failure=books.settings.on_failure,
+                    unwritten=books.pending,
+                    hint="it is tried again every second",
+                )
+                books.failure = message
+            case Reopened(is_new):
+                if is_new:
+                    # Nothing of them is in this file; those that are in it stay as they are.
+                    log.error("ledger_begins_again", path=str(self._path), open=len(books.open))
+                    for entry in books.open.values():
+                        books.add(entry, None)
             case StoreFailed(message):
                 raise (ActorError if books.opened else ServiceFailed)(message)
             case StoreClosed():

@@ -30,6 +30,9 @@ from policies.model.features import Features
 from policies.records.decision_log import DecisionEnd, LoggedDecision
 from policies.routing.planner import Planned, PlanningSnapshot, PlanRefusal, SizesNeeded, decide
 
+_MAX_USER = 128
+"""Characters of a user's name that the ledger keeps."""
+
 
 class RequestAdmission:
     """Runs in the task that opens the response; owns no state."""
@@ -118,6 +121,10 @@ class RequestAdmission:
             grant.reservation.tokens,
             grant.hold.amount,
             "" if plan.cascade is None else plan.cascade.name,
+            granted.id,
+            (request.body.user or "")[:_MAX_USER],
+            f"{plan.experiment}/{plan.arm}" if plan.arm else "",
+            request.credentials.tags,
         )
         try:
             ports.ledger.put_nowait(OpenEntry(entry, booked))
