@@ -99,9 +99,9 @@ class UsageSums:
     def prune(self, at: float) -> None:
         """Forget sums that count no more."""
         if not 0 <= at - self._pruned_at < _PRUNE_EVERY_S:
-            self._pruned_at = at
             for table, kept_s in _KEPT_S.items():
                 self._connection.execute(f"DELETE FROM {table} WHERE start < ?", (at - kept_s,))  # noqa: S608
+            self._pruned_at = at
 
     def spent(self, at: float) -> RestoreUsage:
         """What counts at `at`. Of times to come, as a clock that was set back leaves them, a day is believed."""
