@@ -3,7 +3,8 @@
 Actors own shared state; a request is a task of its connection, and takes no part in supervision.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -28,16 +29,16 @@ from actors.drain import DrainController
 from actors.engines.adapter_registry import AdapterRegistry
 from actors.engines.engine_thread import EngineFactory
 from actors.kept.kept_answers import KeptAnswers
-from actors.kernel.actor import Mailbox
+from actors.kernel.actor import Mailbox, Reply
 from actors.kernel.clock import WallClock, system_time
-from actors.kernel.errors import RestartsExhausted, ServiceFailed
+from actors.kernel.errors import ActorDied, RestartsExhausted, ServiceFailed
 from actors.kernel.supervisor import Child
 from actors.kernel.timers import TimerWheel
 from actors.ledger.ledger import LedgerState, ledger_lock
 from actors.prompt.model_text import ModelText
 from actors.protocol.admission import AdmissionMessage, RestoreUsage
 from actors.protocol.job import EngineMessage, Enqueue, Job, QueueMessage, Withdraw
-from actors.protocol.ledger import CloseEntry, LedgerMessage, OpenEntry, refused_closing
+from actors.protocol.ledger import CloseEntry, Flush, LedgerMessage, OpenEntry, refused_closing
 from actors.queue.dispatcher import Backend, ReplicaSlot
 from actors.recording.recorder import Recording
 from actors.request.ports import RequestPorts
@@ -97,13 +98,16 @@ class Service:
         record: Path | None = None,
         wall: WallClock = system_time,
         actor_types: ActorTypes = ActorTypes(),  # noqa: B008  (frozen)
+        inherited_lock: int | None = None,
+        wait_for_ledger: Callable[[], bool] | None = None,
     ) -> None:
         """`engines`: the factories of each engine's replicas.
 
         `texts`: tokenizers and templates by engine; None loads them from the engines' model directories.
         `network`: connects to upstreams instead of TCP. `source`: where the settings were read from, for reloads;
         `watches`: reload whenever it changes. `record`: a file for a recording of the traffic.
-        `wall`: the clock of budgets, experiments and the ledger.
+        `wall`: the clock of budgets, experiments and the ledger. `inherited_lock`, `wait_for_ledger`: of a process that
+        hands over to this one: see `ledger_lock` and `RealWorkerThreads`.
         Raises EngineLoadFailed if a tokenizer or a chat template cannot be read, and UpstreamKeyMissing.
         """
         self._settings = settings
@@ -116,8 +120,13 @@ class Service:
             for title in replica_titles(name, each.replicas)
         ]
         self._workers: WorkerThreads = (
-            workers if workers is not None else RealWorkerThreads(settings.cores.at_once, off_cpu, wall=wall)
+            workers
+            if workers is not None
+            else RealWorkerThreads(settings.cores.at_once, off_cpu, wall=wall, wait_for_ledger=wait_for_ledger)
         )
+        self._inherited_lock = inherited_lock
+        self.ledger_lock: int | None = None
+        """The open file of the ledger's lock, while the service runs."""
         self._texts = dict(texts if texts is not None else _load_texts(settings))
         for name, upstream in settings.upstreams.items():
             if upstream.tokenizer is not None:
@@ -260,7 +269,7 @@ class Service:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Supervise all actors until cancelled. Raises ServiceFailed when the core cannot be kept alive."""
-        with ledger_lock(self._settings.ledger.path):
+        with ledger_lock(self._settings.ledger.path, self._inherited_lock) as self.ledger_lock:
             try:
                 await self._supervisor.run(task_status=task_status)
             except RestartsExhausted as error:
@@ -273,6 +282,18 @@ class Service:
         """
         self._copies.stop()
         await self._drain.run(deadline)
+
+    async def write_ledger(self, within_s: float) -> None:
+        """Return when all that has ended is written, or when the time is over."""
+        written: Reply[None] = Reply()
+        self._ledger.put_unbounded(Flush(written))
+        with trio.move_on_after(within_s), suppress(ActorDied):
+            await written.wait()
+
+    @property
+    def models_loaded(self) -> bool:
+        """Every engine and upstream can serve; the ledger may not be open yet."""
+        return all(published.limits is not None for published in self._all_published.values())
 
     def readiness(self) -> Readiness:
         """Ready: it serves, the ledger takes entries, every engine was loaded, and one backend is not marked down.
@@ -408,9 +429,7 @@ class Service:
 
     def _is_loaded(self) -> bool:
         if not self._loaded_once:
-            self._loaded_once = self._books.opened and all(
-                published.limits is not None for published in self._all_published.values()
-            )
+            self._loaded_once = self._books.opened and self.models_loaded
         return self._loaded_once
 
     def _backend_queue(self, name: str, snapshot: PolicySnapshot) -> Backend:

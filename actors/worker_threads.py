@@ -43,14 +43,26 @@ class WorkerThreads(EngineThreads, LedgerThreads, ConfigProcess, WorkerPool, Pro
 class RealWorkerThreads:
     """One thread for each engine, one for the ledger, a few for long texts. Made in the event loop."""
 
-    def __init__(self, at_once: int = AUTO, off_cpu: Collection[str] = (), *, wall: WallClock = system_time) -> None:
-        """`at_once`: see `CoreSettings`. `off_cpu`: engines on another device, which need no time slices."""
+    def __init__(
+        self,
+        at_once: int = AUTO,
+        off_cpu: Collection[str] = (),
+        *,
+        wall: WallClock = system_time,
+        wait_for_ledger: Callable[[], bool] | None = None,
+    ) -> None:
+        """`at_once`: see `CoreSettings`. `off_cpu`: engines on another device, which need no time slices.
+
+        `wait_for_ledger`: blocks until the ledger may be opened; it returns whether another process still writes it.
+        """
         self._wall = wall
         self._turns = TimeSlices(available_cores() if at_once == AUTO else at_once)
         self._off_cpu = frozenset(off_cpu)
         self._long_work = LongWork()
         self._life = secrets.token_hex(8)
         self._ledger_was_open = False
+        self._beside = False
+        self._wait_for_ledger = wait_for_ledger
 
     def engine(self, name: str, factory: EngineFactory, on_posts: Callable[[list[EnginePost]], None]) -> WorkerHandle:
         """Load and run the engine in a thread of its own."""
@@ -81,7 +93,12 @@ class RealWorkerThreads:
 
         def body(inbox: "SimpleQueue[LedgerBatch | StoreClosed]", post: Callable[[StoreEvent], None]) -> None:
             def open_store() -> Store:
-                store = Store(path, self._life, self._wall)
+                beside = False
+                if self._wait_for_ledger is not None and not self._ledger_was_open:
+                    beside = self._wait_for_ledger()
+                # Later lives of this thread leave the rows of the other process alone, too: it may still close them.
+                self._beside = self._beside or beside
+                store = Store(path, self._life, self._wall, beside=self._beside)
                 self._ledger_was_open = True
                 return store
 

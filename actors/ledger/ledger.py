@@ -60,16 +60,24 @@ _Entry = tuple[LedgerEntry | EntryClosing | RollBack | None, Reply[None] | None]
 
 
 @contextmanager
-def ledger_lock(path: Path | str) -> Iterator[None]:
+def ledger_lock(path: Path | str, inherited: int | None = None) -> Iterator[int | None]:
     """Hold `PATH.lock` as long as the ledger is kept; the system frees it with the process. ":memory:" needs none.
 
-    Raises ServiceFailed: another process holds it, or the file cannot be made.
+    `inherited`: the open file of the process that hands over, which holds the lock with this one; it is owned from here
+    on. Yields the open file. Raises ServiceFailed: another process holds it, or the file cannot be made.
     """
     if str(path) == ":memory:":
-        yield
+        if inherited is not None:
+            os.close(inherited)
+        yield None
         return
     try:
         file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if inherited is not None:
+            # Of another ledger, it is of no use.
+            unused = file if os.path.sameopenfile(file, inherited) else inherited
+            file = inherited if unused == file else file
+            os.close(unused)
     except OSError as error:
         raise ServiceFailed(f"the ledger cannot be opened: {error.strerror}: {path}") from error
     try:
@@ -79,7 +87,7 @@ def ledger_lock(path: Path | str) -> Iterator[None]:
             raise ServiceFailed(
                 f"the ledger {path} is kept by another process: stop that one, or set [ledger] path to another file"
             ) from None
-        yield
+        yield file
     finally:
         os.close(file)
 

@@ -169,13 +169,18 @@ class Store:
         life: str,
         wall: WallClock = system_time,
         connect: Callable[[str], sqlite3.Connection] = _connect,
+        *,
+        beside: bool = False,
     ) -> None:
         """`life` names this process: rows that another one has left open are charged now.
+
+        `beside`: another process still runs, which closes its rows itself; until then they count as reserved.
 
         Raises sqlite3.Error or LedgerFileError.
         """
         self._life = life
         self.wall = wall
+        self._beside = beside
         self._path = None if str(path) == ":memory:" else Path(path)
         self.is_new = False
         """The file was empty or not there."""
@@ -202,7 +207,7 @@ class Store:
                 "move the file away or set [ledger] path to another one"
             )
         self._sums = UsageSums(self._connection)
-        return execute(_RECOVER, (self._now(), self._life)).rowcount
+        return 0 if self._beside else execute(_RECOVER, (self._now(), self._life)).rowcount
 
     def _bring_up_to_date(self, *, is_new: bool) -> None:
         """For an old file every row is read once, which may take seconds per million."""
@@ -265,7 +270,7 @@ class Store:
 
     def spent(self, at: float) -> RestoreUsage:
         """Usage from before this process started that still counts at `at`."""
-        return self._sums.spent(at)
+        return self._sums.spent(at, with_open=self._beside)
 
     def close(self) -> None:
         """The file is whole without its WAL."""
