@@ -97,9 +97,7 @@ def take_over(path: Path) -> Takeover | None:
         for descriptor in descriptors:
             os.close(descriptor)
         connection.close()
-        raise CliError(
-            f"--handover {path}: this is no socket of a gateway that can hand over, or it is of another user"
-        )
+        raise CliError(f"--handover {path}: no gateway hands over here, or it is of another user: remove the file")
     connection.settimeout(None)
     return Takeover(connection, dict(zip(names, descriptors, strict=True)))
 

@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     configure_logs(arguments.log_level)
     say(f"loading {_names(settings)} ...")
     try:
-        trio.run(partial(_serve, settings, source, listener, admin, arguments, takeover))
+        trio.run(partial(_serve, settings, source, arguments, listener=listener, admin=admin, takeover=takeover))
     except BaseExceptionGroup as group:
         failures, rest = group.split(ServiceFailed)
         if failures is None or rest is not None:
@@ -107,9 +107,10 @@ def run(arguments: argparse.Namespace) -> int:
 async def _serve(
     settings: Settings,
     source: ConfigSource,
+    arguments: argparse.Namespace,
+    *,
     listener: socket.socket,
     admin: socket.socket | None,
-    arguments: argparse.Namespace,
     takeover: Takeover | None,
 ) -> None:
     from actors.service import Service
