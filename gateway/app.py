@@ -110,6 +110,7 @@ async def _take_over(service: Service, takeover: Takeover) -> None:
     takeover.ready()
     while not service.readiness().ready:  # noqa: ASYNC110
         await trio.sleep(_POLL_S)
+    takeover.close()
 
 
 async def _give_up(service: Service, servers: list[Server]) -> None:

@@ -60,6 +60,12 @@ class Takeover:
         with contextlib.suppress(OSError):
             self._connection.sendall(_READY)
 
+    def close(self) -> None:
+        """End the conversation, and close what was not asked for: nobody would accept from it."""
+        self._connection.close()
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
+
     def wait_for_go(self) -> bool:
         """Block until the ledger may be opened. False: the old process has ended. Raises OSError: it does not answer.
 

@@ -1,5 +1,7 @@
 """The ledger's actor: group commits, one process a file, and a service that writes before it answers."""
 
+import os
+
 import pytest
 import trio
 
@@ -158,3 +160,16 @@ def test_a_folder_that_is_missing_is_named(tmp_path):
 def test_in_memory_nothing_is_locked():
     with ledger_lock(":memory:"), ledger_lock(":memory:"):
         pass
+
+
+def test_a_lock_is_handed_over(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    with ledger_lock(path) as first:
+        passed = os.dup(first)
+        with ledger_lock(path, passed):
+            pass
+        with pytest.raises(ServiceFailed, match="kept by another process"), ledger_lock(path):
+            pass
+    passed_to_another = os.open(tmp_path / "other.lock", os.O_RDWR | os.O_CREAT)
+    with ledger_lock(path, passed_to_another) as own:
+        assert os.path.samestat(os.fstat(own), os.stat(f"{path}.lock"))

@@ -3,7 +3,9 @@
 import re
 import time
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -76,7 +78,12 @@ def test_two_keys_are_valid_while_one_replaces_the_other(
     text = file.read_text().replace(f'id = "{name}"\n', f'id = "{name}"\n{line[0]}\n')
     file.write_text(text + table_of(out))
     settings = load_settings(file)
-    keys = {"keys": settings.keys, "admin.keys": settings.admin.keys, "metrics.keys": settings.metrics.keys}[table]
+    lists: dict[str, Sequence[Any]] = {
+        "keys": settings.keys,
+        "admin.keys": settings.admin.keys,
+        "metrics.keys": settings.metrics.keys,
+    }
+    keys = lists[table]
     old, new = keys
     assert (old.id, new.id, new.expires) == (name, f"{name}-2", None)
     assert old.expires == pytest.approx(before + 2 * DAY_S, abs=120)
