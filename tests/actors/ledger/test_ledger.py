@@ -172,4 +172,4 @@ def test_a_lock_is_handed_over(tmp_path):
             pass
     passed_to_another = os.open(tmp_path / "other.lock", os.O_RDWR | os.O_CREAT)
     with ledger_lock(path, passed_to_another) as own:
-        assert os.path.samestat(os.fstat(own), os.stat(f"{path}.lock"))
+        assert os.path.samestat(os.fstat(own), path.with_name("ledger.sqlite3.lock").stat())
