@@ -61,7 +61,7 @@ class Takeover:
             self._connection.sendall(_READY)
 
     def close(self) -> None:
-        """End the conversation, and close what was not asked for: nobody would accept from it."""
+        """End the conversation, and close what was not asked for: no one would accept from it."""
         self._connection.close()
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])

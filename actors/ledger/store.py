@@ -229,7 +229,7 @@ class Store:
             raise
 
     def _identity(self) -> tuple[int, int] | None:
-        """Of the file at the path: SQLite goes on writing to one that was moved or deleted, and nobody would read it.
+        """Of the file at the path: SQLite goes on writing to one that was moved or deleted, and no one would read it.
 
         None: there is none, or it is in memory.
         """
