@@ -112,6 +112,8 @@ class LedgerState:
         """Why the file cannot be written; empty: it can, as far as is known."""
         self.unwritten_cost = 0.0
         """Money reserved by entries that are not committed."""
+        self.held = 0
+        """Entries whose answers wait until they are committed."""
         self.settled_total = 0
         self.commits_total = 0
         self.recovered_total = 0
@@ -154,11 +156,15 @@ class LedgerState:
         self.waiting.append((entry, reply))
         if isinstance(entry, LedgerEntry):
             self.unwritten_cost += entry.reserved_cost
+            self.held += reply is not None
 
     def committed(self) -> list[_Entry]:
         """What is written now."""
         written, self.in_commit = self.in_commit, []
-        self.unwritten_cost -= sum([entry.reserved_cost for entry, _ in written if isinstance(entry, LedgerEntry)])
+        for entry, reply in written:
+            if isinstance(entry, LedgerEntry):
+                self.unwritten_cost -= entry.reserved_cost
+                self.held -= reply is not None
         if not self.pending:
             self.unwritten_cost = 0.0
         return written
@@ -285,13 +291,18 @@ class Ledger(Actor[LedgerMessage]):
             # A lock may last only a moment: what waits already goes on waiting, until its own deadline.
             return
         goes_on = books.settings.on_failure == "continue"
-        books.in_commit = [self._without_wait(each, goes_on=goes_on) for each in books.in_commit]
-        books.waiting = deque([self._without_wait(each, goes_on=goes_on) for each in books.waiting])
+        for entries in (books.waiting, books.in_commit):
+            # The latest are last, and all that wait are among them.
+            for place in range(len(entries) - 1, -1, -1):
+                if not books.held:
+                    return
+                entries[place] = self._without_wait(entries[place], goes_on=goes_on)
 
     def _without_wait(self, waits: _Entry, *, goes_on: bool) -> _Entry:
         entry, reply = waits
         if reply is None or not isinstance(entry, LedgerEntry):
             return waits
+        self._books.held -= 1
         if goes_on:
             reply.set(None)
         else:

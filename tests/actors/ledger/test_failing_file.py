@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from actors.api.response import Done
+from actors.kernel.actor import Reply
 from actors.ledger.ledger import LedgerState
 from actors.ledger.store import (
     Committed,
@@ -362,9 +363,10 @@ def test_when_new_requests_are_refused(row: tuple[Any, int, float | None, int, f
     state.failure = DISK if failing else ""
     for number in range(entries):
         reserved = cost if number == 0 else 0.0
-        state.add(LedgerEntry(number, "r", "acme", "m", "route", 1, 1, reserved), None)
+        state.add(LedgerEntry(number, "r", "acme", "m", "route", 1, 1, reserved), Reply())
+    assert state.held == entries
     assert state.is_blocked(time.monotonic()) is blocked
     state.in_commit = list(state.waiting)
     state.waiting.clear()
     state.committed()
-    assert state.unwritten_cost == 0.0
+    assert (state.unwritten_cost, state.held) == (0.0, 0)
