@@ -3,7 +3,8 @@
 Actors own shared state; a request is a task of its connection, and takes no part in supervision.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -20,7 +21,7 @@ from actors.api.errors import (
     Unavailable,
     ledger_unavailable,
 )
-from actors.api.request import InferenceRequest
+from actors.api.request import InferenceRequest, ParsedBody
 from actors.api.statistics import ServiceCounters, ServiceStatistics
 from actors.breakers.breakers import BreakerMessage, BreakerRegistry, Permits
 from actors.control.admin_service import AdminService
@@ -30,9 +31,9 @@ from actors.drain import DrainController
 from actors.engines.adapter_registry import AdapterRegistry
 from actors.engines.engine_thread import EngineSource
 from actors.kept.kept_answers import KeptAnswers
-from actors.kernel.actor import Mailbox
+from actors.kernel.actor import Mailbox, Reply
 from actors.kernel.clock import WallClock, system_time
-from actors.kernel.errors import RestartsExhausted, ServiceFailed, ServiceStalled
+from actors.kernel.errors import ActorDied, RestartsExhausted, ServiceFailed, ServiceStalled
 from actors.kernel.supervisor import Child
 from actors.kernel.thread_bridge import stacks
 from actors.kernel.timers import TimerWheel
@@ -40,7 +41,7 @@ from actors.ledger.ledger import LedgerState, ledger_lock
 from actors.prompt.model_text import ModelText
 from actors.protocol.admission import AdmissionMessage, RestoreUsage
 from actors.protocol.job import EngineMessage, Enqueue, Job, QueueMessage, Withdraw
-from actors.protocol.ledger import CloseEntry, EntryClosing, LedgerMessage, OpenEntry
+from actors.protocol.ledger import CloseEntry, Flush, LedgerMessage, OpenEntry, refused_closing
 from actors.queue.dispatcher import Backend, ReplicaSlot
 from actors.recording.recorder import Recording
 from actors.request.ports import RequestPorts
@@ -48,6 +49,7 @@ from actors.request.request_admission import RequestAdmission
 from actors.request.request_log import LogIdentity, RequestLog
 from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import Copy, ShadowPorts
+from actors.routing.key_check import check_body, check_endpoint
 from actors.routing.router import PolicySnapshot, Router
 from actors.service_view import ModelCard, Readiness, ServiceView
 from actors.shadows.shadows import CopiesUnderWay
@@ -59,10 +61,12 @@ from actors.upstream.secret import read_secret
 from actors.upstream.upstream_status import UpstreamStatus
 from actors.worker_threads import RealWorkerThreads, WorkerThreads
 from config.model.settings import Settings
+from config.model.tenancy import KeyEndpoint
 from config.source import ConfigSource
 from config.tenants import tenant_queues
 from engine.errors import ModelError
 from policies.admission.budget import BudgetBook
+from policies.admission.keys import KeyGrant
 from policies.admission.quota import QuotaBook, RateLimits
 from policies.fallback.retry_budget import RetryBudget
 from policies.queueing.backend_queue import BackendQueue
@@ -97,13 +101,16 @@ class Service:
         record: Path | None = None,
         wall: WallClock = system_time,
         actor_types: ActorTypes = ActorTypes(),  # noqa: B008  (frozen)
+        inherited_lock: int | None = None,
+        wait_for_ledger: Callable[[], bool] | None = None,
     ) -> None:
         """`engines`: what makes each engine's replicas.
 
         `texts`: tokenizers and templates by engine; None loads them from the engines' model directories.
         `network`: connects to upstreams instead of TCP. `source`: where the settings were read from, for reloads;
         `watches`: reload whenever it changes. `record`: a file for a recording of the traffic.
-        `wall`: the clock of budgets, experiments and the ledger.
+        `wall`: the clock of budgets, experiments and the ledger. `inherited_lock`, `wait_for_ledger`: of a process that
+        hands over to this one: see `ledger_lock` and `RealWorkerThreads`.
         Raises EngineLoadFailed if a tokenizer or a chat template cannot be read, and UpstreamKeyMissing.
         """
         self._settings = settings
@@ -118,8 +125,17 @@ class Service:
         self._workers: WorkerThreads = (
             workers
             if workers is not None
-            else RealWorkerThreads(settings.cores.at_once, off_cpu, wall=wall, kept_file=settings.server.kept_file)
+            else RealWorkerThreads(
+                settings.cores.at_once,
+                off_cpu,
+                wall=wall,
+                kept_file=settings.server.kept_file,
+                wait_for_ledger=wait_for_ledger,
+            )
         )
+        self._inherited_lock = inherited_lock
+        self.ledger_lock: int | None = None
+        """The open file of the ledger's lock, while the service runs."""
         self._texts = dict(texts if texts is not None else _load_texts(settings))
         for name, upstream in settings.upstreams.items():
             if upstream.tokenizer is not None:
@@ -150,7 +166,7 @@ class Service:
         self._quarantine = Quarantine(settings.quarantine)
         self._backend_queues = {name: self._backend_queue(name, snapshot) for name in self._all_published}
         self._counters = ServiceCounters()
-        self._books = LedgerState()
+        self._books = LedgerState(settings.ledger)
         self._quota = QuotaBook(snapshot.tenants)
         self._budgets = BudgetBook(snapshot.tenants)
         self._rollout = RolloutState(settings, wall())
@@ -225,6 +241,7 @@ class Service:
             registry=self._registry,
             ledger=self._ledger,
             breakers=BreakerControl(self._breakers_mail, self._breakers),
+            wall=wall,
         )
         """For operators."""
         self._tree = TreeStatus()
@@ -272,7 +289,7 @@ class Service:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Supervise all actors until cancelled. Raises ServiceFailed when the core cannot be kept alive."""
-        with ledger_lock(self._settings.ledger.path):
+        with ledger_lock(self._settings.ledger.path, self._inherited_lock) as self.ledger_lock:
             try:
                 await self._supervisor.run(task_status=task_status)
             except RestartsExhausted as error:
@@ -285,6 +302,18 @@ class Service:
         """
         self._copies.stop()
         await self._drain.run(deadline)
+
+    async def write_ledger(self, within_s: float) -> None:
+        """Return when all that has ended is written, or when the time is over."""
+        written: Reply[None] = Reply()
+        self._ledger.put_unbounded(Flush(written))
+        with trio.move_on_after(within_s), suppress(ActorDied):
+            await written.wait()
+
+    @property
+    def models_loaded(self) -> bool:
+        """Every engine and upstream can serve; the ledger may not be open yet."""
+        return all(published.limits is not None for published in self._all_published.values())
 
     def readiness(self) -> Readiness:
         """Of the service and of each model. A failed backend does not matter to a model that another one may answer."""
@@ -299,9 +328,10 @@ class Service:
                 f"the ledger finished no commit for {deadline_s:g} s: look at the disk of {self._settings.ledger.path}"
             )
 
-    def models(self) -> tuple[ModelCard, ...]:
-        """The model names that clients may use."""
-        return self._view.models()
+    def models(self, key: str | None = None) -> tuple[ModelCard, ...]:
+        """The model names that this key may ask for. Raises BadKey."""
+        grant = self._grant_of(key)
+        return tuple([card for card in self._view.models() if grant.permits_model(card.id)])
 
     def statistics(self) -> ServiceStatistics:
         """All figures, as they are published now."""
@@ -309,30 +339,41 @@ class Service:
 
     def check_scraper(self, key: str | None) -> None:
         """Raises BadKey, and Forbidden for a tenant's key."""
-        self._router.snapshot.check_scraper(key)
+        self._router.snapshot.check_scraper(key, self.wall())
 
     def rate_limits(self, key: str | None) -> RateLimits | None:
         """The remaining limits of this key's tenant; None: it has none, or the key is unknown."""
-        try:
-            tenant = self._router.snapshot.tenant_of(key)
-        except BadKey:
+        tenant = self.known_tenant(key)
+        if not tenant:
             return None
         return self._quota.limits(tenant, trio.current_time())
 
     def known_tenant(self, key: str | None) -> str:
         """The tenant whose key this is; empty if there is none."""
         try:
-            return self._router.snapshot.tenant_of(key)
+            return self._grant_of(key).tenant
         except BadKey:
             return ""
 
-    def tenant_of(self, key: str | None) -> str:
-        """Raises BadKey."""
-        return self._router.snapshot.tenant_of(key)
+    def tenant_of(self, key: str | None, body: ParsedBody | None = None) -> str:
+        """Raises BadKey, and Forbidden if the key may not send this body."""
+        grant = self._grant_of(key)
+        if body is not None:
+            check_body(grant, body)
+        return grant.tenant
 
-    def tiers_above(self, key: str | None) -> int:
-        """How many tiers have a higher priority than the key's. Raises BadKey."""
-        return self._router.snapshot.tiers_above(key)
+    def tiers_above(self, key: str | None, endpoint: KeyEndpoint | None = None) -> int:
+        """How many tiers have a higher priority than the key's tenant.
+
+        Raises BadKey, and Forbidden if the key may not use this endpoint.
+        """
+        grant = self._grant_of(key)
+        if endpoint is not None:
+            check_endpoint(grant, endpoint)
+        return self._router.snapshot.ranks[grant.tenant]
+
+    def _grant_of(self, key: str | None) -> KeyGrant:
+        return self._router.snapshot.grant_of(key, self.wall())
 
     @property
     def keyless(self) -> bool:
@@ -406,9 +447,7 @@ class Service:
 
     def _is_loaded(self) -> bool:
         if not self._loaded_once:
-            self._loaded_once = self._books.opened and all(
-                published.limits is not None for published in self._all_published.values()
-            )
+            self._loaded_once = self._books.opened and self.models_loaded
         return self._loaded_once
 
     def _backend_queue(self, name: str, snapshot: PolicySnapshot) -> Backend:
@@ -440,12 +479,7 @@ class Service:
     def _entry_lost(self, message: LedgerMessage) -> None:
         """The ledger died twice while it handled this: the request was refused, so a row of it is closed."""
         if isinstance(message, OpenEntry):
-            entry = message.entry
-            self._ledger.put_unbounded(
-                CloseEntry(
-                    EntryClosing(entry.entry_id, entry.tenant, "", "refused", "ledger_unavailable", 0, 0, 0, 0.0),
-                )
-            )
+            self._ledger.put_unbounded(CloseEntry(refused_closing(message.entry)))
 
     def _core(self) -> list[Child]:
         """In start order. The ledger starts first and stops last."""

@@ -63,10 +63,12 @@ class RealWorkerThreads:
         *,
         wall: WallClock = system_time,
         kept_file: Path | None = None,
+        wait_for_ledger: Callable[[], bool] | None = None,
     ) -> None:
         """`at_once`: see `CoreSettings`. `off_cpu`: engines on another device, which need no time slices.
 
         `kept_file`: of the kept answers.
+        `wait_for_ledger`: blocks until the ledger may be opened; it returns whether another process still writes it.
         """
         self._wall = wall
         self._kept_file = kept_file
@@ -75,6 +77,9 @@ class RealWorkerThreads:
         self._long_work = LongWork()
         self._spares = SpareProcesses()
         self._life = secrets.token_hex(8)
+        self._ledger_was_open = False
+        self._beside = False
+        self._wait_for_ledger = wait_for_ledger
 
     def engine(self, name: str, source: EngineSource, on_posts: Callable[[list[EnginePost]], None]) -> WorkerHandle:
         """Load and run the engine in a thread or a process of its own."""
@@ -104,9 +109,20 @@ class RealWorkerThreads:
 
     def store(self, path: Path | str, on_posts: Callable[[list[StoreEvent]], None]) -> WorkerHandle:
         """Write the ledger in a thread of its own."""
+        insists = self._ledger_was_open
 
         def body(inbox: "SimpleQueue[LedgerBatch | StoreClosed]", post: Callable[[StoreEvent], None]) -> None:
-            keep_books(lambda: Store(path, self._life, self._wall, delivered=self._delivered), inbox.get, post)
+            def open_store() -> Store:
+                beside = False
+                if self._wait_for_ledger is not None and not self._ledger_was_open:
+                    beside = self._wait_for_ledger()
+                # Later lives of this thread leave the rows of the other process alone, too: it may still close them.
+                self._beside = self._beside or beside
+                store = Store(path, self._life, self._wall, beside=self._beside, delivered=self._delivered)
+                self._ledger_was_open = True
+                return store
+
+            keep_books(open_store, inbox.get, post, insists=insists)
 
         return ThreadBridge("ledger", body, on_posts)
 

@@ -149,7 +149,7 @@ def main() -> None:
 
     offer_us, take_us = queue_costs(batches, batch)
     rows = (
-        ("authenticate", microseconds(lambda: ring.authenticate(key.raw))),
+        ("authenticate", microseconds(lambda: ring.authenticate(key.raw, 0.0))),
         ("complexity of 1,000 characters", microseconds(lambda: complexity(_TEXT))),
         ("match + plan, embedded profile", microseconds(lambda: make_plan(embedded, features, load, 0.0))),
         (f"match + plan, {_ROUTES} routes by model", microseconds(lambda: make_plan(by_model, features, load, 0.0))),

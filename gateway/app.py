@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -18,10 +19,12 @@ from gateway.endpoints.admin_routes import AdminRoutes
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.routes import Routes
 from gateway.example_request import embeds_only
+from gateway.handover import Takeover, offer
 from gateway.http.bounds.limits import ServerLimits
 from gateway.http.server import Server
 from gateway.telemetry.metrics import exposition
 
+_WRITE_S = 5.0
 _GRACE_S = 2.0
 """How long connections may take to send their last bytes after the service has drained."""
 _POLL_S = 0.05
@@ -39,10 +42,13 @@ async def serve(
     on_ready: Callable[[], None],
     *,
     admin: socket.socket | None = None,
+    takeover: Takeover | None = None,
+    handover: Path | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. Raises `ServiceFailed` when an actor cannot be kept running.
+    """Serve until SIGTERM, SIGINT or a hand-over, then drain. Raises `ServiceFailed` when an actor cannot be kept up.
 
-    `admin`: the listening socket of the admin API, if it is enabled.
+    `admin`: the listening socket of the admin API, if it is enabled. `takeover`: the process that serves until this one
+    is ready. `handover`: the Unix socket at which the next one asks.
     """
     limits = ServerLimits.of(settings.server)
     api = ApiContext(
@@ -66,14 +72,33 @@ async def serve(
         async with trio.open_nursery() as root:
             root.start_soon(_reload_when_told, service, hangups)
             await root.start(service.run)
-            for server in servers:
-                await root.start(server.run)
-            root.start_soon(_when_ready, service, on_ready)
+            handed_over = trio.Event()
+
+            async def begin() -> None:
+                if takeover is not None:
+                    await _take_over(service, takeover)
+                for server in servers:
+                    await root.start(server.run)
+                await _when_ready(service, on_ready)
+                if handover is not None:
+                    names = dict(zip(("api", "admin"), [each.descriptor for each in servers], strict=False))
+                    if service.ledger_lock is not None:
+                        names["lock"] = service.ledger_lock
+                    await offer(handover, names, partial(_give_up, service, servers), handed_over)
+
+            root.start_soon(begin)
             root.start_soon(LoopWatchdog(float(settings.watchdog.event_loop)).run)
             root.start_soon(_end_if_stalled, service, servers)
-            number = await anext(signals)
-            log.info("draining", signal=signal.Signals(number).name, deadline_s=settings.server.drain)
-            await _drain(service, servers, settings.server.drain, signals)
+            drain_s: float = settings.server.drain
+            number = await _signal_or_handover(signals, handed_over)
+            if number is None:
+                began = trio.current_time()
+                log.info("handed_over", deadline_s=drain_s)
+                await _finish_connections(servers, drain_s, signals)
+                drain_s = max(drain_s - (trio.current_time() - began), 0.0)
+            else:
+                log.info("draining", signal=signal.Signals(number).name, deadline_s=drain_s)
+            await _drain(service, servers, drain_s, signals)
             log.info("stopped")
             root.cancel_scope.cancel()
 
@@ -95,6 +120,53 @@ async def _end_if_stalled(service: Service, servers: list[Server]) -> None:
                     nursery.start_soon(server.finish, _GRACE_S)
             raise
         await trio.sleep(_PROGRESS_S)
+
+
+async def _take_over(service: Service, takeover: Takeover) -> None:
+    """Load, then let the process that serves now stop, then open the ledger; nothing is accepted before."""
+    while not service.models_loaded:  # noqa: ASYNC110  (polled, as health probes do)
+        await trio.sleep(_POLL_S)
+    takeover.ready()
+    while not service.readiness().ready:  # noqa: ASYNC110
+        await trio.sleep(_POLL_S)
+    takeover.close()
+
+
+async def _give_up(service: Service, servers: list[Server]) -> None:
+    """Accept no more, and write what has ended, so that the next process counts it."""
+    for server in servers:
+        server.hand_over()
+    await service.write_ledger(_WRITE_S)
+
+
+async def _signal_or_handover(signals: AsyncIterator[int], handed_over: trio.Event) -> int | None:
+    """The number of a signal; None: another process serves now."""
+    number: int | None = None
+    async with trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            await handed_over.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(wait)
+        number = await anext(signals)
+        nursery.cancel_scope.cancel()
+    return number
+
+
+async def _finish_connections(servers: list[Server], within_s: float, signals: AsyncIterator[int]) -> None:
+    """Each connection gets the answers that it waits for. A signal ends the wait."""
+    async with trio.open_nursery() as nursery:
+
+        async def hurry() -> None:
+            await anext(signals)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(hurry)
+        with trio.move_on_after(within_s):
+            for server in servers:
+                await server.closed()
+        nursery.cancel_scope.cancel()
 
 
 async def _when_ready(service: Service, on_ready: Callable[[], None]) -> None:

@@ -3,7 +3,8 @@
 Refusal                     a request is not served; nothing was sent, so a true status is still possible
 ├── InvalidRequest          400  the request cannot be served as it is
 ├── BadKey                  401  missing or unknown API key
-├── Forbidden               403  a known key that does not open this
+│   └── KeyExpired          401  a known key whose time is over
+├── Forbidden               403  a known key that does not open this: its kind, scope or role
 ├── UnknownModel            404  model_not_found, with the nearest name
 ├── NotFound                404  the name is unknown
 ├── Conflict                409  the present state does not allow it
@@ -100,11 +101,19 @@ class BadKey(Refusal):
         super().__init__(ErrorBody(401, "authentication_error", "invalid_api_key", message))
 
 
+class KeyExpired(BadKey):
+    """The key is known, and its time is over."""
+
+    def __init__(self) -> None:
+        message = "This API key has expired. Ask the operator of this server for a new one."
+        Refusal.__init__(self, ErrorBody(401, "authentication_error", "api_key_expired", message))
+
+
 class Forbidden(Refusal):
     """The key is known but does not give access."""
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(ErrorBody(403, "permission_error", code, message))
+    def __init__(self, code: str, message: str, *, param: str | None = None) -> None:
+        super().__init__(ErrorBody(403, "permission_error", code, message, param))
 
 
 class UnknownModel(Refusal):

@@ -129,6 +129,10 @@ class LedgerStatistics(msgspec.Struct, frozen=True):
     """Entries that a crash had left open, charged at this start."""
     pending: int
     """Entries and closings that are not committed yet."""
+    failing: bool = False
+    """The file cannot be written."""
+    unwritten_cost: float = 0.0
+    """Money reserved by entries that are not committed yet."""
 
 
 class KeptStatistics(msgspec.Struct, frozen=True):

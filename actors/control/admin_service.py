@@ -6,16 +6,20 @@ import msgspec
 import structlog
 import trio
 
-from actors.api.errors import BadKey, InvalidRequest, Unavailable
+from actors.api.errors import InvalidRequest, Unavailable
 from actors.control.breaker_control import BreakerControl
 from actors.control.policy_reloader import ConfigProcess, PolicyStatus, Reload, ReloadTrigger
 from actors.engines.adapter_registry import AdapterRegistry
 from actors.kernel.actor import Mailbox, Reply
+from actors.kernel.clock import WallClock
 from actors.kernel.errors import ActorDied, MailboxClosed, MailboxFull
 from actors.protocol.ledger import Flush, LedgerMessage, WriteRollBack
+from actors.routing.key_check import check_role, granted
 from actors.routing.router import Router
 from config.problems.errors import ConfigError, Problem
 from config.source import ConfigSource
+from policies.admission.admin_roles import role_needed
+from policies.admission.key_states import KeyState, key_states
 from policies.lifecycle.reload import ReloadResult, compare
 from policies.records.decision_log import DecisionLog
 from policies.records.decision_record import DecisionRecord
@@ -86,6 +90,7 @@ class AdminService:
         registry: AdapterRegistry,
         ledger: Mailbox[LedgerMessage],
         breakers: BreakerControl,
+        wall: WallClock,
     ) -> None:
         """`source` None: the settings cannot be read again."""
         self._router = router
@@ -97,6 +102,7 @@ class AdminService:
         self._decisions = decisions
         self._shadows = shadows
         self._ledger = ledger
+        self._wall = wall
         self.adapters = registry
         self.breakers = breakers
 
@@ -105,20 +111,21 @@ class AdminService:
         """The admin API needs no key."""
         return not self._router.snapshot.settings.admin.keys
 
-    def check_key(self, key: str | None) -> None:
-        """Raises BadKey; clients' keys give no access."""
-        snapshot = self._router.snapshot
-        admins, _ = snapshot.operators
-        if snapshot.settings.admin.keys and (key is None or admins.authenticate(key) is None):
-            raise BadKey(missing=key is None)
-
-    def check_scraper(self, key: str | None) -> None:
-        """The same for `/metrics`, where keys of scrapers are valid, too."""
-        snapshot = self._router.snapshot
-        if not snapshot.settings.admin.keys:
+    def check_key(self, key: str | None, method: str, path: str) -> None:
+        """Whether the key opens this address (decoded). Raises BadKey and Forbidden; clients' keys give no access."""
+        if self.keyless:
             return
-        if key is None or all(ring.authenticate(key) is None for ring in snapshot.operators):
-            raise BadKey(missing=key is None)
+        snapshot, at = self._router.snapshot, self._wall()
+        if path.rstrip("/") == "/metrics":
+            # Keys of scrapers are valid here, too.
+            snapshot.check_operator_or_scraper(key, at)
+        else:
+            admins, _ = snapshot.operators
+            check_role(granted(admins, key, at), role_needed(method, path))
+
+    def keys(self) -> list[KeyState]:
+        """All keys of the configuration in force."""
+        return key_states(self._router.snapshot.settings, self._wall())
 
     def policy(self) -> PolicyView:
         published, snapshot = self._published, self._router.snapshot

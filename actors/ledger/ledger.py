@@ -21,10 +21,20 @@ import trio
 
 from actors.api.statistics import LedgerStatistics
 from actors.kernel.actor import Actor, Mailbox, Reply
-from actors.kernel.errors import ActorError, ServiceFailed
+from actors.kernel.errors import ActorDied, ActorError, ServiceFailed
 from actors.kernel.thread_bridge import WorkerEvents, WorkerHandle
 from actors.kernel.timers import TimerWheel
-from actors.ledger.store import Committed, LedgerBatch, Opened, StoreBusy, StoreClosed, StoreEvent, StoreFailed
+from actors.ledger.store import (
+    Committed,
+    LedgerBatch,
+    Opened,
+    Reopened,
+    StoreBusy,
+    StoreClosed,
+    StoreEvent,
+    StoreFailed,
+    StoreFailing,
+)
 from actors.protocol.admission import RestoreUsage
 from actors.protocol.ledger import (
     CloseEntry,
@@ -35,7 +45,9 @@ from actors.protocol.ledger import (
     LedgerMessage,
     OpenEntry,
     WriteRollBack,
+    refused_closing,
 )
+from config.model.settings import LedgerSettings
 from policies.rollout.experiment import RollBack
 
 _GROUP = 512
@@ -48,16 +60,24 @@ _Entry = tuple[LedgerEntry | EntryClosing | RollBack | None, Reply[None] | None]
 
 
 @contextmanager
-def ledger_lock(path: Path | str) -> Iterator[None]:
+def ledger_lock(path: Path | str, inherited: int | None = None) -> Iterator[int | None]:
     """Hold `PATH.lock` as long as the ledger is kept; the system frees it with the process. ":memory:" needs none.
 
-    Raises ServiceFailed: another process holds it, or the file cannot be made.
+    `inherited`: the open file of the process that hands over, which holds the lock with this one; it is owned from here
+    on. Yields the open file. Raises ServiceFailed: another process holds it, or the file cannot be made.
     """
     if str(path) == ":memory:":
-        yield
+        if inherited is not None:
+            os.close(inherited)
+        yield None
         return
     try:
         file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if inherited is not None:
+            # Of another ledger, it is of no use.
+            unused = file if os.path.sameopenfile(file, inherited) else inherited
+            file = inherited if unused == file else file
+            os.close(unused)
     except OSError as error:
         raise ServiceFailed(f"the ledger cannot be opened: {error.strerror}: {path}") from error
     try:
@@ -67,7 +87,7 @@ def ledger_lock(path: Path | str) -> Iterator[None]:
             raise ServiceFailed(
                 f"the ledger {path} is kept by another process: stop that one, or set [ledger] path to another file"
             ) from None
-        yield
+        yield file
     finally:
         os.close(file)
 
@@ -82,11 +102,18 @@ class LedgerThreads(Protocol):
 class LedgerState:
     """Uncommitted entries and the totals. Written by the actor only; outlives its restarts."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: LedgerSettings = LedgerSettings()) -> None:  # noqa: B008  (frozen)
+        self.settings = settings
         self.waiting: deque[_Entry] = deque()
         self.in_commit: list[_Entry] = []
-        self.open: set[int] = set()
-        """Numbers of the entries that are not closed."""
+        self.open: dict[int, LedgerEntry] = {}
+        """The entries that are not closed."""
+        self.failure = ""
+        """Why the file cannot be written; empty: it can, as far as is known."""
+        self.unwritten_cost = 0.0
+        """Money reserved by entries that are not committed."""
+        self.held = 0
+        """Entries whose answers wait until they are committed."""
         self.settled_total = 0
         self.commits_total = 0
         self.recovered_total = 0
@@ -104,12 +131,45 @@ class LedgerState:
             settled_total=self.settled_total,
             commits_total=self.commits_total,
             recovered_total=self.recovered_total,
-            pending=len(self.waiting) + len(self.in_commit),
+            pending=self.pending,
+            failing=bool(self.failure),
+            unwritten_cost=self.unwritten_cost,
         )
 
+    @property
+    def pending(self) -> int:
+        return len(self.waiting) + len(self.in_commit)
+
+    def is_failing(self, now: float) -> bool:
+        """Whether the file takes nothing, or a commit takes too long: the file is locked, or the disk hangs."""
+        return bool(self.failure) or (self.asked_at is not None and now - self.asked_at > _BLOCKED_S)
+
     def is_blocked(self, now: float) -> bool:
-        """Whether a commit takes too long: another process has locked the file, or the disk hangs."""
-        return self.asked_at is not None and now - self.asked_at > _BLOCKED_S
+        """Whether new requests are refused: the file fails, and no more may wait in memory."""
+        if not self.is_failing(now):
+            return False
+        settings = self.settings
+        if settings.on_failure == "refuse" or self.pending >= settings.unwritten:
+            return True
+        return settings.unwritten_cost is not None and self.unwritten_cost >= settings.unwritten_cost
+
+    def add(self, entry: LedgerEntry | EntryClosing | RollBack | None, reply: Reply[None] | None) -> None:
+        """To be written; `reply` is set when it is."""
+        self.waiting.append((entry, reply))
+        if isinstance(entry, LedgerEntry):
+            self.unwritten_cost += entry.reserved_cost
+            self.held += reply is not None
+
+    def committed(self) -> list[_Entry]:
+        """What is written now."""
+        written, self.in_commit = self.in_commit, []
+        for entry, reply in written:
+            if isinstance(entry, LedgerEntry):
+                self.unwritten_cost -= entry.reserved_cost
+                self.held -= reply is not None
+        if not self.pending:
+            self.unwritten_cost = 0.0
+        return written
 
     def hangs_for_s(self, now: float) -> float:
         """How long the thread has not returned from a commit, or from the file's opening; 0: it waits for a lock."""
@@ -186,19 +246,19 @@ class Ledger(Actor[LedgerMessage]):
         books = self._books
         match message:
             case OpenEntry(entry, reply):
-                books.open.add(entry.entry_id)
-                books.waiting.append((entry, reply))
+                books.open[entry.entry_id] = entry
+                books.add(entry, reply)
                 self._hurry = True
             case CloseEntry(closing):
                 if closing.entry_id in books.open:
-                    books.open.discard(closing.entry_id)
-                    books.waiting.append((closing, None))
+                    del books.open[closing.entry_id]
+                    books.add(closing, None)
                     books.count(closing)
             case WriteRollBack(roll_back):
-                books.waiting.append((roll_back, None))
+                books.add(roll_back, None)
                 self._hurry = True
             case Flush(reply):
-                books.waiting.append((None, reply))
+                books.add(None, reply)
                 self._hurry = True
             case FlushDue():
                 self._hurry = True
@@ -209,6 +269,8 @@ class Ledger(Actor[LedgerMessage]):
 
     def after_batch(self) -> None:
         books = self._books
+        if books.is_failing(trio.current_time()):
+            self._let_go()
         if books.open or books.waiting:
             # Closings do not wake the actor: a timer does while entries are open.
             now = trio.current_time()
@@ -227,6 +289,32 @@ class Ledger(Actor[LedgerMessage]):
         group = [books.waiting.popleft() for _ in range(min(len(books.waiting), _GROUP))]
         books.in_commit += group
         return LedgerBatch(tuple(entry for entry, _ in group if entry is not None))
+
+    def _let_go(self) -> None:
+        """Answers wait no longer for the file: they go on unwritten, or are refused, as the settings say."""
+        books = self._books
+        if books.settings.on_failure == "refuse" and not books.failure:
+            # A lock may last only a moment: what waits already goes on waiting, until its own deadline.
+            return
+        goes_on = books.settings.on_failure == "continue"
+        for entries in (books.waiting, books.in_commit):
+            # The latest are last, and all that wait are among them.
+            for place in range(len(entries) - 1, -1, -1):
+                if not books.held:
+                    return
+                entries[place] = self._without_wait(entries[place], goes_on=goes_on)
+
+    def _without_wait(self, waits: _Entry, *, goes_on: bool) -> _Entry:
+        entry, reply = waits
+        if reply is None or not isinstance(entry, LedgerEntry):
+            return waits
+        self._books.held -= 1
+        if goes_on:
+            reply.set(None)
+        else:
+            reply.fail(ActorDied(f"the ledger cannot be written: {self._books.failure}"))
+            self.mailbox.put_unbounded(CloseEntry(refused_closing(entry)))
+        return entry, None
 
     def _gather(self) -> None:
         """At a stop: handle the messages that are still in the mailbox."""
@@ -250,8 +338,11 @@ class Ledger(Actor[LedgerMessage]):
                     log.warning("ledger_recovered", rows=recovered)
                 self._free()
             case Committed():
-                committed, books.in_commit = books.in_commit, []
+                committed = books.committed()
                 books.commits_total += 1
+                if books.failure:
+                    log.warning("ledger_back", path=str(self._path), unwritten=books.pending)
+                    books.failure = ""
                 for _, reply in committed:
                     if reply is not None:
                         reply.set(None)
@@ -259,6 +350,22 @@ class Ledger(Actor[LedgerMessage]):
             case StoreBusy():
                 books.locked = True
                 log.warning("ledger_locked", path=str(self._path), hint="another process holds it; waiting for it")
+            case StoreFailing(message):
+                log.error(
+                    "ledger_failing",
+                    path=str(self._path),
+                    error=message,
+                    on_failure=books.settings.on_failure,
+                    unwritten=books.pending,
+                    hint="it is tried again every second",
+                )
+                books.failure = message
+            case Reopened(is_new):
+                if is_new:
+                    # Nothing of them is in this file; those that are in it stay as they are.
+                    log.error("ledger_begins_again", path=str(self._path), open=len(books.open))
+                    for entry in books.open.values():
+                        books.add(entry, None)
             case StoreFailed(message):
                 raise (ActorError if books.opened else ServiceFailed)(message)
             case StoreClosed():

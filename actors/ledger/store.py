@@ -9,6 +9,7 @@ import datetime as dt
 import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_never, wait_random_exponential
@@ -20,7 +21,9 @@ from actors.protocol.admission import RestoreUsage
 from actors.protocol.ledger import Delivered, EntryClosing, LedgerEntry
 from policies.rollout.experiment import RollBack
 
-SCHEMA = 4
+T = TypeVar("T")
+
+SCHEMA = 5
 _PATIENCE_MS = 2000
 """How long SQLite waits for a lock before it reports that the file is busy."""
 _TABLES = """
@@ -44,13 +47,21 @@ CREATE TABLE requests (
     degraded TEXT,
     cascade TEXT,
     closed_at TEXT,
+    key TEXT,
+    user TEXT,
+    arm TEXT,
+    tags TEXT,
     PRIMARY KEY (number, life)
 ) WITHOUT ROWID;
 CREATE INDEX open_requests ON requests (life) WHERE closed_at IS NULL;
 CREATE INDEX by_tenant ON requests (tenant, opened_at);
 """
-_ADDED = {"reserved_cost": "REAL NOT NULL DEFAULT 0", "cost": "REAL", "degraded": "TEXT", "cascade": "TEXT"}
-"""Columns that older files lack."""
+_ADDED = {
+    "reserved_cost": "REAL NOT NULL DEFAULT 0",
+    "cost": "REAL",
+    **dict.fromkeys(("degraded", "cascade", "key", "user", "arm", "tags"), "TEXT"),
+}
+"""Columns that older files lack. `tags` is a JSON array."""
 # One statement for all rows of a batch: the sqlite3 module releases and reacquires the interpreter lock for every
 # statement, which can cost a whole switch interval each time while other threads are busy.
 # The order of the primary key and `ifnull` force the good plan: from each closing to its row, by the key.
@@ -58,8 +69,9 @@ _ADDED = {"reserved_cost": "REAL NOT NULL DEFAULT 0", "cost": "REAL", "degraded"
 # Values come in the order of the messages' fields.
 _OPEN = f"""
 INSERT OR IGNORE INTO requests
-    (life, opened_at, number, request_id, tenant, model, route, prompt_tokens, reserved_tokens, reserved_cost, cascade)
-SELECT ?, ?, {", ".join([f"json_extract(value, '$[{place}]')" for place in range(9)])} FROM json_each(?)
+    (life, opened_at, number, request_id, tenant, model, route, prompt_tokens, reserved_tokens, reserved_cost, cascade,
+    key, user, arm, tags)
+SELECT ?, ?, {", ".join([f"json_extract(value, '$[{place}]')" for place in range(13)])} FROM json_each(?)
 """  # noqa: S608  (constants of this file)
 _CLOSE = """
 UPDATE requests SET rung = closing.rung, outcome = closing.outcome, why = closing.why, degraded = closing.degraded,
@@ -112,13 +124,26 @@ class StoreBusy(msgspec.Struct, frozen=True):
     """Another process has locked the file; the commit is retried until it succeeds."""
 
 
-class StoreFailed(msgspec.Struct, frozen=True):
-    """Writing failed; the current batch is not committed."""
+class StoreFailing(msgspec.Struct, frozen=True):
+    """The file cannot be written now; the commit is retried, with the file opened again, until it succeeds."""
 
     message: str
 
 
-StoreEvent = Opened | Committed | StoreClosed | StoreBusy | StoreFailed
+class Reopened(msgspec.Struct, frozen=True):
+    """The file was opened again after a failure."""
+
+    is_new: bool
+    """It was not there any more: a new one holds nothing of what was written before."""
+
+
+class StoreFailed(msgspec.Struct, frozen=True):
+    """The thread has ended; the current batch is not committed."""
+
+    message: str
+
+
+StoreEvent = Opened | Reopened | Committed | StoreClosed | StoreBusy | StoreFailing | StoreFailed
 
 
 def _is_busy(error: BaseException) -> bool:
@@ -130,6 +155,16 @@ def _is_busy(error: BaseException) -> bool:
     }
 
 
+def _may_pass(error: BaseException) -> bool:
+    """Whether the file, not what is written to it, is to blame: a later try may succeed."""
+    damaged = type(error) is sqlite3.DatabaseError
+    return damaged or isinstance(error, sqlite3.OperationalError | OSError | LedgerFileError)
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+
 class Store:
     """An open file."""
 
@@ -138,19 +173,29 @@ class Store:
         path: Path | str,
         life: str,
         wall: WallClock = system_time,
+        connect: Callable[[str], sqlite3.Connection] = _connect,
+        *,
+        beside: bool = False,
         delivered: Callable[[], Mapping[str, Delivered]] = dict,
     ) -> None:
         """`life` names this process: rows that another one has left open are charged now.
 
-        `delivered`: by request id, what that process is known to have delivered; all others owe what they reserved.
+        `beside`: another process still runs, which closes its rows itself; until then they count as reserved.
+        `delivered`: by request id, what an ended process is known to have delivered; all others owe what they reserved.
+
         Raises sqlite3.Error or LedgerFileError.
         """
         self._life = life
         self._delivered = delivered
         self.wall = wall
-        self._connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
+        self._beside = beside
+        self._path = None if str(path) == ":memory:" else Path(path)
+        self.is_new = False
+        """The file was empty or not there."""
+        self._connection = connect(str(path))
         try:
             self.recovered = self._prepare(path)
+            self._file = self._identity()
         except BaseException:
             self._connection.close()
             raise
@@ -161,6 +206,7 @@ class Store:
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = NORMAL")
         version = execute("PRAGMA user_version").fetchone()[0]
+        self.is_new = version == 0
         if version < SCHEMA:
             self._bring_up_to_date(is_new=version == 0)
         elif version > SCHEMA:
@@ -169,7 +215,7 @@ class Store:
                 "move the file away or set [ledger] path to another one"
             )
         self._sums = UsageSums(self._connection)
-        return self._recover()
+        return 0 if self._beside else self._recover()
 
     def _recover(self) -> int:
         """Close what an ended process has left open; returns the number of rows."""
@@ -211,8 +257,23 @@ class Store:
                 self._connection.execute("ROLLBACK")
             raise
 
+    def _identity(self) -> tuple[int, int] | None:
+        """Of the file at the path: SQLite goes on writing to one that was moved or deleted, and no one would read it.
+
+        None: there is none, or it is in memory.
+        """
+        if self._path is None:
+            return None
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
     def commit(self, batch: LedgerBatch) -> None:
-        """Commit the whole batch or nothing. Raises sqlite3.Error."""
+        """Commit the whole batch or nothing. Raises sqlite3.Error, and LedgerFileError if the file is there no more."""
+        if self._identity() != self._file:
+            raise LedgerFileError(f"{self._path} was moved or deleted")
         lines = [msgspec.structs.astuple(each) for each in batch.lines if isinstance(each, LedgerEntry)]
         closings = [
             (*msgspec.structs.astuple(each)[:-1], ",".join(each.degraded))
@@ -238,7 +299,7 @@ class Store:
 
     def spent(self, at: float) -> RestoreUsage:
         """Usage from before this process started that still counts at `at`."""
-        return self._sums.spent(at)
+        return self._sums.spent(at, with_open=self._beside)
 
     def close(self) -> None:
         """The file is whole without its WAL."""
@@ -248,36 +309,85 @@ class Store:
         return dt.datetime.fromtimestamp(self.wall(), dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
+class _Insisting:
+    """Writes batches, and opens the file again after a failure, until a write succeeds."""
+
+    def __init__(self, open_store: Callable[[], Store], post: Callable[[StoreEvent], None]) -> None:
+        self._open_store = open_store
+        self._post = post
+        self._store: Store | None = None
+        self._reported = ""
+
+    def open(self, *, insists: bool) -> Store:
+        """Open the file; a locked one is waited for. `insists`: so is one that cannot be opened for another reason."""
+        self._store = store = self._patiently(self._open_store, _may_pass if insists else _is_busy)
+        return store
+
+    def commit(self, batch: LedgerBatch) -> None:
+        self._patiently(lambda: self._try(batch), _may_pass)
+
+    def _try(self, batch: LedgerBatch) -> None:
+        if self._store is None:
+            self._store = self._open_store()
+            self._post(Reopened(self._store.is_new))
+        try:
+            self._store.commit(batch)
+        except BaseException as error:
+            if not _is_busy(error):
+                self.close()
+            raise
+
+    def close(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()
+
+    def _patiently(self, work: Callable[[], T], may_pass: Callable[[BaseException], bool]) -> T:
+        self._reported = ""
+        patiently = Retrying(
+            retry=retry_if_exception(may_pass),
+            stop=stop_never,
+            wait=wait_random_exponential(multiplier=0.05, max=1.0),
+            before_sleep=self._report,
+            reraise=True,
+        )
+        return patiently(work)
+
+    def _report(self, state: RetryCallState) -> None:
+        """Post each reason once."""
+        assert state.outcome is not None
+        error = state.outcome.exception()
+        assert error is not None
+        what = "busy" if _is_busy(error) else str(error)
+        if what != self._reported:
+            self._reported = what
+            self._post(StoreBusy() if _is_busy(error) else StoreFailing(what))
+
+
 def keep_books(
     open_store: Callable[[], Store],
     receive: Callable[[], LedgerBatch | StoreClosed],
     post: Callable[[StoreEvent], None],
+    *,
+    insists: bool = False,
 ) -> None:
-    """Write batches until `StoreClosed`, or until writing fails; a locked file is waited for without limit."""
+    """Write batches until `StoreClosed`. What the file does not take is tried again without limit.
 
-    def report_busy(state: RetryCallState) -> None:
-        if state.attempt_number == 1:
-            post(StoreBusy())
-
-    patiently = Retrying(
-        retry=retry_if_exception(_is_busy),
-        stop=stop_never,
-        wait=wait_random_exponential(multiplier=0.05, max=1.0),
-        before_sleep=report_busy,
-        reraise=True,
-    )
+    A file that cannot be opened ends this, unless `insists`: it was open before.
+    """
+    file = _Insisting(open_store, post)
     try:
-        store = patiently(open_store)
+        store = file.open(insists=insists)
     except (sqlite3.Error, OSError, LedgerFileError) as error:
         post(StoreFailed(f"the ledger cannot be opened: {error}"))
         return
     post(Opened(store.recovered, store.spent(store.wall())))
     try:
         while isinstance(command := receive(), LedgerBatch):
-            patiently(store.commit, command)
+            file.commit(command)
             post(Committed())
     except sqlite3.Error as error:
         post(StoreFailed(f"the ledger cannot be written: {error}"))
     finally:
-        store.close()
+        file.close()
     post(StoreClosed())

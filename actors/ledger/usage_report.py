@@ -17,12 +17,17 @@ _GROUPS = {
     "rung": "ifnull(rung, '')",
     "outcome": "ifnull(outcome, 'running')",
     "cascade": "ifnull(cascade, '')",
+    "key": "ifnull(key, '')",
+    "user": "ifnull(user, '')",
+    "arm": "ifnull(arm, '')",
+    "tag": "tag.value",
     "hour": "substr(opened_at, 1, 13)",
     "day": "substr(opened_at, 1, 10)",
     "month": "substr(opened_at, 1, 7)",
 }
 GROUPS = tuple(_GROUPS)
-"""By what usage can be summed; times are UTC, by when a request began."""
+"""By what usage can be summed; times are UTC, by when a request began. A request with several tags counts for each."""
+_TAGS = ", json_each(iif(ifnull(tags, '[]') = '[]', '[\"\"]', tags)) AS tag"
 _PATIENCE_S = 5.0
 
 
@@ -50,7 +55,8 @@ def read_usage(path: Path, by: Sequence[str], *, since: str = "", until: str = "
     query = f"""
 SELECT {groups}, count(*), sum(closed_at IS NULL), sum(CASE WHEN closed_at IS NULL THEN 0 ELSE prompt_tokens END),
     sum(ifnull(completion_tokens, 0)), sum(ifnull(discarded_tokens, 0)), total(cost)
-FROM requests WHERE opened_at >= ? AND (? = '' OR opened_at < ?) AND ifnull(outcome, '') <> 'refused'
+FROM requests{_TAGS if "tag" in by else ""}
+WHERE opened_at >= ? AND (? = '' OR opened_at < ?) AND ifnull(outcome, '') <> 'refused'
 GROUP BY {groups} ORDER BY {groups}
 """  # noqa: S608  (constants of this file)
     if not path.is_file():

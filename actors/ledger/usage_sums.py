@@ -99,12 +99,15 @@ class UsageSums:
     def prune(self, at: float) -> None:
         """Forget sums that count no more."""
         if not 0 <= at - self._pruned_at < _PRUNE_EVERY_S:
-            self._pruned_at = at
             for table, kept_s in _KEPT_S.items():
                 self._connection.execute(f"DELETE FROM {table} WHERE start < ?", (at - kept_s,))  # noqa: S608
+            self._pruned_at = at
 
-    def spent(self, at: float) -> RestoreUsage:
-        """What counts at `at`. Of times to come, as a clock that was set back leaves them, a day is believed."""
+    def spent(self, at: float, *, with_open: bool = False) -> RestoreUsage:
+        """What counts at `at`. Of times to come, as a clock that was set back leaves them, a day is believed.
+
+        `with_open`: rows that another process has still open count as reserved.
+        """
         execute = self._connection.execute
         by_tenant: dict[str, dict[Period, float]] = {}
         by_cascade: dict[str, float] = {}
@@ -115,8 +118,29 @@ class UsageSums:
             if per == "day":
                 by_cascade = dict(execute(_SUM_SPENT.format(key="cascade"), bounds).fetchall())
                 by_cascade.pop("", None)
+        used = self._used(at)
+        if with_open:
+            self._add_open(at, by_tenant, by_cascade, used)
         rolled_back = execute("SELECT experiment, text, why FROM rolled_back ORDER BY at")
-        return RestoreUsage(by_tenant, by_cascade, self._used(at), tuple([RollBack(*row) for row in rolled_back]))
+        return RestoreUsage(by_tenant, by_cascade, used, tuple([RollBack(*row) for row in rolled_back]))
+
+    def _add_open(
+        self,
+        at: float,
+        by_tenant: dict[str, dict[Period, float]],
+        by_cascade: dict[str, float],
+        used: dict[str, tuple[Used, ...]],
+    ) -> None:
+        for tenant, cascade, opened, tokens, cost in self._connection.execute(_OPEN_ROWS):
+            age_s = max(at - opened, 0.0)
+            counts = [Used("day", age_s, tokens), *([Used("minute", age_s, tokens, 1)] if age_s < _MINUTE_S else [])]
+            used[tenant] = (*used.get(tenant, ()), *counts)
+            for per in PERIODS:
+                if cost and opened >= period_begin(per, at):
+                    spent = by_tenant.setdefault(tenant, {})
+                    spent[per] = spent.get(per, 0.0) + cost
+            if cascade and opened >= period_begin("day", at):
+                by_cascade[cascade] = by_cascade.get(cascade, 0.0) + cost
 
     def _used(self, at: float) -> dict[str, tuple[Used, ...]]:
         usage: dict[str, list[Used]] = {}
@@ -136,3 +160,7 @@ class UsageSums:
 
 
 _SUM_SPENT = "SELECT {key}, sum(cost) FROM spent WHERE start >= ? AND start < ? AND cost > 0 GROUP BY 1"
+_OPEN_ROWS = f"""
+SELECT tenant, ifnull(cascade, ''), {_OPENED.format(row="")}, reserved_tokens, reserved_cost FROM requests
+WHERE closed_at IS NULL
+"""  # noqa: S608  (constants of this file)

@@ -21,6 +21,13 @@ class LedgerEntry(msgspec.Struct, frozen=True, tag=True, gc=False):
     reserved_cost: float
     cascade: str = ""
     """The cascade whose daily money the cost counts against; empty: none."""
+    key: str = ""
+    """Id of the API key; empty: none was needed."""
+    user: str = ""
+    """As the client names its own user."""
+    arm: str = ""
+    """EXPERIMENT/ARM; empty: in no experiment."""
+    tags: tuple[str, ...] = ()
 
 
 class EntryClosing(msgspec.Struct, frozen=True, tag=True, gc=False):
@@ -45,6 +52,11 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float = 0.0
+
+
+def refused_closing(entry: LedgerEntry) -> EntryClosing:
+    """The end of an entry whose request was refused because the ledger did not take it in time."""
+    return EntryClosing(entry.entry_id, entry.tenant, "", "refused", "ledger_unavailable", 0, 0, 0, 0.0)
 
 
 class OpenEntry(msgspec.Struct, frozen=True, tag=True, gc=False):

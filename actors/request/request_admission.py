@@ -21,13 +21,18 @@ from actors.request.request_log import LogIdentity
 from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import CopiedRequest, ShadowPorts
 from actors.routing.features import features_of
+from actors.routing.key_check import check_body
 from actors.routing.router import PolicySnapshot, Router
 from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView, Grant
+from policies.admission.keys import KeyGrant
 from policies.admission.quota import QuotaRefusal
 from policies.model.backends import Backends, EmbeddingModel
 from policies.model.features import Features
 from policies.records.decision_log import DecisionEnd, LoggedDecision
 from policies.routing.planner import Planned, PlanningSnapshot, PlanRefusal, SizesNeeded, decide
+
+_MAX_USER = 128
+"""Characters of a user's name that the ledger keeps."""
 
 
 class RequestAdmission:
@@ -68,7 +73,8 @@ class RequestAdmission:
         `who` is filled in on the way, for the log of a request that is refused.
         """
         snapshot = self._router.snapshot
-        tenant = who.tenant = _tenant_of(request, snapshot)
+        granted = _granted(request, snapshot, self._ports.wall())
+        tenant = who.tenant = granted.tenant
         model, adapter = self._router.find_model(request.body.model)
         request = msgspec.structs.replace(request, model=model, adapter=adapter)
         quarantine = self._ports.quarantine
@@ -115,6 +121,10 @@ class RequestAdmission:
             grant.reservation.tokens,
             grant.hold.amount,
             "" if plan.cascade is None else plan.cascade.name,
+            granted.id,
+            (request.body.user or "")[:_MAX_USER],
+            f"{plan.experiment}/{plan.arm}" if plan.arm else "",
+            request.credentials.tags,
         )
         try:
             ports.ledger.put_nowait(OpenEntry(entry, booked))
@@ -199,13 +209,16 @@ class RequestAdmission:
         return answer
 
 
-def _tenant_of(request: InferenceRequest, snapshot: PolicySnapshot) -> str:
-    """Raises BadKey, and Forbidden for what a tenant of an earlier configuration has begun."""
+def _granted(request: InferenceRequest, snapshot: PolicySnapshot, at: float) -> KeyGrant:
+    """What the request's key permits, or the tenant of what an earlier process has begun. Raises Refusal."""
     if request.begun is None:
-        return snapshot.tenant_of(request.credentials.api_key)
+        granted = snapshot.grant_of(request.credentials.api_key, at)
+        check_body(granted, request.body)
+        return granted
     if request.begun.tenant not in snapshot.tenants:
         raise Forbidden("tenant_removed", "The tenant of this answer is not in the configuration any more.")
-    return request.begun.tenant
+    # Its key is not stored; whoever reads the answer has shown one.
+    return KeyGrant(request.begun.tenant)
 
 
 def _refusal_of(decided: PlanRefusal) -> Refusal:

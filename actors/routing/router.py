@@ -3,19 +3,20 @@
 Both are read without waiting. A request keeps the snapshot that was in force when it came.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
-from actors.api.errors import BadKey, Forbidden, UnknownModel
+from actors.api.errors import BadKey, Forbidden, KeyExpired, UnknownModel
 from actors.api.request import Principal
 from actors.breakers.breakers import BreakerRegistry
 from actors.kernel.clock import WallClock
 from actors.queue.dispatcher import Backend
-from config.model.settings import AdminKey, MetricsKey, Settings
-from config.model.tenancy import KeySettings, TenantSettings
+from actors.routing.key_check import check_role, granted
+from config.model.settings import Settings
+from config.model.tenancy import TenantSettings
 from config.tenants import ANONYMOUS, known_tenants, tenant_queue_name
-from policies.admission.keys import KeyRing
+from policies.admission.keys import KeyGrant, KeyRing
 from policies.errors import NoSuchModel
 from policies.model.load import EngineLoad, Load
 from policies.rollout.rollout_state import RolloutState
@@ -55,40 +56,44 @@ class PolicySnapshot(msgspec.Struct, frozen=True):
         policy = Policy.compile(settings, tokenizers)
         if "language" in policy.needs:
             prepare()
-        operators = (_ring("admin", settings.admin.keys), _ring("metrics", settings.metrics.keys))
+        operators = (KeyRing(settings.admin.keys), KeyRing(settings.metrics.keys))
         ranks = _ranks(settings, tenants)
         return cls(settings, policy, tenants, callers, KeyRing(settings.keys), operators, ranks)
 
-    def tiers_above(self, key: str | None) -> int:
-        """How many classes of priority come before that of the key's tenant. Raises BadKey."""
-        return self.ranks[self.tenant_of(key)]
+    def grant_of(self, key: str | None, at: float) -> KeyGrant:
+        """What a client's key permits at `at`, seconds since 1970. Raises BadKey."""
+        return granted(self.keys, key, at) if self.settings.keys else _ANYONE
 
-    def tenant_of(self, key: str | None) -> str:
-        """Raises BadKey."""
-        if not self.settings.keys:
-            return ANONYMOUS
-        tenant = self.keys.authenticate(key) if key is not None else None
-        if tenant is None:
-            raise BadKey(missing=key is None)
-        return tenant
-
-    def check_scraper(self, key: str | None) -> None:
+    def check_scraper(self, key: str | None, at: float) -> None:
         """Whether this key opens `/metrics`, as those of operators and scrapers do. Raises BadKey and Forbidden."""
         if not self.settings.keys and not self.settings.metrics.keys:
             return
-        if key is not None and any(ring.authenticate(key) is not None for ring in self.operators):
-            return
-        if key is not None and self.keys.authenticate(key) is not None:
-            raise Forbidden(
-                "metrics_key_needed",
-                "A tenant's key does not open /metrics, where the figures of all tenants are. Make a key for the "
-                "scraper with `penstock keys new --metrics`, or use one of the admin API.",
-            )
-        raise BadKey(missing=key is None)
+        try:
+            self.check_operator_or_scraper(key, at)
+        except BadKey:
+            if key is not None and isinstance(self.keys.authenticate(key, at), KeyGrant):
+                raise Forbidden(
+                    "metrics_key_needed",
+                    "A tenant's key does not open /metrics, where the figures of all tenants are. Make a key for the "
+                    "scraper with `penstock keys new --metrics`, or use one of the admin API.",
+                ) from None
+            raise
+
+    def check_operator_or_scraper(self, key: str | None, at: float) -> None:
+        """Raises BadKey, and Forbidden for an operator's key that may not read."""
+        admins, scrapers = self.operators
+        try:
+            grant = granted(admins, key, at)
+        except BadKey as refusal:
+            # A key that has expired is in this list, whatever the other one says.
+            if isinstance(refusal, KeyExpired):
+                raise
+            granted(scrapers, key, at)
+        else:
+            check_role(grant, "read")
 
 
-def _ring(name: str, keys: Iterable[AdminKey | MetricsKey]) -> KeyRing:
-    return KeyRing([KeySettings(id=each.id, tenant=name, hash=each.hash) for each in keys])
+_ANYONE = KeyGrant(ANONYMOUS)
 
 
 def _ranks(settings: Settings, tenants: Mapping[str, TenantSettings]) -> dict[str, int]:

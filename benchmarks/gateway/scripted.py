@@ -68,8 +68,8 @@ class ScriptedService:
         del key
         return ""
 
-    def tiers_above(self, key: str | None) -> int:
-        del key
+    def tiers_above(self, key: str | None, endpoint: str | None = None) -> int:
+        del key, endpoint
         return 0
 
     def __init__(self, step_s: float, silent_tokens: int) -> None:

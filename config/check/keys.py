@@ -1,12 +1,13 @@
 """Checks the keys of tenants, operators and scrapers, and the address of the admin API."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from config.check.names import known
 from config.check.server import is_loopback
 from config.model.settings import AdminKey, MetricsKey, Settings
 from config.model.tenancy import KEY_ID, KeySettings
+from config.model.wildcard import fits
 from config.problems.problems import Problems
 from config.problems.source_map import Path
 
@@ -14,12 +15,16 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def check_keys(settings: Settings, problems: Problems) -> None:
-    """Check ids, hashes and tenants, and that no key is in two lists: the rights of the three kinds are separate."""
+    """Check ids, hashes, tenants and scopes, and that no key is in two lists: the rights of the kinds are separate."""
     hashes: set[str] = set()
     _check_list(("keys",), settings.keys, "penstock keys new", hashes, problems)
     for index, key in enumerate(settings.keys):
         known(settings, ("keys", index, "tenant"), "tenant", key.tenant, problems)
+        _check_models(settings, ("keys", index, "models"), key.models, problems)
     _check_list(("admin", "keys"), settings.admin.keys, "penstock keys new --admin", hashes, problems)
+    for index, admin_key in enumerate(settings.admin.keys):
+        if not admin_key.roles and not problems.is_broken(("admin", "keys", index, "roles")):
+            problems.add(("admin", "keys", index, "roles"), "this key opens nothing", expected="at least one role")
     _check_list(("metrics", "keys"), settings.metrics.keys, "penstock keys new --metrics", hashes, problems)
 
 
@@ -49,6 +54,16 @@ def _check_list(
             expected = "" if isinstance(key, KeySettings) else "a key that is in no other list"
             problems.add((*path, "hash"), "the same key is given twice", expected=expected)
         hashes.add(key.hash)
+
+
+def _check_models(settings: Settings, path: Path, models: Sequence[str], problems: Problems) -> None:
+    """A name or wildcard that no model fits, its adapters aside, is a mistake."""
+    if problems.is_broken(("models",)):
+        return
+    for index, wanted in enumerate(models):
+        name, _, _ = wanted.partition(":")
+        if not any(fits(each, name) for each in settings.models):
+            problems.unknown_name((*path, index), "model", wanted, settings.models)
 
 
 def check_admin(settings: Settings, problems: Problems) -> None:

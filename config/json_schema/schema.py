@@ -19,7 +19,7 @@ from config.model.expectations import ExpectedDecision, GivenRequest
 from config.model.rollout import ExperimentSettings, ShadowSettings
 from config.model.routing import TARGETS, CascadeSettings, RouteSettings, RungSettings, Target, Use
 from config.model.settings import Settings
-from config.model.table import Bytes, ClockTime, Range, Seconds, Table
+from config.model.table import Bytes, ClockTime, Moment, Range, Seconds, Table
 from config.model.tenancy import KEY_ID, KeySettings
 from config.model.units import NOTATIONS
 from config.model.upstreams import SecretSource, UpstreamSettings
@@ -49,6 +49,7 @@ _EXAMPLES: Mapping[type, list[str]] = {
     Seconds: ["500ms", "2s", "10m", "1d"],
     Bytes: ["512KiB", "64MiB", "2GiB"],
     ClockTime: ["08:00", "22:30"],
+    Moment: ["2027-01-31T00:00:00Z"],
 }
 
 _TABLES: Mapping[type, Schema] = {
@@ -207,7 +208,7 @@ def _bounds(info: msgspec.inspect.Type) -> Schema:
 def _written(value: object) -> object:
     """A default in TOML's types; None if it can only be written by leaving the key out."""
     match value:
-        case Seconds() | Bytes() | ClockTime():
+        case Seconds() | Bytes() | ClockTime() | Moment():
             return NOTATIONS[type(value)].write(value)
         case Path():
             return str(value)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from config.model.bounds import Count, Natural, Port, within
+from config.model.bounds import Count, Natural, NonNegative, Port, within
 from config.model.conditions import SignalSettings
 from config.model.expectations import TestSettings
 from config.model.rollout import ExperimentSettings, ShadowSettings
@@ -20,6 +20,7 @@ from config.model.table import (
     AutoBytes,
     AutoCount,
     Bytes,
+    Moment,
     NonNegativeBytes,
     NonNegativeSeconds,
     PositiveBytes,
@@ -105,12 +106,22 @@ class ServerSettings(Table, frozen=True):
     other origins are refused; clients other than browsers send no Origin and are not affected."""
 
 
+Role = Literal["read", "operate", "adapters"]
+"""What a key of the admin API permits."""
+
+
 class AdminKey(Table, frozen=True):
     """A key for the admin API, made by `penstock keys new --admin`. It also gives access to `/metrics`."""
 
     id: str
     hash: str
     """SHA-256 of the whole key, hex."""
+    expires: Moment | None = None
+    """From then on the key is refused. None: never."""
+    roles: tuple[Role, ...] = ("read", "operate", "adapters")
+    """read: policy, decisions, experiments, shadows, keys, adapters, checks of configurations, `/metrics`. operate:
+    reloads, roll-backs, and everything else that changes how the service works. adapters: load and unload adapters,
+    from any folder that the server can read."""
 
 
 class AdminSettings(Table, frozen=True):
@@ -134,6 +145,8 @@ class MetricsKey(Table, frozen=True):
     id: str
     hash: str
     """SHA-256 of the whole key, hex."""
+    expires: Moment | None = None
+    """From then on the key is refused. None: never."""
 
 
 class MetricsSettings(Table, frozen=True):
@@ -158,6 +171,14 @@ class LedgerSettings(Table, frozen=True):
     path: Path = Path("penstock.sqlite3")
     """An SQLite file, relative to the working directory. ":memory:" keeps it in memory only: a restart then forgets the
     usage of tenants and which experiments were rolled back."""
+    on_failure: Literal["refuse", "continue"] = "refuse"
+    """While the file cannot be written (full disk, read-only, locked, deleted, I/O error). refuse: new requests get 503
+    `ledger_unavailable`, answers that run go on. continue: new requests are served, too, and written when the file is
+    back, until `unwritten` or `unwritten_cost` is reached. Either way the write is tried again every second."""
+    unwritten: Count = 10_000
+    """Openings and ends of entries that may wait in memory; with "continue" this is what a crash could lose."""
+    unwritten_cost: NonNegative | None = None
+    """Money reserved by entries that are not written, by [prices]; None: no limit beside `unwritten`."""
 
 
 class KVSettings(Table, frozen=True):

@@ -32,6 +32,10 @@ class ClockTime(int):
     """A time of day, in minutes after midnight; written "22:30" in TOML."""
 
 
+class Moment(float):
+    """A point in time, in seconds since 1970; written 2027-01-31T00:00:00Z in TOML, always with an offset."""
+
+
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A TOML table: frozen, keyword only, no unknown keys."""
 

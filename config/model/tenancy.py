@@ -4,10 +4,14 @@ import re
 from typing import Annotated, Literal
 
 from config.model.bounds import Count, NonNegative, Positive, PositiveShare, within
-from config.model.table import Bytes, PositiveBytes, PositiveSeconds, Seconds, Table
+from config.model.table import Bytes, Moment, PositiveBytes, PositiveSeconds, Seconds, Table
 
 KEY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 """What may be a key's id."""
+
+
+KeyEndpoint = Literal["chat", "completions", "embeddings"]
+"""What a key may be limited to."""
 
 
 class SLO(Table, frozen=True):
@@ -87,3 +91,9 @@ class KeySettings(Table, frozen=True):
     tenant: str
     hash: str
     """SHA-256 of the whole key, hex; the secret has 256 random bits, so no slow hash is needed."""
+    expires: Moment | None = None
+    """From then on the key is refused (401 `api_key_expired`); answers that run then end as they would. None: never."""
+    models: tuple[str, ...] = ()
+    """What the key may ask for: names, with * as a wildcard ("small*", "penstock:*" for its adapters). Empty: all."""
+    endpoints: tuple[KeyEndpoint, ...] = ()
+    """What the key may use; on a WebSocket, too. Empty: all."""

@@ -1,19 +1,24 @@
-"""Parses and writes durations, sizes and times of day."""
+"""Parses and writes durations, sizes, times of day and moments."""
 
+import datetime as dt
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from config.model.table import Bytes, ClockTime, Seconds
+from config.model.table import Bytes, ClockTime, Moment, Seconds
 
 _DURATION_EXAMPLE = 'a duration such as "500ms", "2s", "10m", "6h" or "1d"'
 _SIZE_EXAMPLE = 'a size such as "512KiB", "64MiB" or "2GiB"'
 _CLOCK_TIME_EXAMPLE = 'a time of day such as "08:00" or "22:30"'
+_MOMENT_EXAMPLE = "a date and time with its offset, such as 2027-01-31T00:00:00Z"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _DURATION = re.compile(r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$", re.ASCII)
 _SIZE = re.compile(r"^[0-9]+(\.[0-9]+)?(B|KiB|MiB|GiB)$", re.ASCII)
 _CLOCK_TIME = re.compile(r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$", re.ASCII)
+_MOMENT = re.compile(
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})$", re.ASCII
+)
 _MAX_CHARS = 24
 """Longer texts are rejected without parsing."""
 
@@ -39,6 +44,13 @@ def parse_clock_time(text: str) -> ClockTime:
     return ClockTime(int(hours) * 60 + int(minutes))
 
 
+def parse_moment(text: str) -> Moment:
+    """Parse "2027-01-31T00:00:00Z" to seconds since 1970. Raises ValueError for anything else, also without offset."""
+    if not _MOMENT.fullmatch(text):
+        raise ValueError(f"{text!r} is not {_MOMENT_EXAMPLE}")
+    return Moment(dt.datetime.fromisoformat(text.upper()).timestamp())
+
+
 def write_duration(seconds: float) -> str:
     """The inverse of `parse_duration`, in the largest unit without a fraction: "500ms", "2s", "10m", "1d"."""
     for unit in ("d", "h", "m"):
@@ -60,6 +72,11 @@ def write_clock_time(minutes: int) -> str:
     return f"{minutes // 60:02}:{minutes % 60:02}"
 
 
+def write_moment(seconds: float) -> str:
+    """The inverse of `parse_moment`, in UTC and whole seconds."""
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _amount(text: str, form: re.Pattern[str], example: str, units: Mapping[str, float]) -> float:
     if len(text) > _MAX_CHARS or not form.fullmatch(text):
         raise ValueError(f"{text!r} is not {example}")
@@ -68,14 +85,14 @@ def _amount(text: str, form: re.Pattern[str], example: str, units: Mapping[str, 
 
 
 def encodable(value: object) -> float | int | str:
-    """A duration, a size, a time of day or a path as a value that JSON and MessagePack have."""
+    """A duration, a size, a time of day, a moment or a path as a value that JSON and MessagePack have."""
     if isinstance(value, float):
         return float(value)
     return int(value) if isinstance(value, int) else str(value)
 
 
 class Notation(NamedTuple):
-    """How the values of one type are written in TOML, as strings."""
+    """How the values of one type are written in TOML, as strings; a `Moment` as a date-time, too."""
 
     parse: Callable[[str], object]
     write: Callable[[Any], str]
@@ -88,4 +105,5 @@ NOTATIONS: Mapping[type, Notation] = {
     Seconds: Notation(parse_duration, write_duration, _DURATION.pattern, _DURATION_EXAMPLE),
     Bytes: Notation(parse_size, write_size, _SIZE.pattern, _SIZE_EXAMPLE),
     ClockTime: Notation(parse_clock_time, write_clock_time, _CLOCK_TIME.pattern, _CLOCK_TIME_EXAMPLE),
+    Moment: Notation(parse_moment, write_moment, _MOMENT.pattern, _MOMENT_EXAMPLE),
 }

@@ -211,8 +211,9 @@ class _Decoder:
             if isinstance(value, str) and value and "\0" not in value:
                 return FilePath(value)
             return self._wrong(info, path, "a path", value, None)
+        text = value if isinstance(value, str) else value.isoformat() if isinstance(value, dt.datetime) else ""
         try:
-            return NOTATIONS[cls].parse(value if isinstance(value, str) else "")
+            return NOTATIONS[cls].parse(text)
         except ValueError:
             return self._wrong(info, path, NOTATIONS[cls].expected, value, None)
 

@@ -11,7 +11,7 @@ import msgspec
 import msgspec.inspect
 
 from config.model.bounds import plain
-from config.model.table import Bytes, ClockTime, Seconds
+from config.model.table import Bytes, ClockTime, Moment, Seconds
 from config.model.units import write_duration, write_size
 from config.problems.source_map import show_path
 
@@ -126,8 +126,16 @@ def _times(value: object) -> Iterator[object]:
         yield f"{hour:02}:{match[2] or '00'}"
 
 
+def _moments(value: object) -> Iterator[object]:
+    """A date, and a date and time without an offset, are UTC."""
+    text = value.isoformat() if isinstance(value, dt.date) else value
+    if isinstance(text, str):
+        yield from (f"{text}Z", f"{text}T00:00:00Z")
+
+
 _NOTATIONS: Mapping[type, Callable[[object], Iterator[object]]] = {
     Seconds: _durations,
     Bytes: _sizes,
     ClockTime: _times,
+    Moment: _moments,
 }

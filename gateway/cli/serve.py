@@ -19,6 +19,7 @@ from config.source import ConfigSource
 from engine.threads import prepare_environment
 from gateway.cli.terminal import say, write_file
 from gateway.errors import CliError, leaves
+from gateway.handover import Takeover, passed_by_systemd, take_over
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -40,6 +41,12 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
         type=Path,
         metavar="FILE",
         help="record the traffic without texts in a new file, for penstock policy simulate",
+    )
+    parser.add_argument(
+        "--handover",
+        type=Path,
+        metavar="FILE",
+        help="a Unix socket: take over from the process that serves there, if there is one, and hand over to the next",
     )
     parser.set_defaults(run=run)
 
@@ -70,14 +77,23 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.record is not None:
         write_file(arguments.record, b"", if_new=": give --record another name")
-    listener = _listen(settings.server.host, settings.server.port)
-    admin = _listen(settings.admin.host, settings.admin.port, "--admin-port") if settings.admin.enabled else None
+    takeover = take_over(arguments.handover) if arguments.handover is not None else None
+    passed = {} if takeover is not None else passed_by_systemd()
+
+    def listener_of(name: str, host: str, port: int, option: str) -> socket.socket:
+        found = passed.get(name) if takeover is None else takeover.listener(name, port)
+        return _listen(host, port, option) if found is None else found
+
+    listener = listener_of("api", settings.server.host, settings.server.port, "--port")
+    admin = None
+    if settings.admin.enabled:
+        admin = listener_of("admin", settings.admin.host, settings.admin.port, "--admin-port")
     from gateway.telemetry.logs import configure_logs
 
     configure_logs(arguments.log_level)
     say(f"loading {_names(settings)} ...")
     try:
-        trio.run(partial(_serve, settings, source, listener, admin, arguments.record))
+        trio.run(partial(_serve, settings, source, arguments, listener=listener, admin=admin, takeover=takeover))
     except BaseExceptionGroup as group:
         failures, rest = group.split(ServiceFailed)
         if failures is None or rest is not None:
@@ -96,7 +112,13 @@ def _failed(*failures: BaseException) -> CliError:
 
 
 async def _serve(
-    settings: Settings, source: ConfigSource, listener: socket.socket, admin: socket.socket | None, record: Path | None
+    settings: Settings,
+    source: ConfigSource,
+    arguments: argparse.Namespace,
+    *,
+    listener: socket.socket,
+    admin: socket.socket | None,
+    takeover: Takeover | None,
 ) -> None:
     from actors.service import Service
     from gateway.app import serve, spare_the_collector
@@ -116,8 +138,16 @@ async def _serve(
             print(f"set {KEY_VARIABLE} to an API key (`penstock keys new --tenant NAME` creates one), then", flush=True)
         print(f"try: {example}", flush=True)
 
-    service = Service(settings, engine_factories(settings), source=source, watches=settings.server.watch, record=record)
-    await serve(service, settings, listener, announce, admin=admin)
+    service = Service(
+        settings,
+        engine_factories(settings),
+        source=source,
+        watches=settings.server.watch,
+        record=arguments.record,
+        inherited_lock=None if takeover is None else takeover.lock(),
+        wait_for_ledger=None if takeover is None else takeover.wait_for_go,
+    )
+    await serve(service, settings, listener, announce, admin=admin, takeover=takeover, handover=arguments.handover)
 
 
 def _listen(host: str, port: int, option: str = "--port") -> socket.socket:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from quart import Response, request
@@ -42,8 +43,7 @@ def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> Qu
 
     @app.before_request
     async def authorize() -> None:
-        check = admin.check_scraper if request.path == "/metrics" else admin.check_key
-        check(request_key())
+        admin.check_key(request_key(), request.method, request.path)
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -79,6 +79,10 @@ def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> Qu
                 "have replaced it (see `decisions` in [admin]).",
             )
         return Response(encode_record(record), content_type="application/json")
+
+    @app.get("/admin/keys")
+    async def keys() -> Response:
+        return json_response({"keys": admin.keys()})
 
     @app.get("/admin/experiments")
     async def experiments() -> Response:
@@ -151,9 +155,11 @@ class AdminRoutes:
         try:
             if self._admin.keyless:
                 check_local(request, frozenset())
-            if reads := request.method == b"POST":
+            reads = request.method == b"POST"
+            if reads:
                 # The quart app checks keys, too, but only when the body has been read.
-                self._admin.check_key(bearer_of(request.header(b"authorization")))
+                path = unquote_to_bytes(request.path).decode("utf-8", "replace")
+                self._admin.check_key(bearer_of(request.header(b"authorization")), "POST", path)
         except Refusal as refusal:
             return Route(RefusedHandler(refusal.body))
         return Route(self._app, body=reads, works=reads)

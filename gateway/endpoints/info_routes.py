@@ -2,13 +2,14 @@
 
 import html
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from quart import Response, request
 from quart_trio import QuartTrio
 
 from actors.api.errors import BadKey, ErrorBody
+from actors.service_view import ModelCard
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.quart_app import answer_errors, create_app, json_response, request_key
 from gateway.errors import HttpError
@@ -24,9 +25,6 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
     app = create_app("penstock")
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-
-    def authorize() -> None:
-        api.service.tenant_of(request_key())
 
     def refused(error: ErrorBody) -> bytes:
         return api.refused(error, request.path, None, request_key())
@@ -64,13 +62,12 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
 
     @app.get("/v1/models")
     async def models() -> Response:
-        authorize()
-        return json_response({"object": "list", "data": [_model(card) for card in api.service.models()]})
+        cards = api.service.models(request_key())
+        return json_response({"object": "list", "data": [_model(card) for card in cards]})
 
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> Response:
-        authorize()
-        for card in api.service.models():
+        for card in api.service.models(request_key()):
             if card.id == name.rstrip("/"):
                 return json_response(_model(card))
         raise HttpError(
@@ -87,7 +84,7 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
         host = request.headers.get("host", "127.0.0.1:8080")
         status = 200
         try:
-            authorize()
+            cards = api.service.models(request_key())
         except BadKey as refusal:
             if "text/html" not in request.headers.get("accept", ""):
                 raise
@@ -95,7 +92,7 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
             refused(refusal.body)
             page, status = _keyed_page(host, refusal), refusal.body.status
         else:
-            page = _page(api, host)
+            page = _page(api, host, cards)
         return Response(page, status, content_type="text/html; charset=utf-8")
 
     answer_errors(app, NOT_FOUND, _TYPES, refused)
@@ -119,8 +116,7 @@ def _model(card: Any) -> dict[str, Any]:
     }
 
 
-def _page(api: ApiContext, host: str) -> str:
-    cards = api.service.models()
+def _page(api: ApiContext, host: str, cards: Sequence[ModelCard]) -> str:
     readiness = api.service.readiness()
     rows = "".join(f"<tr><td><code>{html.escape(card.id)}</code><td>{html.escape(card.description)}" for card in cards)
     engines = "".join(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
 
 from actors.api.errors import ErrorBody, Refusal
+from config.model.tenancy import KeyEndpoint
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.completions import CHAT, COMPLETION, CompletionHandler
 from gateway.endpoints.embeddings import EmbeddingHandler
@@ -39,11 +40,11 @@ class Routes:
         self._cold_folders = [(path, methods) for path, parameter, methods in rules if parameter]
         completions = {endpoint.name: CompletionHandler(api, endpoint) for endpoint in (CHAT, COMPLETION)}
         self._streams = StreamHandler(api, {name: handler.answer for name, handler in completions.items()})
-        self._hot: dict[bytes, tuple[bytes, Handler]] = {
-            b"/v1/chat/completions": (b"POST", completions[CHAT.name]),
-            b"/v1/completions": (b"POST", completions[COMPLETION.name]),
-            b"/v1/embeddings": (b"POST", EmbeddingHandler(api)),
-            b"/v1/stream": (b"GET", SocketHandler(api, limits, origins)),
+        self._hot: dict[bytes, tuple[bytes, Handler, KeyEndpoint | None]] = {
+            b"/v1/chat/completions": (b"POST", completions[CHAT.name], "chat"),
+            b"/v1/completions": (b"POST", completions[COMPLETION.name], "completions"),
+            b"/v1/embeddings": (b"POST", EmbeddingHandler(api), "embeddings"),
+            b"/v1/stream": (b"GET", SocketHandler(api, limits, origins), None),
         }
 
     def __call__(self, request: Request) -> Route:
@@ -57,13 +58,13 @@ class Routes:
                 return Route(self._cors.answer_preflight, lines=lines)
             hot = self._hot.get(request.path.removesuffix(b"/"))
             if hot is None and request.path.startswith(STREAMS) and len(request.path) > len(STREAMS):
-                hot = (b"GET" if request.path.endswith(b"/status") else b"GET, DELETE", self._streams)
+                hot = (b"GET" if request.path.endswith(b"/status") else b"GET, DELETE", self._streams, None)
             if hot is None:
                 return self._to_info_app(request, lines)
-            methods, handler = hot
+            methods, handler, endpoint = hot
             if request.method not in methods.split(b", "):
                 return self._refused(request, _wrong_method(methods.decode()), lines, allow=methods)
-            return self._work(request, handler, lines)
+            return self._work(request, handler, endpoint, lines)
         except Refusal as refusal:
             return self._refused(request, refusal, lines)
 
@@ -76,9 +77,9 @@ class Routes:
             return self._api.refused(error, "", None, None)
         return self._api.refused(error, request.path.decode("latin1"), request.arrived_at, request.key)
 
-    def _work(self, request: Request, handler: Handler, lines: bytes) -> Route:
+    def _work(self, request: Request, handler: Handler, endpoint: KeyEndpoint | None, lines: bytes) -> Route:
         key = request.key
-        tiers_above = self._service.tiers_above(key)
+        tiers_above = self._service.tiers_above(key, endpoint)
         reads = request.method == b"POST"
         if reads:
             check_content_encoding(request.header(b"content-encoding"))

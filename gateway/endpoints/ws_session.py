@@ -182,6 +182,14 @@ class _Session:
             raise BadField("id", f"A '{peek.type}' needs an 'id', a string that names the request.", "missing_field")
         if peek.id in self._running:
             raise BadField("id", f"The id '{peek.id}' names a request that is still running.", "duplicate_id")
+        if self._finishing:
+            raise HttpError(
+                503,
+                "shutting_down",
+                "The server ends this connection with its last answer; open another one.",
+                kind="server_error",
+                should_retry=True,
+            )
         if len(self._running) >= self._max_streams:
             raise HttpError(
                 429,

@@ -103,6 +103,12 @@ class ConnectionTask:
         elif self.connection.ticking is not None:
             self.connection.ticking.finish()
 
+    def close_after_answer(self) -> None:
+        """End the connection after the answer in progress, or else after the next one."""
+        self.connection.keep_alive = False
+        if self.connection.ticking is not None:
+            self.connection.ticking.finish()
+
     def tick(self, now: float) -> None:
         """Check the deadline and the heartbeat."""
         if self._deadline is not None and now >= self._deadline:

@@ -71,6 +71,7 @@ class Server:
         self._names = PeerNames(limits.trusted_proxies)
         self._hangups = HangupWatcher()
         self._accepting = trio.CancelScope()
+        self._handing_over = False
         self._all_closed = trio.Event()
 
     @property
@@ -99,13 +100,28 @@ class Server:
                 self._listener.close()
                 self._shared.closing = True
                 for task in list(self._connections.values()):
-                    task.close_when_idle()
+                    task.close_after_answer() if self._handing_over else task.close_when_idle()
                 if self._connections:
                     await self._all_closed.wait()
                 nursery.cancel_scope.cancel()
         finally:
             self._listener.close()
             self._hangups.close()
+
+    @property
+    def descriptor(self) -> int:
+        """Of the listening socket."""
+        return self._listener.fileno()
+
+    def hand_over(self) -> None:
+        """Another process accepts from now on. Each connection gets one more answer, so that no request is lost."""
+        self._handing_over = True
+        self._accepting.cancel()
+
+    async def closed(self) -> None:
+        """Wait for the last connection, after `hand_over`."""
+        if self._connections:
+            await self._all_closed.wait()
 
     async def finish(self, grace_s: float) -> None:
         """Stop accepting, close idle connections, give the others `grace_s` seconds to end, then close them."""

@@ -129,6 +129,12 @@ def _service_families(statistics: ServiceStatistics) -> Iterator[Metric]:
         ("kept_answers_stored", "Kept answers that a restart does not lose.", statistics.kept.stored),
         ("ledger_open", "Ledger entries not closed yet.", statistics.ledger.open),
         ("ledger_pending", "Ledger writes not committed yet.", statistics.ledger.pending),
+        ("ledger_failing", "1 while the ledger's file cannot be written.", int(statistics.ledger.failing)),
+        (
+            "ledger_unwritten_cost",
+            "Money reserved by entries of the ledger that are not written.",
+            statistics.ledger.unwritten_cost,
+        ),
     ):
         yield GaugeMetricFamily("penstock:" + name, text, value=level)
     yield from _queue_families(statistics.queues)

@@ -10,7 +10,7 @@ import msgspec
 from config.model.calibration import Calibration
 from config.model.routing import RungSettings
 from config.model.settings import Settings
-from config.model.table import Bytes, ClockTime, Seconds
+from config.model.table import Bytes, ClockTime, Moment, Seconds
 from config.model.units import NOTATIONS
 from policies.routing.policy import first_threshold
 
@@ -197,7 +197,7 @@ def written(value: Any) -> str:
     match value:
         case bool():
             return "true" if value else "false"
-        case Seconds() | ClockTime() | Bytes():
+        case Seconds() | ClockTime() | Bytes() | Moment():
             return NOTATIONS[type(value)].write(value)
         case int() | float():
             return f"{value:.10g}"

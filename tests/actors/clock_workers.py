@@ -12,7 +12,7 @@ import trio
 
 from actors.engines.engine_thread import EngineLoaded, EngineLoading, LoadFailed
 from actors.kept.kept_store import KeptCommitted, KeptOpened, KeptStore, KeptStoreClosed, KeptStoreFailed
-from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, StoreFailed
+from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, StoreFailed, StoreFailing
 from config.problems.errors import ConfigError
 from config.reader import decode_report, encode_report, report
 from engine.core.embedder import Embedder
@@ -124,7 +124,7 @@ class InlineStore:
             return
         if self._workers.locked is not None:
             if not self._workers.locked:
-                self.post(StoreBusy())
+                self.post(StoreFailing(self._workers.failing) if self._workers.failing else StoreBusy())
             self._workers.locked.append(partial(self.send, command))
             return
         if self._workers.ledger_errors:
@@ -221,7 +221,8 @@ class ClockWorkerThreads:
         weakref.finalize(self.store_file, connection(self.store_file).close)
         self.ledger_errors: list[str] = []
         self.locked: list[Callable[[], None]] | None = None
-        """What waits while another process holds the file; None: nobody does."""
+        """What waits while another process holds the file, or it fails; None: it can be written."""
+        self.failing = ""
         self.kept_file: Path | str = kept_file
         self.kept_stores: list[InlineKeptStore] = []
         self.kept_errors: list[str] = []
@@ -236,8 +237,10 @@ class ClockWorkerThreads:
             if each.store is not None:
                 each.store.close()
 
-    def lock(self) -> None:
+    def lock(self, failing: str = "") -> None:
+        """`failing`: why the file cannot be written; empty: another process has locked it."""
         self.locked = []
+        self.failing = failing
 
     def unlock(self) -> None:
         waiting, self.locked = self.locked or [], None

@@ -124,6 +124,28 @@ def test_a_second_sigterm_ends_the_patience(config: Path, tmp_path: Path) -> Non
     assert all(outcome in {"ok", "failed"} and tokens > 0 for _, outcome, tokens in rows)
 
 
+@pytest.mark.parametrize("held_by", ["a client that does not read", "a locked ledger"])
+def test_nothing_holds_a_drain_up(config: Path, tmp_path: Path, held_by: str) -> None:
+    for model in ("small", "large"):
+        shutil.copytree(config.parent / model, tmp_path / model)
+    quick = tmp_path / "config.toml"
+    quick.write_text(config.read_text().replace('drain = "10s"', 'drain = "100ms"\nwrite_stall = "1h"'))
+    process = GatewayProcess("--config", str(quick), log=tmp_path / "held.log")
+    other = sqlite3.connect(tmp_path / "ledger.sqlite3", isolation_level=None)
+    try:
+        many = {**BODY, "n": 8} if held_by == "a client that does not read" else BODY
+        sock = begin_stream(process, {**many, "max_tokens": 800})
+        if held_by == "a locked ledger":
+            other.execute("BEGIN IMMEDIATE")
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+        sock.close()
+    finally:
+        other.close()
+        process.end()
+    assert "stopped" in process.log
+
+
 def test_a_crash_is_charged_at_the_next_start(config: Path, tmp_path: Path) -> None:
     process = GatewayProcess("--config", str(config), log=tmp_path / "crash.log")
     with begin_stream(process, {**BODY, "max_tokens": 900}):

@@ -26,6 +26,7 @@ The whole list of traps, and the tests that spring them:
 """
 
 import contextlib
+import socket
 
 import msgspec
 import pytest
@@ -107,6 +108,27 @@ async def test_idle_connections() -> None:
             await running.server.finish(10 * PATIENCE_S)
         for client in (unused, used, site):
             assert await client.ended() == b""
+
+
+async def test_after_a_hand_over_each_connection_gets_one_more_answer() -> None:
+    release = trio.Event()
+    service = FakeService(lambda _: [release.wait, *answer("x")])
+    async with gateway(service) as running:
+        unused, idle, busy = [await running.connect() for _ in range(3)]
+        await idle.get("/livez")
+        await busy.post("/v1/chat/completions", CHAT)
+        await service.opened.wait()
+        running.server.hand_over()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", running.port))
+        for client in (unused, idle):
+            found = await client.get("/livez")
+            assert (found.status, found.headers["connection"]) == (200, "close")
+            assert await client.ended() == b""
+        release.set()
+        assert (await busy.response()).status == 200
+        await running.server.closed()
 
 
 @pytest.mark.parametrize("finish", [False, True])

@@ -149,7 +149,7 @@ class FakeService:
         self.limits: RateLimits | None = None
         self.kept = KeptAnswers(self.open, keep_s=60.0, memory_bytes=1 << 27, wall=self.wall)
 
-    def tenant_of(self, key: str | None) -> str:
+    def tenant_of(self, key: str | None, body: object = None) -> str:
         """Each key is a tenant's own."""
         self.check_key(key)
         return key or "tests"
@@ -161,7 +161,7 @@ class FakeService:
             return ""
         return "tests"
 
-    def tiers_above(self, key: str | None) -> int:
+    def tiers_above(self, key: str | None, endpoint: str | None = None) -> int:
         self.check_key(key)
         return 0
 
@@ -184,7 +184,8 @@ class FakeService:
         if self.stalled:
             raise ServiceStalled("the ledger hangs")
 
-    def models(self) -> tuple[FakeCard, ...]:
+    def models(self, key: str | None = None) -> tuple[FakeCard, ...]:
+        self.check_key(key)
         return (FakeCard("penstock"), FakeCard("org/other", available=False))
 
     def statistics(self) -> ServiceStatistics:

@@ -1,5 +1,6 @@
 """The ledger's actor: group commits, one process a file, and a service that writes before it answers."""
 
+import os
 from contextlib import nullcontext
 
 import pytest
@@ -174,3 +175,16 @@ async def test_a_commit_that_does_not_return_is_a_stall_and_a_lock_is_none(autoj
         with pytest.raises(ServiceStalled, match="300 s") if stalled else nullcontext():
             service.service.check_progress()
         service.workers.unlock()
+
+
+def test_a_lock_is_handed_over(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    with ledger_lock(path) as first:
+        passed = os.dup(first)
+        with ledger_lock(path, passed):
+            pass
+        with pytest.raises(ServiceFailed, match="kept by another process"), ledger_lock(path):
+            pass
+    passed_to_another = os.open(tmp_path / "other.lock", os.O_RDWR | os.O_CREAT)
+    with ledger_lock(path, passed_to_another) as own:
+        assert os.path.samestat(os.fstat(own), path.with_name("ledger.sqlite3.lock").stat())

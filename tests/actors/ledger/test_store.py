@@ -143,3 +143,20 @@ def test_a_locked_file_is_waited_for(tmp_path, monkeypatch, held_at):
     assert posts == (at_opening if held_at == "opening" else [Opened, StoreBusy, Committed, StoreClosed])
     assert other.execute("SELECT number FROM requests").fetchall() == [(1,)]
     other.close()
+
+
+def test_rows_of_a_process_that_still_runs_are_left_to_it_and_count_as_reserved(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    first = Store(path, "first")
+    first.commit(LedgerBatch((line(1), line(2), closing(1))))
+    second = Store(path, "second", beside=True)
+    assert second.recovered == 0
+    spent = second.spent(time.time())
+    # 15 tokens and 0.25 of what is closed; 100 and 0.5 of what is open.
+    assert sum(used.tokens for used in spent.used["alice"] if used.window == "day") == 15 + 100
+    assert spent.by_tenant == {"alice": {"hour": 0.75, "day": 0.75, "month": 0.75}}
+    assert spent.by_cascade == {"thrifty": 0.75}
+    first.commit(LedgerBatch((closing(2),)))
+    assert rows(second) == [(1, "ok", 10, 5), (2, "ok", 10, 5)]
+    first.close()
+    second.close()

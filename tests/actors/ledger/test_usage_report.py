@@ -67,6 +67,25 @@ def test_several_groups_are_in_order(ledger: Path) -> None:
     ]
 
 
+KEYED = LedgerEntry(9, "r9", "zoe", "small", "chat", 10, 50, 0.5, "", "app1", "jo", "try/b", ('a "tag"', "b"))
+
+
+@pytest.mark.parametrize(
+    ("by", "groups"),
+    [
+        ("key", {"": 5, "app1": 1}),
+        ("user", {"": 5, "jo": 1}),
+        ("arm", {"": 5, "try/b": 1}),
+        ("tag", {"": 5, 'a "tag"': 1, "b": 1}),
+    ],
+)
+def test_by_what_a_request_brings(ledger: Path, by: str, groups: dict[str, int]) -> None:
+    store = Store(ledger, "life", Clock())
+    store.commit(LedgerBatch((KEYED,)))
+    store.close()
+    assert {row.group[0]: row.requests for row in read_usage(ledger, [by])} == groups
+
+
 @pytest.mark.parametrize(
     ("since", "until", "requests"),
     [

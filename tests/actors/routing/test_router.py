@@ -23,6 +23,10 @@ priority = 99
 """
 
 
+def ranks_of(snapshot: PolicySnapshot, key: str | None) -> int:
+    return snapshot.ranks[snapshot.grant_of(key, 0.0).tenant]
+
+
 def test_how_many_tiers_come_before_a_key() -> None:
     text = CONFIG + TENANTS
     for (name, key), tier in zip(KEYS.items(), ("default", "batch", "usual", "urgent"), strict=True):
@@ -30,12 +34,12 @@ def test_how_many_tiers_come_before_a_key() -> None:
         text += f'[[keys]]\nid = "{name}"\ntenant = "{name}"\nhash = "{key.settings.hash}"\n'
     snapshot = PolicySnapshot.of(parse_settings(text, Path("/nowhere/service.toml")), {})
     # Equal priorities are one class, and a tier that no tenant has needs no places.
-    assert [snapshot.tiers_above(key.raw) for key in KEYS.values()] == [2, 2, 1, 0]
+    assert [ranks_of(snapshot, key.raw) for key in KEYS.values()] == [2, 2, 1, 0]
     for wrong in (None, "penstock_x_y"):
         with pytest.raises(BadKey):
-            snapshot.tiers_above(wrong)
+            ranks_of(snapshot, wrong)
 
 
 def test_without_keys_nobody_comes_before() -> None:
     snapshot = PolicySnapshot.of(parse_settings(CONFIG, Path("/nowhere/service.toml")), {})
-    assert snapshot.tiers_above(None) == 0
+    assert ranks_of(snapshot, None) == 0

@@ -37,6 +37,22 @@ SAME = f'[[keys]]\nid = "b"\ntenant = "t"\nhash = "{HASH}"\n[tenants.t]'
             "metrics.keys[0].hash",
             "given twice",
         ),
+        (f'[[admin.keys]]\nid = "a"\nhash = "{HASH}"\nroles = []', "admin.keys[0].roles", "at least one role"),
+        (f'[[admin.keys]]\nid = "a"\nhash = "{HASH}"\nroles = ["root"]', "admin.keys[0].roles[0]", "read"),
+        (f'[[admin.keys]]\nid = "a"\nhash = "{HASH}"\nexpires = 5', "admin.keys[0].expires", "2027-01-31T00:00:00Z"),
+        (
+            SAME.replace("[tenants", "expires = 2027-01-31\n[tenants"),
+            "keys[0].expires",
+            'write "2027-01-31T00:00:00Z"',
+        ),
+        (
+            SAME.replace("[tenants", "expires = 2027-01-31T10:00:00\n[tenants"),
+            "keys[0].expires",
+            'write "2027-01-31T10:00:00Z"',
+        ),
+        (SAME.replace("[tenants", 'models = ["samll"]\n[tenants'), "keys[0].models[0]", "small"),
+        (SAME.replace("[tenants", 'models = ["x*:y"]\n[tenants'), "keys[0].models[0]", "x*:y"),
+        (SAME.replace("[tenants", 'endpoints = ["chats"]\n[tenants'), "keys[0].endpoints[0]", "chat"),
     ],
 )
 def test_what_is_refused(table: str, where: str, fragment: str) -> None:
@@ -45,6 +61,13 @@ def test_what_is_refused(table: str, where: str, fragment: str) -> None:
     (problem,) = caught.value.problems
     assert problem.where == where
     assert fragment in str(problem)
+
+
+def test_a_key_with_a_scope_and_a_time() -> None:
+    scope = 'models = ["small", "lar*:legal"]\nendpoints = ["chat"]\nexpires = 1970-01-01T01:00:10+01:00\n'
+    text = CONFIG + SAME.replace("[tenants", scope + "[tenants")
+    (key,) = parse_settings(text, Path("/nowhere/service.toml")).keys
+    assert (key.models, key.endpoints, key.expires) == (("small", "lar*:legal"), ("chat",), 10.0)
 
 
 def test_what_is_served() -> None:

@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from config.model.units import (
     parse_clock_time,
     parse_duration,
+    parse_moment,
     parse_size,
     write_clock_time,
     write_duration,
+    write_moment,
     write_size,
 )
 
@@ -74,3 +76,25 @@ def test_what_is_written_is_read_again(number: int, unit: str) -> None:
     minutes = number % 1440
     assert parse_clock_time(write_clock_time(minutes)) == minutes
     assert write_duration(7200) == "2h"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("1970-01-01 01:00:10+01:00", 10),
+        ("1970-01-01t00:00:01.5z", 1.5),
+        ("2027-01-31T00:00:00Z", 1_801_353_600),
+    ],
+)
+def test_moments(text: str, seconds: float) -> None:
+    assert parse_moment(text) == seconds
+    assert parse_moment(write_moment(seconds)) == int(seconds)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2027-01-31", "2027-01-31T00:00:00", "2027-13-31T00:00:00Z", "2027-01-31T00:00Z", "soon", "1"]
+)
+def test_what_is_no_moment(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_moment(text)

@@ -8,7 +8,7 @@ from config.load import load_settings
 from config.profiles import STARTERS
 from engine.zoo.train import MODELS
 from gateway.cli.main import main
-from policies.admission.keys import KeyRing
+from policies.admission.keys import KeyGrant, KeyRing
 
 WORDS = {
     "one-model": ["--model", str(MODELS / "small")],
@@ -32,7 +32,7 @@ def test_what_is_written_is_good(
         assert not settings.keys
     else:
         raw = next(line for line in told.splitlines() if "shown only once" in line).split()[-1]
-        assert KeyRing(settings.keys).authenticate(raw) == tenant
+        assert KeyRing(settings.keys).authenticate(raw, 0.0) == KeyGrant(tenant, settings.keys[0].id)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from config.model.tenancy import KeySettings
 from config.profiles import embedded_profile
 from gateway.cli.main import main
-from policies.admission.keys import KeyRing, hash_key
+from policies.admission.keys import KeyGrant, KeyRing, hash_key
 
 
 def complaint(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> str:
@@ -114,8 +114,9 @@ def test_keys(capsys: pytest.CaptureFixture[str]) -> None:
         assert raw is not None
         (entry,) = tomllib.loads(out[out.index("[[keys]]") :])["keys"]
         ring = KeyRing([KeySettings(**entry)])
-        assert ring.authenticate(raw[0]) == "shop"
-        assert ring.authenticate(raw[0] + "x") is None
+        assert isinstance(grant := ring.authenticate(raw[0], 0.0), KeyGrant)
+        assert grant.tenant == "shop"
+        assert ring.authenticate(raw[0] + "x", 0.0) == "unknown"
     assert "--id" in complaint(capsys, 2, "keys", "new", "--tenant", "shop", "--id", "a_b")
 
 

@@ -62,8 +62,9 @@ def write(file: Path, text: str) -> None:
 
 
 @asynccontextmanager
-async def admin(file: Path, **options: object) -> AsyncIterator[tuple[Stage, Gateway]]:
-    async with stage({"small": says("ok")}, source=ConfigSource(file), step_s=0.001, **options) as service:
+async def admin(file: Path, *, scripts: object = None, **options: object) -> AsyncIterator[tuple[Stage, Gateway]]:
+    said = {"small": says("ok")} if scripts is None else scripts
+    async with stage(said, source=ConfigSource(file), step_s=0.001, **options) as service:
         server = Server(
             listen("127.0.0.1", 0),
             ServerLimits(),

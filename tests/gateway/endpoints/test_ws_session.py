@@ -169,6 +169,25 @@ async def test_the_server_goes_away_when_what_runs_has_ended() -> None:
         assert socket.raw.closed.code == 1001
 
 
+async def test_after_a_hand_over_what_runs_ends_and_nothing_begins() -> None:
+    release = trio.Event()
+    service = FakeService(lambda _: [release.wait, *answer("x")])
+    async with gateway(service) as running, connected(running) as socket, connected(running) as idle:
+        await socket.send({**START, "id": "a"})
+        await service.opened.wait()
+        running.server.hand_over()
+        with pytest.raises(ConnectionClosed):
+            await idle.get()
+        await socket.send({**START, "id": "b"})
+        refused = (await socket.until("error"))[-1]
+        assert (refused["id"], refused["error"]["code"]) == ("b", "shutting_down")
+        release.set()
+        assert (await socket.until("done"))[-1]["id"] == "a"
+        with pytest.raises(ConnectionClosed):
+            await socket.get()
+        await running.server.closed()
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [

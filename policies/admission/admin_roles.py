@@ -1,0 +1,13 @@
+"""Which role each address of the admin API needs. To change what is not named here takes `operate`."""
+
+from config.model.settings import Role
+
+_CHANGES_NOTHING = frozenset({"/admin/policy/check"})
+_FOLDERS = "/admin/engines/"
+
+
+def role_needed(method: str, path: str) -> Role:
+    """`path`: decoded, as the handlers see it."""
+    if method in {"GET", "HEAD"} or path.rstrip("/") in _CHANGES_NOTHING:
+        return "read"
+    return "adapters" if path.startswith(_FOLDERS) else "operate"

@@ -1,0 +1,18 @@
+"""What is asked, as a digest."""
+
+from types import MappingProxyType
+
+import msgspec
+
+from actors.api.request import ChatMessage, ChatPrompt, Credentials, InferenceRequest, ParsedBody, RequestContent
+from engine.sampling.params import SamplingParams
+
+
+def test_a_chat_as_the_endpoint_reads_it_has_a_digest() -> None:
+    prompt = ChatPrompt((ChatMessage("user", "Hi", written=MappingProxyType({"x": 1})),))
+    body = ParsedBody(model="small", prompts=(prompt,), params=SamplingParams(max_tokens=1))
+    request = InferenceRequest(request_id="r", credentials=Credentials("key"), body=body, arrived_at=0.0)
+    other = msgspec.structs.replace(request, request_id="s", credentials=Credentials("other"))
+    assert RequestContent(request).digest == RequestContent(other).digest
+    changed = msgspec.structs.replace(body, prompts=(ChatPrompt((ChatMessage("user", "Ho"),)),))
+    assert RequestContent(msgspec.structs.replace(request, body=changed)).digest != RequestContent(request).digest

@@ -1,0 +1,222 @@
+"""Every address of both listeners before every kind of key: one table, over the whole app."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+from engine.model.encoder_config import EmbeddingSizes
+from gateway.endpoints.admin_routes import create_admin_app
+from gateway.endpoints.api_context import ApiContext
+from gateway.endpoints.info_routes import create_info_app
+from policies.admission.keys import NewKey, new_key
+from tests.actors.fakes import says
+from tests.gateway.endpoints.test_admin_routes import admin
+from tests.gateway.endpoints.test_refusal_log import SETTINGS as BASE
+from tests.gateway.harness import Client, connected, gateway
+
+PAST, FUTURE = "2001-01-01T00:00:00Z", "2999-12-31T23:59:59+01:00"
+
+
+def made(number: int, name: str) -> NewKey:
+    return new_key("", bytes([number]) * 38, name)
+
+
+# By the columns of the table below: the list of the key, and what it says beside id and hash.
+KEYS = {
+    "app": ("keys", f'tenant = "acme"\nexpires = {FUTURE}'),
+    "other": ("keys", 'tenant = "other"'),
+    "expired": ("keys", f'tenant = "acme"\nexpires = {PAST}'),
+    "embeds": ("keys", 'tenant = "acme"\nendpoints = ["embeddings"]'),
+    "mini": ("keys", 'tenant = "acme"\nmodels = ["min*"]'),
+    "read": ("admin.keys", f'roles = ["read"]\nexpires = {FUTURE}'),
+    "operate": ("admin.keys", 'roles = ["operate"]'),
+    "adapters": ("admin.keys", 'roles = ["adapters"]'),
+    "old-admin": ("admin.keys", f"expires = {PAST}"),
+    "scraper": ("metrics.keys", ""),
+    "old-scraper": ("metrics.keys", f"expires = {PAST}"),
+}
+MADE = {name: made(number, name) for number, name in enumerate(KEYS, 1)}
+TABLES = "".join(
+    f'[[{table}]]\nid = "{name}"\nhash = "{MADE[name].settings.hash}"\n{more}\n' for name, (table, more) in KEYS.items()
+)
+SETTINGS = BASE.replace('id = "app"', 'id = "base"').replace("[prices]", f"[tenants.other]\n{TABLES}[prices]", 1)
+RAW = {"none": None, "wrong": "penstock_app_wrong", **{name: key.raw for name, key in MADE.items()}}
+
+CHAT = {"model": "small", "max_tokens": 8, "messages": [{"role": "user", "content": "Hi"}]}
+TEXT = {"model": "small", "max_tokens": 8, "prompt": "Hi"}
+EMBED = {"model": "mini", "input": ["Hi"]}
+OPEN = "200 " * 13
+
+
+class Row(NamedTuple):
+    listener: str
+    method: str
+    rule: str
+    """As the app's own table has it; a path if there is a name in it."""
+    expected: str
+    """Status by key, in the order of `COLUMNS`."""
+    body: object = None
+    path: str = ""
+
+
+COLUMNS = ["none", "wrong", "expired", *(name for name in KEYS if name != "expired")]
+ROWS = [
+    #                                            none wrg exp app oth emb min rea ope ada old scr old
+    Row("api", "GET", "/livez", OPEN),
+    Row("api", "GET", "/readyz", OPEN),
+    Row("api", "GET", "/health", OPEN),
+    Row("api", "GET", "/ping", OPEN),
+    Row("api", "POST", "/ping", OPEN),
+    Row("api", "GET", "/version", OPEN),
+    Row("api", "GET", "/",                       "401 401 401 200 200 200 200 401 401 401 401 401 401"),
+    Row("api", "GET", "/v1/models",              "401 401 401 200 200 200 200 401 401 401 401 401 401"),
+    Row("api", "GET", "/v1/models/<path:name>",  "401 401 401 200 200 200 404 401 401 401 401 401 401",
+        path="/v1/models/small"),
+    Row("api", "GET", "/metrics",                "401 401 401 403 403 403 403 200 403 403 401 200 401"),
+    Row("api", "POST", "/v1/chat/completions",   "401 401 401 200 200 403 403 401 401 401 401 401 401", CHAT),
+    Row("api", "POST", "/v1/completions",        "401 401 401 200 200 403 403 401 401 401 401 401 401", TEXT),
+    Row("api", "POST", "/v1/embeddings",         "401 401 401 200 200 200 200 401 401 401 401 401 401", EMBED),
+    Row("api", "GET", "/v1/stream",              "401 401 401 426 426 426 426 401 401 401 401 401 401"),
+    Row("api", "GET", "/v1/streams/",            "401 401 401 200 404 403 403 401 401 401 401 401 401"),
+    Row("admin", "GET", "/metrics",              "401 401 401 401 401 401 401 200 403 403 401 200 401"),
+    Row("admin", "GET", "/admin/policy",         "401 401 401 401 401 401 401 200 403 403 401 401 401"),
+    Row("admin", "GET", "/admin/keys",           "401 401 401 401 401 401 401 200 403 403 401 401 401"),
+    Row("admin", "GET", "/admin/experiments",    "401 401 401 401 401 401 401 200 403 403 401 401 401"),
+    Row("admin", "GET", "/admin/shadows",        "401 401 401 401 401 401 401 200 403 403 401 401 401"),
+    Row("admin", "GET", "/admin/decisions/<request_id>", "401 401 401 401 401 401 401 404 403 403 401 401 401",
+        path="/admin/decisions/x"),
+    Row("admin", "GET", "/admin/engines/<engine>/adapters", "401 401 401 401 401 401 401 200 403 403 401 401 401",
+        path="/admin/engines/small/adapters"),
+    Row("admin", "POST", "/admin/policy/check",  "401 401 401 401 401 401 401 200 403 403 401 401 401", b"schema = 1"),
+    Row("admin", "POST", "/admin/policy/reload", "401 401 401 401 401 401 401 403 200 403 401 401 401", b""),
+    Row("admin", "POST", "/admin/experiments/<path:name>/roll_back",
+        "401 401 401 401 401 401 401 403 404 403 401 401 401", b"", "/admin/experiments/x/roll_back"),
+    Row("admin", "POST", "/admin/engines/<engine>/adapters/<name>",
+        "401 401 401 401 401 401 401 403 403 400 401 401 401", b"", "/admin/engines/small/adapters/x"),
+    Row("admin", "DELETE", "/admin/engines/<engine>/adapters/<name>",
+        "401 401 401 401 401 401 401 403 403 404 401 401 401", path="/admin/engines/small/adapters/x"),
+]  # fmt: skip
+CODES = {
+    401: {"invalid_api_key", "api_key_expired"},
+    403: {"metrics_key_needed", "endpoint_not_allowed", "model_not_allowed", "role_needed"},
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "service.toml"
+    path.write_text(SETTINGS)
+    return path
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+async def test_every_address(file: Path, name: str) -> None:
+    scripts = {"small": says("okay then", prompt=2)}
+    async with (
+        admin(file, scripts=scripts, encoders={"mini": EmbeddingSizes(8)}, clean=False) as (service, admins),
+        gateway(service.service) as clients,
+    ):
+        keeper = await clients.connect()
+        headers = f"authorization: Bearer {MADE['app'].raw}\r\nx-penstock-resumable: true\r\n"
+        kept = await keeper.request("/v1/chat/completions", {**CHAT, "stream": True}, headers=headers)
+        found = {}
+        for row in ROWS:
+            client = await (clients if row.listener == "api" else admins).connect()
+            path = row.path or row.rule
+            if path == "/v1/streams/":
+                path += kept.headers["x-penstock-stream"]
+            raw = RAW[name]
+            authorization = "" if raw is None else f"Authorization: Bearer {raw}\r\n"
+            answer = await ask(client, row, path, authorization)
+            found[row.listener, row.method, row.rule] = answer.status
+            if answer.status in CODES and answer.headers["content-type"] == "application/json":
+                assert answer.error["code"] in CODES[answer.status], (row, answer.body)
+                if answer.status == 401 and row.listener == "api" and path != "/metrics":
+                    assert (answer.error["code"] == "api_key_expired") == (name == "expired")
+        column = COLUMNS.index(name)
+        assert found == {(row.listener, row.method, row.rule): int(row.expected.split()[column]) for row in ROWS}
+
+
+async def ask(client: Client, row: Row, path: str, headers: str):
+    if row.method == "POST":
+        return await client.request(path, row.body if row.body is not None else b"", headers=headers)
+    await client.send(f"{row.method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
+    return await client.response()
+
+
+async def test_no_address_is_missing(file: Path) -> None:
+    async with admin(file) as (service, _):
+        api = ApiContext(service=service.service, max_choices=1, max_inputs=1)
+        apps = {"api": create_info_app(api, lambda: 0), "admin": create_admin_app(service.service.admin, lambda: b"")}
+        rules = {
+            (listener, method, rule.rule)
+            for listener, app in apps.items()
+            for rule in app.url_map.iter_rules()
+            for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        }
+    assert rules <= {(row.listener, row.method, row.rule) for row in ROWS}
+
+
+@pytest.mark.parametrize(("name", "code"), [("embeds", "endpoint_not_allowed"), ("mini", "model_not_allowed")])
+async def test_each_message_of_a_socket_is_checked(file: Path, name: str, code: str) -> None:
+    async with admin(file) as (service, _), gateway(service.service) as clients:
+        headers = [(b"authorization", b"Bearer " + MADE[name].raw.encode())]
+        async with connected(clients, headers) as socket:
+            await socket.send({"type": "start", "id": "a", **CHAT})
+            error = (await socket.until("error"))[-1]
+            assert error["error"]["code"] == code
+
+
+@pytest.mark.parametrize("name", ["expired", "embeds"])
+async def test_the_body_of_a_refused_request_is_not_waited_for(file: Path, name: str) -> None:
+    async with admin(file) as (service, _), gateway(service.service) as clients:
+        client = await clients.connect()
+        head = f"Host: t\r\nContent-Type: application/json\r\nAuthorization: Bearer {MADE[name].raw}\r\n"
+        await client.send(f"POST /v1/chat/completions HTTP/1.1\r\n{head}Content-Length: 4000\r\n\r\n".encode())
+        answer = await client.response()
+        assert answer.error["code"] == ("api_key_expired" if name == "expired" else "endpoint_not_allowed")
+
+
+async def test_a_key_expires_while_the_server_runs(tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    path = tmp_path / "service.toml"
+    path.write_text(SETTINGS.replace(FUTURE, "1970-01-12T13:46:50Z"))
+    async with admin(path, wall=lambda: now[0]) as (service, admins), gateway(service.service) as clients:
+        for passed, status in ((0.0, 200), (9.9, 200), (10.0, 401), (-5.0, 200)):
+            now[0] = 1_000_000.0 + passed
+            for listener, address, name in ((clients, "/v1/models", "app"), (admins, "/admin/keys", "read")):
+                answer = await (await listener.connect()).get(
+                    address, headers=f"Authorization: Bearer {MADE[name].raw}\r\n"
+                )
+                assert answer.status == status, (passed, name)
+                if status == 401:
+                    assert answer.error["code"] == "api_key_expired"
+
+
+async def test_a_key_sees_the_models_that_it_may_ask_for(file: Path) -> None:
+    async with admin(file) as (service, _), gateway(service.service) as clients:
+        seen = {}
+        for name in ("app", "mini"):
+            answer = await (await clients.connect()).get(
+                "/v1/models", headers=f"Authorization: Bearer {MADE[name].raw}\r\n"
+            )
+            seen[name] = [card["id"] for card in answer.json["data"]]
+        assert seen["mini"] == ["mini"]
+        assert {"small", "mini"} < set(seen["app"])
+
+
+async def test_operators_see_the_state_of_all_keys(file: Path) -> None:
+    async with admin(file) as (_, admins):
+        client = await admins.connect()
+        shown = await client.get("/admin/keys", headers=f"Authorization: Bearer {MADE['read'].raw}\r\n")
+        states = {(key["id"], key["kind"]): key["state"] for key in shown.json["keys"]}
+        assert {name: states[name, kind_of(name)] for name in KEYS} == {
+            name: "expired" if name in {"expired", "old-admin", "old-scraper"} else "valid" for name in KEYS
+        }
+        assert not any(key.settings.hash in msgspec.json.encode(shown.json).decode() for key in MADE.values())
+
+
+def kind_of(name: str) -> str:
+    return {"keys": "tenant", "admin.keys": "admin", "metrics.keys": "metrics"}[KEYS[name][0]]
