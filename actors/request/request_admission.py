@@ -75,6 +75,7 @@ class RequestAdmission:
         snapshot = self._router.snapshot
         granted = _granted(request, snapshot, self._ports.wall())
         tenant = who.tenant = granted.tenant
+        check_body(granted, request.body)
         model, adapter = self._router.find_model(request.body.model)
         request = msgspec.structs.replace(request, model=model, adapter=adapter)
         quarantine = self._ports.quarantine
@@ -212,9 +213,7 @@ class RequestAdmission:
 def _granted(request: InferenceRequest, snapshot: PolicySnapshot, at: float) -> KeyGrant:
     """What the request's key permits, or the tenant of what an earlier process has begun. Raises Refusal."""
     if request.begun is None:
-        granted = snapshot.grant_of(request.credentials.api_key, at)
-        check_body(granted, request.body)
-        return granted
+        return snapshot.grant_of(request.credentials.api_key, at)
     if request.begun.tenant not in snapshot.tenants:
         raise Forbidden("tenant_removed", "The tenant of this answer is not in the configuration any more.")
     # Its key is not stored; whoever reads the answer has shown one.
