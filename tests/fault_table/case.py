@@ -15,7 +15,10 @@ from tests.actors.upstream.network import Server
 from tests.fault_table.scene import SERVICE, Scene, scene, simulated
 from tests.fault_table.seen import Seen, Transport
 
-Verdict = Literal["rescued", "unharmed", "refused or ended with an error", "the client left", "cut", "DRESSED"]
+Verdict = Literal["rescued", "no harm", "told", "the client left", "cut", "DRESSED"]
+"""See `document.VERDICTS`."""
+_FAULT_ENDS_S = 100.0
+"""How much longer than the request a fault lasts, at most."""
 Fault = Callable[[Scene], Any]
 """Arms the fault; an async one runs beside the request."""
 
@@ -37,13 +40,14 @@ class Case:
     settings: str = SERVICE
     client: Callable[[Scene, "Case"], Awaitable[Seen]] | None = None
     """How the client behaves; None: it reads to the end."""
-    settles_s: float = 60.0
+    settles_s: float = 5.0
     """How long afterwards what was broken may take to be in order again."""
     limits: Mapping[str, Any] = field(default_factory=dict)
+    workers: Mapping[str, Any] = field(default_factory=dict)
     reloads: bool = False
     """The policy is a file."""
-    same: bool = True
-    """An answer to its end must be the one without the fault."""
+    says_why: str = ""
+    """The finish reason by which a client is told that this is not the answer that it would have been."""
 
     @property
     def name(self) -> str:
@@ -91,6 +95,7 @@ async def _run(case: Case, folder: Path) -> FaultRow:
         source=source,
         limits=case.limits,
         blocks=1024,
+        **case.workers,
     ) as here:
         uncut = await here.ask(case.transport, case.body)
         assert uncut.done, f"{case.name}: without the fault it ends with {uncut.error}"
@@ -105,10 +110,10 @@ async def _run(case: Case, folder: Path) -> FaultRow:
             else:
                 await case.client(here, case)
             ended_at = trio.current_time()
-            await trio.sleep(1)
-            nursery.cancel_scope.cancel()
+            nursery.cancel_scope.deadline = ended_at + _FAULT_ENDS_S
         here.service.on_step.clear()
         here.network.servers.update(case.servers)
+        here.network.refuses.clear()
         left = await _left(here, case)
         rows = [row for name, row in here.service.rows().items() if name not in before]
         return FaultRow(
@@ -153,14 +158,16 @@ def verdict(here: Scene, case: Case, uncut: Seen) -> Verdict:
     assert seen is not None
     assert seen.ended <= 1, f"{case.name}: it ended {seen.ended} times"
     if seen.done:
-        if case.same and seen.content() != uncut.content():
+        if case.says_why and {each.reason for each in seen.choices.values()} == {case.says_why}:
+            return "told"
+        if seen.content() != uncut.content():
             return "DRESSED"
         record = here.service.service.admin.decision(seen.request_id)
         failed = record is not None and any(each.outcome in {"failed", "refused"} for each in record.attempts)
-        return "rescued" if failed else "unharmed"
+        return "rescued" if failed else "no harm"
     if seen.left:
         return "the client left"
-    return "cut" if seen.lost else "refused or ended with an error"
+    return "cut" if seen.lost else "told"
 
 
 def billed(rows: list[dict[str, Any]], here: Scene) -> str:

@@ -22,6 +22,7 @@ from tests.fault_table.seen import Seen, Transport, ask
 from tests.gateway.harness import Gateway, gateway
 
 _IDLE_S = 0.001
+_WITHIN_S = 100_000.0
 QUESTION = "Hi there"
 PROMPT_TOKENS = len(byte_level_tokenizer().encode(QUESTION))
 TEXT = "the quick brown fox jumps over the lazy dog"
@@ -119,6 +120,16 @@ SERVICE = _service()
 assert len(SERVICE) > len(CONFIG)
 
 
+class SettableWall:
+    """The time of day: it goes on with the simulated clock, until somebody sets it."""
+
+    def __init__(self) -> None:
+        self.offset_s = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.offset_s + trio.current_time()
+
+
 @dataclass
 class Scene:
     """The service under one case, and the handles by which it is hurt."""
@@ -127,6 +138,7 @@ class Scene:
     network: Network
     running: Gateway
     folder: Path
+    wall: SettableWall
     struck_at: float | None = None
     """When the fault came."""
     after: int = 0
@@ -135,11 +147,11 @@ class Scene:
     """What the client of the faulted request sees."""
     notes: dict[str, Any] = field(default_factory=dict)
 
-    def struck(self) -> None:
-        """The fault comes now; only its first time counts."""
+    def struck(self, *, pending: int = 0) -> None:
+        """The fault comes now; only its first time counts. `pending`: pieces that are made but not seen yet."""
         if self.struck_at is None:
             self.struck_at = trio.current_time()
-            self.after = len(self.seen.times) if self.seen is not None else 0
+            self.after = pending + (len(self.seen.times) if self.seen is not None else 0)
 
     def on_step(self, engine: str, at: int, what: Callable[[], None], *, times: int = 1) -> None:
         """Call this before the step `at` from now, and so many times in all, at each step from then on."""
@@ -174,7 +186,7 @@ async def scene(
 ) -> AsyncIterator[Scene]:
     """`workers`: see `tests.actors.fakes.stage`."""
     async with trio.open_nursery() as nursery:
-        network = Network(nursery, dict(servers or {}))
+        network, wall = Network(nursery, dict(servers or {})), SettableWall()
         given = settings_of(settings) if source is None else settings
         async with (
             stage(
@@ -184,11 +196,12 @@ async def scene(
                 network=network.connect,
                 lengths={"small": 2048, "large": 2048},
                 clean=False,
+                wall=wall,
                 **workers,
             ) as service,
-            gateway(service.service, limits=dict(limits or {})) as running,
+            gateway(service.service, limits=dict(limits or {}), within_s=_WITHIN_S) as running,
         ):
-            yield Scene(service, network, running, folder)
+            yield Scene(service, network, running, folder, wall)
         nursery.cancel_scope.cancel()
 
 

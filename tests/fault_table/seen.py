@@ -63,7 +63,8 @@ class Seen:
         """One piece of a choice."""
         choice = self.choices.setdefault(index, SeenChoice())
         choice.text += said.get("content") or ""
-        choice.logprobs += (logprobs or {}).get("content") or []
+        # A WebSocket's messages have the list itself.
+        choice.logprobs += (logprobs.get("content") if isinstance(logprobs, dict) else logprobs) or []
         for number, call in enumerate(said.get("tool_calls") or ()):
             name, arguments = call["function"].get("name") or "", call["function"].get("arguments") or ""
             known = choice.calls.setdefault(call.get("index", number), ["", ""])
@@ -178,7 +179,11 @@ async def _ask_stream(client: Client, body: dict[str, Any], seen: Seen, headers:
 async def _ask_socket(running: Gateway, body: dict[str, Any], seen: Seen) -> None:
     async with connected(running) as socket:
         await socket.send({"type": "start", "id": "a", **body})
-        await _read_socket(socket, seen)
+        try:
+            await _read_socket(socket, seen)
+        except Left:
+            # Within the block, so that the connection is closed.
+            seen.left = True
 
 
 async def _read_socket(socket: Socket, seen: Seen) -> None:
