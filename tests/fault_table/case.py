@@ -97,10 +97,13 @@ async def _run(case: Case, folder: Path) -> FaultRow:
         blocks=1024,
         **case.workers,
     ) as here:
+        began_at = trio.current_time()
         uncut = await here.ask(case.transport, case.body)
+        uncut_s = trio.current_time() - began_at
         assert uncut.done, f"{case.name}: without the fault it ends with {uncut.error}"
         before = set(here.service.rows())
         here.seen = Seen(case.transport)
+        began_at = trio.current_time()
         async with trio.open_nursery() as nursery:
             armed = case.fault(here)
             if armed is not None:
@@ -124,7 +127,7 @@ async def _run(case: Case, folder: Path) -> FaultRow:
             saw(here.seen),
             verdict(here, case, uncut),
             billed(rows[-1:], here),
-            recovery(here, ended_at),
+            recovery(here, uncut_s, ended_at - began_at, ended_at),
             left,
         )
 
@@ -186,14 +189,15 @@ def billed(rows: list[dict[str, Any]], here: Scene) -> str:
     return f"{text}, money for {cost:g}; `{row['outcome']}`"
 
 
-def recovery(here: Scene, ended_at: float) -> str:
-    """From the fault to the next that the client saw, content or the end."""
-    seen, struck_at = here.seen, here.struck_at
+def recovery(here: Scene, uncut_s: float, took_s: float, ended_at: float) -> str:
+    """Of an answer: how much longer it took than without the fault. Of an error: how long after the fault it came."""
+    seen = here.seen
     assert seen is not None
-    if struck_at is None or seen.left:
+    if seen.done:
+        return f"+{max(took_s - uncut_s, 0):.1f} s"
+    if here.struck_at is None or seen.left:
         return "–"
-    later = seen.times[here.after :]
-    return f"{(later[0] if later else ended_at) - struck_at:.1f} s"
+    return f"{ended_at - here.struck_at:.1f} s"
 
 
 async def _left(here: Scene, case: Case) -> str:

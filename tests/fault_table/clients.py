@@ -14,7 +14,7 @@ from tests.fault_table.seen import CHAT_PATH, Left, Seen
 from tests.gateway.harness import connected
 
 GROUP = "client"
-LONG = {"ignore_eos": True, "max_tokens": 1900, "logprobs": True, "top_logprobs": 20}
+LONG = {"ignore_eos": True, "max_tokens": 600, "logprobs": True, "top_logprobs": 20}
 """More bytes than all buffers hold."""
 SHORT_S = 0.05
 """Less than a step of the engine."""
@@ -159,9 +159,10 @@ CLIENTS = [
         "reads nothing of a long answer",
         _reads_nothing,
         body={"model": "small", **LONG},
+        scripts={},
         limits={"write_stall_s": 20.0},
         workers={"step_s": 0.02},
-        asked="1,900 tokens with log-probabilities",
+        asked="600 tokens with log-probabilities",
     ),
     case("pauses for 2 s after each piece", _reads_slowly, transport="WebSocket"),
 ]

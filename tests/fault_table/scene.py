@@ -6,7 +6,7 @@ shortly after it: so the clock jumps only when no socket has had anything for a 
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -141,17 +141,13 @@ class Scene:
     wall: SettableWall
     struck_at: float | None = None
     """When the fault came."""
-    after: int = 0
-    """So much had the client seen by then."""
     seen: Seen | None = None
     """What the client of the faulted request sees."""
-    notes: dict[str, Any] = field(default_factory=dict)
 
-    def struck(self, *, pending: int = 0) -> None:
-        """The fault comes now; only its first time counts. `pending`: pieces that are made but not seen yet."""
+    def struck(self) -> None:
+        """The fault comes now; only its first time counts."""
         if self.struck_at is None:
             self.struck_at = trio.current_time()
-            self.after = pending + (len(self.seen.times) if self.seen is not None else 0)
 
     def on_step(self, engine: str, at: int, what: Callable[[], None], *, times: int = 1) -> None:
         """Call this before the step `at` from now, and so many times in all, at each step from then on."""

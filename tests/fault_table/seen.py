@@ -36,6 +36,8 @@ class Seen:
     """The code of the error that ended it."""
     retry_after: str = ""
     request_id: str = ""
+    last_id: int = 0
+    """The number of the last event that came, where events have numbers."""
     choices: dict[int, SeenChoice] = field(default_factory=dict)
     pieces: int = 0
     """Events with content."""
@@ -46,8 +48,6 @@ class Seen:
     """The connection ended without an end of the answer."""
     left: bool = False
     """The client went away."""
-    times: list[float] = field(default_factory=list)
-    """When content or an end came."""
     on_piece: Callable[["Seen"], None] | None = None
     ended: int = 0
     """Ends that came: more than one would be a doubled answer."""
@@ -75,22 +75,16 @@ class Seen:
             choice.reason = reason
         if said.get("content") or said.get("tool_calls") or reason is not None:
             self.pieces += 1
-            self.note()
+            if self.on_piece is not None:
+                self.on_piece(self)
 
     def fail(self, error: dict[str, Any]) -> None:
         self.error = error["code"]
         self.ended += 1
-        self.note()
 
     def finish(self) -> None:
         self.done = True
         self.ended += 1
-        self.note()
-
-    def note(self) -> None:
-        self.times.append(trio.current_time())
-        if self.on_piece is not None:
-            self.on_piece(self)
 
     def count(self, usage: dict[str, Any] | None) -> None:
         if usage:
@@ -128,7 +122,6 @@ async def ask(
         seen.left = True
     except* (EOFError, trio.BrokenResourceError, ConnectionClosed):
         seen.lost = True
-        seen.note()
     return seen
 
 
@@ -161,9 +154,11 @@ async def _ask_stream(client: Client, body: dict[str, Any], seen: Seen, headers:
         return
     async for chunk in client.chunks():
         for block in chunk.decode().split("\n\n"):
-            data = block.rpartition("data: ")[2]
+            number, _, data = block.rpartition("data: ")
             if not block or block.startswith(":"):
                 continue
+            if number.startswith("id: "):
+                seen.last_id = int(number[4:])
             if data == "[DONE]":
                 seen.finish()
                 continue
