@@ -28,7 +28,7 @@ How to read the tables:
 - *client saw*: the HTTP status and the end of the answer. A *piece* is an event with content. The answers of the upstream and engine groups have 10 tokens unless something else is said.
 - *what became of it*: {verdicts}.
 - *billed*: tokens of the prompt + tokens of the answer, as the ledger has them; *unseen* are tokens that were made and not shown, such as those of a lost attempt of an answer that is not streamed. In these runs one token of a prompt or an answer
-  costs one unit of money, so that *money for 15* is what 15 tokens cost. What ends with an error costs no money.
+  costs one unit of money, so that *money for 15* is what 15 tokens cost. What ends with an error costs no money, but for what the small model of a cascade had made before it escalated.
 - *time*: of an answer, how much longer it took than without the fault; of an error, how long after the fault it came. A step of an engine takes 0.1 s here, and so does a piece of an upstream.
 - *left*: *clean* if no KV block, no job, no call, no reservation, no timer and no open ledger entry was left.
 

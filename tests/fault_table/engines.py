@@ -15,7 +15,7 @@ GROUP = "engine"
 SAYS = {name: says(TEXT, prompt=PROMPT_TOKENS) for name in ("small", "large")}
 SEEDED = {"temperature": 1, "seed": 7, "max_tokens": 12, "ignore_eos": True}
 SHORT_LOAD = SERVICE.replace('model = "small"\nmax_running', 'model = "small"\nload_stall = "40s"\nmax_running')
-NO_RETRY = SERVICE.replace('name = "small"\nretries = 1', 'name = "small"')
+SHORT_STALL = SERVICE.replace('stall = "30s"', 'stall = "5s"')
 ASKED = {
     "small": "another engine is next",
     "alone": "nothing is next, so it waits for the restart",
@@ -132,7 +132,9 @@ ENGINES = [
     case("out of memory at step 4", at_step(3, no_memory)),
     case("out of memory at step 4", at_step(3, no_memory), "alone", transport="whole"),
     case("a step hangs before the first token", hangs(0), settles_s=90.0),
+    case("a step hangs before the first token, `stall` is 5 s", hangs(0), settings=SHORT_STALL, settles_s=90.0),
     case("a step hangs after 3 tokens", hangs(3), settles_s=90.0),
+    case("a step hangs after 3 tokens, `stall` is 5 s", hangs(3), "alone", settings=SHORT_STALL, settles_s=90.0),
     case("a step hangs after 3 tokens", hangs(3), "alone", settles_s=90.0),
     case("a step hangs after 3 tokens", hangs(3), "stops", settles_s=90.0),
     case("dies after 3 tokens, and its restart hangs in loading", _hung_load, settings=SHORT_LOAD, settles_s=120.0),
@@ -145,8 +147,8 @@ ENGINES = [
     ),
     case("both engines die, one after the other", _both_die),
     case("both engines die, one after the other", _both_die, transport="whole"),
-    case("every engine dies of it from its fourth step on", _every_step_dies, settles_s=90.0),
-    case("every engine dies of it from its fourth step on", _every_step_dies, "alone", settles_s=90.0),
+    case("every engine dies of this request, from its fourth step on", _every_step_dies, settles_s=90.0),
+    case("every engine dies of this request, from its fourth step on", _every_step_dies, "alone", settles_s=90.0),
     case(
         "is marked down after several crashes",
         lambda _: None,

@@ -4,6 +4,7 @@ Client and server talk over loopback sockets within one event loop. The kernel h
 shortly after it: so the clock jumps only when no socket has had anything for a millisecond, and a run is repeatable.
 """
 
+import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+import trio._core._run as trio_run
 import trio.testing
 
 from config.source import ConfigSource
@@ -201,6 +203,9 @@ async def scene(
         nursery.cancel_scope.cancel()
 
 
-def simulated(work: Callable[[], Any]) -> Any:
-    """Run on a clock that jumps."""
+def simulated(work: Callable[[], Any], seed: str = "1") -> Any:
+    """Run on a clock that jumps. Twice the same: pauses before retries, and the order of tasks, come from the seed."""
+    random.seed(seed)
+    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    trio_run._r.seed(seed)
     return trio.run(work, clock=trio.testing.MockClock(autojump_threshold=_IDLE_S))

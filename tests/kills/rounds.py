@@ -53,7 +53,7 @@ def kill_some(seed: int, number: int) -> RoundReport:
     """The same round for the same seed and number."""
     uncut()
     with capture_logs():
-        report: RoundReport = simulated(partial(_kill_some, Random(f"{seed} {number}")))
+        report: RoundReport = simulated(partial(_kill_some, Random(f"{seed} {number}")), f"{seed} {number}")
     return report
 
 
