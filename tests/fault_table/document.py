@@ -9,7 +9,7 @@ from tests.paths import DOCS
 
 PAGE = DOCS / "faults.md"
 VERDICTS = {
-    "rescued": "the fault struck who made the answer, and the client got the whole answer, the same as without the fault",
+    "rescued": "who made the answer was struck, and the client got all of it, the same as without the fault",
     "no harm": "the answer is the same, and nothing had to be tried again",
     "told": "it could not go on: an error with a code, and never an end of success",
     "cut": "the connection was closed without an end, because the process was no more",
@@ -18,21 +18,27 @@ VERDICTS = {
 _HEAD = """\
 # What happens when something breaks
 
-This page is written by `make faults`: each row is a case that was run, and says what the run gave. `tests/fault_table/test_fault_table.py` runs a sample of them and compares it with this page.
-Do not edit it by hand: change the cases in `tests/fault_table/`.
+This page is written by `make faults`: each row is a case that was run, and says what the run gave. A test runs a
+sample of them and compares it with this page. Do not edit it by hand: change the cases in `tests/fault_table/`.
 
 {summary}
 
 How to read the tables:
 
-- *client saw*: the HTTP status and the end of the answer. A *piece* is an event with content. The answers of the upstream and engine groups have 10 tokens unless something else is said.
+- *client saw*: the HTTP status and the end of the answer. A *piece* is an event with content. Where nothing else is
+  said, an answer has 10 tokens, and the end is the tenth.
 - *what became of it*: {verdicts}.
-- *billed*: tokens of the prompt + tokens of the answer, as the ledger has them; *unseen* are tokens that were made and not shown, such as those of a lost attempt of an answer that is not streamed. In these runs one token of a prompt or an answer
-  costs one unit of money, so that *money for 15* is what 15 tokens cost. What ends with an error costs no money, but for what the small model of a cascade had made before it escalated.
-- *time*: of an answer, how much longer it took than without the fault; of an error, how long after the fault it came. A step of an engine takes 0.1 s here, and so does a piece of an upstream.
-- *left*: *clean* if no KV block, no job, no call, no reservation, no timer and no open ledger entry was left.
+- *billed*: tokens of the prompt + tokens of the answer, as the ledger has them; *unseen* are tokens that were made and
+  not shown, such as those of a lost attempt of an answer that is not streamed. In these runs one token of a prompt or
+  of an answer costs one unit of money. What ends with an error costs no money, but for what the small model of a
+  cascade had made before it escalated.
+- *time*: of an answer, how much longer it took than without the fault; of an error, how long after the fault it came.
+  A step of an engine takes 0.1 s here, and so does a piece of an upstream.
+- *left*: *clean* if no KV block, job, call, reservation, timer or open ledger entry was left.
 
-The clock is simulated: clients, server, actors and engines' schedulers are the real ones, over real sockets; a runner without a model stands for the GPU, and memory streams for the network to upstreams. Rows marked *(processes)* have real processes and models of random weights, and no times.
+The clock is simulated: clients, server, actors and the engines' schedulers are the real ones, over real sockets; a
+runner without a model stands for the GPU, and memory streams for the network to upstreams. Rows marked *(processes)*
+have real processes and models of random weights, and no times.
 """
 _COLUMNS = "| what was done | asked as | client saw | what became of it | billed | time | left |"
 _TITLES = {
@@ -49,10 +55,15 @@ _TITLES = {
     "gateway killed": "Gateway killed, by what the answer was *(processes)*",
 }
 _NOTES = {
-    "upstream killed": "The first upstream closes the connection after 3 pieces of each choice, and a second one with the same model is next; it takes `continue_final_message`. "
-    "In the cascade the upstream is the large model, and dies after the escalation.",
-    "gateway killed": "One SIGKILL while all of these run. What was delivered is charged as its worst case, because nobody knows how much it was. Then the same gateway is started again. "
-    "An `Idempotency-Key` or `x-penstock-resumable` was sent with each HTTP request ([answers that outlive their connection](resuming.md)).",
+    "upstream killed": """\
+The first upstream closes the connection after 3 pieces of each choice, and a second one with the same model is next; it
+takes `continue_final_message`. In the cascade the upstream is the large model, and dies after the escalation.
+""",
+    "gateway killed": """\
+One SIGKILL while all of these run. Each is charged at its worst case, as what was delivered is not known. Then the same
+gateway is started again. An `Idempotency-Key` and `x-penstock-resumable` were sent with each HTTP request
+([answers that outlive their connection](resuming.md)).
+""",
 }
 
 
@@ -63,7 +74,7 @@ def page(rows: Sequence[FaultRow]) -> str:
     for group, members in groupby(rows, lambda row: row.group):
         parts.append(f"## {_TITLES[group]}\n")
         if group in _NOTES:
-            parts.append(_NOTES[group] + "\n")
+            parts.append(_NOTES[group])
         lines = [_COLUMNS, "| --- " * 7 + "|", *[line(row) for row in members]]
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)

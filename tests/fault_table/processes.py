@@ -157,7 +157,7 @@ async def _kill_engine(process: GatewayProcess) -> list[FaultRow]:
         with trio.fail_after(PATIENCE_S):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(ask_process, process.port, transport, body, seen)
-                while not (seen.pieces or (transport == "whole" and sum(gauges(process, "num_requests_running")))):
+                while not (seen.pieces or seen.ended or (transport == "whole" and _runs(process))):  # noqa: ASYNC110
                     await trio.sleep(0.002)
                 os.kill(child_of(process), signal.SIGKILL)
         assert seen.done, (seen.error, process.log)
@@ -169,6 +169,10 @@ async def _kill_engine(process: GatewayProcess) -> list[FaultRow]:
         while not hosted_is_ready(process):  # noqa: ASYNC110
             await trio.sleep(0.05)
     return rows
+
+
+def _runs(process: GatewayProcess) -> bool:
+    return sum(gauges(process, "num_requests_running")) > 0
 
 
 def hosted_is_ready(process: GatewayProcess) -> bool:
@@ -187,10 +191,10 @@ async def _kill_gateway(process: GatewayProcess) -> list[LiveRequest]:
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             for each in requests:
-                nursery.start_soon(ask_process, process.port, each.transport, body_of(each.state), each.seen, each.headers)
-            shown = [
-                each for each in requests if each.transport != "whole" and each.state != "inside a tool call"
-            ]
+                nursery.start_soon(
+                    ask_process, process.port, each.transport, body_of(each.state), each.seen, each.headers
+                )
+            shown = [each for each in requests if each.transport != "whole" and each.state != "inside a tool call"]
             while not all(each.seen.pieces for each in shown):  # noqa: ASYNC110
                 await trio.sleep(0.002)
             process.signal(signal.SIGKILL)
@@ -275,4 +279,3 @@ def _row(each: LiveRequest, uncut: Mapping[str, Seen], rows: Mapping[str, tuple[
         "–",
         left,
     )
-

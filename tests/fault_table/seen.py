@@ -140,9 +140,7 @@ async def _ask_whole(client: Client, body: dict[str, Any], seen: Seen, headers: 
 
 
 async def _ask_stream(client: Client, body: dict[str, Any], seen: Seen, headers: str) -> None:
-    await client.post(
-        CHAT_PATH, {**body, "stream": True, "stream_options": {"include_usage": True}}, headers=headers
-    )
+    await client.post(CHAT_PATH, {**body, "stream": True, "stream_options": {"include_usage": True}}, headers=headers)
     seen.status, found = await client.head()
     seen.request_id = found.get("x-request-id", "")
     seen.retry_after = found.get("retry-after", "")

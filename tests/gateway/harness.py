@@ -64,7 +64,7 @@ async def gateway(
     within_s: float = PATIENCE_S,
     **server: Any,
 ) -> AsyncIterator[Gateway]:
-    """`server` goes into `ServerSettings`, `limits` over what comes of it. `within_s`: for all of it, on trio's clock."""
+    """`server` goes into `ServerSettings`, `limits` over what comes of it. `within_s`: for all of it."""
     settings = ServerSettings(
         **{name: Seconds(value) if isinstance(value, float) else value for name, value in (_UNSET | server).items()}
     )

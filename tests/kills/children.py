@@ -62,7 +62,7 @@ async def _kill(process: GatewayProcess, uncut: Mapping[str, Seen], chance: Rand
         async with trio.open_nursery() as nursery:
             for name, seen in sent:
                 nursery.start_soon(ask_process, process.port, seen.transport, _body(name), seen)
-            while sum(seen.pieces for _, seen in sent) < pieces and not all(seen.ended for _, seen in sent):
+            while sum(each.pieces for _, each in sent) < pieces and not all(each.ended for _, each in sent):  # noqa: ASYNC110
                 await trio.sleep(0.002)
             child = child_of(process)
             if child and not all(seen.ended for _, seen in sent):

@@ -161,4 +161,3 @@ def judge(report: RoundReport, each: Sent, row: dict[str, Any] | None) -> None:
         wrong(f"an answer that ended with an error was charged {row['cost']}")
     if seen.left and kind.counts and used[1] > seen.pieces + _STEPS_AHEAD * kind.choices:
         wrong(f"{used[1]} tokens were charged, and {seen.pieces} were seen")
-

@@ -71,7 +71,7 @@ def test_the_command_says_what_it_did_and_what_repeats_a_failure(
     reports = [RoundReport(), RoundReport(faults=["greedy (SSE): its end was lost"])]
     reports[0].kills["client"] += 1
     reports[0].ends["left"] += 1
-    monkeypatch.setattr(command, "kill_some", lambda seed, number: reports[number])
+    monkeypatch.setattr(command, "kill_some", lambda _, number: reports[number])
     assert command.main(["--count", "1", "--processes", "0"]) == 0
     assert "1 kills in 1 rounds (client 1)" in capsys.readouterr().out
     assert command.main(["--count", "5", "--processes", "0"]) == 1
