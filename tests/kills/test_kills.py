@@ -3,8 +3,7 @@
 import pytest
 
 from tests.fault_table.seen import Seen
-from tests.kills import __main__ as command
-from tests.kills import rounds
+from tests.kills.__main__ import main
 from tests.kills.load import KINDS, is_valid, uncut
 from tests.kills.rounds import RoundReport, Sent, judge, kill_some
 
@@ -71,9 +70,8 @@ def test_the_command_says_what_it_did_and_what_repeats_a_failure(
     reports = [RoundReport(), RoundReport(faults=["greedy (SSE): its end was lost"])]
     reports[0].kills["client"] += 1
     reports[0].ends["left"] += 1
-    monkeypatch.setattr(command, "kill_some", lambda _, number: reports[number])
-    assert command.main(["--count", "1", "--processes", "0"]) == 0
+    monkeypatch.setattr("tests.kills.__main__.kill_some", lambda _, number: reports[number])
+    assert main(["--count", "1", "--processes", "0"]) == 0
     assert "1 kills in 1 rounds (client 1)" in capsys.readouterr().out
-    assert command.main(["--count", "5", "--processes", "0"]) == 1
+    assert main(["--count", "5", "--processes", "0"]) == 1
     assert "make kills KILLS='--seed 0 --round 1 --processes 0'" in capsys.readouterr().out
-    assert rounds.kill_some is kill_some
