@@ -138,7 +138,8 @@ async def _uncut(port: int) -> Mapping[str, Seen]:
     """Each answer without a fault."""
     found = {}
     for state in STATES:
-        found[state] = await ask(_reached(port), "whole", body_of(state))
+        found[state] = Seen("whole")
+        await ask_process(port, "whole", body_of(state), found[state])
         assert found[state].done, (state, found[state].error)
     return found
 
@@ -150,7 +151,8 @@ def _reached(port: int) -> Gateway:
 async def _kill_engine(process: GatewayProcess) -> list[FaultRow]:
     """In the midst of an answer; the next rung has the same model in a thread."""
     body = {**body_of("plain text"), "model": "hosted", "max_tokens": 800}
-    uncut = await ask(_reached(process.port), "whole", body)
+    uncut = Seen("whole")
+    await ask_process(process.port, "whole", body, uncut)
     rows = []
     for transport in TRANSPORTS:
         seen = Seen(transport)
@@ -182,7 +184,11 @@ def hosted_is_ready(process: GatewayProcess) -> bool:
 
 
 async def ask_process(port: int, transport: Transport, body: Mapping[str, Any], seen: Seen, headers: str = "") -> None:
-    await ask(_reached(port), transport, dict(body), seen=seen, headers=headers)
+    reached = _reached(port)
+    try:
+        await ask(reached, transport, dict(body), seen=seen, headers=headers)
+    finally:
+        reached.close_clients()
 
 
 async def _kill_gateway(process: GatewayProcess) -> list[LiveRequest]:
@@ -217,7 +223,8 @@ async def _come_back(port: int, requests: list[LiveRequest], uncut: Mapping[str,
             else:
                 each.after.append(f"`GET /v1/streams/ID`: {response.status} `{response.error['code']}`")
             await client.aclose()
-        again = await ask(_reached(port), each.transport, body_of(each.state), headers=each.headers)
+        again = Seen(each.transport)
+        await ask_process(port, each.transport, body_of(each.state), again, each.headers)
         same = again.done and again.content() == uncut[each.state].content() and _begins(again, each.seen)
         each.after.append(f"the same request again: {'the same answer' if same else 'ANOTHER ANSWER'}")
 

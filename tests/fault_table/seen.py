@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -150,23 +151,28 @@ async def _ask_stream(client: Client, body: dict[str, Any], seen: Seen, headers:
             await client.more()
         seen.fail(json.loads(client.buffer)["error"])
         return
-    async for chunk in client.chunks():
-        for block in chunk.decode().split("\n\n"):
-            number, _, data = block.rpartition("data: ")
-            if not block or block.startswith(":"):
-                continue
-            if number.startswith("id: "):
-                seen.last_id = int(number[4:])
-            if data == "[DONE]":
-                seen.finish()
-                continue
-            event = json.loads(data)
-            if "error" in event:
-                seen.fail(event["error"])
-                continue
-            seen.count(event.get("usage"))
-            for choice in event["choices"]:
-                seen.take(choice["index"], choice["delta"], choice.get("logprobs"), choice["finish_reason"])
+    async with aclosing(client.chunks()) as chunks:
+        async for chunk in chunks:
+            _read_events(chunk, seen)
+
+
+def _read_events(chunk: bytes, seen: Seen) -> None:
+    for block in chunk.decode().split("\n\n"):
+        number, _, data = block.rpartition("data: ")
+        if not block or block.startswith(":"):
+            continue
+        if number.startswith("id: "):
+            seen.last_id = int(number[4:])
+        if data == "[DONE]":
+            seen.finish()
+            continue
+        event = json.loads(data)
+        if "error" in event:
+            seen.fail(event["error"])
+            continue
+        seen.count(event.get("usage"))
+        for choice in event["choices"]:
+            seen.take(choice["index"], choice["delta"], choice.get("logprobs"), choice["finish_reason"])
 
 
 async def _ask_socket(running: Gateway, body: dict[str, Any], seen: Seen) -> None:
