@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.actors.upstream.network import Asked
 from tests.fault_table import processes
+from tests.fault_table import upstreams as up
 from tests.fault_table.case import Case, FaultRow
 from tests.fault_table.cases import CASES
 from tests.fault_table.document import PAGE, VERDICTS, line, page, summary
+from tests.fault_table.scene import Scene
 from tests.sampling import sampled
 
 LINES = PAGE.read_text().splitlines()
@@ -39,6 +42,20 @@ def test_no_answer_is_dressed_as_a_success_and_nothing_is_left() -> None:
     assert "DRESSED" not in text
     assert "NOT CLEAN" not in text
     assert "None was dressed as a success" in text
+
+
+def test_an_answer_that_goes_on_as_another_one_is_found() -> None:
+    def arm(here: Scene) -> None:
+        here.network.servers["a"] = up.fails_after(here, 3, up.closes)
+        here.network.servers["b"] = up.first(_says_something_else)
+
+    case = Case("upstream killed", "x", arm, body={"model": "two-clouds"}, servers=dict.fromkeys("ab", up.answers()))
+    assert case.run().verdict == "DRESSED"
+
+
+async def _says_something_else(asked: Asked) -> None:
+    await up.begin(asked, up.text_deltas(["a lazy dog"]))
+    await up.end(asked)
 
 
 def test_the_summary_counts_what_would_be_a_lie() -> None:
