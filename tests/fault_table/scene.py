@@ -208,4 +208,9 @@ def simulated(work: Callable[[], Any], seed: str = "1") -> Any:
     random.seed(seed)
     trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True
     trio_run._r.seed(seed)
-    return trio.run(work, clock=trio.testing.MockClock(autojump_threshold=_IDLE_S))
+    try:
+        return trio.run(work, clock=trio.testing.MockClock(autojump_threshold=_IDLE_S))
+    finally:
+        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = False
+        trio_run._r.seed()
+        random.seed()
