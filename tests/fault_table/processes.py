@@ -25,8 +25,8 @@ from tests.e2e.test_adapters_live import write_adapter
 from tests.e2e.test_hosted_engine import child_of
 from tests.e2e.test_process import gauges
 from tests.fault_table.case import FaultRow, Verdict
-from tests.fault_table.seen import TRANSPORTS, Seen, Transport, ask
-from tests.gateway.harness import Gateway, events
+from tests.fault_table.seen import TRANSPORTS, Seen, Transport, ask, read_events
+from tests.gateway.harness import Gateway
 from tests.patience import PATIENCE_S
 
 GATEWAY, ENGINE = "gateway killed", "engine's process killed"
@@ -219,7 +219,9 @@ async def _come_back(port: int, requests: list[LiveRequest], uncut: Mapping[str,
             path = f"/v1/streams/{each.seen.request_id}"
             response = await client.get(f"{path}?after={each.seen.last_id}")
             if response.status == 200:
-                each.after.append(f"`GET /v1/streams/ID`: 200, ends with {events(response.body)[-1]!r}")
+                read_events(response.body, each.seen)
+                same = each.seen.done and each.seen.content() == uncut[each.state].content()
+                each.after.append(f"`GET /v1/streams/ID`: 200, {'the rest' if same else 'not the rest'}")
             else:
                 each.after.append(f"`GET /v1/streams/ID`: {response.status} `{response.error['code']}`")
             await client.aclose()
@@ -262,6 +264,10 @@ def _ledger(folder: Path) -> dict[str, tuple[Any, ...]]:
     return {row[0]: row[1:] for row in found}
 
 
+def _differs(each: LiveRequest, uncut: Mapping[str, Seen]) -> bool:
+    return each.seen.content() != uncut[each.state].content()
+
+
 def _row(each: LiveRequest, uncut: Mapping[str, Seen], rows: Mapping[str, tuple[Any, ...]], left: str) -> FaultRow:
     crashed = [row for row in rows.values() if row[0] == "crashed"]
     mine = rows.get(each.seen.request_id)
@@ -270,9 +276,8 @@ def _row(each: LiveRequest, uncut: Mapping[str, Seen], rows: Mapping[str, tuple[
         assert usage is not None
         most = STATES[each.state]["max_tokens"] * STATES[each.state].get("n", 1)
         mine = next((row for row in crashed if row[1:] == (usage[0], most)), ("?", 0, 0))
-    kept = any("200, ends with '[DONE]'" in text for text in each.after)
-    verdict: Verdict = "rescued" if kept else "cut"
-    if any("ANOTHER" in text for text in each.after):
+    verdict: Verdict = "rescued" if each.seen.done else "told" if each.seen.error else "cut"
+    if any("ANOTHER ANSWER" in text for text in each.after) or (each.seen.done and _differs(each, uncut)):
         verdict = "DRESSED"
     seen = "the connection was closed" + (", after some pieces" if each.seen.pieces else "")
     return FaultRow(

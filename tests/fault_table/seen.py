@@ -153,10 +153,11 @@ async def _ask_stream(client: Client, body: dict[str, Any], seen: Seen, headers:
         return
     async with aclosing(client.chunks()) as chunks:
         async for chunk in chunks:
-            _read_events(chunk, seen)
+            read_events(chunk, seen)
 
 
-def _read_events(chunk: bytes, seen: Seen) -> None:
+def read_events(chunk: bytes, seen: Seen) -> None:
+    """Whole server-sent events."""
     for block in chunk.decode().split("\n\n"):
         number, _, data = block.rpartition("data: ")
         if not block or block.startswith(":"):
