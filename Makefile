@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell grep '^torch==' requirements.lock)
 TRITON := $(shell grep -o 'triton==[0-9.]*' pyproject.toml)
 
-.PHONY: help setup develop serve test lint types layers unit test-policies test-config test-actors test-gateway test-engine slow parity mutants bench-gateway bench-upstream peers bench-peers verified bench-simulate bench-gpu lock clean
+.PHONY: help setup develop serve test lint types layers unit test-policies test-config test-actors test-gateway test-engine slow parity mutants faults kills soak websocket-suite bench-gateway bench-upstream peers bench-peers verified bench-simulate bench-gpu lock clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -97,6 +97,21 @@ parity: develop  ## the whole parity grid against transformers
 # MUTANTS='--count 100 --seed 7 --paths policies/admission/quota.py actors --since main --jobs 2 --minutes 30'
 mutants: develop  ## small changes to the pure cores and the books: which does no test notice? (MUTANTS=options)
 	$(BIN)/python -m tests.mutants $(MUTANTS)
+
+faults: develop  ## run every case of the table of faults and write docs/faults.md
+	$(BIN)/python -m tests.fault_table
+
+# KILLS='--count 1000 --seed 1'
+kills: develop  ## engines, connections and clients go at random moments under mixed load: is anything lost? (KILLS=options)
+	$(BIN)/python -m tests.kills $(KILLS)
+
+MINUTES ?= 30
+soak: develop  ## everything mixed over real sockets: does anything grow? (MINUTES=30)
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
+websocket-suite: develop  ## the cases of Autobahn's suite against the WebSocket layer
+	@$(PIP) install --quiet kosoku==0.1.0
+	$(BIN)/python -m tests.websocket_suite
 
 bench-gateway: setup  ## the gateway with a fake engine beside fixed bytes
 	$(BIN)/python -m benchmarks.gateway

@@ -55,6 +55,11 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
     "tests/engine/scheduling/test_block_manager.py": ({"_by_name"}, SPOILS),
     "tests/engine/scheduling/test_scheduler.py": ({"_preempt", "_running", "_waiting"}, PREEMPTS),
     "tests/engine/tensor_parallel/test_runner.py": ({"_others", "_process", "_runner"}, WORKER),
+    "tests/fault_table/machines.py": ({"_ledger"}, FAULT),
+    "tests/fault_table/scene.py": (
+        {"_ALLOW_DETERMINISTIC_SCHEDULING", "_r"},
+        "the order of tasks is the same each time, as Hypothesis sets it",
+    ),
     "tests/faults/test_websocket_faults.py": (
         {"_connections", "_heard_at", "_socket"},
         "a peer that fell silent an hour ago, without an hour",

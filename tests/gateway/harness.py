@@ -61,9 +61,10 @@ async def gateway(
     service: FakeService,
     *,
     limits: dict[str, Any] | None = None,
+    within_s: float = PATIENCE_S,
     **server: Any,
 ) -> AsyncIterator[Gateway]:
-    """`server` goes into `ServerSettings`, `limits` over what comes of it."""
+    """`server` goes into `ServerSettings`, `limits` over what comes of it. `within_s`: for all of it."""
     settings = ServerSettings(
         **{name: Seconds(value) if isinstance(value, float) else value for name, value in (_UNSET | server).items()}
     )
@@ -77,7 +78,7 @@ async def gateway(
     routes = Routes(api, bounds, frozenset(settings.ws_origins))
     running = Server(listen("127.0.0.1", 0), bounds, routes, routes.refused)
     routes.connections = lambda: running.connections
-    with trio.fail_after(PATIENCE_S):
+    with trio.fail_after(within_s):
         async with trio.open_nursery() as nursery:
             await nursery.start(running.run)
             if isinstance(service, FakeService):

@@ -111,10 +111,12 @@ class Network:
     open: int = 0
     """Connections that neither side has closed."""
     connect_s: float = 0.0
+    refuses: set[str] = field(default_factory=set)
+    """Hosts that take no further connection."""
 
     async def connect(self, address: Address) -> _Stream:
         await trio.sleep(self.connect_s)
-        if address.host not in self.servers:
+        if address.host not in self.servers or address.host in self.refuses:
             raise ConnectError("refused")
         ours, theirs = memory_stream_pair()
         self.open += 1
