@@ -33,6 +33,8 @@ GATEWAY, ENGINE = "gateway killed", "engine's process killed"
 LENGTH = 200
 SETTINGS = (
     CONFIG.replace("4MiB", "64MiB")
+    .replace("[server]", '[server]\nkept_file = "kept.sqlite3"')
+    .replace('use = { ladder = "small-first" }', 'use = { ladder = "small-first" }\nmidstream = "continue"')
     .replace('kv = { memory = "64MiB" }', 'kv = { memory = "64MiB" }\nmax_running = 64')
     .replace("[models.small]", "[models.hosted]\n[models.checked]\n[models.small]\nadapters = true")
     .replace(
@@ -255,27 +257,39 @@ def _left(process: GatewayProcess, folder: Path) -> str:
     return "clean" if not still_running and not open_rows else f"NOT CLEAN: {still_running} run, {open_rows} open rows"
 
 
-def _ledger(folder: Path) -> dict[str, tuple[Any, ...]]:
+def _ledger(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """By request: outcome, prompt and completion tokens of each process that served it."""
     books = sqlite3.connect(folder / "ledger.sqlite3")
     try:
         found = books.execute("SELECT request_id, outcome, prompt_tokens, completion_tokens FROM requests").fetchall()
     finally:
         books.close()
-    return {row[0]: row[1:] for row in found}
+    rows: dict[str, list[tuple[Any, ...]]] = {}
+    for request_id, *row in found:
+        rows.setdefault(request_id, []).append(tuple(row))
+    return rows
 
 
 def _differs(each: LiveRequest, uncut: Mapping[str, Seen]) -> bool:
     return each.seen.content() != uncut[each.state].content()
 
 
-def _row(each: LiveRequest, uncut: Mapping[str, Seen], rows: Mapping[str, tuple[Any, ...]], left: str) -> FaultRow:
-    crashed = [row for row in rows.values() if row[0] == "crashed"]
+def _billed(each: LiveRequest, uncut: Mapping[str, Seen], rows: Mapping[str, list[tuple[Any, ...]]]) -> str:
+    usage = uncut[each.state].usage
+    assert usage is not None
     mine = rows.get(each.seen.request_id)
     if mine is None:
-        usage = uncut[each.state].usage
-        assert usage is not None
         most = STATES[each.state]["max_tokens"] * STATES[each.state].get("n", 1)
-        mine = next((row for row in crashed if row[1:] == (usage[0], most)), ("?", 0, 0))
+        crashed = [row for every in rows.values() for row in every if row[0] == "crashed"]
+        mine = [row for row in crashed if row[1:] == (usage[0], most)][:1] or [("?", 0, 0)]
+    prompt, completion = sum([row[1] for row in mine]), sum([row[2] for row in mine])
+    parts = "" if len(mine) == 1 else f", in {len(mine)} parts"
+    return f"{prompt} + {completion}{parts}; {', '.join(sorted(f'`{row[0]}`' for row in mine))}"
+
+
+def _row(
+    each: LiveRequest, uncut: Mapping[str, Seen], rows: Mapping[str, list[tuple[Any, ...]]], left: str
+) -> FaultRow:
     verdict: Verdict = "rescued" if each.seen.done else "told" if each.seen.error else "cut"
     if any("ANOTHER ANSWER" in text for text in each.after) or (each.seen.done and _differs(each, uncut)):
         verdict = "DRESSED"
@@ -287,7 +301,7 @@ def _row(each: LiveRequest, uncut: Mapping[str, Seen], rows: Mapping[str, tuple[
         each.transport,
         "; ".join([seen, *each.after]),
         verdict,
-        f"{mine[1]} + {mine[2]}; `{mine[0]}`",
+        _billed(each, uncut, rows),
         "–",
         left,
     )
