@@ -15,7 +15,7 @@ from tests.actors.upstream.network import Server
 from tests.fault_table.scene import SERVICE, Scene, scene, simulated
 from tests.fault_table.seen import Seen, Transport
 
-Verdict = Literal["rescued", "no harm", "told", "the client left", "cut", "DRESSED"]
+Verdict = Literal["rescued", "no harm", "true error", "the client left", "cut", "DRESSED"]
 """See `document.VERDICTS`."""
 _FAULT_ENDS_S = 100.0
 """How much longer than the request a fault lasts, at most."""
@@ -47,7 +47,7 @@ class Case:
     reloads: bool = False
     """The policy is a file."""
     says_why: str = ""
-    """The finish reason by which a client is told that this is not the answer that it would have been."""
+    """The finish reason by which a client knows that this is not the answer that it would have been."""
 
     @property
     def name(self) -> str:
@@ -162,7 +162,7 @@ def verdict(here: Scene, case: Case, uncut: Seen) -> Verdict:
     assert seen.ended <= 1, f"{case.name}: it ended {seen.ended} times"
     if seen.done:
         if case.says_why and {each.reason for each in seen.choices.values()} == {case.says_why}:
-            return "told"
+            return "true error"
         if seen.content() != uncut.content():
             return "DRESSED"
         record = here.service.service.admin.decision(seen.request_id)
@@ -170,7 +170,7 @@ def verdict(here: Scene, case: Case, uncut: Seen) -> Verdict:
         return "rescued" if failed else "no harm"
     if seen.left:
         return "the client left"
-    return "cut" if seen.lost else "told"
+    return "cut" if seen.lost else "true error"
 
 
 def billed(rows: list[dict[str, Any]], here: Scene) -> str:

@@ -11,7 +11,7 @@ PAGE = DOCS / "faults.md"
 VERDICTS = {
     "rescued": "who made the answer was struck, and the client got all of it, the same as without the fault",
     "no harm": "the answer is the same, and nothing had to be tried again",
-    "told": "it could not go on: an error with a code, and never an end of success",
+    "true error": "it could not go on: an error with a code, and never an end of success",
     "cut": "the connection was closed without an end, because the process was no more",
     "the client left": "there is no one to tell",
 }
@@ -90,7 +90,7 @@ def summary(rows: Sequence[FaultRow]) -> str:
     clean = sum(row.left == "clean" for row in rows)
     return (
         f"**{len(rows)} rows.** {counts['rescued']} answers were rescued, {counts['no harm']} came to no harm, "
-        f"{counts['told']} ended with a true error, {counts['cut']} were cut with the process that served them, and of "
+        f"{counts['true error']} ended with a true error, {counts['cut']} were cut with the process that served them, and of "
         f"{counts['the client left']} the client had left. "
         f"{counts['DRESSED'] or 'None'} was dressed as a success. {clean} of {len(rows)} left nothing behind."
     )

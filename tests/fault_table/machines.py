@@ -1,4 +1,4 @@
-"""Faults of the ledger, of the clock, of the policy's file, and the end of the process that is told beforehand."""
+"""Faults of the ledger, of the clock, of the policy's file, and the end of the process that is announced."""
 
 from typing import Any
 

@@ -290,7 +290,7 @@ def _billed(each: LiveRequest, uncut: Mapping[str, Seen], rows: Mapping[str, lis
 def _row(
     each: LiveRequest, uncut: Mapping[str, Seen], rows: Mapping[str, list[tuple[Any, ...]]], left: str
 ) -> FaultRow:
-    verdict: Verdict = "rescued" if each.seen.done else "told" if each.seen.error else "cut"
+    verdict: Verdict = "rescued" if each.seen.done else "true error" if each.seen.error else "cut"
     if any("ANOTHER ANSWER" in text for text in each.after) or (each.seen.done and _differs(each, uncut)):
         verdict = "DRESSED"
     seen = "the connection was closed" + (", after some pieces" if each.seen.pieces else "")

@@ -1,4 +1,4 @@
-"""One service with its real HTTP server, its engines and upstreams that fail as they are told, on a simulated clock.
+"""One service with its real HTTP server, its engines and upstreams that fail as a case says, on a simulated clock.
 
 Client and server talk over loopback sockets within one event loop. The kernel hands such bytes over within the send, or
 shortly after it: so the clock jumps only when no socket has had anything for a millisecond, and a run is repeatable.

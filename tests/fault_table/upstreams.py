@@ -1,4 +1,4 @@
-"""Upstreams that speak a known answer, go on with one that was begun, and fail where they are told to."""
+"""Upstreams that speak a known answer, go on with one that was begun, and fail where a case says so."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any

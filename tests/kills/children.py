@@ -71,7 +71,7 @@ async def _kill(process: GatewayProcess, uncut: Mapping[str, Seen], chance: Rand
         while not hosted_is_ready(process):  # noqa: ASYNC110
             await trio.sleep(0.05)
     for name, seen in sent:
-        report.ends["whole" if seen.done else "told" if seen.error else "lost"] += 1
+        report.ends["whole" if seen.done else "true error" if seen.error else "lost"] += 1
         if seen.lost or seen.ended != 1:
             report.faults.append(f"{name} ({seen.transport}): its end was lost or doubled")
         if seen.done and seen.content() != uncut[name].content():

@@ -133,7 +133,7 @@ def judge(report: RoundReport, each: Sent, row: dict[str, Any] | None) -> None:
     def wrong(what: str) -> None:
         report.faults.append(f"{each.kind} ({each.transport}): {what}")
 
-    report.ends["whole" if seen.done else "left" if seen.left else "told" if seen.error else "lost"] += 1
+    report.ends["whole" if seen.done else "left" if seen.left else "true error" if seen.error else "lost"] += 1
     if seen.lost or (not seen.ended and not seen.left):
         wrong("its end was lost")
     if seen.ended > 1:
@@ -152,7 +152,7 @@ def judge(report: RoundReport, each: Sent, row: dict[str, Any] | None) -> None:
         return
     used = row["prompt_tokens"], row["completion_tokens"]
     if seen.done and seen.usage != used:
-        wrong(f"the client was told {seen.usage}, and the ledger has {used}")
+        wrong(f"the client read {seen.usage}, and the ledger has {used}")
     most = uncut_costs()[each.kind] + _STEPS_AHEAD * kind.choices
     if (row["cost"] or 0) > most:
         wrong(f"{row['cost']} was charged, and without the kill {most}")
