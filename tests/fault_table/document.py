@@ -90,7 +90,7 @@ def summary(rows: Sequence[FaultRow]) -> str:
     clean = sum(row.left == "clean" for row in rows)
     return (
         f"**{len(rows)} rows.** {counts['rescued']} answers were rescued, {counts['no harm']} came to no harm, "
-        f"{counts['true error']} ended with a true error, {counts['cut']} were cut with the process that served them, and of "
-        f"{counts['the client left']} the client had left. "
+        f"{counts['true error']} ended with a true error, {counts['cut']} were cut with the process that served them, "
+        f"and of {counts['the client left']} the client had left. "
         f"{counts['DRESSED'] or 'None'} was dressed as a success. {clean} of {len(rows)} left nothing behind."
     )
