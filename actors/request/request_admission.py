@@ -216,7 +216,7 @@ def _granted(request: InferenceRequest, snapshot: PolicySnapshot, at: float) -> 
         return snapshot.grant_of(request.credentials.api_key, at)
     if request.begun.tenant not in snapshot.tenants:
         raise Forbidden("tenant_removed", "The tenant of this answer is not in the configuration any more.")
-    # Its key is not stored; whoever reads the answer has shown one.
+    # Its key is not stored; its readers have shown one.
     return KeyGrant(request.begun.tenant)
 
 

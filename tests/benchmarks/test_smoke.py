@@ -18,6 +18,7 @@ from benchmarks.engine.client import answers
 from benchmarks.engine.make_model import write
 from benchmarks.engine.servers import SERVERS, Command, Place, Server
 from benchmarks.engine.workloads import BenchRequest
+from engine.kernels.simd import has_bfloat16_products
 from tests.paths import ROOT
 from tests.patience import PATIENCE_S
 
@@ -63,6 +64,9 @@ ELSEWHERE = {
     "benchmarks.upstream.gateways.http_proxy": "is started by benchmarks.upstream",
     "benchmarks.upstream.gateways.relay": "is started by benchmarks.upstream",
 }
+HALF = {"benchmarks.engine.quantization"}
+"""They compute in bfloat16."""
+NO_HALF = "this processor does not compute in bfloat16"
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules.*:RuntimeWarning")
 
 
@@ -106,6 +110,8 @@ def run(
 @pytest.mark.parametrize("name", ROWS)
 def test_it_runs(name: str, run: Callable[[str, str], str]) -> None:
     words, printed = ROWS[name]
+    if name in HALF and not has_bfloat16_products():
+        pytest.skip(NO_HALF)
     assert printed in run(name, words)
 
 
@@ -152,6 +158,7 @@ class Failing(Server):
         self.ended = True
 
 
+@pytest.mark.skipif(not has_bfloat16_products(), reason=NO_HALF)
 def test_a_peer_that_dies_while_it_is_measured_costs_nobody_his_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

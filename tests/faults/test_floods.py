@@ -424,7 +424,8 @@ async def test_a_key_has_so_many_connections() -> None:
 
 async def test_a_tier_leaves_places_to_those_above_it() -> None:
     service = streaming()
-    service.tiers_above = {"good": 0, "other": 1}.__getitem__  # type: ignore[method-assign, assignment]
+    ranks = {"good": 0, "other": 1}
+    service.tiers_above = lambda key, *_: ranks[key]  # type: ignore[method-assign, assignment, index]
     async with gateway(service, max_connections=4, tier_connections=1) as running:
         for _ in range(3):
             await endless(running, "other")

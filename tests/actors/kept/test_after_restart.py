@@ -88,7 +88,7 @@ async def read_some(reader: KeptReader, events: int) -> Answer:
 CASES = [(name, state) for name, state in STATES.items()]
 
 
-@pytest.mark.parametrize("case", sampled(CASES, 10))
+@pytest.mark.parametrize("case", sampled(CASES, 5))
 async def test_the_answer_is_the_one_that_it_would_have_been(autojump_clock, tmp_path, case):
     """Killed after one event after another."""
     state: State = case
