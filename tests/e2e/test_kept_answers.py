@@ -84,6 +84,7 @@ def resume(process: GatewayProcess, stream: str, last: int) -> list[tuple[int, s
         return events_of(answer)
 
 
+@pytest.mark.slow  # a minute; the next tests kill, too
 def test_streams_go_on_after_a_kill(config_file: Path, tmp_path: Path) -> None:
     uncut: dict[str, Any] = {}
     first = GatewayProcess("--config", str(config_file), log=tmp_path / "0.log")
