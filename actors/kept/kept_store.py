@@ -14,6 +14,7 @@ import msgspec
 
 from actors.api.request import InferenceRequest
 from actors.api.response import DecisionInfo, ResponseEvent
+from actors.kernel.transaction import transaction
 from actors.protocol.ledger import Delivered
 
 SCHEMA = 1
@@ -235,16 +236,9 @@ class KeptStore:
 
     def commit(self, batch: KeptBatch) -> None:
         """Commit the whole batch or nothing. Raises sqlite3.Error."""
-        execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self._connection):
             for write in batch.writes:
                 self._write(write)
-            execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                execute("ROLLBACK")
-            raise
         if any(isinstance(write, DeleteAnswer) for write in batch.writes):
             # A script is stepped to its end: `execute` would free one page.
             self._connection.executescript(f"PRAGMA incremental_vacuum({_FREED_PAGES})")

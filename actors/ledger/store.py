@@ -16,6 +16,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_never, w
 
 from actors.api.errors import LedgerFileError
 from actors.kernel.clock import WallClock, system_time
+from actors.kernel.transaction import transaction
 from actors.ledger.usage_sums import UsageSums, fill_sums
 from actors.protocol.admission import RestoreUsage
 from actors.protocol.ledger import Delivered, EntryClosing, LedgerEntry
@@ -224,18 +225,12 @@ class Store:
             "SELECT request_id FROM requests WHERE closed_at IS NULL AND life <> ?", (self._life,)
         ).fetchall()
         known = self._delivered() if left else {}
-        execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self._connection):
             for (request_id,) in left:
                 if (each := known.get(request_id)) is not None:
                     values = each.prompt_tokens, each.completion_tokens, each.cost, self._now(), self._life, request_id
                     execute(_RECOVER_KNOWN, values)
             execute(_RECOVER, (self._now(), self._life))
-            execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                execute("ROLLBACK")
-            raise
         return len(left)
 
     def _bring_up_to_date(self, *, is_new: bool) -> None:
@@ -282,8 +277,7 @@ class Store:
         ]
         roll_backs = [each for each in batch.lines if isinstance(each, RollBack)]
         execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self._connection):
             if lines:
                 execute(_OPEN, (self._life, self._now(), msgspec.json.encode(lines).decode()))
             if closings:
@@ -291,11 +285,6 @@ class Store:
             for each in roll_backs:
                 self._sums.roll_back(each)
             self._sums.prune(self.wall())
-            execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                execute("ROLLBACK")
-            raise
 
     def spent(self, at: float) -> RestoreUsage:
         """Usage from before this process started that still counts at `at`."""

@@ -17,7 +17,7 @@ class PipeInbox:
     """What `StepLoop` uses of a `SimpleQueue`. When the pipe is closed it holds a `Stop`, for ever."""
 
     def __init__(self, pipe: int, decode: Callable[[bytes], Command | Stop]) -> None:
-        """`pipe`: a descriptor, of which nobody else reads any more."""
+        """`pipe`: a descriptor, of which nothing else reads any more."""
         os.set_blocking(pipe, False)
         self._pipe = pipe
         self._decode = decode

@@ -236,7 +236,7 @@ class BackendQueue(Generic[J]):
         self._replicas[replica].epoch = epoch
 
     def replica_down(self, replica: int, code: str, message: str, now: float, *, crashed: bool = True) -> list[J]:
-        """The replica is down and has lost its jobs. Without any replica all waiting jobs are rejected.
+        """The replica is down and has lost its jobs. Without any replica only those that wait for its restart stay.
 
         `crashed`: one of its jobs may be the cause; False: it was stopped. Returns the jobs that are quarantined.
         """
