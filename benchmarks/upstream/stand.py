@@ -122,7 +122,7 @@ class Stand:
         began, busy = time.perf_counter(), time.process_time()
         self.load.run(seconds)
         whole = not fleet.plan.stream
-        self.load.run(_ANSWER_S, lambda: totals.answers > answers if whole else totals.pieces > pieces)
+        self.load.run(_ANSWER_S, lambda: (totals.answers > answers if whole else totals.pieces > pieces) or self.ended)
         pieces, answers = totals.pieces - pieces, totals.answers - answers
         passed, busy = time.perf_counter() - began, time.process_time() - busy
         cpu_s = self.cpu_s() - cpu_s

@@ -63,6 +63,7 @@ def words(config: Path, tmp_path: Path) -> list[str]:
     return ["--config", str(config), "--handover", str(tmp_path / "handover.sock")]
 
 
+@pytest.mark.slow  # half a minute; `tests/gateway/test_handover.py` hands over in one process
 def test_a_rolling_restart(words: list[str], tmp_path: Path) -> None:
     old = GatewayProcess(*words, log=tmp_path / "old.log")
     new = None

@@ -116,6 +116,7 @@ def test_streams_go_on_after_a_kill(config_file: Path, tmp_path: Path) -> None:
             kill(process)
 
 
+@pytest.mark.slow  # half a minute
 def test_a_stopped_server_names_the_stream_and_the_next_one_goes_on(config_file: Path, tmp_path: Path) -> None:
     process = GatewayProcess("--config", str(config_file), log=tmp_path / "a.log")
     events: list[tuple[int, str]] = []

@@ -115,7 +115,8 @@ def test_people_over_every_transport(served: GatewayProcess, tmp_path: Path) -> 
     assert totals.ok + totals.left == totals.requests
     kinds = record.groups["kind"]
     assert set(kinds) == {"socket", "whole", "text", "resumes", "leaves", "talk"}
-    assert kinds["resumes"].resumed == kinds["resumes"].ok > 0
+    # On a busy machine a whole answer may come at once, with nothing left to resume.
+    assert 0 < kinds["resumes"].resumed <= kinds["resumes"].ok
     assert kinds["leaves"].left > 0
     assert kinds["talk"].ok % 2 == 0
 
