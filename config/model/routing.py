@@ -156,7 +156,7 @@ class RungSettings(Table, frozen=True):
     ttft: PositiveSeconds | None = None
     """Limit on the time to first token on this rung; None: only the route's deadline applies."""
     retries: Annotated[int, within(0, 10)] = 0
-    """Retries after transient failures, with increasing pauses."""
+    """Retries after transient failures, with increasing pauses; as many again after the first content."""
     wait_out: NonNegativeSeconds = Seconds(0)
     """For upstreams: the longest `Retry-After` that is waited for, once, before the next rung is tried."""
     breaker: BreakerSettings = BreakerSettings()
