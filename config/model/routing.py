@@ -65,7 +65,9 @@ class RouteSettings(Table, frozen=True):
     caps: Caps = Caps()
     emit: Emit | None = None
     """Replaces the `emit` of the route's cascade."""
-    midstream: Literal["error", "continue", "restart"] = "error"
+    midstream: Literal["error", "continue", "restart"] = "continue"
+    """If a rung fails after content was sent: continue on the next that can, restart where none of the answer was sent,
+    or end with an error."""
     on_content_filter: Literal["stop", "next"] = "stop"
     """If an upstream's content filter refuses: end with 400 `content_filter`, or try the next rung."""
 
