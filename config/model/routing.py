@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from config.model.bounds import Count, Finite, Natural, NonNegative, Positive, PositiveShare, Share, within
+from config.model.bounds import Count, Finite, Natural, Positive, PositiveShare, Share, within
 from config.model.calibration import Calibration, Statistic
 from config.model.conditions import SignalSettings
 from config.model.table import NonNegativeSeconds, PositiveSeconds, Seconds, Table
@@ -169,7 +169,9 @@ class RungSettings(Table, frozen=True):
 
 
 class RetryBudgetSettings(Table, frozen=True):
-    """Limit on retries relative to requests, over all rungs, so that retries do not overload a failing rung."""
+    """How many retries may run at the same time, over all rungs, so that they do not overload one that is failing."""
 
-    ratio: Annotated[float, within(0, 10)] = 0.2
-    min_per_second: NonNegative = 1.0
+    share: Share = 0.2
+    """Of the requests that are active now."""
+    at_least: Natural = 3
+    """So many may run however few requests are active."""
