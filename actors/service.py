@@ -142,13 +142,20 @@ class Service:
                 text = self._texts[name] = self._texts[upstream.tokenizer]
                 if text.sizes is not None:
                     raise EngineLoadFailed(f"upstream '{name}': tokenizer: '{upstream.tokenizer}' is an encoder")
+        retry_budget = RetryBudget(
+            settings.retry_budget,
+            active=lambda: len(self._responses),
+            hedges=lambda: sum([each.hedges for each in self._upstreams.values()]),
+        )
         self._upstreams = {
             name: UpstreamStatus(
                 name,
                 upstream.urls,
                 upstream.context,
                 counts=upstream.tokenizer is not None,
-                hedging=None if (hedge := upstream.hedge) is None else Hedging(hedge.percentile, hedge.share),
+                hedging=None
+                if (hedge := upstream.hedge) is None
+                else Hedging(hedge.percentile, hedge.share, has_room=retry_budget.has_room),
             )
             for name, upstream in settings.upstreams.items()
         }
@@ -173,9 +180,7 @@ class Service:
         self._decisions = DecisionLog(settings.admin.decisions, settings.admin.decisions_memory)
         self._responses: dict[ResponseStream, None] = {}
         self._timers = TimerWheel()
-        self._breakers = BreakerRegistry(
-            rung_breakers(settings), RetryBudget(settings.retry_budget), self._all_published
-        )
+        self._breakers = BreakerRegistry(rung_breakers(settings), retry_budget, self._all_published)
         self._router = Router(snapshot, self._backend_queues, self._breakers, self._rollout, wall)
         self._restored: set[str] = set()
         self._admission: Mailbox[AdmissionMessage] = Mailbox("admission", _MAILBOX)

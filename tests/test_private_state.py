@@ -18,7 +18,7 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
     "tests/actors/clock_workers.py": ({"_connection"}, "the one place where tests read the ledger's file"),
     "tests/actors/control/test_policy_reloader.py": ({"_reloader", "_router"}, FAULT),
     "tests/actors/fakes.py": (
-        {"_admission", "_backend_queues", "_breakers", "_budgets", "_quota", "_supervisor", "_timers"},
+        {"_admission", "_backend_queues", "_breakers", "_budgets", "_quota", "_supervisor", "_timers", "_upstreams"},
         "the one place where the owners' statistics() and check_integrity() are reached",
     ),
     "tests/actors/kernel/test_loop_watchdog.py": ({"_watch"}, "what the thread does, without a thread"),

@@ -149,19 +149,22 @@ class Breakers(Actor[BreakerMessage]):
     def on(self, message: BreakerMessage) -> None:
         match message:
             case AskPermit(rung, is_retry, reply):
-                now = trio.current_time()
-                if is_retry and not self._published.budget.take(now):
+                now, budget = trio.current_time(), self._published.budget
+                if is_retry and not budget.take():
                     reply.set(None)
                     return
                 answer = self._published.permit(rung, now)
-                if not reply.set(answer) and isinstance(answer, Permit):
+                is_read = reply.set(answer)
+                if not is_read and isinstance(answer, Permit):
                     self._published.breakers[rung].record(answer, None, now)
+                if is_retry and not (is_read and isinstance(answer, Permit)):
+                    budget.give_back()
             case ForceBreaker(rung, how, until, reply):
                 self._published.breakers[rung].force(how, until)
                 reply.set(None)
             case Record(rung, permit, ok, at, is_retry, ttft_s):
-                if not is_retry:
-                    self._published.budget.request()
+                if is_retry:
+                    self._published.budget.give_back()
                 breaker = self._published.breakers[rung]
                 before = breaker.state
                 breaker.record(permit, ok, at, ttft_s)
@@ -202,8 +205,8 @@ class Permits:
     ) -> None:
         """Record an attempt's outcome; None: no evidence about the rung."""
         record = Record(rung, permit, ok, trio.current_time(), is_retry, ttft_s)
-        if ok is False or permit.probe or self._published.breakers[rung].is_slow(ttft_s):
+        if ok is False or is_retry or permit.probe or self._published.breakers[rung].is_slow(ttft_s):
             self._breakers.put_unbounded(record)
         else:
-            # This changes no breaker's state, so it need not wake the actor.
+            # This changes no breaker's state and frees no retry, so it need not wake the actor.
             self._breakers.put_deferred(record)

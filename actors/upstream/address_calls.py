@@ -175,6 +175,7 @@ class _Race:
         """Of the calls that run, by address."""
         self._winner: int | None = None
         self._end: CallEnd | None = None
+        self._are_two = False
         self._over = trio.Event()
         """There is output, or no call runs any more."""
 
@@ -190,6 +191,7 @@ class _Race:
             if not self._over.is_set():
                 second = self._calls.second(self._hedging, tried)
                 if second is not None:
+                    self._are_two = True
                     nursery.start_soon(self._run, second)
         if second is not None:
             self._hedging.ended(won=self._winner == second)
@@ -197,12 +199,17 @@ class _Race:
         return self._end
 
     async def _run(self, number: int) -> None:
-        with trio.CancelScope() as scope:
-            self._scopes[number] = scope
-            end = await self._call(number, partial(self._received, number))
-            if self._winner in {None, number}:
-                self._end = end
-        del self._scopes[number]
+        try:
+            with trio.CancelScope() as scope:
+                self._scopes[number] = scope
+                end = await self._call(number, partial(self._received, number))
+                if self._winner in {None, number}:
+                    self._end = end
+        finally:
+            del self._scopes[number]
+            if self._are_two:
+                self._are_two = False
+                self._hedging.give_back()
         if not self._scopes:
             self._over.set()
 

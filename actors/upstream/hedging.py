@@ -5,6 +5,7 @@ costs few calls and cuts off the tail.
 """
 
 from collections import deque
+from collections.abc import Callable
 
 _WINDOW = 200
 """The latest times to the first output, of which the percentile is taken."""
@@ -19,12 +20,15 @@ _SAVED = 5.0
 class Hedging:
     """Of one upstream."""
 
-    def __init__(self, percentile: float, share: float) -> None:
-        """`share`: second calls for each call, at most."""
+    def __init__(self, percentile: float, share: float, *, has_room: Callable[[], bool]) -> None:
+        """`share`: second calls for each call, at most. `has_room`: whether the retry budget has room for one."""
         self._percentile = percentile
         self._share = share
+        self._has_room = has_room
         self._ttft_s: deque[float] = deque(maxlen=_WINDOW)
         self._allowed = 0.0
+        self.running = 0
+        """Second calls whose first one runs, too."""
         self.won_total = 0
         """Second calls that answered first."""
         self.lost_total = 0
@@ -47,14 +51,19 @@ class Hedging:
     @property
     def may_begin(self) -> bool:
         """Whether a second call may begin now."""
-        return self._allowed >= 1.0
+        return self._allowed >= 1.0 and self._has_room()
 
     def take(self) -> bool:
-        """Whether a second call may begin now; it is counted."""
+        """Whether a second call may begin now; it is counted until `give_back`."""
         if not self.may_begin:
             return False
         self._allowed -= 1.0
+        self.running += 1
         return True
+
+    def give_back(self) -> None:
+        """One of the two calls has ended."""
+        self.running -= 1
 
     def totals(self) -> dict[str, int]:
         """By outcome."""

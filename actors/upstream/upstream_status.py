@@ -42,6 +42,11 @@ class UpstreamStatus(EngineStatus):
             return None
         return BackendActivity(self.running, self.waiting, self.generation_tokens_total)
 
+    @property
+    def hedges(self) -> int:
+        """Second calls beside a first one that run now."""
+        return 0 if self.hedging is None else self.hedging.running
+
     def rests(self, now: float) -> bool:
         """Whether every address is left out for a while, or has asked for a pause."""
         return all(each.rests_for_s > 0 for each in self.replicas.statistics(now))

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from config.model.bounds import Count, Finite, Natural, NonNegative, Positive, PositiveShare, Share, within
+from config.model.bounds import Count, Finite, Natural, Positive, PositiveShare, Share, within
 from config.model.calibration import Calibration, Statistic
 from config.model.conditions import SignalSettings
 from config.model.table import NonNegativeSeconds, PositiveSeconds, Seconds, Table
@@ -65,7 +65,9 @@ class RouteSettings(Table, frozen=True):
     caps: Caps = Caps()
     emit: Emit | None = None
     """Replaces the `emit` of the route's cascade."""
-    midstream: Literal["error", "continue", "restart"] = "error"
+    midstream: Literal["error", "continue", "restart"] = "continue"
+    """If a rung fails after content was sent: continue on the next that can, restart where none of the answer was sent,
+    or end with an error."""
     on_content_filter: Literal["stop", "next"] = "stop"
     """If an upstream's content filter refuses: end with 400 `content_filter`, or try the next rung."""
 
@@ -156,7 +158,7 @@ class RungSettings(Table, frozen=True):
     ttft: PositiveSeconds | None = None
     """Limit on the time to first token on this rung; None: only the route's deadline applies."""
     retries: Annotated[int, within(0, 10)] = 0
-    """Retries after transient failures, with increasing pauses."""
+    """Retries after transient failures, with increasing pauses; as many again after the first content."""
     wait_out: NonNegativeSeconds = Seconds(0)
     """For upstreams: the longest `Retry-After` that is waited for, once, before the next rung is tried."""
     breaker: BreakerSettings = BreakerSettings()
@@ -167,7 +169,9 @@ class RungSettings(Table, frozen=True):
 
 
 class RetryBudgetSettings(Table, frozen=True):
-    """Limit on retries relative to requests, over all rungs, so that retries do not overload a failing rung."""
+    """How many retries may run at the same time, over all rungs, so that they do not overload one that is failing."""
 
-    ratio: Annotated[float, within(0, 10)] = 0.2
-    min_per_second: NonNegative = 1.0
+    share: Share = 0.2
+    """Of the requests that are active now."""
+    at_least: Natural = 3
+    """So many may run however few requests are active."""

@@ -59,6 +59,10 @@ class Document:
         part, local = self._part_of(path)
         return _in(part, part.source.value(local))
 
+    def holds(self, path: Path) -> bool:
+        part, local = self._part_of(path)
+        return part.source.holds(local)
+
     def _part_of(self, path: Path) -> tuple[DocumentPart, Path]:
         """The part that contains the path, or most of it, and the path within that part."""
         match path:

@@ -25,6 +25,7 @@ class Places(Protocol):
 
     def key(self, path: Path) -> Position: ...
     def value(self, path: Path) -> Position: ...
+    def holds(self, path: Path) -> bool: ...
 
 
 class _Given(TypedDict, total=False):
@@ -168,6 +169,10 @@ class Problems:
 
     def _safe(self, text: str) -> str:
         return _QUOTED.sub(lambda match: f"{match[1]}{MASK}{match[1]}" if self._is_secret(match[2]) else match[0], text)
+
+    def is_written(self, path: Path) -> bool:
+        """Whether the file has this key; otherwise its value is the default."""
+        return self._source.holds(path)
 
     def is_broken_below(self, path: Path) -> bool:
         """Whether the place, one that contains it or one inside it is broken."""

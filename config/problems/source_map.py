@@ -71,12 +71,13 @@ class SourceMap:
         """The start of the value; for a table with a header, its name in the header."""
         return self._find(self._values, path)
 
+    def holds(self, path: Path) -> bool:
+        """Whether the path is in the text."""
+        return path in self._keys or path in self._values
+
     def depth(self, path: Path) -> int:
         """How many of the path's steps are in the text."""
-        known = [
-            length for length in range(1, len(path) + 1) if path[:length] in self._keys or path[:length] in self._values
-        ]
-        return max(known, default=0)
+        return max([length for length in range(1, len(path) + 1) if self.holds(path[:length])], default=0)
 
     def _find(self, first: dict[Path, int], path: Path) -> Position:
         while path:

@@ -87,6 +87,7 @@ class SimulatedRequest:
 
     def start(self, plan: Plan, now: float) -> None:
         self.plan = plan
+        self._service.active += 1
         self._machine = AnswerMachine(plan, self.request.choices, client_has=self._client_has)
         self._machine.start(now)
         self._carry_out(now)
@@ -163,8 +164,8 @@ class SimulatedRequest:
                 case effects.WithdrawJob():
                     service.backend_queues[self._attempt.of.rung].withdraw(self._attempt.job, now)
                 case effects.RecordOutcome(rung, permit, ok, is_retry, ttft_s):
-                    if not is_retry:
-                        service.retries.request()
+                    if is_retry:
+                        service.retries.give_back()
                     service.breakers[rung].record(permit, ok, now, ttft_s)
                 case effects.Complete(_, reason):
                     self._complete(self._attempt, reason, now)
@@ -184,12 +185,14 @@ class SimulatedRequest:
 
     def _permit(self, rung: str, now: float, *, is_retry: bool) -> Permit | RungRefused:
         service = self._service
-        if is_retry and not service.retries.take(now):
-            return RungRefused(why="retry_budget")
         if rung not in service.backend_queues:
             return RungRefused(why="not_simulated")
+        if is_retry and not service.retries.take():
+            return RungRefused(why="retry_budget")
         permit = service.breakers[rung].permit(now)
         if isinstance(permit, BreakerOpen):
+            if is_retry:
+                service.retries.give_back()
             return RungRefused(why="breaker_open", retry_after_s=permit.retry_after_s)
         return permit
 
@@ -294,6 +297,8 @@ class SimulatedRequest:
 
     def _end(self, outcome: str, code: str, now: float) -> None:
         self.outcome, self.code, self.ended_at = outcome, code, now
+        if self.plan is not None:
+            self._service.active -= 1
         if outcome == "failed":
             self.shown = self._released * self.request.choices
         self._on_end(self, now)

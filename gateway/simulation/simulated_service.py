@@ -52,7 +52,9 @@ class SimulatedService:
             tokenizers[name] = tokenizers.get(upstream.tokenizer or "", "")
         self.policy = Policy.compile(settings, tokenizers)
         self.draws = SimulatedDraws(seed, self.policy, shares, trace)
-        self.retries = RetryBudget(settings.retry_budget)
+        self.active = 0
+        """Requests in progress."""
+        self.retries = RetryBudget(settings.retry_budget, active=lambda: self.active)
         self.breakers = {rung: Breaker(each) for rung, each in self.policy.breakers.items()}
         self.tenants = known_tenants(settings)
         self.salts = {name: number for number, name in enumerate(self.tenants)}

@@ -22,6 +22,7 @@ from policies.answer.answer_effects import AnswerEffect, MachineAttempt
 from policies.cascade.cascade import CascadeMachine
 from policies.fallback import fallback_machine
 from policies.fallback.fallback_machine import (
+    STALL,
     AttemptFailed,
     Begun,
     FallbackMachine,
@@ -218,7 +219,7 @@ class AnswerMachine:
             self._end(ok=None, withdraw=True)
             self._report(RungRefused(why="queue_timeout", message="It waited in the queue for too long."), now)
         else:
-            kind = "stall" if attempt.first_at is not None else "ttft_timeout"
+            kind = STALL if attempt.first_at is not None else "ttft_timeout"
             self.on_failed(AttemptFailed(kind=kind, retryable=False), now, ok=False, ended=False)
 
     def stop(self, *, client_left: bool = False) -> None:

@@ -18,14 +18,17 @@ to do, or None while the current attempt continues.
 - Before an upstream is tried again there is a pause: a random part of a time that doubles with each retry. A pause that
   the upstream itself asks for is kept once for a response if it is within the rung's `wait_out`; otherwise the next
   rung is tried at once. No pause exceeds the deadline.
-- If no rung is left, and one that has crashed can go on, the response waits for its restart: at most twice, and after
-  the commit point no longer than `stall_s`.
+- If no rung is left, an upstream that broke off in the middle of the answer is asked again: after a pause, within its
+  `retries`, which count anew, and the shared budget. So is one that stalled, before the commit point, too.
+- If that is not possible either, and a rung that has crashed can go on, the response waits for its restart: at most
+  twice, and after the commit point no longer than `stall_s`.
 - What a content filter has refused is not tried elsewhere, unless the plan's `on_content_filter` says "next". A request
   that a server has called invalid gets no static answer, which would look like an outage.
 
 It always ends: every failure uses up an attempt, and the plan bounds attempts.
 """
 
+from collections import Counter
 from typing import Literal
 
 import msgspec
@@ -41,6 +44,8 @@ Prefix = tuple[tuple[int, ...], ...]
 
 PROCESS_ENDED = "process_ended"
 """Why the attempt of an ended process failed."""
+STALL = "stall"
+"""Why an attempt failed whose next output was due."""
 
 
 class Begun(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,6 +197,9 @@ class FallbackMachine:
         self._crashed: list[PlannedRung] = []
         """Rungs that are being restarted, in the order in which they were tried."""
         self._waits_left = _MOST_WAITS
+        self._broken_off: list[PlannedRung] = []
+        """Upstreams that may be asked again when no other rung is left."""
+        self._asked_again: Counter[str] = Counter()
         self._reasons: list[Reason] = []
         self._pauses = Pauses()
         self._not_before = 0.0
@@ -278,7 +286,7 @@ class FallbackMachine:
             return self._next(now)
         if self._current.to is not None and event.why not in _NO_EVIDENCE:
             self._barred.add(self._current.to)
-        return self._move_on(now)
+        return self._move_on(now, random01)
 
     def _fail(self, event: AttemptFailed, now: float, random01: float) -> FallbackEffect:
         assert self._current is not None
@@ -303,7 +311,10 @@ class FallbackMachine:
         may_retry = self._stage == "ladder" and event.retryable and (not self.committed or may_go_on)
         if may_retry and self._tries_again(event, now, random01):
             return self._next(now)
-        return self._move_on(now)
+        broke_off = event.kind == STALL or (event.retryable and self.committed)
+        if self._current.is_upstream and broke_off and event.retry_after_s is None:
+            self._broken_off.append(self._current)
+        return self._move_on(now, random01)
 
     def _tries_again(self, event: AttemptFailed, now: float, random01: float) -> bool:
         if event.retry_after_s is not None:
@@ -330,11 +341,11 @@ class FallbackMachine:
         self._not_before = at
         return True
 
-    def _move_on(self, now: float) -> FallbackEffect:
+    def _move_on(self, now: float, random01: float) -> FallbackEffect:
         if self.committed and not self._may_continue():
             return self._stop(now)
         self._advance()
-        return self._next(now)
+        return self._next(now, random01)
 
     def _may_continue(self) -> bool:
         midstream = self._plan.midstream
@@ -350,11 +361,11 @@ class FallbackMachine:
         if self._index < len(self._plan.rungs):
             self._retries_left = self._plan.rungs[self._index].retries
 
-    def _next(self, now: float) -> FallbackEffect:
+    def _next(self, now: float, random01: float = 0.0) -> FallbackEffect:
         while True:
             rung = self._rung()
             if rung is None:
-                return self._wait_for_restart(now) or self._stop(now)
+                return self._ask_again(now, random01) or self._wait_for_restart(now) or self._stop(now)
             if rung.answer is not None and not self.committed:
                 if any(reason.why == "upstream_rejected" for reason in self._reasons):
                     return self._stop(now)
@@ -365,6 +376,22 @@ class FallbackMachine:
             if self._may_try(rung, now):
                 return self._try(rung, now)
             self._advance()
+
+    def _ask_again(self, now: float, random01: float) -> Try | None:
+        """No other rung can serve: the first upstream that broke off and can go on is asked again."""
+        due = min(self._deadline(), now + self._plan.stall_s) if self.committed else self._deadline()
+        while self._broken_off:
+            rung = self._broken_off.pop(0)
+            assert rung.to is not None
+            if self._asked_again[rung.to] >= rung.retries or not self._can_go_on(rung):
+                continue
+            at = self._pauses.before_retry(now, random01, due)
+            if at is None:
+                continue
+            self._asked_again[rung.to] += 1
+            self._not_before = at
+            return msgspec.structs.replace(self._try(rung, now), is_retry=True)
+        return None
 
     def _wait_for_restart(self, now: float) -> Try | None:
         """No other rung can serve: the first that has crashed and can go on serves when it is up again."""

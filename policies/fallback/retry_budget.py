@@ -1,7 +1,10 @@
-"""Retries: a budget in relation to requests, shared by all, and the pauses before the same rung is tried again.
+"""Retries: a budget in relation to active requests, shared by all, and the pauses before a rung is tried again.
 
-The budget keeps retries from multiplying the load of a rung that is failing.
+The budget keeps retries from multiplying the load of a rung that is failing. It bounds how many run at the same time,
+as Envoy's `retry_budget` does: a rate would allow the more of them the longer each one takes.
 """
+
+from collections.abc import Callable
 
 import msgspec
 
@@ -10,13 +13,8 @@ from policies.errors import IntegrityError
 from policies.lifecycle.supervision import Backoff
 from policies.model.plan import PlannedRung
 
-_BURST_S = 10.0
-"""The bucket holds the retries of this many seconds of `min_per_second`, or `_BURST_RETRIES` if that is more."""
-_BURST_RETRIES = 10.0
-_FIRST_RETRIES = 3.0
-"""What it holds at first: a fault of the first minute is retried, too."""
-
-
+_EXACT = 1e-9
+"""0.1 * 30 is 3."""
 _BACKOFF = Backoff(first_s=0.5, factor=2.0, longest_s=8.0, jitter=0.9)
 """Before the k-th retry of a response."""
 _SPREAD_S = 0.1
@@ -26,50 +24,60 @@ _SPREAD_S = 0.1
 class RetryBudgetStatistics(msgspec.Struct, frozen=True):
     """Figures of the budget."""
 
-    tokens: float
+    running: int
+    limit: int
+    """How many may run now, with the hedges."""
     taken_total: int
     refused_total: int
 
 
 class RetryBudget:
-    """A token bucket: filled by `ratio` per request and `min_per_second`; a retry takes one token."""
+    """At most `share` of the active requests may be retries at the same time, and `at_least` in any case."""
 
-    def __init__(self, settings: RetryBudgetSettings) -> None:
-        has_any = settings.ratio > 0 or settings.min_per_second > 0
-        self._tokens = max(_FIRST_RETRIES, settings.min_per_second) if has_any else 0.0
-        self._paid_at: float | None = None
+    def __init__(
+        self, settings: RetryBudgetSettings, *, active: Callable[[], int], hedges: Callable[[], int] = lambda: 0
+    ) -> None:
+        """`active`: the requests in progress; `hedges`: calls beside slow ones, which count like retries."""
+        self._active = active
+        self._hedges = hedges
+        self._running = 0
         self._taken_total = 0
         self._refused_total = 0
         self.apply_settings(settings)
 
     def apply_settings(self, settings: RetryBudgetSettings) -> None:
-        """Replace the settings. Tokens are kept up to the new capacity."""
-        self._ratio = settings.ratio
-        self._per_second = settings.min_per_second
-        self._capacity = max(_BURST_RETRIES, settings.min_per_second * _BURST_S)
-        self._tokens = min(self._tokens, self._capacity)
+        """Replace the settings. What runs goes on."""
+        self._share = settings.share
+        self._at_least = settings.at_least
 
-    def request(self) -> None:
-        self._tokens = min(self._capacity, self._tokens + self._ratio)
+    @property
+    def limit(self) -> int:
+        return max(self._at_least, int(self._share * self._active() + _EXACT))
 
-    def take(self, now: float) -> bool:
-        if self._paid_at is not None:
-            self._tokens = min(self._capacity, self._tokens + (now - self._paid_at) * self._per_second)
-        self._paid_at = now
-        if self._tokens < 1:
+    def has_room(self) -> bool:
+        """Whether a retry or a hedge may begin now."""
+        return self._running + self._hedges() < self.limit
+
+    def take(self) -> bool:
+        """Whether a retry may begin now; it is counted until `give_back`."""
+        if not self.has_room():
             self._refused_total += 1
             return False
-        self._tokens -= 1
+        self._running += 1
         self._taken_total += 1
         return True
 
+    def give_back(self) -> None:
+        """A retry has ended. Harmless if there is none: its end may be reported twice after a crash of the owner."""
+        self._running = max(self._running - 1, 0)
+
     def statistics(self) -> RetryBudgetStatistics:
-        return RetryBudgetStatistics(self._tokens, self._taken_total, self._refused_total)
+        return RetryBudgetStatistics(self._running, self.limit, self._taken_total, self._refused_total)
 
     def check_integrity(self) -> None:
-        """Raise `IntegrityError` if the bucket is below 0 or above its capacity."""
-        if not 0 <= self._tokens <= self._capacity:
-            raise IntegrityError(f"the retry budget holds {self._tokens} of {self._capacity}")
+        """Raise `IntegrityError` if more retries run than were taken."""
+        if not 0 <= self._running <= self._taken_total:
+            raise IntegrityError(f"{self._running} retries run, and {self._taken_total} were taken")
 
 
 class Pauses(msgspec.Struct):

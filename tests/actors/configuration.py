@@ -57,6 +57,8 @@ mark = "fallback"
 [[ladders.large-only]]
 to = "large"
 """
+STOPS = CONFIG.replace("[[routes]]", '[[routes]]\nmidstream = "error"')
+"""No answer goes on."""
 
 
 def settings_of(text: str = CONFIG) -> Settings:

@@ -271,6 +271,12 @@ class Stage:
     def breaker(self, backend: str) -> BreakerStatistics:
         return self.service._breakers.breakers[backend].statistics()
 
+    def retries_running(self) -> int:
+        """With the hedges."""
+        service = self.service
+        hedges = sum(each.hedges for each in service._upstreams.values())
+        return service._breakers.budget.statistics().running + hedges
+
     def quota_uses(self) -> Mapping[str, TenantUse]:
         """By tenant."""
         return self.service._quota.statistics(trio.current_time()).tenants
@@ -294,6 +300,8 @@ class Stage:
         statistics = service.statistics()
         assert statistics.in_flight == 0
         assert (statistics.ledger.open, statistics.ledger.pending) == (0, 0)
+        assert self.retries_running() == 0
+        service._breakers.budget.check_integrity()
         service._quota.check_integrity()
         assert service._quota.statistics(trio.current_time()).open == 0
         service._budgets.check_integrity()

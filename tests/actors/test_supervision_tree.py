@@ -75,7 +75,7 @@ use = { cascade = "checked" }
 [[routes]]""",
         1,
     )
-    .replace("[[routes]]", "[retry_budget]\nratio = 1.0\n[[routes]]", 1)
+    .replace("[[routes]]", "[retry_budget]\nat_least = 100\n[[routes]]", 1)
     .replace('on_failure = "large-only"', 'on_failure = "either"')
     .replace("\nuse = { ", '\nmidstream = "continue"\nuse = { ')
 )

@@ -34,7 +34,6 @@ LENGTH = 200
 SETTINGS = (
     CONFIG.replace("4MiB", "64MiB")
     .replace("[server]", '[server]\nkept_file = "kept.sqlite3"')
-    .replace('use = { ladder = "small-first" }', 'use = { ladder = "small-first" }\nmidstream = "continue"')
     .replace('kv = { memory = "64MiB" }', 'kv = { memory = "64MiB" }\nmax_running = 64')
     .replace("[models.small]", "[models.hosted]\n[models.checked]\n[models.small]\nadapters = true")
     .replace(
@@ -57,12 +56,10 @@ to = "small"
 name = "hosted"
 when = { model = ["hosted"] }
 use = { ladder = "hosted-first" }
-midstream = "continue"
 [[routes]]
 name = "checked"
 when = { model = ["checked"] }
 use = { cascade = "checked" }
-midstream = "continue"
 [[routes]]
 name = "small\"""",
     )

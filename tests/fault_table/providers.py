@@ -17,6 +17,10 @@ GOOD = {"a": up.answers(), "b": up.answers()}
 CANNOT_GO_ON = SERVICE.replace('["http://b/v1"]\nmodel = "llama"\ntokenizer = "small"\n', '["http://b/v1"]\n').replace(
     'supports = ["sampling", "continue"]\n[models.stops]', 'supports = ["sampling"]\n[models.stops]'
 )
+STOPS_SHORT = SERVICE.replace(
+    'supports = ["sampling", "continue"]\n[upstreams.other]', 'supports = ["sampling"]\n[upstreams.other]'
+)
+"""Upstream cloud continues no text."""
 
 
 def case(what: str, faulty: Callable[[Scene], Server | None], model: str = "cloud", **more: Any) -> Case:
@@ -106,7 +110,13 @@ def _as_it_is(server: Server) -> Callable[[Scene], Server]:
     return lambda here: lambda asked: serve(here, asked)
 
 
+async def _empty_piece(asked: Asked) -> None:
+    await asked.chunk(event(choices=[{"index": 0, "delta": {"role": "assistant", "content": ""}}]))
+    await up.closes(asked)
+
+
 CUT = (3, up.closes)
+_CANNOT = {"settings": STOPS_SHORT, "asked": "nothing is next, and it continues no text"}
 PROVIDERS = [
     case("connections are refused", lambda _: None),
     case("connections are refused", lambda _: None, "cloud-only"),
@@ -120,12 +130,22 @@ PROVIDERS = [
     case("cut after 3 tokens", after(3, up.closes), "two-clouds"),
     case("cut after 3 tokens", after(3, up.closes), "cloud-only", settles_s=30.0),
     case("cut after 3 tokens, once", then_good(CUT), "cloud-only"),
+    case("cut after 3 tokens, once", then_good(CUT), "cloud-only", transport="WebSocket"),
+    case("cut after 3 tokens, once", then_good(CUT), "cloud-only", transport="whole"),
+    case("cut after 3 tokens, twice", then_good(CUT, CUT), "cloud-only"),
+    case("cut after 3 tokens, once", then_good(CUT), "cloud-only", **_CANNOT),
+    case("cut after 3 tokens, once", then_good(CUT), "cloud-only", **_CANNOT, transport="whole"),
+    case("cut after an empty piece, once", then_good((0, _empty_piece)), "cloud-only", **_CANNOT),
     case("cut after 3 tokens", after(3, up.closes), transport="whole"),
     case("cut after all tokens, before their end", after(len(up.PIECES), up.closes)),
     case("stalls after 3 tokens", after(3, up.says_nothing)),
     case("stalls after 3 tokens", after(3, up.says_nothing), "cloud-only", settles_s=30.0),
+    case("stalls after 3 tokens, once", then_good((3, up.says_nothing)), "cloud-only", settles_s=30.0),
+    case("stalls after 3 tokens, once", then_good((3, up.says_nothing)), "cloud-only", transport="whole"),
+    case("stalls after 3 tokens, once", then_good((3, up.says_nothing)), "cloud-only", **_CANNOT, settles_s=30.0),
     case("a token every 4 s", _as_it_is(_drips)),
     case("a malformed chunk after 3 tokens", after(3, _malformed_chunk)),
+    case("a malformed chunk after 3 tokens, once", then_good((3, _malformed_chunk)), "cloud-only"),
     case("malformed JSON after 3 tokens", after(3, _malformed_json)),
     case("malformed JSON first", after(0, _malformed_json)),
     case("an error event after 3 tokens, then `[DONE]`", after(3, _error_event)),

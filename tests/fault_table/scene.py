@@ -82,39 +82,31 @@ midstream = "error"
 name = "alone"
 when = { model = ["alone"] }
 use = { ladder = "alone" }
-midstream = "continue"
 [[routes]]
 name = "cloud"
 when = { model = ["cloud"] }
 use = { ladder = "cloud-first" }
-midstream = "continue"
 deadlines = { stall = "10s" }
 [[routes]]
 name = "two-clouds"
 when = { model = ["two-clouds"] }
 use = { ladder = "two-clouds" }
-midstream = "continue"
 [[routes]]
 name = "cloud-only"
 when = { model = ["cloud-only"] }
 use = { ladder = "cloud-only" }
-midstream = "continue"
 deadlines = { ttft = "10s", stall = "10s", total = "120s" }
 [[routes]]
 name = "upward"
 when = { model = ["upward"] }
 use = { cascade = "upward" }
-midstream = "continue"
 """
 
 
 def _service() -> str:
     text = verified_config(draft_tokens=4, midstream="continue")
     first_route = text.index("[[routes]]")
-    text = text[:first_route] + _UPSTREAMS + text[first_route:]
-    for name in ("small", "both"):
-        text = text.replace(f'name = "{name}"\nwhen', f'name = "{name}"\nmidstream = "continue"\nwhen')
-    return text
+    return text[:first_route] + _UPSTREAMS + text[first_route:]
 
 
 SERVICE = _service()

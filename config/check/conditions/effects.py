@@ -101,7 +101,7 @@ def _check_rungs(settings: Settings, problems: Problems) -> None:
     for name, ladder in settings.ladders.items():
         for index, rung in enumerate(ladder):
             path: Path = ("ladders", name, index)
-            if rung.retries and not retries.ratio and not retries.min_per_second:
+            if rung.retries and not retries.share and not retries.at_least:
                 problems.warn_at_key((*path, "retries"), "nothing is ever retried: the retry budget is 0")
             if rung.breaker.slow_after is None and rung.breaker.slow_rate != BreakerSettings().slow_rate:
                 problems.warn(

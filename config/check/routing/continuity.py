@@ -1,12 +1,13 @@
 """Checks that rungs can continue each other's answers where a cascade or a route requires it.
 
 A rung can continue from tokens of another with the same tokenizer, and an upstream from text. Otherwise mode "verified"
-is useless, which is an error; "window" acts as "gate" and "continue" as "error", which is a warning.
+is useless, which is an error; "window" acts as "gate", and a "continue" that the file asks for as "error", which is a
+warning.
 """
 
 from collections.abc import Mapping
 
-from config.check.names import emitting, reached_rungs, rungs_of
+from config.check.names import emitting, flat, ladder_of, reached_rungs, rungs_of
 from config.model.settings import Settings
 from config.problems.problems import Problems
 
@@ -44,22 +45,23 @@ def check_continuity(settings: Settings, problems: Problems, digests: Mapping[st
                 severity="error" if cascade.emit.mode == "verified" else "warning",
             )
     for index, route in enumerate(settings.routes):
-        if route.midstream != "continue":
-            continue
+        place = ("routes", index, "midstream")
+        if route.midstream != "continue" or not problems.is_written(place):
+            continue  # the default promises what the rungs can do
         rungs = reached_rungs(settings, route)
         if not rungs or not all_rungs.issuperset(rungs):
             continue
         if not settings.engines.keys().isdisjoint(rungs):
             continue  # an engine continues after its restart, or on another replica
         # An upstream that continues from text can do so after any rung.
-        from_text = [rung for rung in rungs if rung in settings.upstreams and _can_continue(settings, rung)]
-        if not (from_text and len(rungs) > 1) and not any(
-            may_continue(one, other) for one in rungs for other in rungs if one != other
-        ):
+        from_text = {rung for rung in rungs if rung in settings.upstreams and _can_continue(settings, rung)}
+        ladder = flat(settings, ladder_of(settings, route) or "")
+        asked_again = any(rung.to in from_text and rung.retries for _, rung in ladder)
+        if not (from_text and len(rungs) > 1) and not asked_again:
             problems.warn(
-                ("routes", index, "midstream"),
-                f'"continue" needs a second rung that can continue the answer of the first, and there is none among '
-                f"{', '.join(rungs)}",
+                place,
+                f'"continue" needs a second rung that can continue the answer of the first, or an upstream that '
+                f"continues its own and has retries, and there is none among {', '.join(rungs)}",
                 expected=f'{_EXPECTED}; or midstream = "error"',
             )
 

@@ -13,7 +13,8 @@ from actors.api.response import Done, Failed
 from actors.request.response_stream import ResponseStream
 from engine.model.encoder_config import EmbeddingSizes
 from policies.admission.keys import RANDOM_BYTES, new_key
-from tests.actors.fakes import CONFIG, PROMPT, Answer, Stage, says, stage
+from tests.actors.configuration import STOPS
+from tests.actors.fakes import PROMPT, Answer, Stage, says, stage
 from tests.actors.upstream.network import Network, Server
 from tests.actors.upstream.network import says as upstream_says
 
@@ -43,15 +44,16 @@ ROUTES = """
 name = "checked"
 when = { model = ["checked"] }
 use = { cascade = "checked" }
+midstream = "error"
 [[routes]]
 name = "goes-on"
 when = { model = ["goes-on"] }
 use = { ladder = "small-first" }
-midstream = "continue"
 [[routes]]
 name = "cloud"
 when = { model = ["cloud"] }
 use = { ladder = "cloud-first" }
+midstream = "error"
 [[routes]]
 name = "encoder"
 when = { model = ["encoder"] }
@@ -101,8 +103,8 @@ def config(*, bob: str = "weight = 1_000", **alice: str) -> str:
         f'[[keys]]\nid = "{key.settings.id}"\ntenant = "{key.settings.tenant}"\nhash = "{key.settings.hash}"\n'
         for key in (ALICE, BOB)
     )
-    catch_all = CONFIG.index('[[routes]]\nname = "gate"')
-    routes = CONFIG[:catch_all] + ROUTES + CONFIG[catch_all:]
+    catch_all = STOPS.index('[[routes]]\nmidstream = "error"\nname = "gate"')
+    routes = STOPS[:catch_all] + ROUTES + STOPS[catch_all:]
     return f"{routes}{RUNGS}{PRICES}{keys}[tenants.alice]\n{may}\n[tenants.bob]\n{bob}\n"
 
 

@@ -1,4 +1,6 @@
-"""Retries are paid out of the budget that all share; without it the next rung is asked."""
+"""Retries count in the budget that all share; without room in it the next rung is asked."""
+
+from functools import partial
 
 import pytest
 import trio
@@ -11,7 +13,6 @@ from config.model.table import Seconds
 from policies.fallback.fallback_machine import RungRefused
 from policies.fallback.retry_budget import RetryBudget
 from policies.model.load import Permit
-from tests.actors.fakes import Answer
 from tests.actors.upstream.network import Asked
 from tests.actors.upstream.test_upstream_actor import CHAT, FINE, config, outcomes, stage
 
@@ -25,39 +26,61 @@ async def always_fails(asked: Asked) -> None:
     await asked.status(500)
 
 
-def tries(answer: Answer) -> int:
-    """Of the upstream; then the budget was empty and the small model answered."""
-    *failed, refused, answered = outcomes(answer)
-    assert set(failed) == {("cloud", "failed", "upstream_error")}
-    assert (refused, answered) == (("cloud", "refused", "retry_budget"), ("small", "answered", "retry_budget"))
-    return len(failed)
-
-
-# Each first attempt, on the upstream and on the small model, pays `ratio`; three retries are there at first.
-@pytest.mark.parametrize(("ratio", "expected"), [(0.0, [1, 1, 1]), (0.5, [4, 2, 2]), (1.0, [5, 3, 3])])
-async def test_requests_pay_for_retries(autojump_clock, ratio, expected):
-    text = f"{FIVE_RETRIES}\n[retry_budget]\nratio = {ratio}\nmin_per_second = 0.0\n"
+@pytest.mark.parametrize(("at_least", "expected"), [(0, 1), (1, 6)])
+async def test_one_request_has_one_retry_at_a_time(autojump_clock, at_least: int, expected: int) -> None:
+    text = f"{FIVE_RETRIES}\n[retry_budget]\nshare = 0.0\nat_least = {at_least}\n"
     async with stage(always_fails, FINE, text=text) as (service, network):
-        counted = [tries(await service.ask("cloud", prompts=CHAT)) for _ in expected]
-        assert counted == expected
-        assert len(network.asked) == sum(expected)
+        for round_ in (1, 2, 3):
+            answer = await service.ask("cloud", prompts=CHAT)
+            assert outcomes(answer)[-1][:2] == ("small", "answered")
+            assert (("cloud", "refused", "retry_budget") in outcomes(answer)) is not at_least
+            assert len(network.asked) == round_ * expected
+        assert service.retries_running() == 0
 
 
-async def test_time_pays_for_retries(autojump_clock):
-    text = f"{FIVE_RETRIES}\n[retry_budget]\nratio = 0.0\nmin_per_second = 0.1\n"
-    async with stage(always_fails, FINE, text=text) as (service, _):
-        counted = []
-        for pause_s in (0, 11, 1, 9):
-            await trio.sleep(pause_s)
-            counted.append(tries(await service.ask("cloud", prompts=CHAT)))
-        # The pauses between two tries are random, and they pay, too.
-        assert counted[0] == 4
-        assert min(counted[1], counted[3]) >= 2
-        assert sum(counted) - len(counted) <= 3 + 0.1 * trio.current_time()
+# Of ten requests whose upstream fails at once, and is slow when it is asked again.
+@pytest.mark.parametrize(
+    ("share", "at_least", "expected"), [(0.0, 0, 0), (0.0, 3, 3), (0.2, 0, 2), (0.2, 3, 3), (0.5, 3, 5), (1.0, 0, 10)]
+)
+async def test_so_many_retries_run_at_the_same_time(autojump_clock, share, at_least, expected) -> None:
+    calls = []
+
+    async def serve(asked: Asked) -> None:
+        calls.append(asked)
+        if len(calls) > 10:
+            await trio.sleep(20)
+        await asked.status(500)
+
+    text = FIVE_RETRIES.replace("retries = 5", "retries = 1")
+    text = f"{text}\n[retry_budget]\nshare = {share}\nat_least = {at_least}\n"
+    async with stage(serve, FINE, text=text) as (service, _):
+        # All ten stay active.
+        service.worker("small").step_s = 10.0
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(partial(service.ask, "cloud", prompts=CHAT))
+            # So long is the longest pause before a retry.
+            await trio.sleep(1.0)
+            assert service.retries_running() == expected
+        assert service.retries_running() == 0
+
+
+async def test_a_retry_that_its_client_leaves_is_given_back(autojump_clock) -> None:
+    async def hangs(asked: Asked) -> None:
+        if len(network.asked) > 1:
+            await trio.sleep_forever()
+        await asked.status(500)
+
+    async with stage(hangs, FINE, text=FIVE_RETRIES) as (service, network):
+        with trio.move_on_after(5):
+            await service.ask("cloud", prompts=CHAT)
+        assert len(network.asked) == 2
+        await trio.sleep(1)
+        assert service.retries_running() == 0
 
 
 def registry() -> BreakerRegistry:
-    return BreakerRegistry({"small": BreakerSettings()}, RetryBudget(RetryBudgetSettings()))
+    return BreakerRegistry({"small": BreakerSettings()}, RetryBudget(RetryBudgetSettings(), active=lambda: 0))
 
 
 async def test_the_permit_of_a_closed_breaker_is_read_without_its_actor() -> None:
@@ -82,7 +105,9 @@ async def test_a_retry_is_refused_while_the_actor_is_busy_or_off() -> None:
 async def test_a_slow_answer_may_open_the_breaker_and_wakes_the_actor(ttft_s: float | None, *, wakes: bool) -> None:
     settings = BreakerSettings(slow_after=Seconds(2))
     mailbox: Mailbox[BreakerMessage] = Mailbox("breakers", 8)
-    permits = Permits(mailbox, BreakerRegistry({"small": settings}, RetryBudget(RetryBudgetSettings())))
+    permits = Permits(
+        mailbox, BreakerRegistry({"small": settings}, RetryBudget(RetryBudgetSettings(), active=lambda: 0))
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(mailbox.ready)
         await wait_all_tasks_blocked()

@@ -12,7 +12,7 @@ from policies.fallback.retry_budget import RetryBudget
 
 
 def registry() -> BreakerRegistry:
-    return BreakerRegistry({"small": BreakerSettings()}, RetryBudget(RetryBudgetSettings()))
+    return BreakerRegistry({"small": BreakerSettings()}, RetryBudget(RetryBudgetSettings(), active=lambda: 0))
 
 
 async def test_a_breaker_is_held_for_a_time(autojump_clock) -> None:

@@ -7,6 +7,7 @@ from trio.testing import wait_all_tasks_blocked
 from actors.api.response import Done, Failed
 from engine.errors import EngineError
 from engine.text.stop import StopMatcher
+from tests.actors.configuration import STOPS
 from tests.actors.fakes import CONFIG, PROMPT, Answer, says, stage
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 
@@ -106,7 +107,7 @@ async def test_an_engine_that_fails_before_content_hands_over_to_the_ladder(auto
 
 
 async def test_an_engine_that_fails_after_content_ends_the_stream_truthfully(autojump_clock):
-    async with stage({"small": says(TEXT)}) as service:
+    async with stage({"small": says(TEXT)}, settings=STOPS) as service:
         service.on_step["small"] = fails_at(4)
         answer = await service.ask("small")
         assert isinstance(answer.end, Failed)
@@ -128,10 +129,7 @@ async def test_a_whole_answer_survives_a_failure_in_its_middle(autojump_clock):
 
 
 async def test_midstream_continue_goes_on_from_the_exact_tokens(autojump_clock):
-    settings = CONFIG.replace(
-        'use = { ladder = "small-first" }', 'use = { ladder = "small-first" }\nmidstream = "continue"'
-    )
-    async with stage({"small": says(TEXT), "large": says(TEXT)}, settings=settings) as service:
+    async with stage({"small": says(TEXT), "large": says(TEXT)}) as service:
         service.on_step["small"] = fails_at(4)
         answer = await service.ask("small")
         assert answer.text() == TEXT
@@ -140,7 +138,7 @@ async def test_midstream_continue_goes_on_from_the_exact_tokens(autojump_clock):
 
 
 async def test_streams_of_a_failed_engine_hear_of_it_and_what_waits_is_served(autojump_clock):
-    async with stage() as service:
+    async with stage(settings=STOPS) as service:
         service.on_step["large"] = fails_at(3)
         answers: list[Answer] = []
 

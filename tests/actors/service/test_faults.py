@@ -17,7 +17,7 @@ from engine.errors import EngineError
 from tests.actors.fakes import CONFIG, says, stage
 
 BUSY = CONFIG.replace('stall = "30s"', 'stall = "5s"').replace(
-    '[[routes]]\nname = "small"', '[retry_budget]\nratio = 1.0\n[[routes]]\nname = "small"'
+    '[[routes]]\nname = "small"', '[retry_budget]\nat_least = 100\n[[routes]]\nname = "small"'
 )
 
 

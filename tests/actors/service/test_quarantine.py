@@ -20,13 +20,11 @@ from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.fakes import CONFIG, Answer, stage
 
 POISON = 77
-BUDGET = "[retry_budget]\nratio = 1.0\nmin_per_second = 50\n"
+BUDGET = "[retry_budget]\nat_least = 100\n"
 THREE = (
     CONFIG.replace('model = "small"\n', 'model = "small"\nreplicas = 2\n')
     .replace("retries = 1", "retries = 3")
-    .replace(
-        '[[routes]]\nname = "small"', '[retry_budget]\nratio = 1.0\nmin_per_second = 50\n[[routes]]\nname = "small"', 1
-    )
+    .replace('[[routes]]\nname = "small"', '[retry_budget]\nat_least = 100\n[[routes]]\nname = "small"', 1)
 )
 GOES_ON = THREE.replace('use = { ladder = "small-first" }', 'use = { ladder = "small-first" }\nmidstream = "continue"')
 NO_LARGE = '[[ladders.small-first]]\nto = "large"\nmark = "fallback"\n'

@@ -31,7 +31,7 @@ def settings(share: float = 1.0, concurrent: int = 8) -> str:
 
 
 def test_the_delay_is_a_percentile_once_there_are_enough() -> None:
-    hedging = Hedging(90.0, 0.5)
+    hedging = Hedging(90.0, 0.5, has_room=lambda: True)
     for number in range(19):
         hedging.answered(float(number))
     assert hedging.delay_s() is None
@@ -40,7 +40,7 @@ def test_the_delay_is_a_percentile_once_there_are_enough() -> None:
 
 
 def test_second_calls_are_a_share_of_all() -> None:
-    hedging = Hedging(95.0, 0.1)
+    hedging = Hedging(95.0, 0.1, has_room=lambda: True)
     taken = 0
     for _ in range(1000):
         hedging.began()
@@ -49,10 +49,24 @@ def test_second_calls_are_a_share_of_all() -> None:
 
 
 def test_few_are_saved_up() -> None:
-    hedging = Hedging(95.0, 0.1)
+    hedging = Hedging(95.0, 0.1, has_room=lambda: True)
     for _ in range(1000):
         hedging.began()
     assert [hedging.take() for _ in range(7)] == [True] * 5 + [False] * 2
+
+
+def test_the_retry_budget_bounds_them_too() -> None:
+    room = [True, True, False, True]
+    hedging = Hedging(95.0, 1.0, has_room=lambda: room[0])
+    for _ in range(5):
+        hedging.began()
+    taken = []
+    while room:
+        taken.append(hedging.take())
+        room.pop(0)
+    assert (taken, hedging.running) == ([True, True, False, True], 3)
+    hedging.give_back()
+    assert hedging.running == 2
 
 
 class Server:

@@ -63,7 +63,7 @@ KINDS = {
 LINES = (Path(__file__).parent / "refusals.jsonl").read_bytes().splitlines()
 ROWS = [msgspec.json.decode(line, type=Row) for line in LINES]
 RETRIES = '[[ladders.cloud-only]]\nto = "cloud"\nretries = 2\n'
-TEXT = config().replace(RETRIES.replace("retries = 2\n", ""), RETRIES) + "[retry_budget]\nmin_per_second = 10.0\n"
+TEXT = config().replace(RETRIES.replace("retries = 2\n", ""), RETRIES) + "[retry_budget]\nat_least = 100\n"
 
 
 def serving(row: Row, *, whole: bool = False) -> Server:

@@ -23,7 +23,7 @@ schema = 1
 [ledger]
 path = ":memory:"
 [retry_budget]
-min_per_second = 10.0
+at_least = 100
 [upstreams.cloud]
 urls = ["http://a/v1"]
 [upstreams.second]

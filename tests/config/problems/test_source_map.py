@@ -53,6 +53,10 @@ def test_tricky_documents() -> None:
     assert source.key(("t", "u", 1)) == Position(16, 5)
     assert source.value(("t", "u", 1, "missing")) == Position(16, 5)
     assert source.key(("nowhere", 3)) == Position(1, 1)
+    for path in [("a",), ("t", "u", 1), ("t", "u", 1, "v2", 0, "z", "y"), ("b", 1, "c")]:
+        assert source.holds(path)
+    for path in [("t", "u", 1, "missing"), ("nowhere", 3), ("t", "u", 2)]:
+        assert not source.holds(path)
 
 
 def test_paths_print_as_they_are_written() -> None:

@@ -112,7 +112,7 @@ def test_the_routes_up_to_the_one_that_took_it() -> None:
     assert (first.owner, first.finding.kind) == ("team-support", "all")
     assert [part.text for part in first.finding.parts] == ["tenant is bob, not acme", "not tagged support", ""]
     assert (found.outcome.route, found.cascade, found.routes_left) == ("everything-else", None, 0)
-    assert (found.way, found.midstream) == (("large", "small", "static_answer"), "error")
+    assert (found.way, found.midstream) == (("large", "small", "static_answer"), "continue")
     assert found.deadlines is not None
     assert (found.deadlines.queue_s, found.deadlines.ttft_s) == (30.0, 30.0)
     assert found.deadlines.first_by_s == 30.0

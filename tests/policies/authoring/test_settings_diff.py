@@ -51,7 +51,7 @@ CHANGES = [
     ]),
     ("[tenants.bob]", "[tenants.bert]", ["tenant bob: gone", "tenant bert: new: { tier = batch }"]),
     ("input = 0.1, output", "input = 0.3, output", ["price of small: input 0.1 → 0.3"]),
-    ("[models.chat]", "[retry_budget]\nratio = 0.5\n[models.chat]", ["retry_budget: ratio 0.2 → 0.5"]),
+    ("[models.chat]", "[retry_budget]\nshare = 0.5\n[models.chat]", ["retry_budget: share 0.2 → 0.5"]),
 ]  # fmt: skip
 
 

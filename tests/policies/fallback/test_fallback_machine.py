@@ -357,6 +357,14 @@ def test_a_machine_starts_once() -> None:
 RUNGS = st.lists(
     st.one_of(
         st.builds(
+            PlannedRung,
+            to=st.just("cloud"),
+            retries=st.integers(0, 3),
+            is_upstream=st.just(True),
+            from_text=st.booleans(),
+            tokenizer=st.sampled_from(["", "t"]),
+        ),
+        st.builds(
             rung,
             st.sampled_from(["small", "large", "third"]),
             retries=st.integers(0, 3),
@@ -401,7 +409,8 @@ def test_it_always_ends_and_keeps_its_rules(
     steps: list[tuple[FallbackEvent, float]],
 ) -> None:
     plan = planned(*rungs, cascade=cascade, midstream=midstream, start_on=start_on)
-    most = sum(1 + planned_rung.retries for planned_rung in rungs) + (2 if cascade else 0)
+    upstreams = {each.to for each in rungs if each.is_upstream}
+    most = sum(1 + each.retries * (1 + each.is_upstream) for each in rungs) + (2 if cascade else 0)
     machine = FallbackMachine(plan)
     now = 0.0
     committed = False
@@ -423,7 +432,7 @@ def test_it_always_ends_and_keeps_its_rules(
                 assert effect.rung not in refused
                 assert now < effect.deadline <= plan.total_at
                 assert effect.deadline <= plan.ttft_at or committed
-                assert bool(effect.prefix) == committed
+                assert (bool(effect.prefix) or effect.from_text) == committed
                 assert effect.is_retry == (effect.rung in broke)
                 if committed:
                     assert midstream == "continue" or isinstance(last, Escalated)
@@ -444,7 +453,9 @@ def test_it_always_ends_and_keeps_its_rules(
                 committed = True
             case RungRefused(why=why) if why != "retry_budget":
                 refused.add(current.rung)
-            case AttemptFailed(retryable=True):
+            case AttemptFailed(kind=kind, retryable=retryable) if retryable or (
+                kind == "stall" and current.rung in upstreams
+            ):
                 broke.add(current.rung)
             case AttemptFailed(retryable=False):
                 refused.add(current.rung)
@@ -498,6 +509,79 @@ def test_an_upstream_is_asked_again_after_a_pause_and_an_engine_at_once() -> Non
     first = tries(machine.on(BROKE, 3.0, 0.0))
     assert (first.rung, first.not_before) == ("large", 0.0)
     assert tries(machine.on(BROKE, 3.0, 0.0)).not_before == 0.0
+
+
+def cloud(to: str = "cloud", retries: int = 1, *, goes_on: bool = True, tokenizer: str = "") -> PlannedRung:
+    return PlannedRung(
+        to=to, retries=retries, is_upstream=True, from_text=goes_on, goes_on=goes_on, tokenizer=tokenizer
+    )
+
+
+CUT = AttemptFailed(kind="upstream_truncated", retryable=True)
+STALLED = AttemptFailed(kind="stall", retryable=False)
+SPENT = RungRefused(why="retry_budget")
+ANSWER_SENT, REASONING_SENT, CALL_SENT = ContentSent(), ContentSent(answer=False), ContentSent(atomic=True)
+BROKEN_OFF = {
+    # The rungs, midstream, what happens, and who is tried: "+" after a pause, ">" goes on from the text.
+    "cut": ((cloud(),), "continue", [ANSWER_SENT, CUT], "cloud cloud+>"),
+    "cut twice": ((cloud(),), "continue", [ANSWER_SENT, CUT, CUT], "cloud cloud+> !"),
+    "cut twice, two retries": ((cloud(retries=2),), "continue", [ANSWER_SENT, CUT, CUT], "cloud cloud+> cloud+>"),
+    "no retries": ((cloud(retries=0),), "continue", [ANSWER_SENT, CUT], "cloud !"),
+    "retries count anew": ((cloud(),), "continue", [CUT, ANSWER_SENT, CUT, CUT], "cloud cloud+ cloud+> !"),
+    "stalled": ((cloud(),), "continue", [ANSWER_SENT, STALLED], "cloud cloud+>"),
+    "stalled with nothing sent": ((cloud(),), "error", [STALLED, ANSWER_SENT, STALLED], "cloud cloud+ !"),
+    "others first": (
+        (cloud(), cloud("other")),
+        "continue",
+        [ANSWER_SENT, CUT, CUT, CUT, CUT],
+        "cloud other> cloud+> other+> !",
+    ),
+    "the other is refused": (
+        (cloud(), cloud("other")),
+        "continue",
+        [ANSWER_SENT, CUT, RungRefused(why="breaker_open")],
+        "cloud other> cloud+>",
+    ),
+    "the budget is spent": ((cloud(),), "continue", [ANSWER_SENT, CUT, SPENT], "cloud cloud+> !"),
+    "it asks for a pause": (
+        (cloud(),),
+        "continue",
+        [ANSWER_SENT, msgspec.structs.replace(CUT, retry_after_s=1.0)],
+        "cloud !",
+    ),
+    "it cannot go on": ((cloud(goes_on=False),), "continue", [ANSWER_SENT, CUT], "cloud !"),
+    "only reasoning was sent": ((cloud(goes_on=False),), "continue", [REASONING_SENT, CUT], "cloud cloud+"),
+    "restart": ((cloud(),), "restart", [ANSWER_SENT, CUT], "cloud !"),
+    "restart, only reasoning": ((cloud(),), "restart", [REASONING_SENT, CUT], "cloud cloud+"),
+    "error": ((cloud(),), "error", [ANSWER_SENT, CUT], "cloud !"),
+    "inside a call": ((cloud(),), "continue", [CALL_SENT, CUT], "cloud !"),
+    "an engine's cut": ((rung("large", retries=3),), "continue", [ANSWER_SENT, BROKE], "large !"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_OFF)
+def test_an_upstream_that_broke_off_is_asked_again_when_no_other_rung_is_left(case) -> None:
+    rungs, midstream, events, expected = BROKEN_OFF[case]
+    machine = FallbackMachine(planned(*rungs, midstream=midstream))
+    effects = [machine.start(0.0), *(machine.on(event, 1.0) for event in events)]
+    words = []
+    for effect in effects:
+        match effect:
+            case Try(rung=name, not_before=not_before, from_text=from_text, is_retry=is_retry):
+                assert is_retry == (not_before > 0)
+                words.append(name + "+" * is_retry + ">" * from_text)
+            case Break() | GiveUp():
+                words.append("!")
+    assert " ".join(words) == expected
+
+
+@pytest.mark.parametrize(("total_at", "stall_s"), [(1.4, 5.0), (60.0, 0.4)])
+def test_an_upstream_is_not_asked_again_where_its_pause_is_longer_than_the_client_waits(total_at, stall_s) -> None:
+    plan = msgspec.structs.replace(planned(cloud(), midstream="continue"), total_at=total_at, stall_s=stall_s)
+    machine = FallbackMachine(plan)
+    machine.start(0.0)
+    machine.on(ContentSent(), 1.0)
+    assert isinstance(machine.on(CUT, 1.0, 0.0), Break)
 
 
 def test_a_pause_that_is_asked_for_is_waited_out_as_a_retry_and_once() -> None:

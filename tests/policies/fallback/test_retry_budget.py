@@ -1,5 +1,6 @@
-"""Retries stay in proportion to requests, and pause before the same rung is tried again."""
+"""Retries stay in proportion to active requests, and pause before the same rung is tried again."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -8,58 +9,64 @@ from policies.fallback.retry_budget import Pauses, RetryBudget
 from policies.model.plan import PlannedRung
 
 
-def test_requests_pay_for_retries() -> None:
-    budget = RetryBudget(RetryBudgetSettings(ratio=0.5, min_per_second=0))
-    assert [budget.take(0.0) for _ in range(4)] == [True, True, True, False]
-    budget.request()
-    budget.request()
-    assert budget.take(0.0)
-    assert not budget.take(100.0)
-    assert budget.statistics().refused_total == 2
-
-
-def test_at_first_three_are_there_unless_nothing_is_to_be_retried() -> None:
-    assert not RetryBudget(RetryBudgetSettings(ratio=0, min_per_second=0)).take(0.0)
-    many = RetryBudget(RetryBudgetSettings(ratio=0, min_per_second=5))
-    assert sum(many.take(0.0) for _ in range(10)) == 5
-
-
-def test_only_so_many_are_saved_up() -> None:
-    budget = RetryBudget(RetryBudgetSettings(ratio=0.5, min_per_second=0))
-    for _ in range(1000):
-        budget.request()
-    assert sum(budget.take(0.0) for _ in range(100)) == 10
-
-
-def test_time_pays_for_a_few() -> None:
-    budget = RetryBudget(RetryBudgetSettings(ratio=0, min_per_second=2))
-    assert [budget.take(0.0) for _ in range(4)] == [True, True, True, False]
-    assert [budget.take(1.0) for _ in range(3)] == [True, True, False]
-    # Saved for at most ten seconds.
-    assert sum(budget.take(1000.0) for _ in range(100)) == 20
+@pytest.mark.parametrize(
+    ("share", "at_least", "active", "expected"),
+    [
+        # Few requests, and many.
+        (0.2, 3, 0, 3),
+        (0.2, 3, 1, 3),
+        (0.2, 3, 15, 3),
+        (0.2, 3, 19, 3),
+        (0.2, 3, 20, 4),
+        (0.2, 3, 1000, 200),
+        # No least, no share, neither.
+        (0.2, 0, 4, 0),
+        (0.1, 0, 30, 3),
+        (0.0, 3, 1000, 3),
+        (0.0, 0, 1000, 0),
+        (1.0, 0, 7, 7),
+    ],
+)
+def test_so_many_may_run(share: float, at_least: int, active: int, expected: int) -> None:
+    budget = RetryBudget(RetryBudgetSettings(share=share, at_least=at_least), active=lambda: active)
+    assert sum(budget.take() for _ in range(2000)) == expected
+    figures = budget.statistics()
+    assert (figures.running, figures.limit, figures.taken_total) == (expected, expected, expected)
+    assert figures.refused_total == 2000 - expected
 
 
 @settings(max_examples=80, deadline=None)
 @given(
-    ratio=st.sampled_from([0.0, 0.1, 0.25]),
-    per_second=st.sampled_from([0.0, 0.5, 2.0]),
-    steps=st.lists(st.sampled_from(["request", "take", "wait"]), max_size=300),
+    share=st.sampled_from([0.0, 0.1, 0.5]),
+    at_least=st.sampled_from([0, 1, 3]),
+    steps=st.lists(st.tuples(st.sampled_from(["take", "give back"]), st.integers(0, 40), st.integers(0, 4))),
 )
-def test_never_more_than_was_paid_in(ratio: float, per_second: float, steps: list[str]) -> None:
-    budget = RetryBudget(RetryBudgetSettings(ratio=ratio, min_per_second=per_second))
-    now = 0.0
-    requests = taken = 0
-    for step in steps:
-        if step == "request":
-            budget.request()
-            requests += 1
-        elif step == "wait":
-            now += 0.5
-        else:
-            taken += budget.take(now)
+def test_no_retry_begins_beyond_the_limit(share: float, at_least: int, steps: list[tuple[str, int, int]]) -> None:
+    active = hedges = running = 0
+    budget = RetryBudget(
+        RetryBudgetSettings(share=share, at_least=at_least), active=lambda: active, hedges=lambda: hedges
+    )
+    for what, active, hedges in steps:
+        most = max(at_least, int(share * active + 1e-9))
+        assert budget.limit == most
+        assert budget.has_room() == (running + hedges < most)
+        if what == "take":
+            taken = budget.take()
+            assert taken == (running + hedges < most)
+            running += taken
+        elif running:
+            budget.give_back()
+            running -= 1
+        assert budget.statistics().running == running
         budget.check_integrity()
-        first = max(per_second, 3.0) if ratio or per_second else 0.0
-        assert taken <= first + requests * ratio + now * per_second + 1e-9
+
+
+def test_an_end_that_is_reported_twice_makes_no_room() -> None:
+    budget = RetryBudget(RetryBudgetSettings(share=0.0, at_least=1), active=lambda: 0)
+    assert budget.take()
+    for _ in range(3):
+        budget.give_back()
+    assert [budget.take(), budget.take()] == [True, False]
 
 
 RUNG = PlannedRung(to="cloud", is_upstream=True, wait_out_s=2.0)

@@ -223,10 +223,14 @@ def test_fewer_probes_begin_anew() -> None:
     assert breaker.state == "closed"
 
 
-def test_saved_up_retries_stay() -> None:
-    budget = Budget(RetryBudgetSettings(ratio=0.0, min_per_second=3.0))
-    budget.apply_settings(RetryBudgetSettings(ratio=0.0, min_per_second=0.0))
-    assert [budget.take(0.0) for _ in range(4)] == [True, True, True, False]
+def test_retries_that_run_count_under_new_settings() -> None:
+    budget = Budget(RetryBudgetSettings(share=0.0, at_least=2), active=lambda: 0)
+    assert [budget.take() for _ in range(3)] == [True, True, False]
+    budget.apply_settings(RetryBudgetSettings(share=0.0, at_least=1))
+    budget.give_back()
+    assert not budget.take()
+    budget.give_back()
+    assert budget.take()
     budget.check_integrity()
 
 

@@ -26,7 +26,7 @@ def test_the_same_is_no_change() -> None:
         ("requests = 8", "requests = 9", ("tiers.default",)),
         ("[models.both]", "[models.both]\n[models.new]", ("models.new",)),
         ('[[routes]]\nname = "large"', '[[routes]]\nname = "grand"', ("routes.grand", "routes.large")),
-        ("[models.both]", "[models.both]\n[retry_budget]\nratio = 0.5", ("retry_budget.ratio",)),
+        ("[models.both]", "[models.both]\n[retry_budget]\nshare = 0.5", ("retry_budget.share",)),
     ],
 )
 def test_the_policy_changes_live(old: str, new: str, live: tuple[str, ...]) -> None:

@@ -35,7 +35,7 @@ TABLE = [
         "the cascade 'second', which no",
     ),
     ('"cascades.thrifty.defer.threshold" = 0.5', '"ladders.cheap.0.retries" = 1', "the ladder 'cheap', which no"),
-    ("ratio = 0.2\nmin_per_second = 1", "ratio = 0\nmin_per_second = 0", "nothing is ever retried"),
+    ("share = 0.2\nat_least = 3", "share = 0\nat_least = 0", "nothing is ever retried"),
     ('over = "30s", at_least = 10', "slow_rate = 0.5", "has no effect without slow_after: no answer counts as slow"),
     ('over = "30s", at_least = 10', 'over = "1s", at_least = 5000', "it can open only after 5000 requests within 1 s"),
     ("threads = 1\n", "threads = 1\nmax_model_len = 512\n", None),
