@@ -15,7 +15,7 @@ from actors.queue.dispatcher import Backend
 from actors.routing.key_check import check_role, granted
 from config.model.settings import Settings
 from config.model.tenancy import TenantSettings
-from config.tenants import ANONYMOUS, known_tenants, tenant_queue_name
+from config.tenants import ANONYMOUS, cache_domain, known_tenants, tenant_queue_name
 from policies.admission.keys import KeyGrant, KeyRing
 from policies.errors import NoSuchModel
 from policies.model.load import EngineLoad, Load
@@ -49,7 +49,9 @@ class PolicySnapshot(msgspec.Struct, frozen=True):
         """`tokenizers`: a digest for each rung; equal ones let token ids pass from one rung to the other."""
         tenants = known_tenants(settings)
         callers = {
-            (tenant, name): Principal.of(tenant, tenant_queue_name(tenant, given, name), name, tier.priority)
+            (tenant, name): Principal.of(
+                tenant, tenant_queue_name(tenant, given, name), name, tier.priority, cache_domain(tenant, given)
+            )
             for tenant, given in tenants.items()
             for name, tier in settings.tiers.items()
         }

@@ -73,6 +73,9 @@ class TenantSettings(Table, frozen=True):
     concurrent: Count | None = None
     """Maximum number of requests in flight."""
     budget: Budget | None = None
+    cache_domain: str | None = None
+    """Tenants with the same domain find each other's prompts in the prefix cache, in times and in `cached_tokens`.
+    None: the tenant finds its own only, and no other tenant finds them."""
 
 
 class Price(Table, frozen=True, kw_only=True):
