@@ -12,9 +12,9 @@ ANONYMOUS = "anonymous"
 
 
 def known_tenants(settings: Settings) -> dict[str, TenantSettings]:
-    """The settings' tenants; without keys also `ANONYMOUS`, with default settings unless it is defined."""
+    """The settings' tenants; where no key is needed also `ANONYMOUS`, as it is defined, or with default settings."""
     tenants = dict(settings.tenants)
-    if not settings.keys:
+    if not settings.keyed:
         tenants.setdefault(ANONYMOUS, TenantSettings())
     return tenants
 

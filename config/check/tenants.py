@@ -64,7 +64,7 @@ def check_tenants(settings: Settings, problems: Problems) -> None:
                 (*path, "budget", "downgrade_to"),
                 f"the tenant is in the tier '{tenant.tier}' anyway: nothing changes when the budget is spent",
             )
-    if settings.tenants and not settings.keys and set(settings.tenants) != {ANONYMOUS}:
+    if settings.tenants and not settings.keyed and set(settings.tenants) != {ANONYMOUS}:
         problems.warn_at_key(
             ("tenants",),
             f"there are no [[keys]]: every client is the tenant '{ANONYMOUS}'",
