@@ -26,7 +26,8 @@ from actors.api.statistics import ServiceCounters, ServiceStatistics
 from actors.breakers.breakers import BreakerMessage, BreakerRegistry, Permits
 from actors.control.admin_service import AdminService
 from actors.control.breaker_control import BreakerControl
-from actors.control.policy_reloader import PolicyStatus, Reload
+from actors.control.key_control import KeyControl
+from actors.control.policy_reloader import PolicyStatus, ReloaderMessage
 from actors.drain import DrainController
 from actors.engines.adapter_registry import AdapterRegistry
 from actors.engines.engine_thread import EngineSource
@@ -221,7 +222,7 @@ class Service:
             on_end=self._ended,
         )
         self._policy = PolicyStatus(wall())
-        self._reloader: Mailbox[Reload] = Mailbox("policy reloader", _RELOADS)
+        self._reloader: Mailbox[ReloaderMessage] = Mailbox("policy reloader", _RELOADS)
         server = settings.server
         self.kept = KeptAnswers(
             self.open,
@@ -246,6 +247,7 @@ class Service:
             registry=self._registry,
             ledger=self._ledger,
             breakers=BreakerControl(self._breakers_mail, self._breakers),
+            keys=KeyControl(self._router, self._reloader, self._workers, wall),
             wall=wall,
         )
         """For operators."""
@@ -382,7 +384,7 @@ class Service:
 
     @property
     def keyless(self) -> bool:
-        return not self._router.snapshot.settings.keys
+        return not self._router.snapshot.settings.keyed
 
     @property
     def policy(self) -> str:

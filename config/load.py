@@ -10,10 +10,12 @@ from config.check.engines import check_model_files
 from config.check.server import check_binding
 from config.model.calibration import BadCalibration, read_calibration
 from config.model.routing import CascadeSettings
-from config.model.settings import EngineSettings, Settings
+from config.model.settings import AdminSettings, EngineSettings, Settings
+from config.model.tenancy import StoredKeys
 from config.model.upstreams import UpstreamSettings
 from config.parse.decode import decode_settings
 from config.parse.documents import Document, file_error, files_of, read_text
+from config.parse.keys_file import BadKeysFile, read_keys_file
 from config.problems.errors import ConfigError, Problem, in_order
 from config.problems.problems import Problems
 from config.problems.secrets import secret_texts
@@ -97,15 +99,28 @@ def _loaded(
 
 
 def _resolved(settings: Settings, folder: Path, problems: Problems, *, calibrated: bool) -> Settings:
-    """The settings with absolute paths and, if `calibrated`, with the calibrations. Unreadable ones are reported."""
+    """Settings with absolute paths, the keys file and, if `calibrated`, calibrations; unreadable ones are reported."""
     return msgspec.structs.replace(
         settings,
+        admin=_admin(settings.admin, folder, problems),
         engines={name: _engine(engine, folder) for name, engine in settings.engines.items()},
         upstreams={name: _upstream(upstream, folder) for name, upstream in settings.upstreams.items()},
         cascades={name: _cascade(name, cascade, folder, problems) for name, cascade in settings.cascades.items()}
         if calibrated
         else settings.cascades,
     )
+
+
+def _admin(admin: AdminSettings, folder: Path, problems: Problems) -> AdminSettings:
+    if admin.keys_file is None:
+        return admin
+    path = (folder / admin.keys_file).resolve()
+    stored = StoredKeys()
+    try:
+        stored = read_keys_file(path)
+    except BadKeysFile as error:
+        problems.add(("admin", "keys_file"), str(error), breaks=True)
+    return msgspec.structs.replace(admin, keys_file=path, stored=stored)
 
 
 def _engine(engine: EngineSettings, folder: Path) -> EngineSettings:

@@ -49,11 +49,13 @@ class ConfigSource:
         return state.hexdigest()
 
     def files(self, settings: Settings) -> Iterator[Path]:
-        """The files of the configuration as they are now, and the calibrations that `settings` name."""
+        """The files of the configuration as they are now, and the keys file and calibrations that `settings` name."""
         try:
             yield from files_of(self.path)
         except ConfigError:
             yield self.path  # an empty or unreadable folder
+        if settings.admin.keys_file is not None:
+            yield settings.admin.keys_file
         for cascade in settings.cascades.values():
             if cascade.defer.calibration is not None:
                 yield cascade.defer.calibration

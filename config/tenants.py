@@ -1,4 +1,4 @@
-"""The tenants of the settings, and the names of their queues."""
+"""The tenants of the settings, and the names of their queues and cache domains."""
 
 from collections.abc import Mapping
 
@@ -12,11 +12,16 @@ ANONYMOUS = "anonymous"
 
 
 def known_tenants(settings: Settings) -> dict[str, TenantSettings]:
-    """The settings' tenants; without keys also `ANONYMOUS`, with default settings unless it is defined."""
+    """The settings' tenants; where no key is needed also `ANONYMOUS`, as it is defined, or with default settings."""
     tenants = dict(settings.tenants)
-    if not settings.keys:
+    if not settings.keyed:
         tenants.setdefault(ANONYMOUS, TenantSettings())
     return tenants
+
+
+def cache_domain(name: str, tenant: TenantSettings) -> str:
+    """Whose cached prefixes a tenant's requests find: its own, or those of all tenants of the domain that it names."""
+    return f"tenant {name}" if tenant.cache_domain is None else f"domain {tenant.cache_domain}"
 
 
 def tenant_queues(tenants: Mapping[str, TenantSettings]) -> dict[str, TenantSettings]:

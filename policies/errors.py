@@ -4,6 +4,7 @@ PolicyError
 ├── CannotServe         the request cannot be served as it is
 │   └── NoRoute         no route takes it
 ├── NoSuchModel         the requested name is unknown
+├── KeyRefused          a change of keys that cannot be made
 ├── UnknownTenant       the settings do not name this tenant
 └── IntegrityError      a book contradicts itself: a defect, never the caller's input
 """
@@ -43,6 +44,14 @@ class NoSuchModel(PolicyError):  # noqa: N818  (it is an answer, not a fault)
     def __init__(self, model: str, nearest: str | None) -> None:
         hint = f" Did you mean '{nearest}'?" if nearest else " GET /v1/models lists the names."
         super().__init__(f"The model '{model}' does not exist.{hint}")
+
+
+class KeyRefused(PolicyError):  # noqa: N818  (it is an answer, not a fault)
+    """A change of keys that the keys or the settings do not allow."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class UnknownTenant(PolicyError):  # noqa: N818  (named as the rest of the tree)

@@ -126,6 +126,8 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     conversation: str = ""
     """The conversation's name, if the body has one."""
+    cache_salt: str = ""
+    """Only requests with the same salt find each other's prompts in the prefix cache, within their cache domain."""
     cache_key: str = ""
     """`prompt_cache_key`: many clients send one per conversation."""
     written: Mapping[str, Any] = {}
@@ -220,14 +222,18 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
     tier: str
     priority: int
     cache_salt: bytes
+    """Of its cache domain: keeps tenants from detecting each other's prompts in the prefix cache."""
 
     @classmethod
-    def of(cls, tenant: str, tenant_queue: str, tier: str, priority: int) -> "Principal":
-        """The salt keeps tenants from detecting each other's prompts in the prefix cache."""
-        return cls(
-            tenant,
-            tenant_queue,
-            tier,
-            priority,
-            blake2b(tenant.encode(), digest_size=16, person=b"prefix cache").digest(),
-        )
+    def of(cls, tenant: str, tenant_queue: str, tier: str, priority: int, domain: str) -> "Principal":
+        """`domain`: see `config.tenants.cache_domain`."""
+        return cls(tenant, tenant_queue, tier, priority, _salt(domain.encode()))
+
+    def salt_of(self, body: ParsedBody) -> bytes:
+        """The salt of one request, which may narrow the domain by a salt of its own."""
+        own = body.cache_salt
+        return _salt(self.cache_salt + own.encode("utf-8", "surrogatepass")) if own else self.cache_salt
+
+
+def _salt(content: bytes) -> bytes:
+    return blake2b(content, digest_size=16, person=b"prefix cache").digest()

@@ -8,7 +8,8 @@ import trio
 
 from actors.api.errors import InvalidRequest, Unavailable
 from actors.control.breaker_control import BreakerControl
-from actors.control.policy_reloader import ConfigProcess, PolicyStatus, Reload, ReloadTrigger
+from actors.control.key_control import KeyControl
+from actors.control.policy_reloader import ConfigProcess, PolicyStatus, Reload, ReloaderMessage, ReloadTrigger
 from actors.engines.adapter_registry import AdapterRegistry
 from actors.kernel.actor import Mailbox, Reply
 from actors.kernel.clock import WallClock
@@ -19,7 +20,6 @@ from actors.routing.router import Router
 from config.problems.errors import ConfigError, Problem
 from config.source import ConfigSource
 from policies.admission.admin_roles import role_needed
-from policies.admission.key_states import KeyState, key_states
 from policies.lifecycle.reload import ReloadResult, compare
 from policies.records.decision_log import DecisionLog
 from policies.records.decision_record import DecisionRecord
@@ -81,7 +81,7 @@ class AdminService:
         *,
         router: Router,
         published: PolicyStatus,
-        reloader: Mailbox[Reload],
+        reloader: Mailbox[ReloaderMessage],
         source: ConfigSource | None,
         workers: ConfigProcess,
         rollout: RolloutState,
@@ -90,6 +90,7 @@ class AdminService:
         registry: AdapterRegistry,
         ledger: Mailbox[LedgerMessage],
         breakers: BreakerControl,
+        keys: KeyControl,
         wall: WallClock,
     ) -> None:
         """`source` None: the settings cannot be read again."""
@@ -105,27 +106,29 @@ class AdminService:
         self._wall = wall
         self.adapters = registry
         self.breakers = breakers
+        self.keys = keys
 
     @property
     def keyless(self) -> bool:
         """The admin API needs no key."""
         return not self._router.snapshot.settings.admin.keys
 
-    def check_key(self, key: str | None, method: str, path: str) -> None:
-        """Whether the key opens this address (decoded). Raises BadKey and Forbidden; clients' keys give no access."""
+    def check_key(self, key: str | None, method: str, path: str) -> str:
+        """Whether the key opens this address (decoded), and its id; "" if none is needed.
+
+        Raises BadKey and Forbidden; clients' keys give no access.
+        """
         if self.keyless:
-            return
+            return ""
         snapshot, at = self._router.snapshot, self._wall()
         if path.rstrip("/") == "/metrics":
             # Keys of scrapers are valid here, too.
             snapshot.check_operator_or_scraper(key, at)
-        else:
-            admins, _ = snapshot.operators
-            check_role(granted(admins, key, at), role_needed(method, path))
-
-    def keys(self) -> list[KeyState]:
-        """All keys of the configuration in force."""
-        return key_states(self._router.snapshot.settings, self._wall())
+            return ""
+        admins, _ = snapshot.operators
+        grant = granted(admins, key, at)
+        check_role(grant, role_needed(method, path))
+        return grant.id
 
     def policy(self) -> PolicyView:
         published, snapshot = self._published, self._router.snapshot

@@ -25,8 +25,10 @@ from actors.kernel.actor import Mailbox, Reply
 from actors.kernel.clock import WallClock
 from actors.kernel.thread_bridge import WorkerPool
 from actors.routing.router import PolicySnapshot
+from config.check.keys import given_twice
 from config.load import LoadedConfig
 from config.model.settings import Settings
+from config.parse.keys_file import BadKeysFile, read_keys_file
 from config.problems.errors import ConfigError, Problem
 from config.source import ConfigSource
 from policies.lifecycle.reload import Change, ReloadRefused, ReloadResult, Swapped, Unchanged, compare, restart_problems
@@ -71,6 +73,16 @@ class Reload(msgspec.Struct, frozen=True, tag=True, gc=False):
     reply: Reply[ReloadResult] | None = None
 
 
+class ApplyKeys(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The keys file was changed: what is in it is to be in force, whatever else the configuration says now."""
+
+    reply: Reply[bool]
+    """Set to whether it is."""
+
+
+ReloaderMessage = Reload | ApplyKeys
+
+
 class _Read(msgspec.Struct, frozen=True):
     """The result of reading the files."""
 
@@ -83,14 +95,14 @@ class _Read(msgspec.Struct, frozen=True):
 
 
 class PolicyReloader:
-    """Handles `Reload`. Its published status outlives its restarts."""
+    """Handles `ReloaderMessage`. Its published status outlives its restarts."""
 
-    redelivered: ClassVar[tuple[type, ...]] = (Reload,)
+    redelivered: ClassVar[tuple[type, ...]] = (Reload, ApplyKeys)
     """Handled twice, the second attempt finds nothing changed."""
 
     def __init__(
         self,
-        mailbox: Mailbox[Reload],
+        mailbox: Mailbox[ReloaderMessage],
         published: PolicyStatus,
         *,
         source: ConfigSource,
@@ -131,10 +143,14 @@ class PolicyReloader:
                 await self.on(message)
             self.mailbox.done()
 
-    async def on(self, message: Reload) -> None:
-        result = await self.reload(message.asked_by)
-        if message.reply is not None:
-            message.reply.set(result)
+    async def on(self, message: ReloaderMessage) -> None:
+        match message:
+            case Reload(asked_by, reply):
+                result = await self.reload(asked_by)
+                if reply is not None:
+                    reply.set(result)
+            case ApplyKeys(reply):
+                reply.set(await self._apply_keys())
 
     async def reload(self, asked_by: ReloadTrigger) -> ReloadResult:
         """Read and check in another process, compile in another thread, swap in the loop."""
@@ -143,6 +159,8 @@ class PolicyReloader:
         read = await self._read(before)
         self._tried = read.stamp
         if read.problems:
+            # A key that was revoked must not stay valid because something else in the files is wrong.
+            await self._apply_keys()
             return self._refuse(read.problems, asked_by)
         published.problems, published.warnings = (), read.warnings
         if read.snapshot is None:
@@ -162,6 +180,24 @@ class PolicyReloader:
             "policy_reloaded", asked_by=asked_by, policy=result.policy, before=result.before, changed=result.changed
         )
         return result
+
+    async def _apply_keys(self) -> bool:
+        """Put into force what the keys file has. False: it cannot be used, and nothing has changed."""
+        path = self._snapshot().settings.admin.keys_file
+        if path is None:
+            return False
+        try:
+            stored = await self._workers.run_in_thread(lambda: read_keys_file(path))
+        except BadKeysFile as error:
+            log.error("keys_refused", why=str(error))  # noqa: TRY400  (the words are all that there is to it)
+            return False
+        before = self._snapshot()
+        if twice := given_twice(before.settings, stored):
+            log.error("keys_refused", why="keys are in the configuration, too, or twice in the file", keys=twice)
+            return False
+        if stored != before.settings.admin.stored:
+            self._apply_settings(before.with_stored(stored))
+        return True
 
     async def _load_adapters(self, before: Settings, after: Settings) -> None:
         """All or none. Raises Refusal."""

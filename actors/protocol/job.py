@@ -37,6 +37,8 @@ class UpstreamCall(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """The text that the client has received: the answer continues after it."""
     streamed: bool = True
     """False: the upstream is to send the answer whole."""
+    cache_salt: bytes = b""
+    """For an upstream that supports it; b"": none."""
 
 
 class Job(BackendJob, frozen=True, kw_only=True):

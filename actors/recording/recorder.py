@@ -40,6 +40,8 @@ class RecordedRequest(msgspec.Struct, frozen=True, gc=False):
     output_tokens: int = 0
     prompt: tuple[int, ...] = ()
     """Token ids of its first prompt on the first rung; empty if there was none."""
+    cache_salt: str = ""
+    """The request's own."""
     margins: tuple[float, ...] = ()
     ttft_s: float | None = None
 
@@ -173,7 +175,7 @@ def request_of(recording: Recording, note: RecordedRequest) -> TraceRequest:
         conversation=_hidden(recording.salt, features.conversation),
         user=_hidden(recording.salt, features.user),
         requirements=None if features.requirements == described else features.requirements,
-        prefix=_prefix(recording.salt, note.prompt),
+        prefix=_prefix(recording.salt, note.cache_salt, note.prompt),
         margins=tuple([min(margin, _SUREST) for margin in note.margins]),
         rung=note.rung,
         ttft_s=note.ttft_s,
@@ -188,8 +190,8 @@ def _hidden(salt: bytes, word: str) -> str:
     return blake2b(word.encode(), key=salt, digest_size=8).hexdigest() if word else ""
 
 
-def _prefix(salt: bytes, prompt: tuple[int, ...]) -> tuple[int, ...]:
-    names, name = [], chain_root([("recording", salt)])
+def _prefix(salt: bytes, own: str, prompt: tuple[int, ...]) -> tuple[int, ...]:
+    names, name = [], chain_root([("recording", salt), ("request", own.encode("utf-8", "surrogatepass"))])
     for begin in range(0, min(len(prompt), _MOST_BLOCKS * PREFIX_BLOCK) - PREFIX_BLOCK + 1, PREFIX_BLOCK):
         name = chain_next(name, prompt[begin : begin + PREFIX_BLOCK])
         names.append(int.from_bytes(name[:6], "big"))

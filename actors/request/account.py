@@ -285,6 +285,7 @@ class Account:
                     rung=rung if outcome == "ok" else "",
                     output_tokens=max([each.tokens for each in self.emitted]),
                     prompt=self.prompt,
+                    cache_salt=self.request.body.cache_salt,
                     margins=self.margins,
                     ttft_s=self._since_arrival(self.first_at),
                 )

@@ -100,7 +100,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
     ) -> tuple[Attempt, list[Delta]]:
         """Raises _TooLong."""
         request, principal, numbers = self.account.request, self.principal, self.account.ports.numbers
-        body = request.body
+        body, salt = request.body, principal.salt_of(request.body)
         sequences: list[Submit] = []
         choices: dict[int, int] = {}
         continuations: dict[int, ContinuationDetokenizer] = {}
@@ -142,7 +142,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
                     params=params,
                     priority=principal.priority,
                     output_prefix=len(prefix),
-                    cache_salt=principal.cache_salt,
+                    cache_salt=salt,
                     grammar=constraints.grammar,
                     adapter=of.wanted.adapter,
                 )
@@ -227,6 +227,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
                 limit=limit,
                 written=body.written,
                 streamed=streamed,
+                cache_salt=self.principal.salt_of(body) if "cache_salt" in settings.supports else b"",
             )
             if (why := unsupported_reason(call, settings)) is not None:
                 raise _NotExpressible(why)

@@ -14,8 +14,8 @@ from actors.kernel.clock import WallClock
 from actors.queue.dispatcher import Backend
 from actors.routing.key_check import check_role, granted
 from config.model.settings import Settings
-from config.model.tenancy import TenantSettings
-from config.tenants import ANONYMOUS, known_tenants, tenant_queue_name
+from config.model.tenancy import StoredKeys, TenantSettings
+from config.tenants import ANONYMOUS, cache_domain, known_tenants, tenant_queue_name
 from policies.admission.keys import KeyGrant, KeyRing
 from policies.errors import NoSuchModel
 from policies.model.load import EngineLoad, Load
@@ -49,7 +49,9 @@ class PolicySnapshot(msgspec.Struct, frozen=True):
         """`tokenizers`: a digest for each rung; equal ones let token ids pass from one rung to the other."""
         tenants = known_tenants(settings)
         callers = {
-            (tenant, name): Principal.of(tenant, tenant_queue_name(tenant, given, name), name, tier.priority)
+            (tenant, name): Principal.of(
+                tenant, tenant_queue_name(tenant, given, name), name, tier.priority, cache_domain(tenant, given)
+            )
             for tenant, given in tenants.items()
             for name, tier in settings.tiers.items()
         }
@@ -58,15 +60,21 @@ class PolicySnapshot(msgspec.Struct, frozen=True):
             prepare()
         operators = (KeyRing(settings.admin.keys), KeyRing(settings.metrics.keys))
         ranks = _ranks(settings, tenants)
-        return cls(settings, policy, tenants, callers, KeyRing(settings.keys), operators, ranks)
+        return cls(settings, policy, tenants, callers, _ring(settings), operators, ranks)
+
+    def with_stored(self, stored: StoredKeys) -> "PolicySnapshot":
+        """The same with what is in the keys file now."""
+        settings = self.settings
+        settings = msgspec.structs.replace(settings, admin=msgspec.structs.replace(settings.admin, stored=stored))
+        return msgspec.structs.replace(self, settings=settings, keys=_ring(settings))
 
     def grant_of(self, key: str | None, at: float) -> KeyGrant:
         """What a client's key permits at `at`, seconds since 1970. Raises BadKey."""
-        return granted(self.keys, key, at) if self.settings.keys else _ANYONE
+        return granted(self.keys, key, at) if self.settings.keyed else _ANYONE
 
     def check_scraper(self, key: str | None, at: float) -> None:
         """Whether this key opens `/metrics`, as those of operators and scrapers do. Raises BadKey and Forbidden."""
-        if not self.settings.keys and not self.settings.metrics.keys:
+        if not self.settings.keyed and not self.settings.metrics.keys:
             return
         try:
             self.check_operator_or_scraper(key, at)
@@ -94,6 +102,10 @@ class PolicySnapshot(msgspec.Struct, frozen=True):
 
 
 _ANYONE = KeyGrant(ANONYMOUS)
+
+
+def _ring(settings: Settings) -> KeyRing:
+    return KeyRing((*settings.keys, *settings.stored_keys))
 
 
 def _ranks(settings: Settings, tenants: Mapping[str, TenantSettings]) -> dict[str, int]:

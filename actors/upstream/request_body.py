@@ -37,7 +37,6 @@ AS_WRITTEN = frozenset({
 })  # fmt: skip
 """OpenAI's fields that engines here do not use, forwarded unchanged."""
 SAMPLING_FIELDS = {
-    "cache_salt": "",
     "chat_template_kwargs": {},
     "documents": [],
     "include_reasoning": True,
@@ -86,6 +85,8 @@ def unsupported_reason(call: UpstreamCall, upstream: UpstreamSettings) -> str | 
     extras = sorted(written.union(_extras(call.params)))
     if extras and "sampling" not in upstream.supports:
         return _not_openai(extras, "sampling")
+    if call.written.get("cache_salt") and "cache_salt" not in upstream.supports:
+        return _not_openai(["cache_salt"], "cache_salt")
     grammar = call.grammar
     plain = grammar is None or (grammar.kind == "json_schema" and isinstance(call.prompt, ChatPrompt))
     if grammar is not None and not plain and "structured_outputs" not in upstream.supports:
@@ -127,6 +128,8 @@ def build_request_body(call: UpstreamCall, upstream: UpstreamSettings) -> Upstre
     fields |= {name: value for name, value in written.items() if name in AS_WRITTEN}
     if "sampling" in upstream.supports:
         fields |= {name: value for name, value in written.items() if name in SAMPLING_FIELDS or name in EXTRAS}
+    if call.cache_salt:
+        fields["cache_salt"] = call.cache_salt.hex()
     if chat and "response_format" in written:
         fields["response_format"] = written["response_format"]
     elif call.grammar is not None:

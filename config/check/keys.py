@@ -1,17 +1,14 @@
 """Checks the keys of tenants, operators and scrapers, and the address of the admin API."""
 
-import re
 from collections.abc import Iterable, Sequence
 
 from config.check.names import known
 from config.check.server import is_loopback
 from config.model.settings import AdminKey, MetricsKey, Settings
-from config.model.tenancy import KEY_ID, KeySettings
+from config.model.tenancy import KEY_HASH, KEY_ID, KeySettings, StoredKeys
 from config.model.wildcard import fits
 from config.problems.problems import Problems
 from config.problems.source_map import Path
-
-_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def check_keys(settings: Settings, problems: Problems) -> None:
@@ -26,6 +23,35 @@ def check_keys(settings: Settings, problems: Problems) -> None:
         if not admin_key.roles and not problems.is_broken(("admin", "keys", index, "roles")):
             problems.add(("admin", "keys", index, "roles"), "this key opens nothing", expected="at least one role")
     _check_list(("metrics", "keys"), settings.metrics.keys, "penstock keys new --metrics", hashes, problems)
+    _check_stored(settings, problems)
+
+
+def given_twice(settings: Settings, stored: StoredKeys) -> list[str]:
+    """Ids of keys that the keys file has twice, or the configuration, too: then it is not clear what they permit."""
+    others: list[KeySettings | AdminKey | MetricsKey] = [*settings.keys, *settings.admin.keys, *settings.metrics.keys]
+    ids, hashes = {key.id for key in settings.keys}, {key.hash for key in others}
+    twice: list[str] = []
+    for key in stored.keys:
+        if key.id in ids or key.hash in hashes:
+            twice.append(key.id)
+        ids.add(key.id)
+        hashes.add(key.hash)
+    return twice
+
+
+def _check_stored(settings: Settings, problems: Problems) -> None:
+    path: Path = ("admin", "keys_file")
+    stored = settings.admin.stored
+    if stored is None:
+        return
+    for key_id in given_twice(settings, stored):
+        problems.add(
+            path,
+            f"the key '{key_id}' of the keys file is given twice, there or in the configuration",
+            expected="each key in one place: remove it from the configuration, or revoke it",
+        )
+    for tenant in sorted({key.tenant for key in stored.keys} - settings.tenants.keys()):
+        problems.warn(path, f"the keys file has keys of '{tenant}', which is no tenant: they are refused")
 
 
 def _check_list(
@@ -44,7 +70,7 @@ def _check_list(
         elif key.id in ids:
             problems.add((*path, "id"), f"the key id '{key.id}' is given twice")
         ids.add(key.id)
-        if not _HASH.fullmatch(key.hash):
+        if not KEY_HASH.fullmatch(key.hash):
             problems.add(
                 (*path, "hash"),
                 "this is not the SHA-256 of a key",

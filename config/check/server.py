@@ -81,6 +81,6 @@ def check_binding(settings: Settings, host: str) -> None:
 
 
 def _exposure(settings: Settings, host: str) -> str:
-    if settings.keys or is_loopback(host):
+    if settings.keyed or is_loopback(host):
         return ""
     return f"'{host}' can be reached from other machines, and the configuration has no [[keys]]"

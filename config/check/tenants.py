@@ -1,5 +1,7 @@
 """Checks tenants, their tiers and quotas, and that budgets can be spent and suffice for at least one request."""
 
+from collections import Counter
+
 from config.check.conditions.formula import Formula, Within, can_hold
 from config.check.conditions.ordered_conditions import box_of
 from config.check.conditions.space import Space
@@ -22,8 +24,15 @@ def check_tenants(settings: Settings, problems: Problems) -> None:
                 f"without keys every client is the tenant '{ANONYMOUS}', whose tier '{tenant.tier}' does not exist",
                 expected=f"[tiers.{tenant.tier}], or [tenants.{ANONYMOUS}] with a tier",
             )
+    in_domain = Counter([tenant.cache_domain for tenant in settings.tenants.values()])
     for name, tenant in settings.tenants.items():
         path: Path = ("tenants", name)
+        if tenant.cache_domain is not None and in_domain[tenant.cache_domain] == 1:
+            problems.warn(
+                (*path, "cache_domain"),
+                f"no other tenant is in the domain '{tenant.cache_domain}': this has no effect",
+                expected="the same domain for another tenant",
+            )
         minute, day = tenant.tokens.per_minute, tenant.tokens.per_day
         if minute is not None and day is not None and day < minute:
             problems.add(
@@ -55,7 +64,7 @@ def check_tenants(settings: Settings, problems: Problems) -> None:
                 (*path, "budget", "downgrade_to"),
                 f"the tenant is in the tier '{tenant.tier}' anyway: nothing changes when the budget is spent",
             )
-    if settings.tenants and not settings.keys and set(settings.tenants) != {ANONYMOUS}:
+    if settings.tenants and not settings.keyed and set(settings.tenants) != {ANONYMOUS}:
         problems.warn_at_key(
             ("tenants",),
             f"there are no [[keys]]: every client is the tenant '{ANONYMOUS}'",

@@ -28,7 +28,7 @@ from config.model.table import (
     Seconds,
     Table,
 )
-from config.model.tenancy import KeySettings, Price, TenantSettings, TierSettings
+from config.model.tenancy import KeySettings, Price, StoredKeys, TenantSettings, TierSettings
 from config.model.upstreams import UpstreamSettings
 
 
@@ -106,7 +106,7 @@ class ServerSettings(Table, frozen=True):
     other origins are refused; clients other than browsers send no Origin and are not affected."""
 
 
-Role = Literal["read", "operate", "adapters"]
+Role = Literal["read", "operate", "adapters", "keys"]
 """What a key of the admin API permits."""
 
 
@@ -118,10 +118,10 @@ class AdminKey(Table, frozen=True):
     """SHA-256 of the whole key, hex."""
     expires: Moment | None = None
     """From then on the key is refused. None: never."""
-    roles: tuple[Role, ...] = ("read", "operate", "adapters")
+    roles: tuple[Role, ...] = ("read", "operate", "adapters", "keys")
     """read: policy, decisions, experiments, shadows, keys, adapters, checks of configurations, `/metrics`. operate:
     reloads, roll-backs, and everything else that changes how the service works. adapters: load and unload adapters,
-    from any folder that the server can read."""
+    from any folder that the server can read. keys: make, replace and revoke tenants' keys in the `keys_file`."""
 
 
 class AdminSettings(Table, frozen=True):
@@ -133,6 +133,11 @@ class AdminSettings(Table, frozen=True):
     """0: any free port."""
     keys: tuple[AdminKey, ...] = ()
     """Without keys the admin API is available on loopback only, and not to web pages of other origins."""
+    keys_file: Path | None = None
+    """Where the admin API keeps the tenants' keys that it makes, relative to the TOML file; only their hashes are in
+    it. With this every client needs a key, even while there is none. None: the admin API makes no keys."""
+    stored: StoredKeys | None = None
+    """What is in `keys_file`; filled in when the configuration is read."""
     decisions: Natural = 10_000
     """Number of recent decision records that are kept, for `penstock policy explain --id`."""
     decisions_memory: NonNegativeBytes = Bytes(32 * 2**20)
@@ -359,3 +364,14 @@ class Settings(Table, frozen=True, kw_only=True):
     experiments: tuple[ExperimentSettings, ...] = ()
     shadows: tuple[ShadowSettings, ...] = ()
     tests: tuple[TestSettings, ...] = ()
+
+    @property
+    def keyed(self) -> bool:
+        """Every client needs a key."""
+        return bool(self.keys) or self.admin.keys_file is not None
+
+    @property
+    def stored_keys(self) -> tuple[KeySettings, ...]:
+        """The keys of the keys file that open something: those of tenants that there are."""
+        stored = self.admin.stored or StoredKeys()
+        return tuple([key for key in stored.keys if key.tenant in self.tenants])

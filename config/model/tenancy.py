@@ -3,11 +3,15 @@
 import re
 from typing import Annotated, Literal
 
+import msgspec
+
 from config.model.bounds import Count, NonNegative, Positive, PositiveShare, within
 from config.model.table import Bytes, Moment, PositiveBytes, PositiveSeconds, Seconds, Table
 
 KEY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 """What may be a key's id."""
+KEY_HASH = re.compile(r"[0-9a-f]{64}")
+"""SHA-256, in hex."""
 
 
 KeyEndpoint = Literal["chat", "completions", "embeddings"]
@@ -73,6 +77,9 @@ class TenantSettings(Table, frozen=True):
     concurrent: Count | None = None
     """Maximum number of requests in flight."""
     budget: Budget | None = None
+    cache_domain: str | None = None
+    """Tenants with the same domain find each other's prompts in the prefix cache, in times and in `cached_tokens`.
+    None: the tenant finds its own only, and no other tenant finds them."""
 
 
 class Price(Table, frozen=True, kw_only=True):
@@ -97,3 +104,9 @@ class KeySettings(Table, frozen=True):
     """What the key may ask for: names, with * as a wildcard ("small*", "penstock:*" for its adapters). Empty: all."""
     endpoints: tuple[KeyEndpoint, ...] = ()
     """What the key may use; on a WebSocket, too. Empty: all."""
+
+
+class StoredKeys(msgspec.Struct, frozen=True):
+    """The tenants' keys in the keys file, in the order in which they were made."""
+
+    keys: tuple[KeySettings, ...] = ()

@@ -51,6 +51,17 @@ def parse_moment(text: str) -> Moment:
     return Moment(dt.datetime.fromisoformat(text.upper()).timestamp())
 
 
+def parse_expiry(text: str, now: float) -> Moment:
+    """Parse "90d", a span from `now` on, or a moment. Raises ValueError."""
+    try:
+        return parse_moment(text)
+    except ValueError as error:
+        try:
+            return Moment(now + parse_duration(text))
+        except ValueError:
+            raise ValueError(f"{error}, or a span such as 90d") from None
+
+
 def write_duration(seconds: float) -> str:
     """The inverse of `parse_duration`, in the largest unit without a fraction: "500ms", "2s", "10m", "1d"."""
     for unit in ("d", "h", "m"):

@@ -8,11 +8,12 @@ import msgspec
 from config.model.bounds import Count, within
 from config.model.table import PositiveSeconds, Seconds, Table
 
-Supports = Literal["sampling", "continue", "max_completion_tokens", "structured_outputs"]
+Supports = Literal["sampling", "continue", "max_completion_tokens", "structured_outputs", "cache_salt"]
 """sampling: vLLM's parameters (top_k, min_p, repetition_penalty, min_tokens, ignore_eos, stop_token_ids). continue: the
 server continues the assistant's last message (continue_final_message), so that it can take over an answer of another
 rung from its text. max_completion_tokens: the server expects this name instead of max_tokens.
-structured_outputs: vLLM's field for answers constrained by a regular expression, a choice or a grammar."""
+structured_outputs: vLLM's field for answers constrained by a regular expression, a choice or a grammar. cache_salt:
+vLLM's field that divides its prefix cache: each cache domain of tenants gets its own salt."""
 
 
 class SecretSource(Table, frozen=True):

@@ -13,7 +13,8 @@ from config.load import load_settings
 from config.model.settings import AdminKey, MetricsKey, Role, Settings
 from config.model.table import Moment
 from config.model.tenancy import KEY_ID, KeyEndpoint, KeySettings
-from config.model.units import parse_duration, parse_moment, write_duration, write_moment
+from config.model.units import parse_duration, parse_expiry, write_duration, write_moment
+from config.parse.keys_file import key_table
 from gateway.cli.terminal import Page, print_data
 from gateway.errors import CliError
 
@@ -89,33 +90,43 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"The key, shown only once: {made.raw}\n")
     needs = " (it also needs a [tenants.NAME] table)" if arguments.tenant else ""
     print(f"Add to the configuration{needs}:\n")
-    _print_table(_table(arguments), key)
+    print(key_table(_table(arguments), key), end="")
     return 0
 
 
 def run_rotate(arguments: argparse.Namespace) -> int:
     """Print the new key, its lines, and the line that ends the old one."""
-    from policies.admission.keys import RANDOM_BYTES, new_key, next_id
+    from policies.admission.key_changes import replacement
+    from policies.admission.keys import RANDOM_BYTES
 
     now = time.time()
     try:
         overlap_s = parse_duration(arguments.overlap)
     except ValueError as error:
         raise CliError(f"--overlap: {error}", 2) from None
-    keys = _list_of(arguments, load_settings(arguments.config))
+    settings = load_settings(arguments.config)
+    keys = _list_of(arguments, settings)
     by_id = {key.id: key for key in keys}
     old = by_id.get(arguments.id)
+    stored = () if arguments.admin or arguments.metrics else [key.id for key in settings.stored_keys]
+    if old is None and arguments.id in stored:
+        raise CliError(f"'{arguments.id}' is in {settings.admin.keys_file}: the admin API replaces it", 2)
     if old is None:
         raise CliError(f"{arguments.config} has no key '{arguments.id}' in [[{_table(arguments)}]]: {_ids(by_id)}", 2)
-    made = new_key("", secrets.token_bytes(RANDOM_BYTES), next_id(old.id, by_id), prefix=_prefix(arguments))
-    expires = None if arguments.expires is None else _moment(arguments.expires, now)
-    new = msgspec.structs.replace(old, id=made.settings.id, hash=made.settings.hash, expires=expires)
-    until = Moment(now + overlap_s if old.expires is None else min(now + overlap_s, old.expires))
-    print(f"The key, shown only once: {made.raw}\n")
+    change = replacement(
+        old,
+        {*by_id, *stored},
+        secrets.token_bytes(RANDOM_BYTES),
+        prefix=_prefix(arguments),
+        now=now,
+        overlap_s=overlap_s,
+        expires=None if arguments.expires is None else _moment(arguments.expires, now),
+    )
+    print(f"The key, shown only once: {change.raw}\n")
     print("1. Add to the configuration; it may ask for what the old one may:\n")
-    _print_table(_table(arguments), new)
+    print(key_table(_table(arguments), change.new(old)), end="")
     print(f"\n2. In the table of '{old.id}', so that both are valid until then ({write_duration(overlap_s)}):\n")
-    print(f"expires = {write_moment(until)}")
+    print(f"expires = {write_moment(change.until)}")
     print(f"\n3. Give the new key to its users, and remove the table of '{old.id}' when it has expired.")
     return 0
 
@@ -171,12 +182,9 @@ def _check_words(arguments: argparse.Namespace) -> None:
 
 def _moment(text: str, now: float) -> Moment:
     try:
-        return parse_moment(text)
+        return parse_expiry(text, now)
     except ValueError as error:
-        try:
-            return Moment(now + parse_duration(text))
-        except ValueError:
-            raise CliError(f"--expires: {error}, or a span such as 90d", 2) from None
+        raise CliError(f"--expires: {error}", 2) from None
 
 
 def _prefix(arguments: argparse.Namespace) -> str:
@@ -197,14 +205,3 @@ def _list_of(arguments: argparse.Namespace, settings: Settings) -> Sequence[_Key
 
 def _ids(keys: dict[str, _Key]) -> str:
     return f"it has {', '.join(sorted(keys))}" if keys else "it has none"
-
-
-def _print_table(table: str, key: _Key) -> None:
-    """As TOML; keys at their defaults are left out."""
-    print(f"[[{table}]]")
-    for field in msgspec.structs.fields(key):
-        value = getattr(key, field.name)
-        if isinstance(value, Moment):
-            print(f"{field.name} = {write_moment(value)}")
-        elif value != field.default:
-            print(f"{field.name} = {msgspec.json.encode(value).decode()}")

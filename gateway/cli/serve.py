@@ -127,14 +127,14 @@ async def _serve(
 
     model = next(iter(settings.models))
     url = _url(settings.server.host, listener)
-    example = example_request(url, model, key=bool(settings.keys), embeds=embeds_only(settings))
+    example = example_request(url, model, key=settings.keyed, embeds=embeds_only(settings))
 
     def announce() -> None:
         spare_the_collector()
         if admin is not None:
             print(f"admin API on {_url(settings.admin.host, admin)}/admin", flush=True)
         print(f"serving {_names(settings)} on {url}", flush=True)
-        if settings.keys:
+        if settings.keyed:
             print(f"set {KEY_VARIABLE} to an API key (`penstock keys new --tenant NAME` creates one), then", flush=True)
         print(f"try: {example}", flush=True)
 

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
-from quart import Response, request
+from quart import Response, g, request
 from quart_trio import QuartTrio
 
 from actors.api.errors import Refusal
 from actors.control.admin_service import AdminService
 from actors.control.breaker_control import DEFAULT_S, LONGEST_S
+from actors.control.key_control import MadeKey
+from config.model.tenancy import KeyEndpoint
 from gateway.endpoints.quart_app import answer_errors, create_app, json_response, request_key
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
@@ -22,6 +24,8 @@ from gateway.telemetry.metrics import CONTENT_TYPE
 from policies.fallback.breaker import Force
 from policies.lifecycle.reload import ReloadRefused
 from policies.records.decision_record import encode_record
+
+B = TypeVar("B")
 
 
 class _Folder(msgspec.Struct, forbid_unknown_fields=True):
@@ -37,13 +41,30 @@ class _Forced(msgspec.Struct, forbid_unknown_fields=True):
     for_s: Annotated[float, msgspec.Meta(gt=0, le=LONGEST_S)] = DEFAULT_S
 
 
+class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a request for a new key."""
+
+    tenant: str
+    id: str | None = None
+    expires: str | None = None
+    models: tuple[str, ...] = ()
+    endpoints: tuple[KeyEndpoint, ...] = ()
+
+
+class _Rotation(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a request to replace a key."""
+
+    overlap: str = "7d"
+    expires: str | None = None
+
+
 def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> QuartTrio:
     """The quart app. Every address needs a key if any is configured. `exposition`: makes the text of `/metrics`."""
     app = create_app("penstock-admin")
 
     @app.before_request
     async def authorize() -> None:
-        admin.check_key(request_key(), request.method, request.path)
+        g.operator = admin.check_key(request_key(), request.method, request.path)
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -82,7 +103,31 @@ def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> Qu
 
     @app.get("/admin/keys")
     async def keys() -> Response:
-        return json_response({"keys": admin.keys()})
+        return json_response({"keys": admin.keys.states()})
+
+    @app.post("/admin/keys")
+    async def create_key() -> Response:
+        wanted = await _body(_Wanted, '{"tenant": NAME, "id", "expires", "models", "endpoints"}')
+        made = await admin.keys.create(
+            wanted.tenant,
+            key_id=wanted.id,
+            expires=wanted.expires,
+            models=wanted.models,
+            endpoints=wanted.endpoints,
+            by=g.operator,
+        )
+        return _secret(made, 201)
+
+    @app.post("/admin/keys/<key_id>/rotate")
+    async def rotate_key(key_id: str) -> Response:
+        wanted = await _body(_Rotation, '{"overlap": "7d", "expires"}, or empty')
+        made = await admin.keys.rotate(key_id, overlap=wanted.overlap, expires=wanted.expires, by=g.operator)
+        return _secret(made, 200)
+
+    @app.delete("/admin/keys/<key_id>")
+    async def revoke_key(key_id: str) -> Response:
+        await admin.keys.revoke(key_id, by=g.operator)
+        return json_response({"revoked": key_id})
 
     @app.get("/admin/experiments")
     async def experiments() -> Response:
@@ -104,17 +149,11 @@ def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> Qu
 
     @app.post("/admin/breakers/<rung>")
     async def force_breaker(rung: str) -> Response:
-        raw = await request.get_data(as_text=False)
-        assert isinstance(raw, bytes)
-        try:
-            wanted = msgspec.json.decode(raw, type=_Forced)
-        except msgspec.DecodeError as error:
-            raise HttpError(
-                400,
-                "bad_json",
-                'The body must be {"force": "open" | "closed" | "none", "for_s": SECONDS}, with at most '
-                f"{LONGEST_S:.0f} s, or {DEFAULT_S:.0f} if it is left out: {error}.",
-            ) from None
+        wanted = await _body(
+            _Forced,
+            '{"force": "open" | "closed" | "none", "for_s": SECONDS}, with at most '
+            f"{LONGEST_S:.0f} s, or {DEFAULT_S:.0f} if it is left out",
+        )
         view = await admin.breakers.force(rung, wanted.force, wanted.for_s)
         if view is None:
             raise HttpError(404, "rung_not_found", "The configuration has no engine or upstream with that name.")
@@ -126,12 +165,7 @@ def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> Qu
 
     @app.post("/admin/engines/<engine>/adapters/<name>")
     async def load_adapter(engine: str, name: str) -> Response:
-        raw = await request.get_data(as_text=False)
-        assert isinstance(raw, bytes)
-        try:
-            wanted = msgspec.json.decode(raw or b"{}", type=_Folder)
-        except msgspec.DecodeError as error:
-            raise HttpError(400, "bad_json", f'The body must be {{"path": FOLDER}} or empty: {error}.') from None
+        wanted = await _body(_Folder, '{"path": FOLDER} or empty')
         path = None if wanted.path is None else Path(wanted.path)
         return json_response(await admin.adapters.load(engine, name, path))
 
@@ -142,6 +176,22 @@ def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> Qu
 
     answer_errors(app, ("not_found", "There is nothing at this address."), {})
     return app
+
+
+async def _body(kind: type[B], form: str) -> B:
+    """The JSON body in hand; an empty one is {}. Raises HttpError."""
+    raw = await request.get_data(as_text=False)
+    assert isinstance(raw, bytes)
+    try:
+        return msgspec.json.decode(raw or b"{}", type=kind)
+    except msgspec.DecodeError as error:
+        raise HttpError(400, "bad_json", f"The body must be {form}: {error}.") from None
+
+
+def _secret(made: MadeKey, status: int) -> Response:
+    response = json_response(made, status)
+    response.headers["cache-control"] = "no-store"
+    return response
 
 
 class AdminRoutes:

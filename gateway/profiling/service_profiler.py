@@ -75,7 +75,7 @@ def probe(
 ) -> tuple[dict[str, EngineProfile], ServiceCost]:
     """The engines' profiles with their times in service, and a request's time outside the engines."""
     names = {name: model for name, model in _names(settings).items() if name in engines}
-    if settings.keys or not names:
+    if settings.keyed or not names:
         say("the service is not measured: that needs a model that only one engine serves, and no keys")
         return dict(engines), ServiceCost()
     workers = {model: min(_WORKERS, settings.engines[name].max_running) for name, model in names.items()}

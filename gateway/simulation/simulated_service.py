@@ -8,7 +8,7 @@ from random import Random
 import msgspec
 
 from config.model.settings import EngineSettings, Settings
-from config.tenants import known_tenants, tenant_queues
+from config.tenants import cache_domain, known_tenants, tenant_queues
 from gateway.profiling.profile import BadProfile, EngineProfile, Profile
 from gateway.simulation.draws import SimulatedDraws
 from gateway.simulation.simulated_engine import SimulatedEngine
@@ -57,7 +57,10 @@ class SimulatedService:
         self.retries = RetryBudget(settings.retry_budget, active=lambda: self.active)
         self.breakers = {rung: Breaker(each) for rung, each in self.policy.breakers.items()}
         self.tenants = known_tenants(settings)
-        self.salts = {name: number for number, name in enumerate(self.tenants)}
+        domains: dict[str, int] = {}
+        self.salts = {
+            name: domains.setdefault(cache_domain(name, tenant), len(domains)) for name, tenant in self.tenants.items()
+        }
         self.backend_queues: dict[str, SimulatedQueue] = {}
         self.alarms: list[tuple[float, int, Callable[[float], None]]] = []
         """A heap of (time, number, callback)."""

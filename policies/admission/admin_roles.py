@@ -3,6 +3,7 @@
 from config.model.settings import Role
 
 _CHANGES_NOTHING = frozenset({"/admin/policy/check"})
+_KEYS = "/admin/keys"
 _FOLDERS = "/admin/engines/"
 
 
@@ -10,4 +11,6 @@ def role_needed(method: str, path: str) -> Role:
     """`path`: decoded, as the handlers see it."""
     if method in {"GET", "HEAD"} or path.rstrip("/") in _CHANGES_NOTHING:
         return "read"
+    if path == _KEYS or path.startswith(f"{_KEYS}/"):
+        return "keys"
     return "adapters" if path.startswith(_FOLDERS) else "operate"

@@ -1,6 +1,5 @@
 """All keys of the settings with their state, for operators. No hash is in it."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -25,36 +24,31 @@ class KeyState(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     endpoints: tuple[KeyEndpoint, ...] = ()
     roles: tuple[Role, ...] = ()
+    stored: bool = False
+    """In the keys file: the admin API may replace and revoke it."""
 
 
 def key_states(settings: Settings, at: float) -> list[KeyState]:
-    """The keys of tenants, operators and scrapers, in the order of the configuration."""
-    states = [
-        _state(key, "tenant", at, tenant=key.tenant, models=key.models, endpoints=key.endpoints)
-        for key in settings.keys
-    ]
-    states += [_state(key, "admin", at, roles=key.roles) for key in settings.admin.keys]
-    return [*states, *(_state(key, "metrics", at) for key in settings.metrics.keys)]
+    """The keys of tenants, operators and scrapers, in the order of the configuration, and of the keys file."""
+    states = [key_state(key, at) for key in settings.keys]
+    states += [key_state(key, at, stored=True) for key in settings.stored_keys]
+    states += [key_state(key, at) for key in settings.admin.keys]
+    return [*states, *(key_state(key, at) for key in settings.metrics.keys)]
 
 
-def _state(
-    key: KeySettings | AdminKey | MetricsKey,
-    kind: Literal["tenant", "admin", "metrics"],
-    at: float,
-    *,
-    tenant: str = "",
-    models: Sequence[str] = (),
-    endpoints: Sequence[KeyEndpoint] = (),
-    roles: Sequence[Role] = (),
-) -> KeyState:
-    return KeyState(
+def key_state(key: KeySettings | AdminKey | MetricsKey, at: float, *, stored: bool = False) -> KeyState:
+    """One key at `at`, seconds since 1970."""
+    state = KeyState(
         id=key.id,
-        kind=kind,
-        tenant=tenant,
+        kind="metrics",
         state="expired" if has_expired(key, at) else "valid",
         expires=None if key.expires is None else write_moment(key.expires),
         expires_in_s=None if key.expires is None else key.expires - at,
-        models=tuple(models),
-        endpoints=tuple(endpoints),
-        roles=tuple(roles),
+        stored=stored,
     )
+    match key:
+        case KeySettings(tenant=tenant, models=models, endpoints=endpoints):
+            return msgspec.structs.replace(state, kind="tenant", tenant=tenant, models=models, endpoints=endpoints)
+        case AdminKey(roles=roles):
+            return msgspec.structs.replace(state, kind="admin", roles=roles)
+    return state

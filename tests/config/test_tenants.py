@@ -4,7 +4,7 @@ from pathlib import Path
 
 from config.load import parse_settings
 from config.model.tenancy import Budget, TenantSettings
-from config.tenants import ANONYMOUS, known_tenants, tenant_queue_name, tenant_queues
+from config.tenants import ANONYMOUS, cache_domain, known_tenants, tenant_queue_name, tenant_queues
 from tests.actors.configuration import CONFIG
 
 KEYS = '[[keys]]\nid = "k"\ntenant = "acme"\nhash = "' + "0" * 64 + '"\n[tenants.acme]\n'
@@ -37,3 +37,12 @@ def test_who_may_be_downgraded_waits_under_a_name_of_its_own_there() -> None:
 def test_a_budget_that_refuses_moves_nobody() -> None:
     tenants = {"acme": TenantSettings(budget=Budget(amount=1.0, per="day"))}
     assert tenant_queues(tenants) == tenants
+
+
+def test_no_tenant_shares_a_cache_by_the_words_of_its_name() -> None:
+    own, legal = TenantSettings(), TenantSettings(cache_domain="legal")
+    alone = {cache_domain(name, own) for name in ("a", "b", "legal", "domain legal", "tenant a")}
+    assert len(alone) == 5
+    assert cache_domain("a", legal) == cache_domain("b", legal)
+    assert cache_domain("a", legal) not in alone
+    assert cache_domain("a", TenantSettings(cache_domain="a")) not in alone

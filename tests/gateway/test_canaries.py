@@ -82,7 +82,7 @@ async def test_no_canary_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixtu
                 if (found := service.service.admin.decision(line.get("request_id", ""))) is not None
             ]
             view = [msgspec.json.encode(service.service.admin.policy(), enc_hook=str),
-                    msgspec.json.encode(service.service.admin.keys())]  # fmt: skip
+                    msgspec.json.encode(service.service.admin.keys.states())]  # fmt: skip
     assert len(errors) > 2
     assert decisions
     seen = {

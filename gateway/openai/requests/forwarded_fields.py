@@ -59,7 +59,6 @@ def _labels(value: object) -> bool:
 
 
 _COMMON: Mapping[str, Neutral] = {
-    "cache_salt": _empty,
     "detokenize": _any_of(True),
     "guided_decoding_backend": _text,
     "guided_whitespace_pattern": _empty,
@@ -108,7 +107,6 @@ COMPLETION: Mapping[str, Neutral] = {
 
 
 FOR_UPSTREAMS: Mapping[str, Neutral] = {
-    "cache_salt": _text,
     "chat_template_kwargs": _object,
     "documents": lambda value: isinstance(value, list),
     "include_reasoning": _any_of(True, False),

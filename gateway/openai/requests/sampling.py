@@ -54,6 +54,7 @@ class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
     model: str
     allowed_token_ids: list[int] | None = None
     bad_words: list[str] | None = None
+    cache_salt: str | None = None
     echo: bool | None = None
     frequency_penalty: float | None = None
     ignore_eos: bool | None = None
@@ -159,6 +160,7 @@ def parsed_body(  # noqa: PLR0917  (what the two kinds of body have been read in
         # Newer clients send `safety_identifier` instead of `user`.
         user=body.user or body.safety_identifier,
         conversation=next((metadata[key] for key in _CONVERSATION if metadata.get(key)), ""),
+        cache_salt=body.cache_salt or "",
         cache_key=body.prompt_cache_key or "",
         written=written(given),
         needs_upstream=needs_upstream,

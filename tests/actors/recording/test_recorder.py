@@ -30,7 +30,8 @@ async def test_an_answer_leaves_a_line(autojump_clock, tmp_path: Path):
         prompt = tuple(range(1, 41))
         await service.ask("both", prompts=(TokenPrompt(prompt),))
         await service.ask("whole", prompts=(TokenPrompt((*prompt[:20], 99, *prompt[21:])),))
-    one, two, three = read_trace(path)
+        await service.ask("whole", prompts=(TokenPrompt(prompt),), cache_salt="own")
+    one, two, three, salted = read_trace(path)
     assert two.at == pytest.approx(2, abs=1)
     assert (one.prompt_tokens, one.output_tokens, one.rung) == (4, len(first.tokens()), "small")
     assert (min(one.margins), len(one.margins), one.prefix) == (2.5, one.output_tokens, ())
@@ -38,6 +39,7 @@ async def test_an_answer_leaves_a_line(autojump_clock, tmp_path: Path):
     assert len(two.prefix) == len(three.prefix) == 2
     assert two.prefix[0] == three.prefix[0]
     assert two.prefix[1] != three.prefix[1]
+    assert set(salted.prefix).isdisjoint(two.prefix)
     assert "quick" not in path.read_text()
 
 

@@ -98,13 +98,23 @@ def test_a_key_that_ends_earlier_is_not_prolonged(capsys: pytest.CaptureFixture[
     assert "\nexpires = 2001-01-01T00:00:00Z\n" in printed(capsys)[1]
 
 
+def test_a_key_of_the_keys_file(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+    file.write_text(file.read_text() + '[admin]\nkeys_file = "keys.toml"\n')
+    entry = f'id = "api"\ntenant = "acme"\nhash = "{"a" * 64}"\n'
+    (file.parent / "keys.toml").write_text(f"schema = 1\n[[keys]]\n{entry}")
+    assert main(["keys", "list", "--config", str(file)]) == 0
+    assert ["api", "tenant", "acme", "valid", "all"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert main(["keys", "rotate", "api", "--config", str(file)]) == 2
+    assert "the admin API replaces it" in capsys.readouterr().err
+
+
 def test_the_list(capsys: pytest.CaptureFixture[str], file: Path) -> None:
     file.write_text(file.read_text().replace('id = "app"\n', 'id = "app"\nexpires = 2001-01-01T00:00:00Z\n'))
     assert main(["keys", "list", "--config", str(file)]) == 0
     out = capsys.readouterr().out
     rows = [line.split() for line in out.splitlines()]
     assert rows[1] == ["app", "tenant", "acme", "expired", "small"]
-    assert rows[2] == ["ops", "admin", "-", "valid", "read,", "operate,", "adapters"]
+    assert rows[2] == ["ops", "admin", "-", "valid", "read,", "operate,", "adapters,", "keys"]
     assert rows[3] == ["prom", "metrics", "-", "valid", "all"]
     assert main(["keys", "list", "--config", str(file), "--json"]) == 0
     shown = capsys.readouterr().out

@@ -250,3 +250,36 @@ async def test_metrics_where_clients_need_no_key(file: Path, tables: str, status
         client = await main.connect()
         assert (await client.get("/metrics")).status == status
         assert (await client.get("/metrics", headers=bearer(SCRAPER))).status == 200
+
+
+async def test_a_key_is_made_replaced_and_revoked(file: Path) -> None:
+    write(file, f'{CONFIG}[admin]\nkeys_file = "keys.toml"\n{KEYS}')
+    async with admin(file) as (service, api), gateway(service.service) as clients:
+        client = await api.connect()
+        body = {"tenant": "acme", "id": "new", "expires": "90d", "models": ["small"], "endpoints": ["chat"]}
+        made = await client.request("/admin/keys", body, headers=BEARER)
+        assert (made.status, made.headers["cache-control"]) == (201, "no-store")
+        assert made.json["made"] | {"expires": "", "expires_in_s": 0} == {
+            "id": "new", "kind": "tenant", "tenant": "acme", "state": "valid", "expires": "", "expires_in_s": 0,
+            "models": ["small"], "endpoints": ["chat"], "roles": [], "stored": True,
+        }  # fmt: skip
+        rotated = await client.request("/admin/keys/new/rotate", {"overlap": "0s"}, headers=BEARER)
+        assert (rotated.status, rotated.headers["cache-control"]) == (200, "no-store")
+        assert (rotated.json["made"]["id"], rotated.json["replaces"]["state"]) == ("new-2", "expired")
+
+        async def status(key: str) -> int:
+            found = await (await clients.connect()).get("/v1/models", headers=f"Authorization: Bearer {key}\r\n")
+            return found.status
+
+        assert [await status(each.json["key"]) for each in (made, rotated)] == [401, 200]
+        await client.send(f"DELETE /admin/keys/new-2 HTTP/1.1\r\nHost: localhost\r\n{BEARER}\r\n".encode())
+        assert (await client.response()).json == {"revoked": "new-2"}
+        assert await status(rotated.json["key"]) == 401
+        for path, body, code in (
+            ("/admin/keys", {"id": "x"}, "bad_json"),
+            ("/admin/keys", {"tenant": "acme", "endpoints": ["all"]}, "bad_json"),
+            ("/admin/keys", {"tenant": "none"}, "tenant_not_found"),
+            ("/admin/keys/app/rotate", b"", "key_in_configuration"),
+            ("/admin/keys/x/rotate", b"", "key_not_found"),
+        ):
+            assert (await client.request(path, body, headers=BEARER)).error["code"] == code

@@ -33,6 +33,7 @@ KEYS = {
     "read": ("admin.keys", f'roles = ["read"]\nexpires = {FUTURE}'),
     "operate": ("admin.keys", 'roles = ["operate"]'),
     "adapters": ("admin.keys", 'roles = ["adapters"]'),
+    "keeper": ("admin.keys", 'roles = ["keys"]'),
     "old-admin": ("admin.keys", f"expires = {PAST}"),
     "scraper": ("metrics.keys", ""),
     "old-scraper": ("metrics.keys", f"expires = {PAST}"),
@@ -41,13 +42,15 @@ MADE = {name: made(number, name) for number, name in enumerate(KEYS, 1)}
 TABLES = "".join(
     f'[[{table}]]\nid = "{name}"\nhash = "{MADE[name].settings.hash}"\n{more}\n' for name, (table, more) in KEYS.items()
 )
-SETTINGS = BASE.replace('id = "app"', 'id = "base"').replace("[prices]", f"[tenants.other]\n{TABLES}[prices]", 1)
+SETTINGS = BASE.replace('id = "app"', 'id = "base"').replace(
+    "[prices]", f'[tenants.other]\n[admin]\nkeys_file = "keys.toml"\n{TABLES}[prices]', 1
+)
 RAW = {"none": None, "wrong": "penstock_app_wrong", **{name: key.raw for name, key in MADE.items()}}
 
 CHAT = {"model": "small", "max_tokens": 8, "messages": [{"role": "user", "content": "Hi"}]}
 TEXT = {"model": "small", "max_tokens": 8, "prompt": "Hi"}
 EMBED = {"model": "mini", "input": ["Hi"]}
-OPEN = "200 " * 13
+OPEN = "200 " * 14
 
 
 class Row(NamedTuple):
@@ -63,43 +66,50 @@ class Row(NamedTuple):
 
 COLUMNS = ["none", "wrong", "expired", *(name for name in KEYS if name != "expired")]
 ROWS = [
-    #                                            none wrg exp app oth emb min rea ope ada old scr old
+    #                                            none wrg exp app oth emb min rea ope ada kee old scr old
     Row("api", "GET", "/livez", OPEN),
     Row("api", "GET", "/readyz", OPEN),
     Row("api", "GET", "/health", OPEN),
     Row("api", "GET", "/ping", OPEN),
     Row("api", "POST", "/ping", OPEN),
     Row("api", "GET", "/version", OPEN),
-    Row("api", "GET", "/",                       "401 401 401 200 200 200 200 401 401 401 401 401 401"),
-    Row("api", "GET", "/v1/models",              "401 401 401 200 200 200 200 401 401 401 401 401 401"),
-    Row("api", "GET", "/v1/models/<path:name>",  "401 401 401 200 200 200 404 401 401 401 401 401 401",
+    Row("api", "GET", "/",                       "401 401 401 200 200 200 200 401 401 401 401 401 401 401"),
+    Row("api", "GET", "/v1/models",              "401 401 401 200 200 200 200 401 401 401 401 401 401 401"),
+    Row("api", "GET", "/v1/models/<path:name>",  "401 401 401 200 200 200 404 401 401 401 401 401 401 401",
         path="/v1/models/small"),
-    Row("api", "GET", "/metrics",                "401 401 401 403 403 403 403 200 403 403 401 200 401"),
-    Row("api", "POST", "/v1/chat/completions",   "401 401 401 200 200 403 403 401 401 401 401 401 401", CHAT),
-    Row("api", "POST", "/v1/completions",        "401 401 401 200 200 403 403 401 401 401 401 401 401", TEXT),
-    Row("api", "POST", "/v1/embeddings",         "401 401 401 200 200 200 200 401 401 401 401 401 401", EMBED),
-    Row("api", "GET", "/v1/stream",              "401 401 401 426 426 426 426 401 401 401 401 401 401"),
-    Row("api", "GET", "/v1/streams/",            "401 401 401 200 404 403 403 401 401 401 401 401 401"),
-    Row("admin", "GET", "/metrics",              "401 401 401 401 401 401 401 200 403 403 401 200 401"),
-    Row("admin", "GET", "/admin/policy",         "401 401 401 401 401 401 401 200 403 403 401 401 401"),
-    Row("admin", "GET", "/admin/keys",           "401 401 401 401 401 401 401 200 403 403 401 401 401"),
-    Row("admin", "GET", "/admin/breakers",       "401 401 401 401 401 401 401 200 403 403 401 401 401"),
+    Row("api", "GET", "/metrics",                "401 401 401 403 403 403 403 200 403 403 403 401 200 401"),
+    Row("api", "POST", "/v1/chat/completions",   "401 401 401 200 200 403 403 401 401 401 401 401 401 401", CHAT),
+    Row("api", "POST", "/v1/completions",        "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TEXT),
+    Row("api", "POST", "/v1/embeddings",         "401 401 401 200 200 200 200 401 401 401 401 401 401 401", EMBED),
+    Row("api", "GET", "/v1/stream",              "401 401 401 426 426 426 426 401 401 401 401 401 401 401"),
+    Row("api", "GET", "/v1/streams/",            "401 401 401 200 404 403 403 401 401 401 401 401 401 401"),
+    Row("admin", "GET", "/metrics",              "401 401 401 401 401 401 401 200 403 403 403 401 200 401"),
+    Row("admin", "GET", "/admin/policy",         "401 401 401 401 401 401 401 200 403 403 403 401 401 401"),
+    Row("admin", "GET", "/admin/keys",           "401 401 401 401 401 401 401 200 403 403 403 401 401 401"),
+    Row("admin", "POST", "/admin/keys",
+        "401 401 401 401 401 401 401 403 403 403 201 401 401 401", {"tenant": "acme", "id": "made"}),
+    Row("admin", "POST", "/admin/keys/<key_id>/rotate",
+        "401 401 401 401 401 401 401 403 403 403 200 401 401 401", b"", "/admin/keys/made/rotate"),
+    Row("admin", "DELETE", "/admin/keys/<key_id>",
+        "401 401 401 401 401 401 401 403 403 403 200 401 401 401", path="/admin/keys/made"),
+    Row("admin", "GET", "/admin/breakers",       "401 401 401 401 401 401 401 200 403 403 403 401 401 401"),
     Row("admin", "POST", "/admin/breakers/<rung>",
-        "401 401 401 401 401 401 401 403 404 403 401 401 401", {"force": "none"}, "/admin/breakers/x"),
-    Row("admin", "GET", "/admin/experiments",    "401 401 401 401 401 401 401 200 403 403 401 401 401"),
-    Row("admin", "GET", "/admin/shadows",        "401 401 401 401 401 401 401 200 403 403 401 401 401"),
-    Row("admin", "GET", "/admin/decisions/<request_id>", "401 401 401 401 401 401 401 404 403 403 401 401 401",
+        "401 401 401 401 401 401 401 403 404 403 403 401 401 401", {"force": "none"}, "/admin/breakers/x"),
+    Row("admin", "GET", "/admin/experiments",    "401 401 401 401 401 401 401 200 403 403 403 401 401 401"),
+    Row("admin", "GET", "/admin/shadows",        "401 401 401 401 401 401 401 200 403 403 403 401 401 401"),
+    Row("admin", "GET", "/admin/decisions/<request_id>", "401 401 401 401 401 401 401 404 403 403 403 401 401 401",
         path="/admin/decisions/x"),
-    Row("admin", "GET", "/admin/engines/<engine>/adapters", "401 401 401 401 401 401 401 200 403 403 401 401 401",
+    Row("admin", "GET", "/admin/engines/<engine>/adapters", "401 401 401 401 401 401 401 200 403 403 403 401 401 401",
         path="/admin/engines/small/adapters"),
-    Row("admin", "POST", "/admin/policy/check",  "401 401 401 401 401 401 401 200 403 403 401 401 401", b"schema = 1"),
-    Row("admin", "POST", "/admin/policy/reload", "401 401 401 401 401 401 401 403 200 403 401 401 401", b""),
+    Row("admin", "POST", "/admin/policy/check",
+        "401 401 401 401 401 401 401 200 403 403 403 401 401 401", b"schema = 1"),
+    Row("admin", "POST", "/admin/policy/reload", "401 401 401 401 401 401 401 403 200 403 403 401 401 401", b""),
     Row("admin", "POST", "/admin/experiments/<path:name>/roll_back",
-        "401 401 401 401 401 401 401 403 404 403 401 401 401", b"", "/admin/experiments/x/roll_back"),
+        "401 401 401 401 401 401 401 403 404 403 403 401 401 401", b"", "/admin/experiments/x/roll_back"),
     Row("admin", "POST", "/admin/engines/<engine>/adapters/<name>",
-        "401 401 401 401 401 401 401 403 403 400 401 401 401", b"", "/admin/engines/small/adapters/x"),
+        "401 401 401 401 401 401 401 403 403 400 403 401 401 401", b"", "/admin/engines/small/adapters/x"),
     Row("admin", "DELETE", "/admin/engines/<engine>/adapters/<name>",
-        "401 401 401 401 401 401 401 403 403 404 401 401 401", path="/admin/engines/small/adapters/x"),
+        "401 401 401 401 401 401 401 403 403 404 403 401 401 401", path="/admin/engines/small/adapters/x"),
 ]  # fmt: skip
 CODES = {
     401: {"invalid_api_key", "api_key_expired"},

@@ -167,6 +167,22 @@ def test_common_beginnings_come_from_the_cache() -> None:
     assert own.engines["small"].prefix_hits == 0.0
 
 
+def test_tenants_find_each_others_beginnings_in_a_common_domain_only() -> None:
+    requests = tuple(
+        msgspec.structs.replace(each, choices=1, prefix=(1,), prefix_block=16, prompt_tokens=20, tenant=tenant)
+        for each, tenant in zip(trace(4, 2, per_s=0.1), ("acme", "batch"), strict=True)
+    )
+    hits = []
+    for domain in (None, "common"):
+        settings = policy(quota=10**9)
+        tenants = {
+            name: msgspec.structs.replace(tenant, cache_domain=domain) for name, tenant in settings.tenants.items()
+        }
+        _, report = play(msgspec.structs.replace(settings, tenants=tenants), profile(), requests)
+        hits.append(report.engines["small"].prefix_hits)
+    assert hits[0] == 0.0 < hits[1]
+
+
 def test_a_prompt_that_no_rung_can_take_is_refused_at_once() -> None:
     _, report = play(policy(), profile(), (TraceRequest(at=0, prompt_tokens=5000, output_tokens=1, margins=(1.0,)),))
     assert [shed.reason for shed in report.sheds] == ["context_length_exceeded"]

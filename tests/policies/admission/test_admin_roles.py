@@ -17,6 +17,10 @@ CASES = [
     ("POST", "/admin/engines/small/adapters/x", "adapters"),
     ("DELETE", "/admin/engines/small/adapters/x", "adapters"),
     ("POST", "/admin/what/comes/later", "operate"),
+    ("POST", "/admin/keys", "keys"),
+    ("POST", "/admin/keys/a/rotate", "keys"),
+    ("DELETE", "/admin/keys/a", "keys"),
+    ("POST", "/admin/keyslike", "operate"),
     ("PUT", "/", "operate"),
 ]
 

@@ -92,7 +92,7 @@ VLLM: dict[str, list[tuple[Any, Any]]] = {
     "allowed_token_ids": [([1], "acted")],
     "bad_words": [(["x"], "acted"), ([], "neutral")],
     "best_of": [(1, "neutral completion"), (3, "refused completion")],
-    "cache_salt": [("x", "refused")],
+    "cache_salt": [("x", "acted"), ("", "neutral")],
     "chat_template": [("x", "refused chat")],
     "chat_template_kwargs": [({}, "neutral chat"), ({"a": 1}, "refused chat")],
     "continue_final_message": [(False, "neutral chat"), (True, "refused chat")],

@@ -82,7 +82,6 @@ FOR_VLLM: list[dict[str, Any]] = [
     {"documents": [{"text": "x"}]},
     {"include_reasoning": False},
     {"priority": 3},
-    {"cache_salt": "mine"},
     {"vllm_xargs": {"a": 1}},
     {"guided_regex": "a+"},
     {"guided_choice": ["a"]},
@@ -95,6 +94,7 @@ ANSWERED_HERE = {
     "prompt",
     "n",
     "best_of",
+    "cache_salt",
     "stream",
     "stream_options",
     "echo",
@@ -169,6 +169,19 @@ def test_switched_off_by_the_client_is_said_where_a_model_may_have_other_default
     [(name, value)] = fields.items()
     assert sent(call(fields), VLLM)[name] == value
     assert name not in sent(call(fields), PLAIN)
+
+
+@pytest.mark.parametrize("supports", [(), ("sampling",), ("cache_salt",)])
+def test_a_salt_goes_where_it_divides_the_cache_and_is_refused_elsewhere(supports):
+    upstream = msgspec.structs.replace(PLAIN, supports=supports)
+    own = call({"cache_salt": "mine"})
+    if "cache_salt" not in supports:
+        assert "cache_salt" in (unsupported_reason(own, upstream) or "")
+        assert "cache_salt" not in sent(call({"cache_salt": ""}), upstream)
+        return
+    # What is sent is the tenant's own, so that no client can name another's.
+    salted = msgspec.structs.replace(own, cache_salt=b"\x0a\xff")
+    assert sent(salted, upstream)["cache_salt"] == "0aff"
 
 
 def test_the_newer_name_of_the_limit():
