@@ -31,6 +31,7 @@ ROWS: dict[str, tuple[str, str]] = {
         "--rounds 1 --kinds service --seconds 0.1 --streams 2 2 2 --idle-streams 4 --first-events 3",
         "memory a silent stream",
     ),
+    "benchmarks.gateway.rescue_gap": ("--kills 1 --tokens 100 --arrangements next", "| 0 of 1 |"),
     "benchmarks.gateway.workers": ("--seconds 0.2 --workers 2 --in-flight 2", "| 2 |"),
     "benchmarks.gateway.hand_over": ("--rounds 1 --steps 20", "run_sync_soon"),
     "benchmarks.upstream": ("--tiny --no-install --rounds 1 --gateways penstock relay", "| memory: resident at"),
