@@ -213,7 +213,7 @@ class Answer:
                 self.plain_text = plain if isinstance(plain, str) else ""
 
     def content(self, text: str, at: float) -> None:
-        """New text by itself."""
+        """New text by itself. It may be left out unless `keep_text`."""
         if self.done:
             self.fail(failures.EARLY_DONE, "an event came after [DONE]")
         self.events += 1

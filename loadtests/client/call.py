@@ -137,7 +137,7 @@ class Caller:
         stop = _stop(answer, behaviour)
         exchange = HttpExchange(answer, streamed=request.kind.transport == "sse", stop=stop)
         await _exchange(wire, request.head + request.body, exchange, behaviour)
-        if answer.closed or not stop():
+        if answer.closed or stop is None or not stop():
             return exchange.reusable
         if behaviour.reconnect_after_tokens is not None:
             wire.close()
@@ -152,7 +152,7 @@ class Caller:
             answer.fail(failures.NOT_RESUMED, "the server did not keep the stream: it sent no x-penstock-stream")
             return
         times.resumed = True
-        rest = HttpExchange(answer, streamed=True, stop=lambda: False)
+        rest = HttpExchange(answer, streamed=True)
         request = resuming(self._address, answer.stream_id, answer.number or 0, headers)
         try:
             wire = await self._connections.open()
@@ -174,7 +174,7 @@ class Caller:
         if not exchange.accepted:
             return
         await _exchange(wire, exchange.message(request.body), exchange, behaviour)
-        if not answer.closed and stop():
+        if not answer.closed and stop is not None and stop():
             await _left(behaviour, answer)
 
 
@@ -192,11 +192,11 @@ async def _exchange(wire: Wire, data: bytes, exchange: HttpExchange | SocketExch
         exchange.lost(time.perf_counter(), error.strerror or str(error) or type(error).__name__)
 
 
-def _stop(answer: Answer, behaviour: Behaviour) -> Callable[[], bool]:
-    """Whether the client has read as much as it wants on this connection."""
+def _stop(answer: Answer, behaviour: Behaviour) -> Callable[[], bool] | None:
+    """Whether the client has read as much as it wants on this connection; None: it reads to the end."""
     limit = behaviour.leave_after_tokens or behaviour.half_open_after_tokens or behaviour.reconnect_after_tokens
     if limit is None:
-        return lambda: False
+        return None
     times = answer.times
     return lambda: len(times) >= limit
 

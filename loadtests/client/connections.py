@@ -17,6 +17,7 @@ from loadtests.client.wire import LoopClock, Wire
 _IDLE_S = 4.0
 """Servers close idle connections after five seconds or more, and a request must not meet that."""
 _SMALL_BUFFER = 4096
+_OPENED_AT_ONCE = 32
 
 
 class Connections:
@@ -39,6 +40,8 @@ class Connections:
         self._loop = loop
         self._lags = lags
         self._idle: dict[str, list[tuple[float, Wire]]] = {}
+        self._unused: list[Wire] = []
+        """Opened before the run."""
         self._resolved: tuple[int, Any] | None = None
         self.stamped = True
         """Whether the kernel stamps the packets of every connection."""
@@ -52,7 +55,26 @@ class Connections:
             if since > until and not wire.has_unread():
                 return wire
             wire.close()
+        while self._unused:
+            wire = self._unused.pop()
+            if not wire.has_unread():
+                return wire
+            wire.close()
         return None
+
+    async def prepare(self, count: int) -> None:
+        """Open connections for the first requests of any tenant, as many as can be."""
+
+        async def open_some(some: int) -> None:
+            with contextlib.suppress(OSError):
+                for _ in range(some):
+                    self._unused.append(await self.open())
+
+        await open_some(min(count, 1))  # it finds where the server is
+        if self._unused:
+            async with trio.open_nursery() as nursery:
+                for place in range(_OPENED_AT_ONCE):
+                    nursery.start_soon(open_some, len(range(place, count - 1, _OPENED_AT_ONCE)))
 
     def give_back(self, tenant: str, wire: Wire) -> None:
         self._idle.setdefault(tenant, []).append((time.perf_counter(), wire))
@@ -112,6 +134,9 @@ class Connections:
             for _, wire in wires:
                 wire.close()
         self._idle.clear()
+        for wire in self._unused:
+            wire.close()
+        self._unused.clear()
 
 
 def _check_connected(sock: socket.socket) -> None:

@@ -4,6 +4,7 @@ import msgspec
 
 from loadtests.client import failures
 from loadtests.client.answer import Answer, AnswerChunk
+from loadtests.client.known_event import KnownEvent
 
 _LONGEST_EVENT = 4 * 2**20
 _decode = msgspec.json.Decoder(AnswerChunk).decode
@@ -12,63 +13,47 @@ _decode = msgspec.json.Decoder(AnswerChunk).decode
 class EventReader:
     """`answer` must have begun."""
 
-    __slots__ = ("_after", "_before", "_rest", "answer")
+    __slots__ = ("_rest", "answer", "known")
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
+        self.known = KnownEvent()
+        """Of the last event that was decoded, if it is one of text and has no number."""
         self._rest = b""
         """Of an event that has not ended."""
-        self._before = self._after = b""
-        """What stood before and after the text of the last event that was decoded, see `_learn`; b"": unknown."""
+
+    @property
+    def is_between_events(self) -> bool:
+        return not self._rest
 
     def feed(self, data: bytes, at: float) -> bool:
         """Read bytes that arrived at this time. Returns whether to read on."""
+        answer, known = self.answer, self.known
         if self._rest:
             data = self._rest + data
         if b"\r" in data:
             # An end of line may be CR LF, of which the second half has not arrived.
             data = data.removesuffix(b"\r").replace(b"\r\n", b"\n") + (b"\r" if data.endswith(b"\r") else b"")
         *events, self._rest = data.split(b"\n\n")
-        before, after = self._before, self._after
         for event in events:
-            if before and event.startswith(before) and event.endswith(after):
-                text = event[len(before) : -len(after)]
-                if text and b'"' not in text and b"\\" not in text and b"\n" not in text:
-                    # The same event but for a string that is not empty: what decoding it would have shown.
-                    self.answer.content("" if not self.answer.keep_text else text.decode(errors="replace"), at)
-                    continue
-            if event.startswith(b"data: {") and b"\n" not in event:
+            text = known.text_in(event)
+            if text is not None:
+                answer.content(text.decode() if answer.keep_text else "", at)
+            elif event.startswith(b"data: {") and b"\n" not in event and answer.number is None:
                 self._data(event[6:], at)
-                self._learn(event)
-                before, after = self._before, self._after
+                known.learn(event, "" if answer.failure else answer.plain_text)
             elif event:
+                known.forget()
                 self._lines(event, at)
         if len(self._rest) > _LONGEST_EVENT:
-            self.answer.fail(failures.GARBLED, f"an event of more than {_LONGEST_EVENT >> 20} MiB")
-        return not self.answer.failure
+            answer.fail(failures.GARBLED, f"an event of more than {_LONGEST_EVENT >> 20} MiB")
+        return not answer.failure
 
     def end(self, at: float, *, in_order: bool, why: str = "") -> None:
         """The body has ended. An event without its empty line is not whole."""
         if in_order and self._rest.strip() and not self.answer.failure:
             self.answer.fail(failures.TRUNCATED, "the last event has no end")
         self.answer.ended(at, in_order=in_order, why=why)
-
-    def _learn(self, event: bytes) -> None:
-        """Find the text in an event that was decoded and brought content, so that its like need not be decoded.
-
-        What makes them alike: all bytes but those of one JSON string, which is `content` or `text`.
-        """
-        self._before = self._after = b""
-        answer = self.answer
-        if answer.failure or not answer.plain_text:
-            return
-        for name in (b'"content":"', b'"content": "', b'"text":"', b'"text": "'):
-            begin, found, rest = event.rpartition(name)
-            if found and begin.count(name) == 0:
-                text, _, after = rest.partition(b'"')
-                if text == answer.plain_text.encode():
-                    self._before, self._after = begin + found, b'"' + after
-                return
 
     def _lines(self, event: bytes, at: float) -> None:
         parts: list[bytes] = []

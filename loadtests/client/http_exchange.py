@@ -7,18 +7,21 @@ from actors.upstream.http.response_parser import ResponseParser
 from loadtests.client import failures
 from loadtests.client.answer import Answer
 from loadtests.client.event_reader import BodyReader, EventReader
+from loadtests.client.known_event import KnownEvent
 
 
 class HttpExchange:
     """`take` bytes until it returns False."""
 
-    def __init__(self, answer: Answer, *, streamed: bool, stop: Callable[[], bool]) -> None:
-        """`streamed`: events are expected. `stop`: whether the client leaves now."""
+    def __init__(self, answer: Answer, *, streamed: bool, stop: Callable[[], bool] | None = None) -> None:
+        """`streamed`: events are expected. `stop`: whether the client leaves now; None: it never does."""
         self.answer = answer
         self._streamed = streamed
         self._stop = stop
         self._parser = ResponseParser()
         self._reader: EventReader | BodyReader | None = None
+        self._known: KnownEvent | None = None
+        """Of events that come as a chunk each, as long as the parser is between two chunks; None: it may not be."""
         self.received = False
         """Whether any byte has arrived."""
 
@@ -29,6 +32,19 @@ class HttpExchange:
 
     def take(self, data: bytes, at: float) -> bool:
         """Read bytes that arrived at this time. Returns whether to read on."""
+        known = self._known
+        if known is not None:
+            texts = known.texts_in_chunks(data)
+            if texts is not None:
+                # What parsing them would have shown. The parser stays where it is: between two chunks.
+                answer = self.answer
+                for text in texts:
+                    answer.content(text.decode() if answer.keep_text else "", at)
+                return not answer.failure and (self._stop is None or not self._stop())
+            self._known = None
+        return self._parse(data, at)
+
+    def _parse(self, data: bytes, at: float) -> bool:
         parser = self._parser
         try:
             if not data:
@@ -46,7 +62,9 @@ class HttpExchange:
             if parser.complete:
                 self._end(at, in_order=True)
                 return False
-            return go_on and not self._stop()
+            if isinstance(reader, EventReader) and reader.is_between_events and _is_chunk(data, body):
+                self._known = reader.known
+            return go_on and (self._stop is None or not self._stop())
         except InvalidResponseError as error:
             self.answer.fail(failures.GARBLED, str(error))
             self._end(at, in_order=False)
@@ -73,3 +91,8 @@ class HttpExchange:
             self.answer.ended(at, in_order=False, why=why)
         else:
             self._reader.end(at, in_order=in_order, why=why)
+
+
+def _is_chunk(data: bytes, body: bytes) -> bool:
+    """Whether the parser has read one whole chunk: then, as it took nothing else for the body, it is behind its end."""
+    return data.endswith(b"\r\n") and data == b"%x\r\n%b\r\n" % (len(body), body)

@@ -16,8 +16,8 @@ _LONGEST_MESSAGE = 4 * 2**20
 class SocketExchange:
     """`take` bytes until it returns False; `accepted` then tells whether the handshake is over."""
 
-    def __init__(self, answer: Answer, *, stop: Callable[[], bool], send: Callable[[bytes], None]) -> None:
-        """`send`: what the protocol answers by itself, such as a pong."""
+    def __init__(self, answer: Answer, *, stop: Callable[[], bool] | None, send: Callable[[bytes], None]) -> None:
+        """`stop`: as of `HttpExchange`. `send`: what the protocol answers by itself, such as a pong."""
         self.answer = answer
         self.accepted = False
         self.received = False
@@ -53,7 +53,7 @@ class SocketExchange:
         if not data:
             self.lost(at, "the connection was closed")
             return False
-        return not self._stop()
+        return self._stop is None or not self._stop()
 
     def lost(self, at: float, why: str) -> None:
         """The connection has failed."""

@@ -12,6 +12,7 @@ import struct
 import time
 from array import array
 from collections.abc import Callable
+from functools import partial
 
 import outcome
 import trio
@@ -32,10 +33,12 @@ class LoopClock(trio.abc.Instrument):
     """When the event loop's last wait ended."""
 
     def __init__(self) -> None:
-        self.woken_s = time.perf_counter()
+        self.after_io_wait(0.0)
 
     def after_io_wait(self, timeout: float) -> None:
         self.woken_s = time.perf_counter()
+        self.ahead_s = self.woken_s - time.time()
+        """From the wall's clock, which the kernel's stamps are of, to that of `time.perf_counter`."""
 
 
 class Wire:
@@ -95,14 +98,22 @@ class Wire:
         It is called in the watcher's task, so that a read costs no task switch. Raises OSError, and what `take` raises.
         """
         task = trio.lowlevel.current_task()
-        sock, lags, receive, wall_clock = self._sock, self._lags, self._receive, time.time
-        is_plain = self._tls is None
+        sock, lags, loop, wall_clock = self._sock, self._lags, self._loop, time.time
+        receive = sock.recvmsg
+        pass_on = take if self._tls is None else partial(self._pass_on, take)
 
         def on_readable() -> None:
             result: outcome.Outcome[None]
             try:
-                data, at, stamp = receive(READ_BYTES)
-                go_on = take(data, at) and data if is_plain else self._pass_on(data, at, take)
+                data, ancillary, _, _ = receive(READ_BYTES, _ANCILLARY_BYTES)
+                ahead = loop.ahead_s
+                stamp = loop.woken_s - ahead
+                if ancillary:
+                    seconds, nanoseconds = _timespec(ancillary[0][2])
+                    by_kernel = seconds + nanoseconds * 1e-9
+                    if 0 <= wall_clock() - by_kernel < _LONGEST_LAG_S:  # else the clock was set
+                        stamp = by_kernel
+                go_on = pass_on(data, stamp + ahead) and data
                 lags.append(wall_clock() - stamp)
                 if go_on:
                     return
@@ -127,7 +138,7 @@ class Wire:
         while True:
             await trio.lowlevel.wait_readable(self._sock)
             data = self._sock.recv(amount)
-            if not self._pass_on(data, time.perf_counter(), take):
+            if not self._pass_on(take, data, time.perf_counter()):
                 return
             await trio.sleep(len(data) / bytes_a_second)
 
@@ -155,19 +166,7 @@ class Wire:
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self._sock)
 
-    def _receive(self, most: int) -> tuple[bytes, float, float]:
-        """Bytes, when they arrived, and the same on the wall's clock."""
-        data, ancillary, _, _ = self._sock.recvmsg(most, _ANCILLARY_BYTES)
-        wall, now = time.time(), time.perf_counter()
-        if ancillary:
-            seconds, nanoseconds = _timespec(ancillary[0][2])
-            stamp = seconds + nanoseconds * 1e-9
-            if 0 <= wall - stamp < _LONGEST_LAG_S:  # else the clock was set
-                return data, now - (wall - stamp), stamp
-        woken = self._loop.woken_s
-        return data, woken, wall - (now - woken)
-
-    def _pass_on(self, data: bytes, at: float, take: Take) -> bool:
+    def _pass_on(self, take: Take, data: bytes, at: float) -> bool:
         if self._tls is None or not data:
             return take(data, at) and bool(data)
         self._incoming.write(data)

@@ -155,6 +155,8 @@ class GeneratorLag(msgspec.Struct):
     """From the arrival of bytes at the machine to the end of their parsing."""
     by_kernel: bool = True
     """The kernel's time stamps tell when bytes arrived; else the end of the last wait for them does."""
+    busiest: float = 0.0
+    """Of the workers: the share of a core's time that it took. Near 1 its lag grows."""
 
 
 class RequestRow(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -27,6 +27,9 @@ class LoadTarget(Table, frozen=True):
     """The API key of requests without a tenant."""
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     connect: PositiveSeconds = Seconds(10)
+    connections: Annotated[int, within(0, 60_000)] = 0
+    """So many are opened before the run, so that the first requests of a high rate need no new ones. Servers close them
+    again if they are not used soon, mostly after five seconds or more."""
     silence: PositiveSeconds = Seconds(120)
     """A request whose answer brings no byte for so long has failed with `stalled`."""
     one_token_events: bool = False

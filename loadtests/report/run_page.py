@@ -203,6 +203,7 @@ def _lag(record: RunRecord) -> str:
         "How late the load tester itself was: in sending, and from the arrival of bytes to the end of their parsing. "
         "It is part of every latency above."
     )
+    note += f" Its busiest worker took {percent(record.lag.busiest)} of a core."
     return section("The load tester's own lag", note, table(rows), lag_timeline(record))
 
 
@@ -213,12 +214,19 @@ def _circumstances(record: RunRecord) -> Sequence[Sequence[str]]:
         ("server", f"{header.scenario.target.url} {header.server}".strip()),
         ("arrivals", _arrivals(header.scenario)),
         ("a request is good with", slo_words(header.scenario.slo)),
+        ("connections", connection_words(header.scenario) or "opened when a request needs one"),
         ("warm-up", header.warm_up_rule),
         ("seed", str(header.scenario.seed)),
         ("began", header.started_at),
         ("load tester", f"penstock {header.penstock}, {header.scenario.workers} worker(s), Python {machine.python}"),
         ("machine", f"{machine.name}: {machine.cpu}, {machine.cpus} CPUs, {machine.system}"),
     ]
+
+
+def connection_words(scenario: Scenario) -> str:
+    """Those that were opened before the run; "": none were."""
+    count = scenario.target.connections
+    return f"{count:,} connections were opened before the run: its first requests needed no new ones" if count else ""
 
 
 def slo_words(slo: SloSettings) -> str:

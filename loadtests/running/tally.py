@@ -10,18 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtests.client import failures
-from loadtests.model.run_record import FailureCount, GeneratorLag, Measures, RequestRow, RunWindow
+from loadtests.model.run_record import FailureCount, GeneratorLag, Latencies, Measures, RequestRow, RunWindow
 from loadtests.model.scenario import Scenario
 from loadtests.model.timing import warm_up_of
 from loadtests.running.finished_request import FinishedRequest, Labels, is_good, labels_of, row_of, slo_of
+from loadtests.running.pending_times import PendingTimes
 
 _MOST_FAILURES = 1000
 """Kinds of failures that are counted by themselves."""
 _MOST_GROUPS = 2000
 _LAGS_AT_ONCE = 4096
-_GAPS_AT_ONCE = 4096
 _STEP = 10
 """Histograms of windows have buckets of two per cent."""
+_Times = npt.NDArray[np.float64]
 FailureKey = tuple[str, int, str, str]
 """Name, status, code, tier."""
 
@@ -57,8 +58,7 @@ class Tally:
         self._lag = GeneratorLag()
         self._rows: list[RequestRow] = []
         self._seen = 0
-        self._pending: dict[int, tuple[Measures, array[float]]] = {}
-        self._pending_gaps, self._pending_windows = array("d"), array("q")
+        self._pending = PendingTimes()
         self._server = ""
         self._faults: list[str] = []
         self.read_lags = array("d")
@@ -66,7 +66,7 @@ class Tally:
 
     def sent(self, at_s: float, lag_s: float) -> None:
         """A request was sent at this time of the run, so late."""
-        self._lag.sending.add_one(lag_s)
+        self._pending.add(self._lag.sending, lag_s)
         self._window(at_s).sent += 1
 
     def take_lags(self, at_s: float) -> "array[float]":
@@ -75,9 +75,11 @@ class Tally:
         if not some:
             return some
         del self.read_lags[:_LAGS_AT_ONCE]
-        self._lag.reading.add(np.frombuffer(some))
+        lags = np.frombuffer(some)
+        self._lag.reading.add(lags)
         window = self._window(at_s)
-        window.lag_p99_s = max(window.lag_p99_s, sorted(some)[len(some) * 99 // 100])
+        rank = len(some) * 99 // 100
+        window.lag_p99_s = max(window.lag_p99_s, float(np.partition(lags, rank)[rank]))
         return some
 
     def in_flight(self, at_s: float, count: int) -> None:
@@ -89,22 +91,25 @@ class Tally:
         labels = labels_of(request, scenario)
         good = is_good(request, slo_of(labels[1], scenario))
         measured = request.intended_s >= self._warm_up_s
-        gaps = np.diff(np.frombuffer(request.answer.times)) if len(request.answer.times) > 1 else np.empty(0)
+        is_whole = not request.answer.failure
+        times = np.frombuffer(request.answer.times)
+        gaps = np.diff(times)
         if measured:
             measures = self._groups.get(labels)
             if measures is None:
                 key = labels if len(self._groups) < _MOST_GROUPS else (*labels[:5], "others")
                 measures = self._groups.setdefault(key, Measures())
             _count(measures, request, good=good)
-            if not request.answer.failure:
-                _time(measures, request)
-                self._pend(measures, gaps)
+            if is_whole:
+                self._time(measures.latencies, request)
+                self._pending.add_all(measures.latencies.itl, gaps)
         window = self._window(request.intended_s).measures
         _count(window, request, good=good)
-        if not request.answer.failure:
-            _time(window, request, _STEP)
+        if is_whole:
+            self._time(window.latencies, request, _STEP)
         self._window(request.end_s).ended += 1
-        self._spread(request, gaps)
+        if len(times):
+            self._spread(times - request.begun_s, gaps if is_whole else None)
         self._server = self._server or request.answer.server
         if (fault := request.answer.own_fault) and fault not in self._faults:
             self._faults.append(fault)
@@ -113,10 +118,7 @@ class Tally:
 
     def result(self) -> WorkerTally:
         """All of it, for merging."""
-        self._flush_windows()
-        for measures, pending in self._pending.values():
-            measures.latencies.itl.add(np.frombuffer(pending))
-        self._pending.clear()
+        self._pending.flush()
         while self.read_lags:
             self.take_lags(max(self._windows, default=0) * self._window_s)
         return WorkerTally(
@@ -137,38 +139,37 @@ class Tally:
             window = self._windows[index] = RunWindow(begins_s=index * self._window_s)
         return window
 
-    def _spread(self, request: FinishedRequest, gaps: npt.NDArray[np.float64]) -> None:
-        """Each event, and each gap, into the second of its arrival."""
-        times = np.frombuffer(request.answer.times)
-        if not len(times):
-            return
-        index = np.maximum((times - request.begun_s) / self._window_s, 0).astype(np.int64)
-        if not request.answer.failure and len(gaps):
-            self._pending_gaps.frombytes(gaps.tobytes())
-            self._pending_windows.frombytes(index[1:].tobytes())
-            if len(self._pending_gaps) >= _GAPS_AT_ONCE:
-                self._flush_windows()
-        for each in range(int(index[0]), int(index[-1]) + 1):
-            here = index == each
-            tokens = int(np.count_nonzero(here))
+    def _spread(self, times: _Times, gaps: _Times | None) -> None:
+        """Each event, and each gap, into the second of its arrival. `gaps`: None if they are not to be counted."""
+        # Ascending, although stamps may go back by a microsecond.
+        index = np.maximum.accumulate(np.maximum(times / self._window_s, 0).astype(np.int64))
+        first, begin = int(index[0]), 0
+        for place, tokens in enumerate(np.bincount(index - first).tolist()):
             if tokens:
-                window = self._window(each * self._window_s + self._window_s / 2)
+                window = self._window((first + place + 0.5) * self._window_s)
                 window.tokens += tokens
+                if gaps is not None:
+                    # Gap k ends with event k + 1.
+                    itl = window.measures.latencies.itl
+                    self._pending.add_all(itl, gaps[max(begin - 1, 0) : begin + tokens - 1], step=_STEP)
+                begin += tokens
 
-    def _pend(self, measures: Measures, gaps: npt.NDArray[np.float64]) -> None:
-        """Gaps are counted many at a time, which costs a tenth of each answer's by themselves."""
-        _, pending = self._pending.setdefault(id(measures), (measures, array("d")))
-        pending.frombytes(gaps.tobytes())
-        if len(pending) >= _GAPS_AT_ONCE:
-            measures.latencies.itl.add(np.frombuffer(pending))
-            self._pending[id(measures)] = (measures, array("d"))
-
-    def _flush_windows(self) -> None:
-        gaps, windows = np.frombuffer(self._pending_gaps), np.frombuffer(self._pending_windows, dtype=np.int64)
-        for each in np.unique(windows):
-            window = self._window(float(each) * self._window_s + self._window_s / 2)
-            window.measures.latencies.itl.add(gaps[windows == each], step=_STEP)
-        self._pending_gaps, self._pending_windows = array("d"), array("q")
+    def _time(self, latencies: Latencies, request: FinishedRequest, step: int = 1) -> None:
+        add = self._pending.add
+        first, end, tpot = request.first_s, request.end_s, request.tpot_s
+        if first is not None:
+            add(latencies.ttft, first - request.intended_s, step=step)
+            add(latencies.ttft_service, first - request.sent_s, step=step)
+        add(latencies.e2e, end - request.intended_s, step=step)
+        add(latencies.e2e_service, end - request.sent_s, step=step)
+        if tpot is not None:
+            add(latencies.tpot, tpot, step=step)
+        if (queue := request.answer.timings.get("queue")) is not None:
+            add(latencies.queue, queue, step=step)
+        if request.free_s > request.intended_s:
+            add(latencies.place, request.free_s - request.intended_s, step=step)
+        if request.connect_s is not None:
+            add(latencies.connect, request.connect_s, step=step)
 
     def _failed(self, request: FinishedRequest, labels: Labels) -> None:
         answer = request.answer
@@ -221,24 +222,6 @@ def _count(measures: Measures, request: FinishedRequest, *, good: bool) -> None:
             measures.failed += 1
 
 
-def _time(measures: Measures, request: FinishedRequest, step: int = 1) -> None:
-    latencies = measures.latencies
-    first, end, tpot = request.first_s, request.end_s, request.tpot_s
-    if first is not None:
-        latencies.ttft.add_one(first - request.intended_s, step=step)
-        latencies.ttft_service.add_one(first - request.sent_s, step=step)
-    latencies.e2e.add_one(end - request.intended_s, step=step)
-    latencies.e2e_service.add_one(end - request.sent_s, step=step)
-    if tpot is not None:
-        latencies.tpot.add_one(tpot, step=step)
-    if (queue := request.answer.timings.get("queue")) is not None:
-        latencies.queue.add_one(queue, step=step)
-    if request.free_s > request.intended_s:
-        latencies.place.add_one(request.free_s - request.intended_s, step=step)
-    if request.connect_s is not None:
-        latencies.connect.add_one(request.connect_s, step=step)
-
-
 def merge_tallies(tallies: Iterable[WorkerTally], rows: int, seed: str) -> WorkerTally:
     """One tally as if a single worker had counted everything. `rows`: to keep at most."""
     whole = WorkerTally()
@@ -263,6 +246,7 @@ def merge_tallies(tallies: Iterable[WorkerTally], rows: int, seed: str) -> Worke
         whole.lag.sending.merge(tally.lag.sending)
         whole.lag.reading.merge(tally.lag.reading)
         whole.lag.by_kernel = whole.lag.by_kernel and tally.lag.by_kernel
+        whole.lag.busiest = max(whole.lag.busiest, tally.lag.busiest)
         whole.rows += tally.rows
         whole.requests += tally.requests
         whole.server = whole.server or tally.server

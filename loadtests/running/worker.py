@@ -5,8 +5,10 @@ events, in small pieces. Both are part of the lag that is measured.
 """
 
 import contextlib
+import itertools
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable
 from random import Random
 
@@ -34,6 +36,9 @@ from loadtests.schedule.request_plan import Planner, RequestPlan
 from loadtests.schedule.traced_request import TracedRequest
 
 _HOUSEKEEPING_S = 0.05
+_MADE_AHEAD = 64
+"""Requests whose bytes are there before their time: so many may be due at once."""
+_MADE_AT_ONCE = 2
 _REPORTED_EVERY = 10
 """Rounds of housekeeping."""
 _AFTER_FAILURE_S = 0.1
@@ -56,11 +61,11 @@ class WorkerShare(msgspec.Struct, frozen=True):
 class Worker:
     """`run` it once. Unless the name says otherwise, times are seconds from the run's beginning."""
 
-    def __init__(self, share: WorkerShare, begun_s: float, report: Callable[[WorkerProgress], None]) -> None:
-        """`begun_s`: the run's beginning by `time.perf_counter`, which all processes of a machine share."""
+    def __init__(self, share: WorkerShare, report: Callable[[WorkerProgress], None]) -> None:
         scenario = self._scenario = share.scenario
         self._share = share
-        self._begun_s = begun_s
+        self._begun_s = 0.0
+        """The beginning of the run, of `time.perf_counter`."""
         self._duration_s = duration_of(scenario)
         self._report = report
         self._planner = Planner(scenario, share.trace)
@@ -98,8 +103,17 @@ class Worker:
         self._stopped = True
         self._scope.cancel()
 
-    async def run(self) -> WorkerTally:
-        """Until all answers have ended, or the time for them is over."""
+    async def open_connections(self) -> None:
+        """Those that the scenario wants to be open before the run. A server that is not there is found by the run."""
+        await self._connections.prepare(part_of(self._scenario.target.connections, self._share))
+
+    async def run(self, begun_s: float) -> WorkerTally:
+        """Until all answers have ended, or the time for them is over.
+
+        `begun_s`: the run's beginning by `time.perf_counter`, which all processes of a machine share.
+        """
+        self._begun_s = begun_s
+        began_s, computed_s = time.perf_counter(), time.process_time()
         trio.lowlevel.add_instrument(self._loop)
         try:
             async with trio.open_nursery() as helpers:
@@ -121,17 +135,28 @@ class Worker:
         self._tell(self._now())
         tally = self._tally.result()
         tally.lag.by_kernel = self._connections.stamped
+        tally.lag.busiest = (time.process_time() - computed_s) / (time.perf_counter() - began_s)
         return tally
 
     async def _open(self, requests: trio.Nursery) -> None:
         """Each arrival at its time, whatever has become of those before it."""
         share = self._share
-        with contextlib.closing(ExactTimer()) as timer:
-            for place, intended_s in enumerate(self._times):
+        upcoming = enumerate(self._times)
+        made: deque[tuple[RequestPlan, PreparedRequest, float]] = deque()
+
+        def make(most: int) -> None:
+            for place, intended_s in itertools.islice(upcoming, min(most, _MADE_AHEAD - len(made))):
                 plan = self._planner.plan(share.worker + place * share.workers)
-                request = self._maker.make(plan, 0, ())
-                await timer.wait_until(self._begun_s + intended_s)
-                requests.start_soon(self._session, plan, request, intended_s)
+                made.append((plan, self._maker.make(plan, 0, ()), intended_s))
+
+        make(_MADE_AHEAD)
+        with contextlib.closing(ExactTimer()) as timer:
+            while made:
+                await timer.wait_until(self._begun_s + made[0][2])
+                now = self._now()
+                while made and made[0][2] <= now:
+                    requests.start_soon(self._session, *made.popleft())
+                make(_MADE_AT_ONCE)
 
     async def _closed(self, requests: trio.Nursery) -> None:
         share = self._share

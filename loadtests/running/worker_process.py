@@ -56,12 +56,6 @@ async def serve() -> None:
     raw = await link.receive()
     if raw is None:
         return
-    share = decode_share(raw)
-    await link.output.send_all(packed(WorkerReady()))
-    raw = await link.receive()
-    begin = None if raw is None else decode_to_worker(raw)
-    if not isinstance(begin, BeginRun):
-        return
     unsent: deque[WorkerProgress] = deque(maxlen=_MOST_UNSENT)
     some = trio.Event()
 
@@ -69,8 +63,15 @@ async def serve() -> None:
         unsent.append(progress)
         some.set()
 
-    worker = Worker(share, begin.begun_s, report)
+    worker = Worker(decode_share(raw), report)
+    await worker.open_connections()
     spare_the_collector()
+    await link.output.send_all(packed(WorkerReady()))
+    raw = await link.receive()
+    begin = None if raw is None else decode_to_worker(raw)
+    if not isinstance(begin, BeginRun):
+        return
+    begun_s = begin.begun_s
 
     async def tell() -> None:
         nonlocal some
@@ -92,7 +93,7 @@ async def serve() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tell)
         nursery.start_soon(listen)
-        tally = await worker.run()
+        tally = await worker.run(begun_s)
         nursery.cancel_scope.cancel()
     await link.output.send_all(packed(WorkerDone(tally)))
 

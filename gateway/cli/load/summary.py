@@ -3,7 +3,7 @@
 from gateway.cli.terminal import Page, number, percent
 from loadtests.model.latency_histogram import LatencyHistogram
 from loadtests.model.run_record import Measures, RunRecord
-from loadtests.report.run_page import fault_rows
+from loadtests.report.run_page import connection_words, fault_rows
 
 _PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 _ROWS = (
@@ -35,6 +35,8 @@ def summary(record: RunRecord) -> Page:
     name = header.scenario.name or "load test"
     page.line(f"{name}: {header.scenario.target.url}, {header.measured_s:g} s measured", style="bold")
     page.line(header.warm_up_rule, style="dim")
+    if connections := connection_words(header.scenario):
+        page.line(connections, style="dim")
     _add_counts(page, totals, header.measured_s)
     _add_latencies(page, record)
     for grouping, table in record.groups.items():
@@ -115,6 +117,7 @@ def _add_lag(page: Page, record: RunRecord) -> None:
     for name, histogram in (("sending", lag.sending), ("reading", lag.reading)):
         rows.append((name, *[_ms(histogram.percentile(each)) for each in (50.0, 99.0)], _ms(histogram.max_s)))
     page.table(rows)
+    page.line(f"the busiest worker took {percent(lag.busiest)} of a core", indent=2)
     for warning in record.verdict.warnings:
         page.line(warning, indent=2, style="yellow")
 

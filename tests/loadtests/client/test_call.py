@@ -13,8 +13,10 @@ from loadtests.model.lengths import Lengths
 from loadtests.model.run_record import RequestRow
 from loadtests.model.scenario import Arrivals, Behaviour, LoadTarget, RequestKind, Scenario
 from loadtests.running.tally import WorkerTally
+from loadtests.running.verdict import totals_of
 from loadtests.running.worker import Worker, WorkerShare
 from tests.loadtests.scripted_server import FINISH, Conversation, Script, chunk, event, events, said, serving, usage
+from tests.patience import PATIENCE_S
 
 DONE = "[DONE]"
 PLAIN = Behaviour()
@@ -39,7 +41,7 @@ async def run_one(
             mix=(RequestKind(behaviour="b", transport=transport, output=Lengths(exactly=9)),),
             behaviours={"b": behaviour},
         )
-        tally = await Worker(WorkerShare(scenario, {"": "k"}), time.perf_counter(), ignore).run()
+        tally = await Worker(WorkerShare(scenario, {"": "k"}), ignore).run(time.perf_counter())
         return tally, server.asked
 
 
@@ -173,7 +175,7 @@ async def test_no_server() -> None:
         target=LoadTarget(url=f"http://127.0.0.1:{port}"),
         arrivals=Arrivals(kind="constant", rate=100),
     )
-    tally = await Worker(WorkerShare(scenario, {}), time.perf_counter(), ignore).run()
+    tally = await Worker(WorkerShare(scenario, {}), ignore).run(time.perf_counter())
     assert tally.rows[0].outcome == failures.CONNECT_FAILED
 
 
@@ -225,7 +227,7 @@ async def test_a_client_that_leaves_closes_its_connection(behaviour: Behaviour) 
             mix=(RequestKind(behaviour="b"),),
             behaviours={"b": behaviour},
         )
-        tally = await Worker(WorkerShare(scenario, {}), time.perf_counter(), ignore).run()
+        tally = await Worker(WorkerShare(scenario, {}), ignore).run(time.perf_counter())
         assert tally.rows[0].outcome == failures.LEFT
         await gone.wait()
     assert tally.failures == []
@@ -286,6 +288,44 @@ async def test_connections_are_used_again() -> None:
             target=LoadTarget(url=server.url),
             arrivals=Arrivals(kind="closed", clients=1),
         )
-        tally = await Worker(WorkerShare(scenario, {}), time.perf_counter(), ignore).run()
+        tally = await Worker(WorkerShare(scenario, {}), ignore).run(time.perf_counter())
         assert tally.requests > 1
         assert server.connections == 2  # one of them asked whether the server is there
+
+
+async def test_connections_are_opened_before_the_run() -> None:
+    async with serving(streamed(events())) as server:
+        scenario = Scenario(
+            schema=1,
+            duration=Seconds(0.5),
+            warm_up=Seconds(0),
+            target=LoadTarget(url=server.url, connections=40),
+            arrivals=Arrivals(kind="constant", rate=20),
+        )
+        worker = Worker(WorkerShare(scenario, {}), ignore)
+        await worker.open_connections()
+        opened = 41  # one of them asked whether the server is there
+        with trio.fail_after(PATIENCE_S):
+            while server.connections < opened:
+                await trio.lowlevel.checkpoint()
+        assert server.asked == []
+        tally = await worker.run(time.perf_counter())
+        assert server.connections == opened
+    measures = totals_of(tally.groups)
+    assert (measures.ok, measures.latencies.connect.count) == (10, 0)
+
+
+async def test_a_server_that_is_not_there_is_found_by_the_run() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    scenario = Scenario(
+        schema=1,
+        duration=Seconds(0.2),
+        warm_up=Seconds(0),
+        target=LoadTarget(url=f"http://127.0.0.1:{port}", connections=3),
+        arrivals=Arrivals(kind="constant", rate=20),
+    )
+    worker = Worker(WorkerShare(scenario, {}), ignore)
+    await worker.open_connections()
+    tally = await worker.run(time.perf_counter())
+    assert [each.name for each in tally.failures] == [failures.CONNECT_FAILED]

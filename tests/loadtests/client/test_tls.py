@@ -46,7 +46,7 @@ async def test_an_answer_over_tls(tmp_path: Path, trusted: bool) -> None:
             arrivals=Arrivals(kind="constant", rate=100),
             mix=(RequestKind(output=Lengths(exactly=50)),),
         )
-        tally: WorkerTally = await Worker(WorkerShare(scenario, {}), time.perf_counter(), lambda _: None).run()
+        tally: WorkerTally = await Worker(WorkerShare(scenario, {}), lambda _: None).run(time.perf_counter())
         nursery.cancel_scope.cancel()
     assert {row.outcome for row in tally.rows} == {"ok" if trusted else failures.CONNECT_FAILED}
     if trusted:

@@ -99,6 +99,17 @@ def test_events_are_in_the_second_of_their_arrival() -> None:
     assert {index: window.measures.latencies.itl.count for index, window in windows.items()} == {2: 3, 3: 2}
 
 
+def test_an_event_may_seem_to_have_come_before_the_last_one() -> None:
+    """Stamps of the kernel's clock are brought to another one, which may go back by a microsecond."""
+    request = finished(0, intended_s=2.0, first_s=0.1, gaps=0)
+    for at in (1003.0, 1002.999999, 1003.1):
+        request.answer.times.append(at)
+    request.answer.usage = AnswerUsage(3, 4, 7)
+    windows = tally_of([request]).windows
+    assert {index: window.tokens for index, window in windows.items() if window.tokens} == {2: 1, 3: 3}
+    assert sum(window.measures.latencies.itl.count for window in windows.values()) == 3
+
+
 def test_rows_and_lags_are_bounded() -> None:
     tally = tally_of([finished(number) for number in range(50)], rows=7)
     assert (len(tally.rows), tally.requests) == (7, 50)

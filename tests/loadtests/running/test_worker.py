@@ -8,7 +8,7 @@ import trio
 from config.model.table import Seconds
 from loadtests.model.lengths import Lengths, PauseTimes, SessionSettings
 from loadtests.model.run_record import Measures
-from loadtests.model.scenario import Arrivals, LoadTarget, RequestKind, Scenario
+from loadtests.model.scenario import Arrivals, LoadTarget, RatePhase, RequestKind, Scenario
 from loadtests.running.progress import WorkerProgress, together
 from loadtests.running.tally import WorkerTally, merge_tallies
 from loadtests.running.verdict import judge, totals_of
@@ -30,7 +30,7 @@ async def run(script: Script, arrivals: Arrivals, *, duration: float, **more) ->
             arrivals=arrivals,
             **more,
         )
-        tally = await Worker(WorkerShare(scenario, {}), time.perf_counter(), lambda _: None).run()
+        tally = await Worker(WorkerShare(scenario, {}), lambda _: None).run(time.perf_counter())
         return tally, server.asked
 
 
@@ -62,6 +62,15 @@ async def test_a_stall_of_the_server_is_counted_from_the_intended_times() -> Non
     hidden = 1 - closed_loop.ttft.share_within(stall_s / 4)
     assert late > 0.25  # of the fifty a second, those of more than a quarter of a second
     assert hidden < late / 3
+
+
+async def test_requests_that_are_due_at_once_are_sent_at_once() -> None:
+    phases = (RatePhase(lasts=Seconds(0.1), rate=1000), RatePhase(lasts=Seconds(0.5), rate=0))
+    tally, asked = await run(whole, Arrivals(kind="gamma", burstiness=20, phases=phases), duration=0.6)
+    sent = tally.lag.sending
+    assert sent.count == len(asked) > 0
+    assert sorted(row.number for row in tally.rows) == list(range(len(asked)))
+    assert 0 < tally.lag.busiest <= 1.2
 
 
 async def test_the_wait_for_a_place_is_counted() -> None:
@@ -112,11 +121,11 @@ async def test_a_worker_that_is_stopped_has_what_it_measured() -> None:
             target=LoadTarget(url=server.url),
             arrivals=Arrivals(kind="constant", rate=50),
         )
-        worker = Worker(WorkerShare(scenario, {}), time.perf_counter(), report)
+        worker = Worker(WorkerShare(scenario, {}), report)
         found: list[WorkerTally] = []
 
         async def work() -> None:
-            found.append(await worker.run())
+            found.append(await worker.run(time.perf_counter()))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(work)
@@ -147,7 +156,7 @@ async def test_a_worker_that_is_slowed_is_not_valid() -> None:
             target=LoadTarget(url=server.url),
             arrivals=Arrivals(kind="constant", rate=40),
         )
-        tally = await Worker(WorkerShare(scenario, {}), time.perf_counter(), lambda _: None).run()
+        tally = await Worker(WorkerShare(scenario, {}), lambda _: None).run(time.perf_counter())
         nursery.cancel_scope.cancel()
     verdict = judge(scenario.lag, tally.lag, totals_of(tally.groups).latencies, [], cut_short=False)
     assert not verdict.valid
@@ -164,7 +173,7 @@ async def test_workers_share_the_schedule() -> None:
             arrivals=Arrivals(kind="poisson", rate=100),
         )
         shares = [WorkerShare(scenario, {}, worker, 3) for worker in range(3)]
-        tallies = [await Worker(share, time.perf_counter(), lambda _: None).run() for share in shares]
+        tallies = [await Worker(share, lambda _: None).run(time.perf_counter()) for share in shares]
     numbers = [row.number for row in merge_tallies(tallies, 1000, "s").rows]
     assert sorted(numbers) == list(range(len(numbers)))
 
