@@ -74,6 +74,7 @@ from policies.queueing.backend_queue import BackendQueue
 from policies.queueing.fair_queue import FairQueue
 from policies.queueing.placement import EngineCapacity
 from policies.queueing.quarantine import Quarantine
+from policies.queueing.turn_queue import WorkFor
 from policies.records.decision_log import DecisionLog
 from policies.rollout.rollout_state import RolloutState
 from policies.rollout.shadow import TIER as SHADOW_TIER
@@ -378,6 +379,12 @@ class Service:
         if endpoint is not None:
             check_endpoint(grant, endpoint)
         return self._router.snapshot.ranks[grant.tenant]
+
+    def work_of(self, key: str | None) -> WorkFor:
+        """Whose work it is to read what comes with this key."""
+        snapshot = self._router.snapshot
+        tenant = self.known_tenant(key)
+        return WorkFor(tenant, snapshot.ranks.get(tenant, len(snapshot.ranks)))
 
     def _grant_of(self, key: str | None) -> KeyGrant:
         return self._router.snapshot.grant_of(key, self.wall())

@@ -140,7 +140,12 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
             engine_restarts_total={name: published.restarts for name, published in self.all_published.items()},
             replicas={
                 name: tuple(
-                    [ReplicaView(each.state, each.restarts, each.stats or _NOTHING_YET) for each in all_published]
+                    [
+                        ReplicaView(each.state, each.restarts, each.stats or _NOTHING_YET, ejected)
+                        for each, ejected in zip(
+                            all_published, self.backend_queues[name].queue.ejected_total, strict=True
+                        )
+                    ]
                 )
                 for name, all_published in self.replicas.items()
             },

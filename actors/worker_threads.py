@@ -44,6 +44,7 @@ from engine.core.loop import StepLoop, Stop
 from engine.errors import EngineError
 from engine.memory.machine import available_cores
 from engine.messages import Command, EngineFailed
+from policies.queueing.turn_queue import WorkFor
 
 T = TypeVar("T")
 _READ_S = 120.0
@@ -139,8 +140,8 @@ class RealWorkerThreads:
     def _delivered(self) -> Mapping[str, Delivered]:
         return {} if self._kept_file is None else delivered_before(self._kept_file)
 
-    async def run_in_thread(self, job: Callable[[], T]) -> T:
-        return await self._long_work.run(job)
+    async def run_in_thread(self, job: Callable[[], T], work_for: WorkFor | None = None) -> T:
+        return await self._long_work.run(job, work_for)
 
     async def read_config(self, path: Path, text: str | None = None) -> LoadedConfig:
         """In a process of its own, so that it delays no answer."""

@@ -69,6 +69,8 @@ class ReplicaView(msgspec.Struct, frozen=True):
     state: EngineState
     restarts_total: int
     stats: EngineStats
+    ejected_total: int = 0
+    """How often it got no jobs for a time because it was too slow."""
 
 
 class ReplicaStatistics(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ import msgspec
 import trio
 
 from engine.core.time_slices import TimeSliceScheduler
+from policies.queueing.turn_queue import TurnQueue, WorkFor
 
 C = TypeVar("C")
 P = TypeVar("P")
@@ -52,8 +53,8 @@ class WorkerHandle(Protocol):
 class WorkerPool(Protocol):
     """A few threads for work that takes the processor for long."""
 
-    async def run_in_thread(self, job: Callable[[], T]) -> T:
-        """The result of `job()`, or what it raises; the event loop goes on meanwhile."""
+    async def run_in_thread(self, job: Callable[[], T], work_for: WorkFor | None = None) -> T:
+        """The result of `job()`, or what it raises; the event loop goes on meanwhile. See `LongWork.run`."""
         ...
 
 
@@ -199,14 +200,47 @@ class _Outbox(Generic[P]):
 
 
 class LongWork:
-    """Runs what takes the processor for long beside the loop, a few at a time."""
+    """Runs what takes the processor for long beside the loop, a few at a time: see `TurnQueue`."""
 
-    def __init__(self) -> None:
-        self._limiter = trio.CapacityLimiter(_LONG_WORK_THREADS)
+    def __init__(self, at_once: int = _LONG_WORK_THREADS) -> None:
+        """`at_once`: pieces of work for clients; as many for the service itself."""
+        self._own = trio.CapacityLimiter(at_once)
+        self._limiter = trio.CapacityLimiter(at_once)
+        self._free = at_once
+        self._queue = TurnQueue()
+        self._turns: dict[int, trio.Event] = {}
 
-    async def run(self, job: Callable[[], T]) -> T:
-        """The result of `job()`, or what it raises."""
-        return await trio.to_thread.run_sync(job, limiter=self._limiter)
+    async def run(self, job: Callable[[], T], work_for: WorkFor | None = None) -> T:
+        """The result of `job()`, or what it raises. `work_for` None: the service's own, which waits for no client's."""
+        if work_for is None:
+            return await trio.to_thread.run_sync(job, limiter=self._own)
+        await self._turn(work_for)
+        try:
+            return await trio.to_thread.run_sync(job, limiter=self._limiter)
+        finally:
+            self._next()
+
+    async def _turn(self, work_for: WorkFor) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        number = self._queue.add(work_for)
+        turn = self._turns[number] = trio.Event()
+        try:
+            await turn.wait()
+        except trio.Cancelled:
+            self._queue.withdraw(number)
+            if self._turns.pop(number, None) is None:
+                # It was this one's turn already.
+                self._next()
+            raise
+
+    def _next(self) -> None:
+        number = self._queue.next()
+        if number is None:
+            self._free += 1
+        else:
+            self._turns.pop(number).set()
 
 
 class TimeSlices:

@@ -18,6 +18,7 @@ from engine.text.chat_template import ChatTemplate
 from engine.text.special_token_escape import escape_special_tokens, pieces
 from engine.text.tokenizer import LONG_CHARACTERS, Tokenizer, read_json
 from engine.text.tool_calls import ToolStyle
+from policies.queueing.turn_queue import WorkFor
 
 TokenIds = tuple[int, ...]
 
@@ -124,14 +125,14 @@ def estimated_tokens(prompt: Prompt) -> int:
 
 
 async def encode_prompts(
-    text: ModelText, prompts: Sequence[Prompt], param: str, workers: WorkerPool
+    text: ModelText, prompts: Sequence[Prompt], param: str, workers: WorkerPool, work_for: WorkFor | None = None
 ) -> tuple[TokenIds, ...]:
     """Token ids of every prompt. Raises InvalidRequest, which names `param`."""
     try:
         if sum(map(_characters, prompts)) < LONG_CHARACTERS:
             # Longer prompts are encoded in a worker thread (0.3 µs per character), so that streams do not stall.
             return _encode(text, prompts)
-        return await workers.run_in_thread(partial(_encode, text, prompts))
+        return await workers.run_in_thread(partial(_encode, text, prompts), work_for)
     except RequestRefused as refused:
         raise InvalidRequest(refused.message, param=param, code=refused.code) from None
 

@@ -14,6 +14,7 @@ from engine.errors import RequestRefused
 from engine.sampling.grammar import CompiledGrammar, Grammar
 from engine.sampling.tool_grammar import calls_grammar
 from engine.text.tool_calls import ToolSet, ToolStyle
+from policies.queueing.turn_queue import WorkFor
 from policies.routing.token_budget import PromptSizes
 
 
@@ -36,27 +37,32 @@ class RequestText:
         request: InferenceRequest,
         texts: Mapping[str, ModelText],
         workers: WorkerPool,
+        work_for: WorkFor | None = None,
         encoded: dict[tuple[str, str], tuple[TokenIds, ...]] | None = None,
     ) -> None:
-        """`texts`: of the engines that may read the prompts. `encoded`: prompts that are already encoded."""
+        """`texts`: of the engines that may read the prompts. `work_for`: whose request it is.
+
+        `encoded`: prompts that are already encoded.
+        """
         self._request = request
         self._body = request.body
         self._texts = texts
         self._workers = workers
+        self._work_for = work_for
         self._encoded = {} if encoded is None else encoded
         self._estimates: tuple[int, ...] | None = None
         self._constraints: dict[tuple[str, str], OutputConstraints] = {}
 
     def for_copy(self) -> "RequestText":
         """For a shadow: what is encoded is shared, `passed_over` is not."""
-        return RequestText(self._request, self._texts, self._workers, self._encoded)
+        return RequestText(self._request, self._texts, self._workers, self._work_for, self._encoded)
 
     async def read_by(self, engine: str) -> tuple[TokenIds, ...]:
         """Token ids of every prompt for this engine. Raises InvalidRequest."""
         text, body = self._texts[engine], self._body
         encoded = self._encoded.get(text.reading)
         if encoded is None:
-            encoded = await encode_prompts(text, body.prompts, body.param, self._workers)
+            encoded = await encode_prompts(text, body.prompts, body.param, self._workers, self._work_for)
             if body.truncate_prompt_tokens is not None:
                 encoded = tuple([token_ids[-body.truncate_prompt_tokens :] for token_ids in encoded])
             self._encoded[text.reading] = encoded
@@ -123,7 +129,9 @@ class RequestText:
             try:
                 if tools is not None:
                     style = text.tool_style
-                compiled = await self._workers.run_in_thread(partial(_compiled, text, style, tools, grammar))
+                compiled = await self._workers.run_in_thread(
+                    partial(_compiled, text, style, tools, grammar), self._work_for
+                )
             except RequestRefused as refused:
                 param = "tools" if grammar is None else grammar.param
                 raise InvalidRequest(refused.message, param=param, code=refused.code) from None

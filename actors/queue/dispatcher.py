@@ -149,6 +149,8 @@ class Dispatcher(Actor[QueueMessage]):
             self._set_alarm(now)
 
     def _carry_out(self, backend: Backend, now: float) -> None:
+        for number, for_s in backend.queue.ejections():
+            log.warning("engine_replica_ejected", engine=backend.published.name, replica=number, for_s=for_s)
         for effect in backend.queue.effects():
             job = effect.job
             match effect:

@@ -28,6 +28,7 @@ from policies.admission.keys import KeyGrant
 from policies.admission.quota import QuotaRefusal
 from policies.model.backends import Backends, EmbeddingModel
 from policies.model.features import Features
+from policies.queueing.turn_queue import WorkFor
 from policies.records.decision_log import DecisionEnd, LoggedDecision
 from policies.routing.planner import Planned, PlanningSnapshot, PlanRefusal, SizesNeeded, decide
 
@@ -81,7 +82,8 @@ class RequestAdmission:
         quarantine = self._ports.quarantine
         if quarantine and quarantine.holds(RequestContent(request).digest, trio.current_time()):
             raise RequestQuarantined(quarantine.message)
-        text = RequestText(request, self._texts_for[request.body.embedding is not None], self._workers)
+        work_for = WorkFor(tenant, snapshot.ranks[tenant])
+        text = RequestText(request, self._texts_for[request.body.embedding is not None], self._workers, work_for)
         lengths = await text.lengths(request.model, lenient=bool(self._ports.upstreams))
         features = self._features(request, snapshot, tenant, lengths)
         wanted, budget = features, None

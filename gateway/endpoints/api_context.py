@@ -75,7 +75,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
         """Parse the body and release it. Raises Refusal after logging it."""
         with self.refusal_log(request_id, request.path.decode("latin1"), request.arrived_at, request.key):
             size = len(request.body)
-            body = await reading(size, partial(parse, request.body))
+            body = await self.reading(size, partial(parse, request.body), request.key)
             inference = InferenceRequest(
                 request_id=request_id,
                 credentials=credentials_of(request),
@@ -86,6 +86,15 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
             connection.drop_body(request)
             connection.watch()
         return inference
+
+    async def reading(self, size: int, work: Callable[[], T], key: str | None) -> T:
+        """The result of `work`, which parses or writes a body of `size` bytes that belongs to this key.
+
+        Large ones are the work of a thread, so that they do not delay other streams.
+        """
+        if size <= _AT_ONCE_BYTES:
+            return work()
+        return await _long_work.run(work, self.service.work_of(key))
 
     def refused(self, error: ErrorBody, path: str, arrived_at: float | None, key: str | None) -> bytes:
         """Log a request that was refused before the service got it; returns header lines for the answer."""
@@ -117,16 +126,6 @@ def credentials_of(request: Request) -> Credentials:
         tuple([(name, value) for name, value in request.headers if name not in KEY_HEADERS]),
         _tags(request.header(b"x-penstock-tags")),
     )
-
-
-async def reading(size: int, work: Callable[[], T]) -> T:
-    """The result of `work`, which parses a body of `size` bytes.
-
-    Large bodies are parsed in a worker thread, so that they do not delay other streams.
-    """
-    if size <= _AT_ONCE_BYTES:
-        return work()
-    return await _long_work.run(work)
 
 
 async def whole_answer(response: ResponseStream | KeptReader, take: Callable[[Start | Delta], None]) -> Done:

@@ -4,7 +4,7 @@ from functools import partial
 
 from actors.api.request import InferenceRequest, ParsedBody
 from actors.api.response import Delta, Start
-from gateway.endpoints.api_context import ApiContext, reading, whole_answer
+from gateway.endpoints.api_context import ApiContext, whole_answer
 from gateway.http.connection import Connection
 from gateway.http.request import Body, Request
 from gateway.http.response_head import JSON_TYPE
@@ -54,7 +54,7 @@ class EmbeddingHandler:
             size = _NUMBER_BYTES * sum(map(len, embeddings))
             model = self._api.model_field(inference.body.model, done.served.model_served)
             answer = partial(embedding_answer, model, embeddings, params.encoding, done.usage, done.served)
-            body = await reading(size, answer)
+            body = await self._api.reading(size, answer, inference.credentials.api_key)
             await connection.respond(200, headers.headers() + JSON_TYPE + served_headers(done.served), body)
         finally:
             response.close()

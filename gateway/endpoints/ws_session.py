@@ -13,7 +13,7 @@ from actors.api.errors import Conflict, ErrorBody, Refusal
 from actors.api.request import Credentials, InferenceRequest, ParsedBody
 from actors.api.response import DecisionInfo, Delta, Done, Failed, ResponseEvent, Start
 from actors.kept.kept_answer import KeptReader
-from gateway.endpoints.api_context import ApiContext, credentials_of, new_request_id, reading
+from gateway.endpoints.api_context import ApiContext, credentials_of, new_request_id
 from gateway.endpoints.kept_answers import EVENTS_LOST, log_again, opened
 from gateway.errors import BadField, ClientGone, HttpError
 from gateway.http.bounds.limits import ServerLimits
@@ -122,7 +122,7 @@ class _Session:
                 if text is None:
                     raise HttpError(400, "binary_message", "Messages must be text frames that hold JSON.")
                 raw = text.encode()
-                message, _ = await reading(len(raw), partial(_peek.decode, raw))
+                message, _ = await self._api.reading(len(raw), partial(_peek.decode, raw), self._credentials.api_key)
                 if message.id is not None and len(message.id) > MAX_ID_CHARACTERS:
                     raise BadField("id", f"'id' must have at most {MAX_ID_CHARACTERS} characters.")
                 peek = message
@@ -207,7 +207,7 @@ class _Session:
         if peek.endpoint not in _ENDPOINTS:
             raise BadField("endpoint", "'endpoint' must be 'chat.completions' or 'completions'.")
         decoder, read = _ENDPOINTS[peek.endpoint]
-        body, given = await reading(len(raw), partial(decoder.decode, raw))
+        body, given = await self._api.reading(len(raw), partial(decoder.decode, raw), self._credentials.api_key)
         if body.stream is False:
             raise BadField("stream", "Answers on this connection are always streamed: leave 'stream' out.")
         body.stream = True

@@ -147,6 +147,13 @@ def _service_families(statistics: ServiceStatistics) -> Iterator[Metric]:
         for number, view in enumerate(views)
     }
     yield gauge("penstock:engine_ready", "1 if the replica is ready.", "engine replica", ready)
+    ejected = {
+        (engine, str(number)): view.ejected_total
+        for engine, views in statistics.replicas.items()
+        for number, view in enumerate(views)
+    }
+    text = "How often a replica got no jobs for a while because it was much slower than the others."
+    yield counter("penstock:engine_replica_ejections", text, "engine replica", ejected)
     yield from _upstream_families(statistics.upstreams)
     usage: dict[tuple[str, ...], int] = {}
     for key, (_, prompt, completion) in statistics.usage.items():

@@ -22,6 +22,7 @@ from policies.queueing.fair_queue import FairQueue
 from policies.queueing.placement import EngineCapacity, Placed, Placement, PrefixMark, ReplicaFigures
 from policies.queueing.quarantine import Quarantine
 from policies.queueing.queue_item import FairQueueStatistics, QueueFull, QueueItem
+from policies.queueing.replica_pace import ReplicaPace
 
 
 class BackendJob(QueueItem, frozen=True, kw_only=True):
@@ -133,6 +134,8 @@ class BackendQueue(Generic[J]):
         self._where: dict[str | int, int] = {}
         self._prefix_block = prefix_block
         self._placement = Placement(len(self._replicas), prefix_block or 1) if len(self._replicas) > 1 else None
+        self._pace = ReplicaPace(len(self._replicas))
+        self._ejections: deque[tuple[int, float]] = deque()
         self._placed: Placed | None = None
         """The job that was checked last ..."""
         self._chosen = 0
@@ -166,6 +169,16 @@ class BackendQueue(Generic[J]):
         """The pending effects, in order; each is returned once."""
         while self._effects:
             yield self._effects.popleft()
+
+    def ejections(self) -> Iterator[tuple[int, float]]:
+        """(replica, seconds): those that get no jobs for so long, as they are too slow; each is returned once."""
+        while self._ejections:
+            yield self._ejections.popleft()
+
+    @property
+    def ejected_total(self) -> Sequence[int]:
+        """By replica."""
+        return self._pace.ejected_total
 
     def offer(self, job: J, now: float, figures: Sequence[ReplicaFigures | None]) -> None:
         """Enqueue or reject. A job starts with the next `advance` at the earliest."""
@@ -244,6 +257,7 @@ class BackendQueue(Generic[J]):
         slot.epoch = slot.alone = None
         lost, slot.jobs = slot.jobs, {}
         slot.capacity.clear()
+        self._pace.forget(replica)
         if self._placement is not None:
             self._placement.forget(replica)
         if crashed and self._quarantine is not None:
@@ -274,6 +288,8 @@ class BackendQueue(Generic[J]):
 
     def advance(self, now: float, figures: Sequence[ReplicaFigures | None]) -> None:
         self.changed = False
+        if len(self._replicas) > 1:
+            self._judge(figures, now)
         while self.up and len(self._queue):
             job = self._queue.take(now, lambda each: self._fits(each, figures, now))
             if job is None:
@@ -337,11 +353,11 @@ class BackendQueue(Generic[J]):
             return True
         sequences, prompts, runs_alone = job.sequence_count, job.prompt_lengths, self._runs_alone(job, now)
         elsewhere = self._is_lost_by(job) if runs_alone else None
+        up = [(number, slot) for number, slot in enumerate(self._replicas) if slot.epoch is not None]
         able = [
             number
-            for number, slot in enumerate(self._replicas)
-            if slot.epoch is not None
-            and not (runs_alone and (slot.jobs or number == elsewhere))
+            for number, slot in [each for each in up if not self._pace.is_ejected(each[0], now)] or up
+            if not (runs_alone and (slot.jobs or number == elsewhere))
             and (slot.alone is None or now >= slot.alone_until)
             and slot.capacity.fits(sequences, slot.capacity.blocks(prompts), figures[number])
         ]
@@ -354,6 +370,14 @@ class BackendQueue(Generic[J]):
         if number is not None:
             self._chosen = number
         return number is not None
+
+    def _judge(self, figures: Sequence[ReplicaFigures | None], now: float) -> None:
+        for number, each in enumerate(figures):
+            if each is None:
+                continue
+            for_s = self._pace.step(number, each.steps_total, each.step_tokens, each.step_s, now)
+            if for_s is not None:
+                self._ejections.append((number, for_s))
 
     def _start(self, job: J, figures: Sequence[ReplicaFigures | None], now: float) -> None:
         number = self._chosen

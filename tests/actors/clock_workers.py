@@ -260,7 +260,7 @@ class ClockWorkerThreads:
         self.kept_stores.append(made)
         return made
 
-    async def run_in_thread(self, job):
+    async def run_in_thread(self, job, work_for=None):
         await trio.lowlevel.checkpoint()
         return job()
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import trio
@@ -139,6 +140,8 @@ class Stage:
         self.runners: dict[str, list[FakeRunner | FakeEncoder]] = {title: [] for title in self.titles}
         self.on_step: dict[str, Any] = {}
         self.load_error: dict[str, str] = {}
+        self.clocks: dict[str, Callable[[], float]] = {}
+        """By replica: what its steps are timed with, instead of the machine's clock."""
         self.blocks = blocks
         self._pools = dict(pools or {})
         self.lengths = dict(lengths or {})
@@ -167,6 +170,9 @@ class Stage:
             if title in self.on_step:
                 self.on_step[title](number, batch)
 
+        def clock() -> float:
+            return self.clocks.get(title, perf_counter)()
+
         def make(progress) -> Engine | Embedder:
             progress("waking up")
             if title in self.load_error:
@@ -185,7 +191,7 @@ class Stage:
                 on_step=on_step,
             )
             self.runners[title].append(runner)
-            return Engine(runner, byte_level_tokenizer(), self.settings.engines[name], name=name, seed=1)
+            return Engine(runner, byte_level_tokenizer(), self.settings.engines[name], name=name, seed=1, clock=clock)
 
         return make
 

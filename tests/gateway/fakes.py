@@ -27,6 +27,7 @@ from actors.request.response_stream import EventSink
 from engine.messages import EngineStats, FinishReason, TokenLogprobs
 from policies.admission.budget import BudgetView
 from policies.admission.quota import RateLimits
+from policies.queueing.turn_queue import WorkFor
 from policies.rollout.rollout_state import ArmView, CascadeView, ExperimentView
 from policies.rollout.share_controller import ShareView
 
@@ -160,6 +161,9 @@ class FakeService:
         except Refusal:
             return ""
         return "tests"
+
+    def work_of(self, key: str | None) -> WorkFor:
+        return WorkFor(key or "")
 
     def tiers_above(self, key: str | None, endpoint: str | None = None) -> int:
         self.check_key(key)

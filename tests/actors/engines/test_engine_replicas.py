@@ -1,7 +1,11 @@
 """Several replicas under one engine's name, through every actor."""
 
+from itertools import count
+from typing import Any
+
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
 from actors.api.engine_status import EngineStatus, ReplicatedEngineStatus
@@ -215,3 +219,28 @@ def test_statuses_of_replicas_read_as_one() -> None:
     assert both.stats == EngineStats(18, 16, 0, 2, 0, 10, steps_total=8)
     assert both.limits is not None
     assert (both.limits.max_model_len, both.inside, both.batch, both.why) == (32, 4, 1, None)
+
+
+async def test_a_replica_that_is_alive_and_slow_is_avoided_and_comes_back(autojump_clock):
+    async with stage(settings=ONLY_SMALL) as service:
+        ticks = count()
+        service.clocks |= {"small/0": lambda: next(ticks) * 0.001, "small/1": lambda: next(ticks) * 1.0}
+
+        async def work(times: int) -> list[int]:
+            before = steps(service)
+            for _ in range(times):
+                await service.ask("small", max_tokens=6, ignore_eos=True)
+            return [after - each for after, each in zip(steps(service), before, strict=True)]
+
+        ejected: list[dict[str, Any]] = []
+        with capture_logs() as logs:
+            while not ejected:
+                await work(1)
+                ejected = [line for line in logs if line["event"] == "engine_replica_ejected"]
+        [ejection] = ejected
+        assert (ejection["engine"], ejection["replica"], ejection["for_s"]) == ("small", 1, 5.0)
+        assert (await work(4))[1] == 0
+        assert [view.ejected_total for view in service.service.statistics().replicas["small"]] == [0, 1]
+        del service.clocks["small/1"]
+        await trio.sleep(5)
+        assert (await work(4))[1] > 0

@@ -9,11 +9,12 @@ from queue import SimpleQueue
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from actors.api.errors import EngineLoadFailed
 from actors.api.request import InferenceRequest, ParsedBody, TokenPrompt
 from actors.kernel import thread_bridge as bridge_module
-from actors.kernel.thread_bridge import ThreadBridge, TimeSlices
+from actors.kernel.thread_bridge import LongWork, ThreadBridge, TimeSlices
 from actors.ledger.store import Store
 from actors.service import Service
 from actors.worker_threads import RealWorkerThreads
@@ -24,6 +25,7 @@ from engine.errors import ModelError
 from engine.messages import EngineFailed, Submit
 from engine.sampling.params import SamplingParams
 from engine.testing.fake_runner import FakeRunner
+from policies.queueing.turn_queue import WorkFor
 from tests.actors.clock_workers import connection
 from tests.actors.fakes import CONFIG, Answer, model_text, says, settings_of
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
@@ -306,3 +308,32 @@ async def test_a_ledger_that_cannot_be_opened_ends_the_service(tmp_path):
 async def test_long_work_is_done_beside_the_loop():
     workers = RealWorkerThreads()
     assert await workers.run_in_thread(lambda: threading.current_thread() is threading.main_thread()) is False
+
+
+async def test_long_work_goes_by_tier_and_owner_and_the_services_own_waits_for_none():
+    work, hold, order = LongWork(at_once=1), threading.Event(), []
+
+    async def do(name: str, work_for: WorkFor | None, job=lambda: None) -> None:
+        await work.run(job, work_for)
+        order.append(name)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(do, "held", WorkFor("a"), hold.wait)
+        await wait_all_tasks_blocked(0.01)
+        given_up = trio.CancelScope()
+
+        async def give_up() -> None:
+            with given_up:
+                await do("given up", WorkFor("b"))
+
+        nursery.start_soon(give_up)
+        for owner, tiers_above in (("a", 1), ("a", 1), ("b", 1), ("c", 0)):
+            await wait_all_tasks_blocked(0.01)
+            nursery.start_soon(do, f"{owner}{tiers_above}", WorkFor(owner, tiers_above))
+        await wait_all_tasks_blocked(0.01)
+        given_up.cancel()
+        await work.run(lambda: None)
+        assert order == []
+        hold.set()
+    assert order == ["held", "c0", "a1", "b1", "a1"]
+    assert await work.run(lambda: 7, WorkFor("a")) == 7

@@ -177,12 +177,12 @@ async def test_a_reload_while_a_request_is_read_does_not_let_it_through(autojump
     async with stage(source=ConfigSource(file)) as service:
         beside, reloaded = service.workers.run_in_thread, []
 
-        async def reload_first(job):
+        async def reload_first(job, work_for=None):
             if not reloaded and isinstance(job, partial) and isinstance(job.args[-1], Grammar):
                 reloaded.append(True)
                 file.write_text(with_budget)
                 await service.service.admin.reload()
-            return await beside(job)
+            return await beside(job, work_for)
 
         service.workers.run_in_thread = reload_first
         # Its grammar is compiled between the plan and the money.

@@ -27,6 +27,8 @@ class Figures:
     waiting: int = 0
     free_blocks: int = 1000
     steps_total: int = 0
+    step_tokens: int = 0
+    step_s: float = 0.0
     outstanding_tokens: int = 0
     total_blocks: int = 1000
 
@@ -550,3 +552,35 @@ class BackendQueueMachine(RuleBasedStateMachine):
 
 TestBackendQueueMachine = BackendQueueMachine.TestCase
 TestBackendQueueMachine.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+
+
+def slow(number: int, steps: int) -> list[Figures]:
+    """As if replica `number` of three took ten times as long."""
+    return [Figures(steps_total=steps, step_tokens=8, step_s=0.1 if each == number else 0.01) for each in range(3)]
+
+
+def test_a_replica_that_is_too_slow_gets_nothing_for_a_while() -> None:
+    queue = backend(replicas=3, places=4)
+    for steps in range(1, 9):
+        queue.advance(0.0, slow(1, steps))
+    assert list(queue.ejections()) == [(1, 5.0)]
+    assert (list(queue.ejections()), queue.ejected_total) == ([], [0, 1, 0])
+
+    def started(first: int, now: float, figures: list[Figures | None]) -> set[int]:
+        for number in range(first, first + 6):
+            queue.offer(job(number), now, figures)
+        queue.advance(now, figures)
+        found = {effect.replica for effect in queue.effects()}
+        queue.finished(range(first, first + 6))
+        return found
+
+    figures = slow(1, 8)
+    assert started(10, 1.0, figures) == {0, 2}
+    # Rather that one than none.
+    for replica in (0, 2):
+        queue.replica_down(replica, "engine_down", "gone", 2.0)
+    assert started(20, 2.0, [None, figures[1], None]) == {1}
+    for replica in (0, 2):
+        queue.replica_up(replica, 2)
+    assert started(30, 3.0, [None, figures[1], None]) == {0, 2}
+    assert started(40, 6.0, [None, figures[1], None]) == {0, 1, 2}
