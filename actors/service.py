@@ -547,7 +547,8 @@ class Service:
         return replicas
 
     def _upstream(self, name: str) -> BackendReplica:
-        (slot,) = self._backend_queues[name].slots
+        backend_queue = self._backend_queues[name]
+        (slot,) = backend_queue.slots
         published, settings = self._upstreams[name], self._settings.upstreams[name]
 
         def client() -> UpstreamClient:
@@ -568,6 +569,7 @@ class Service:
             published=published,
             settings=settings,
             client=client,
+            jobs_wait=partial(bool, backend_queue.queue),
         )
         return BackendReplica(Child(f"upstream {name}", actor, slot.mailbox), published, slot.mailbox)
 

@@ -140,7 +140,7 @@ def main() -> None:
     def quota() -> None:
         reservation = book.reserve("t", 300, 1.0)
         assert isinstance(reservation, Reservation)
-        book.settle(reservation, 120, 1.0)
+        book.settle(reservation, 120)
 
     def breaker_round() -> None:
         permit = breaker.permit(1.0)

@@ -41,9 +41,9 @@ class Admission(Actor[AdmissionMessage]):
 
     def on(self, message: AdmissionMessage) -> None:
         """Both books keep entries by number, so that each is settled at most once."""
-        now = trio.current_time()
         match message:
             case Reserve():
+                now = trio.current_time()
                 try:
                     answer = set_aside(
                         self._quota, self._budgets, message.tenant, message.tokens, message.cost, now, self._wall()
@@ -54,16 +54,16 @@ class Admission(Actor[AdmissionMessage]):
                     return
                 if not message.reply.set(answer) and isinstance(answer, Grant):
                     # Its task was cancelled while it waited, and will not settle it.
-                    self._quota.cancel(answer.reservation, now)
+                    self._quota.cancel(answer.reservation)
                     self._budgets.settle(answer.hold, 0.0)
             case Settle(grant, None):
-                self._quota.cancel(grant.reservation, now)
+                self._quota.cancel(grant.reservation)
                 self._budgets.settle(grant.hold, 0.0)
             case Settle(grant, int(used), cost):
-                self._quota.settle(grant.reservation, used, now)
+                self._quota.settle(grant.reservation, used)
                 self._budgets.settle(grant.hold, cost)
             case RestoreUsage():
-                self._restore(message, now)
+                self._restore(message, trio.current_time())
 
     def _restore(self, usage: RestoreUsage, now: float) -> None:
         for tenant in {*usage.by_tenant, *usage.used} - self._restored:

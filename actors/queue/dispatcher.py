@@ -156,7 +156,9 @@ class Dispatcher(Actor[QueueMessage]):
             match effect:
                 case StartOn(replica=replica, epoch=epoch):
                     job.delivery.notify(job.job_id, JobStarted(now))
-                    backend.slots[replica].mailbox.put_unbounded(StartJob(job, epoch))
+                    mailbox, start = backend.slots[replica].mailbox, StartJob(job, epoch)
+                    if not mailbox.handle_now(start):
+                        mailbox.put_unbounded(start)
                 case CancelOn(replica=replica):
                     backend.slots[replica].mailbox.put_unbounded(CancelJob(job))
                 case Reject(reason=reason, message=message):

@@ -165,6 +165,8 @@ class Account:
 
     def once(self, tokens: Mapping[int, int]) -> int:
         """The sum of prompt tokens given by choice, with each prompt counted once whatever `n` is."""
+        if len(self.emitted) == 1:
+            return tokens.get(0, 0)
         return sum([tokens.get(index, 0) for index in range(0, len(self.emitted), self.request.body.n)])
 
     def pay(self, rung: str, prompt_tokens: int, cached: Mapping[int, int], made_tokens: int) -> None:

@@ -203,7 +203,8 @@ class RequestAdmission:
         reply: Reply[Grant | QuotaRefusal | BudgetRefusal] = Reply()
         try:
             reserve = Reserve(decided.features.tenant, decided.tokens, decided.cost, reply)
-            self._ports.admission.put_nowait(reserve)
+            if not self._ports.admission.handle_now(reserve):
+                self._ports.admission.put_nowait(reserve)
             answer = await reply.wait()
         except (MailboxFull, ActorDied):
             raise Unavailable("admission_busy", TOO_BUSY, 1.0) from None

@@ -291,8 +291,10 @@ class ResponseStream:
         assert attempt is not None
         if attempt.drafter is not None:
             attempt.job = attempt.drafter.job
+        dispatch, message = self._ports.dispatch, Enqueue(attempt.job)
         try:
-            self._ports.dispatch.put_nowait(Enqueue(attempt.job))
+            if not dispatch.handle_now(message):
+                dispatch.put_nowait(message)
         except MailboxFull:
             refused = RungRefused(why="queue_full", retry_after_s=1.0, message=TOO_BUSY)
             self._machine.on_rejected(refused, trio.current_time())

@@ -37,6 +37,11 @@ class CallTracker:
         """Number of calls, running or waiting, whose job is still wanted."""
         return self._wanted + len(self._waiting)
 
+    def figures(self) -> tuple[int, int, int]:
+        """`inside`, `running` and `waiting`."""
+        waiting = len(self._waiting)
+        return self._wanted + waiting, len(self._running), waiting
+
     def job_of(self, call: int) -> Job | None:
         """The job of a running call; None: it was dropped or is complete."""
         return self._running.get(call)

@@ -9,7 +9,7 @@ import http
 import math
 import ssl
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 
 import msgspec
 import trio
@@ -132,8 +132,8 @@ def _lines(headers: Mapping[str, str]) -> bytes:
 
 async def _read(response: Call, reader: ResponseReader, on_output: Callable[[TextDelta], None]) -> None:
     """Read the whole answer. Raises UpstreamCallError and HttpCallError."""
-    unpack = unpacker(response.headers.get("content-encoding"))
-    _check_type(response.headers.get("content-type"))
+    unpack = unpacker(response.header(b"content-encoding"))
+    _check_type(response.header(b"content-type"))
 
     def take(data: bytes) -> bool:
         for piece in unpack(data):
@@ -188,7 +188,9 @@ async def _refusal(response: Call, at: float) -> Failure:
     )
 
 
+@lru_cache(maxsize=256)
 def _check_type(given: str | None) -> None:
+    """Raises UpstreamCallError."""
     kind = (given or "").partition(";")[0].strip().lower()
     if kind.startswith(_NO_ANSWERS):
         raise garbled(f"it is {kind[:64]}, not an event stream")
@@ -198,7 +200,7 @@ async def _error_body(response: Call) -> bytes:
     """The beginning of an error response's body, as far as it arrives within the time limit."""
     body = b""
     with trio.move_on_after(_ERROR_S), contextlib.suppress(UpstreamCallError, HttpCallError):
-        unpack = unpacker(response.headers.get("content-encoding"))
+        unpack = unpacker(response.header(b"content-encoding"))
         while len(body) < _MAX_ERROR_BYTES and (data := await response.read()):
             for piece in unpack(data):
                 body += piece

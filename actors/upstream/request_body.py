@@ -58,6 +58,8 @@ EXTRAS = {
 }
 """Extensions of the OpenAI API in vLLM and SGLang, with their neutral values."""
 _NEUTRAL_EXTRAS = tuple(EXTRAS.values())
+_values_of_neutral = attrgetter(*_NEUTRAL)
+_SAMPLING = frozenset({*SAMPLING_FIELDS, *EXTRAS})
 _values_of_extras = attrgetter(*EXTRAS)
 
 
@@ -79,12 +81,12 @@ def unsupported_reason(call: UpstreamCall, upstream: UpstreamSettings) -> str | 
         return "log-probabilities of the prompt (`prompt_logprobs`, or `echo` with `logprobs`) need a local engine"
     if call.params.allowed_token_ids and upstream.tokenizer is None:
         return f"allowed_token_ids names token ids. Leave it out, or {_SET_TOKENIZER}"
-    written = {
-        name for name, value in call.written.items() if name in SAMPLING_FIELDS and value != SAMPLING_FIELDS[name]
-    }
-    extras = sorted(written.union(_extras(call.params)))
-    if extras and "sampling" not in upstream.supports:
-        return _not_openai(extras, "sampling")
+    if "sampling" not in upstream.supports:
+        written = {
+            name for name, value in call.written.items() if name in SAMPLING_FIELDS and value != SAMPLING_FIELDS[name]
+        }
+        if extras := sorted(written.union(_extras(call.params))):
+            return _not_openai(extras, "sampling")
     if call.written.get("cache_salt") and "cache_salt" not in upstream.supports:
         return _not_openai(["cache_salt"], "cache_salt")
     grammar = call.grammar
@@ -114,9 +116,8 @@ def build_request_body(call: UpstreamCall, upstream: UpstreamSettings) -> Upstre
         fields["stream_options"] = _stream_options(written)
     # What the client left out is for the upstream to choose: its model may have other defaults, or accept one value
     # only.
-    for name, neutral in _NEUTRAL.items():
-        value = getattr(params, name)
-        if name in written or value != neutral:
+    for (name, neutral), value in zip(_NEUTRAL.items(), _values_of_neutral(params), strict=True):
+        if value != neutral or name in written:
             fields[name] = value
     if params.seed is not None:
         fields["seed"] = params.seed
@@ -125,9 +126,10 @@ def build_request_body(call: UpstreamCall, upstream: UpstreamSettings) -> Upstre
     if params.logit_bias:
         fields["logit_bias"] = {str(token_id): bias for token_id, bias in params.logit_bias}
     fields |= _extras(params)
-    fields |= {name: value for name, value in written.items() if name in AS_WRITTEN}
-    if "sampling" in upstream.supports:
-        fields |= {name: value for name, value in written.items() if name in SAMPLING_FIELDS or name in EXTRAS}
+    if not AS_WRITTEN.isdisjoint(written):
+        fields |= {name: value for name, value in written.items() if name in AS_WRITTEN}
+    if not _SAMPLING.isdisjoint(written) and "sampling" in upstream.supports:
+        fields |= {name: value for name, value in written.items() if name in _SAMPLING}
     if call.cache_salt:
         fields["cache_salt"] = call.cache_salt.hex()
     if chat and "response_format" in written:

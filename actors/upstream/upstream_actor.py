@@ -45,8 +45,11 @@ class UpstreamActor(Actor[EngineMessage]):
         published: UpstreamStatus,
         settings: UpstreamSettings,
         client: Callable[[], UpstreamClient],
+        jobs_wait: Callable[[], bool],
     ) -> None:
+        """`jobs_wait`: whether jobs wait in the queue."""
         super().__init__(mailbox)
+        self._jobs_wait = jobs_wait
         self._dispatch = dispatch
         self._published = published
         self._settings = settings
@@ -101,26 +104,33 @@ class UpstreamActor(Actor[EngineMessage]):
 
     def after_batch(self) -> None:
         """Start calls that have a slot, and report finished jobs to the dispatcher."""
+        self._start_calls()
+        if self._finished:
+            self._report_finished()
+        self._publish()
+
+    def _start_calls(self) -> None:
         assert self._nursery is not None
         while (started := self._calls.next_call()) is not None:
             job, call = started
             scope = self._scopes[call.sequence_id] = trio.CancelScope()
             self._nursery.start_soon(self._run_call, job, call, scope)
-        if self._finished:
-            tokens = {tenant: tokens for tenant, tokens in self._unreported_tokens.items() if tokens > 0}
-            for job in self._finished:
-                self._silent_since.pop(job.job_id, None)
-            finished = JobsFinished(self._published.name, tuple(self._finished), tokens, tuple(self._first_s))
-            self._dispatch.put_unbounded(finished)
-            self._finished.clear()
-            self._first_s.clear()
-            self._unreported_tokens = {}
-        self._publish()
+
+    def _report_finished(self) -> None:
+        tokens = {tenant: tokens for tenant, tokens in self._unreported_tokens.items() if tokens > 0}
+        for job in self._finished:
+            self._silent_since.pop(job.job_id, None)
+        finished = JobsFinished(self._published.name, tuple(self._finished), tokens, tuple(self._first_s))
+        self._finished.clear()
+        self._first_s.clear()
+        self._unreported_tokens = {}
+        # Otherwise the dispatcher reads it before the next `Enqueue`.
+        put = self._dispatch.put_unbounded if self._jobs_wait() else self._dispatch.put_deferred
+        put(finished)
 
     def _publish(self) -> None:
-        published, calls = self._published, self._calls
-        published.inside = calls.inside
-        published.running, published.waiting = calls.running, calls.waiting
+        published = self._published
+        published.inside, published.running, published.waiting = self._calls.figures()
         published.generation_tokens_total = self._tokens_total
 
     def _has_slot(self) -> bool:
@@ -170,7 +180,8 @@ class UpstreamActor(Actor[EngineMessage]):
         if output.finish is not None:
             if self._calls.complete(call.sequence_id) is not None:
                 self._finished.append(job)
-            self.after_batch()
+                self._report_finished()
+            self._publish()
         elif not kept:
             self._drop(job)
             self.after_batch()

@@ -133,7 +133,7 @@ class State:
             job_id = f"{peer} {number}"
             if used >= 0:
                 grant = self._grants.pop(job_id)
-                self._quota.settle(grant.reservation, used, now)
+                self._quota.settle(grant.reservation, used)
                 self._budgets.settle(grant.hold, _COST)
                 ended.append(job_id)
                 self.settled += 1

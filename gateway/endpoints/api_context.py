@@ -1,9 +1,9 @@
 """Shared by all endpoints: the service, credentials, reading of bodies, and answers that are not streamed."""
 
-import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from os import urandom
 from typing import TypeVar
 
 import msgspec
@@ -50,9 +50,12 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
         try:
             yield
         except BaseException as error:
-            tenant, gone = self.service.known_tenant(key), isinstance(error, ClientGone)
-            self.service.request_log.not_read(request_id, path, arrived_at, error, tenant=tenant, gone=gone)
+            self._log_unread(request_id, path, arrived_at, key, error)
             raise
+
+    def _log_unread(self, request_id: str, path: str, arrived_at: float, key: str | None, error: BaseException) -> None:
+        tenant, gone = self.service.known_tenant(key), isinstance(error, ClientGone)
+        self.service.request_log.not_read(request_id, path, arrived_at, error, tenant=tenant, gone=gone)
 
     def headers(self, request_id: str, key: str | None) -> DecisionHeaders:
         return DecisionHeaders(request_id, DecisionInfo(self.service.policy), partial(self.service.rate_limits, key))
@@ -73,7 +76,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
         self, connection: Connection, request: Request, request_id: str, parse: Callable[[Body], ParsedBody]
     ) -> InferenceRequest:
         """Parse the body and release it. Raises Refusal after logging it."""
-        with self.refusal_log(request_id, request.path.decode("latin1"), request.arrived_at, request.key):
+        try:
             size = len(request.body)
             body = await self.reading(size, partial(parse, request.body), request.key)
             inference = InferenceRequest(
@@ -85,6 +88,10 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
             )
             connection.drop_body(request)
             connection.watch()
+        except BaseException as error:
+            path = request.path.decode("latin1")
+            self._log_unread(request_id, path, request.arrived_at, request.key, error)
+            raise
         return inference
 
     async def reading(self, size: int, work: Callable[[], T], key: str | None) -> T:
@@ -147,7 +154,7 @@ async def whole_answer(response: ResponseStream | KeptReader, take: Callable[[St
 
 def new_request_id() -> str:
     """96 random bits."""
-    return secrets.token_hex(12)
+    return urandom(12).hex()
 
 
 def _tags(value: bytes | None) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from gateway.endpoints.kept_answers import (
     in_background,
     keep,
     kept_lines,
+    may_keep,
     opened,
     position_of,
     respond_begun,
@@ -84,7 +85,7 @@ class CompletionHandler:
     async def _answer(
         self, connection: Connection, request: Request, inference: InferenceRequest, headers: DecisionHeaders
     ) -> None:
-        reader = await keep(self._api, request, inference, self._endpoint.name)
+        reader = await keep(self._api, request, inference, self._endpoint.name) if may_keep(request) else None
         if reader is not None:
             headers.request_line += kept_lines(reader, inference.request_id)
             if in_background(request):

@@ -22,6 +22,7 @@ STREAMS = b"/v1/streams/"
 IDEMPOTENCY_KEY = b"idempotency-key"
 _RESUMABLE = b"x-penstock-resumable"
 _BACKGROUND = b"x-penstock-background"
+_KEEPS = frozenset({IDEMPOTENCY_KEY, _RESUMABLE, _BACKGROUND})
 _STATUS = b"/status"
 _MAX_KEY = 255
 _MAX_POSITION = 1 << 53
@@ -40,13 +41,16 @@ def digest_of(request: Request, body: Body) -> bytes:
     return hashlib.sha256(request.path.removesuffix(b"/") + b"\n" + body).digest()
 
 
+def may_keep(request: Request) -> bool:
+    """Whether it has one of the headers by which an answer is kept."""
+    return request.has_any(_KEEPS)
+
+
 async def keep(api: ApiContext, request: Request, inference: InferenceRequest, endpoint: str) -> KeptReader | None:
-    """A reader of the request's kept answer; None: the client asks for none, or it cannot be kept now.
+    """A reader of the request's kept answer, where it `may_keep`; None: the client asks for none, or there is no room.
 
     Raises HttpError for a bad header, IdempotencyKeyReused, BadKey and Unavailable, after logging them.
     """
-    if not any(request.header(name) is not None for name in (IDEMPOTENCY_KEY, _RESUMABLE, _BACKGROUND)):
-        return None
     with api.refusal_log(inference.request_id, inference.credentials.path, request.arrived_at, request.key):
         await api.service.kept.ready()
         reader = _keep(api, request, inference, endpoint)

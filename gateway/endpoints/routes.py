@@ -62,7 +62,7 @@ class Routes:
             if hot is None:
                 return self._to_info_app(request, lines)
             methods, handler, endpoint = hot
-            if request.method not in methods.split(b", "):
+            if request.method != methods and request.method not in methods.split(b", "):
                 return self._refused(request, _wrong_method(methods.decode()), lines, allow=methods)
             return self._work(request, handler, endpoint, lines)
         except Refusal as refusal:

@@ -44,6 +44,10 @@ class Connection:
         self.scope = trio.CancelScope()
         self.trailing = b""
         """Bytes that followed an upgrade request."""
+        self._arrived = False
+        """Something may be there to receive."""
+        self._reader: trio.lowlevel.Task | None = None
+        """Waits for that."""
         self.gone = False
         """The peer has hung up."""
         self.watching = False
@@ -73,6 +77,34 @@ class Connection:
 
     def cancel(self) -> None:
         self.scope.cancel()
+
+    async def receive(self, max_bytes: int) -> bytes:
+        """What arrives next; b"": the end. Always a checkpoint. Raises OSError."""
+        while True:
+            if self._arrived:
+                await trio.lowlevel.checkpoint()
+            else:
+                self._reader = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(self._abort)
+            self._arrived = False
+            try:
+                data = self.socket.recv(max_bytes)
+            except BlockingIOError:
+                continue
+            # Otherwise that was all.
+            self._arrived = len(data) == max_bytes
+            return data
+
+    def readable(self) -> None:
+        """Something has arrived."""
+        self._arrived = True
+        if self._reader is not None:
+            reader, self._reader = self._reader, None
+            trio.lowlevel.reschedule(reader)
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def hung_up(self) -> None:
         """The peer has closed its side: cancel a handler that watches, even if there is unread data."""

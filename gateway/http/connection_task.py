@@ -169,11 +169,7 @@ class ConnectionTask:
         parser, connection = self._parser, self.connection
         while not parser.requests:
             if not self._unparsed:
-                await trio.lowlevel.wait_readable(connection.socket)
-                try:
-                    self._unparsed = connection.socket.recv(_READ_BYTES)
-                except BlockingIOError:
-                    continue
+                self._unparsed = await connection.receive(_READ_BYTES)
                 if not self._unparsed:
                     return None
             now = trio.current_time()
@@ -236,13 +232,11 @@ class ConnectionTask:
         """Let the peer read the error: closing with unread bytes would reset the connection first."""
         self._deadline = None
         self._gate.rest()
-        sock = self.connection.socket
-        sock.shutdown(socket.SHUT_WR)
+        self.connection.socket.shutdown(socket.SHUT_WR)
         left = _LINGER_BYTES
         with trio.move_on_after(_LINGER_S):
             while left > 0:
-                await trio.lowlevel.wait_readable(sock)
-                data = sock.recv(_READ_BYTES)
+                data = await self.connection.receive(_READ_BYTES)
                 if not data:
                     return
                 left -= len(data)

@@ -5,6 +5,7 @@ Heads are refused if another server or a proxy could derive a different body len
 beside an encoding, folded lines, bare line feeds, spaces before a colon) is not checked again.
 """
 
+from collections.abc import Callable
 from types import EllipsisType
 
 from gateway.errors import HttpError
@@ -21,6 +22,7 @@ class Request:
         "arrived_at",
         "body",
         "digest",
+        "header",
         "headers",
         "keep_alive",
         "method",
@@ -37,6 +39,8 @@ class Request:
         self.version = "1.1"
         self.headers: list[tuple[bytes, bytes]] = []
         self._first: dict[bytes, bytes] = {}
+        self.header: Callable[[bytes], bytes | None] = self._first.get
+        """The first header with that name (lower case)."""
         self._key: str | EllipsisType | None = ...
         self.body: Body = b""
         """The complete body; empty if the route reads none."""
@@ -45,10 +49,6 @@ class Request:
         self.keep_alive = True
         self.upgrade = False
         self.arrived_at = 0.0
-
-    def header(self, name: bytes) -> bytes | None:
-        """The first header with that name (lower case)."""
-        return self._first.get(name)
 
     @property
     def key(self) -> str | None:
@@ -60,6 +60,11 @@ class Request:
     def end_head(self) -> None:
         """All headers have arrived: index them."""
         self._first = dict(reversed(self.headers))
+        self.header = self._first.get
+
+    def has_any(self, names: frozenset[bytes]) -> bool:
+        """Whether there is a header with one of these names."""
+        return not names.isdisjoint(self._first)
 
     def repeats(self, name: bytes) -> bool:
         """Whether a header occurs more than once."""

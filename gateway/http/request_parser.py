@@ -126,6 +126,8 @@ class _Listener:
         self.body_left = 0
         self.lines = b""
         self._request = Request()
+        self._headers = self._request.headers
+        self._max_headers = limits.max_headers
         self._route: Route
         self._target = b""
         self._body: Body = b""
@@ -159,6 +161,7 @@ class _Listener:
 
     def on_message_begin(self) -> None:
         self._request = Request()
+        self._headers = self._request.headers
         self._request.arrived_at = self.now if self._again_at is None else self._again_at
         self._again_at = None
         self._target = b""
@@ -178,11 +181,11 @@ class _Listener:
         """A header, or a trailer after a chunked body, which is ignored."""
         if not self.mid_head:
             return
-        headers = self._request.headers
+        headers = self._headers
         headers.append((name.lower(), value))
         self._head_bytes += len(name) + len(value) + 4
-        if len(headers) > self._limits.max_headers:
-            self._refuse_head(f"are more than {self._limits.max_headers}")
+        if len(headers) > self._max_headers:
+            self._refuse_head(f"are more than {self._max_headers}")
 
     def on_headers_complete(self) -> None:
         request, llhttp = self._request, self.llhttp
@@ -300,8 +303,10 @@ def _head_without_upgrade(request: Request, target: bytes) -> bytes:
 
 def _origin_form(target: bytes) -> bytes:
     """The target's path: clients of a proxy send the host, too, which servers must accept (RFC 9112, 3.2.2)."""
+    if target.startswith(b"/"):
+        return target
     scheme, mark, rest = target.partition(b"://")
-    if target.startswith(b"/") or not mark or scheme.lower() not in {b"http", b"https"}:
+    if not mark or scheme.lower() not in {b"http", b"https"}:
         return target
     end = min([at for at in (rest.find(b"/"), rest.find(b"?"), len(rest)) if at >= 0])
     return rest[end:] if rest[end : end + 1] == b"/" else b"/" + rest[end:]

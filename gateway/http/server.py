@@ -1,9 +1,8 @@
-"""Accepts connections, limits and ticks them, notices hang-ups, and ends them when the service drains."""
+"""Accepts connections, limits and ticks them, and ends them when the service drains."""
 
 import contextlib
 import errno
 import itertools
-import select
 import socket
 from collections.abc import Callable
 
@@ -18,6 +17,7 @@ from gateway.http.connection_task import ConnectionTask, Shared
 from gateway.http.gate import Route, place_refusal
 from gateway.http.request import Request
 from gateway.http.response_head import error_headers, error_object, whole
+from gateway.http.socket_watcher import SocketWatcher
 
 _BACKLOG = 1024
 _SEND_BUFFER_BYTES = 256 * 1024
@@ -69,7 +69,7 @@ class Server:
         self._connections: dict[int, ConnectionTask] = {}
         self._numbers = itertools.count()
         self._names = PeerNames(limits.trusted_proxies)
-        self._hangups = HangupWatcher()
+        self._watcher = SocketWatcher()
         self._accepting = trio.CancelScope()
         self._handing_over = False
         self._all_closed = trio.Event()
@@ -92,7 +92,7 @@ class Server:
         """Serve until `finish` has ended the last connection."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._hangups.run)
+                nursery.start_soon(self._watcher.run)
                 nursery.start_soon(self._tick)
                 task_status.started()
                 with self._accepting:
@@ -106,7 +106,7 @@ class Server:
                 nursery.cancel_scope.cancel()
         finally:
             self._listener.close()
-            self._hangups.close()
+            self._watcher.close()
 
     @property
     def descriptor(self) -> int:
@@ -174,11 +174,11 @@ class Server:
 
     async def _serve(self, number: int, task: ConnectionTask) -> None:
         sock = task.connection.socket
-        self._hangups.watch(sock, task.connection.hung_up)
+        self._watcher.watch(sock, task.connection)
         try:
             await task.run()
         finally:
-            self._hangups.forget(sock)
+            self._watcher.forget(sock)
             sock.close()
             del self._connections[number]
             if not self._connections and self._shared.closing:
@@ -193,35 +193,3 @@ class Server:
         # In a function of its own, or a local variable of the ticker would keep the last task alive.
         for task in self._connections.values():
             task.tick(now)
-
-
-class HangupWatcher:
-    """Notices clients that hang up while nothing is read from or sent to them, with one task for all connections.
-
-    A reader task for each connection would cost memory and a switch for each request, and would not see the end behind
-    unread bytes (a pipelined request). The kernel's edge-triggered EPOLLRDHUP has neither disadvantage.
-    """
-
-    def __init__(self) -> None:
-        self._epoll = select.epoll()
-        self._watched: dict[int, Callable[[], None]] = {}
-
-    def watch(self, sock: socket.socket, hung_up: Callable[[], None]) -> None:
-        """Call `hung_up` once when the peer has closed its side, or the connection broke."""
-        self._watched[sock.fileno()] = hung_up
-        self._epoll.register(sock.fileno(), select.EPOLLRDHUP | select.EPOLLET)
-
-    def forget(self, sock: socket.socket) -> None:
-        """Must be called before the socket is closed."""
-        self._epoll.unregister(sock.fileno())
-        del self._watched[sock.fileno()]
-
-    async def run(self) -> None:
-        while True:
-            await trio.lowlevel.wait_readable(self._epoll.fileno())
-            for descriptor, _ in self._epoll.poll(0):
-                self._watched[descriptor]()
-
-    def close(self) -> None:
-        """Close the epoll object; nothing may be watched any more."""
-        self._epoll.close()

@@ -177,12 +177,8 @@ class WebSocket:
                 return b"".join(frames)
 
     async def _read(self) -> None:
-        sock = self._connection.socket
-        await trio.lowlevel.wait_readable(sock)
         try:
-            data = sock.recv(_READ_BYTES)
-        except BlockingIOError:
-            return
+            data = await self._connection.receive(_READ_BYTES)
         except OSError as error:
             raise ClientGone from error
         if not data:

@@ -125,7 +125,7 @@ class World:
         request, plan = answer.request, answer.plan
         refused, content_at = answer.outcome == "refused", answer.first_content_at
         if answer.reservation is not None:
-            self._quota.settle(answer.reservation, 0 if refused else request.prompt_tokens + answer.shown, now)
+            self._quota.settle(answer.reservation, 0 if refused else request.prompt_tokens + answer.shown)
         if answer.hold is not None:
             self._budgets.settle(answer.hold, 0.0 if refused else self.cost(answer))
         if plan is None:

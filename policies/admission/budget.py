@@ -98,12 +98,15 @@ class _TenantSpending(msgspec.Struct, eq=False):
     budget: Budget | None = None
     next_end: float = float("-inf")
     """The earliest end of a current period."""
+    begins: Mapping[Period, float] = {}
+    """Of the current periods; a new mapping for new ones."""
 
     def advance(self, at: float) -> None:
         if at >= self.next_end:
             for period_sum in self.sums:
                 period_sum.advance(at)
             self.next_end = min(period_sum.end for period_sum in self.sums)
+            self.begins = {period_sum.per: period_sum.begin for period_sum in self.sums}
 
 
 class BudgetBook:
@@ -141,12 +144,13 @@ class BudgetBook:
     def reserve(self, tenant: str, cost: float, at: float) -> BudgetHold:
         """Reserve the worst-case cost without checking that it fits: see `BudgetView.fits`."""
         spending = self._advanced(tenant, at)
-        begins: dict[Period, float] = {}
+        begins: Mapping[Period, float] = {}
         period = float("-inf")
         if spending is not None:
-            for period_sum in spending.sums:
-                period_sum.reserved += cost
-                begins[period_sum.per] = period_sum.begin
+            begins = spending.begins
+            if cost:
+                for period_sum in spending.sums:
+                    period_sum.reserved += cost
             if spending.budget is not None:
                 period = begins[spending.budget.per]
         self._last_number += 1
@@ -162,7 +166,7 @@ class BudgetBook:
         if self._holds.pop(hold.number, None) is None:
             return False
         spending = self._tenants.get(hold.tenant)
-        if spending is not None:
+        if spending is not None and (cost or hold.amount):
             for period_sum in spending.sums:
                 if hold.begins.get(period_sum.per) == period_sum.begin:
                     period_sum.reserved = max(period_sum.reserved - hold.amount, 0.0)

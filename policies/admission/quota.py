@@ -180,7 +180,7 @@ class QuotaBook:
         account.use.requests_total += 1
         return reservation
 
-    def settle(self, reservation: Reservation, used_tokens: int, now: float) -> bool:
+    def settle(self, reservation: Reservation, used_tokens: int) -> bool:
         """Charge the used tokens and release the others. False, without effect, if it was settled before."""
         opened = self._close(reservation)
         if opened is None:
@@ -193,7 +193,7 @@ class QuotaBook:
         self._give_back(opened, reservation.tokens - used_tokens)
         return True
 
-    def cancel(self, reservation: Reservation, now: float) -> bool:
+    def cancel(self, reservation: Reservation) -> bool:
         """Undo the reservation of a request that was refused before it ran; it does not count as a request either."""
         opened = self._close(reservation)
         if opened is None:
@@ -237,8 +237,15 @@ class QuotaBook:
         account = self._accounts.get(tenant)
         if account is None:
             return None
-        requests, *windows = [_left(window, limit, now) for _, window, limit in account.windows]
-        tokens = min([left for left in windows if left is not None], key=lambda left: left.remaining, default=None)
+        settings = account.settings
+        requests = tokens = None
+        if settings.requests_per_minute is not None:
+            requests = _left(account.requests, settings.requests_per_minute, now)
+        per_minute, per_day = settings.tokens.per_minute, settings.tokens.per_day
+        if per_minute is not None:
+            tokens = _left(account.minute, per_minute, now)
+        if per_day is not None and (tokens is None or tokens.remaining > per_day - account.day.sum(now)):
+            tokens = _left(account.day, per_day, now)
         return RateLimits(requests, tokens) if requests is not None or tokens is not None else None
 
     def check_integrity(self) -> None:
@@ -257,8 +264,7 @@ class QuotaBook:
                 raise IntegrityError(f"tenant '{name}' spent more than was reserved")
 
     def _refusal(self, account: _Account, tenant: str, tokens: int, now: float) -> QuotaRefusal | None:
-        settings = account.settings
-        scope = f"tenant {tenant}"
+        settings, scope = account.settings, f"tenant {tenant}"
         if settings.concurrent is not None and account.use.in_flight >= settings.concurrent:
             return QuotaRefusal("concurrent", scope, settings.concurrent, account.use.in_flight, 1, None)
         refusals: list[QuotaRefusal] = []
@@ -285,7 +291,5 @@ class QuotaBook:
         opened.account.day.correct(opened.day, -tokens)
 
 
-def _left(window: SlidingWindow, limit: int | None, now: float) -> WindowLimit | None:
-    if limit is None:
-        return None
+def _left(window: SlidingWindow, limit: int, now: float) -> WindowLimit:
     return WindowLimit(limit, max(limit - window.sum(now), 0), window.empties_in_s(now))

@@ -76,10 +76,11 @@ class SlidingWindow(msgspec.Struct, eq=False):
 
     def empties_in_s(self, now: float) -> float:
         """Seconds until the sum is 0 if nothing else is added."""
-        if self.sum(now) == 0:
-            return 0.0
-        last = next(old for old in reversed(self._slices) if old.amount)
-        return last.start + self._slice_s + self._over_s - now
+        if self.sum(now):
+            for last in reversed(self._slices):
+                if last.amount:
+                    return last.start + self._slice_s + self._over_s - now
+        return 0.0
 
     def check_integrity(self) -> None:
         """Raise `IntegrityError` if the sum differs from that of the slices, or a slice is negative."""

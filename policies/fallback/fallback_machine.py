@@ -206,13 +206,9 @@ class FallbackMachine:
         """Of the next try."""
         self._barred: set[str] = set()
         self._tried_and_failed: set[str] = set()
-        self._history: list[AttemptRecord] = []
+        self.history: tuple[AttemptRecord, ...] = ()
         self.ended = False
         """The response has ended; further events have no effect."""
-
-    @property
-    def history(self) -> tuple[AttemptRecord, ...]:
-        return tuple(self._history)
 
     @property
     def mark(self) -> str | None:
@@ -229,7 +225,7 @@ class FallbackMachine:
         What is tried is as after a failure of its rung, the large stage of a cascade first: nothing is known of the
         small one's statistic.
         """
-        self._history.append(AttemptRecord(begun.rung, "failed", PROCESS_ENDED))
+        self.history += (AttemptRecord(begun.rung, "failed", PROCESS_ENDED),)
         self._reasons.append(Reason(why=PROCESS_ENDED))
         self.committed = True
         self._sealed, self._answer_sent = begun.atomic, begun.answer
@@ -450,7 +446,7 @@ class FallbackMachine:
             deadline=deadline,
             prefix=self._prefix if by_tokens else (),
             from_text=self._answer_sent and not by_tokens,
-            begun=self.committed or any(record.outcome == "escalated" for record in self._history),
+            begun=self.committed or any(record.outcome == "escalated" for record in self.history),
             is_retry=rung.to in self._tried_and_failed,
             watched=self._stage == "small" and self._cascade is not None and self._cascade.may_escalate,
             drafted=self._stage == "large" and self._cascade is not None and self._cascade.drafts and not by_tokens,
@@ -461,7 +457,7 @@ class FallbackMachine:
 
     def _stop(self, now: float) -> GiveUp | Break:
         self.ended = True
-        attempts = ", ".join(f"{record.rung}: {record.why}" for record in self._history)
+        attempts = ", ".join(f"{record.rung}: {record.why}" for record in self.history)
         late = "ttft_timeout" if not self.committed and now >= self._plan.ttft_at else None
         late = "total_timeout" if now >= self._plan.total_at else late
         end = msgspec.structs.asdict(verdict(self._reasons, attempts, late=late))
@@ -472,5 +468,7 @@ class FallbackMachine:
     def _note(self, outcome: AttemptOutcome, why: str, upstream_error: UpstreamError = NO_UPSTREAM_ERROR) -> None:
         assert self._current is not None
         rung = self._current.to if self._current.to is not None else STATIC_ANSWER
-        words = ": ".join([part for part in (upstream_error.code, upstream_error.log_message) if part])
-        self._history.append(AttemptRecord(rung, outcome, why, self._current.adapter, words))
+        words = ""
+        if upstream_error is not NO_UPSTREAM_ERROR:
+            words = ": ".join([part for part in (upstream_error.code, upstream_error.log_message) if part])
+        self.history += (AttemptRecord(rung, outcome, why, self._current.adapter, words),)

@@ -43,12 +43,12 @@ BY_BUDGET: frozenset[Degraded] = frozenset({"budget_downgraded", "budget_small_o
 
 def degraded_codes(planned: Sequence[Degraded], history: Sequence[AttemptRecord], rung: str) -> tuple[Degraded, ...]:
     """The plan's codes, and those that result from the attempts before `rung`, the one that answers."""
-    codes = list(planned)
-    if history and any(attempt.outcome in {"failed", "refused"} and attempt.rung != rung for attempt in history):
-        codes.append("fallback")
-    if rung == STATIC_ANSWER:
-        codes.append("static_answer")
-    return tuple(codes)
+    codes = tuple(planned)
+    for attempt in history:
+        if attempt.rung != rung and attempt.outcome in {"failed", "refused"}:
+            codes += ("fallback",)
+            break
+    return codes if rung != STATIC_ANSWER else (*codes, "static_answer")
 
 
 Midstream = Literal["error", "continue", "restart"]
@@ -157,9 +157,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def backends(self) -> tuple[str, ...]:
         """All that may answer, the likeliest first."""
-        stages = [] if self.cascade is None else [self.cascade.small.to, self.cascade.large.to]
-        names = [*stages, *(rung.to for rung in self.rungs)]
-        return tuple(dict.fromkeys([name for name in names if name is not None]))
+        rungs = self.rungs if self.cascade is None else (self.cascade.small, self.cascade.large, *self.rungs)
+        return tuple(dict.fromkeys([rung.to for rung in rungs if rung.to is not None]))
 
     @property
     def has_upstream(self) -> bool:

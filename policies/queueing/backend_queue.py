@@ -21,7 +21,7 @@ from policies.errors import QUARANTINED, IntegrityError, UnknownTenant
 from policies.queueing.fair_queue import FairQueue
 from policies.queueing.placement import EngineCapacity, Placed, Placement, PrefixMark, ReplicaFigures
 from policies.queueing.quarantine import Quarantine
-from policies.queueing.queue_item import FairQueueStatistics, QueueFull, QueueItem
+from policies.queueing.queue_item import Accepted, FairQueueStatistics, QueueFull, QueueItem
 from policies.queueing.replica_pace import ReplicaPace
 
 
@@ -181,7 +181,7 @@ class BackendQueue(Generic[J]):
         return self._pace.ejected_total
 
     def offer(self, job: J, now: float, figures: Sequence[ReplicaFigures | None]) -> None:
-        """Enqueue or reject. A job starts with the next `advance` at the earliest."""
+        """Start the job if none waits before it, enqueue it, or reject it."""
         if not (self.up or (self._restarts and job.waits_for_restart)):
             self._effects.append(Reject(job, *self._down_why, restarts=self._restarts))
             return
@@ -191,12 +191,17 @@ class BackendQueue(Generic[J]):
             # Jobs that were offered just before must not fill the queue while a replica could start them.
             self.advance(now, figures)
         self.changed = True
+        starts = not len(self._queue) and self._fits(job, figures, now)
+        answer: QueueFull | Accepted | None
         try:
-            answer = self._queue.offer(job, now, starts_now=lambda: self._starts_now(job, figures, now))
+            answer = self._queue.pass_by(job, now) if starts else self._queue.offer(job, now)
         except UnknownTenant:
             # It began under a policy that had a queue for this tenant.
             message = "The policy was changed and has no queue for this tenant now; send the request again."
             self._effects.append(Reject(job, "line_gone", message, 1.0))
+            return
+        if answer is None:
+            self._start(job, figures, now)
             return
         self._effects += [_refused(other, why) for other, why in self._queue.displaced()]
         if isinstance(answer, QueueFull):
@@ -343,9 +348,6 @@ class BackendQueue(Generic[J]):
             raise IntegrityError("jobs wait although no replica is up")
         if self._placement is not None:
             self._placement.check_integrity()
-
-    def _starts_now(self, job: J, figures: Sequence[ReplicaFigures | None], now: float) -> bool:
-        return not len(self._queue) and self._fits(job, figures, now)
 
     def _fits(self, job: J, figures: Sequence[ReplicaFigures | None], now: float) -> bool:
         """Whether some replica can start it soon; that replica is `_chosen`. What is refused fits, too."""

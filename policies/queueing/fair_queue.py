@@ -107,11 +107,30 @@ class FairQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def offer(self, item: T, now: float, *, starts_now: Callable[[], bool] = lambda: False) -> Accepted | QueueFull:
+    def pass_by(self, item: T, now: float) -> QueueFull | None:
+        """While nothing waits: as `offer` and then `take`, for a request that starts now. `QueueFull`: it must not.
+
+        Raises UnknownTenant.
+        """
+        tenant_queue = self._tenant_queues.get(item.tenant)
+        if tenant_queue is None:
+            raise UnknownTenant(item.tenant)
+        self._sweep(now)
+        self._lift(tenant_queue)
+        tier = tenant_queue.tier
+        full = self._full(tier, item, tier.use, self._use, now)
+        if full is not None:
+            self._count_refused(full)
+            return full
+        self._totals.offered_total += 1
+        self._count_taken(item, self._work.of(item), tenant_queue, now)
+        tier.last_counter = max(tier.last_counter, tenant_queue.counter)
+        return None
+
+    def offer(self, item: T, now: float) -> Accepted | QueueFull:
         """Enqueue, unless a bound is reached or it would wait too long.
 
-        `starts_now`: whether it need not wait; asked only if it would be refused for its wait otherwise. Raises
-        UnknownTenant; ValueError for an id that waits already.
+        Raises UnknownTenant; ValueError for an id that waits already.
         """
         tenant_queue = self._tenant_queues.get(item.tenant)
         if tenant_queue is None:
@@ -125,10 +144,7 @@ class FairQueue(Generic[T]):
         line = tenant_queue.lines[NEWCOMERS if item.is_newcomer else 0]
         if not tenant_queue.use.requests:
             self._lift(tenant_queue)
-        full = self._too_late(line, item, work, now)
-        late = full is not None
-        if late and starts_now():
-            full = None
+        full = self._late(line, item, work, now, is_in=False) if item.is_newcomer else None
         if full is None:
             room = self._room(tenant_queue, item, now)
             if isinstance(room, QueueFull):
@@ -144,7 +160,7 @@ class FairQueue(Generic[T]):
             self._displaced.append((each.item, why))
         wait_s = tier.settings.queue.wait if item.wait_s is None else item.wait_s
         expires_at = item.deadline if item.goes_on else min(item.deadline, now + wait_s)
-        if item.is_newcomer and item.first_by is not None and not late:
+        if item.is_newcomer and item.first_by is not None:
             expires_at = min(expires_at, max(item.first_by - tier.first.allowance_s, now))
         entry = Entry(item, line, work)
         self._order += 1
@@ -201,14 +217,8 @@ class FairQueue(Generic[T]):
                 self._work.rate.resume(now)
                 return None
             heapq.heappop(heap)
-            tenant_queue = line.of
-            tenant_queue.served += entry.item.prompt_tokens * PROMPT_TOKEN_COST
-            self._rate.served(1, now)
-            self._work.taken(entry.work, now)
-            for each in self._tiers.values():
-                each.taken = each.taken * TAKEN_KEPT + (entry.work if each is tier else 0)
+            self._count_taken(entry.item, entry.work, line.of, now)
             self._leave(entry)
-            self._totals.taken_total += 1
             return entry.item
         return None
 
@@ -305,6 +315,15 @@ class FairQueue(Generic[T]):
         if totals.offered_total != ended + len(self._entries):
             raise IntegrityError("something was lost or counted twice")
 
+    def _count_taken(self, item: T, work: int, tenant_queue: TenantQueue[T], now: float) -> None:
+        tenant_queue.served += item.prompt_tokens * PROMPT_TOKEN_COST
+        self._rate.served(1, now)
+        self._work.taken(work, now)
+        for each in self._tiers.values():
+            each.taken *= TAKEN_KEPT
+        tenant_queue.tier.taken += work
+        self._totals.taken_total += 1
+
     def _count_refused(self, why: QueueFull) -> None:
         refused = self._totals.refused_total
         refused[why.reason] = refused.get(why.reason, 0) + 1
@@ -381,9 +400,6 @@ class FairQueue(Generic[T]):
 
     # --- the expected wait ----------------------------------------------------------------------------------------
 
-    def _too_late(self, line: Line[T], item: T, work: int, now: float) -> QueueFull | None:
-        return self._late(line, item, work, now, is_in=False) if item.is_newcomer else None
-
     def _late(self, line: Line[T], item: T, work: int, now: float, *, is_in: bool) -> QueueFull | None:
         """Why a newcomer's first content is expected too late; None: it is not, or cannot be known.
 
@@ -435,8 +451,10 @@ class FairQueue(Generic[T]):
 
     def _lift(self, tenant_queue: TenantQueue[T]) -> None:
         tier = tenant_queue.tier
-        firsts = [line for group in range(2) if (line := self._first(tier, group)) is not None]
-        floor = min([line.of.counter for line in firsts], default=tier.last_counter)
+        floor = tier.last_counter
+        if tier.use.requests:
+            firsts = [line for group in range(2) if (line := self._first(tier, group)) is not None]
+            floor = min([line.of.counter for line in firsts])
         floor -= self._work.in_s(_CREDIT_S) * tenant_queue.per_token
         if floor > tenant_queue.counter:
             tenant_queue.set_counter(floor, tenant_queue.per_token)

@@ -115,20 +115,23 @@ def _planned(
     snapshot: PlanningSnapshot, features: Features, sizes: PromptSizes, load: Load, now: float
 ) -> Planned | SizesNeeded:
     """Raises CannotServe."""
-    needs, backends = features.requirements, snapshot.backends
+    needs, known = features.requirements, snapshot.backends.max_model_len
     plan = make_plan(snapshot.policy, features, load, now)
-    plan = of_one_kind(plan, features, backends.encoders)
+    plan = of_one_kind(plan, features, snapshot.backends.encoders)
     if needs.adapter:
         plan = with_adapter(plan, needs.adapter)
     if needs.upstream_fields and not plan.has_upstream:
         name = needs.upstream_fields[0]
         raise CannotServe(unsupported(name), param=name, code="unsupported_parameter")
-    reader = next(iter(plan.backends), features.model)
+    backends = plan.backends
+    reader = backends[0] if backends else features.model
     lengths = sizes.of(reader)
     if lengths is None:
         return SizesNeeded(reader, plan.has_upstream)
-    bound = output_bound(features, plan, lengths, backends.max_model_len)
-    plan = released_safely(plan, features, max(lengths), backends.max_model_len)
+    context_lengths = [known[name] for name in backends if name in known]
+    bound = output_bound(features, plan.output_cap, lengths, context_lengths)
+    if plan.cascade is not None:
+        plan = released_safely(plan, features, max(lengths), known)
     plan = capped(plan, features.max_tokens)
     prompt_tokens = sum(lengths)
     cost = worst_cost(snapshot.policy.prices, plan, prompt_tokens, bound * features.choices)

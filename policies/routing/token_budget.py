@@ -8,7 +8,6 @@ import msgspec
 from policies.errors import CannotServe
 from policies.model.backends import UNBOUNDED, UNLIMITED_OUTPUT_TOKENS
 from policies.model.features import Features
-from policies.model.plan import Plan
 
 _TOO_LONG = "context_length_exceeded"
 
@@ -34,14 +33,12 @@ class PromptSizes(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, by_rung={**self.by_rung, rung: tuple(lengths)})
 
 
-def output_bound(features: Features, plan: Plan, lengths: Sequence[int], max_model_len: Mapping[str, int]) -> int:
+def output_bound(features: Features, cap: int | None, lengths: Sequence[int], context_lengths: Sequence[int]) -> int:
     """The maximum output tokens of a choice on any rung; `lengths` are the prompts' in tokens.
 
-    Raises CannotServe if no rung can take it.
+    `cap`: of the route; `context_lengths`: of the rungs, as far as known. Raises CannotServe if no rung can take it.
     """
-    needs = features.requirements
-    context_lengths = [max_model_len[name] for name in plan.backends if name in max_model_len]
-    max_tokens, cap = features.max_tokens, plan.output_cap
+    needs, max_tokens = features.requirements, features.max_tokens
     capped = min(max_tokens, cap) if max_tokens and cap is not None else max_tokens
     if not context_lengths:
         return capped
@@ -66,9 +63,11 @@ def output_bound(features: Features, plan: Plan, lengths: Sequence[int], max_mod
                 param=needs.param,
                 code=_TOO_LONG,
             )
+    if capped:
+        return capped
     # Without a limit: all tokens that are left, or a fixed count if the context length is unknown.
     room = max(UNLIMITED_OUTPUT_TOKENS if each >= UNBOUNDED else each - min(lengths) for each in context_lengths)
-    return capped or (min(cap, room) if cap is not None else room)
+    return min(cap, room) if cap is not None else room
 
 
 def tokens_at(max_tokens: int, cap: int | None, room: int) -> int | None:

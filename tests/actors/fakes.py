@@ -292,9 +292,13 @@ class Stage:
 
     async def settled(self) -> None:
         """Some messages come quietly, for the next one that wakes: now they have been read."""
+        self.wake_admission()
+        await wait_all_tasks_blocked()
+
+    def wake_admission(self) -> None:
+        """From now until the next checkpoint it is not idle: what is asked waits for its task."""
         nothing = Settle(Grant(Reservation(-1, "nobody", 0), BudgetHold(-1, "nobody", 0.0, 0.0)), None)
         self.service._admission.put_unbounded(nothing)
-        await wait_all_tasks_blocked()
 
     async def assert_clean(self) -> None:
         """Nothing is left of any request: no block, no reservation, no money set aside, no line, no work, no watch."""

@@ -138,6 +138,7 @@ async def test_cancelled_while_admission_decides(autojump_clock):
     async with stage() as service:
         with trio.CancelScope() as scope:
             scope.cancel()
+            service.wake_admission()
             await service.open("small")
         assert scope.cancelled_caught
         assert service.service.statistics().in_flight == 0

@@ -4,8 +4,8 @@ A connection carries one call at a time. It is kept for the next one if the resp
 alive, and nothing more has arrived on it; else it is closed.
 """
 
-import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
@@ -33,7 +33,8 @@ class ConnectionPool:
 
     async def connection(self, address: Address) -> ByteStream:
         """An idle connection that is still good, the last used first, or a new one. Raises ConnectError."""
-        self._drop_expired()
+        if self._idle:
+            self._drop_expired(trio.current_time())
         for index in range(len(self._idle) - 1, -1, -1):
             if self._idle[index][0] == address.origin:
                 stream = self._idle.pop(index)[2]
@@ -48,8 +49,9 @@ class ConnectionPool:
 
     def give_back(self, address: Address, stream: ByteStream) -> None:
         """Keep a connection for the next call."""
-        self._drop_expired()
-        self._idle.append((address.origin, trio.current_time(), stream))
+        now = trio.current_time()
+        self._drop_expired(now)
+        self._idle.append((address.origin, now, stream))
         while len(self._idle) > self._keep:
             self._idle.pop(0)[2].close()
 
@@ -59,8 +61,8 @@ class ConnectionPool:
             stream.close()
         self._idle.clear()
 
-    def _drop_expired(self) -> None:
-        until = trio.current_time() - self._idle_s
+    def _drop_expired(self, now: float) -> None:
+        until = now - self._idle_s
         while self._idle and self._idle[0][1] < until:
             self._idle.pop(0)[2].close()
 
@@ -75,13 +77,7 @@ class Call:
         """`lines`: header lines beside Host and Content-Length."""
         self._pool = pool
         self._address = address
-        self._data = b"POST %b HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
-            address.target.encode(),
-            address.authority.encode(),
-            lines,
-            len(body),
-            body,
-        )
+        self._data = b"%bContent-Length: %d\r\n\r\n%b" % (_head(address, lines), len(body), body)
         self._parser = ResponseParser()
         self._stream: ByteStream | None = None
         self._first = b""
@@ -101,6 +97,10 @@ class Call:
     def headers(self) -> Mapping[str, str]:
         """The response's headers by lower-case name."""
         return self._parser.headers
+
+    def header(self, name: bytes) -> str | None:
+        """One of them, by its lower-case name; None: there is none."""
+        return self._parser.header(name)
 
     async def read(self) -> bytes:
         """The next bytes of the body: all that has arrived. b"": the body is complete. Raises ConnectionLostError."""
@@ -123,8 +123,10 @@ class Call:
             return (not body or take(body)) and not self._parser.complete
 
         assert self._stream is not None
-        with _resets():
+        try:
             await self._stream.receive_each(received)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise ConnectionLostError(_RESET) from None
 
     async def __aenter__(self) -> Self:
         self._stream = await self._pool.connection(self._address)
@@ -162,8 +164,10 @@ class Call:
 
     async def _receive(self) -> bytes:
         assert self._stream is not None
-        with _resets():
+        try:
             data = await self._stream.receive_some(READ_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise ConnectionLostError(_RESET) from None
         return self._parsed(bytes(data))
 
     def _parsed(self, data: bytes) -> bytes:
@@ -174,9 +178,10 @@ class Call:
         return b""
 
 
-@contextlib.contextmanager
-def _resets() -> Iterator[None]:
-    try:
-        yield
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        raise ConnectionLostError("the connection was reset") from None
+_RESET = "the connection was reset"
+
+
+@lru_cache(maxsize=1024)
+def _head(address: Address, lines: bytes) -> bytes:
+    """The beginning of a request."""
+    return b"POST %b HTTP/1.1\r\nHost: %b\r\n%b" % (address.target.encode(), address.authority.encode(), lines)

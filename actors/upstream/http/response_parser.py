@@ -38,7 +38,13 @@ class ResponseParser:
     @property
     def headers(self) -> Mapping[str, str]:
         """By lower-case name; repeated ones are joined with ", "."""
-        return self._response.headers
+        lines = self._response.lines
+        return {name.decode("latin1"): value.decode("latin1") for name, value in lines.items()}
+
+    def header(self, name: bytes) -> str | None:
+        """One of them; None: there is none."""
+        value = self._response.lines.get(name)
+        return None if value is None else value.decode("latin1")
 
     @property
     def complete(self) -> bool:
@@ -86,7 +92,8 @@ class ResponseParser:
         """The connection has ended. Raises ConnectionLostError unless the response ends with it."""
         if self.complete:
             return
-        framed = "content-length" in self.headers or "chunked" in self.headers.get("transfer-encoding", "").lower()
+        lines = self._response.lines
+        framed = b"content-length" in lines or b"chunked" in lines.get(b"transfer-encoding", b"").lower()
         if not self.status or framed:
             raise ConnectionLostError("the connection was closed")
         self._response.complete = True
@@ -95,11 +102,12 @@ class ResponseParser:
 class _Response:
     """What llhttp has found so far. Called by httptools."""
 
-    __slots__ = ("_lines", "complete", "headers", "keep_alive", "leftover", "llhttp", "pieces", "status")
+    __slots__ = ("complete", "keep_alive", "leftover", "lines", "llhttp", "pieces", "status")
 
     def __init__(self) -> None:
         self.status = 0
-        self.headers: Mapping[str, str] = {}
+        self.lines: dict[bytes, bytes] = {}
+        """Of the head, by lower-case name."""
         self.complete = False
         self.leftover = False
         self.keep_alive = False
@@ -107,18 +115,19 @@ class _Response:
         """Of the body, since the last `feed`."""
         self.llhttp: httptools.HttpResponseParser | None = None
         """Set only while bytes are fed."""
-        self._lines: list[tuple[bytes, bytes]] = []
 
     def on_message_begin(self) -> None:
         """A head begins; after a complete response there should be none."""
         if self.complete:
             self.leftover = True
-        self._lines = []
+        else:
+            self.lines = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A line of a head, or of the trailers, which are dropped."""
         if not self.status:
-            self._lines.append((name, value))
+            name = name.lower()
+            self.lines[name] = self.lines[name] + b", " + value if name in self.lines else value
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
@@ -127,11 +136,7 @@ class _Response:
         status = llhttp.get_status_code()
         if self.complete or status < 200:
             return
-        headers: dict[str, str] = {}
-        for name, value in self._lines:
-            key, text = name.decode("latin1").lower(), value.decode("latin1")
-            headers[key] = f"{headers[key]}, {text}" if key in headers else text
-        self.status, self.headers = status, headers
+        self.status = status
         self.keep_alive = llhttp.should_keep_alive()
 
     def on_body(self, data: bytes) -> None:

@@ -41,7 +41,11 @@ class ByteStream(Protocol):
 
 
 class TcpStream(trio.abc.Stream):
-    """A connected socket. Sends and receives at once where that is possible: no pass of the event loop is spent."""
+    """A connected socket. Sends and receives at once where that is possible: no pass of the event loop is spent.
+
+    The watcher knows the socket as long as it is open, so that a wait costs no system call; it forgets one on which
+    something arrives while nothing is received.
+    """
 
     def __init__(self, sock: socket.socket, watcher: ReadWatcher) -> None:
         """`watcher`: runs as long as anything is received."""
@@ -49,6 +53,12 @@ class TcpStream(trio.abc.Stream):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = sock
         self._watcher = watcher
+        self._watched = False
+        self._task: trio.lowlevel.Task | None = None
+        """Waits until something has arrived ..."""
+        self._take: Callable[[bytes], bool] | None = None
+        """... and for this to return False, or to raise."""
+        self._max_bytes = READ_BYTES
         self._drained = False
         """The last read took all that had arrived."""
         self._reads = 0
@@ -78,50 +88,70 @@ class TcpStream(trio.abc.Stream):
         """All that has arrived, up to `max_bytes`; b"": the end. Raises BrokenResourceError."""
         max_bytes = max_bytes or READ_BYTES
         self._reads += 1
-        if self._drained or self._reads >= _READS_BEFORE_CHECKPOINT:
-            self._reads = 0
-            await trio.lowlevel.wait_readable(self._socket)
-        while True:
+        if not self._drained and self._reads < _READS_BEFORE_CHECKPOINT:
             try:
-                data = self._socket.recv(max_bytes)
+                return self._received(self._socket.recv(max_bytes), max_bytes)
             except BlockingIOError:
-                await trio.lowlevel.wait_readable(self._socket)
+                pass
             except OSError as error:
                 raise trio.BrokenResourceError from error
-            else:
-                self._drained = len(data) < max_bytes
-                return data
+        self._reads = 0
+        return self._received(await self._wait(None, max_bytes), max_bytes)
 
     async def receive_each(self, take: Callable[[bytes], bool]) -> None:
         """`take` is called in the watcher's task, so that a piece costs no task switch. Raises BrokenResourceError."""
-        task = trio.lowlevel.current_task()
+        await self._wait(take, READ_BYTES)
 
-        def on_readable() -> None:
-            result: outcome.Outcome[None]
-            try:
-                data = self._socket.recv(READ_BYTES)
-                if take(data) and data:
-                    return
-                result = outcome.Value(None)
-            except BlockingIOError:
+    def _received(self, data: bytes, max_bytes: int) -> bytes:
+        self._drained = len(data) < max_bytes
+        return data
+
+    async def _wait(self, take: Callable[[bytes], bool] | None, max_bytes: int) -> bytes:
+        """What arrives next; with `take`, what it was given last."""
+        self._task, self._take, self._max_bytes = trio.lowlevel.current_task(), take, max_bytes
+        if not self._watched:
+            self._watched = True
+            self._watcher.add(self._socket, self._on_readable)
+        data: bytes = await trio.lowlevel.wait_task_rescheduled(self._abort)
+        return data
+
+    def _on_readable(self) -> None:
+        if self._task is None:
+            self._forget()
+            return
+        result: outcome.Outcome[bytes]
+        try:
+            data = self._socket.recv(self._max_bytes)
+            if self._take is not None and self._take(data) and data:
                 return
-            except OSError as error:
-                result = outcome.Error(trio.BrokenResourceError(str(error)))
-            except Exception as error:  # noqa: BLE001  (it is raised in the task that receives)
-                result = outcome.Error(error)
-            self._watcher.remove(self._socket)
+            result = outcome.Value(data)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            result = outcome.Error(trio.BrokenResourceError(str(error)))
+        except Exception as error:  # noqa: BLE001  (it is raised in the task that receives)
+            result = outcome.Error(error)
+        self._wake(result)
+
+    def _wake(self, result: "outcome.Outcome[bytes]") -> None:
+        task, self._task, self._take = self._task, None, None
+        if task is not None:
             trio.lowlevel.reschedule(task, result)
 
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._watcher.remove(self._socket)
-            return trio.lowlevel.Abort.SUCCEEDED
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._task = self._take = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
-        self._watcher.add(self._socket, on_readable)
-        await trio.lowlevel.wait_task_rescheduled(abort)
+    def _forget(self) -> None:
+        if self._watched:
+            self._watched = False
+            self._watcher.remove(self._socket)
 
     def close(self) -> None:
         """Close the socket, waking the task that waits for it."""
         if self._socket.fileno() >= 0:
+            self._forget()
+            self._wake(outcome.Error(trio.ClosedResourceError()))
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
 

@@ -16,13 +16,19 @@ _COMPRESSED = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz", "
 
 def unpacker(encoding: str | None) -> Decompressor:
     """The function that decompresses the body. Raises UpstreamCallError for an unsupported encoding."""
-    names = {name.strip().lower() for name in (encoding or "").split(",")}
+    if encoding is None:
+        return _as_it_is
+    names = {name.strip().lower() for name in encoding.split(",")}
     if names & {"gzip", "x-gzip", "deflate"} and len(names - {"", "identity"}) == 1:
         return _Inflater()
     if names & {"gzip", "x-gzip", "deflate", *_COMPRESSED}:
         raise garbled("it is compressed in an unknown way, and no compression was requested")
     # Some servers put a charset ("utf-8") or "none" here.
-    return lambda data: (data,)
+    return _as_it_is
+
+
+def _as_it_is(data: bytes) -> tuple[bytes]:
+    return (data,)
 
 
 class _Inflater:

@@ -71,7 +71,8 @@ class ResponseReader:
         self._characters = 0
         self._bytes = 0
         self._counter = TokenCounter(max_tokens)
-        self._lenient = LenientReader()
+        self._lenient: LenientReader | None = None
+        """Made for the first chunk that needs it."""
         self._content: list[str] = []
         """Content so far ..."""
         self._reasoning: list[str] = []
@@ -245,6 +246,8 @@ class ResponseReader:
         failure = error_in(data)
         if failure is not None:
             raise UpstreamCallError(failure)
+        if self._lenient is None:
+            self._lenient = LenientReader()
         chunk = self._lenient.read(data)
         if chunk is not None:
             return chunk

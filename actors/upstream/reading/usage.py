@@ -44,27 +44,29 @@ class UsageCounts(msgspec.Struct, frozen=True):
 
 def counts_of(*, usage: Any, timings: Any = None) -> UsageCounts:
     """`usage`: the API's object. `timings`: llama.cpp's, for answers without usage."""
-    if isinstance(usage, Mapping) and usage:
+    if isinstance(usage, dict) and usage:
         counts = _of_usage(usage)
         if counts.prompt or counts.completion:
             return counts
-    if isinstance(timings, Mapping):
+    if isinstance(timings, dict):
         cached = _count(timings, "cache_n")
         return UsageCounts(_count(timings, "prompt_n") + cached, _count(timings, "predicted_n"), cached)
     return UsageCounts()
 
 
 def _of_usage(usage: Mapping[str, Any]) -> UsageCounts:
+    usual = usage.keys() <= _USUAL
     prompt = _count(usage, "prompt_tokens", "promptTokens")
     completion = _count(usage, "completion_tokens", "output_tokens", "completionTokens", "outputTokens")
-    read = _count(usage, "cache_read_input_tokens", "cacheReadInputTokens")
-    if not prompt:
+    read = 0 if usual else _count(usage, "cache_read_input_tokens", "cacheReadInputTokens")
+    if not (prompt or usual):
         # Anthropic's input_tokens excludes cache reads and writes.
         prompt = _count(usage, "input_tokens", "inputTokens") + read
         prompt += _count(usage, "cache_creation_input_tokens", "cacheWriteInputTokens")
     total = _count(usage, "total_tokens", "totalTokens")
-    hit, missed = _count(usage, "prompt_cache_hit_tokens"), _count(usage, "prompt_cache_miss_tokens")
-    prompt = prompt or hit + missed
+    hit = 0 if usual else _count(usage, "prompt_cache_hit_tokens")
+    if not (prompt or usual):
+        prompt = hit + _count(usage, "prompt_cache_miss_tokens")
     hidden = bool(_count(_table(usage, "completion_tokens_details"), "reasoning_tokens"))
     if prompt and total > prompt + completion:
         hidden = hidden or bool(completion)
@@ -72,19 +74,26 @@ def _of_usage(usage: Mapping[str, Any]) -> UsageCounts:
         completion = total - prompt
     elif completion and total > completion:
         prompt = prompt or total - completion
-    cached = (
-        _count(_table(usage, "prompt_tokens_details"), "cached_tokens")
-        or _count(_table(usage, "input_tokens_details"), "cached_tokens")
-        or _count(usage, "cached_tokens")
-        or hit
-        or read
-    )
+    cached = _count(_table(usage, "prompt_tokens_details"), "cached_tokens")
+    if not (cached or usual):
+        cached = _count(_table(usage, "input_tokens_details"), "cached_tokens") or _count(usage, "cached_tokens")
+        cached = cached or hit or read
     return UsageCounts(prompt, completion, min(cached, prompt), hidden)
+
+
+_USUAL = frozenset({
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "prompt_tokens_details",
+    "completion_tokens_details",
+})  # fmt: skip
+"""The names of the OpenAI API: where there are no others, none is looked for."""
 
 
 def _table(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = usage.get(name)
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _count(table: Mapping[str, Any], *names: str) -> int:

@@ -35,7 +35,7 @@ async def serve(port: int, upstream_port: int, key: str) -> None:
     async def answer(connection: Connection, request: Request) -> None:
         async with Call(pool, address(url, "/chat/completions"), lines, bytes(request.body)) as response:
             connection.drop_body(request)
-            if "event-stream" not in response.headers.get("content-type", ""):
+            if "event-stream" not in (response.header(b"content-type") or ""):
                 body = b""
                 while data := await response.read():
                     body += data

@@ -43,11 +43,18 @@ class BodyBook:
 
     def _add(self, key: str, peer: str, size: int) -> None:
         self.total += size
-        for name, part in ((key, self._keys), (peer, self._peers)):
-            if name:
-                part[name] = part.get(name, 0) + size
-                if not part[name]:
-                    del part[name]
+        if key:
+            _change(self._keys, key, size)
+        if peer:
+            _change(self._peers, peer, size)
+
+
+def _change(part: dict[str, int], name: str, size: int) -> None:
+    held = part.get(name, 0) + size
+    if held:
+        part[name] = held
+    else:
+        part.pop(name, None)
 
 
 class BodyAccount:

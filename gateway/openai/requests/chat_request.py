@@ -1,6 +1,7 @@
 """`POST /v1/chat/completions`: the body, checked."""
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -27,7 +28,10 @@ from gateway.openai.requests.tools_request import EarlierCall, NamedChoice, Tool
 
 _MAX_MESSAGES = 2048
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
+_UNSUPPORTED = ("function_call", "audio", "refusal", "annotations")
+_reasons, _unsupported = attrgetter(*_REASONING), attrgetter(*_UNSUPPORTED)
 _REASONING_PARTS = frozenset({"thinking", "reasoning", "redacted_thinking"})
+_NO_OPTIONS = StreamOptions()
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _NO_FUNCTIONS: tuple[Any, ...] = (None, [], "none", "auto")
 
@@ -124,7 +128,7 @@ def _params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View
         logprobs = check_logprobs("top_logprobs", body.top_logprobs or 0)
     elif body.top_logprobs:
         raise fault("top_logprobs", "needs 'logprobs': true.")
-    options = body.stream_options or StreamOptions()
+    options = body.stream_options or _NO_OPTIONS
     view = View(
         logprobs,
         check_logprobs("prompt_logprobs", body.prompt_logprobs),
@@ -137,11 +141,11 @@ def _params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View
 
 def _message(index: int, message: MessageBody) -> ChatMessage:
     where = f"messages[{index}]"
-    for name in ("function_call", "audio", "refusal", "annotations"):
-        if getattr(message, name):
-            raise BadField(
-                f"{where}.{name}", f"'{name}' in a message is not supported by this server.", "unsupported_parameter"
-            )
+    if any(_unsupported(message)):
+        name = next(name for name, value in zip(_UNSUPPORTED, _unsupported(message), strict=True) if value)
+        raise BadField(
+            f"{where}.{name}", f"'{name}' in a message is not supported by this server.", "unsupported_parameter"
+        )
     calls = earlier_calls(f"{where}.tool_calls", message.tool_calls) if message.tool_calls else ()
     if calls and message.role != "assistant":
         raise BadField(f"{where}.tool_calls", f"A {message.role} message cannot hold 'tool_calls'.")
@@ -162,7 +166,9 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
 
 def _reasoning(where: str, message: MessageBody) -> tuple[str, Mapping[str, Any]]:
     """The reasoning of an earlier answer as text, and its fields as the client wrote them. Raises `BadField`."""
-    written = {name: value for name in _REASONING if (value := getattr(message, name))}
+    if not (any(_reasons(message)) or isinstance(message.content, list)):
+        return "", _NOTHING
+    written = {name: value for name, value in zip(_REASONING, _reasons(message), strict=True) if value}
     parts = (
         [part for part in message.content if part.type in _REASONING_PARTS] if isinstance(message.content, list) else []
     )
@@ -182,7 +188,8 @@ def _check_answers(messages: Sequence[ChatMessage]) -> None:
     """Check that each tool's message answers an earlier call. Raises `BadField`."""
     made: set[str] = set()
     for index, message in enumerate(messages):
-        made.update([call.id for call in message.tool_calls])
+        if message.tool_calls:
+            made.update([call.id for call in message.tool_calls])
         if message.tool_call_id is not None and message.tool_call_id not in made:
             where = f"messages[{index}].tool_call_id"
             raise fault(where, "does not name a call of an earlier assistant message.")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import msgspec
@@ -44,6 +45,10 @@ _AS_GIVEN = (
     *("min_tokens", "ignore_eos", "include_stop_str_in_output", "skip_special_tokens"),
 )
 """Fields that are taken over, with the same defaults."""
+_RANGES = (("temperature", 0, 2), ("min_p", 0, 1), ("presence_penalty", -2, 2), ("frequency_penalty", -2, 2))
+
+
+_taken_over, _chosen = attrgetter(*_AS_GIVEN), attrgetter(*_MODEL_CHOOSES)
 
 
 class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
@@ -93,10 +98,10 @@ def sampling_params(
     If the client sets it to 0, the service counts one token, and `prompt_only` says that it is not sampled.
     """
     prompt_only = max_tokens == 0 and (view.echo or view.prompt_logprobs is not None)
-    _within("temperature", body.temperature, 0, 2)
-    _within("min_p", body.min_p, 0, 1)
-    _within("presence_penalty", body.presence_penalty, -2, 2)
-    _within("frequency_penalty", body.frequency_penalty, -2, 2)
+    for name, low, high in _RANGES:
+        value = getattr(body, name)
+        if value is not None and not low <= value <= high:
+            raise fault(name, f"must be between {low} and {high}, not {value:g}.")
     if body.top_p is not None and not 0 < body.top_p <= 1:
         raise fault("top_p", f"must be above 0 and at most 1, not {body.top_p:g}.")
     if body.repetition_penalty is not None and not 0 < body.repetition_penalty <= 100:
@@ -116,7 +121,7 @@ def sampling_params(
         raise fault("stream_options", "is allowed only with 'stream': true.")
     if prompt_only:
         max_tokens = 1
-    as_given = {name: value for name in _AS_GIVEN if (value := getattr(body, name)) is not None}
+    as_given = {name: value for name, value in zip(_AS_GIVEN, _taken_over(body), strict=True) if value is not None}
     return SamplingParams(
         **as_given,
         max_tokens=max_tokens if max_tokens is not None else default_max_tokens,
@@ -129,7 +134,7 @@ def sampling_params(
         logprobs=view.logprobs,
         prompt_logprobs=view.prompt_tops,
         prompt_only=prompt_only,
-        left_out=tuple([name for name in _MODEL_CHOOSES if getattr(body, name) is None]),
+        left_out=tuple([name for name, value in zip(_MODEL_CHOOSES, _chosen(body), strict=True) if value is None]),
     )
 
 
@@ -183,11 +188,6 @@ def check_choices(n: int | None, prompts: int, max_choices: int) -> int:
         what = "'n'" if prompts == 1 else "'n' times the number of prompts"
         raise BadField("n", f"{what} must be at most {max_choices}, not {n * prompts}.")
     return n
-
-
-def _within(name: str, value: float | None, low: float, high: float) -> None:
-    if value is not None and not low <= value <= high:
-        raise fault(name, f"must be between {low} and {high}, not {value:g}.")
 
 
 def _stops(stop: str | list[str]) -> tuple[str, ...]:

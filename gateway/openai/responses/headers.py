@@ -1,7 +1,7 @@
 """Response headers: the decision and the rung that answered, and the tenant's remaining rate limits."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from actors.api.response import DecisionInfo, Served, Start
@@ -26,7 +26,7 @@ class DecisionHeaders:
     def decision_lines(self) -> bytes:
         """Policy, experiment arm, unenforced schema keywords, and remaining rate limits."""
         decided = self.decided
-        lines = b"x-penstock-policy: %b\r\n" % _ascii(decided.policy)
+        lines = _line("policy", decided.policy)
         if decided.arm:
             lines += b"x-penstock-arm: %b/%b\r\n" % (_ascii(decided.experiment), _ascii(decided.arm))
         if decided.passed_over:
@@ -48,19 +48,32 @@ def start_headers(start: Start) -> bytes:
 
 
 def _lines(served: Served | Start, adapter: str, why: str | None) -> bytes:
-    values = {
-        "route": served.route,
-        "rung": served.rung,
-        "adapter": adapter or None,
-        "model-asked": served.model_asked or None,
-        "model-served": served.model_served or None,
-        "why": why,
-        "degraded": ", ".join(served.degraded) or None,
-        "tier": served.tier,
-        "mark": served.mark,
-    }
-    known = [(name.encode(), _ascii(value)) for name, value in values.items() if value is not None]
-    return b"".join([b"x-penstock-%b: %b\r\n" % line for line in known])
+    return _served_lines(
+        served.route,
+        served.rung,
+        adapter or None,
+        served.model_asked or None,
+        served.model_served or None,
+        why,
+        ", ".join(served.degraded) or None,
+        served.tier,
+        served.mark,
+    )
+
+
+_SERVED = ("route", "rung", "adapter", "model-asked", "model-served", "why", "degraded", "tier", "mark")
+
+
+@lru_cache(maxsize=1024)
+def _served_lines(*values: str | None) -> bytes:
+    """Kept, because most answers have the same: names of the settings, and of the models as upstreams name them."""
+    named = zip(_SERVED, values, strict=True)
+    return b"".join([_line(name, value) for name, value in named if value is not None])
+
+
+@lru_cache(maxsize=1024)
+def _line(name: str, value: str) -> bytes:
+    return b"x-penstock-%b: %b\r\n" % (name.encode(), _ascii(value))
 
 
 def _ascii(word: str) -> bytes:
@@ -77,24 +90,29 @@ def limit_lines(limits: RateLimits | None) -> bytes:
     """The `x-ratelimit-…` header lines; b"" without limits."""
     if limits is None:
         return b""
-    lines = [f"x-ratelimit-{_header_of(name)}: {value}\r\n" for name, value in limit_fields(limits).items()]
-    return "".join(lines).encode()
+    fields = limit_fields(limits)
+    return (_limit_lines_of(*fields) % tuple(fields.values())).encode()
 
 
 @cache
-def _header_of(field: str) -> str:
-    return field.replace("_", "-")
+def _limit_lines_of(*names: str) -> str:
+    return "".join([f"x-ratelimit-{name.replace('_', '-')}: %s\r\n" for name in names])
 
 
 def limit_fields(limits: RateLimits) -> dict[str, Any]:
     """The same as an object, with the header names without `x-ratelimit-` and with underscores."""
-    known = {"requests": limits.requests, "tokens": limits.tokens}
-    windows = {name: window for name, window in known.items() if window is not None}
-    return (
-        {f"limit_{name}": window.limit for name, window in windows.items()}
-        | {f"remaining_{name}": window.remaining for name, window in windows.items()}
-        | {f"reset_{name}": duration(window.resets_in_s) for name, window in windows.items()}
-    )
+    known = (("requests", limits.requests), ("tokens", limits.tokens))
+    fields: dict[str, Any] = {}
+    for name, window in known:
+        if window is not None:
+            fields["limit_" + name] = window.limit
+    for name, window in known:
+        if window is not None:
+            fields["remaining_" + name] = window.remaining
+    for name, window in known:
+        if window is not None:
+            fields["reset_" + name] = duration(window.resets_in_s)
+    return fields
 
 
 def duration(seconds: float) -> str:

@@ -128,6 +128,7 @@ async def admission_is_down(world: World) -> Told:
 async def cancelled_while_admission_decides(world: World) -> Told:
     with trio.CancelScope() as scope:
         scope.cancel()
+        world.service.wake_admission()
         await world.open()
     assert scope.cancelled_caught
     return "cancelled"

@@ -249,6 +249,65 @@ async def test_a_batch_is_there_in_one_wake(autojump_clock):
         nursery.cancel_scope.cancel()
 
 
+class Relay(Actor[Count]):
+    """Passes each message on at once, and tells itself about it."""
+
+    def __init__(self, mailbox: Mailbox[Count], to: Mailbox[Count], seen: list[str]) -> None:
+        super().__init__(mailbox)
+        self.to = to
+        self.seen = seen
+
+    def on(self, message: Count) -> None:
+        self.seen.append(f"{self.mailbox.name} {message.number}")
+        if message.number > 0:
+            self.to.handle_now(Count(-message.number)) or self.to.put_unbounded(Count(-message.number))
+            self.mailbox.put_unbounded(Count(0))
+
+    def after_batch(self) -> None:
+        self.seen.append(f"after {self.mailbox.name}")
+
+
+async def test_an_actor_that_waits_handles_a_message_in_the_senders_task(autojump_clock):
+    mailboxes: list[Mailbox[Count]] = [Mailbox(name, 10) for name in "ab"]
+    seen: list[str] = []
+    first, second = mailboxes
+    assert not first.handle_now(Count(1))
+    async with trio.open_nursery() as nursery:
+        for mailbox, other in ((first, second), (second, first)):
+            nursery.start_soon(Relay(mailbox, other, seen).run)
+        await wait_all_tasks_blocked()
+        first.put_deferred(Count(-5))
+        assert first.handle_now(Count(1))
+        assert seen == ["a -5", "a 1", "b -1", "after b", "after a"]
+        # What it has told itself comes in its own task; until then it is not idle.
+        assert not first.handle_now(Count(2))
+        await wait_all_tasks_blocked()
+        assert seen[5:] == ["a 0", "after a"]
+        first.close()
+        assert not first.handle_now(Count(3))
+        nursery.cancel_scope.cancel()
+    assert not first.handle_now(Count(4))
+
+
+@pytest.mark.parametrize(("deaths", "seen"), [(1, [2, 3]), (2, [3])])
+async def test_a_failure_in_the_senders_task_is_the_actors(autojump_clock, deaths, seen):
+    mailbox: Mailbox[Count] = Mailbox("counter", 10)
+    counted: list[int] = []
+    left = {2: deaths}
+    supervisor = Supervisor([Child("counter", lambda: Counter(mailbox, counted, left), mailbox)])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.run)
+        await wait_all_tasks_blocked()
+        with capture_logs() as logs:
+            assert mailbox.handle_now(Count(2))
+            mailbox.put_unbounded(Count(3))
+            assert counted == []
+            await trio.sleep(60)
+        assert [log["in_hand"] for log in logs if log["event"] == "actor_ended"] == ["Count"] * deaths
+        assert counted == seen
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_quiet_message_waits_for_company(autojump_clock):
     mailbox: Mailbox[int] = Mailbox("quiet", 40)
     taken: list[int] = []

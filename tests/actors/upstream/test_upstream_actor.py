@@ -154,6 +154,8 @@ async def test_a_connection_is_used_again(autojump_clock):
     async with stage(upstream_says("a")) as (service, network):
         for _ in range(3):
             assert (await service.ask("cloud", prompts=CHAT)).text() == "a"
+            # The end of the body comes after that of the answer.
+            await wait_all_tasks_blocked()
         assert network.open == 1
 
 

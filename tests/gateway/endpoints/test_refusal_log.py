@@ -266,6 +266,7 @@ async def test_who_leaves_while_the_request_is_let_in_has_a_line(autojump_clock:
         async with stage({"small": says("ok")}, settings=CONFIG) as service:
             with trio.CancelScope() as scope:
                 scope.cancel()
+                service.wake_admission()
                 await service.open("small")
     lines = [each for each in logs if each["event"] == "request_finished"]
     assert [(each["outcome"], each["status"]) for each in lines] == [("gone", 499)]

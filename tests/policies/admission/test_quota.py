@@ -32,15 +32,15 @@ def test_the_worst_case_is_reserved_and_unused_tokens_are_released() -> None:
     quota = book(per_minute=1000)
     first = reserve(quota, 800, 0.0)
     assert refuse(quota, 300, 0.0).used == 800
-    assert quota.settle(first, 100, 1.0)
+    assert quota.settle(first, 100)
     reserve(quota, 900, 1.0)
     assert quota.statistics(1.0).tenants["acme"].minute_tokens == 1000
 
 
 def test_a_refusal_names_limit_scope_and_reset() -> None:
     quota = book(per_minute=1000)
-    quota.settle(reserve(quota, 600, 0.5), 600, 1.0)
-    quota.settle(reserve(quota, 400, 20.0), 400, 21.0)
+    quota.settle(reserve(quota, 600, 0.5), 600)
+    quota.settle(reserve(quota, 400, 20.0), 400)
     refusal = refuse(quota, 500, 30.0)
     assert (refusal.limit, refusal.scope, refusal.limit_value, refusal.used) == (
         "tokens_per_minute",
@@ -62,7 +62,7 @@ def test_a_refusal_of_what_never_fits_says_so() -> None:
 
 def test_the_longest_wait_is_reported() -> None:
     quota = book(per_minute=1000, per_day=1000)
-    quota.settle(reserve(quota, 1000, 0.0), 1000, 0.0)
+    quota.settle(reserve(quota, 1000, 0.0), 1000)
     refusal = refuse(quota, 1, 1.0)
     assert refusal.limit == "tokens_per_day"
     assert refusal.resets_in_s == pytest.approx(86_400 + 300 - 1)
@@ -72,32 +72,32 @@ def test_requests_per_minute_and_at_once() -> None:
     quota = book(requests_per_minute=2, concurrent=1)
     first = reserve(quota, 1, 0.0)
     assert refuse(quota, 1, 0.0) == QuotaRefusal("concurrent", "tenant acme", 1, 1, 1, None)
-    quota.settle(first, 1, 1.0)
-    quota.settle(reserve(quota, 1, 1.0), 1, 1.0)
+    quota.settle(first, 1)
+    quota.settle(reserve(quota, 1, 1.0), 1)
     assert refuse(quota, 1, 2.0).limit == "requests_per_minute"
     reserve(quota, 1, 61.0)
 
 
 def test_a_cancelled_reservation_was_no_request() -> None:
     quota = book(requests_per_minute=1, per_minute=10)
-    assert quota.cancel(reserve(quota, 10, 0.0), 0.0)
+    assert quota.cancel(reserve(quota, 10, 0.0))
     second = reserve(quota, 10, 0.0)
     assert quota.statistics(0.0).tenants["acme"].requests_total == 1
-    quota.settle(second, 10, 0.0)
-    assert not quota.cancel(second, 0.0)
+    quota.settle(second, 10)
+    assert not quota.cancel(second)
 
 
 def test_settling_happens_once() -> None:
     quota = book(per_minute=100)
     reservation = reserve(quota, 100, 0.0)
-    assert quota.settle(reservation, 60, 0.0)
-    assert not quota.settle(reservation, 0, 0.0)
+    assert quota.settle(reservation, 60)
+    assert not quota.settle(reservation, 0)
     assert quota.statistics(0.0).tenants["acme"].spent_total == 60
 
 
 def test_more_than_was_reserved_is_never_charged() -> None:
     quota = book(per_minute=100)
-    quota.settle(reserve(quota, 50, 0.0), 70, 0.0)
+    quota.settle(reserve(quota, 50, 0.0), 70)
     assert quota.statistics(0.0).overruns == 1
     reserve(quota, 50, 0.0)
 
@@ -106,9 +106,9 @@ def test_an_answer_that_outlives_the_window_settles_all_the_same() -> None:
     quota = book(per_minute=100)
     long = reserve(quota, 100, 0.0)
     second = reserve(quota, 100, 70.0)
-    assert quota.settle(long, 10, 80.0)
+    assert quota.settle(long, 10)
     assert refuse(quota, 1, 80.0).used == 100
-    quota.settle(second, 0, 80.0)
+    quota.settle(second, 0)
     quota.check_integrity()
 
 
@@ -125,7 +125,7 @@ def test_an_answer_that_outlives_the_window_settles_all_the_same() -> None:
 )
 def test_a_refusal_says_when_it_fits_and_then_it_does(limits: dict[str, int], fits_after_s: float) -> None:
     quota = book(**limits)
-    quota.settle(reserve(quota, 100, 0.0), 100, 0.0)
+    quota.settle(reserve(quota, 100, 0.0), 100)
     refusal = refuse(quota, 1, 0.0)
     assert refusal.resets_in_s == fits_after_s
     refuse(quota, 1, fits_after_s - 0.01)
@@ -167,7 +167,7 @@ def test_the_text_of_a_refusal(limits: dict[str, int], tokens: int, text: str) -
 
 def test_what_never_fits_is_reported_before_what_fits_later() -> None:
     quota = book(per_minute=200, per_day=150)
-    quota.settle(reserve(quota, 100, 0.0), 100, 0.0)
+    quota.settle(reserve(quota, 100, 0.0), 100)
     assert (refuse(quota, 151, 0.0).limit, refuse(quota, 151, 0.0).resets_in_s) == ("tokens_per_day", None)
     quota = book(per_minute=100, per_day=150)
     assert refuse(quota, 151, 0.0).limit == "tokens_per_minute"
@@ -201,7 +201,7 @@ def test_a_tenant_that_is_added_again_keeps_its_usage(
     quota = QuotaBook({"acme": ACME})
     begun = reserve(quota, 100, 0.0)
     if ended:
-        quota.settle(begun, used, 1.0)
+        quota.settle(begun, used)
     quota.apply_settings({"other": TenantSettings()}, back_at - 1)
     assert ("acme" in quota.statistics(back_at - 1).tenants) is (limit is not None)
     quota.apply_settings({"acme": msgspec.structs.replace(ACME, concurrent=1)}, back_at)
@@ -285,7 +285,7 @@ class QuotaMachine(RuleBasedStateMachine):
     def settle(self, data: st.DataObject, share: float) -> None:
         reservation = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
         used = int(reservation.tokens * share)
-        assert self.quota.settle(reservation, used, self.now)
+        assert self.quota.settle(reservation, used)
         at, _ = self.charges[reservation.number]
         self.charges[reservation.number] = (at, min(used, reservation.tokens))
         self.spent_total += min(used, reservation.tokens)
@@ -296,7 +296,7 @@ class QuotaMachine(RuleBasedStateMachine):
     @rule()
     def cancel(self) -> None:
         reservation = self.open.pop()
-        assert self.quota.cancel(reservation, self.now)
+        assert self.quota.cancel(reservation)
         del self.charges[reservation.number]
         self.reserved_total -= reservation.tokens
         self.closed.append(reservation)
@@ -305,7 +305,7 @@ class QuotaMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def settle_again(self, data: st.DataObject) -> None:
         before = self.quota.statistics(self.now)
-        assert not self.quota.settle(data.draw(st.sampled_from(self.closed)), 10**6, self.now)
+        assert not self.quota.settle(data.draw(st.sampled_from(self.closed)), 10**6)
         assert self.quota.statistics(self.now) == before
 
     @invariant()
@@ -329,7 +329,7 @@ class QuotaMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for reservation in self.open:
-            assert self.quota.settle(reservation, 0, self.now)
+            assert self.quota.settle(reservation, 0)
         use = self.quota.statistics(self.now + 200_000).tenants["acme"]
         assert (use.in_flight, use.reserved_tokens, use.minute_tokens, use.day_tokens) == (0, 0, 0, 0)
         assert use.spent_total <= use.reserved_total
@@ -349,7 +349,7 @@ def test_remaining_limits_and_when_they_reset() -> None:
     left = quota.limits("acme", 12.0)
     # The minute has less remaining than the day; its last slice began at 10 s and counts for a minute after its end.
     assert left == RateLimits(WindowLimit(5, 4, 59.0), WindowLimit(1000, 200, 59.0))
-    quota.settle(first, 700, 13.0)
+    quota.settle(first, 700)
     reserve(quota, 300, 13.0)
     assert quota.limits("acme", 13.0) == RateLimits(WindowLimit(5, 3, 61.0), WindowLimit(1000, 0, 61.0))
     later = quota.limits("acme", 74.0)

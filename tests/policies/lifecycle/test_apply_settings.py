@@ -166,7 +166,7 @@ def test_other_limits_count_what_was_used_before() -> None:
     quota = QuotaBook({"acme": limited(100)})
     first = quota.reserve("acme", 80, 0.0)
     assert isinstance(first, Reservation)
-    quota.settle(first, 80, 0.0)
+    quota.settle(first, 80)
     quota.apply_settings({"acme": limited(90)}, 1.0)
     refusal = quota.reserve("acme", 20, 1.0)
     assert isinstance(refusal, QuotaRefusal)
@@ -178,7 +178,7 @@ def test_a_tenant_that_is_gone_ends_what_it_began_and_does_not_begin_anew() -> N
     first = quota.reserve("acme", 80, 0.0)
     assert isinstance(first, Reservation)
     assert set(quota.apply_settings({"other": TenantSettings()}, 1.0)) == {"other", "acme"}
-    assert quota.settle(first, 60, 2.0)
+    assert quota.settle(first, 60)
     quota.check_integrity()
     assert quota.apply_settings({"acme": limited(100)}, 3.0)["acme"] == limited(100)
     assert isinstance(quota.reserve("acme", 50, 3.0), QuotaRefusal)
@@ -188,7 +188,7 @@ def test_a_tenant_that_is_gone_is_forgotten_when_its_windows_are_empty() -> None
     quota = QuotaBook({"acme": limited(100), "idle": limited(1)})
     first = quota.reserve("acme", 80, 0.0)
     assert isinstance(first, Reservation)
-    quota.settle(first, 80, 0.0)
+    quota.settle(first, 80)
     assert set(quota.apply_settings({}, 1.0)) == {"acme"}
     assert quota.apply_settings({}, 100_000.0) == {}
 

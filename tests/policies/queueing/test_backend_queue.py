@@ -73,14 +73,22 @@ def backend(
 IDLE = [Figures()]
 
 
-def test_a_job_starts_at_the_next_look_and_not_before() -> None:
-    queue = backend()
+def test_a_job_starts_at_once_or_at_the_next_look() -> None:
+    queue = backend(places=1)
     queue.offer(job(1), 0.0, IDLE)
-    assert (list(queue.effects()), len(queue), queue.in_hand) == ([], 1, 0)
-    queue.advance(0.0, IDLE)
     assert list(queue.effects()) == [StartOn(job(1), 0, 1)]
     assert (len(queue), queue.in_hand, queue.replica_of(1)) == (0, 1, 0)
+    for number in (2, 3, 4):
+        queue.offer(job(number), 0.0, IDLE)
+    queue.advance(0.0, IDLE)
+    waiting = len(queue)
+    assert waiting > 0
     assert not queue.changed
+    list(queue.effects())
+    queue.finished([1])
+    queue.offer(job(5), 0.0, IDLE)
+    # The place is of the one that came first.
+    assert [effect.job.job_id for effect in queue.effects()] == [5 - waiting]
 
 
 def test_effects_stay_until_they_are_taken_and_are_given_out_once() -> None:

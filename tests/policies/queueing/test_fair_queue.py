@@ -716,10 +716,37 @@ def test_the_first_content_takes_time_too() -> None:
     late = line.offer(due(10, "a", 21.0), 20.0)
     assert isinstance(late, QueueFull)
     assert str(late) == "Its first token would come after its deadline; try again later."
-    # What starts at once is not refused, nor dropped as late: nothing else would measure the time anew.
-    starting = line.offer(due(11, "a", 21.0), 20.0, starts_now=lambda: True)
-    assert starting == Accepted(50.0, pytest.approx(0.75, rel=0.1))
     line.first_output("nobody", 1.0)
+    # What starts at once is not refused, nor dropped as late: nothing else would measure the time anew.
+    line.clear()
+    assert line.pass_by(due(11, "a", 21.0), 20.0) is None
+
+
+def test_to_pass_by_is_to_be_offered_and_taken() -> None:
+    """In all that decides about later requests."""
+    rng = Random(5)
+    passed, taken = [queue(a=TenantSettings(), b=TenantSettings(weight=3), c=TenantSettings()) for _ in range(2)]
+    now = 0.0
+    for number in range(300):
+        now += rng.random()
+        tenant = rng.choice("abc")
+        one = item(number, tenant, prompt=rng.choice((1, 40, 4_000_000)))
+        answers = passed.pass_by(one, now), taken.offer(one, now)
+        refused = isinstance(answers[1], QueueFull)
+        assert refused == (answers[0] is not None)
+        assert refused or taken.take(now) is one
+        for line in (passed, taken):
+            line.charge(tenant, number % 7)
+            line.first_output(tenant, 0.1)
+            if number % 10 == 0:
+                waits = [line.offer(item(1000 + number + place, name), now) for place, name in enumerate("abc")]
+                assert all(isinstance(each, Accepted) for each in waits)
+        if number % 10 == 0:
+            assert [passed.take(now) for _ in range(3)] == [taken.take(now) for _ in range(3)]
+        assert passed.statistics() == taken.statistics()
+        assert passed.expected_wait_s(now) == taken.expected_wait_s(now)
+    with pytest.raises(UnknownTenant):
+        passed.pass_by(item(0, "nobody"), now)
 
 
 def test_the_first_in_line_is_not_refused_by_a_guess() -> None:
