@@ -91,8 +91,8 @@ class Connection:
                 data = self.socket.recv(max_bytes)
             except BlockingIOError:
                 continue
-            # Otherwise that was all.
-            self._arrived = len(data) == max_bytes
+            # Less is all that was there, but for the end, which may have come in the same event.
+            self._arrived = len(data) == max_bytes or self.gone
             return data
 
     def readable(self) -> None:

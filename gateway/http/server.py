@@ -101,8 +101,10 @@ class Server:
                 self._shared.closing = True
                 for task in list(self._connections.values()):
                     task.close_after_answer() if self._handing_over else task.close_when_idle()
-                if self._connections:
-                    await self._all_closed.wait()
+                if not self._connections:
+                    # The last one may have closed before `closing` was set, while `finish` waits already.
+                    self._all_closed.set()
+                await self._all_closed.wait()
                 nursery.cancel_scope.cancel()
         finally:
             self._listener.close()
