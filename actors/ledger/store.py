@@ -333,20 +333,30 @@ class _Insisting:
 
     def _patiently(self, work: Callable[[], T], may_pass: Callable[[BaseException], bool]) -> T:
         self._reported = ""
+        try:
+            # Nearly always once is enough, and the retrying takes a hundred calls.
+            return work()
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            self._report(error)
         patiently = Retrying(
             retry=retry_if_exception(may_pass),
             stop=stop_never,
             wait=wait_random_exponential(multiplier=0.05, max=1.0),
-            before_sleep=self._report,
+            before_sleep=self._report_again,
             reraise=True,
         )
         return patiently(work)
 
-    def _report(self, state: RetryCallState) -> None:
-        """Post each reason once."""
+    def _report_again(self, state: RetryCallState) -> None:
         assert state.outcome is not None
         error = state.outcome.exception()
         assert error is not None
+        self._report(error)
+
+    def _report(self, error: BaseException) -> None:
+        """Post each reason once."""
         what = "busy" if _is_busy(error) else str(error)
         if what != self._reported:
             self._reported = what

@@ -204,7 +204,9 @@ class Account:
         self.prompt_tokens = self.once(tokens) or self.prompt_tokens
 
     def usage(self) -> Usage:
-        tokens = sum([each.tokens for each in self.emitted])
+        tokens = 0
+        for each in self.emitted:
+            tokens += len(each.token_ids) + each.unnamed
         return Usage(self.prompt_tokens if self.worked else 0, tokens, self.cached_tokens)
 
     def timings(self, now: float) -> ServerTimings:
@@ -250,7 +252,8 @@ class Account:
                 self.degraded,
             )
             (ledger.put_deferred if deferred else ledger.put_unbounded)(CloseEntry(closing))
-        self._count(RequestKey(self.plan.route, rung, outcome, why), usage, discarded, history)
+        total_s = trio.current_time() - self.request.arrived_at
+        self._count(RequestKey(self.plan.route, rung, outcome, why), usage, discarded, history, total_s)
         self._learn(rung, outcome, usage, cost, history)
         end = self._decision.end = DecisionEnd(
             outcome=outcome,
@@ -270,7 +273,7 @@ class Account:
             timings=Timings(
                 started=self._since_arrival(self.taken_at),
                 ttft=self._since_arrival(self.first_at),
-                total=self._since_arrival(trio.current_time()),
+                total=total_s,
             ),
         )
 
@@ -296,13 +299,15 @@ class Account:
     def _since_arrival(self, at: float | None) -> float | None:
         return None if at is None else at - self.request.arrived_at
 
-    def _count(self, key: RequestKey, usage: Usage, discarded: int, history: tuple[AttemptRecord, ...]) -> None:
+    def _count(
+        self, key: RequestKey, usage: Usage, discarded: int, history: tuple[AttemptRecord, ...], total_s: float
+    ) -> None:
         counters = self.ports.counters
         counters.requests[key] += 1
         counters.prompt_tokens += usage.prompt_tokens
         counters.completion_tokens += usage.completion_tokens
         counters.discarded_tokens += discarded
-        counters.e2e.add(trio.current_time() - self.request.arrived_at)
+        counters.e2e.add(total_s)
         if key.outcome == "refused":
             counters.refusals[key.why] += 1
         if key.outcome == "overrun":

@@ -39,8 +39,8 @@ class OutputAssembly:
         self._held: dict[int, list[Delta]] = {index: [] for index in choices.values()} if machine else {}
         self._seen: dict[int, int] = dict.fromkeys(self._held, 0)
         """By choice: number of outputs that were shown."""
-        self._continuations = dict(continuations or {})
-        self._readers = dict(readers or {})
+        self._continuations = continuations or {}
+        self._readers = readers or {}
         self._call_prefix = call_prefix
         self._unshown: dict[int, int] = {}
         """By choice: tokens without text, which are reported with the next delta."""

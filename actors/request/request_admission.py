@@ -23,6 +23,7 @@ from actors.request.shadow_port import CopiedRequest, ShadowPorts
 from actors.routing.features import features_of
 from actors.routing.key_check import check_body
 from actors.routing.router import PolicySnapshot, Router
+from engine.core.limits import EngineLimits
 from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView, Grant
 from policies.admission.keys import KeyGrant
 from policies.admission.quota import QuotaRefusal
@@ -37,7 +38,7 @@ _MAX_USER = 128
 
 
 class RequestAdmission:
-    """Runs in the task that opens the response; owns no state."""
+    """Runs in the task that opens the response; owns no state but what it has made for the requests before."""
 
     def __init__(
         self,
@@ -63,6 +64,9 @@ class RequestAdmission:
             embeds: {name: text for name, text in self._texts.items() if (name in self._encoders) == embeds}
             for embeds in (False, True)
         }
+        self._planning_made: PlanningSnapshot | None = None
+        self._limits: list[EngineLimits | None] = []
+        """Of the backends, when that was made."""
         self._workers = workers
         self._ports = ports
         self._shadows = shadows
@@ -94,9 +98,10 @@ class RequestAdmission:
                 if isinstance(decided, PlanRefusal):
                     raise _refusal_of(decided)
                 who.route = decided.plan.route
-                first = next(iter(decided.plan.backends), "")
-                if first in self._texts and first not in self._ports.upstreams:
-                    await text.constraints(first)
+                if self._texts:
+                    first = next(iter(decided.plan.backends), "")
+                    if first in self._texts and first not in self._ports.upstreams:
+                        await text.constraints(first)
                 grant = await self._reserve(decided)
                 if isinstance(grant, Grant):
                     break
@@ -185,18 +190,22 @@ class RequestAdmission:
         """Raises InvalidRequest if no rung can encode the prompt."""
         sizes = text.sizes
         while True:
-            lengths = {
-                name: published.limits.max_model_len
-                for name, published in self._ports.all_published.items()
-                if published.limits is not None
-            }
-            planning = PlanningSnapshot(snapshot.policy, snapshot.tenants, Backends(lengths, self._encoders))
             load = self._router.load(trio.current_time())
-            decided = decide(planning, features, sizes, load, budget, request.arrived_at)
+            decided = decide(self._planning(snapshot), features, sizes, load, budget, request.arrived_at)
             if not isinstance(decided, SizesNeeded):
                 return decided
             counted = await text.lengths(decided.rung, lenient=decided.may_estimate)
             sizes = sizes.counted(decided.rung, counted)
+
+    def _planning(self, snapshot: PolicySnapshot) -> PlanningSnapshot:
+        """The same as long as the policy and the backends' limits are."""
+        made, limits = self._planning_made, [published.limits for published in self._ports.all_published.values()]
+        if made is None or made.policy is not snapshot.policy or limits != self._limits:
+            named = zip(self._ports.all_published, limits, strict=True)
+            lengths = {name: each.max_model_len for name, each in named if each is not None}
+            made = PlanningSnapshot(snapshot.policy, snapshot.tenants, Backends(lengths, self._encoders))
+            self._planning_made, self._limits = made, limits
+        return made
 
     async def _reserve(self, decided: Planned) -> Grant | BudgetRefusal:
         """Ask the admission actor. A budget that was sufficient when it was read may be spent by then."""

@@ -229,9 +229,8 @@ class ResponseStream:
     def _carry_out_now(self, effect: AnswerEffect) -> None:
         """Effects that do not wait. Raises Refusal."""
         attempt = self._attempt
+        # The four of a usual answer first.
         match effect:
-            case ForgetAnswer():
-                self._builder.forget()
             case OfferJob():
                 self._offer()
             case EndAttempt(_, ok, client_left):
@@ -239,14 +238,16 @@ class ResponseStream:
                 if attempt.drafter is not None:
                     attempt.drafter.close()
                 self._builder.attempt_ended(attempt, ok=ok, client_left=client_left)
-            case WithdrawJob():
-                assert attempt is not None
-                self._ports.dispatch.put_unbounded(Withdraw(attempt.job))
             case RecordOutcome(rung, permit, ok, is_retry, ttft_s):
                 self._ports.permits.record(rung, permit, ok=ok, is_retry=is_retry, ttft_s=ttft_s)
             case Complete(_, reason):
                 assert attempt is not None
                 self._builder.complete(attempt, reason)
+            case ForgetAnswer():
+                self._builder.forget()
+            case WithdrawJob():
+                assert attempt is not None
+                self._ports.dispatch.put_unbounded(Withdraw(attempt.job))
             case AnswerStatic():
                 self._builder.answer(effect, trio.current_time())
             case GiveUp():
@@ -258,18 +259,17 @@ class ResponseStream:
 
     async def _prepare(self, of: MachineAttempt) -> None:
         prepared = await self._attempt_factory.attempt(of)
-        now = trio.current_time()
         if isinstance(prepared, RungRefused):
-            self._machine.on_rejected(prepared, now)
+            self._machine.on_rejected(prepared, trio.current_time())
             return
         if self._ended:
             return
         self._attempt, ended = prepared
         self._delivery.first_at = None
         if ended:
-            self._input.show(self._attempt, ended, now)
+            self._input.show(self._attempt, ended, trio.current_time())
         if not self._attempt.job.sequences:
-            self._machine.on_nothing_left(of, now)
+            self._machine.on_nothing_left(of, trio.current_time())
             return
         drafter = self._attempt.drafter
         until = None if drafter is None else drafter.begin(of.wanted.deadline)

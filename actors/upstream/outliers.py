@@ -60,6 +60,8 @@ class Outliers:
 
         Returns why the address is ejected, if it is now.
         """
+        if len(self._records) == 1:
+            return None
         mine = self._records[number]
         if self.is_ejected(number, now):
             # The call began before.

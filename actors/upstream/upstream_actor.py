@@ -1,7 +1,8 @@
 """The actor of one upstream: runs calls on its addresses, delivers outputs, and reports failures.
 
 To the dispatcher it behaves like an engine: `StartJob` and `CancelJob` come in, outputs and `JobsFinished` go out. A
-call is a task of its own, and its errors must not reach the actor, which would end all other calls.
+call runs in a task that makes one call after the other, and its errors must not reach the actor, which would end all
+other calls.
 """
 
 from collections.abc import Callable
@@ -34,6 +35,42 @@ from policies.fallback.fallback_machine import AttemptFailed, RungRefused
 log = structlog.get_logger()
 
 
+_IDLE_CALLERS = 64
+"""Tasks that wait for another call."""
+
+
+class _Caller:
+    """A task that makes calls, with the cancel scope by which its present call is cancelled, and the task with it.
+
+    A new task and scope for each call would cost a twentieth of a whole answer.
+    """
+
+    __slots__ = ("_idle", "_task", "scope", "work")
+
+    def __init__(self, work: tuple[Job, UpstreamCall], idle: "list[_Caller]") -> None:
+        self.scope = trio.CancelScope()
+        self.work: tuple[Job, UpstreamCall] | None = work
+        self._idle = idle
+        self._task: trio.lowlevel.Task | None = None
+
+    def give(self, work: tuple[Job, UpstreamCall]) -> None:
+        """Its next call."""
+        self.work = work
+        if self._task is not None:
+            task, self._task = self._task, None
+            trio.lowlevel.reschedule(task)
+
+    async def wait(self) -> None:
+        """Until it has been given one."""
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        self._idle.remove(self)
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
 class UpstreamActor(Actor[EngineMessage]):
     """One incarnation of an upstream's actor; a restart creates a new object."""
 
@@ -56,7 +93,9 @@ class UpstreamActor(Actor[EngineMessage]):
         self._make_client = client
         self._calls = CallTracker(settings.concurrent)
         self._scopes: dict[int, trio.CancelScope] = {}
-        """Cancel scopes of the calls' tasks."""
+        """By call: the cancel scope of its task."""
+        self._idle: list[_Caller] = []
+        """Tasks that wait for a call."""
         self._finished: list[Job] = []
         self._silent_since: dict[int, float] = {}
         """By job that has given no output yet: its start."""
@@ -112,9 +151,13 @@ class UpstreamActor(Actor[EngineMessage]):
     def _start_calls(self) -> None:
         assert self._nursery is not None
         while (started := self._calls.next_call()) is not None:
-            job, call = started
-            scope = self._scopes[call.sequence_id] = trio.CancelScope()
-            self._nursery.start_soon(self._run_call, job, call, scope)
+            if self._idle:
+                caller = self._idle.pop()
+                caller.give(started)
+            else:
+                caller = _Caller(started, self._idle)
+                self._nursery.start_soon(self._make_calls, caller)
+            self._scopes[started[1].sequence_id] = caller.scope
 
     def _report_finished(self) -> None:
         tokens = {tenant: tokens for tenant, tokens in self._unreported_tokens.items() if tokens > 0}
@@ -150,12 +193,24 @@ class UpstreamActor(Actor[EngineMessage]):
 
     # --- a call's task ------------------------------------------------------------------------------------------
 
-    async def _run_call(self, job: Job, call: UpstreamCall, scope: trio.CancelScope) -> None:
+    async def _make_calls(self, caller: _Caller) -> None:
+        with caller.scope:
+            while caller.work is not None:
+                work, caller.work = caller.work, None
+                await self._run_call(*work)
+                if caller.scope.cancel_called or len(self._idle) >= _IDLE_CALLERS:
+                    break
+                self._idle.append(caller)
+                self.after_batch()
+                if caller.work is None:
+                    await caller.wait()
+        self.after_batch()
+
+    async def _run_call(self, job: Job, call: UpstreamCall) -> None:
         failure: Failure | None = None
         try:
-            with scope:
-                assert self._address_calls is not None
-                failure = await self._address_calls.run(call, job.deadline, partial(self._hand_out, job, call))
+            assert self._address_calls is not None
+            failure = await self._address_calls.run(call, job.deadline, partial(self._hand_out, job, call))
         except Exception as error:
             # A defect in one call must not end the others.
             log.exception("upstream_call_failed", upstream=self._published.name)
@@ -168,7 +223,6 @@ class UpstreamActor(Actor[EngineMessage]):
                 self._calls.drop(job)
             self._calls.gone(call.sequence_id)
             del self._scopes[call.sequence_id]
-        self.after_batch()
 
     def _hand_out(self, job: Job, call: UpstreamCall, output: TextDelta) -> None:
         if self._calls.job_of(call.sequence_id) is None:

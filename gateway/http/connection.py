@@ -130,9 +130,9 @@ class Connection:
         self.account.give(len(request.body))
         request.body = b""
 
-    def slow_down(self) -> float:
+    def slow_down(self, now: float) -> float:
         """Count one message. Returns for how many seconds not to read, so that other connections get their turn."""
-        return self._bucket.take(trio.current_time())
+        return self._bucket.take(now)
 
     def tick_for(self, ticking: Ticking) -> None:
         """Call `ticking.tick` periodically until this request ends."""

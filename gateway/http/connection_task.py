@@ -167,6 +167,7 @@ class ConnectionTask:
 
     async def _next_request(self) -> tuple[Request, Route] | None:
         parser, connection = self._parser, self.connection
+        now: float | None = None
         while not parser.requests:
             if not self._unparsed:
                 self._unparsed = await connection.receive(_READ_BYTES)
@@ -189,9 +190,9 @@ class ConnectionTask:
             self._await_rest(now, len(piece))
             if self._unparsed:
                 await trio.lowlevel.checkpoint()
-            elif len(piece) < _TINY_BYTES and (wait_s := connection.slow_down()):
+            elif len(piece) < _TINY_BYTES and (wait_s := connection.slow_down(now)):
                 await trio.sleep(wait_s)
-        if wait_s := connection.slow_down():
+        if wait_s := connection.slow_down(trio.current_time() if now is None else now):
             await trio.sleep(wait_s)
         return parser.requests.popleft()
 

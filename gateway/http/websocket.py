@@ -157,7 +157,7 @@ class WebSocket:
 
     async def _pace(self) -> None:
         self._frames += 1
-        if wait_s := self._connection.slow_down():
+        if wait_s := self._connection.slow_down(trio.current_time()):
             await trio.sleep(wait_s)
         elif self._frames % _FRAMES_BEFORE_CHECKPOINT == 0:
             await trio.lowlevel.checkpoint()

@@ -304,4 +304,7 @@ class AnswerMachine:
         return "asked_for" if BY_BUDGET.isdisjoint(self._plan.degraded) else "budget"
 
     def _last_trouble(self) -> str | None:
-        return next((note.why for note in reversed(self._fallback.history) if note.outcome != "answered"), None)
+        for note in reversed(self._fallback.history):
+            if note.outcome != "answered":
+                return note.why
+        return None

@@ -131,6 +131,8 @@ class BackendQueue(Generic[J]):
         self._name = name
         self._queue = queue
         self._replicas = [_ReplicaSlot[J](capacity) for capacity in capacities]
+        self._up: set[int] = set()
+        """Replicas that take jobs."""
         self._where: dict[str | int, int] = {}
         self._prefix_block = prefix_block
         self._placement = Placement(len(self._replicas), prefix_block or 1) if len(self._replicas) > 1 else None
@@ -155,7 +157,7 @@ class BackendQueue(Generic[J]):
 
     @property
     def up(self) -> bool:
-        return any(slot.epoch is not None for slot in self._replicas)
+        return bool(self._up)
 
     @property
     def in_hand(self) -> int:
@@ -252,6 +254,7 @@ class BackendQueue(Generic[J]):
         """The replica takes jobs. Every life of a replica has its own epoch."""
         self.changed = True
         self._replicas[replica].epoch = epoch
+        self._up.add(replica)
 
     def replica_down(self, replica: int, code: str, message: str, now: float, *, crashed: bool = True) -> list[J]:
         """The replica is down and has lost its jobs. Without any replica only those that wait for its restart stay.
@@ -260,6 +263,7 @@ class BackendQueue(Generic[J]):
         """
         slot = self._replicas[replica]
         slot.epoch = slot.alone = None
+        self._up.discard(replica)
         lost, slot.jobs = slot.jobs, {}
         slot.capacity.clear()
         self._pace.forget(replica)
@@ -295,7 +299,7 @@ class BackendQueue(Generic[J]):
         self.changed = False
         if len(self._replicas) > 1:
             self._judge(figures, now)
-        while self.up and len(self._queue):
+        while len(self._queue) and self.up:
             job = self._queue.take(now, lambda each: self._fits(each, figures, now))
             if job is None:
                 break
@@ -334,6 +338,8 @@ class BackendQueue(Generic[J]):
     def check_integrity(self) -> None:
         """Raise `IntegrityError` if a job was lost or is kept in two places, or a capacity does not add up."""
         self._queue.check_integrity()
+        if self._up != {number for number, slot in enumerate(self._replicas) if slot.epoch is not None}:
+            raise IntegrityError("the replicas that are up differ from those that have an epoch")
         started = {job_id: number for number, slot in enumerate(self._replicas) for job_id in slot.jobs}
         if started != self._where:
             raise IntegrityError("the replicas' jobs differ from those that were started")

@@ -100,8 +100,12 @@ class DecisionLog(msgspec.Struct, eq=False):
 def _text_bytes(features: Features, plan: Plan | None) -> int:
     """Size of the texts whose length the client controls."""
     size = len(features.model) + len(features.user) + len(features.conversation)
-    size += sum([len(tag) for tag in features.tags])
-    size += sum([len(name) + len(value) for name, value in features.headers.items()])
+    for tag in features.tags:
+        size += len(tag)
+    for name, value in features.headers.items():
+        size += len(name) + len(value)
     if plan is not None:
-        size += sum([len(reason) for reason in plan.reasons]) + 256 * len(plan.rungs)
+        size += 256 * len(plan.rungs)
+        for reason in plan.reasons:
+            size += len(reason)
     return size

@@ -67,16 +67,16 @@ def _of_usage(usage: Mapping[str, Any]) -> UsageCounts:
     hit = 0 if usual else _count(usage, "prompt_cache_hit_tokens")
     if not (prompt or usual):
         prompt = hit + _count(usage, "prompt_cache_miss_tokens")
-    hidden = bool(_count(_table(usage, "completion_tokens_details"), "reasoning_tokens"))
+    hidden = bool(_detail(usage, "completion_tokens_details", "reasoning_tokens"))
     if prompt and total > prompt + completion:
         hidden = hidden or bool(completion)
         # Gemini and xAI report reasoning only in total_tokens; it is billed as completion.
         completion = total - prompt
     elif completion and total > completion:
         prompt = prompt or total - completion
-    cached = _count(_table(usage, "prompt_tokens_details"), "cached_tokens")
+    cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
     if not (cached or usual):
-        cached = _count(_table(usage, "input_tokens_details"), "cached_tokens") or _count(usage, "cached_tokens")
+        cached = _detail(usage, "input_tokens_details", "cached_tokens") or _count(usage, "cached_tokens")
         cached = cached or hit or read
     return UsageCounts(prompt, completion, min(cached, prompt), hidden)
 
@@ -91,9 +91,9 @@ _USUAL = frozenset({
 """The names of the OpenAI API: where there are no others, none is looked for."""
 
 
-def _table(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = usage.get(name)
-    return value if isinstance(value, dict) else {}
+def _detail(usage: Mapping[str, Any], table: str, name: str) -> int:
+    details = usage.get(table)
+    return _count(details, name) if isinstance(details, dict) else 0
 
 
 def _count(table: Mapping[str, Any], *names: str) -> int:

@@ -127,6 +127,8 @@ def needs_upstream(given: GivenFields, neutral: Mapping[str, Neutral]) -> tuple[
 
     Raises `BadField` for a value that is not supported at all.
     """
+    if neutral.keys().isdisjoint(given):
+        return ()
     needs: list[str] = []
     for name, value in given.items():
         accepts = neutral.get(name)
