@@ -10,6 +10,7 @@ from actors.api.errors import IdempotencyKeyReused, NotFound, Refusal
 from actors.api.response import Done, Failed
 from actors.kept.kept_answer import KeptReader
 from actors.kept.kept_answers import KeptAnswers
+from tests.actors.configuration import STOPS
 from tests.actors.fakes import Answer, Stage, says, stage
 from tests.actors.request.test_response_stream import fails_at
 
@@ -19,7 +20,7 @@ TENANT = "anonymous"
 
 @asynccontextmanager
 async def kept_stage(*, keep_s=60.0, memory_bytes=1 << 27, step_s=0.1):
-    async with stage({"small": says(TEXT)}, step_s=step_s) as service, trio.open_nursery() as nursery:
+    async with stage({"small": says(TEXT)}, settings=STOPS, step_s=step_s) as service, trio.open_nursery() as nursery:
         kept = KeptAnswers(service.service.open, keep_s=keep_s, memory_bytes=memory_bytes, wall=service.service.wall)
         nursery.start_soon(kept.run)
         await trio.testing.wait_all_tasks_blocked()
