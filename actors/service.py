@@ -42,7 +42,7 @@ from actors.ledger.ledger import LedgerState, ledger_lock
 from actors.prompt.model_text import ModelText
 from actors.protocol.admission import AdmissionMessage, RestoreUsage
 from actors.protocol.job import EngineMessage, Enqueue, Job, QueueMessage, Withdraw
-from actors.protocol.ledger import CloseEntry, Flush, LedgerMessage, OpenEntry, refused_closing
+from actors.protocol.ledger import CloseEntry, Delivered, Flush, LedgerMessage, OpenEntry, refused_closing
 from actors.queue.dispatcher import Backend, ReplicaSlot
 from actors.recording.recorder import Recording
 from actors.request.ports import RequestPorts
@@ -181,6 +181,7 @@ class Service:
         self._rollout = RolloutState(settings, wall())
         self._decisions = DecisionLog(settings.admin.decisions, settings.admin.decisions_memory)
         self._responses: dict[ResponseStream, None] = {}
+        self._by_entry: dict[int | None, ResponseStream] = {}
         self._timers = TimerWheel()
         self._breakers = BreakerRegistry(rung_breakers(settings), retry_budget, self._all_published)
         self._router = Router(snapshot, self._backend_queues, self._breakers, self._rollout, wall)
@@ -439,15 +440,21 @@ class Service:
             raise ledger_unavailable()
         response = await self._request_admission.open(request, who)
         self._responses[response] = None
+        self._by_entry[response.entry_id] = response
         return response
 
     def _ended(self, response: ResponseStream) -> None:
         self._responses.pop(response, None)
+        self._by_entry.pop(response.entry_id, None)
         self._drain.look()
 
     def _someone_waits(self, rung: str) -> bool:
         queue = self._backend_queues[rung].queue
         return len(queue) > queue.waiting(SHADOW_TIER)
+
+    def _delivered(self, entry_id: int) -> Delivered | None:
+        response = self._by_entry.get(entry_id)
+        return None if response is None else response.sent()
 
     def _on_spent(self, spent: RestoreUsage) -> None:
         """Restore the usage from before this process started; no request is admitted before that."""
@@ -506,6 +513,7 @@ class Service:
             workers=self._workers,
             timers=timers,
             on_spent=self._on_spent,
+            delivered=self._delivered,
         )
         admission = partial(
             types.admission, self._admission, self._quota, self._budgets, restored=self._restored, wall=self.wall

@@ -8,6 +8,7 @@ A lock keeps the file to one process: two would each take the other's open rows 
 """
 
 import fcntl
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+import msgspec
 import structlog
 import trio
 
@@ -38,7 +40,9 @@ from actors.ledger.store import (
 from actors.protocol.admission import RestoreUsage
 from actors.protocol.ledger import (
     CloseEntry,
+    Delivered,
     EntryClosing,
+    EntryProgress,
     Flush,
     FlushDue,
     LedgerEntry,
@@ -56,7 +60,9 @@ _CLOSE_S = 5.0
 _BLOCKED_S = 2.0
 """A commit that takes longer than this is blocked, not slow."""
 log = structlog.get_logger()
-_Entry = tuple[LedgerEntry | EntryClosing | RollBack | None, Reply[None] | None]
+_NOTED_EVERY_S = 5.0
+"""What was delivered of an open entry is written so often."""
+_Entry = tuple[LedgerEntry | EntryProgress | EntryClosing | RollBack | None, Reply[None] | None]
 
 
 @contextmanager
@@ -153,7 +159,9 @@ class LedgerState:
             return True
         return settings.unwritten_cost is not None and self.unwritten_cost >= settings.unwritten_cost
 
-    def add(self, entry: LedgerEntry | EntryClosing | RollBack | None, reply: Reply[None] | None) -> None:
+    def add(
+        self, entry: LedgerEntry | EntryProgress | EntryClosing | RollBack | None, reply: Reply[None] | None
+    ) -> None:
         """To be written; `reply` is set when it is."""
         self.waiting.append((entry, reply))
         if isinstance(entry, LedgerEntry):
@@ -200,10 +208,19 @@ class Ledger(Actor[LedgerMessage]):
         workers: LedgerThreads,
         timers: TimerWheel,
         on_spent: Callable[[RestoreUsage], None],
+        delivered: Callable[[int], Delivered | None] = lambda _: None,
     ) -> None:
-        """`on_spent` is called when the file is first opened, with the usage from before this process started."""
+        """`on_spent` is called when the file is first opened, with the usage from before this process started.
+
+        `delivered`: what the client has of an entry's answer; None: nothing.
+        """
         super().__init__(mailbox)
         self._on_spent = on_spent
+        self._delivered = delivered
+        self._to_note: deque[int] = deque()
+        """Open entries that are not noted yet in this round."""
+        self._noted_at_once = 0
+        self._next_round_at = 0.0
         self._timers = timers
         self._watch = timers.watch(float("inf"), partial(mailbox.put_unbounded, FlushDue()))
         self._hurry = False
@@ -262,6 +279,7 @@ class Ledger(Actor[LedgerMessage]):
                 self._hurry = True
             case FlushDue():
                 self._hurry = True
+                self._note(trio.current_time())
             case WorkerEvents(posts, life):
                 if life is self:
                     for post in posts:
@@ -289,6 +307,22 @@ class Ledger(Actor[LedgerMessage]):
         group = [books.waiting.popleft() for _ in range(min(len(books.waiting), _GROUP))]
         books.in_commit += group
         return LedgerBatch(tuple(entry for entry, _ in group if entry is not None))
+
+    def _note(self, now: float) -> None:
+        """Note what was delivered of open entries: a part of them at a time, each once in a round."""
+        books = self._books
+        if books.is_failing(now):
+            return
+        if not self._to_note and now >= self._next_round_at:
+            self._next_round_at = now + _NOTED_EVERY_S
+            self._to_note.extend(books.open)
+            # In half of the time: the timer is never early.
+            self._noted_at_once = math.ceil(len(books.open) * _LINGER_S / (_NOTED_EVERY_S / 2))
+        for _ in range(min(self._noted_at_once, len(self._to_note))):
+            entry_id = self._to_note.popleft()
+            delivered = self._delivered(entry_id) if entry_id in books.open else None
+            if delivered is not None:
+                books.add(EntryProgress(entry_id, *msgspec.structs.astuple(delivered)), None)
 
     def _let_go(self) -> None:
         """Answers wait no longer for the file: they go on unwritten, or are refused, as the settings say."""

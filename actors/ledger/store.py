@@ -1,7 +1,8 @@
 """The ledger's SQLite file: one row a request, opened before its first content and closed at its end.
 
-A row that is still open when the file is opened was left by a crash: it is charged what was reserved, and marked; one
-of a kept answer is charged what was delivered.
+A row that is still open when the file is opened was left by a crash. It is marked, and charged what was last noted of
+the answer's delivery, which the client has at least: nothing if nothing was noted. Of a kept answer it is known to the
+token.
 Everything here blocks and belongs to one thread. Rows are dated by the clock that the store is given.
 """
 
@@ -19,7 +20,7 @@ from actors.kernel.clock import WallClock, system_time
 from actors.kernel.transaction import transaction
 from actors.ledger.usage_sums import UsageSums, fill_sums
 from actors.protocol.admission import RestoreUsage
-from actors.protocol.ledger import Delivered, EntryClosing, LedgerEntry
+from actors.protocol.ledger import Delivered, EntryClosing, EntryProgress, LedgerEntry
 from policies.rollout.experiment import RollBack
 
 T = TypeVar("T")
@@ -88,10 +89,19 @@ FROM (
 ) AS closing
 WHERE requests.number = closing.number AND life = ? AND ifnull(closed_at, '') = ''
 """
+_NOTE = """
+UPDATE requests SET prompt_tokens = noted.prompt, completion_tokens = noted.completion, cost = noted.cost
+FROM (
+    SELECT json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS prompt,
+        json_extract(value, '$[2]') AS completion, json_extract(value, '$[3]') AS cost
+    FROM json_each(?)
+) AS noted
+WHERE requests.number = noted.number AND life = ? AND ifnull(closed_at, '') = ''
+"""
 _RECOVER = (
     "UPDATE requests SET rung = '', outcome = 'crashed', why = 'crashed', "
-    "completion_tokens = max(reserved_tokens - prompt_tokens, 0), discarded_tokens = 0, "
-    "cost = reserved_cost, "
+    "prompt_tokens = CASE WHEN completion_tokens IS NULL THEN 0 ELSE prompt_tokens END, "
+    "completion_tokens = ifnull(completion_tokens, 0), discarded_tokens = 0, cost = ifnull(cost, 0), "
     "closed_at = ? WHERE closed_at IS NULL AND life <> ?"
 )
 _RECOVER_KNOWN = (
@@ -103,7 +113,7 @@ _RECOVER_KNOWN = (
 class LedgerBatch(msgspec.Struct, frozen=True):
     """The content of one commit."""
 
-    lines: tuple[LedgerEntry | EntryClosing | RollBack, ...]
+    lines: tuple[LedgerEntry | EntryProgress | EntryClosing | RollBack, ...]
 
 
 class StoreClosed(msgspec.Struct, frozen=True):
@@ -275,11 +285,14 @@ class Store:
             for each in batch.lines
             if isinstance(each, EntryClosing)
         ]
+        notes = [msgspec.structs.astuple(each) for each in batch.lines if isinstance(each, EntryProgress)]
         roll_backs = [each for each in batch.lines if isinstance(each, RollBack)]
         execute = self._connection.execute
         with transaction(self._connection):
             if lines:
                 execute(_OPEN, (self._life, self._now(), msgspec.json.encode(lines).decode()))
+            if notes:
+                execute(_NOTE, (msgspec.json.encode(notes).decode(), self._life))
             if closings:
                 execute(_CLOSE, (self._now(), msgspec.json.encode(closings).decode(), self._life))
             for each in roll_backs:

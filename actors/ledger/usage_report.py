@@ -53,7 +53,8 @@ def read_usage(path: Path, by: Sequence[str], *, since: str = "", until: str = "
     """
     groups = ", ".join([_GROUPS[name] for name in by])
     query = f"""
-SELECT {groups}, count(*), sum(closed_at IS NULL), sum(CASE WHEN closed_at IS NULL THEN 0 ELSE prompt_tokens END),
+SELECT {groups}, count(*), sum(closed_at IS NULL),
+    sum(CASE WHEN completion_tokens IS NULL THEN 0 ELSE prompt_tokens END),
     sum(ifnull(completion_tokens, 0)), sum(ifnull(discarded_tokens, 0)), total(cost)
 FROM requests{_TAGS if "tag" in by else ""}
 WHERE opened_at >= ? AND (? = '' OR opened_at < ?) AND ifnull(outcome, '') <> 'refused'

@@ -1,4 +1,4 @@
-"""Messages to the ledger: entries are opened and closed; roll-backs are written."""
+"""Messages to the ledger, and what it writes: entries are opened, noted while they are open, and closed; roll-backs."""
 
 import msgspec
 
@@ -44,6 +44,15 @@ class EntryClosing(msgspec.Struct, frozen=True, tag=True, gc=False):
     cost: float
     degraded: tuple[str, ...] = ()
     """The answer's codes, see `policies.model.plan.Degraded`."""
+
+
+class EntryProgress(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """What the client has of an answer that goes on: the charge, should the process die before its end."""
+
+    entry_id: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):

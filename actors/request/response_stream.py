@@ -73,6 +73,8 @@ class ResponseStream:
         chance: Callable[[], float] = random.random,
     ) -> None:
         """`booked`: the ledger's reply for the account's entry. `chance`: numbers in 0..1, which spread retries."""
+        self.entry_id = account.entry_id
+        """Of the ledger."""
         self._account = account
         self._streamed = account.request.body.streamed
         self._booked: Reply[None] | None = booked
@@ -159,6 +161,10 @@ class ResponseStream:
     def delivered(self) -> Delivered:
         """What was delivered so far, and what that costs."""
         return self._account.delivered(self._machine.rung, ended=self._ended)
+
+    def sent(self) -> Delivered | None:
+        """What the client has of an answer that goes on, and what that costs; None: nothing."""
+        return self.delivered if self._builder.started and not self._ended else None
 
     def close(self) -> None:
         """Synchronous, idempotent. A running attempt is aborted, and what was delivered is settled."""

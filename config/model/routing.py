@@ -24,6 +24,7 @@ class Deadlines(Table, frozen=True):
     queue: PositiveSeconds | None = None
     """The longest wait in the queue of one backend; None: the tier's `queue.wait`."""
     ttft: PositiveSeconds = Seconds(30)
+    """To the first token that a rung makes; one that another rung could follow has two thirds of what is left."""
     stall: PositiveSeconds = Seconds(15)
     """The longest time between two tokens."""
     total: PositiveSeconds = Seconds(120)
@@ -156,7 +157,7 @@ class RungSettings(Table, frozen=True):
     answer: str | None = None
     ladder: str | None = None
     ttft: PositiveSeconds | None = None
-    """Limit on the time to first token on this rung; None: only the route's deadline applies."""
+    """Limit on the time to first token on this rung; None: see the route's `ttft`."""
     retries: Annotated[int, within(0, 10)] = 0
     """Retries after transient failures, with increasing pauses; as many again after the first content."""
     wait_out: NonNegativeSeconds = Seconds(0)

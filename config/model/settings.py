@@ -286,7 +286,7 @@ class EngineSettings(Table, frozen=True):
     """Maximum number of loaded adapters. If the admin API is enabled and a model has `adapters = true`,
     `kv.memory = "auto"` reserves memory for this many adapters of `max_adapter_rank`."""
     max_adapter_rank: Count = 64
-    stall: PositiveSeconds = Seconds(30)
+    stall: PositiveSeconds = Seconds(20)
     """The engine is unhealthy if it has work and no step finishes for this long."""
     load_stall: PositiveSeconds = Seconds(1800)
     """The same while it is loaded, and no part of the loading ends."""

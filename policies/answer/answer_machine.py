@@ -22,7 +22,6 @@ from policies.answer.answer_effects import AnswerEffect, MachineAttempt
 from policies.cascade.cascade import CascadeMachine
 from policies.fallback import fallback_machine
 from policies.fallback.fallback_machine import (
-    STALL,
     AttemptFailed,
     Begun,
     FallbackMachine,
@@ -62,7 +61,8 @@ class AnswerMachine:
         """The attempt that is being permitted or prepared."""
         self._permit: Permit | None = None
         self._tried = False
-        self._stall_at = _NEVER
+        self._stall_at: float | None = None
+        """When the next output of the attempt is due; None: it had none yet."""
         self._stopped_on = ""
         """The rung whose attempt was stopped from outside, which the fallback machine does not know."""
         self._ended = False
@@ -139,7 +139,7 @@ class AnswerMachine:
             return
         self._wanted = self._permit = None
         self.attempt = attempt
-        self._stall_at = _NEVER
+        self._stall_at = None
         if draft_until is None:
             self._offer(attempt)
         else:
@@ -171,6 +171,7 @@ class AnswerMachine:
         if self.attempt is not None:
             if self.attempt.first_at is None:
                 self.attempt.first_at = now if first_at is None else first_at
+                self._fallback.output_came()
             self._stall_at = now + self._plan.stall_s
 
     def content_sent(self, now: float, *, atomic: bool = False, answer: bool = True) -> None:
@@ -209,18 +210,18 @@ class AnswerMachine:
         attempt = self.attempt
         if attempt is None:
             return
-        if attempt.first_at is not None:
-            self.due = min(self._stall_at, self._plan.total_at)
-        if now < self.due:
-            return
-        if now >= self._plan.total_at:
-            self.on_failed(AttemptFailed(kind="total_timeout", retryable=False), now, ok=None, ended=False)
-        elif not attempt.has_started:
-            self._end(ok=None, withdraw=True)
-            self._report(RungRefused(why="queue_timeout", message="It waited in the queue for too long."), now)
-        else:
-            kind = STALL if attempt.first_at is not None else "ttft_timeout"
-            self.on_failed(AttemptFailed(kind=kind, retryable=False), now, ok=False, ended=False)
+        clocks = self._fallback.clocks
+        self.due = clocks.due(self.due, self._stall_at)
+        match clocks.fired(now, self.due, self._stall_at, has_started=attempt.has_started):
+            case None:
+                pass
+            case "queue_timeout":
+                self._end(ok=None, withdraw=True)
+                self._report(RungRefused(why="queue_timeout", message="It waited in the queue for too long."), now)
+            case "total_timeout":
+                self.on_failed(AttemptFailed(kind="total_timeout", retryable=False), now, ok=None, ended=False)
+            case kind:
+                self.on_failed(AttemptFailed(kind=kind, retryable=False), now, ok=False, ended=False)
 
     def stop(self, *, client_left: bool = False) -> None:
         """End the answer from outside, at any time: the current attempt is ended, and none follows."""

@@ -11,8 +11,8 @@ to do, or None while the current attempt continues.
 - Tool calls and JSON are atomic: once content of one was sent, it is continued from its exact tokens or not at all.
 - Escalation from the small to the large model is no failure: it may happen after the commit point, with the released
   tokens as prefix, whatever `midstream` says. If a stage cannot serve, the plan's rungs follow under the rules above.
-- One deadline bounds the response: `ttft_at` before the commit point, `total_at` always. A static answer takes no time
-  and is sent even after it.
+- One deadline bounds the response: `ttft_at` until an attempt has had output, `total_at` always (`Clocks`). A static
+  answer takes no time and is sent even after it.
 - An engine that refused, or failed in a way that a retry does not help, is not tried again for this response; one that
   failed otherwise is tried again only as a retry.
 - Before an upstream is tried again there is a pause: a random part of a time that doubles with each retry. A pause that
@@ -34,6 +34,7 @@ from typing import Literal
 import msgspec
 
 from config.model.words import STATIC_ANSWER
+from policies.fallback.clocks import Clocks
 from policies.fallback.retry_budget import Pauses
 from policies.fallback.verdict import NO_UPSTREAM_ERROR, Reason, UpstreamError, Verdict, verdict
 from policies.model.plan import AttemptOutcome, AttemptRecord, Plan, PlannedRung
@@ -44,8 +45,6 @@ Prefix = tuple[tuple[int, ...], ...]
 
 PROCESS_ENDED = "process_ended"
 """Why the attempt of an ended process failed."""
-STALL = "stall"
-"""Why an attempt failed whose next output was due."""
 
 
 class Begun(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,13 +127,13 @@ class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
     attempt: int
     """1, 2, ... over the whole response."""
     deadline: float
-    """When first content of this attempt is due; after the commit point the plan's `total_at`."""
+    """When the first output of this attempt is due."""
     prefix: Prefix = ()
     """Tokens to continue from."""
     from_text: bool = False
     """The rung cannot use the tokens: it continues from the text that the client has."""
     begun: bool = False
-    """Part of the answer was made: the client has content, or it was escalated."""
+    """Part of the answer was made: the client has content, it was escalated, or an attempt broke off."""
     is_retry: bool = False
     watched: bool = False
     """The small stage of a cascade that may escalate: its outputs go through a `CascadeMachine`."""
@@ -207,6 +206,9 @@ class FallbackMachine:
         self._barred: set[str] = set()
         self._tried_and_failed: set[str] = set()
         self.history: tuple[AttemptRecord, ...] = ()
+        self._output_came = False
+        """From whichever attempt, shown or not."""
+        self.clocks = Clocks(plan.ttft_at, plan.total_at, plan.stall_s, 0.0)
         self.ended = False
         """The response has ended; further events have no effect."""
 
@@ -217,6 +219,7 @@ class FallbackMachine:
     def start(self, now: float) -> FallbackEffect:
         if self._attempts or self.ended:
             raise RuntimeError("a fallback machine starts once")
+        self._begin(now)
         return self._next(now)
 
     def go_on(self, begun: Begun, now: float) -> FallbackEffect:
@@ -225,6 +228,7 @@ class FallbackMachine:
         What is tried is as after a failure of its rung, the large stage of a cascade first: nothing is known of the
         small one's statistic.
         """
+        self._begin(now)
         self.history += (AttemptRecord(begun.rung, "failed", PROCESS_ENDED),)
         self._reasons.append(Reason(why=PROCESS_ENDED))
         self.committed = True
@@ -233,6 +237,13 @@ class FallbackMachine:
         if self._stage == "small":
             self._stage = "large"
         return self._next(now) if self._may_continue() else self._stop(now)
+
+    def _begin(self, now: float) -> None:
+        self.clocks = msgspec.structs.replace(self.clocks, ttft_s=max(self._plan.ttft_at - now, 0.0))
+
+    def output_came(self) -> None:
+        """The current attempt has had output, whether the client gets it now or not."""
+        self._output_came = True
 
     def on(self, event: FallbackEvent, now: float, random01: float = 0.0) -> FallbackEffect | None:
         """The next effect; None: continue with the current attempt, or the response has ended.
@@ -307,7 +318,7 @@ class FallbackMachine:
         may_retry = self._stage == "ladder" and event.retryable and (not self.committed or may_go_on)
         if may_retry and self._tries_again(event, now, random01):
             return self._next(now)
-        broke_off = event.kind == STALL or (event.retryable and self.committed)
+        broke_off = event.kind == "stall" or (event.retryable and self.committed)
         if self._current.is_upstream and broke_off and event.retry_after_s is None:
             self._broken_off.append(self._current)
         return self._move_on(now, random01)
@@ -428,25 +439,33 @@ class FallbackMachine:
         return bool(rung.tokenizer) and rung.tokenizer == self._tokenizer and any(self._prefix)
 
     def _deadline(self) -> float:
-        return self._plan.total_at if self.committed else self._plan.ttft_at
+        return self._plan.total_at if self.committed or self._output_came else self._plan.ttft_at
+
+    def _others_could_follow(self, rung: PlannedRung) -> bool:
+        rest = self._plan.rungs[self._index + 1 :] if self._stage == "ladder" else self._plan.rungs
+        left = [each for each in rest if each.to not in self._barred | {None, rung.to}]
+        return any(self._can_go_on(each) for each in left)
 
     def _try(self, rung: PlannedRung, now: float) -> Try:
         assert rung.to is not None
         by_tokens = self._answer_sent and self._has_tokens_for(rung)
         self._current = rung
         self._attempts += 1
-        deadline = self._deadline()
-        begins_at = max(now, self._not_before)
         not_before, self._not_before = self._not_before, 0.0
-        if rung.ttft_s is not None and not self.committed:
-            deadline = min(deadline, begins_at + rung.ttft_s)
+        deadline = self.clocks.first_due(
+            max(now, not_before),
+            rung_s=rung.ttft_s,
+            others=self._others_could_follow(rung),
+            came=self._output_came,
+            committed=self.committed,
+        )
         return Try(
             rung=rung.to,
             attempt=self._attempts,
             deadline=deadline,
             prefix=self._prefix if by_tokens else (),
             from_text=self._answer_sent and not by_tokens,
-            begun=self.committed or any(record.outcome == "escalated" for record in self.history),
+            begun=self.committed or self._output_came or any(record.outcome == "escalated" for record in self.history),
             is_retry=rung.to in self._tried_and_failed,
             watched=self._stage == "small" and self._cascade is not None and self._cascade.may_escalate,
             drafted=self._stage == "large" and self._cascade is not None and self._cascade.drafts and not by_tokens,
@@ -458,7 +477,7 @@ class FallbackMachine:
     def _stop(self, now: float) -> GiveUp | Break:
         self.ended = True
         attempts = ", ".join(f"{record.rung}: {record.why}" for record in self.history)
-        late = "ttft_timeout" if not self.committed and now >= self._plan.ttft_at else None
+        late = "ttft_timeout" if now >= self._plan.ttft_at and self._deadline() == self._plan.ttft_at else None
         late = "total_timeout" if now >= self._plan.total_at else late
         end = msgspec.structs.asdict(verdict(self._reasons, attempts, late=late))
         if not self.committed:

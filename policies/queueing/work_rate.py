@@ -81,10 +81,14 @@ class WorkRate(msgspec.Struct, eq=False):
         return self.rate.last_rate * seconds
 
     def come_back_s(self, excess_s: float, work: int, now: float) -> float:
-        """When a job that is refused now would get in: its wait is too long by `excess_s`."""
+        """When a job that is refused now would get in: its wait is too long by `excess_s`.
+
+        Where nothing was measured yet, what was refused before is not counted.
+        """
         rate = self._rate(now)
         passed_s = now - self._refused_at
         before = self._refused - rate * passed_s if math.isfinite(passed_s) else 0.0
         before = min(max(before, 0.0), rate * _LONGEST_S)
         self._refused, self._refused_at = before + work, now
-        return min(max(excess_s + before / rate, _SHORTEST_S), _LONGEST_S)
+        ahead_s = before / rate if rate > 0 else 0.0
+        return min(max(excess_s + ahead_s, _SHORTEST_S), _LONGEST_S)

@@ -3,8 +3,8 @@
 from tests.fault_table.clients import CLIENTS
 from tests.fault_table.engines import ENGINES
 from tests.fault_table.machines import MACHINES
-from tests.fault_table.product import ENGINE_KILLED, UPSTREAM_KILLED
+from tests.fault_table.product import BOUND, ENGINE_KILLED, UPSTREAM_KILLED
 from tests.fault_table.providers import PROVIDERS
 
-CASES = [*PROVIDERS, *ENGINES, *MACHINES, *CLIENTS, *ENGINE_KILLED, *UPSTREAM_KILLED]
+CASES = [*PROVIDERS, *ENGINES, *MACHINES, *CLIENTS, *ENGINE_KILLED, *UPSTREAM_KILLED, *BOUND]
 """Those that run on the simulated clock; the rest is in `processes`."""

@@ -60,8 +60,9 @@ The first upstream closes the connection after 3 pieces of each choice, and a se
 takes `continue_final_message`. In the cascade the upstream is the large model, and dies after the escalation.
 """,
     "gateway killed": """\
-One SIGKILL while all of these run. Each is charged at its worst case, as what was delivered is not known. Then the same
-gateway is started again. An `Idempotency-Key` and `x-penstock-resumable` were sent with each HTTP request
+One SIGKILL while all of these run. Of what the file of kept answers has, exactly that is charged; of other streams what
+the ledger has noted in the last seconds before; nothing of answers of which nothing had come. Then the same gateway is
+started again. An `Idempotency-Key` and `x-penstock-resumable` were sent with each HTTP request
 ([answers that outlive their connection](resuming.md)).
 """,
 }

@@ -131,8 +131,12 @@ ENGINES = [
     case("out of memory at the first step", at_step(0, no_memory)),
     case("out of memory at step 4", at_step(3, no_memory)),
     case("out of memory at step 4", at_step(3, no_memory), "alone", transport="whole"),
-    case("a step hangs before the first token", hangs(0), settles_s=90.0),
+    case("a step hangs before the first token, `stall` is as long as `ttft`", hangs(0), settles_s=90.0),
     case("a step hangs before the first token, `stall` is 5 s", hangs(0), settings=SHORT_STALL, settles_s=90.0),
+    case(
+        "a step hangs before the first token, `stall` is 5 s", hangs(0), "alone", settings=SHORT_STALL, settles_s=90.0
+    ),
+    case("a step hangs before the first token, `stall` is as long as `ttft`", hangs(0), "alone", settles_s=90.0),
     case("a step hangs after 3 tokens", hangs(3), settles_s=90.0),
     case("a step hangs after 3 tokens, `stall` is 5 s", hangs(3), "alone", settings=SHORT_STALL, settles_s=90.0),
     case("a step hangs after 3 tokens", hangs(3), "alone", settles_s=90.0),

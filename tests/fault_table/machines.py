@@ -16,21 +16,24 @@ _BEFORE_S, _MIDWAY_S = 0.0, 0.45
 """In an answer of `TEXT_TOKENS` steps of 0.1 s."""
 
 
-def locked(from_s: float, for_s: float) -> Fault:
-    """Another process holds the file."""
+def unwritable(from_s: float, for_s: float, why: str = "") -> Fault:
+    """The file takes nothing; `why` empty: another process has locked it."""
 
-    async def lock(here: Scene) -> None:
+    async def fail(here: Scene) -> None:
+        workers = here.service.workers
         await trio.sleep(from_s)
         here.struck()
-        here.service.workers.lock()
-        await trio.sleep(for_s)
-        here.service.workers.unlock()
+        workers.lock(why)
+        here.service.service._ledger.put_nowait(Flush(Reply()))
+        with trio.CancelScope(shield=True):
+            await trio.sleep(for_s)
+            workers.unlock()
 
-    return lock
+    return fail
 
 
-def fails(from_s: float, times: int, what: str) -> Fault:
-    """So many commits fail, from then on."""
+def thread_fails(from_s: float, times: int, what: str) -> Fault:
+    """The ledger's thread ends, so many times."""
 
     async def fail(here: Scene) -> None:
         await trio.sleep(from_s)
@@ -39,6 +42,13 @@ def fails(from_s: float, times: int, what: str) -> Fault:
         here.service.service._ledger.put_nowait(Flush(Reply()))
 
     return fail
+
+
+async def _comes_later(here: Scene, case: Case) -> Seen:
+    """The file has failed for five seconds."""
+    await trio.sleep(5)
+    assert here.seen is not None
+    return await here.ask(case.transport, case.body, seen=here.seen)
 
 
 def clock_jumps(by_s: float) -> Fault:
@@ -92,15 +102,32 @@ def case(group: str, what: str, fault: Fault, **more: Any) -> Case:
 FULL = "database or disk is full"
 DAY_S = 86_400.0
 STOPS = SERVICE[SERVICE.index('[[routes]]\nname = "stops"') : SERVICE.index('[[routes]]\nname = "alone"')]
+REFUSES = {"asked": '`on_failure = "refuse"`', "settles_s": 90.0}
+CONTINUES = {
+    "asked": '`on_failure = "continue"`',
+    "settles_s": 90.0,
+    "settings": SERVICE.replace('path = ":memory:"', 'path = ":memory:"\non_failure = "continue"'),
+}
 MACHINES = [
-    case(LEDGER, "the file is locked for 1 s as the request comes", locked(_BEFORE_S, 1)),
-    case(LEDGER, "the file is locked for 1 s as the request comes", locked(_BEFORE_S, 1), transport="whole"),
-    case(LEDGER, "the file is locked for 60 s as the request comes", locked(_BEFORE_S, 60), settles_s=90.0),
-    case(LEDGER, "the file is locked for 5 s midway", locked(_MIDWAY_S, 5)),
-    case(LEDGER, "the disk is full for one commit as the request comes", fails(_BEFORE_S, 1, FULL)),
-    case(LEDGER, "the disk is full for one commit midway", fails(_MIDWAY_S, 1, FULL)),
-    case(LEDGER, "the disk is full for three commits midway", fails(_MIDWAY_S, 3, FULL)),
-    case(LEDGER, "the disk fails for one commit midway", fails(_MIDWAY_S, 1, "disk I/O error"), transport="WebSocket"),
+    case(LEDGER, "locked for 1 s as the request comes", unwritable(_BEFORE_S, 1)),
+    case(LEDGER, "locked for 1 s as the request comes", unwritable(_BEFORE_S, 1), transport="whole"),
+    case(LEDGER, "locked for 60 s as the request comes", unwritable(_BEFORE_S, 60), **REFUSES),
+    case(LEDGER, "locked for 60 s as the request comes", unwritable(_BEFORE_S, 60), **CONTINUES),
+    case(LEDGER, "locked for 5 s midway", unwritable(_MIDWAY_S, 5)),
+    *[
+        case(LEDGER, f"{what} {when}", unwritable(at_s, 60, error), **how, **more)
+        for what, error in (("full disk", FULL), ("read-only file", "attempt to write a readonly database"))
+        for when, at_s, more in (
+            ("as the request comes", _BEFORE_S, {}),
+            ("for 5 s when the request comes", _BEFORE_S, {"client": _comes_later}),
+            ("midway", _MIDWAY_S, {}),
+        )
+        for how in (REFUSES, CONTINUES)
+    ],
+    case(LEDGER, "full disk for 0.2 s as the request comes", unwritable(_BEFORE_S, 0.2, FULL), **CONTINUES),
+    case(LEDGER, "full disk midway", unwritable(_MIDWAY_S, 60, FULL), transport="WebSocket", settles_s=90.0),
+    case(LEDGER, "its thread ends midway", thread_fails(_MIDWAY_S, 1, "NOT NULL constraint failed")),
+    case(LEDGER, "its thread ends three times midway", thread_fails(_MIDWAY_S, 3, "NOT NULL constraint failed")),
     case(CLOCK, "the time of day jumps by a day midway", clock_jumps(DAY_S)),
     case(CLOCK, "the time of day jumps back by a day midway", clock_jumps(-DAY_S)),
     case(

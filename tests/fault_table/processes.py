@@ -276,9 +276,13 @@ def _billed(each: LiveRequest, uncut: Mapping[str, Seen], rows: Mapping[str, lis
     assert usage is not None
     mine = rows.get(each.seen.request_id)
     if mine is None:
-        most = STATES[each.state]["max_tokens"] * STATES[each.state].get("n", 1)
+        # Nothing of it had come, and no id. There are as many rows without a charge.
         crashed = [row for every in rows.values() for row in every if row[0] == "crashed"]
-        mine = [row for row in crashed if row[1:] == (usage[0], most)][:1] or [("?", 0, 0)]
+        mine = [row for row in crashed if row[1:] == (0, 0)][:1] or [("?", 0, 0)]
+    elif not each.seen.done and mine[0][0] == "crashed":
+        most = STATES[each.state]["max_tokens"] * STATES[each.state].get("n", 1)
+        is_noted = mine[0][1] == usage[0] and mine[0][2] < most
+        return "at most what had come; `crashed`" if is_noted or mine[0][1:] == (0, 0) else "MORE THAN CAME"
     prompt, completion = sum([row[1] for row in mine]), sum([row[2] for row in mine])
     parts = "" if len(mine) == 1 else f", in {len(mine)} parts"
     return f"{prompt} + {completion}{parts}; {', '.join(sorted(f'`{row[0]}`' for row in mine))}"

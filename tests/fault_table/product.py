@@ -34,6 +34,9 @@ LORA = (
     + '[engines.small.adapters.legal]\npath = "FOLDER/legal"\n'
 )
 OTHER_MODEL = SERVICE.replace('model = "llama"', 'model = "legal"')
+NO_TOKENIZER = SERVICE.replace(
+    '["http://a/v1"]\nmodel = "llama"\ntokenizer = "small"\n', '["http://a/v1"]\nmodel = "llama"\n'
+)
 CUT_AFTER = 3
 """Pieces of an upstream's answer."""
 
@@ -157,3 +160,24 @@ UPSTREAM_KILLED = [
     for state in STATES
     for transport in TRANSPORTS
 ]
+
+_BOX = '{"a": 12, "b": "yes", "c": "box"}'
+BOUND = [
+    Case(
+        "upstream killed",
+        f"after {CUT_AFTER} pieces, {what}",
+        _upstream_dies(next(state for state in STATES if state.name == "a JSON schema, half open")),
+        transport,
+        asked="a JSON schema, half open",
+        body={"model": model, **JSON},
+        scripts={"small": says(_BOX, prompt=PROMPT_TOKENS)},
+        servers=dict.fromkeys("ab", up.answers(up.text_deltas(_cut(_BOX)))),
+        settings=settings,
+    )
+    for what, model, settings in (
+        ("an engine with its tokenizer is next", "cloud", SERVICE),
+        ("an engine with another tokenizer is next", "cloud", NO_TOKENIZER),
+    )
+    for transport in TRANSPORTS
+]
+"""A grammar goes on where its text is read again, token by token: in an engine."""

@@ -21,6 +21,9 @@ STOPS_SHORT = SERVICE.replace(
     'supports = ["sampling", "continue"]\n[upstreams.other]', 'supports = ["sampling"]\n[upstreams.other]'
 )
 """Upstream cloud continues no text."""
+WAITS_OUT = SERVICE.replace('to = "cloud"\nttft = "5s"', 'to = "cloud"\nttft = "5s"\nwait_out = "2s"').replace(
+    'to = "cloud"\nretries = 2', 'to = "cloud"\nretries = 2\nwait_out = "2s"'
+)
 
 
 def case(what: str, faulty: Callable[[Scene], Server | None], model: str = "cloud", **more: Any) -> Case:
@@ -115,7 +118,12 @@ async def _empty_piece(asked: Asked) -> None:
     await up.closes(asked)
 
 
+def _busy(wait_s: int) -> tuple[int, up.Then]:
+    return -1, up.status(429, f"retry-after: {wait_s}")
+
+
 CUT = (3, up.closes)
+_WAIT_OUT = '`wait_out = "2s"`'
 _CANNOT = {"settings": STOPS_SHORT, "asked": "nothing is next, and it continues no text"}
 PROVIDERS = [
     case("connections are refused", lambda _: None),
@@ -124,6 +132,7 @@ PROVIDERS = [
     case("the connection is reset before a response, once", then_good((-1, up.closes)), "cloud-only"),
     case("it takes the request and says nothing", after(-1, up.says_nothing)),
     case("it takes the request and says nothing", after(-1, up.says_nothing), "cloud-only"),
+    case("it takes the request and says nothing", after(-1, up.says_nothing), "two-clouds"),
     case("a head, and no first token", after(0, up.says_nothing)),
     case("the first token takes 3 s of the 5 s that it has", _as_it_is(_slow_start)),
     case("cut after 3 tokens", after(3, up.closes)),
@@ -157,6 +166,19 @@ PROVIDERS = [
     case("429 with `Retry-After: 3`", after(-1, up.status(429, "retry-after: 3")), "cloud-only"),
     case("429 without `Retry-After`", after(-1, up.status(429)), "cloud-only"),
     case("429 once", then_good((-1, up.status(429, "retry-after: 1"))), "cloud-only"),
+    *[
+        case(
+            f"429 with `Retry-After: {wait_s}`, {how}", fault, model, settings=WAITS_OUT, asked=f"{asked}, {_WAIT_OUT}"
+        )
+        for wait_s, how, fault, model, asked in (
+            (1, "once", then_good(_busy(1)), "cloud-only", "nothing is next"),
+            (1, "once", then_good(_busy(1)), "cloud", "an engine is next"),
+            (1, "twice", then_good(_busy(1), _busy(1)), "cloud-only", "nothing is next"),
+            (1, "twice", then_good(_busy(1), _busy(1)), "cloud", "an engine is next"),
+            (3, "once", then_good(_busy(3)), "cloud-only", "nothing is next"),
+            (3, "once", then_good(_busy(3)), "cloud", "an engine is next"),
+        )
+    ],
     case("503 once", then_good((-1, up.status(503))), "cloud-only"),
     case("503 twice", then_good((-1, up.status(503)), (-1, up.status(503))), "cloud-only"),
     case("503 always", after(-1, up.status(503)), "cloud-only", settles_s=30.0),

@@ -10,7 +10,7 @@ from actors.api.errors import IdempotencyKeyReused, NotFound, Refusal
 from actors.api.response import Done, Failed
 from actors.kept.kept_answer import KeptReader
 from actors.kept.kept_answers import KeptAnswers
-from tests.actors.configuration import CONFIG, STOPS
+from tests.actors.configuration import STOPS
 from tests.actors.fakes import Answer, Stage, says, stage
 from tests.actors.request.test_response_stream import fails_at
 
@@ -19,9 +19,8 @@ TENANT = "anonymous"
 
 
 @asynccontextmanager
-async def kept_stage(*, keep_s=60.0, memory_bytes=1 << 27, step_s=0.1, settings=CONFIG):
-    made = stage({"small": says(TEXT)}, step_s=step_s, settings=settings)
-    async with made as service, trio.open_nursery() as nursery:
+async def kept_stage(*, keep_s=60.0, memory_bytes=1 << 27, step_s=0.1):
+    async with stage({"small": says(TEXT)}, settings=STOPS, step_s=step_s) as service, trio.open_nursery() as nursery:
         kept = KeptAnswers(service.service.open, keep_s=keep_s, memory_bytes=memory_bytes, wall=service.service.wall)
         nursery.start_soon(kept.run)
         await trio.testing.wait_all_tasks_blocked()
@@ -150,7 +149,7 @@ async def test_a_refusal_reaches_all_and_is_not_kept(autojump_clock):
 
 async def test_a_failed_answer_can_be_read_but_not_retried(autojump_clock):
     """What broke off is there for whoever resumes; the same key begins anew."""
-    async with kept_stage(settings=STOPS) as (service, kept):
+    async with kept_stage() as (service, kept):
         service.on_step["small"] = fails_at(8)
         reader = begin(service, kept, key="k")
         failed = await read(reader)
@@ -163,7 +162,7 @@ async def test_a_failed_answer_can_be_read_but_not_retried(autojump_clock):
 
 
 async def test_a_dropped_answer_takes_no_later_ones_key_along(autojump_clock):
-    async with kept_stage(keep_s=5.0, settings=STOPS) as (service, kept):
+    async with kept_stage(keep_s=5.0) as (service, kept):
         service.on_step["small"] = fails_at(8)
         failed = begin(service, kept, key="k")
         await read(failed)

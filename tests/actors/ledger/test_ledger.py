@@ -1,7 +1,10 @@
 """The ledger's actor: group commits, one process a file, and a service that writes before it answers."""
 
 import os
+from collections import Counter, defaultdict
 from contextlib import nullcontext
+from functools import partial
+from itertools import pairwise
 
 import pytest
 import trio
@@ -10,9 +13,9 @@ from actors.api.response import Done
 from actors.kernel.actor import Mailbox, Reply
 from actors.kernel.errors import ServiceFailed, ServiceStalled
 from actors.kernel.supervisor import Child, Supervisor
-from actors.kernel.timers import TimerWheel
+from actors.kernel.timers import TimerLoop, TimerWheel
 from actors.ledger.ledger import Ledger, LedgerState, ledger_lock
-from actors.protocol.ledger import CloseEntry, Flush, OpenEntry
+from actors.protocol.ledger import CloseEntry, Delivered, Flush, OpenEntry
 from tests.actors.clock_workers import ClockWorkerThreads
 from tests.actors.fakes import CONFIG, says, stage
 from tests.actors.ledger.test_store import closing, line, rows
@@ -47,6 +50,62 @@ async def test_lines_gather_while_one_group_is_written(autojump_clock):
         assert len(rows(workers.store_file)) == 20
         assert books.usage["alice", "small", "ok"] == (20, 200, 100)
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("entries", [1, 30, 1000])
+async def test_open_entries_are_noted_in_turn_and_each_within_five_seconds(autojump_clock, entries):
+    async with trio.open_nursery() as nursery:
+        workers, timers = ClockWorkerThreads(nursery), TimerWheel()
+        mailbox, books = Mailbox("ledger", 2000), LedgerState()
+        noted: dict[int, list[float]] = defaultdict(list)
+
+        def delivered(entry_id: int) -> Delivered | None:
+            noted[entry_id].append(trio.current_time())
+            return None if entry_id == 0 else Delivered(10, len(noted[entry_id]), 0.5)
+
+        def make() -> Ledger:
+            return Ledger(
+                mailbox, books, ":memory:", workers=workers, timers=timers, on_spent=print, delivered=delivered
+            )
+
+        children = [Child("ledger", make, mailbox), Child("timers", lambda: TimerLoop(timers))]
+        await nursery.start(Supervisor(children).run)
+        for number in range(entries):
+            mailbox.put_unbounded(OpenEntry(line(number), Reply()))
+        await trio.sleep(21)
+        assert set(noted) == set(range(entries))
+        for times in noted.values():
+            assert 4 <= len(times) <= 5
+            assert max(after - before for before, after in pairwise(times)) < 5.2
+        assert max(Counter(at for times in noted.values() for at in times).values()) <= entries / 50 + 1
+        mailbox.put_unbounded(CloseEntry(closing(entries - 1)))
+        await trio.sleep(6)
+        before = len(noted[entries - 1])
+        await trio.sleep(12)
+        assert len(noted[entries - 1]) == before
+        nursery.cancel_scope.cancel()
+    found = {number: completion for number, _, _, completion in rows(workers.store_file)}
+    assert found[entries - 1] == 5
+    if entries > 1:
+        assert found[0] is None
+        assert found[1] == len(noted[1])
+
+
+async def test_a_running_stream_is_noted_with_what_its_client_has_and_a_whole_answer_is_not(autojump_clock):
+    async with stage({"small": says("okay then")}) as service:
+        service.worker("small").step_s = 2.0
+        async with trio.open_nursery() as nursery:
+            for streamed in (True, False):
+                nursery.start_soon(partial(service.ask, "small", streamed=streamed))
+            await trio.sleep(11.5)
+            streaming, whole = service.row("r1"), service.row("r2")
+            if streaming["completion_tokens"] is None:
+                streaming, whole = whole, streaming
+            assert 0 < streaming["completion_tokens"] <= 5
+            assert (streaming["prompt_tokens"], streaming["closed_at"]) == (4, None)
+            assert whole["completion_tokens"] is None
+        await service.assert_clean()
+        assert {row["completion_tokens"] for row in service.rows().values()} == {6}
 
 
 async def test_a_writer_that_fails_loses_nothing(autojump_clock):

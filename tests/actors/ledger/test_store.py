@@ -7,7 +7,7 @@ import pytest
 
 from actors.api.errors import LedgerFileError
 from actors.ledger.store import _CLOSE, Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, keep_books
-from actors.protocol.ledger import Delivered, EntryClosing, LedgerEntry
+from actors.protocol.ledger import Delivered, EntryClosing, EntryProgress, LedgerEntry
 from tests.actors.clock_workers import connection
 
 
@@ -19,6 +19,10 @@ def closing(number: int, completion: int = 5) -> EntryClosing:
     return EntryClosing(number, "alice", "small", "ok", "asked_for", 10, completion, 1, 0.25)
 
 
+def note(number: int, completion: int) -> EntryProgress:
+    return EntryProgress(number, 10, completion, 0.125)
+
+
 def rows(store: Store):
     return (
         connection(store)
@@ -27,14 +31,32 @@ def rows(store: Store):
     )
 
 
-def test_rows_that_a_crash_left_open_are_charged_their_reservation(tmp_path):
+LEFT = {
+    # What the process that crashed has committed of the second request, batch by batch; what it is charged.
+    "nothing was noted": ([], ("crashed", 0, 0, 0.0)),
+    "noted": ([[note(2, 7)]], ("crashed", 10, 7, 0.125)),
+    "noted twice": ([[note(2, 7)], [note(2, 30)]], ("crashed", 10, 30, 0.125)),
+    "noted twice at once": ([[note(2, 7), note(2, 30)]], ("crashed", 10, 30, 0.125)),
+    "another one noted": ([[note(3, 7)]], ("crashed", 0, 0, 0.0)),
+    "noted, and ended": ([[note(2, 7)], [closing(2)]], ("ok", 10, 5, 0.25)),
+    "noted and ended at once": ([[note(2, 7), closing(2)]], ("ok", 10, 5, 0.25)),
+    "ended, and noted late": ([[closing(2)], [note(2, 7)]], ("ok", 10, 5, 0.25)),
+}
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_rows_that_a_crash_left_open_are_charged_what_was_noted(case, tmp_path):
+    batches, expected = LEFT[case]
     path = tmp_path / "ledger.sqlite3"
     first = Store(path, "first")
     first.commit(LedgerBatch((line(1), line(2), closing(1))))
+    for batch in batches:
+        first.commit(LedgerBatch(tuple(batch)))
     # No close: the process is gone.
     second = Store(path, "second")
-    assert second.recovered == 1
-    assert rows(second) == [(1, "ok", 10, 5), (2, "crashed", 10, 90)]
+    assert second.recovered == (expected[0] == "crashed")
+    assert rows(second) == [(1, "ok", 10, 5), (2, *expected[:3])]
+    assert second.spent(time.time()).by_tenant["alice"]["day"] == 0.25 + expected[3]
     second.close()
     third = Store(path, "third")
     assert third.recovered == 0
@@ -50,9 +72,9 @@ def test_what_was_delivered_of_a_kept_answer_is_charged_instead(tmp_path):
     delivered = {"r1": Delivered(10, 99, 9.0), "r2": Delivered(10, 7, 0.125), "r3": Delivered()}
     second = Store(path, "second", delivered=lambda: delivered)
     assert second.recovered == 3
-    assert rows(second) == [(1, "ok", 10, 5), (2, "crashed", 10, 7), (3, "crashed", 0, 0), (4, "crashed", 10, 90)]
+    assert rows(second) == [(1, "ok", 10, 5), (2, "crashed", 10, 7), (3, "crashed", 0, 0), (4, "crashed", 0, 0)]
     spent = second.spent(time.time())
-    assert spent.by_tenant == {"alice": {"hour": 0.875, "day": 0.875, "month": 0.875}}
+    assert spent.by_tenant == {"alice": {"hour": 0.375, "day": 0.375, "month": 0.375}}
     second.close()
     third = Store(path, "third", delivered=lambda: pytest.fail("there is nothing to ask for"))
     assert third.recovered == 0
@@ -72,15 +94,15 @@ def test_a_writer_that_is_replaced_in_the_same_life_leaves_open_rows_open(tmp_pa
     first.close()
 
 
-def test_money_is_remembered_and_a_crash_costs_what_was_set_aside(tmp_path):
+def test_money_is_remembered_and_that_of_a_crash_as_it_was_noted(tmp_path):
     path = tmp_path / "ledger.sqlite3"
     first = Store(path, "first")
-    first.commit(LedgerBatch((line(1), line(2), closing(1))))
+    first.commit(LedgerBatch((line(1), line(2), note(2, 7), closing(1))))
     first.close()
     second = Store(path, "second")
     spent = second.spent(time.time())
-    assert spent.by_tenant == {"alice": {"hour": 0.75, "day": 0.75, "month": 0.75}}
-    assert spent.by_cascade == {"thrifty": 0.75}
+    assert spent.by_tenant == {"alice": {"hour": 0.375, "day": 0.375, "month": 0.375}}
+    assert spent.by_cascade == {"thrifty": 0.375}
     assert second.spent(time.time() + 40 * 86_400).by_tenant == {}
     second.close()
 

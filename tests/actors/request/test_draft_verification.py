@@ -221,8 +221,9 @@ async def test_a_slow_draft_is_not_waited_for(autojump_clock):
         began = trio.current_time()
         answer = await service.ask("checked")
         assert answer.text() == TEXT
-        assert answer.end.served.accepted_tokens == 3
-        assert trio.current_time() - began < 7.5 + 0.1 * len(TOKENS)
+        # A quarter of the 20 s that it has for its first token: another rung could follow.
+        assert answer.end.served.accepted_tokens == 2
+        assert trio.current_time() - began < 5.0 + 0.1 * len(TOKENS)
         service.worker("small").step_s = 0.1
         await trio.sleep(3)
 

@@ -146,6 +146,54 @@ def test_the_deadline_bounds_the_whole_ladder() -> None:
     assert (end.status, end.code) == (504, "ttft_timeout")
 
 
+@pytest.mark.parametrize(
+    ("rungs", "cascade", "expected"),
+    [
+        # The last rung has all the time; one that another could follow two thirds of what is left.
+        ((rung("large"),), False, [9.0]),
+        ((rung("large"), rung("small")), False, [6.0, 9.0]),
+        ((rung("large"), rung("small"), rung("third")), False, [6.0, 8.0, 9.0]),
+        # Nothing else follows: the same rung again, and a static answer takes no time.
+        ((rung("large"), rung("large")), False, [9.0]),
+        ((rung("large"), ANSWER), False, [9.0]),
+        # A rung's own limit.
+        ((rung("large", ttft_s=8.5), rung("small")), False, [8.5, 9.0]),
+        ((rung("large", ttft_s=100), rung("small")), False, [9.0]),
+        # A stage is followed by the ladder.
+        ((rung("large"),), True, [6.0, 9.0]),
+        ((ANSWER,), True, [9.0]),
+    ],
+)
+def test_what_hangs_leaves_time_for_what_follows(rungs, cascade, expected) -> None:
+    plan = msgspec.structs.replace(planned(*rungs, cascade=cascade), ttft_at=9.0)
+    machine = FallbackMachine(plan)
+    effect = machine.start(0.0)
+    deadlines = []
+    while isinstance(effect, Try):
+        deadlines.append(effect.deadline)
+        effect = machine.on(AttemptFailed(kind="ttft_timeout", retryable=False), effect.deadline)
+    assert deadlines == pytest.approx(expected)
+    if not isinstance(effect, AnswerStatic):
+        assert (effect.status, effect.code) == (504, "ttft_timeout")
+
+
+@pytest.mark.parametrize(("came", "expected"), [(False, "gives up"), (True, "the next, until 40")])
+def test_once_a_token_came_in_time_the_answer_has_until_total(*, came: bool, expected: str) -> None:
+    machine = FallbackMachine(planned(rung("large"), rung("small")))
+    machine.start(0.0)
+    if came:
+        machine.output_came()
+    effect = machine.on(BROKE, 30.0)
+    if expected == "gives up":
+        assert isinstance(effect, GiveUp)
+        assert effect.code == "ttft_timeout"
+        return
+    assert (tries(effect).rung, tries(effect).deadline, tries(effect).begun) == ("small", 40.0, True)
+    late = machine.on(AttemptFailed(kind="ttft_timeout", retryable=False), 40.0)
+    assert isinstance(late, GiveUp)
+    assert late.code == "no_rung_available"
+
+
 def test_a_static_answer_is_given_even_then() -> None:
     machine = FallbackMachine(planned(rung("large"), rung("small"), ANSWER))
     machine.start(0.0)
@@ -173,7 +221,7 @@ def test_continue_goes_on_from_the_exact_tokens_on_the_same_tokenizer() -> None:
     machine.start(0.0)
     machine.on(ContentSent(), 1.0)
     on = tries(machine.on(AttemptFailed(kind="stall", retryable=True, prefix=((1, 2),)), 20.0))
-    assert (on.rung, on.prefix, on.deadline, on.is_retry) == ("small", ((1, 2),), 60.0, False)
+    assert (on.rung, on.prefix, on.deadline, on.is_retry) == ("small", ((1, 2),), 30.0, False)
     assert machine.on(AttemptFinished(), 21.0) is None
     assert [record.rung for record in machine.history] == ["large", "small"]
 
@@ -304,7 +352,7 @@ def test_the_cascade_escalates_after_the_commit_point_whatever_midstream_says() 
     machine.start(0.0)
     machine.on(ContentSent(), 1.0)
     on = tries(machine.on(Escalated(prefix=((1, 2, 3),)), 20.0))
-    assert (on.rung, on.prefix, on.deadline) == ("large", ((1, 2, 3),), 60.0)
+    assert (on.rung, on.prefix, on.deadline) == ("large", ((1, 2, 3),), 30.0)
     assert isinstance(machine.on(RungRefused(why="queue_full"), 20.0), Break)
 
 
@@ -651,7 +699,7 @@ def test_another_process_goes_on(what: Begun, plan: Plan, expected: tuple[str, b
     name, by_tokens = expected
     trial = tries(effect)
     assert (trial.rung, trial.prefix, trial.from_text) == (name, what.prefix if by_tokens else (), not by_tokens)
-    assert (trial.deadline, trial.watched, trial.drafted) == (60.0, False, False)
+    assert (trial.deadline, trial.watched, trial.drafted) == (10.0, False, False)
 
 
 @pytest.mark.parametrize("midstream", ["continue", "restart"])

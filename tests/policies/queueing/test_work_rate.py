@@ -74,6 +74,11 @@ def test_those_who_are_refused_come_back_one_after_the_other() -> None:
     assert work.come_back_s(1.0, 100, 1000.0) == pytest.approx(1.0, rel=0.1)
 
 
+def test_before_anything_was_measured_only_its_own_excess_counts() -> None:
+    work = WorkRate()
+    assert [work.come_back_s(excess_s, 100, 10.0) for excess_s in (0.5, 0.0, 0.5)] == [0.5, 0.1, 0.5]
+
+
 def test_nobody_is_sent_away_for_more_than_a_minute() -> None:
     work = steady()
     told = [work.come_back_s(1.0, 1000, 60.0) for _ in range(100)]
