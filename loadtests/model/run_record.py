@@ -107,7 +107,20 @@ class Measures(msgspec.Struct, omit_defaults=True):
     output_tokens: int = 0
     """Of whole answers, as the server counts them; where it does not, events with content."""
     good_tokens: int = 0
+    cost: float = 0.0
+    """Money for whole answers, as the server says it, else by the scenario's `prices`; 0.0: there was none, or it is
+    not known."""
     latencies: Latencies = msgspec.field(default_factory=Latencies)
+
+    @property
+    def token_cost(self) -> float | None:
+        """Money for a million output tokens; None: it is not known."""
+        return 1e6 * self.cost / self.output_tokens if self.cost and self.output_tokens else None
+
+    @property
+    def good_token_cost(self) -> float | None:
+        """All that was paid, for a million of those output tokens that came in time; None: it is not known."""
+        return 1e6 * self.cost / self.good_tokens if self.cost and self.good_tokens else None
 
     def merge(self, other: "Measures") -> None:
         for name in self.__struct_fields__:

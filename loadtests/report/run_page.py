@@ -101,6 +101,10 @@ def totals_tiles(totals: Measures, measured_s: float) -> str:
         ("tokens out", f"{number(totals.output_tokens / span)}/s"),
         ("good tokens", f"{number(totals.good_tokens / span)}/s"),
     ]
+    if totals.cost:
+        values.append(("cost", number(totals.cost)))
+        for word, cost in (("a million tokens", totals.token_cost), ("a million good tokens", totals.good_token_cost)):
+            values += [(word, number(cost))] if cost is not None else []
     for word, value in (("left on purpose", totals.left), ("retries", totals.retries), ("resumed", totals.resumed)):
         values += [(word, f"{value:,}")] if value else []
     for word, value in (("escalated", totals.escalated), ("degraded", totals.degraded)):
@@ -164,10 +168,17 @@ def _groups(record: RunRecord) -> list[str]:
             note = ""
             if grouping == "tenant" and record.fairness is not None:
                 note = f"Fairness between tenants (Jain's index of their output tokens): {record.fairness:.3f}."
+            names = sorted(groups)[:_MOST]
             rows: list[tuple[str, ...]] = [("", *_GROUPS)]
-            rows += [_group_row(name or "–", groups[name], record.header.measured_s) for name in sorted(groups)[:_MOST]]
+            rows += [_group_row(name or "–", groups[name], record.header.measured_s) for name in names]
+            if record.totals.cost:
+                rows = [(*row, cost) for row, cost in zip(rows, ["cost", *_costs(groups, names)], strict=True)]
             found.append(section(f"By {grouping}", note, table(rows)))
     return found
+
+
+def _costs(groups: dict[str, Measures], names: Sequence[str]) -> list[str]:
+    return [number(groups[name].cost) for name in names]
 
 
 def _group_row(name: str, measures: Measures, measured_s: float) -> tuple[str, ...]:
@@ -221,6 +232,15 @@ def _circumstances(record: RunRecord) -> Sequence[Sequence[str]]:
         ("load tester", f"penstock {header.penstock}, {header.scenario.workers} worker(s), Python {machine.python}"),
         ("machine", f"{machine.name}: {machine.cpu}, {machine.cpus} CPUs, {machine.system}"),
     ]
+
+
+def cost_words(totals: Measures) -> str:
+    """Where the cost is known."""
+    good = "–" if totals.good_token_cost is None else number(totals.good_token_cost)
+    return (
+        f"cost {number(totals.cost)}: {number(totals.token_cost or 0.0)} for a million tokens out, {good} for a million"
+        " of good requests"
+    )
 
 
 def connection_words(scenario: Scenario) -> str:

@@ -13,7 +13,7 @@ from loadtests.client import failures
 from loadtests.model.run_record import FailureCount, GeneratorLag, Latencies, Measures, RequestRow, RunWindow
 from loadtests.model.scenario import Scenario
 from loadtests.model.timing import warm_up_of
-from loadtests.running.finished_request import FinishedRequest, Labels, is_good, labels_of, row_of, slo_of
+from loadtests.running.finished_request import FinishedRequest, Labels, cost_of, is_good, labels_of, row_of, slo_of
 from loadtests.running.pending_times import PendingTimes
 
 _MOST_FAILURES = 1000
@@ -90,6 +90,7 @@ class Tally:
         scenario = self._scenario
         labels = labels_of(request, scenario)
         good = is_good(request, slo_of(labels[1], scenario))
+        cost = cost_of(request, labels, scenario)
         measured = request.intended_s >= self._warm_up_s
         is_whole = not request.answer.failure
         times = np.frombuffer(request.answer.times)
@@ -99,12 +100,12 @@ class Tally:
             if measures is None:
                 key = labels if len(self._groups) < _MOST_GROUPS else (*labels[:5], "others")
                 measures = self._groups.setdefault(key, Measures())
-            _count(measures, request, good=good)
+            _count(measures, request, cost, good=good)
             if is_whole:
                 self._time(measures.latencies, request)
                 self._pending.add_all(measures.latencies.itl, gaps)
         window = self._window(request.intended_s).measures
-        _count(window, request, good=good)
+        _count(window, request, cost, good=good)
         if is_whole:
             self._time(window.latencies, request, _STEP)
         self._window(request.end_s).ended += 1
@@ -200,7 +201,7 @@ def _fields(key: FailureKey) -> tuple[str, int, int, str, str]:
     return name, 1, status, code, tier
 
 
-def _count(measures: Measures, request: FinishedRequest, *, good: bool) -> None:
+def _count(measures: Measures, request: FinishedRequest, cost: float, *, good: bool) -> None:
     answer = request.answer
     measures.requests += 1
     measures.retries += request.attempts - 1
@@ -214,6 +215,7 @@ def _count(measures: Measures, request: FinishedRequest, *, good: bool) -> None:
             measures.prompt_tokens += answer.prompt_tokens
             measures.output_tokens += answer.output_tokens
             measures.good_tokens += answer.output_tokens if good else 0
+            measures.cost += cost
         case failures.LEFT:
             measures.left += 1
         case failures.SHED:
