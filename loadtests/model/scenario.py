@@ -36,6 +36,9 @@ class LoadTarget(Table, frozen=True):
     one_token_events: bool = False
     """Each event of a stream is one token, as far as this server is known: then `usage` must agree with them exactly.
     Without it, no more events with content may come than tokens are counted."""
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """How the output's length is bounded in chats. All servers know the first, but for newer models of OpenAI, which
+    refuse it. Text completions always have the first."""
     authorities: Path | None = None
     """A PEM file with the certificates to trust in place of the system's."""
 
