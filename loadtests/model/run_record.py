@@ -23,6 +23,18 @@ class RunMachine(msgspec.Struct, frozen=True):
     python: str
 
 
+class RunHost(msgspec.Struct, frozen=True):
+    """A host that sent a part of the requests."""
+
+    name: str
+    part: int = 1
+    parts: int = 1
+    begun_at: float = 0.0
+    """The beginning of its run: Unix time, by its own clock."""
+    clock_error_s: float | None = None
+    """So far its clock may be off, as its kernel is told by NTP; None: it is not synchronised, or cannot say."""
+
+
 class RunHeader(msgspec.Struct, frozen=True):
     """What was run."""
 
@@ -40,6 +52,8 @@ class RunHeader(msgspec.Struct, frozen=True):
     window_s: float = 1.0
     server: str = ""
     """The server's own name, if it sends one."""
+    hosts: tuple[RunHost, ...] = ()
+    """One, or all whose parts were merged."""
 
 
 class RunVerdict(msgspec.Struct, frozen=True):
@@ -144,6 +158,15 @@ class RunWindow(msgspec.Struct, omit_defaults=True):
     """Of requests that were meant to be sent in it; but each ITL is in the second in which its event arrived."""
     lag_p99_s: float = 0.0
 
+    def merge(self, other: "RunWindow") -> None:
+        """The same second of another worker."""
+        self.sent += other.sent
+        self.ended += other.ended
+        self.in_flight += other.in_flight
+        self.tokens += other.tokens
+        self.lag_p99_s = max(self.lag_p99_s, other.lag_p99_s)
+        self.measures.merge(other.measures)
+
 
 class FailureCount(msgspec.Struct, frozen=True):
     """One way to fail."""
@@ -170,6 +193,13 @@ class GeneratorLag(msgspec.Struct):
     """The kernel's time stamps tell when bytes arrived; else the end of the last wait for them does."""
     busiest: float = 0.0
     """Of the workers: the share of a core's time that it took. Near 1 its lag grows."""
+
+    def merge(self, other: "GeneratorLag") -> None:
+        """That of another worker."""
+        self.sending.merge(other.sending)
+        self.reading.merge(other.reading)
+        self.by_kernel = self.by_kernel and other.by_kernel
+        self.busiest = max(self.busiest, other.busiest)
 
 
 class RequestRow(msgspec.Struct, frozen=True, omit_defaults=True):

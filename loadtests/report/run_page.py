@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from loadtests.faults.recovery import RULE
 from loadtests.model.latency_histogram import LatencyHistogram
-from loadtests.model.run_record import Measures, RunRecord
+from loadtests.model.run_record import Measures, RunHost, RunRecord
 from loadtests.model.scenario import Scenario, SloSettings
 from loadtests.report.distribution import distribution
 from loadtests.report.document import document, figure, section, table, tiles, verdict_box
@@ -230,8 +230,19 @@ def _circumstances(record: RunRecord) -> Sequence[Sequence[str]]:
         ("seed", str(header.scenario.seed)),
         ("began", header.started_at),
         ("load tester", f"penstock {header.penstock}, {header.scenario.workers} worker(s), Python {machine.python}"),
+        *_hosts(header.hosts),
         ("machine", f"{machine.name}: {machine.cpu}, {machine.cpus} CPUs, {machine.system}"),
     ]
+
+
+def _hosts(hosts: Sequence[RunHost]) -> list[tuple[str, str]]:
+    if len(hosts) < 2:
+        return []
+    words = []
+    for host in hosts:
+        clock = "not known" if host.clock_error_s is None else f"within {seconds(host.clock_error_s)}"
+        words.append(f"{host.name} (part {host.part} of {host.parts}, clock {clock})")
+    return [("hosts", "; ".join(words))]
 
 
 def cost_words(totals: Measures) -> str:

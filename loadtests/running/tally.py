@@ -228,37 +228,39 @@ def merge_tallies(tallies: Iterable[WorkerTally], rows: int, seed: str) -> Worke
     """One tally as if a single worker had counted everything. `rows`: to keep at most."""
     whole = WorkerTally()
     groups: dict[Labels, Measures] = {}
-    failed: dict[FailureKey, FailureCount] = {}
+    tallies = list(tallies)
     for tally in tallies:
         for labels, measures in tally.groups:
             groups.setdefault(labels, Measures()).merge(measures)
         for index, window in tally.windows.items():
-            mine = whole.windows.setdefault(index, RunWindow(begins_s=window.begins_s))
-            mine.sent += window.sent
-            mine.ended += window.ended
-            mine.in_flight += window.in_flight
-            mine.tokens += window.tokens
-            mine.lag_p99_s = max(mine.lag_p99_s, window.lag_p99_s)
-            mine.measures.merge(window.measures)
-        for each in tally.failures:
-            key = (each.name, each.status, each.code, each.tier)
-            known = failed.get(key)
-            count = each.count + (known.count if known is not None else 0)
-            failed[key] = msgspec.structs.replace(known or each, count=count)
-        whole.lag.sending.merge(tally.lag.sending)
-        whole.lag.reading.merge(tally.lag.reading)
-        whole.lag.by_kernel = whole.lag.by_kernel and tally.lag.by_kernel
-        whole.lag.busiest = max(whole.lag.busiest, tally.lag.busiest)
+            whole.windows.setdefault(index, RunWindow(begins_s=window.begins_s)).merge(window)
+        whole.lag.merge(tally.lag)
         whole.rows += tally.rows
         whole.requests += tally.requests
         whole.server = whole.server or tally.server
         whole.faults += [each for each in tally.faults if each not in whole.faults]
     whole.groups = list(groups.items())
-    whole.failures = sorted(failed.values(), key=lambda each: -each.count)
-    if len(whole.rows) > rows:
-        whole.rows = Random(seed).sample(whole.rows, rows)  # noqa: S311  (no secret)
-    whole.rows.sort(key=lambda row: (row.intended_s, row.number, row.turn))
+    whole.failures = merged_failures(each for tally in tallies for each in tally.failures)
+    whole.rows = sampled(whole.rows, rows, seed)
     return whole
+
+
+def merged_failures(failures: Iterable[FailureCount]) -> list[FailureCount]:
+    """Those of a kind together, the most first."""
+    found: dict[FailureKey, FailureCount] = {}
+    for each in failures:
+        key = (each.name, each.status, each.code, each.tier)
+        known = found.get(key)
+        count = each.count + (known.count if known is not None else 0)
+        found[key] = msgspec.structs.replace(known or each, count=count)
+    return sorted(found.values(), key=lambda each: -each.count)
+
+
+def sampled(rows: list[RequestRow], most: int, seed: str) -> list[RequestRow]:
+    """An even sample, in the order of the schedule."""
+    if len(rows) > most:
+        rows = Random(seed).sample(rows, most)  # noqa: S311  (no secret)
+    return sorted(rows, key=lambda row: (row.intended_s, row.number, row.turn))
 
 
 def window_width(duration_s: float) -> float:
