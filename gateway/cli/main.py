@@ -12,6 +12,7 @@ from engine.errors import ModelError
 from gateway.cli import bench, check, init, keys, serve, usage, zoo
 from gateway.cli.load import check as load_check
 from gateway.cli.load import compare as load_compare
+from gateway.cli.load import merge as load_merge
 from gateway.cli.load import replay as load_replay
 from gateway.cli.load import report as load_report
 from gateway.cli.load import run as load_run
@@ -97,7 +98,7 @@ def _parser() -> Parser:
         command.add_to(of_policy)
     load = commands.add_parser("load", help="test an OpenAI-compatible server under load")
     of_load = load.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (load_run, load_sweep, load_compare, load_replay, load_report, load_check, load_schema):
+    for command in (load_run, load_sweep, load_compare, load_replay, load_merge, load_report, load_check, load_schema):
         command.add_to(of_load)
     for command in (keys, usage, zoo, bench):
         command.add_to(commands)

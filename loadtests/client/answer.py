@@ -3,6 +3,7 @@
 Readers of each transport turn bytes into calls of `chunk`, `done` and `ended`; what they share is judged here.
 """
 
+import math
 from array import array
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,21 @@ class AnswerUsage(msgspec.Struct, frozen=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
+    prompt_tokens_details: msgspec.Raw = _NOTHING
+    cost: msgspec.Raw = _NOTHING
+
+    @property
+    def cached_tokens(self) -> int:
+        """Of the prompt, as far as the server says it."""
+        details = _or_none(self.prompt_tokens_details)
+        cached = details.get("cached_tokens") if isinstance(details, dict) else None
+        return min(cached, self.prompt_tokens or 0) if isinstance(cached, int) and cached > 0 else 0
+
+    @property
+    def money(self) -> float | None:
+        """What the answer cost, if the server says it (`cost`, as OpenRouter does)."""
+        cost = _or_none(self.cost)
+        return float(cost) if isinstance(cost, int | float) and 0 <= cost < math.inf else None
 
 
 class ChunkDelta(msgspec.Struct, frozen=True):
@@ -314,6 +330,11 @@ def error_words(raw: bytes) -> tuple[str, str, int]:
         next((str(word)[:80] for word in words if isinstance(word, str) and word), ""),
         status if isinstance(status, int) else 0,
     )
+
+
+def _or_none(raw: msgspec.Raw) -> Any:
+    """The value, which is of any form; None: there is none."""
+    return msgspec.json.decode(raw) if bytes(raw) else None
 
 
 def _text(choice: AnswerChoice) -> str:

@@ -29,14 +29,21 @@ def chat_messages(system: str, history: Sequence[Message], text: str) -> list[Me
 
 
 def prepared(  # noqa: PLR0917
-    kind: RequestKind, model: str, messages: Sequence[Message], max_tokens: int, address: Address, headers: bytes
+    kind: RequestKind,
+    model: str,
+    messages: Sequence[Message],
+    max_tokens: int,
+    address: Address,
+    headers: bytes,
+    *,
+    max_tokens_field: str = "max_tokens",
 ) -> PreparedRequest:
-    """`headers`: lines beside Host and those about the body."""
-    fields: dict[str, Any] = {"model": model, "max_tokens": max_tokens}
+    """`headers`: lines beside Host and those about the body. `max_tokens_field`: its name in chats."""
+    fields: dict[str, Any] = {"model": model}
     if kind.endpoint == "chat":
-        fields["messages"] = messages
+        fields |= {max_tokens_field: max_tokens, "messages": messages}
     else:
-        fields["prompt"] = "\n".join([message["content"] for message in messages])
+        fields |= {"max_tokens": max_tokens, "prompt": "\n".join([message["content"] for message in messages])}
     if kind.ignore_eos:
         fields["ignore_eos"] = True
     fields |= kind.body

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from loadtests.comparing.condition import Condition
-from loadtests.comparing.measures import COUNTS, SHOWN, TIMES, Measure, measure
+from loadtests.comparing.measures import COSTS, COUNTS, SHOWN, TIMES, Measure, measure
 from loadtests.comparing.time_blocks import Drawn, Numbers, TimeBlocks, TimedValues, draw_blocks
 from loadtests.model.run_record import RunRecord
 
@@ -81,7 +81,8 @@ def compare_runs(
     sides = (TimeBlocks(a), TimeBlocks(b))
     paired = _paired(a, b) and sides[0].by_run == sides[1].by_run
     drawn = draw_blocks(sides, _DRAWS, seed, together=paired)
-    wanted = [measure(name) for name in SHOWN]
+    is_priced = any(record.totals.cost for record in [*a, *b])
+    wanted = [measure(name) for name in SHOWN + (COSTS if is_priced else ())]
     wanted += [each.measure for each in conditions if each.measure not in wanted]
     compared = {each.name: _compared(each, sides, drawn) for each in dict.fromkeys(wanted)}
     shown = [each for each in compared.values() if each.a is not None or each.b is not None]
@@ -101,6 +102,9 @@ def compare_runs(
 def _compared(what: Measure, sides: Sequence[TimeBlocks], drawn: Sequence[Drawn]) -> ComparedMeasure:
     if what.source in COUNTS:
         (a, in_a), (b, in_b) = (_counted(what, side, each) for side, each in zip(sides, drawn, strict=True))
+        if a is None or b is None:
+            why = f"{'A' if a is None else 'B'} has nothing that it can be divided by"
+            return ComparedMeasure(what.name, what.unit, a, b, why=why)
         return _judged(what, (a, b), (in_a, in_b), _too_few_blocks(sides))
     times = [_times(what, side) for side in sides]
     if not times[0].count or not times[1].count:
@@ -167,11 +171,12 @@ def _value(times: TimedValues, percent: float | None) -> float:
     return times.mean() if percent is None else times.percentile(percent)
 
 
-def _counted(what: Measure, side: TimeBlocks, drawn: Drawn) -> tuple[float, Numbers]:
-    unit, count = COUNTS[what.source]
+def _counted(what: Measure, side: TimeBlocks, drawn: Drawn) -> tuple[float | None, Numbers]:
+    """What was measured, and in each draw. None: what it is divided by is zero."""
+    _, count, by = COUNTS[what.source]
     above = side.of_counts(count)
-    below = side.seconds if unit == "/s" else side.of_counts(lambda measures: measures.requests)
-    whole = float(above.sum() / max(below.sum(), 1e-12))
+    below = side.seconds if by is None else side.of_counts(by)
+    whole = float(above.sum() / below.sum()) if below.sum() else None
     return whole, (drawn.times @ above) / np.maximum(drawn.times @ below, 1e-12)
 
 

@@ -8,7 +8,7 @@ from loadtests.comparing.measures import Measure, MeasureError, measure
 
 _FORM = re.compile(r"\s*([a-z0-9_.]+)\s*([<>])\s*([+-])\s*([0-9]+(?:\.[0-9]+)?)\s*(%|ms|s|/s|pp)\s*")
 _EXAMPLES = "write such as ttft_p99>+10%, e2e_p50>+20ms, goodput<-5% or failed_share>+1pp"
-_UNITS = {"s": ("ms", "s"), "/s": ("/s",), "share": ("pp",)}
+_UNITS = {"s": ("ms", "s"), "/s": ("/s",), "share": ("pp",), "money": ()}
 
 
 class Condition(msgspec.Struct, frozen=True):

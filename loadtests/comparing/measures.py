@@ -10,7 +10,8 @@ from config.problems.problems import nearest
 from loadtests.model.errors import LoadError
 from loadtests.model.run_record import Measures, RequestRow
 
-Unit = Literal["s", "/s", "share"]
+Unit = Literal["s", "/s", "share", "money"]
+Count = Callable[[Measures], float]
 _PERCENTILE = re.compile(r"(?P<times>[a-z0-9_]+)_(?:p(?P<percent>50|75|90|95|99|99\.9|999)|(?P<mean>mean))")
 
 TIMES: dict[str, Callable[[RequestRow], float | None] | None] = {
@@ -25,16 +26,19 @@ TIMES: dict[str, Callable[[RequestRow], float | None] | None] = {
 }
 """By name: the time of a request. None: every gap, which is in histograms."""
 
-COUNTS: dict[str, tuple[Unit, Callable[[Measures], float]]] = {
-    "goodput": ("/s", lambda measures: measures.good),
-    "rate": ("/s", lambda measures: measures.requests),
-    "tokens": ("/s", lambda measures: measures.output_tokens),
-    "good_tokens": ("/s", lambda measures: measures.good_tokens),
-    "good_share": ("share", lambda measures: measures.good),
-    "shed_share": ("share", lambda measures: measures.shed),
-    "failed_share": ("share", lambda measures: measures.failed),
+COUNTS: dict[str, tuple[Unit, Count, Count | None]] = {
+    "goodput": ("/s", lambda measures: measures.good, None),
+    "rate": ("/s", lambda measures: measures.requests, None),
+    "tokens": ("/s", lambda measures: measures.output_tokens, None),
+    "good_tokens": ("/s", lambda measures: measures.good_tokens, None),
+    "cost": ("/s", lambda measures: measures.cost, None),
+    "good_share": ("share", lambda measures: measures.good, lambda measures: measures.requests),
+    "shed_share": ("share", lambda measures: measures.shed, lambda measures: measures.requests),
+    "failed_share": ("share", lambda measures: measures.failed, lambda measures: measures.requests),
+    "token_cost": ("money", lambda measures: measures.cost, lambda measures: measures.output_tokens / 1e6),
+    "good_token_cost": ("money", lambda measures: measures.cost, lambda measures: measures.good_tokens / 1e6),
 }
-"""By name: what is counted, and whether a second or of all requests."""
+"""By name: what is counted, and what it is divided by; None: by seconds."""
 
 _MORE_IS_BETTER = frozenset({"goodput", "rate", "tokens", "good_tokens", "good_share"})
 SHOWN = (
@@ -42,6 +46,8 @@ SHOWN = (
     *("goodput", "good_share", "tokens", "shed_share", "failed_share"),
 )
 """Those of every comparison."""
+COSTS = ("cost", "token_cost", "good_token_cost")
+"""Those of comparisons where a price is known."""
 
 
 class MeasureError(LoadError):

@@ -23,6 +23,18 @@ class RunMachine(msgspec.Struct, frozen=True):
     python: str
 
 
+class RunHost(msgspec.Struct, frozen=True):
+    """A host that sent a part of the requests."""
+
+    name: str
+    part: int = 1
+    parts: int = 1
+    begun_at: float = 0.0
+    """The beginning of its run: Unix time, by its own clock."""
+    clock_error_s: float | None = None
+    """So far its clock may be off, as its kernel is told by NTP; None: it is not synchronised, or cannot say."""
+
+
 class RunHeader(msgspec.Struct, frozen=True):
     """What was run."""
 
@@ -40,6 +52,8 @@ class RunHeader(msgspec.Struct, frozen=True):
     window_s: float = 1.0
     server: str = ""
     """The server's own name, if it sends one."""
+    hosts: tuple[RunHost, ...] = ()
+    """One, or all whose parts were merged."""
 
 
 class RunVerdict(msgspec.Struct, frozen=True):
@@ -107,7 +121,20 @@ class Measures(msgspec.Struct, omit_defaults=True):
     output_tokens: int = 0
     """Of whole answers, as the server counts them; where it does not, events with content."""
     good_tokens: int = 0
+    cost: float = 0.0
+    """Money for whole answers, as the server says it, else by the scenario's `prices`; 0.0: there was none, or it is
+    not known."""
     latencies: Latencies = msgspec.field(default_factory=Latencies)
+
+    @property
+    def token_cost(self) -> float | None:
+        """Money for a million output tokens; None: it is not known."""
+        return 1e6 * self.cost / self.output_tokens if self.cost and self.output_tokens else None
+
+    @property
+    def good_token_cost(self) -> float | None:
+        """All that was paid, for a million of those output tokens that came in time; None: it is not known."""
+        return 1e6 * self.cost / self.good_tokens if self.cost and self.good_tokens else None
 
     def merge(self, other: "Measures") -> None:
         for name in self.__struct_fields__:
@@ -130,6 +157,15 @@ class RunWindow(msgspec.Struct, omit_defaults=True):
     measures: Measures = msgspec.field(default_factory=Measures)
     """Of requests that were meant to be sent in it; but each ITL is in the second in which its event arrived."""
     lag_p99_s: float = 0.0
+
+    def merge(self, other: "RunWindow") -> None:
+        """The same second of another worker."""
+        self.sent += other.sent
+        self.ended += other.ended
+        self.in_flight += other.in_flight
+        self.tokens += other.tokens
+        self.lag_p99_s = max(self.lag_p99_s, other.lag_p99_s)
+        self.measures.merge(other.measures)
 
 
 class FailureCount(msgspec.Struct, frozen=True):
@@ -157,6 +193,13 @@ class GeneratorLag(msgspec.Struct):
     """The kernel's time stamps tell when bytes arrived; else the end of the last wait for them does."""
     busiest: float = 0.0
     """Of the workers: the share of a core's time that it took. Near 1 its lag grows."""
+
+    def merge(self, other: "GeneratorLag") -> None:
+        """That of another worker."""
+        self.sending.merge(other.sending)
+        self.reading.merge(other.reading)
+        self.by_kernel = self.by_kernel and other.by_kernel
+        self.busiest = max(self.busiest, other.busiest)
 
 
 class RequestRow(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -7,6 +7,7 @@ import msgspec
 
 from config.model.bounds import Count, Natural, NonNegative, Positive, PositiveShare, within
 from config.model.table import NonNegativeSeconds, PositiveBytes, PositiveSeconds, Seconds, Table
+from config.model.tenancy import Price
 from config.model.upstreams import SecretSource
 from loadtests.model.faults import FaultSettings, ProcessSettings, ProxySettings
 from loadtests.model.lengths import Lengths, SessionSettings, SharedPrefix
@@ -35,6 +36,9 @@ class LoadTarget(Table, frozen=True):
     one_token_events: bool = False
     """Each event of a stream is one token, as far as this server is known: then `usage` must agree with them exactly.
     Without it, no more events with content may come than tokens are counted."""
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """How the output's length is bounded in chats. All servers know the first, but for newer models of OpenAI, which
+    refuse it. Text completions always have the first."""
     authorities: Path | None = None
     """A PEM file with the certificates to trust in place of the system's."""
 
@@ -172,6 +176,8 @@ class Scenario(Table, frozen=True):
     processes: dict[str, ProcessSettings] = msgspec.field(default_factory=dict)
     """Commands that the load tester runs itself, for faults."""
     proxies: dict[str, ProxySettings] = msgspec.field(default_factory=dict)
+    prices: dict[str, Price] = msgspec.field(default_factory=dict)
+    """What tokens cost, by the rung that answered if the server says it, else by the model that was asked for."""
     lag: LagBound = LagBound()
     rows: Natural = 10_000
     """Requests of which the record keeps a row each, drawn evenly by the seed; failures of all others are counted."""

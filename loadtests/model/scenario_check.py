@@ -23,7 +23,7 @@ _OWN_FIELDS = {
     "stream": "transport",
     "stream_options": "transport",
     "max_tokens": "output = { … }",
-    "max_completion_tokens": "output = { … }",
+    "max_completion_tokens": 'output = { … }, and max_tokens_field = "max_completion_tokens" in [target]',
 }
 
 

@@ -97,7 +97,8 @@ def rows_of(comparison: LoadComparison) -> list[tuple[str, ...]]:
 
 def words_of(compared: ComparedMeasure) -> Callable[[float], str]:
     """How a value of the measure is shown."""
-    return {"s": _signed_seconds, "share": percent}.get(compared.unit, lambda value: f"{number(value)}/s")
+    by_unit = {"s": _signed_seconds, "share": percent, "money": number}
+    return by_unit.get(compared.unit, lambda value: f"{number(value)}/s")
 
 
 def _signed_seconds(value: float) -> str:

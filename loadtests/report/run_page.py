@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from loadtests.faults.recovery import RULE
 from loadtests.model.latency_histogram import LatencyHistogram
-from loadtests.model.run_record import Measures, RunRecord
+from loadtests.model.run_record import Measures, RunHost, RunRecord
 from loadtests.model.scenario import Scenario, SloSettings
 from loadtests.report.distribution import distribution
 from loadtests.report.document import document, figure, section, table, tiles, verdict_box
@@ -101,6 +101,10 @@ def totals_tiles(totals: Measures, measured_s: float) -> str:
         ("tokens out", f"{number(totals.output_tokens / span)}/s"),
         ("good tokens", f"{number(totals.good_tokens / span)}/s"),
     ]
+    if totals.cost:
+        values.append(("cost", number(totals.cost)))
+        for word, cost in (("a million tokens", totals.token_cost), ("a million good tokens", totals.good_token_cost)):
+            values += [(word, number(cost))] if cost is not None else []
     for word, value in (("left on purpose", totals.left), ("retries", totals.retries), ("resumed", totals.resumed)):
         values += [(word, f"{value:,}")] if value else []
     for word, value in (("escalated", totals.escalated), ("degraded", totals.degraded)):
@@ -164,10 +168,17 @@ def _groups(record: RunRecord) -> list[str]:
             note = ""
             if grouping == "tenant" and record.fairness is not None:
                 note = f"Fairness between tenants (Jain's index of their output tokens): {record.fairness:.3f}."
+            names = sorted(groups)[:_MOST]
             rows: list[tuple[str, ...]] = [("", *_GROUPS)]
-            rows += [_group_row(name or "–", groups[name], record.header.measured_s) for name in sorted(groups)[:_MOST]]
+            rows += [_group_row(name or "–", groups[name], record.header.measured_s) for name in names]
+            if record.totals.cost:
+                rows = [(*row, cost) for row, cost in zip(rows, ["cost", *_costs(groups, names)], strict=True)]
             found.append(section(f"By {grouping}", note, table(rows)))
     return found
+
+
+def _costs(groups: dict[str, Measures], names: Sequence[str]) -> list[str]:
+    return [number(groups[name].cost) for name in names]
 
 
 def _group_row(name: str, measures: Measures, measured_s: float) -> tuple[str, ...]:
@@ -219,8 +230,28 @@ def _circumstances(record: RunRecord) -> Sequence[Sequence[str]]:
         ("seed", str(header.scenario.seed)),
         ("began", header.started_at),
         ("load tester", f"penstock {header.penstock}, {header.scenario.workers} worker(s), Python {machine.python}"),
+        *_hosts(header.hosts),
         ("machine", f"{machine.name}: {machine.cpu}, {machine.cpus} CPUs, {machine.system}"),
     ]
+
+
+def _hosts(hosts: Sequence[RunHost]) -> list[tuple[str, str]]:
+    if len(hosts) < 2:
+        return []
+    words = []
+    for host in hosts:
+        clock = "not known" if host.clock_error_s is None else f"within {seconds(host.clock_error_s)}"
+        words.append(f"{host.name} (part {host.part} of {host.parts}, clock {clock})")
+    return [("hosts", "; ".join(words))]
+
+
+def cost_words(totals: Measures) -> str:
+    """Where the cost is known."""
+    good = "–" if totals.good_token_cost is None else number(totals.good_token_cost)
+    return (
+        f"cost {number(totals.cost)}: {number(totals.token_cost or 0.0)} for a million tokens out, {good} for a million"
+        " of good requests"
+    )
 
 
 def connection_words(scenario: Scenario) -> str:

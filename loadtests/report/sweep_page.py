@@ -15,6 +15,7 @@ _LATENCIES: tuple[tuple[str, int, Callable[[SweepProbe], float]], ...] = (
     ("ITL p99", 2, lambda probe: probe.itl_p99),
     ("E2E p99", 3, lambda probe: probe.e2e_p99),
 )
+_COST = "a million good tokens"
 _PARTS = ("client", "queue", "prefill", "decode", "delivery")
 
 
@@ -89,8 +90,10 @@ def rows_of(sweep: SweepRecord) -> list[tuple[str, ...]]:
         "ITL p99",
         "missed",
     )
-    rows: list[tuple[str, ...]] = [heads]
+    is_priced = any(probe.good_token_cost is not None for probe in sweep.probes)
+    rows: list[tuple[str, ...]] = [(*heads, *([_COST] if is_priced else []))]
     for probe in sweep.probes:
+        cost = "–" if probe.good_token_cost is None else number(probe.good_token_cost)
         rows.append(
             (
                 _rate(probe.rate),
@@ -104,6 +107,7 @@ def rows_of(sweep: SweepRecord) -> list[tuple[str, ...]]:
                 seconds(probe.ttft_p99),
                 seconds(probe.itl_p99),
                 ", ".join([f"{name} {percent(share)}" for name, share in sorted(probe.missed.items())]) or "–",
+                *([cost] if is_priced else []),
             )
         )
     return rows
@@ -135,6 +139,7 @@ def _tiles(sweep: SweepRecord) -> list[tuple[str, str]]:
         found.append(("between", f"{number(sweep.low)} and {_rate(sweep.high)}"))
     if best is not None:
         found += [("best goodput", _rate(best.goodput)), ("there, tokens out", f"{number(best.tokens)}/s")]
+        found += [] if best.good_token_cost is None else [(f"there, {_COST}", number(best.good_token_cost))]
     return [*found, ("first to break", sweep.first_broken or "–"), ("runs", str(len(sweep.probes)))]
 
 

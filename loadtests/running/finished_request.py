@@ -90,6 +90,20 @@ def is_good(request: FinishedRequest, slo: SloSettings) -> bool:
     return slo.itl is None or request.itl_max_s <= slo.itl
 
 
+def cost_of(request: FinishedRequest, labels: Labels, scenario: Scenario) -> float:
+    """Money, as the server says it, else by the scenario's prices."""
+    answer, usage = request.answer, request.answer.usage
+    if usage is not None and (money := usage.money) is not None:
+        return money
+    price = scenario.prices.get(labels[5]) or scenario.prices.get(labels[2])
+    if price is None:
+        return 0.0
+    cached = usage.cached_tokens if usage is not None else 0
+    cached_price = price.input if price.cached_input is None else price.cached_input
+    prompt = (answer.prompt_tokens - cached) * price.input + cached * cached_price
+    return (prompt + answer.output_tokens * price.output) / 1e6
+
+
 def row_of(request: FinishedRequest, labels: Labels, *, good: bool, measured: bool) -> RequestRow:
     """The request's row in the record."""
     answer = request.answer

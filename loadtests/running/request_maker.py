@@ -21,6 +21,7 @@ class RequestMaker:
         }
         self.socket_target = address(base, "/v1/stream").target
         self._model = scenario.target.model
+        self._max_tokens_field = scenario.target.max_tokens_field
         self.behaviours = [scenario.behaviours.get(kind.behaviour, _PLAIN) for kind in mix]
         """By place in the mix, as `headers`."""
         self.headers = [
@@ -40,7 +41,9 @@ class RequestMaker:
         messages = chat_messages(plan.system, history, this.text)
         model = kind.model or self._model
         headers = self.headers[plan.kind_index]
-        return prepared(kind, model, messages, this.max_tokens, self.addresses[kind.endpoint], headers)
+        where = self.addresses[kind.endpoint]
+        field = self._max_tokens_field
+        return prepared(kind, model, messages, this.max_tokens, where, headers, max_tokens_field=field)
 
 
 def trimmed(history: Sequence[Message], words: int) -> list[Message]:

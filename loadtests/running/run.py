@@ -6,16 +6,17 @@ import time
 from collections.abc import Callable, Mapping
 from subprocess import PIPE
 
+import msgspec
 import trio
 from trio.lowlevel import open_process
 
 from loadtests.faults.fault_runner import FaultRunner
 from loadtests.faults.recovery import with_recovery
 from loadtests.model.errors import RunError
-from loadtests.model.run_record import RunHeader, RunRecord
+from loadtests.model.run_record import RunHeader, RunHost, RunRecord
 from loadtests.model.scenario import Scenario
 from loadtests.model.timing import duration_of, warm_up_of, warm_up_rule
-from loadtests.running.machine import this_machine
+from loadtests.running.machine import clock_error_s, this_machine
 from loadtests.running.progress import WorkerProgress, together
 from loadtests.running.tally import WorkerTally, merge_tallies, window_width
 from loadtests.running.verdict import fairness, grouped, judge, totals_of
@@ -41,6 +42,18 @@ _SHOWN_EVERY_S = 0.5
 _READ_BYTES = 1 << 16
 
 
+class HostPart(msgspec.Struct, frozen=True):
+    """What this host does of a run that several hosts share, each with as many workers as the scenario says."""
+
+    part: int = 1
+    parts: int = 1
+    start_at: float | None = None
+    """Unix time; None: as soon as the workers are ready."""
+
+
+_WHOLE = HostPart()
+
+
 class LoadRun:
     """`run` it once."""
 
@@ -53,6 +66,7 @@ class LoadRun:
         show: Callable[[WorkerProgress], None] | None = None,
         trace: tuple[TracedRequest, ...] = (),
         faults: FaultRunner | None = None,
+        part: HostPart = _WHOLE,
     ) -> None:
         """`keys`: API keys by tenant; "": of requests without one. `show`: called with the progress of all workers."""
         self._scenario = scenario
@@ -60,10 +74,13 @@ class LoadRun:
         self._version = version
         self._trace = trace
         self._faults = faults
+        self._part = part
         self._show = show
         self._links: list[_WorkerLink] = []
         self._cut_short = False
         self.begun_s = 0.0
+        self._begun_at = 0.0
+        """The same of the wall's clock."""
 
     @property
     def is_stopped(self) -> bool:
@@ -82,16 +99,17 @@ class LoadRun:
 
     async def run(self) -> RunRecord:
         """Raises RunError."""
-        count = self._scenario.workers
+        count, part = self._scenario.workers, self._part
+        first, every = (part.part - 1) * count, part.parts * count
         self._links = [
-            _WorkerLink(WorkerShare(self._scenario, self._keys, worker, count, self._trace)) for worker in range(count)
+            _WorkerLink(WorkerShare(self._scenario, self._keys, first + worker, every, self._trace))
+            for worker in range(count)
         ]
-        started_at = dt.datetime.now(dt.UTC)
         try:
             async with trio.open_nursery() as nursery:
                 for link in self._links:
                     await nursery.start(link.run)
-                self.begun_s = time.perf_counter() + _BEFORE_BEGIN_S
+                self.begun_s = time.perf_counter() + self._until_begin()
                 for link in self._links:
                     link.begin(self.begun_s)
                 if self._cut_short:
@@ -103,7 +121,7 @@ class LoadRun:
                     await link.ended.wait()
                 nursery.cancel_scope.cancel()
         except* (OSError, ValueError, RunError) as group:
-            raise RunError(f"a worker cannot be started: {group.exceptions[0]}") from None
+            raise RunError(f"the run cannot begin: {group.exceptions[0]}") from None
         faults = [
             f"worker {index} ended before its time (exit code {link.exit_code}): its requests are missing"
             for index, link in enumerate(self._links)
@@ -111,7 +129,16 @@ class LoadRun:
         ]
         seen_s = time.perf_counter() - self.begun_s
         tallies = [link.tally for link in self._links if link.tally is not None]
-        return self._record(started_at, tallies, faults, seen_s)
+        return self._record(tallies, faults, seen_s)
+
+    def _until_begin(self) -> float:
+        """Seconds from now, when all workers are ready, to the beginning. Raises RunError."""
+        now, start_at = time.time(), self._part.start_at
+        self._begun_at = now + _BEFORE_BEGIN_S if start_at is None else start_at
+        if self._begun_at < now + _BEFORE_BEGIN_S:
+            late_s = now + _BEFORE_BEGIN_S - self._begun_at
+            raise RunError(f"its time passed {late_s:.1f} s before the workers were ready; give a later --start-at")
+        return self._begun_at - now
 
     async def _keep_showing(self) -> None:
         while True:
@@ -119,10 +146,8 @@ class LoadRun:
             if self._show is not None:
                 self._show(together([link.progress for link in self._links]))
 
-    def _record(
-        self, started_at: dt.datetime, tallies: list[WorkerTally], faults: list[str], seen_s: float
-    ) -> RunRecord:
-        scenario = self._scenario
+    def _record(self, tallies: list[WorkerTally], faults: list[str], seen_s: float) -> RunRecord:
+        scenario, machine = self._scenario, this_machine()
         tally = merge_tallies(tallies, scenario.rows, f"{scenario.seed}/rows")
         totals = totals_of(tally.groups)
         groups = grouped(tally.groups)
@@ -130,14 +155,15 @@ class LoadRun:
         verdict = judge(scenario.lag, tally.lag, totals.latencies, faults + tally.faults, cut_short=self._cut_short)
         header = RunHeader(
             penstock=self._version,
-            started_at=started_at.isoformat(timespec="seconds"),
+            started_at=dt.datetime.fromtimestamp(self._begun_at, dt.UTC).isoformat(timespec="seconds"),
             scenario=scenario,
-            machine=this_machine(),
+            machine=machine,
             warm_up_s=warm_up_of(scenario),
             warm_up_rule=warm_up_rule(scenario),
             measured_s=max(end_s - warm_up_of(scenario), 0.0),
             window_s=window_width(duration_of(scenario)),
             server=tally.server,
+            hosts=(RunHost(machine.name, self._part.part, self._part.parts, self._begun_at, clock_error_s()),),
         )
         windows = tuple([tally.windows[index] for index in sorted(tally.windows)])
         return RunRecord(

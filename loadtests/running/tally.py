@@ -13,7 +13,7 @@ from loadtests.client import failures
 from loadtests.model.run_record import FailureCount, GeneratorLag, Latencies, Measures, RequestRow, RunWindow
 from loadtests.model.scenario import Scenario
 from loadtests.model.timing import warm_up_of
-from loadtests.running.finished_request import FinishedRequest, Labels, is_good, labels_of, row_of, slo_of
+from loadtests.running.finished_request import FinishedRequest, Labels, cost_of, is_good, labels_of, row_of, slo_of
 from loadtests.running.pending_times import PendingTimes
 
 _MOST_FAILURES = 1000
@@ -90,6 +90,7 @@ class Tally:
         scenario = self._scenario
         labels = labels_of(request, scenario)
         good = is_good(request, slo_of(labels[1], scenario))
+        cost = cost_of(request, labels, scenario)
         measured = request.intended_s >= self._warm_up_s
         is_whole = not request.answer.failure
         times = np.frombuffer(request.answer.times)
@@ -99,12 +100,12 @@ class Tally:
             if measures is None:
                 key = labels if len(self._groups) < _MOST_GROUPS else (*labels[:5], "others")
                 measures = self._groups.setdefault(key, Measures())
-            _count(measures, request, good=good)
+            _count(measures, request, cost, good=good)
             if is_whole:
                 self._time(measures.latencies, request)
                 self._pending.add_all(measures.latencies.itl, gaps)
         window = self._window(request.intended_s).measures
-        _count(window, request, good=good)
+        _count(window, request, cost, good=good)
         if is_whole:
             self._time(window.latencies, request, _STEP)
         self._window(request.end_s).ended += 1
@@ -200,7 +201,7 @@ def _fields(key: FailureKey) -> tuple[str, int, int, str, str]:
     return name, 1, status, code, tier
 
 
-def _count(measures: Measures, request: FinishedRequest, *, good: bool) -> None:
+def _count(measures: Measures, request: FinishedRequest, cost: float, *, good: bool) -> None:
     answer = request.answer
     measures.requests += 1
     measures.retries += request.attempts - 1
@@ -214,6 +215,7 @@ def _count(measures: Measures, request: FinishedRequest, *, good: bool) -> None:
             measures.prompt_tokens += answer.prompt_tokens
             measures.output_tokens += answer.output_tokens
             measures.good_tokens += answer.output_tokens if good else 0
+            measures.cost += cost
         case failures.LEFT:
             measures.left += 1
         case failures.SHED:
@@ -226,37 +228,39 @@ def merge_tallies(tallies: Iterable[WorkerTally], rows: int, seed: str) -> Worke
     """One tally as if a single worker had counted everything. `rows`: to keep at most."""
     whole = WorkerTally()
     groups: dict[Labels, Measures] = {}
-    failed: dict[FailureKey, FailureCount] = {}
+    tallies = list(tallies)
     for tally in tallies:
         for labels, measures in tally.groups:
             groups.setdefault(labels, Measures()).merge(measures)
         for index, window in tally.windows.items():
-            mine = whole.windows.setdefault(index, RunWindow(begins_s=window.begins_s))
-            mine.sent += window.sent
-            mine.ended += window.ended
-            mine.in_flight += window.in_flight
-            mine.tokens += window.tokens
-            mine.lag_p99_s = max(mine.lag_p99_s, window.lag_p99_s)
-            mine.measures.merge(window.measures)
-        for each in tally.failures:
-            key = (each.name, each.status, each.code, each.tier)
-            known = failed.get(key)
-            count = each.count + (known.count if known is not None else 0)
-            failed[key] = msgspec.structs.replace(known or each, count=count)
-        whole.lag.sending.merge(tally.lag.sending)
-        whole.lag.reading.merge(tally.lag.reading)
-        whole.lag.by_kernel = whole.lag.by_kernel and tally.lag.by_kernel
-        whole.lag.busiest = max(whole.lag.busiest, tally.lag.busiest)
+            whole.windows.setdefault(index, RunWindow(begins_s=window.begins_s)).merge(window)
+        whole.lag.merge(tally.lag)
         whole.rows += tally.rows
         whole.requests += tally.requests
         whole.server = whole.server or tally.server
         whole.faults += [each for each in tally.faults if each not in whole.faults]
     whole.groups = list(groups.items())
-    whole.failures = sorted(failed.values(), key=lambda each: -each.count)
-    if len(whole.rows) > rows:
-        whole.rows = Random(seed).sample(whole.rows, rows)  # noqa: S311  (no secret)
-    whole.rows.sort(key=lambda row: (row.intended_s, row.number, row.turn))
+    whole.failures = merged_failures(each for tally in tallies for each in tally.failures)
+    whole.rows = sampled(whole.rows, rows, seed)
     return whole
+
+
+def merged_failures(failures: Iterable[FailureCount]) -> list[FailureCount]:
+    """Those of a kind together, the most first."""
+    found: dict[FailureKey, FailureCount] = {}
+    for each in failures:
+        key = (each.name, each.status, each.code, each.tier)
+        known = found.get(key)
+        count = each.count + (known.count if known is not None else 0)
+        found[key] = msgspec.structs.replace(known or each, count=count)
+    return sorted(found.values(), key=lambda each: -each.count)
+
+
+def sampled(rows: list[RequestRow], most: int, seed: str) -> list[RequestRow]:
+    """An even sample, in the order of the schedule."""
+    if len(rows) > most:
+        rows = Random(seed).sample(rows, most)  # noqa: S311  (no secret)
+    return sorted(rows, key=lambda row: (row.intended_s, row.number, row.turn))
 
 
 def window_width(duration_s: float) -> float:

@@ -113,7 +113,7 @@ class Worker:
         `begun_s`: the run's beginning by `time.perf_counter`, which all processes of a machine share.
         """
         self._begun_s = begun_s
-        began_s, computed_s = time.perf_counter(), time.process_time()
+        began_s, computed_s = max(time.perf_counter(), begun_s), time.process_time()
         trio.lowlevel.add_instrument(self._loop)
         try:
             async with trio.open_nursery() as helpers:

@@ -42,6 +42,7 @@ def probe_of(record: RunRecord, rate: float, target: float) -> SweepProbe:
         e2e_p99=latencies.e2e.percentile(99),
         missed=missed_shares(record),
         parts=time_parts([row for row in record.rows if row.measured and row.outcome == "ok"]),
+        good_token_cost=totals.good_token_cost,
     )
 
 

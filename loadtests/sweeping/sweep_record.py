@@ -63,6 +63,8 @@ class SweepProbe(msgspec.Struct, frozen=True):
     missed: dict[str, float]
     """By SLO, and "shed" and "failed": the share of requests that missed it."""
     parts: TimeParts | None
+    good_token_cost: float | None = None
+    """Money for a million output tokens of good requests; None: it is not known."""
 
 
 class SweepRecord(msgspec.Struct, frozen=True):

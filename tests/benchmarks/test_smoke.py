@@ -44,6 +44,10 @@ ROWS: dict[str, tuple[str, str]] = {
     "benchmarks.engine.several": ("--plans turns-1 --seconds 0.3 --streams 1", "| turns-1 |"),
     "benchmarks.loadtests": ("--streams 2 --seconds 0.5 --events 10", "| 2 |"),
     "benchmarks.loadtests.overload": ("--seconds 1 --overloads", "| 1 × capacity |"),
+    "benchmarks.loadtests.sweeps": (
+        "--fixed --sweeps 1 --most-runs 1 --for 0.5s --slo ttft=60s --keep {folder}/sweeps",
+        "how far they are apart cannot be said",
+    ),
     "benchmarks.policies.check": ("--sizes 4,8", "by tag"),
     "benchmarks.policies.simulate_vs_real": (
         "--seconds 2 --rate 4 --runs 1 --profile {folder}/profile.json --keep {folder}/kept",

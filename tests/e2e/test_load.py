@@ -9,10 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from loadtests.model.record_file import encode_record, read_record
-from loadtests.model.run_record import RunRecord
+from loadtests.model.run_record import RunHost, RunRecord
 from loadtests.sweeping.sweep_record import encode_sweep
 from tests.e2e.process import GatewayProcess
 from tests.loadtests.report.test_sweep_page import a_sweep
@@ -161,11 +162,19 @@ def test_the_page_s_commands(served: GatewayProcess, block: str, tmp_path: Path)
     """Those of a block in their order, with files for those that read what other blocks write."""
     for name in ("RUN", "FAULTS"):
         (tmp_path / f"{name}.json").write_bytes(encode_record(even_run()))
+    for part in (1, 2, 3):
+        (tmp_path / f"part{part}.json").write_bytes(encode_record(part_of_run(part)))
     (tmp_path / "SWEEP.json").write_bytes(encode_sweep(a_sweep()))
     (tmp_path / "TRACE.csv").write_text(TRACE)
     for line in block.splitlines():
         if line.startswith("penstock load "):
             command(served, line, tmp_path)
+
+
+def part_of_run(part: int) -> RunRecord:
+    record = even_run()
+    header = msgspec.structs.replace(record.header, hosts=(RunHost(f"host{part}", part, 3, 1000.0, 0.001),))
+    return msgspec.structs.replace(record, header=header)
 
 
 def command(served: GatewayProcess, line: str, folder: Path) -> None:

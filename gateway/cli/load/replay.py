@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from gateway.cli.load.host_part import add_part_flags
 from gateway.cli.load.run import run_scenario
 from gateway.cli.load.scenario_flags import add_flags, scenario_of
 from gateway.cli.load.trace import recorded
@@ -27,6 +28,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     add("--longest-output", type=int, metavar="TOKENS", help="ask for no more tokens")
     add("--scenario", type=Path, metavar="FILE", help="target, tenants, mix, SLOs: all but the arrivals")
     add_flags(parser)
+    add_part_flags(parser)
     add("--out", type=Path, metavar="FILE", help="write the run record, as JSON")
     parser.set_defaults(run=run)
 

@@ -10,6 +10,7 @@ from typing import Any
 import trio
 
 from actors.upstream.http.address import address
+from gateway.cli.load.host_part import add_part_flags, part_of_run
 from gateway.cli.load.live_view import LiveView
 from gateway.cli.load.scenario_flags import add_scenario_flags, fault_keys_of, keys_of, pids_of, scenario_of
 from gateway.cli.load.summary import summary
@@ -23,7 +24,7 @@ from loadtests.model.record_file import encode_record
 from loadtests.model.run_record import RunRecord
 from loadtests.model.scenario import Scenario
 from loadtests.model.scenario_file import LoadedScenario
-from loadtests.running.run import LoadRun
+from loadtests.running.run import HostPart, LoadRun
 from loadtests.schedule.traced_request import TracedRequest
 
 INVALID = 3
@@ -37,6 +38,7 @@ because the load tester itself was too late; 130: it was ended by Ctrl-C, and th
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     parser = commands.add_parser("run", help="send the requests of a scenario and measure the answers", epilog=_EPILOG)
     add_scenario_flags(parser)
+    add_part_flags(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the run record, as JSON")
     parser.set_defaults(run=run)
 
@@ -49,12 +51,18 @@ def run_scenario(loaded: LoadedScenario, arguments: argparse.Namespace) -> int:
     """One run with what is printed and written about it. Returns the exit code."""
     print_problems(loaded.warnings)
     scenario = loaded.scenario
-    record = trio.run(carry_out, scenario, keys_of(scenario, arguments), pids_of(arguments))
+    part = part_of_run(arguments, scenario)
+    record = trio.run(carry_out, scenario, keys_of(scenario, arguments), pids_of(arguments), part)
     if arguments.out is not None:
         write_file(arguments.out, encode_record(record))
+    return ended(record, arguments.out)
+
+
+def ended(record: RunRecord, out: Path | None) -> int:
+    """What is printed at the end of a run. Returns the exit code."""
     summary(record).print()
-    if arguments.out is not None:
-        say(f"the run record is in {arguments.out}")
+    if out is not None:
+        say(f"the run record is in {out}")
     if record.verdict.cut_short:
         return 130
     if not record.verdict.valid:
@@ -62,7 +70,9 @@ def run_scenario(loaded: LoadedScenario, arguments: argparse.Namespace) -> int:
     return 0 if record.totals.ok + record.totals.left else 1
 
 
-async def carry_out(scenario: Scenario, keys: dict[str, str], pids: Mapping[str, int] | None = None) -> RunRecord:
+async def carry_out(
+    scenario: Scenario, keys: dict[str, str], pids: Mapping[str, int] | None = None, part: HostPart | None = None
+) -> RunRecord:
     """One run with its live view and its faults. The first Ctrl-C ends it in order, the second at once.
 
     `pids`: of processes that faults are for, by name. Raises CliError.
@@ -72,7 +82,7 @@ async def carry_out(scenario: Scenario, keys: dict[str, str], pids: Mapping[str,
     try:
         async with trio.open_nursery() as nursery, FaultRunner(scenario, pids or {}, fault_keys, nursery) as faults:
             await _check_server(scenario)
-            return await _watched(scenario, keys, trace, faults)
+            return await _watched(scenario, keys, trace, faults, part or HostPart())
     except* RunError as group:
         raise CliError(str(_first(group))) from None
     except* KeyboardInterrupt:
@@ -82,11 +92,11 @@ async def carry_out(scenario: Scenario, keys: dict[str, str], pids: Mapping[str,
 
 
 async def _watched(
-    scenario: Scenario, keys: dict[str, str], trace: tuple[TracedRequest, ...], faults: FaultRunner
+    scenario: Scenario, keys: dict[str, str], trace: tuple[TracedRequest, ...], faults: FaultRunner, part: HostPart
 ) -> RunRecord:
     view = LiveView(scenario)
     version = importlib.metadata.version("penstock")
-    load_run = LoadRun(scenario, keys, version=version, show=view.show, trace=trace, faults=faults)
+    load_run = LoadRun(scenario, keys, version=version, show=view.show, trace=trace, faults=faults, part=part)
 
     async def listen() -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:

@@ -3,7 +3,7 @@
 from gateway.cli.terminal import Page, number, percent
 from loadtests.model.latency_histogram import LatencyHistogram
 from loadtests.model.run_record import Measures, RunRecord
-from loadtests.report.run_page import connection_words, fault_rows
+from loadtests.report.run_page import connection_words, cost_words, fault_rows
 
 _PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 _ROWS = (
@@ -76,6 +76,8 @@ def _add_counts(page: Page, totals: Measures, seconds: float) -> None:
             f" {totals.output_tokens / seconds:.4g} tokens/s out, {totals.prompt_tokens / seconds:.4g} tokens/s in",
             indent=2,
         )
+    if totals.cost:
+        page.line(cost_words(totals), indent=2)
 
 
 def _add_latencies(page: Page, record: RunRecord) -> None:

@@ -77,7 +77,11 @@ def _settings(scenario: Scenario, arguments: argparse.Namespace) -> SweepSetting
     if scenario.arrivals.phases:
         raise CliError("a sweep sets the rate itself: leave the phases out of the scenario", 2)
     if scenario.faults:
-        raise CliError("a sweep has no faults: each of its runs is to look the same; leave them out", 2)
+        raise CliError(
+            "a sweep has no faults: what it finds would depend on how long its runs are beside the fault; sweep"
+            " without them, then load run with them at a part of that rate",
+            2,
+        )
     if scenario.slo == SloSettings() and not scenario.tier_slo:
         raise CliError("a sweep needs SLOs: give --slo ttft=500ms,tpot=50ms, or [slo] in the scenario", 2)
     for flag, value, low, high in (

@@ -8,6 +8,7 @@ from gateway.simulation.page import page
 from gateway.simulation.report import Comparison
 from gateway.simulation.table import rows_of, table
 from tests.gateway.simulation.worlds import policy, profile, trace
+from tests.loadtests.report.test_run_page import read
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +64,17 @@ def test_one_policy_has_no_difference(comparison: Comparison) -> None:
     alone = msgspec.structs.replace(comparison, reports=comparison.reports[:1])
     assert "difference" not in table(alone)
     assert "<th>difference</th>" not in page(alone)
+
+
+def test_the_page_has_its_plots_and_loads_nothing(comparison: Comparison) -> None:
+    text = page(comparison)
+    reader = read(text)
+    assert not reader.names & {"script", "img", "link"}
+    assert not reader.links
+    engines = {name for report in comparison.reports for name in report.timeline}
+    assert engines
+    assert text.count("<svg") == 2 + 3 * len(engines)
+    for title in ("Time to the first token", "Answers by rung", *(f"{name}: KV blocks in use" for name in engines)):
+        assert f"<h2>{title}</h2>" in text
+    evil = msgspec.structs.replace(comparison, trace="<script>", notes=("<script>",))
+    assert "script" not in read(page(evil)).names

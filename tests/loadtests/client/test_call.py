@@ -280,6 +280,24 @@ async def test_a_whole_answer() -> None:
     assert (row.outcome, row.output_tokens, row.rung, row.tpot_s) == ("ok", 1, "small", None)
 
 
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("endpoint", ["chat", "completions"])
+async def test_the_bound_on_the_output_has_the_name_that_the_server_wants(field, endpoint) -> None:
+    async with serving(streamed(events())) as server:
+        scenario = Scenario(
+            schema=1,
+            duration=Seconds(0.01),
+            warm_up=Seconds(0),
+            target=LoadTarget(url=server.url, max_tokens_field=field),
+            arrivals=Arrivals(kind="constant", rate=100),
+            mix=(RequestKind(endpoint=endpoint, output=Lengths(exactly=9)),),
+        )
+        await Worker(WorkerShare(scenario, {}), ignore).run(time.perf_counter())
+    (asked,) = server.asked
+    bounds = {name: value for name, value in asked.body.items() if name.startswith("max_")}
+    assert bounds == {field if endpoint == "chat" else "max_tokens": 9}
+
+
 async def test_connections_are_used_again() -> None:
     async with serving(streamed(events())) as server:
         scenario = Scenario(

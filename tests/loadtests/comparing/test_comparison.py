@@ -6,9 +6,12 @@ from random import Random
 import msgspec
 import pytest
 
+from config.model.table import Seconds
+from config.model.tenancy import Price
 from loadtests.comparing.comparison import ComparedMeasure, LoadComparison, compare_runs
 from loadtests.comparing.condition import parse_condition
 from loadtests.model.run_record import RunRecord, RunVerdict
+from loadtests.model.scenario import SloSettings
 from tests.loadtests.synthetic_runs import SCENARIO, SyntheticRequest, synthetic_record
 
 
@@ -129,3 +132,24 @@ def test_what_makes_the_two_unlike_is_noted() -> None:
     assert "different requests" in comparison.notes[0]
     bad = msgspec.structs.replace(noisy(1), verdict=RunVerdict(False, ("it was late",)))
     assert compare_runs([bad], [noisy(2)]).invalid == ("A: it was late",)
+
+
+def priced(seed: int, *, slower: float = 1.0, price: float = 2.0) -> RunRecord:
+    scenario = msgspec.structs.replace(
+        SCENARIO, slo=SloSettings(ttft=Seconds(0.2)), prices={SCENARIO.target.model: Price(input=1.0, output=price)}
+    )
+    rng = Random(seed)
+    requests = [SyntheticRequest(at=n * 0.02, ttft=slower * 0.1 * rng.lognormvariate(0, 0.5)) for n in range(1500)]
+    return synthetic_record(requests, scenario)
+
+
+def test_the_cost_of_good_tokens_rises_with_the_price_and_with_what_comes_late() -> None:
+    assert not {"cost", "good_token_cost"} & set(by_name(compare_runs([noisy(1)], [noisy(2)])))
+    dearer = by_name(compare_runs([priced(1)], [priced(1, price=3.0)]))
+    assert {dearer[name].verdict for name in ("cost", "token_cost", "good_token_cost")} == {"worse"}
+    assert dearer["token_cost"].change == pytest.approx(1 / (2 + 30 / 10))
+    late = by_name(compare_runs([priced(1)], [priced(1, slower=2.0)]))
+    assert (late["token_cost"].verdict, late["good_token_cost"].verdict) == ("none", "worse")
+    useless = by_name(compare_runs([priced(1)], [priced(1, slower=50.0)]))["good_token_cost"]
+    assert (useless.verdict, useless.b) == ("unknown", None)
+    assert "B has nothing" in useless.why

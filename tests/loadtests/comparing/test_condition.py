@@ -16,6 +16,7 @@ from loadtests.comparing.measures import MeasureError
         ("failed_share>+1pp", "failed_share", True, 0.01, False),
         ("tokens<-100/s", "tokens", False, -100.0, False),
         ("itl_p999>+0%", "itl_p999", True, 0.0, True),
+        ("good_token_cost>+5%", "good_token_cost", True, 0.05, True),
     ],
 )
 def test_conditions(text: str, name: str, above: bool, change: float, relative: bool) -> None:
@@ -35,6 +36,7 @@ def test_conditions(text: str, name: str, above: bool, change: float, relative: 
         ("goodput<-1ms", "changes by %, /s, not by 'ms'"),
         ("ttft_p50>+1pp", "changes by %, ms, s, not by 'pp'"),
         ("failed_share>+1s", "changes by %, pp, not by 's'"),
+        ("token_cost>+1s", "changes by %, not by 's'"),
     ],
 )
 def test_what_is_none(text: str, words: str) -> None:

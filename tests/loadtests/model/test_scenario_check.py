@@ -32,6 +32,8 @@ FAULTS = [
     ("[[mix]]\nprompt = { low = 3 }", "'low' needs 'high'"),
     ("[[mix]]\nprompt = { median = 9, p95 = 3 }", "below 'median'"),
     ("[[mix]]\nbody = { stream = true }", "'stream' is set by the load tester"),
+    ("[[mix]]\nbody = { max_completion_tokens = 5 }", 'max_tokens_field = "max_completion_tokens" in [target]'),
+    ("[target]\nmax_tokens_field = 'max_output'", "max_completion_tokens"),
     ("[[mix]]\ntransport = 'whole'\nbehaviour = 'b'\n[behaviours.b]\nleave_after_tokens = 2", "in one piece"),
     ("[[mix]]\ntransport = 'websocket'\nbehaviour = 'b'\n[behaviours.b]\nreconnect_after_tokens = 2", "be resumed"),
     ("[[mix]]\nendpoint = 'completions'\nsession = 's'\n[sessions.s]\nturns = { exactly = 2 }", "has messages"),

@@ -5,9 +5,11 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
-from loadtests.model.run_record import RunVerdict
-from loadtests.model.scenario import LoadTenant, SloSettings
-from loadtests.report.run_page import run_page, slo_words
+from config.model.table import Seconds
+from config.model.tenancy import Price
+from loadtests.model.run_record import Measures, RunVerdict
+from loadtests.model.scenario import LoadTarget, LoadTenant, SloSettings
+from loadtests.report.run_page import connection_words, cost_words, run_page, slo_words
 from tests.loadtests.synthetic_runs import SCENARIO, SyntheticRequest, even_run, synthetic_record
 
 _EVIL = '<script>alert("x")</script>&\u202e'
@@ -117,3 +119,25 @@ def test_groups_and_failures_have_tables() -> None:
 )
 def test_objectives_in_words(slo: SloSettings, words: str) -> None:
     assert slo_words(slo) == words
+
+
+def test_costs_are_shown_where_a_price_is_known() -> None:
+    tenants = {"acme": LoadTenant(), "zeta": LoadTenant()}
+    scenario = msgspec.structs.replace(SCENARIO, tenants=tenants, slo=SloSettings(ttft=Seconds(0.2)))
+    requests = [
+        SyntheticRequest(at=5 + n / 10, tenant=("acme", "zeta")[n % 2], ttft=(0.1, 0.3)[n % 2]) for n in range(40)
+    ]
+    assert "million" not in run_page(synthetic_record(requests, scenario))
+    priced = msgspec.structs.replace(scenario, prices={scenario.target.model: Price(input=0.0, output=4.0)})
+    record = synthetic_record(requests, priced)
+    page = run_page(record)
+    for words in ("a million tokens", "a million good tokens", "<th>cost</th>"):
+        assert words in page
+    assert cost_words(record.totals) == "cost 0.0016: 4 for a million tokens out, 8 for a million of good requests"
+    assert cost_words(Measures(cost=1.0, output_tokens=10)).endswith("– for a million of good requests")
+
+
+def test_connections_that_were_there_before_are_told() -> None:
+    assert connection_words(SCENARIO) == ""
+    scenario = msgspec.structs.replace(SCENARIO, target=LoadTarget(connections=1000))
+    assert "1,000 connections were opened before the run" in run_page(even_run(scenario))

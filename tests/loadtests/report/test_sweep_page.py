@@ -72,3 +72,16 @@ def test_time_is_told_as_finely_as_the_server_does() -> None:
     assert list(part_rows(queued)) == ["client", "queue", "to the first token, without queue", "after the first token"]
     plain = probe_of(even_run(SLOS), 5.0, 0.95)
     assert list(part_rows(plain)) == ["client", "to the first token", "after the first token"]
+
+
+def test_good_tokens_have_a_cost_where_a_price_is_known() -> None:
+    assert "million" not in sweep_page(a_sweep())
+    costs = (3.5, None, 3.6)
+    probes = [
+        msgspec.structs.replace(probe, good_token_cost=cost)
+        for probe, cost in zip(a_sweep().probes, costs, strict=True)
+    ]
+    page = sweep_page(a_sweep(probes=tuple(probes)))
+    assert "there, a million good tokens" in page
+    for words in ("3.5", "3.6", "–"):
+        assert f"<td>{words}</td>" in page

@@ -1,9 +1,12 @@
+import msgspec
 import pytest
 
 from config.model.table import Seconds
+from config.model.tenancy import Price
 from loadtests.client.answer import Answer, AnswerUsage
-from loadtests.model.scenario import Arrivals, LoadTenant, RequestKind, Scenario, SloSettings
-from loadtests.running.finished_request import FinishedRequest, is_good
+from loadtests.model.run_record import Measures
+from loadtests.model.scenario import Arrivals, LoadTarget, LoadTenant, RequestKind, Scenario, SloSettings
+from loadtests.running.finished_request import FinishedRequest, cost_of, is_good, labels_of
 from loadtests.running.tally import Tally, merge_tallies, window_width
 from loadtests.running.verdict import fairness, grouped, totals_of
 
@@ -114,6 +117,52 @@ def test_rows_and_lags_are_bounded() -> None:
     tally = tally_of([finished(number) for number in range(50)], rows=7)
     assert (len(tally.rows), tally.requests) == (7, 50)
     assert tally.lag.reading.count == 2
+
+
+PRICES = {
+    "large": Price(input=2.0, output=10.0, cached_input=0.5),
+    "m": Price(input=1.0, output=4.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("rung", "usage", "cost"),
+    [
+        ("large", {"prompt_tokens": 100, "completion_tokens": 5}, 100 * 2 + 5 * 10),
+        ("other", {"prompt_tokens": 100, "completion_tokens": 5}, 100 * 1 + 5 * 4),
+        ("large", {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}, 5 * 2 + 4 * 0.5 + 5 * 10),
+        ("large", {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 99}}, 9 * 0.5 + 5 * 10),
+        ("large", {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": "?"}}, 9 * 2 + 5 * 10),
+        ("large", {"prompt_tokens": 9, "prompt_tokens_details": None}, 9 * 2 + 5 * 10),
+        ("large", {"cost": 0.25}, 250_000),
+        ("large", {"cost": 0}, 0),
+        ("large", {"cost": "much"}, 5 * 10),
+        ("large", {"cost": -1}, 5 * 10),
+        ("large", None, 5 * 10),
+    ],
+)
+def test_the_server_s_word_on_cost_counts_before_prices(rung: str, usage, cost: float) -> None:
+    scenario = msgspec.structs.replace(SCENARIO, prices=PRICES, target=LoadTarget(model="m"))
+    request = finished(0)
+    request.answer.rung = rung
+    request.answer.usage = None if usage is None else msgspec.json.decode(msgspec.json.encode(usage), type=AnswerUsage)
+    assert cost_of(request, labels_of(request, scenario), scenario) == pytest.approx(cost / 1e6)
+    free = cost_of(request, labels_of(request, SCENARIO), SCENARIO)
+    assert free == (0.25 if cost == 250_000 else 0.0)
+
+
+def test_good_tokens_carry_the_cost_of_the_others() -> None:
+    scenario = msgspec.structs.replace(SCENARIO, prices={"m": Price(input=0.0, output=3.0)})
+    scenario = msgspec.structs.replace(scenario, target=LoadTarget(model="m"))
+    tally = Tally(scenario, window_s=1.0, rows=10, seed="s")
+    for request in (finished(1), finished(2), finished(3, first_s=0.6), finished(4, failure="truncated")):
+        tally.ended(request)
+    totals = totals_of(tally.result().groups)
+    assert totals.cost == pytest.approx(3 * 5 * 3.0 / 1e6)
+    assert totals.token_cost == pytest.approx(3.0)
+    assert totals.good_token_cost == pytest.approx(4.5)
+    assert Measures().token_cost is None
+    assert Measures().good_token_cost is None
 
 
 @pytest.mark.parametrize(
