@@ -12,14 +12,14 @@ import trio
 from actors.api.errors import BadKey, BudgetSpent, OverQuota
 from actors.kernel.actor import Actor, Mailbox
 from actors.kernel.clock import WallClock
-from actors.protocol.admission import AdmissionMessage, Reserve, RestoreUsage, Settle
+from actors.protocol.admission import AdmissionMessage, Reserve, RestoreUsage, Settle, WouldFit
 from policies.admission.budget import BudgetBook, BudgetRefusal, Grant, set_aside
 from policies.admission.quota import QuotaBook, QuotaRefusal
 from policies.errors import UnknownTenant
 
 
 class Admission(Actor[AdmissionMessage]):
-    """Handles `Reserve`, `Settle` and `RestoreUsage`."""
+    """Handles `AdmissionMessage`."""
 
     redelivered: ClassVar[tuple[type, ...]] = (Settle, RestoreUsage)
 
@@ -56,6 +56,8 @@ class Admission(Actor[AdmissionMessage]):
                     # Its task was cancelled while it waited, and will not settle it.
                     self._quota.cancel(answer.reservation)
                     self._budgets.settle(answer.hold, 0.0)
+            case WouldFit(tenant, tokens, reply):
+                reply.set(self._quota.refusal(tenant, tokens, now))
             case Settle(grant, None):
                 self._quota.cancel(grant.reservation)
                 self._budgets.settle(grant.hold, 0.0)

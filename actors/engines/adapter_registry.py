@@ -22,21 +22,13 @@ from actors.queue.dispatcher import ReplicaSlot
 from config.model.settings import EngineSettings
 from config.model.words import is_adapter_name
 from engine.errors import ModelError
-from engine.lora.adapters import Adapter, PreparedAdapter
+from engine.lora.adapters import Adapter, PreparedAdapter, WantedAdapter
 
 log = structlog.get_logger()
 
 
 Prepared = Mapping[int, PreparedAdapter]
 """By replica: what one has prepared no other can use."""
-
-
-class WantedAdapter(msgspec.Struct, frozen=True):
-    """What an engine is to be loaded with."""
-
-    name: str
-    version: int
-    path: Path
 
 
 class AdapterRegistry:

@@ -8,12 +8,12 @@ all jobs of this one are lost, and it tells their readers; adapters are loaded f
 
 from collections.abc import Callable, Sequence
 
+import msgspec
 import structlog
 import trio
 
 from actors.api.engine_status import EngineStatus
 from actors.api.errors import EngineLoadFailed, EngineLost
-from actors.engines.adapter_registry import WantedAdapter
 from actors.engines.engine_thread import (
     EngineLoaded,
     EngineLoading,
@@ -41,9 +41,9 @@ from actors.protocol.job import (
     StartJob,
     Uninstall,
 )
+from engine.core.adapter_loading import load_adapters
 from engine.core.loop import Stepping, Stop
-from engine.errors import EngineError
-from engine.lora.adapters import Adapter
+from engine.lora.adapters import WantedAdapter
 from engine.messages import (
     Abort,
     AddAdapter,
@@ -185,25 +185,15 @@ class EngineActor(Actor[EngineMessage]):
                 self._dispatch.put_deferred(finished)
 
     def _with_adapters(self) -> EngineSource:
-        """A factory that also loads the adapters. A restart skips adapters that cannot be read any more."""
-        factory, wanted, is_first = self._source, tuple(self._adapters()), self._published.limits is None
-        if isinstance(factory, EngineProgram):
-            return factory
+        """A source that also loads the adapters. A restart skips adapters that cannot be read any more."""
+        source, wanted, is_first = self._source, tuple(self._adapters()), self._published.limits is None
+        if isinstance(source, EngineProgram):
+            hosted = msgspec.structs.replace(source.hosted, adapters=wanted, needs_adapters=is_first)
+            return msgspec.structs.replace(source, hosted=hosted)
 
         def load(progress: Callable[[str], None]) -> Stepping:
-            engine = factory(progress)
-            for each in wanted:
-                progress(f"loading adapter {each.name}")
-                try:
-                    prepared = engine.read_adapter(each.path)
-                except EngineError as error:
-                    message = f"its adapter '{each.name}' cannot be loaded: {error.message}"
-                    if is_first:
-                        engine.close()
-                        raise EngineError(error.code, message) from error
-                    progress(message)
-                else:
-                    engine.accept(AddAdapter(Adapter(each.name, each.version, each.path, prepared)))
+            engine = source(progress)
+            load_adapters(engine, wanted, progress, must=is_first)
             return engine
 
         return load

@@ -7,7 +7,7 @@ from itertools import chain
 import msgspec
 
 from actors.api.errors import InvalidRequest
-from actors.api.request import InferenceRequest, TextPrompt
+from actors.api.request import InferenceRequest, TextPrompt, TokenPrompt
 from actors.kernel.thread_bridge import WorkerPool
 from actors.prompt.model_text import ModelText, TokenIds, encode_prompts, estimated_tokens
 from engine.errors import RequestRefused
@@ -57,6 +57,13 @@ class RequestText:
         """For a shadow: what is encoded is shared, `passed_over` is not."""
         return RequestText(self._request, self._texts, self._workers, self._work_for, self._encoded)
 
+    @property
+    def fewest_tokens(self) -> int:
+        """Of all prompts together, at least, before any is read."""
+        cut = self._body.truncate_prompt_tokens
+        lengths = [len(each.token_ids) if isinstance(each, TokenPrompt) else 1 for each in self._body.prompts]
+        return sum(lengths) if cut is None else sum([min(length, cut) for length in lengths])
+
     async def read_by(self, engine: str) -> tuple[TokenIds, ...]:
         """Token ids of every prompt for this engine. Raises InvalidRequest."""
         text, body = self._texts[engine], self._body
@@ -88,7 +95,7 @@ class RequestText:
             for name, text in self._texts.items()
         }
         if not counted:
-            return PromptSizes({}, self._estimated())
+            return PromptSizes({}, self.estimated())
         return PromptSizes(counted, next(iter(counted.values())))
 
     async def lengths(self, rung: str, *, lenient: bool) -> list[int]:
@@ -105,9 +112,10 @@ class RequestText:
         except InvalidRequest:
             if not lenient:
                 raise
-        return list(self._estimated())
+        return list(self.estimated())
 
-    def _estimated(self) -> tuple[int, ...]:
+    def estimated(self) -> tuple[int, ...]:
+        """Tokens of every prompt, without reading it."""
         if self._estimates is None:
             self._estimates = tuple(map(estimated_tokens, self._body.prompts))
         return self._estimates

@@ -21,6 +21,14 @@ class Reserve(msgspec.Struct, frozen=True, tag=True, gc=False):
     reply: Reply[Grant | QuotaRefusal | BudgetRefusal]
 
 
+class WouldFit(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Whether the tenant has room for a request of at least so many tokens; asked before long work."""
+
+    tenant: str
+    tokens: int
+    reply: Reply[QuotaRefusal | None]
+
+
 class Settle(msgspec.Struct, frozen=True, tag=True, gc=False):
     """The end of a grant, sent exactly once. `used_tokens` None: the request was refused before it ran."""
 
@@ -42,4 +50,4 @@ class RestoreUsage(msgspec.Struct, frozen=True, tag=True, gc=False):
     """All of them, in order."""
 
 
-AdmissionMessage = Reserve | Settle | RestoreUsage
+AdmissionMessage = Reserve | WouldFit | Settle | RestoreUsage

@@ -12,7 +12,7 @@ from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.thread_bridge import WorkerPool
 from actors.prompt.request_text import RequestText
-from actors.protocol.admission import Reserve, Settle
+from actors.protocol.admission import Reserve, Settle, WouldFit
 from actors.protocol.ledger import LedgerEntry, OpenEntry
 from actors.recording.recorder import RecordedRequest
 from actors.request.account import Account
@@ -24,6 +24,7 @@ from actors.routing.features import features_of
 from actors.routing.key_check import check_body
 from actors.routing.router import PolicySnapshot, Router
 from engine.core.limits import EngineLimits
+from engine.text.tokenizer import LONG_CHARACTERS
 from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView, Grant
 from policies.admission.keys import KeyGrant
 from policies.admission.quota import QuotaRefusal
@@ -88,11 +89,17 @@ class RequestAdmission:
             raise RequestQuarantined(quarantine.message)
         work_for = WorkFor(tenant, snapshot.ranks[tenant])
         text = RequestText(request, self._texts_for[request.body.embedding is not None], self._workers, work_for)
-        lengths = await text.lengths(request.model, lenient=bool(self._ports.upstreams))
+        spent = await self._spent(request, tenant, text)
+        if spent is None:
+            lengths: Sequence[int] = await text.lengths(request.model, lenient=bool(self._ports.upstreams))
+        else:
+            lengths = text.estimated()
         features = self._features(request, snapshot, tenant, lengths)
         wanted, budget = features, None
         decided: Planned | PlanRefusal | None = None
         try:
+            if spent is not None:
+                raise over_quota(spent)
             while True:
                 decided = await self._decide(request, snapshot, text, wanted, budget)
                 if isinstance(decided, PlanRefusal):
@@ -152,6 +159,18 @@ class RequestAdmission:
         if plan.shadows:
             self._shadows.copy(CopiedRequest(request, decided, snapshot, principal.cache_salt, text), account)
         return ResponseStream(account, principal=principal, text=text, booked=booked, on_end=self._on_end)
+
+    async def _spent(self, request: InferenceRequest, tenant: str, text: RequestText) -> QuotaRefusal | None:
+        """The limit that the tenant has used up, if it is long work to read the request or to compile its grammar."""
+        body = request.body
+        if request.body_bytes < LONG_CHARACTERS and body.grammar is None and body.tools is None:
+            return None
+        reply: Reply[QuotaRefusal | None] = Reply()
+        try:
+            self._ports.admission.put_nowait(WouldFit(tenant, text.fewest_tokens, reply))
+            return await reply.wait()
+        except (MailboxFull, ActorDied):
+            raise Unavailable("admission_busy", TOO_BUSY, 1.0) from None
 
     def _features(
         self, request: InferenceRequest, snapshot: PolicySnapshot, tenant: str, lengths: Sequence[int]

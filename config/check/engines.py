@@ -61,12 +61,6 @@ def check_adapters(settings: Settings, problems: Problems) -> None:
                 "adapters are not served by an engine whose model is split",
                 expected="tensor_parallel = 1, or no adapters",
             )
-        if engine.adapters and engine.host == "process":
-            problems.add_at_key(
-                ("engines", name, "adapters"),
-                "adapters are not served by an engine in a process of its own",
-                expected='host = "thread", or no adapters',
-            )
         if len(engine.adapters) > engine.max_adapters:
             problems.add(
                 ("engines", name, "max_adapters"),

@@ -16,8 +16,8 @@ _READ_BYTES = 1 << 20
 class PipeInbox:
     """What `StepLoop` uses of a `SimpleQueue`. When the pipe is closed it holds a `Stop`, for ever."""
 
-    def __init__(self, pipe: int, decode: Callable[[bytes], Command | Stop]) -> None:
-        """`pipe`: a descriptor, of which nothing else reads any more."""
+    def __init__(self, pipe: int, decode: Callable[[bytes], Command | Stop | None]) -> None:
+        """`pipe`: a descriptor that nothing else reads any more. `decode`: None for what it has carried out itself."""
         os.set_blocking(pipe, False)
         self._pipe = pipe
         self._decode = decode
@@ -51,4 +51,5 @@ class PipeInbox:
         if not data:
             self._commands.append(Stop())
             return
-        self._commands += [self._decode(body) for body in self._frames.feed(data)]
+        decoded = map(self._decode, self._frames.feed(data))
+        self._commands += [command for command in decoded if command is not None]

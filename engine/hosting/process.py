@@ -10,12 +10,25 @@ from io import FileIO
 import msgspec
 
 from engine.child import end_with_parent
+from engine.core.adapter_loading import load_adapters
 from engine.core.engine import Engine
-from engine.core.loop import StepLoop, Stepping
+from engine.core.loop import StepLoop, Stepping, Stop
 from engine.errors import EngineError
 from engine.frames import frame, read_frame
+from engine.hosting.hosted_adapters import HostedAdapters
 from engine.hosting.pipe_inbox import PipeInbox
-from engine.hosting.wire import HostedEngine, HostLoaded, HostLoading, HostRefused, command_decoder
+from engine.hosting.wire import (
+    HostAdapter,
+    HostedEngine,
+    HostLoaded,
+    HostLoading,
+    HostRefused,
+    InstallAdapter,
+    ReadAdapter,
+    command_decoder,
+)
+from engine.lora.adapters import Adapter, WantedAdapter
+from engine.messages import Command
 from engine.sampling.grammar import CompiledGrammar, Grammar, Grammars
 from engine.text.tokenizer import Tokenizer
 from engine.threads import prepare_environment
@@ -59,9 +72,13 @@ def _run(hosted: HostedEngine, load: Loader, out: FileIO) -> None:
         while rest:
             rest = rest[out.write(rest) :]
 
+    def progress(what: str) -> None:
+        post(HostLoading(what))
+
     try:
-        engine, tokenizer = load(hosted, lambda what: post(HostLoading(what)))
-        loaded = HostLoaded(engine.limits, engine.stats())
+        engine, tokenizer = load(hosted, progress)
+        load_adapters(engine, hosted.adapters, progress, must=hosted.needs_adapters)
+        loaded = HostLoaded(engine.limits, engine.stats(), tuple(map(_shown, engine.adapters)))
     except EngineError as error:
         post(HostRefused(error.message))
         return
@@ -71,8 +88,31 @@ def _run(hosted: HostedEngine, load: Loader, out: FileIO) -> None:
         post(HostRefused(f"{type(error).__name__}: {error}"))
         return
     post(loaded)
-    inbox = PipeInbox(sys.stdin.fileno(), command_decoder(_compiler(tokenizer)))
-    StepLoop(engine, inbox, post).run()
+    StepLoop(engine, PipeInbox(sys.stdin.fileno(), _decoder(engine, tokenizer, post)), post).run()
+
+
+def _decoder(
+    engine: Stepping, tokenizer: Tokenizer | None, post: Callable[[msgspec.Struct], None]
+) -> Callable[[bytes], Command | Stop | None]:
+    """Decodes frames; what is not for the engine is carried out, and None."""
+    decode, adapters = command_decoder(_compiler(tokenizer)), HostedAdapters(engine, post)
+
+    def command_of(body: bytes) -> Command | Stop | None:
+        match decode(body):
+            case ReadAdapter() as command:
+                adapters.read(command)
+                return None
+            case InstallAdapter() as command:
+                return adapters.installed(command)
+            case command:
+                return command
+
+    return command_of
+
+
+def _shown(adapter: Adapter) -> HostAdapter:
+    wanted, prepared = WantedAdapter(adapter.name, adapter.version, adapter.path), adapter.prepared
+    return HostAdapter(wanted, prepared.digest, prepared.rank, prepared.memory_bytes)
 
 
 def _compiler(tokenizer: Tokenizer | None) -> Callable[[Grammar], CompiledGrammar]:

@@ -1,7 +1,7 @@
 """The messages between an engine's process and the gateway: commands in, reports out, over two pipes.
 
 They are those that pass between threads, with two differences. A grammar goes as its source, and is compiled again in
-the process. Adapters do not pass: such an engine serves none.
+the process. The tensors of an adapter stay there: it is read on request, and installed by the number of its reading.
 """
 
 import sys
@@ -14,7 +14,19 @@ from config.model.settings import EngineSettings
 from engine.core.limits import EngineLimits
 from engine.core.loop import Stop
 from engine.frames import frame
-from engine.messages import Abort, Command, Embed, EngineFailed, EngineStats, ExpectTokens, StepReport, Submit
+from engine.lora.adapters import WantedAdapter
+from engine.messages import (
+    Abort,
+    AddAdapter,
+    Command,
+    DropAdapter,
+    Embed,
+    EngineFailed,
+    EngineStats,
+    ExpectTokens,
+    StepReport,
+    Submit,
+)
 from engine.sampling.grammar import CompiledGrammar, Grammar
 
 COMMAND = (sys.executable, "-P", "-c", "import engine.hosting.process; engine.hosting.process.main()")
@@ -29,6 +41,9 @@ class HostedEngine(msgspec.Struct, frozen=True):
     """How much nicer than the gateway it is."""
     message: str = ""
     """How its KV pool was sized."""
+    adapters: tuple[WantedAdapter, ...] = ()
+    needs_adapters: bool = False
+    """One that cannot be read is a reason not to begin; otherwise it is left out."""
 
 
 class HostLoading(msgspec.Struct, frozen=True, tag=True):
@@ -37,11 +52,21 @@ class HostLoading(msgspec.Struct, frozen=True, tag=True):
     what: str
 
 
+class HostAdapter(msgspec.Struct, frozen=True):
+    """An adapter that was loaded at the beginning."""
+
+    wanted: WantedAdapter
+    digest: bytes
+    rank: int
+    memory_bytes: int
+
+
 class HostLoaded(msgspec.Struct, frozen=True, tag=True):
     """The engine takes commands."""
 
     limits: EngineLimits
     stats: EngineStats
+    adapters: tuple[HostAdapter, ...] = ()
 
 
 class HostRefused(msgspec.Struct, frozen=True, tag=True):
@@ -50,29 +75,60 @@ class HostRefused(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-HostReport = HostLoading | HostLoaded | HostRefused | StepReport | EngineFailed
-"""A StepReport or EngineFailed comes after HostLoaded only."""
-_Sent = Submit | Abort | ExpectTokens | Embed | Stop
+class HostAdapterRead(msgspec.Struct, frozen=True, tag=True):
+    """What became of a `ReadAdapter`: see `PreparedAdapter`."""
+
+    number: int
+    digest: bytes = b""
+    rank: int = 0
+    memory_bytes: int = 0
+    code: str = ""
+    """It cannot be served, and `message` says why; empty: it can."""
+    message: str = ""
 
 
-def encode_command(command: Command | Stop) -> bytes:
-    """A frame. Raises TypeError for one that does not pass between processes."""
-    if not isinstance(command, _Sent):
-        raise TypeError(f"{type(command).__name__} does not pass between processes")
+class ReadAdapter(msgspec.Struct, frozen=True, tag=True):
+    """Read the folder; `HostAdapterRead` follows."""
+
+    number: int
+    folder: str
+
+
+class InstallAdapter(msgspec.Struct, frozen=True, tag=True):
+    """`AddAdapter` of what was read under this number."""
+
+    name: str
+    version: int
+    path: str
+    number: int
+
+
+HostReport = HostLoading | HostLoaded | HostRefused | StepReport | EngineFailed | HostAdapterRead
+"""All but the first and the third come after HostLoaded only."""
+HostCommand = Submit | Abort | ExpectTokens | Embed | DropAdapter | ReadAdapter | InstallAdapter | Stop
+
+
+def encode_command(command: Command | ReadAdapter | Stop) -> bytes:
+    """A frame. The `numbers` of an adapter that is added are the number of its reading."""
+    if isinstance(command, AddAdapter):
+        adapter = command.adapter
+        return frame(InstallAdapter(adapter.name, adapter.version, str(adapter.path), adapter.prepared.numbers))
     return frame(command, _source)
 
 
-def command_decoder(compiled: Callable[[Grammar], CompiledGrammar]) -> Callable[[bytes], Command | Stop]:
+def command_decoder(compiled: Callable[[Grammar], CompiledGrammar]) -> Callable[[bytes], HostCommand]:
     """Decodes what `encode_command` has framed. `compiled`: compiles a grammar for the engine's tokenizer."""
 
     def hook(kind: type, value: Any) -> Any:
         return compiled(msgspec.convert(value, Grammar)) if kind is CompiledGrammar else kind(value)
 
-    decode: Callable[[bytes], Command | Stop] = msgspec.msgpack.Decoder(_Sent, dec_hook=hook).decode
+    decode: Callable[[bytes], HostCommand] = msgspec.msgpack.Decoder(HostCommand, dec_hook=hook).decode
     return decode
 
 
-decode_report: Callable[[bytes], HostReport] = msgspec.msgpack.Decoder(HostReport).decode
+decode_report: Callable[[bytes], HostReport] = msgspec.msgpack.Decoder(
+    HostReport, dec_hook=lambda kind, value: kind(value)
+).decode
 
 
 def _source(value: Any) -> Any:

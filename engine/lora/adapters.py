@@ -34,6 +34,14 @@ class Adapter(msgspec.Struct, frozen=True, eq=False):
     prepared: PreparedAdapter
 
 
+class WantedAdapter(msgspec.Struct, frozen=True):
+    """What an engine is to be loaded with."""
+
+    name: str
+    version: int
+    path: Path
+
+
 class AdapterUse(msgspec.Struct, frozen=True, gc=False):
     """One adapter version in memory: current, or still used by a sequence."""
 

@@ -180,6 +180,11 @@ class QuotaBook:
         account.use.requests_total += 1
         return reservation
 
+    def refusal(self, tenant: str, tokens: int, now: float) -> QuotaRefusal | None:
+        """Whether a reservation of so many tokens would be refused now, and why; nothing is counted for it."""
+        account = self._accounts.get(tenant)
+        return None if account is None else self._refusal(account, tenant, tokens, now)
+
     def settle(self, reservation: Reservation, used_tokens: int) -> bool:
         """Charge the used tokens and release the others. False, without effect, if it was settled before."""
         opened = self._close(reservation)

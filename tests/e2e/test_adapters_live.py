@@ -51,9 +51,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-@pytest.fixture(scope="module")
-def served(folder: Path) -> Iterator[GatewayProcess]:
-    process = GatewayProcess("--config", str(folder / "config.toml"), "--admin-port", "0", log=folder / "log")
+@pytest.fixture(scope="module", params=["thread", pytest.param("process", marks=pytest.mark.slow)])
+def served(folder: Path, request: pytest.FixtureRequest) -> Iterator[GatewayProcess]:
+    config = folder / f"{request.param}.toml"
+    text = (folder / "config.toml").read_text()
+    config.write_text(text.replace("[engines.small]\n", f'[engines.small]\nhost = "{request.param}"\n'))
+    process = GatewayProcess("--config", str(config), "--admin-port", "0", log=folder / "log")
     try:
         yield process
     finally:

@@ -9,7 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 from actors.admission.admission import Admission, budget_spent, over_quota
 from actors.api.errors import BadKey
 from actors.kernel.actor import Mailbox, Reply
-from actors.protocol.admission import Reserve, RestoreUsage, Settle
+from actors.protocol.admission import Reserve, RestoreUsage, Settle, WouldFit
 from config.model.tenancy import Budget, TenantSettings, TokenQuota
 from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView, Grant
 from policies.admission.quota import QuotaBook, QuotaRefusal, Used
@@ -130,3 +130,19 @@ def test_what_a_client_reads_of_its_budget() -> None:
     assert "budget of 10 per day of tenant acme" in body.message
     assert "up to 3, and 2.5 is left" in body.message
     assert "renews in 600 s" in body.message
+
+
+async def test_room_is_asked_for_behind_what_was_sent_before(admission):
+    async def would_fit(tokens: int) -> QuotaRefusal | None:
+        reply: Reply[QuotaRefusal | None] = Reply()
+        admission.mailbox.put_nowait(WouldFit("acme", tokens, reply))
+        return await reply.wait()
+
+    grant = await admission.ask(tokens=60).wait()
+    assert await would_fit(40) is None
+    refused = await would_fit(41)
+    assert refused is not None
+    assert refused.limit == "tokens_per_minute"
+    admission.mailbox.put_deferred(Settle(grant, 10, 0.0))
+    assert await would_fit(90) is None
+    assert admission.held()[:2] == (0, 0)

@@ -11,15 +11,22 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
+from actors.api.request import InferenceRequest, ParsedBody, TokenPrompt
+from actors.api.response import Delta
 from actors.engines.engine_thread import EngineLoaded, EngineLoading, EnginePost, EngineProgram, LoadFailed
+from actors.service import Service
 from actors.worker_threads import RealWorkerThreads
 from engine.core.engine import Engine
 from engine.core.loop import Stop
 from engine.errors import ModelError
 from engine.hosting.wire import HostedEngine
-from engine.messages import Abort, Command, EngineFailed, StepReport
+from engine.lora.adapters import Adapter, PreparedAdapter, WantedAdapter
+from engine.messages import Abort, AddAdapter, Command, DropAdapter, EngineFailed, StepReport
 from engine.sampling.grammar import Grammar, Grammars
+from engine.sampling.params import SamplingParams
+from tests.actors.fakes import CONFIG, model_text, settings_of
 from tests.e2e.process import until
 from tests.engine.driving import Answers, engine_settings, submit
 from tests.engine.hosting.child import COMMAND, POISON, runner
@@ -76,9 +83,9 @@ class Worker:
 
 
 @asynccontextmanager
-async def process(fault: str = "", *, ready: bool = True) -> AsyncIterator[Worker]:
+async def process(fault: str = "", *, ready: bool = True, **hosted: Any) -> AsyncIterator[Worker]:
     worker = Worker()
-    program = EngineProgram(HostedEngine(engine_settings(), "small", message=fault), COMMAND)
+    program = EngineProgram(HostedEngine(engine_settings(), "small", message=fault, **hosted), COMMAND)
     worker.handle = RealWorkerThreads().engine("small", program, worker.on_posts)
     try:
         if ready:
@@ -104,6 +111,12 @@ async def thread() -> AsyncIterator[Worker]:
         await worker.end()
 
 
+def children() -> list[int]:
+    """Processes that this one has started."""
+    listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(each) for each in listed]
+
+
 def gone(pid: int) -> bool:
     """Ended and reaped."""
     try:
@@ -120,8 +133,6 @@ async def test_it_loads_with_progress_and_its_end_is_reaped() -> None:
         assert isinstance(last, EngineLoaded)
         assert (last.limits.vocab_size, last.stats.total_blocks) == (512, 1023)
         assert not gone(worker.handle.pid)
-        with pytest.raises(ModelError, match="thread"):
-            last.read_adapter(Path("x"))
 
 
 async def test_the_answers_are_a_threads_token_by_token() -> None:
@@ -140,6 +151,113 @@ async def test_the_answers_are_a_threads_token_by_token() -> None:
     for number, answer in ours.items():
         assert repr(theirs[number]) == repr(answer)  # a prompt's first log-probability is NaN
     assert theirs[5].finish.code == "token_out_of_vocabulary"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "legal").mkdir()
+    (tmp_path / "legal" / "adapter_model.safetensors").write_text("legal")
+    return tmp_path / "legal"
+
+
+async def read(worker: Worker, folder: Path) -> PreparedAdapter:
+    loaded = next(post for post in worker.posts if isinstance(post, EngineLoaded))
+    assert loaded.read_adapter is not None
+    prepared: PreparedAdapter = await trio.to_thread.run_sync(loaded.read_adapter, folder)
+    return prepared
+
+
+async def test_its_adapters_are_a_threads(folder: Path) -> None:
+    found = []
+    for kind in (process, thread):
+        async with kind() as worker:
+            prepared = await read(worker, folder)
+            worker.handle.send(AddAdapter(Adapter("legal", 5, folder, prepared)))
+            answers = await worker.run(submit(1, [5, 6, 7], adapter="legal"), submit(2, [5, 6, 7]))
+            uses = [(use.name, use.version, use.current) for use in worker.posts[-1].adapters]
+            worker.handle.send(DropAdapter("legal"))
+            worker.handle.send(submit(3, [5], adapter="legal"))
+            await worker.until(lambda: worker.finished() == 3)
+            refused = worker.answers[3].finish.code
+            with pytest.raises(ModelError, match="holds no adapter") as caught:
+                await read(worker, folder / "none")
+            found.append((answers[1].tokens, answers[2].tokens, uses, refused, caught.value.code,
+                          prepared.digest, prepared.rank, prepared.memory_bytes))  # fmt: skip
+    assert found[0] == found[1]
+    assert found[0][0] != found[0][1]
+    assert found[0][2:5] == ([("legal", 5, True)], "adapter_not_loaded", "adapter_files")
+
+
+async def test_adapters_that_it_begins_with(folder: Path) -> None:
+    wanted = (WantedAdapter("legal", 2, folder), WantedAdapter("gone", 1, folder / "none"))
+    async with process(adapters=wanted) as worker:
+        loaded = worker.posts[-1]
+        assert [(each.name, each.version, each.path) for each in loaded.adapters] == [("legal", 2, folder)]
+        answers = await worker.run(submit(1, [5, 6, 7], adapter="legal"))
+        assert answers[1].finish.adapter_version == 2
+    async with process(adapters=wanted, needs_adapters=True, ready=False) as worker:
+        failed = await worker.until_last_is(LoadFailed)
+        assert failed.message.startswith("its adapter 'gone' cannot be loaded")
+
+
+async def test_an_adapter_that_is_being_read_when_it_dies(folder: Path) -> None:
+    async with process() as worker, trio.open_nursery() as nursery:
+        os.kill(worker.handle.pid, signal.SIGSTOP)
+        failed: list[ModelError] = []
+
+        async def ask() -> None:
+            with pytest.raises(ModelError) as caught:
+                await read(worker, folder)
+            failed.append(caught.value)
+
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        os.kill(worker.handle.pid, signal.SIGKILL)
+        await worker.until_last_is(EngineFailed)
+        await worker.until(lambda: True)
+    assert [each.code for each in failed] == ["engine_process_lost"]
+
+
+async def test_a_process_that_died_has_its_adapters_again(folder: Path) -> None:
+    settings = settings_of(CONFIG.replace("[models.small]", "[models.small]\nadapters = true"))
+    engines = {name: [EngineProgram(HostedEngine(engine_settings(), name), COMMAND)] for name in settings.engines}
+    service = Service(settings, engines, texts={name: model_text() for name in settings.engines})
+
+    async def tokens(number: int, model: str) -> list[int]:
+        body = ParsedBody(
+            model=model, prompts=(TokenPrompt((5, 6, 7)),), params=SamplingParams(max_tokens=6, temperature=0.0)
+        )
+        request = InferenceRequest(request_id=f"r{number}", body=body, arrived_at=trio.current_time())
+        response = await service.open(request)
+        found: list[int] = []
+        while events := await response.next_events():
+            found += [token for event in events if isinstance(event, Delta) for token in event.token_ids]
+        response.close()
+        return found
+
+    async def until_true(condition: Callable[[], bool]) -> None:
+        while not condition():  # noqa: ASYNC110  (polled, as health probes do)
+            await trio.sleep(0.01)
+
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(service.run)
+            await until_true(lambda: service.readiness().ready)
+            view = await service.admin.adapters.load("small", "legal", folder)
+            assert (view.name, view.version, view.current) == ("legal", 1, True)
+            legal, plain = await tokens(1, "small:legal"), await tokens(2, "small")
+            assert legal != plain
+            await service.admin.adapters.load("small", "legal", None)
+            restarts = service.statistics().engine_restarts_total["small"]
+            for pid in children():
+                os.kill(pid, signal.SIGKILL)
+            await until_true(lambda: service.statistics().engine_restarts_total["small"] > restarts)
+            await until_true(lambda: bool(service.admin.adapters.views("small")))
+            assert [(each.name, each.version) for each in service.admin.adapters.views("small")] == [("legal", 2)]
+            assert await tokens(3, "small:legal") == legal
+            await service.admin.adapters.unload("small", "legal")
+            assert service.admin.adapters.views("small") == ()
+            nursery.cancel_scope.cancel()
 
 
 async def test_one_that_is_killed_is_reported_with_how() -> None:

@@ -4,11 +4,12 @@ import os
 from collections.abc import Iterator
 from queue import Empty
 
+import msgspec
 import pytest
 
 from engine.core.loop import Stop
 from engine.hosting.pipe_inbox import PipeInbox
-from engine.hosting.wire import command_decoder, encode_command
+from engine.hosting.wire import InstallAdapter, ReadAdapter, command_decoder, encode_command
 from engine.messages import Abort, AddAdapter, DropAdapter
 from tests.engine.driving import adapter, submit
 
@@ -45,7 +46,28 @@ def test_a_closed_pipe_says_stop_for_ever(pipe: tuple[int, PipeInbox]) -> None:
     assert not inbox.empty()
 
 
-def test_adapters_do_not_pass() -> None:
-    for command in (AddAdapter(adapter("a")), DropAdapter("a")):
-        with pytest.raises(TypeError, match="does not pass"):
-            encode_command(command)
+def test_what_is_carried_out_when_it_is_decoded_is_no_command() -> None:
+    out, into = os.pipe()
+    done: list[bytes] = []
+
+    def decode(body: bytes) -> Abort | None:
+        done.append(body)
+        return Abort(2) if len(done) > 1 else None
+
+    inbox = PipeInbox(out, decode)
+    os.write(into, encode_command(ReadAdapter(1, "folder")))
+    assert inbox.empty()
+    assert len(done) == 1
+    os.write(into, encode_command(Abort(2)))
+    assert inbox.get() == Abort(2)
+    os.close(out)
+    os.close(into)
+
+
+def test_an_adapter_goes_by_the_number_of_its_reading(pipe: tuple[int, PipeInbox]) -> None:
+    into, inbox = pipe
+    whole = adapter("a", 3)
+    numbered = msgspec.structs.replace(whole, prepared=msgspec.structs.replace(whole.prepared, numbers=7))
+    os.write(into, encode_command(AddAdapter(numbered)) + encode_command(DropAdapter("a")))
+    os.close(into)
+    assert [inbox.get(), inbox.get()] == [InstallAdapter("a", 3, "a", 7), DropAdapter("a")]

@@ -54,6 +54,21 @@ def test_a_refusal_names_limit_scope_and_reset() -> None:
     reserve(quota, 500, 30.0 + refusal.resets_in_s)
 
 
+def test_what_would_be_refused_is_known_and_nothing_is_counted() -> None:
+    quota = book(per_minute=100, concurrent=2)
+    assert quota.refusal("acme", 100, 0.0) is None
+    reserve(quota, 60, 0.0)
+    before = quota.statistics(0.0)
+    assert quota.refusal("acme", 40, 0.0) is None
+    refusal = quota.refusal("acme", 41, 0.0)
+    assert quota.statistics(0.0) == before
+    assert refusal == refuse(quota, 41, 0.0)
+    reserve(quota, 1, 0.0)
+    assert getattr(quota.refusal("acme", 1, 0.0), "limit", None) == "concurrent"
+    assert quota.refusal("other", 10**9, 0.0) is None
+    assert quota.refusal("nobody", 1, 0.0) is None
+
+
 def test_a_refusal_of_what_never_fits_says_so() -> None:
     refusal = refuse(book(per_minute=1000), 1001, 0.0)
     assert refusal.resets_in_s is None
