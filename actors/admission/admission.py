@@ -57,7 +57,7 @@ class Admission(Actor[AdmissionMessage]):
                     self._quota.cancel(answer.reservation)
                     self._budgets.settle(answer.hold, 0.0)
             case WouldFit(tenant, tokens, reply):
-                reply.set(self._quota.refusal(tenant, tokens, now))
+                reply.set(self._quota.refusal(tenant, tokens, trio.current_time()))
             case Settle(grant, None):
                 self._quota.cancel(grant.reservation)
                 self._budgets.settle(grant.hold, 0.0)
