@@ -32,7 +32,7 @@ class RunHost(msgspec.Struct, frozen=True):
     begun_at: float = 0.0
     """The beginning of its run: Unix time, by its own clock."""
     clock_error_s: float | None = None
-    """So far its clock may be off, as its kernel is told by NTP; None: it is not synchronised, or cannot say."""
+    """So far its clock may be off, as far as its kernel knows by NTP; None: it is not synchronised, or cannot say."""
 
 
 class RunHeader(msgspec.Struct, frozen=True):

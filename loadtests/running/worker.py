@@ -135,7 +135,8 @@ class Worker:
         self._tell(self._now())
         tally = self._tally.result()
         tally.lag.by_kernel = self._connections.stamped
-        tally.lag.busiest = (time.process_time() - computed_s) / (time.perf_counter() - began_s)
+        took_s = time.perf_counter() - began_s
+        tally.lag.busiest = (time.process_time() - computed_s) / took_s if took_s > 0 else 0.0
         return tally
 
     async def _open(self, requests: trio.Nursery) -> None:

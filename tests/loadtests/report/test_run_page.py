@@ -137,7 +137,7 @@ def test_costs_are_shown_where_a_price_is_known() -> None:
     assert cost_words(Measures(cost=1.0, output_tokens=10)).endswith("– for a million of good requests")
 
 
-def test_connections_that_were_there_before_are_told() -> None:
+def test_connections_that_were_there_before_are_named() -> None:
     assert connection_words(SCENARIO) == ""
     scenario = msgspec.structs.replace(SCENARIO, target=LoadTarget(connections=1000))
     assert "1,000 connections were opened before the run" in run_page(even_run(scenario))

@@ -3,14 +3,17 @@
 import os
 import resource
 import signal
+import time
 
+import pytest
 import trio
 
 from config.model.table import Seconds
+from loadtests.model.errors import RunError
 from loadtests.model.record_file import decode_record, encode_record
 from loadtests.model.scenario import Arrivals, LoadTarget, Scenario
 from loadtests.running.progress import WorkerProgress
-from loadtests.running.run import LoadRun
+from loadtests.running.run import HostPart, LoadRun
 from loadtests.running.worker_process import raise_open_files
 from tests.loadtests.scripted_server import Conversation, ScriptedServer, events, serving
 from tests.patience import PATIENCE_S
@@ -66,6 +69,14 @@ async def test_a_worker_that_dies_makes_the_run_invalid() -> None:
             record = await run.run()
     assert not record.verdict.valid
     assert "ended before its time" in record.verdict.reasons[0]
+
+
+async def test_a_time_that_has_passed_when_the_workers_are_ready() -> None:
+    async with serving(whole) as server:
+        part = HostPart(start_at=time.time() - 1.0)
+        with trio.fail_after(PATIENCE_S), pytest.raises(RunError, match="before the workers were ready"):
+            await LoadRun(scenario(server), {}, version="9", part=part).run()
+        assert not server.asked
 
 
 def test_a_worker_may_have_as_many_connections_as_the_system_allows() -> None:

@@ -4,6 +4,7 @@ import time
 
 import pytest
 import trio
+import trio.testing
 
 from config.model.table import Seconds
 from loadtests.model.lengths import Lengths, PauseTimes, SessionSettings
@@ -14,6 +15,7 @@ from loadtests.running.tally import WorkerTally, merge_tallies
 from loadtests.running.verdict import judge, totals_of
 from loadtests.running.worker import Worker, WorkerShare, part_of
 from tests.loadtests.scripted_server import Conversation, Script, events, serving
+from tests.patience import PATIENCE_S
 
 
 async def whole(conversation: Conversation) -> None:
@@ -134,6 +136,21 @@ async def test_a_worker_that_is_stopped_has_what_it_measured() -> None:
     totals: Measures = totals_of(found[0].groups)
     assert (totals.ok, totals.failed) == (2, 0)
     assert totals.left >= 1
+
+
+async def test_a_run_may_be_stopped_before_its_time_has_come() -> None:
+    worker = Worker(WorkerShare(Scenario(schema=1, arrivals=Arrivals(rate=5.0)), {}), lambda _: None)
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            found: list[WorkerTally] = []
+
+            async def work() -> None:
+                found.append(await worker.run(time.perf_counter() + 3600))
+
+            nursery.start_soon(work)
+            await trio.testing.wait_all_tasks_blocked()
+            worker.stop()
+    assert (found[0].requests, found[0].lag.busiest) == (0, 0.0)
 
 
 async def test_a_worker_that_is_slowed_is_not_valid() -> None:
