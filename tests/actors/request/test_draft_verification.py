@@ -129,7 +129,9 @@ async def test_poor_drafts_end_the_drafting(autojump_clock):
 async def test_without_a_seed_both_engines_draw_alike(autojump_clock):
     """The fake's tokens are a hash of what came before and of the seed: only with one seed can a draft be right."""
     async with stage(settings=config()) as service:
-        first, second = [await service.ask("checked", temperature=1.0, max_tokens=20, ignore_eos=True) for _ in range(2)]
+        first, second = [
+            await service.ask("checked", temperature=1.0, max_tokens=20, ignore_eos=True) for _ in range(2)
+        ]
         assert first.end.served.accepted_tokens == 19
         assert first.tokens() != second.tokens()
         seeded = [await service.ask(model, temperature=1.0, max_tokens=20, seed=5) for model in ("checked", "large")]
