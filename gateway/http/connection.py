@@ -91,8 +91,8 @@ class Connection:
                 data = self.socket.recv(max_bytes)
             except BlockingIOError:
                 continue
-            # Otherwise that was all.
-            self._arrived = len(data) == max_bytes
+            # Otherwise that was all; but after a hang-up, which is told once, the end is still to come.
+            self._arrived = self.gone or len(data) == max_bytes
             return data
 
     def readable(self) -> None:

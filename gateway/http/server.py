@@ -103,6 +103,8 @@ class Server:
                     task.close_after_answer() if self._handing_over else task.close_when_idle()
                 if self._connections:
                     await self._all_closed.wait()
+                # The last may have ended before this closed.
+                self._all_closed.set()
                 nursery.cancel_scope.cancel()
         finally:
             self._listener.close()
