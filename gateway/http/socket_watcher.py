@@ -42,11 +42,15 @@ class SocketWatcher:
     async def run(self) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-            for descriptor, events in self._epoll.poll(0):
-                connection = self._watched[descriptor]
-                if events != select.EPOLLIN:
-                    connection.hung_up()
-                connection.readable()
+            self._notify()
+
+    def _notify(self) -> None:
+        # In a function of its own, or a local variable of the task would keep the last connection alive.
+        for descriptor, events in self._epoll.poll(0):
+            connection = self._watched[descriptor]
+            if events != select.EPOLLIN:
+                connection.hung_up()
+            connection.readable()
 
     def close(self) -> None:
         """Close the epoll object; nothing may be watched any more."""
