@@ -61,12 +61,18 @@ class KeptAnswer:
         """Events that an ended process has left; -1: that process had sent none."""
         self.waits = False
         """It is to go on when a reader comes: the process that began it has ended."""
+        self._is_held_back = False
         self._on_left = on_left
         self._changed = trio.lowlevel.ParkingLot()
 
     def opened(self, decided: DecisionInfo) -> None:
         # Of a continued answer the first decision counts: its digest is in all parts of the answer.
         self.decided = self.decided or decided
+        self._changed.unpark_all()
+
+    def held_back(self) -> None:
+        """A rung makes it, and nothing is shown yet."""
+        self._is_held_back = True
         self._changed.unpark_all()
 
     def restore(self, decided: DecisionInfo | None, events: Sequence[ResponseEvent]) -> None:
@@ -144,6 +150,12 @@ class KeptAnswer:
                 raise Refusal(self._refusal)
             await self._changed.park()
         return self.decided
+
+    async def begins(self) -> bool:
+        """Wait until there is something to read, or until a rung makes what is held back: then True."""
+        while not (self.position or self.ended or self._is_held_back):
+            await self._changed.park()
+        return not (self.position or self.ended)
 
     async def after(self, position: int) -> list[ResponseEvent]:
         """Wait for events from this position on; none after the end. Raises Refusal."""

@@ -50,6 +50,8 @@ log = structlog.get_logger()
 class Responding(Protocol):
     """What is used of a `ResponseStream`."""
 
+    on_held_back: Callable[[], None] | None
+
     @property
     def decided(self) -> DecisionInfo: ...
     @property
@@ -313,6 +315,7 @@ class KeptAnswers:
                 response = await self._open(answer)
                 try:
                     answer.opened(response.decided)
+                    response.on_held_back = answer.held_back
                     while not answer.ended and (events := await response.next_events()):
                         await self._add(answer, events, response)
                 finally:

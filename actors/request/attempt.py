@@ -76,6 +76,11 @@ class OutputAssembly:
         """Of the least sure choice, in a cascade."""
         return [] if self._machine is None else self._margins[self._machine.least_sure]
 
+    @property
+    def holds_back(self) -> bool:
+        """A tool call is being made, of which nothing is shown before it is whole."""
+        return any(self._unshown.values()) or any(reader.holding for reader in self._readers.values())
+
     def feed(self, output: JobOutput, shown: list[Delta]) -> AssemblyVerdict:
         """Append to `shown` what may be shown now. After any verdict but "going" the attempt has ended."""
         index = self._choices.get(output.sequence_id)

@@ -94,6 +94,8 @@ class ResponseStream:
         self._attempt: Attempt | None = None
         """The current or the last one."""
         self._sink: EventSink | None = None
+        self.on_held_back: Callable[[], None] | None = None
+        """Called once, if content is being made of which nothing is shown before it is whole: a tool call."""
         self._failure: Exception | None = None
         """Raised while an output was taken in another task."""
         self._unflushed = False
@@ -138,6 +140,9 @@ class ResponseStream:
                 self._delivery.put_back(items)
                 raise self._failure
             terminate = self._input.absorb(attempt, items, trio.current_time())
+            if self.on_held_back is not None and attempt.assembly.holds_back and not builder.events:
+                held_back, self.on_held_back = self.on_held_back, None
+                held_back()
             if terminate is not None:
                 self._terminate(terminate)
             elif self._delivery.overrun and machine.attempt is attempt.of:

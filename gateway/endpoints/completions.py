@@ -143,6 +143,10 @@ class CompletionHandler:
             headers.decided = response.decided
             stream.add_headers(headers.decision_lines())
             try:
+                if reader is not None and await reader.answer.begins():
+                    # Its client can come back with the id for what is made of it, even to the next process.
+                    await self._api.service.kept.written()
+                    await stream.begin(trio.current_time())
                 events = await response.next_events()
                 stream.add_headers(_first_headers(events))
                 identity = self._identity(inference, _model_of(events), headers, reader)

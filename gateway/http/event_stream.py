@@ -36,6 +36,16 @@ class EventStream:
         """Add header lines; without effect once the head was sent."""
         self._headers += headers
 
+    async def begin(self, now: float) -> None:
+        """Send the head before there is an event, with a comment: from here on the status is 200."""
+        if not self.started:
+            self._sent_at = now
+            await self._writer.send(self._head() + self._ping)
+
+    @property
+    def _ping(self) -> bytes:
+        return _CHUNKED_PING if self._chunked else _PING
+
     async def send(self, events: bytes, now: float, *, last: bool = False) -> None:
         """Send complete events, with the head before the first ones and the end of the body after the last ones."""
         data = self._framed(events)
@@ -60,9 +70,7 @@ class EventStream:
         """Send a comment if nothing was sent for `heartbeat_s`: it keeps proxies open and detects clients that left."""
         if self.ended or now - self._sent_at < heartbeat_s:
             return
-        ping = _CHUNKED_PING if self._chunked else _PING
-        if not self.started:
-            ping = self._head() + ping
+        ping = self._ping if self.started else self._head() + self._ping
         if self._writer.send_nowait(ping):
             self._sent_at = now
 

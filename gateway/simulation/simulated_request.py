@@ -253,7 +253,7 @@ class SimulatedRequest:
             wait_s=plan.queue_s,
             goes_on=prefix > 0,
             begun=wanted.begun,
-            first_by=plan.first_by,
+            first_by=wanted.first_by,
             sequences=attempt.sequences,
             on_started=partial(self.on_started, attempt),
             on_rejected=partial(self.on_rejected, attempt),

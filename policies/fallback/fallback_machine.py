@@ -128,6 +128,8 @@ class Try(msgspec.Struct, frozen=True, tag=True, gc=False, kw_only=True):
     """1, 2, ... over the whole response."""
     deadline: float
     """When the first output of this attempt is due."""
+    first_by: float | None = None
+    """The rung refuses at once if its first output is expected later; None: it does not."""
     prefix: Prefix = ()
     """Tokens to continue from."""
     from_text: bool = False
@@ -463,6 +465,7 @@ class FallbackMachine:
             rung=rung.to,
             attempt=self._attempts,
             deadline=deadline,
+            first_by=None if self._plan.first_by is None else min(self._plan.first_by, deadline),
             prefix=self._prefix if by_tokens else (),
             from_text=self._answer_sent and not by_tokens,
             begun=self.committed or self._output_came or any(record.outcome == "escalated" for record in self.history),

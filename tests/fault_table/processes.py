@@ -94,6 +94,8 @@ class LiveRequest:
     state: str
     transport: Transport
     seen: Seen
+    had_pieces: bool = False
+    """Before the signal."""
     after: list[str] = field(default_factory=list)
     """What the client finds after the restart."""
 
@@ -191,7 +193,7 @@ async def ask_process(port: int, transport: Transport, body: Mapping[str, Any], 
 
 
 async def _kill_gateway(process: GatewayProcess) -> list[LiveRequest]:
-    """When all of them run, and those that show anything have shown some of it."""
+    """When all of them run, and those that show anything have shown some of it: of a call over SSE, its id."""
     requests = [LiveRequest(state, transport, Seen(transport)) for state in STATES for transport in TRANSPORTS]
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
@@ -200,9 +202,12 @@ async def _kill_gateway(process: GatewayProcess) -> list[LiveRequest]:
                     ask_process, process.port, each.transport, body_of(each.state), each.seen, each.headers
                 )
             shown = [each for each in requests if each.transport != "whole" and each.state != "inside a tool call"]
-            while not all(each.seen.pieces for each in shown):  # noqa: ASYNC110
+            calls = [each for each in requests if each.transport == "SSE" and each.state == "inside a tool call"]
+            while not all([*[each.seen.pieces for each in shown], *[each.seen.request_id for each in calls]]):  # noqa: ASYNC110
                 await trio.sleep(0.002)
             process.signal(signal.SIGKILL)
+    for each in requests:
+        each.had_pieces = each.seen.pieces > 0
     done = [(each.state, each.transport) for each in requests if not each.seen.lost]
     assert not done, f"{done} had ended before the signal came: make their answers longer"
     return requests
@@ -294,7 +299,7 @@ def _row(
     verdict: Verdict = "rescued" if each.seen.done else "true error" if each.seen.error else "cut"
     if any("ANOTHER ANSWER" in text for text in each.after) or (each.seen.done and _differs(each, uncut)):
         verdict = "DRESSED"
-    seen = "the connection was closed" + (", after some pieces" if each.seen.pieces else "")
+    seen = "the connection was closed" + (", after some pieces" if each.had_pieces else "")
     return FaultRow(
         GATEWAY,
         "by SIGKILL",

@@ -59,11 +59,16 @@ def answer(*texts: str, **options: object) -> list[Step]:
     return [[Start("tests", "small", 5)], *[[each] for each in deltas], [Done(USAGE, SERVED)]]
 
 
+def HELD_BACK() -> None:  # noqa: N802
+    """A step: something is being made, and nothing of it is shown yet."""
+
+
 class FakeResponseStream:
     def __init__(self, service: "FakeService", steps: Sequence[Step]) -> None:
         self._service = service
         self._steps = list(steps)
         self.closed = trio.Event()
+        self.on_held_back: Callable[[], None] | None = None
 
     @property
     def decided(self) -> DecisionInfo:
@@ -75,7 +80,10 @@ class FakeResponseStream:
             step = self._steps.pop(0)
             if isinstance(step, BaseException):
                 raise step
-            if callable(step):
+            if step is HELD_BACK:
+                if self.on_held_back is not None:
+                    self.on_held_back()
+            elif callable(step):
                 await step()
             else:
                 return list(step)

@@ -11,6 +11,7 @@ PURE_CORES_AND_BOOKS = (
     "policies/admission/prices.py",
     "policies/admission/sliding_window.py",
     "policies/fallback/breaker.py",
+    "policies/fallback/clocks.py",
     "policies/fallback/retry_budget.py",
     "policies/queueing/fair_queue.py",
     "policies/queueing/backend_queue.py",

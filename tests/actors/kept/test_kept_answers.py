@@ -12,15 +12,20 @@ from actors.kept.kept_answer import KeptReader
 from actors.kept.kept_answers import KeptAnswers
 from tests.actors.configuration import STOPS
 from tests.actors.fakes import Answer, Stage, says, stage
+from tests.actors.prompt.test_output_constraints import ASKED, LEAD, LENGTH, call
 from tests.actors.request.test_response_stream import fails_at
+from tests.actors.service.test_rescue import FORCED
 
 TEXT = "abcdefgh" * 4
 TENANT = "anonymous"
 
 
 @asynccontextmanager
-async def kept_stage(*, keep_s=60.0, memory_bytes=1 << 27, step_s=0.1):
-    async with stage({"small": says(TEXT)}, settings=STOPS, step_s=step_s) as service, trio.open_nursery() as nursery:
+async def kept_stage(*, keep_s=60.0, memory_bytes=1 << 27, step_s=0.1, script=None):
+    async with (
+        stage({"small": script or says(TEXT)}, settings=STOPS, step_s=step_s) as service,
+        trio.open_nursery() as nursery,
+    ):
         kept = KeptAnswers(service.service.open, keep_s=keep_s, memory_bytes=memory_bytes, wall=service.service.wall)
         nursery.start_soon(kept.run)
         await trio.testing.wait_all_tasks_blocked()
@@ -254,3 +259,24 @@ async def test_when_the_server_stops_readers_are_told(autojump_clock):
         await trio.sleep(1)
         assert isinstance(answer.end, Failed)
         assert answer.end.error.code == "shutting_down"
+
+
+@pytest.mark.parametrize(
+    ("said", "asked", "expected"),
+    [
+        (call("Paris"), ASKED, True),
+        (call("Paris"), FORCED, True),
+        (LEAD, ASKED, False),
+        (f"{LEAD}\n{call('Paris')}", ASKED, False),
+    ],
+)
+async def test_whose_call_is_being_made_learns_of_it_before_the_call_is_whole(autojump_clock, said, asked, expected):
+    async with kept_stage(script=says(said, prompt=LENGTH)) as (service, kept):
+        began = trio.current_time()
+        reader = begin(service, kept, prompts=(asked,), max_tokens=200)
+        assert await reader.answer.begins() is expected
+        assert (reader.answer.position == 0) is expected
+        begins_s = trio.current_time() - began
+        answered = await read(reader)
+        assert isinstance(answered.end, Done)
+        assert begins_s < 1.0 < trio.current_time() - began

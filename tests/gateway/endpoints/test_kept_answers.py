@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from actors.api.errors import Unavailable
-from tests.gateway.fakes import FakeService, answer
+from tests.gateway.fakes import HELD_BACK, FakeService, answer
 from tests.gateway.harness import CHAT, STREAM, Response, connected, events, gateway, until
 
 CHAT_PATH = "/v1/chat/completions"
@@ -67,6 +67,37 @@ async def test_a_stream_is_resumed_after_each_of_its_events(path: str, body: Any
             assert rest.status == 200
             assert blocks(rest) == found[after:]
         assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize("headers", [RESUMABLE, "Idempotency-Key: k\r\n", ""])
+@pytest.mark.parametrize("ends", ["well", "with a refusal"])
+async def test_the_id_of_a_call_that_is_being_made_comes_before_the_call(headers: str, ends: str) -> None:
+    goes_on = trio.Event()
+    rest = answer(*PIECES) if ends == "well" else [Unavailable("no_rung_available", "No model could.", 1.0)]
+    service = FakeService(lambda _: [HELD_BACK, goes_on.wait, *rest])
+    async with gateway(service) as running:
+        client = await running.connect()
+        await client.post(CHAT_PATH, STREAM, headers=headers)
+        if headers:
+            status, found = await client.head()
+            assert (status, found["x-penstock-stream"]) == (200, found["x-request-id"])
+            assert await client.chunk() == b": ping\n\n"
+            again = await (await running.connect()).get(f"/v1/streams/{found['x-penstock-stream']}/status")
+            assert again.json["status"] == "running"
+            goes_on.set()
+        else:
+            goes_on.set()
+            status, found = await client.head()
+            assert status == (200 if ends == "well" else 503)
+        # What a rung says of itself is not known before.
+        assert ("x-penstock-rung" in found) == (not headers and ends == "well")
+        data = b""
+        while status == 200 and (chunk := await client.chunk()):
+            assert b"ping" not in chunk
+            data += chunk
+        if status == 200:
+            assert (b"data: [DONE]" in data) == (ends == "well")
+            assert (b'"code":"no_rung_available"' in data.replace(b" ", b"")) == (ends != "well")
 
 
 async def test_it_goes_on_while_the_connection_is_lost() -> None:

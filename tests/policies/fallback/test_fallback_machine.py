@@ -177,6 +177,18 @@ def test_what_hangs_leaves_time_for_what_follows(rungs, cascade, expected) -> No
         assert (effect.status, effect.code) == (504, "ttft_timeout")
 
 
+@pytest.mark.parametrize(
+    ("first_by", "rung_s", "expected"),
+    [(None, None, [None, None]), (9.0, None, [6.0, 9.0]), (4.0, None, [4.0, 4.0]), (9.0, 2.0, [2.0, 9.0])],
+)
+def test_a_rung_is_not_waited_for_longer_than_it_has(first_by, rung_s, expected) -> None:
+    plan = planned(rung("large", ttft_s=rung_s), rung("small"))
+    machine = FallbackMachine(msgspec.structs.replace(plan, ttft_at=9.0, first_by=first_by))
+    first = tries(machine.start(0.0))
+    second = tries(machine.on(RungRefused(why="wait_too_long"), 0.0))
+    assert [first.first_by, second.first_by] == expected
+
+
 @pytest.mark.parametrize(("came", "expected"), [(False, "gives up"), (True, "the next, until 40")])
 def test_once_a_token_came_in_time_the_answer_has_until_total(*, came: bool, expected: str) -> None:
     machine = FallbackMachine(planned(rung("large"), rung("small")))
