@@ -29,6 +29,8 @@ from tests.soak.measures import Holding, complaints, growth, holding
 _CLIENTS = 6
 _KILL_EACH_S = 60.0
 _REST_S = 3.0
+_FULL_SOON = "[admin]\ndecisions = 200\n"
+"""Of a bounded buffer: it has to be full when the warm-up ends. With the default it fills within 10,000 answers."""
 _KEPT = "5s"
 """Answers that outlive their connection are kept for so long."""
 
@@ -107,7 +109,7 @@ def main(arguments: list[str]) -> int:
         write_model(folder / "small", 1)
         shutil.copytree(folder / "small", folder / "large")
         write_adapter(folder / "small", folder / "legal", 1)
-        text = SETTINGS.replace("[server]", f'[server]\nkeep_answers = "{_KEPT}"')
+        text = SETTINGS.replace("[server]", f'[server]\nkeep_answers = "{_KEPT}"') + _FULL_SOON
         (folder / "config.toml").write_text(text)
         process = GatewayProcess("--config", str(folder / "config.toml"), log=folder / "log")
         try:
