@@ -65,13 +65,14 @@ class ContinuationDetokenizer:
         """Replace text and finish of the second engine's output."""
         out = self._output
         text, self._unsent = self._unsent, ""
-        count = 0
+        finish, count = output.finish, 0
+        # The engine has no stop strings, so that its last token is an end token or completes the grammar.
+        complete = len(output.token_ids) if finish is not None and finish.reason == "stop" else 0
         for token_id in output.token_ids:
-            text += out.push(token_id)
             count += 1
+            text += out.push(token_id, last=count == complete)
             if out.reason is not None:
                 break
-        finish = output.finish
         if out.reason is None and finish is not None:
             text += out.end(finish.reason)
         if out.reason is not None:

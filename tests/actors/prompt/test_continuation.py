@@ -1,5 +1,6 @@
 """Text that one engine begins and another continues equals the text of one uninterrupted answer."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,7 +59,8 @@ def test_where_another_engine_continues_is_invisible(
     for start in range(0, len(rest), group):
         chunk = tuple(rest[start : start + group])
         last = start + group >= len(rest)
-        finish = Finish(reason="stop", prompt_tokens=1, completion_tokens=1) if last else None
+        ends = "stop" if chunk[-1] in tokenizer.eos_ids else "length"
+        finish = Finish(reason=ends, prompt_tokens=1, completion_tokens=1) if last else None
         output = continuation.carry_on(TokenDelta(1, chunk, "?", (1.0,) * len(chunk), finish=finish))
         text += output.text
         if output.finish is not None:
@@ -75,3 +77,15 @@ def test_a_prefix_that_was_a_whole_answer_has_only_its_end_to_say():
     continuation = ContinuationDetokenizer(params, tokenizer, (1,), ids, "the do")
     assert continuation.ended
     assert continuation.rest() == ("g", "length", None)
+
+
+@pytest.mark.parametrize("reason", ["stop", "length"])
+def test_the_last_token_allowed_may_complete_a_grammar(reason):
+    """As in an answer that one engine makes alone: that is no answer cut at its length."""
+    tokenizer = byte_level_tokenizer()
+    ids = tokenizer.encode("fox", add_special_tokens=False)
+    params = SamplingParams(max_tokens=len(ids))
+    continuation = ContinuationDetokenizer(params, tokenizer, (), ids[:-1], "", exact=True)
+    end = Finish(reason=reason, prompt_tokens=0, completion_tokens=1)
+    told = continuation.carry_on(TokenDelta(1, tuple(ids[-1:]), "?", (1.0,), finish=end))
+    assert (told.text, told.finish.reason) == ("fox", reason)
