@@ -27,6 +27,7 @@ from gateway.endpoints.kept_answers import (
 )
 from gateway.errors import ClientGone
 from gateway.http.connection import INTERNAL_ERROR, Connection
+from gateway.http.event_renderer import EventRenderer
 from gateway.http.event_stream import EventStream
 from gateway.http.request import Body, Request
 from gateway.http.response_head import JSON_TYPE
@@ -49,12 +50,13 @@ log = structlog.get_logger()
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """The differences between the two endpoints."""
+    """The differences between the endpoints."""
 
     name: str
     decoder: BodyDecoder
     read: Callable[[Any, GivenFields, int], ParsedBody]
-    chunks: Callable[..., Chunks]
+    renderer: Callable[[Identity, View, int | None], EventRenderer]
+    """Of a stream; the number is the last event that the client has, None: events have no numbers."""
     whole: Callable[[Identity, Sequence[Choice], Usage, Served, View], bytes]
 
     def parse(self, raw: Body, max_choices: int) -> ParsedBody:
@@ -63,8 +65,15 @@ class Endpoint(msgspec.Struct, frozen=True):
         return self.read(body, given, max_choices)
 
 
-CHAT = Endpoint("chat.completions", BodyDecoder(ChatBody), read_chat, ChatChunks, chat_body)
-COMPLETION = Endpoint("completions", BodyDecoder(CompletionBody), read_completion, CompletionChunks, completion_body)
+def _in_chunks(chunks: type[Chunks], identity: Identity, view: View, after: int | None) -> SseRenderer:
+    made = chunks(identity, view, include_usage=view.usage)
+    return SseRenderer(made, include_usage=view.usage, continuous=view.continuous_usage, after=after)
+
+
+CHAT = Endpoint("chat.completions", BodyDecoder(ChatBody), read_chat, partial(_in_chunks, ChatChunks), chat_body)
+COMPLETION = Endpoint(
+    "completions", BodyDecoder(CompletionBody), read_completion, partial(_in_chunks, CompletionChunks), completion_body
+)
 
 
 class CompletionHandler:
@@ -137,7 +146,6 @@ class CompletionHandler:
         reader: KeptReader | None,
         after: int | None,
     ) -> None:
-        view = inference.body.view
         try:
             response = await opened(self._api, inference, reader)
             headers.decided = response.decided
@@ -146,8 +154,7 @@ class CompletionHandler:
                 events = await response.next_events()
                 stream.add_headers(_first_headers(events))
                 identity = self._identity(inference, _model_of(events), headers, reader)
-                chunks = self._endpoint.chunks(identity, view, include_usage=view.usage)
-                renderer = SseRenderer(chunks, include_usage=view.usage, continuous=view.continuous_usage, after=after)
+                renderer = self._endpoint.renderer(identity, inference.body.view, after)
                 known = reader is not None and reader.answer.restored > 0
                 while events and not renderer.ended:
                     data = renderer.render(events)
@@ -190,7 +197,7 @@ def _gather(choices: Sequence[Choice], event: Start | Delta) -> None:
             choices[event.index].take(event)
 
 
-def _emit(stream: EventStream, renderer: SseRenderer, events: list[ResponseEvent]) -> bool:
+def _emit(stream: EventStream, renderer: EventRenderer, events: list[ResponseEvent]) -> bool:
     data = renderer.render(events)
     return not data or stream.send_now(data, trio.current_time())
 
