@@ -11,7 +11,7 @@ from quart_trio import QuartTrio
 from actors.api.errors import BadKey, ErrorBody
 from actors.service_view import ModelCard
 from gateway.endpoints.api_context import ApiContext
-from gateway.endpoints.quart_app import answer_errors, create_app, json_response, request_key
+from gateway.endpoints.quart_app import answer_errors, create_app, head, json_response
 from gateway.errors import HttpError
 from gateway.example_request import KEY_VARIABLE, example_request
 from gateway.telemetry.metrics import CONTENT_TYPE, exposition
@@ -27,7 +27,7 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
     app.url_map.merge_slashes = False
 
     def refused(error: ErrorBody) -> bytes:
-        return api.refused(error, request.path, None, request_key())
+        return api.refused(error, head())
 
     @app.get("/livez")
     async def livez() -> Response:
@@ -62,12 +62,12 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
 
     @app.get("/v1/models")
     async def models() -> Response:
-        cards = api.service.models(request_key())
+        cards = api.service.models(head().key)
         return json_response({"object": "list", "data": [_model(card) for card in cards]})
 
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> Response:
-        for card in api.service.models(request_key()):
+        for card in api.service.models(head().key):
             if card.id == name.rstrip("/"):
                 return json_response(_model(card))
         raise HttpError(
@@ -76,7 +76,7 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        api.service.check_scraper(request_key())
+        api.service.check_scraper(head().key)
         return Response(exposition(api.service, connections), content_type=CONTENT_TYPE)
 
     @app.get("/")
@@ -84,7 +84,7 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
         host = request.headers.get("host", "127.0.0.1:8080")
         status = 200
         try:
-            cards = api.service.models(request_key())
+            cards = api.service.models(head().key)
         except BadKey as refusal:
             if "text/html" not in request.headers.get("accept", ""):
                 raise
@@ -95,7 +95,7 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
             page = _page(api, host, cards)
         return Response(page, status, content_type="text/html; charset=utf-8")
 
-    answer_errors(app, NOT_FOUND, _TYPES, refused)
+    answer_errors(app, NOT_FOUND, _TYPES, refused, api.error_format)
     return app
 
 

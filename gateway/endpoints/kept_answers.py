@@ -10,7 +10,7 @@ from actors.api.errors import Refusal, Unavailable
 from actors.api.request import InferenceRequest
 from actors.kept.kept_answer import KeptAnswer, KeptReader
 from actors.request.response_stream import ResponseStream
-from gateway.endpoints.api_context import ApiContext, new_request_id
+from gateway.endpoints.api_context import ApiContext
 from gateway.errors import BadField, HttpError
 from gateway.http.connection import Connection
 from gateway.http.request import Body, Request
@@ -183,8 +183,8 @@ class StreamHandler:
         self._endpoints = endpoints
 
     async def __call__(self, connection: Connection, request: Request) -> None:
-        api, request_id = self._api, new_request_id()
-        headers, kept = api.headers(request_id, request.key), api.service.kept
+        api, request_id = self._api, request.id
+        headers, kept = api.headers(request), api.service.kept
         path = request.path.removeprefix(STREAMS).removesuffix(b"/")
         answer_id = path.removesuffix(_STATUS).decode("latin1")
         reader: KeptReader | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
 
-from actors.api.errors import ErrorBody, Refusal
+from actors.api.errors import Refusal
 from config.model.tenancy import KeyEndpoint
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.completions import CHAT, COMPLETION, CompletionHandler
@@ -68,15 +68,6 @@ class Routes:
         except Refusal as refusal:
             return self._refused(request, refusal, lines)
 
-    def refused(self, error: ErrorBody, request: Request | None) -> bytes:
-        """Log what is refused before it has a handler; returns header lines for the answer.
-
-        `request` is None if the bytes were no HTTP request.
-        """
-        if request is None:
-            return self._api.refused(error, "", None, None)
-        return self._api.refused(error, request.path.decode("latin1"), request.arrived_at, request.key)
-
     def _work(self, request: Request, handler: Handler, endpoint: KeyEndpoint | None, lines: bytes) -> Route:
         key = request.key
         tiers_above = self._service.tiers_above(key, endpoint)
@@ -102,7 +93,7 @@ class Routes:
         return Route(self._info_app, lines=lines)
 
     def _refused(self, request: Request, refusal: Refusal, lines: bytes, *, allow: bytes = b"") -> Route:
-        headers = self.refused(refusal.body, request)
+        headers = self._api.refused(refusal.body, request)
         if allow:
             headers += b"allow: %b\r\n" % allow
         return Route(RefusedHandler(refusal.body, headers), lines=lines)
