@@ -84,6 +84,8 @@ class View(msgspec.Struct, frozen=True):
     """A stream ends with the usage ..."""
     continuous_usage: bool = False
     """... and each of its chunks has it so far."""
+    reasoning: bool = True
+    """Messages show an upstream's reasoning."""
 
     @property
     def prompt_tops(self) -> int | None:

@@ -24,6 +24,8 @@ _RESUMABLE = b"x-penstock-resumable"
 _BACKGROUND = b"x-penstock-background"
 _KEEPS = frozenset({IDEMPOTENCY_KEY, _RESUMABLE, _BACKGROUND})
 _STATUS = b"/status"
+_BETA = b"beta=true"
+"""Anthropic's clients write it behind the address of what is beta there."""
 _MAX_KEY = 255
 _MAX_POSITION = 1 << 53
 EVENTS_LOST = (
@@ -158,7 +160,7 @@ def position_of(request: Request) -> int:
         name, _, value = part.partition(b"=")
         if name == b"after":
             last = value
-        elif part:
+        elif part and part != _BETA:
             raise BadField(name.decode("latin1")[:64], "The only parameter here is 'after', a number of an event.")
     if not last:
         return 0

@@ -1,0 +1,193 @@
+"""The conversation: `system` and `messages` as the turns of a chat."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from actors.api.request import CallTurn, ChatMessage
+from gateway.errors import BadField
+from gateway.openai.requests.chat_request import MAX_MESSAGES
+from gateway.openai.requests.fault import fault
+from gateway.openai.requests.json_body import converted
+
+Block = Mapping[str, Any]
+"""A content block as JSON; its `type` decides which fields it may have."""
+Content = str | list[dict[str, Any]]
+_BETWEEN_TURNS = "\n\n"
+"""Between the texts of neighbouring turns of one role, which the API makes one turn."""
+_ERROR = "Error: "
+"""Before the text of a tool's result that is an error: chat templates have no other place for it."""
+
+
+class MessageTurn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One message as the client wrote it."""
+
+    role: str
+    content: Content
+
+
+class _Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    type: str
+    text: str
+    cache_control: Any = None
+    """In every block: accepted without effect, as prefixes are cached without being told."""
+    citations: Any = None
+
+
+class _ToolUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    type: str
+    id: str
+    name: str
+    input: dict[str, Any]
+    cache_control: Any = None
+    caller: Any = None
+    toolset_name: str | None = None
+    extra_content: dict[str, Any] | None = None
+    """Ours: what an upstream wants back, see `MadeCall.extra`."""
+
+
+class _ToolResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    type: str
+    tool_use_id: str
+    content: Content | None = None
+    is_error: bool | None = None
+    cache_control: Any = None
+    toolset_name: str | None = None
+
+
+class _ThinkingBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    type: str
+    thinking: str
+    signature: str = ""
+
+
+class _RedactedThinking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    type: str
+    data: str
+
+
+def conversation(system: Content | None, turns: Sequence[MessageTurn]) -> tuple[ChatMessage, ...]:
+    """The turns, neighbours of one role joined. Raises `BadField`."""
+    if not turns:
+        raise fault("messages", "must hold at least one message.")
+    if len(turns) > MAX_MESSAGES:
+        raise fault("messages", f"must hold at most {MAX_MESSAGES} messages.")
+    if turns[-1].role == "assistant":
+        raise BadField(
+            "messages",
+            "The last of 'messages' must not be the assistant's: this server does not continue a text (prefill).",
+            "unsupported_parameter",
+        )
+    messages: list[ChatMessage] = []
+    if system:
+        messages.append(ChatMessage("system", _texts("system", system)))
+    called: set[str] = set()
+    for index, turn in enumerate(turns):
+        where = f"messages[{index}]"
+        match turn.role:
+            case "user":
+                for message in _user(f"{where}.content", turn.content, called):
+                    _append(messages, message)
+            case "assistant":
+                message = _assistant(f"{where}.content", turn.content)
+                called.update([call.id for call in message.tool_calls])
+                _append(messages, message)
+            case "system":
+                messages.append(ChatMessage("system", _texts(f"{where}.content", turn.content)))
+            case _:
+                raise fault(f"{where}.role", 'must be "user", "assistant" or "system".')
+    return tuple(messages)
+
+
+def _append(messages: list[ChatMessage], message: ChatMessage) -> None:
+    before = messages[-1] if messages else None
+    if before is None or before.role != message.role or message.role == "tool" or before.tool_calls:
+        messages.append(message)
+        return
+    texts = [each.content for each in (before, message) if each.content]
+    messages[-1] = msgspec.structs.replace(
+        message,
+        content=_BETWEEN_TURNS.join(texts),
+        reasoning=before.reasoning + message.reasoning,
+        written={**before.written, **message.written},
+    )
+
+
+def _user(where: str, content: Content, called: set[str]) -> list[ChatMessage]:
+    """The tools' results and the texts, in their order."""
+    if isinstance(content, str):
+        return [ChatMessage("user", content)]
+    messages: list[ChatMessage] = []
+    texts: list[str] = []
+    for index, block in enumerate(content):
+        at = f"{where}[{index}]"
+        if block.get("type") != "tool_result":
+            texts.append(_text(at, block))
+            continue
+        if texts:
+            messages.append(ChatMessage("user", "".join(texts)))
+            texts = []
+        result = converted(block, _ToolResult, at)
+        if result.tool_use_id not in called:
+            raise fault(f"{at}.tool_use_id", "does not name a 'tool_use' of an earlier assistant message.")
+        text = _texts(f"{at}.content", result.content or "")
+        messages.append(
+            ChatMessage("tool", _ERROR + text if result.is_error else text, tool_call_id=result.tool_use_id)
+        )
+    if texts or not messages:
+        messages.append(ChatMessage("user", "".join(texts)))
+    return messages
+
+
+def _assistant(where: str, content: Content) -> ChatMessage:
+    if isinstance(content, str):
+        return ChatMessage("assistant", content)
+    texts: list[str] = []
+    calls: list[CallTurn] = []
+    thoughts: list[str] = []
+    for index, block in enumerate(content):
+        at = f"{where}[{index}]"
+        match block.get("type"):
+            case "tool_use":
+                calls.append(_call(at, block))
+            case "thinking":
+                thoughts.append(converted(block, _ThinkingBlock, at).thinking)
+            case "redacted_thinking":
+                # Encrypted by who made it: no model here can read it.
+                converted(block, _RedactedThinking, at)
+            case _:
+                texts.append(_text(at, block))
+    reasoning = "".join(thoughts)
+    # Upstreams get it under the name that most of them use.
+    written = {"reasoning_content": reasoning} if reasoning else {}
+    return ChatMessage("assistant", "".join(texts), tool_calls=tuple(calls), reasoning=reasoning, written=written)
+
+
+def _call(where: str, block: Block) -> CallTurn:
+    use = converted(block, _ToolUse, where)
+    if use.caller is not None and use.caller != {"type": "direct"}:
+        raise fault(f"{where}.caller", "of another type than direct is not supported.", "unsupported_parameter")
+    return CallTurn(use.id, use.name, use.input, use.extra_content)
+
+
+def _texts(where: str, content: Content) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join([_text(f"{where}[{index}]", block) for index, block in enumerate(content)])
+
+
+def _text(where: str, block: Block) -> str:
+    kind = block.get("type")
+    if kind != "text":
+        if not isinstance(kind, str):
+            raise fault(f"{where}.type", "must be a string, the kind of this content block.", "invalid_type")
+        raise BadField(
+            f"{where}.type",
+            f"Content of type '{kind[:64]}' is not supported here: the models read text only.",
+            "unsupported_parameter",
+        )
+    text = converted(block, _Text, where)
+    if text.citations:
+        raise fault(f"{where}.citations", "is not supported: leave it out.", "unsupported_parameter")
+    return text.text
