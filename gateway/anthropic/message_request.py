@@ -77,7 +77,7 @@ class MessagesBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
     cache_control: dict[str, Any] | None = None
-    """Accepted without effect, as in each block."""
+    """As if it were in the last block."""
 
 
 def read_message(body: MessagesBody, given: GivenFields, max_choices: int = 1) -> ParsedBody:
@@ -110,7 +110,7 @@ def read_count(body: MessagesBody, given: GivenFields) -> ParsedBody:
     )
     return ParsedBody(
         model=body.model,
-        prompts=(ChatPrompt(conversation(body.system, body.messages), tools),),
+        prompts=(ChatPrompt(conversation(body.system, body.messages, body.cache_control), tools),),
         params=sampling_params(sampling, max_tokens=body.max_tokens, default_max_tokens=0, view=view),
         grammar=_grammar(config.format),
         streamed=bool(body.stream),

@@ -1,7 +1,7 @@
 """The conversation: `system` and `messages` as the turns of a chat."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -30,8 +30,8 @@ class MessageTurn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: str
     text: str
-    cache_control: Any = None
-    """In every block: accepted without effect, as prefixes are cached without being told."""
+    cache_control: dict[str, Any] | None = None
+    """For upstreams; engines cache prefixes without marks."""
     citations: Any = None
 
 
@@ -40,7 +40,8 @@ class _ToolUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: str
     name: str
     input: dict[str, Any]
-    cache_control: Any = None
+    cache_control: dict[str, Any] | None = None
+    """Accepted without effect: the chat API has no place for it."""
     caller: Any = None
     toolset_name: str | None = None
     extra_content: dict[str, Any] | None = None
@@ -52,7 +53,7 @@ class _ToolResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tool_use_id: str
     content: Content | None = None
     is_error: bool | None = None
-    cache_control: Any = None
+    cache_control: dict[str, Any] | None = None
     toolset_name: str | None = None
 
 
@@ -67,8 +68,10 @@ class _RedactedThinking(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     data: str
 
 
-def conversation(system: Content | None, turns: Sequence[MessageTurn]) -> tuple[ChatMessage, ...]:
-    """The turns, neighbours of one role joined. Raises `BadField`."""
+def conversation(
+    system: Content | None, turns: Sequence[MessageTurn], mark: dict[str, Any] | None = None
+) -> tuple[ChatMessage, ...]:
+    """The turns, neighbours of one role joined. Raises `BadField`. `mark`: the `cache_control` of the last one."""
     if not turns:
         raise fault("messages", "must hold at least one message.")
     if len(turns) > MAX_MESSAGES:
@@ -81,7 +84,7 @@ def conversation(system: Content | None, turns: Sequence[MessageTurn]) -> tuple[
         )
     messages: list[ChatMessage] = []
     if system:
-        messages.append(ChatMessage("system", _texts("system", system)))
+        messages.append(_message("system", _texts("system", system)))
     called: set[str] = set()
     for index, turn in enumerate(turns):
         where = f"messages[{index}]"
@@ -94,9 +97,12 @@ def conversation(system: Content | None, turns: Sequence[MessageTurn]) -> tuple[
                 called.update([call.id for call in message.tool_calls])
                 _append(messages, message)
             case "system":
-                messages.append(ChatMessage("system", _texts(f"{where}.content", turn.content)))
+                messages.append(_message("system", _texts(f"{where}.content", turn.content)))
             case _:
                 raise fault(f"{where}.role", 'must be "user", "assistant" or "system".')
+    if mark is not None and messages[-1].content:
+        *before, last = _parts(messages[-1])
+        messages[-1] = msgspec.structs.replace(messages[-1], marked=(*before, {"cache_control": mark, **last}))
     return tuple(messages)
 
 
@@ -105,10 +111,14 @@ def _append(messages: list[ChatMessage], message: ChatMessage) -> None:
     if before is None or before.role != message.role or message.role == "tool" or before.tool_calls:
         messages.append(message)
         return
-    texts = [each.content for each in (before, message) if each.content]
+    between = _BETWEEN_TURNS if before.content and message.content else ""
+    marked: tuple[dict[str, Any], ...] = ()
+    if before.marked or message.marked:
+        marked = (*_parts(before), *([_part(between)] if between else ()), *_parts(message))
     messages[-1] = msgspec.structs.replace(
         message,
-        content=_BETWEEN_TURNS.join(texts),
+        content=before.content + between + message.content,
+        marked=marked,
         reasoning=before.reasoning + message.reasoning,
         written={**before.written, **message.written},
     )
@@ -119,31 +129,33 @@ def _user(where: str, content: Content, called: set[str]) -> list[ChatMessage]:
     if isinstance(content, str):
         return [ChatMessage("user", content)]
     messages: list[ChatMessage] = []
-    texts: list[str] = []
+    texts: list[_Text] = []
     for index, block in enumerate(content):
         at = f"{where}[{index}]"
         if block.get("type") != "tool_result":
             texts.append(_text(at, block))
             continue
         if texts:
-            messages.append(ChatMessage("user", "".join(texts)))
+            messages.append(_message("user", texts))
             texts = []
         result = converted(block, _ToolResult, at)
         if result.tool_use_id not in called:
             raise fault(f"{at}.tool_use_id", "does not name a 'tool_use' of an earlier assistant message.")
-        text = _texts(f"{at}.content", result.content or "")
-        messages.append(
-            ChatMessage("tool", _ERROR + text if result.is_error else text, tool_call_id=result.tool_use_id)
-        )
+        said = _texts(f"{at}.content", result.content or "")
+        if result.is_error:
+            said = [_Text("text", _ERROR), *said]
+        if result.cache_control is not None and said:
+            said[-1] = msgspec.structs.replace(said[-1], cache_control=result.cache_control)
+        messages.append(msgspec.structs.replace(_message("tool", said), tool_call_id=result.tool_use_id))
     if texts or not messages:
-        messages.append(ChatMessage("user", "".join(texts)))
+        messages.append(_message("user", texts))
     return messages
 
 
 def _assistant(where: str, content: Content) -> ChatMessage:
     if isinstance(content, str):
         return ChatMessage("assistant", content)
-    texts: list[str] = []
+    texts: list[_Text] = []
     calls: list[CallTurn] = []
     thoughts: list[str] = []
     for index, block in enumerate(content):
@@ -161,7 +173,9 @@ def _assistant(where: str, content: Content) -> ChatMessage:
     reasoning = "".join(thoughts)
     # Upstreams get it under the name that most of them use.
     written = {"reasoning_content": reasoning} if reasoning else {}
-    return ChatMessage("assistant", "".join(texts), tool_calls=tuple(calls), reasoning=reasoning, written=written)
+    return msgspec.structs.replace(
+        _message("assistant", texts), tool_calls=tuple(calls), reasoning=reasoning, written=written
+    )
 
 
 def _call(where: str, block: Block) -> CallTurn:
@@ -171,13 +185,28 @@ def _call(where: str, block: Block) -> CallTurn:
     return CallTurn(use.id, use.name, use.input, use.extra_content)
 
 
-def _texts(where: str, content: Content) -> str:
+def _message(role: Literal["system", "user", "assistant", "tool"], texts: Sequence[_Text]) -> ChatMessage:
+    marked = tuple([_part(each.text, each.cache_control) for each in texts if each.text])
+    content = "".join([each.text for each in texts])
+    return ChatMessage(role, content, marked=marked if any("cache_control" in part for part in marked) else ())
+
+
+def _parts(message: ChatMessage) -> tuple[dict[str, Any], ...]:
+    return message.marked or ((_part(message.content),) if message.content else ())
+
+
+def _part(text: str, mark: dict[str, Any] | None = None) -> dict[str, Any]:
+    part: dict[str, Any] = {"type": "text", "text": text}
+    return part if mark is None else {**part, "cache_control": mark}
+
+
+def _texts(where: str, content: Content) -> list[_Text]:
     if isinstance(content, str):
-        return content
-    return "".join([_text(f"{where}[{index}]", block) for index, block in enumerate(content)])
+        return [_Text("text", content)]
+    return [_text(f"{where}[{index}]", block) for index, block in enumerate(content)]
 
 
-def _text(where: str, block: Block) -> str:
+def _text(where: str, block: Block) -> _Text:
     kind = block.get("type")
     if kind != "text":
         if not isinstance(kind, str):
@@ -190,4 +219,4 @@ def _text(where: str, block: Block) -> str:
     text = converted(block, _Text, where)
     if text.citations:
         raise fault(f"{where}.citations", "is not supported: leave it out.", "unsupported_parameter")
-    return text.text
+    return text

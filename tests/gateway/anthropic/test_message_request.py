@@ -26,7 +26,7 @@ def read(**fields: object) -> ParsedBody:
     return read_message(*decoder.decode(msgspec.json.encode({**BODY, **fields})))
 
 
-def sent(**fields: object) -> dict[str, Any]:
+def sent(supports: tuple[str, ...] = (), **fields: object) -> dict[str, Any]:
     """The body that an upstream gets."""
     body = read(**fields)
     call = UpstreamCall(
@@ -39,7 +39,9 @@ def sent(**fields: object) -> dict[str, Any]:
         written=body.written,
         streamed=False,
     )
-    return msgspec.json.decode(build_request_body(call, UpstreamSettings(urls=("http://up/v1",), model="theirs")).body)
+    return msgspec.json.decode(
+        build_request_body(call, UpstreamSettings(urls=("http://up/v1",), model="theirs", supports=supports)).body
+    )
 
 
 def test_the_same_question_is_the_same_request() -> None:
@@ -85,13 +87,23 @@ def test_upstreams_get_it_in_their_words(fields: dict[str, Any], there: dict[str
     assert body.keys() <= allowed
 
 
+def test_upstreams_that_support_cache_marks_get_them() -> None:
+    mark = {"type": "ephemeral"}
+    asked = {"system": [{"type": "text", "text": "Be brief.", "cache_control": mark}], "cache_control": mark}
+    marked, plain = sent(("cache_control",), **asked), sent(**asked)
+    assert [message["content"] for message in plain["messages"]] == ["Be brief.", "Hi"]
+    assert [message["content"] for message in marked["messages"]] == [
+        [{"type": "text", "text": each, "cache_control": mark}] for each in ("Be brief.", "Hi")
+    ]
+
+
 @pytest.mark.parametrize(
     "fields",
     [
         {"service_tier": "auto", "speed": "standard", "inference_geo": "global", "mcp_servers": [], "fallbacks": []},
         {"context_management": {"edits": []}, "container": None, "diagnostics": {"previous_message_id": None}},
         {"context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}},
-        {"cache_control": {"type": "ephemeral"}, "output_config": {"effort": "high"}, "thinking": {"type": "adaptive"}},
+        {"output_config": {"effort": "high"}, "thinking": {"type": "adaptive"}},
         {"tools": [], "stop_sequences": [], "system": None, "metadata": {}, "stream": False},
     ],
 )
