@@ -94,6 +94,11 @@ ROWS: dict[str, tuple[list[tuple[str, object]], object, list[ChatMessage]]] = {
         None,
         [USER, CALL, ChatMessage("user", "So:"), ChatMessage("tool", "Error: no clock", tool_call_id="c1")],
     ),
+    "text after a call that has no result yet": (
+        [("user", "Hi"), ("assistant", [use()]), ("assistant", "Wait."), ("user", [result()])],
+        None,
+        [USER, CALL, ChatMessage("assistant", "Wait."), ChatMessage("tool", "noon", tool_call_id="c1")],
+    ),
     "thoughts": (
         [
             ("user", "Hi"),

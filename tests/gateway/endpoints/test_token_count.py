@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import trio
+
 from tests.actors.fakes import CONFIG, says, stage
 from tests.gateway.endpoints.test_refusal_log import KEY, POOR, SETTINGS
 from tests.gateway.harness import Client, Response, gateway
@@ -64,7 +66,7 @@ async def test_it_is_what_the_answer_says_and_is_not_charged() -> None:
 
 
 async def test_it_is_refused_as_a_message_would_be() -> None:
-    async with stage({}, settings=SETTINGS) as service, gateway(service.service) as running:
+    async with stage({}, settings=SETTINGS, clean=False) as service, gateway(service.service) as running:
         client = await running.connect()
         for refused, status, kind, code in (
             (await count(client), 401, "authentication_error", "invalid_api_key"),
@@ -73,6 +75,9 @@ async def test_it_is_refused_as_a_message_would_be() -> None:
             (await count(client, KEY.raw, system="x" * 9000), 400, "invalid_request_error", "context_length_exceeded"),
         ):
             assert (refused.status, refused.error["type"], refused.error["code"]) == (status, kind, code)
+        await service.service.drain(trio.current_time())
+        refused = await count(client, KEY.raw)
+        assert (refused.status, refused.error["code"]) == (503, "shutting_down")
 
 
 async def test_upstreams_count_only_with_a_tokenizer_here() -> None:
