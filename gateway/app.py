@@ -59,7 +59,7 @@ async def serve(
         shows_served=settings.server.answer_model == "served",
     )
     routes = Routes(api, limits, frozenset(settings.server.ws_origins))
-    server = Server(listener, limits, routes, routes.refused)
+    server = Server(listener, limits, routes, api.refused, api.error_format)
     routes.connections = lambda: server.connections
     servers = [server]
     if admin is not None:

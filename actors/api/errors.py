@@ -94,7 +94,7 @@ class BadKey(Refusal):
 
     def __init__(self, *, missing: bool) -> None:
         message = (
-            "An API key is needed: send it as 'Authorization: Bearer KEY'."
+            "An API key is needed: send it as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'."
             if missing
             else "Incorrect API key: it is unknown, or was revoked. Check the key that you send."
         )

@@ -35,6 +35,8 @@ class ChatMessage(msgspec.Struct, frozen=True):
     """In an assistant's turn: its reasoning, for templates that use it."""
     written: Mapping[str, Any] = {}
     """Fields that an upstream gets as the client wrote them, in addition to the others or instead of them."""
+    marked: tuple[dict[str, Any], ...] = ()
+    """`content` in parts of which some have Anthropic's `cache_control`, for upstreams that support it."""
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
@@ -84,6 +86,8 @@ class View(msgspec.Struct, frozen=True):
     """A stream ends with the usage ..."""
     continuous_usage: bool = False
     """... and each of its chunks has it so far."""
+    reasoning: bool = True
+    """Messages show an upstream's reasoning."""
 
     @property
     def prompt_tops(self) -> int | None:

@@ -81,19 +81,13 @@ class RequestAdmission:
         snapshot = self._router.snapshot
         granted = _granted(request, snapshot, self._ports.wall())
         tenant = who.tenant = granted.tenant
-        check_body(granted, request.body)
-        model, adapter = self._router.find_model(request.body.model)
-        request = msgspec.structs.replace(request, model=model, adapter=adapter)
+        request = self._named(request, granted)
         quarantine = self._ports.quarantine
         if quarantine and quarantine.holds(RequestContent(request).digest, trio.current_time()):
             raise RequestQuarantined(quarantine.message)
-        work_for = WorkFor(tenant, snapshot.ranks[tenant])
-        text = RequestText(request, self._texts_for[request.body.embedding is not None], self._workers, work_for)
+        text = self._text(request, snapshot, tenant)
         spent = await self._spent(request, tenant, text)
-        if spent is None:
-            lengths: Sequence[int] = await text.lengths(request.model, lenient=bool(self._ports.upstreams))
-        else:
-            lengths = text.estimated()
+        lengths = text.estimated() if spent is not None else await self._lengths(request, text)
         features = self._features(request, snapshot, tenant, lengths)
         wanted, budget = features, None
         decided: Planned | PlanRefusal | None = None
@@ -171,6 +165,42 @@ class RequestAdmission:
             return await reply.wait()
         except (MailboxFull, ActorDied):
             raise Unavailable("admission_busy", TOO_BUSY, 1.0) from None
+
+    async def count_tokens(self, request: InferenceRequest, who: LogIdentity) -> int:
+        """Plan, and count for the first planned rung whose tokenizer is known. Raises Refusal; nothing is reserved."""
+        snapshot = self._router.snapshot
+        granted = _granted(request, snapshot, self._ports.wall())
+        who.tenant = granted.tenant
+        request = self._named(request, granted)
+        text = self._text(request, snapshot, granted.tenant)
+        features = self._features(request, snapshot, granted.tenant, await self._lengths(request, text))
+        decided = await self._decide(request, snapshot, text, features, None)
+        if isinstance(decided, PlanRefusal):
+            raise _refusal_of(decided)
+        who.route = decided.plan.route
+        for rung in decided.plan.backends:
+            if rung in self._texts:
+                return sum(map(len, await text.read_by(rung)))
+        raise InvalidRequest(
+            f"The tokens cannot be counted: the model '{request.body.model}' is served by upstreams whose tokenizer "
+            "this server does not have.",
+            param="model",
+            code="tokenizer_unknown",
+        )
+
+    def _named(self, request: InferenceRequest, granted: KeyGrant) -> InferenceRequest:
+        """With its model and adapter. Raises Refusal if the key does not permit the body, or the model is unknown."""
+        check_body(granted, request.body)
+        model, adapter = self._router.find_model(request.body.model)
+        return msgspec.structs.replace(request, model=model, adapter=adapter)
+
+    def _text(self, request: InferenceRequest, snapshot: PolicySnapshot, tenant: str) -> RequestText:
+        work_for = WorkFor(tenant, snapshot.ranks[tenant])
+        return RequestText(request, self._texts_for[request.body.embedding is not None], self._workers, work_for)
+
+    async def _lengths(self, request: InferenceRequest, text: RequestText) -> Sequence[int]:
+        """Tokens of each prompt, counted by the model that was requested. Raises InvalidRequest."""
+        return await text.lengths(request.model, lenient=bool(self._ports.upstreams))
 
     def _features(
         self, request: InferenceRequest, snapshot: PolicySnapshot, tenant: str, lengths: Sequence[int]

@@ -14,12 +14,12 @@ from actors.control.admin_service import AdminService
 from actors.control.breaker_control import DEFAULT_S, LONGEST_S
 from actors.control.key_control import MadeKey
 from config.model.tenancy import KeyEndpoint
-from gateway.endpoints.quart_app import answer_errors, create_app, json_response, request_key
+from gateway.endpoints.quart_app import answer_errors, create_app, head, json_response
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
 from gateway.http.gate import RefusedHandler, Route
 from gateway.http.loopback import check_local
-from gateway.http.request import Request, bearer_of
+from gateway.http.request import Request
 from gateway.telemetry.metrics import CONTENT_TYPE
 from policies.fallback.breaker import Force
 from policies.lifecycle.reload import ReloadRefused
@@ -64,7 +64,7 @@ def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> Qu
 
     @app.before_request
     async def authorize() -> None:
-        g.operator = admin.check_key(request_key(), request.method, request.path)
+        g.operator = admin.check_key(head().key, request.method, request.path)
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -209,7 +209,7 @@ class AdminRoutes:
             if reads:
                 # The quart app checks keys, too, but only when the body has been read.
                 path = unquote_to_bytes(request.path).decode("utf-8", "replace")
-                self._admin.check_key(bearer_of(request.header(b"authorization")), "POST", path)
+                self._admin.check_key(request.key, "POST", path)
         except Refusal as refusal:
             return Route(RefusedHandler(refusal.body))
         return Route(self._app, body=reads, works=reads)

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from os import urandom
 from typing import TypeVar
 
 import msgspec
@@ -16,9 +15,11 @@ from actors.kept.kept_answer import KeptReader
 from actors.kernel.thread_bridge import LongWork
 from actors.request.response_stream import ResponseStream
 from actors.service import Service
+from gateway.anthropic.errors import anthropic_error, is_anthropic
 from gateway.errors import ClientGone, HttpError
 from gateway.http.connection import INTERNAL_ERROR, Connection
-from gateway.http.request import KEY_HEADERS, Body, Request
+from gateway.http.request import KEY_HEADERS, Body, Request, new_request_id
+from gateway.http.response_head import error_object
 from gateway.openai.responses.completion import Identity
 from gateway.openai.responses.headers import DecisionHeaders
 
@@ -57,30 +58,42 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
         tenant, gone = self.service.known_tenant(key), isinstance(error, ClientGone)
         self.service.request_log.not_read(request_id, path, arrived_at, error, tenant=tenant, gone=gone)
 
-    def headers(self, request_id: str, key: str | None) -> DecisionHeaders:
-        return DecisionHeaders(request_id, DecisionInfo(self.service.policy), partial(self.service.rate_limits, key))
+    def headers(self, request: Request | None) -> DecisionHeaders:
+        """`request` is None if the bytes were no HTTP request."""
+        limits = partial(self.service.rate_limits, None if request is None else request.key)
+        request_id = new_request_id() if request is None else request.id
+        headers = DecisionHeaders(request_id, DecisionInfo(self.service.policy), limits)
+        if request is not None and is_anthropic(request):
+            headers.request_line += b"request-id: %b\r\n" % request_id.encode()
+        return headers
+
+    @staticmethod
+    def error_format(error: ErrorBody, request: Request | None) -> bytes:
+        """An error's body in the format of the API that the request is for."""
+        if request is None or not is_anthropic(request):
+            return error_object(error)
+        return anthropic_error(error, request.id)
 
     async def handle(
         self, connection: Connection, request: Request, parse: Callable[[Body], ParsedBody], answer: Answer
     ) -> None:
         """Read one request and answer it. When the client hangs up, the connection's cancel scope cancels this."""
-        request_id = new_request_id()
-        headers = self.headers(request_id, request.key)
+        headers = self.headers(request)
         try:
-            await answer(connection, request, await self._read(connection, request, request_id, parse), headers)
+            await answer(connection, request, await self._read(connection, request, parse), headers)
         except Refusal as refusal:
-            log.debug("request_refused", request_id=request_id, code=refusal.body.code, status=refusal.body.status)
+            log.debug("request_refused", request_id=request.id, code=refusal.body.code, status=refusal.body.status)
             await connection.respond_error(refusal.body, headers.headers())
 
     async def _read(
-        self, connection: Connection, request: Request, request_id: str, parse: Callable[[Body], ParsedBody]
+        self, connection: Connection, request: Request, parse: Callable[[Body], ParsedBody]
     ) -> InferenceRequest:
         """Parse the body and release it. Raises Refusal after logging it."""
         try:
             size = len(request.body)
             body = await self.reading(size, partial(parse, request.body), request.key)
             inference = InferenceRequest(
-                request_id=request_id,
+                request_id=request.id,
                 credentials=credentials_of(request),
                 body=body,
                 body_bytes=size,
@@ -90,7 +103,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
             connection.watch()
         except BaseException as error:
             path = request.path.decode("latin1")
-            self._log_unread(request_id, path, request.arrived_at, request.key, error)
+            self._log_unread(request.id, path, request.arrived_at, request.key, error)
             raise
         return inference
 
@@ -103,13 +116,19 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
             return work()
         return await _long_work.run(work, self.service.work_of(key))
 
-    def refused(self, error: ErrorBody, path: str, arrived_at: float | None, key: str | None) -> bytes:
-        """Log a request that was refused before the service got it; returns header lines for the answer."""
-        request_id = new_request_id()
-        log.debug("request_refused", request_id=request_id, code=error.code, status=error.status)
+    def refused(self, error: ErrorBody, request: Request | None) -> bytes:
+        """Log a request that was refused before the service got it; returns header lines for the answer.
+
+        `request` is None if the bytes were no HTTP request.
+        """
+        key, path, arrived_at = None, "", None
+        if request is not None:
+            key, path, arrived_at = request.key, request.path.decode("latin1"), request.arrived_at
+        headers = self.headers(request)
+        log.debug("request_refused", request_id=headers.request_id, code=error.code, status=error.status)
         tenant = self.service.known_tenant(key)
-        self.service.request_log.not_read(request_id, path, arrived_at, Refusal(error), tenant=tenant)
-        return self.headers(request_id, key).headers()
+        self.service.request_log.not_read(headers.request_id, path, arrived_at, Refusal(error), tenant=tenant)
+        return headers.headers()
 
     def identity(self, request_id: str, asked: str, served: str, policy: str, created: int | None = None) -> Identity:
         """The fields that are the same in all parts of an answer.
@@ -150,11 +169,6 @@ async def whole_answer(response: ResponseStream | KeptReader, take: Callable[[St
                 case Failed():
                     raise Refusal(event.error)
     raise Refusal(INTERNAL_ERROR)
-
-
-def new_request_id() -> str:
-    """96 random bits."""
-    return urandom(12).hex()
 
 
 def _tags(value: bytes | None) -> tuple[str, ...]:

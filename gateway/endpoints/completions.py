@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions` and `POST /v1/completions`, with and without streaming."""
+"""`POST /v1/chat/completions`, `/v1/completions` and `/v1/messages`, with and without streaming."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,10 +9,13 @@ import structlog
 import trio
 
 from actors.api.errors import Conflict, ErrorBody, Refusal
-from actors.api.request import InferenceRequest, ParsedBody, View
+from actors.api.request import InferenceRequest, ParsedBody
 from actors.api.response import Delta, Done, ResponseEvent, Served, Start, Usage
 from actors.kept.kept_answer import KeptReader
 from actors.request.response_stream import EventSink
+from gateway.anthropic.message_answer import message_body
+from gateway.anthropic.message_events import MessageRenderer, message_error_event
+from gateway.anthropic.message_request import MessagesBody, read_message
 from gateway.endpoints.api_context import ApiContext, whole_answer
 from gateway.endpoints.kept_answers import (
     EVENTS_LOST,
@@ -27,6 +30,7 @@ from gateway.endpoints.kept_answers import (
 )
 from gateway.errors import ClientGone
 from gateway.http.connection import INTERNAL_ERROR, Connection
+from gateway.http.event_renderer import EventRenderer
 from gateway.http.event_stream import EventStream
 from gateway.http.request import Body, Request
 from gateway.http.response_head import JSON_TYPE
@@ -49,13 +53,16 @@ log = structlog.get_logger()
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """The differences between the two endpoints."""
+    """The differences between the endpoints."""
 
     name: str
     decoder: BodyDecoder
     read: Callable[[Any, GivenFields, int], ParsedBody]
-    chunks: Callable[..., Chunks]
-    whole: Callable[[Identity, Sequence[Choice], Usage, Served, View], bytes]
+    renderer: Callable[[Identity, ParsedBody, int | None], EventRenderer]
+    """Of a stream; the number is the last event that the client has, None: events have no numbers."""
+    whole: Callable[[Identity, Sequence[Choice], Usage, Served, ParsedBody], bytes]
+    error_event: Callable[[ErrorBody, str], bytes] = error_event
+    """The end of a stream that has failed; the string is the request's id."""
 
     def parse(self, raw: Body, max_choices: int) -> ParsedBody:
         """Raises `BadField`."""
@@ -63,8 +70,21 @@ class Endpoint(msgspec.Struct, frozen=True):
         return self.read(body, given, max_choices)
 
 
-CHAT = Endpoint("chat.completions", BodyDecoder(ChatBody), read_chat, ChatChunks, chat_body)
-COMPLETION = Endpoint("completions", BodyDecoder(CompletionBody), read_completion, CompletionChunks, completion_body)
+def _in_chunks(chunks: type[Chunks], identity: Identity, body: ParsedBody, after: int | None) -> SseRenderer:
+    view = body.view
+    made = chunks(identity, view, include_usage=view.usage)
+    return SseRenderer(made, include_usage=view.usage, continuous=view.continuous_usage, after=after)
+
+
+CHAT = Endpoint("chat.completions", BodyDecoder(ChatBody), read_chat, partial(_in_chunks, ChatChunks), chat_body)
+COMPLETION = Endpoint(
+    "completions", BodyDecoder(CompletionBody), read_completion, partial(_in_chunks, CompletionChunks), completion_body
+)
+
+
+MESSAGE = Endpoint(
+    "messages", BodyDecoder(MessagesBody), read_message, MessageRenderer, message_body, message_error_event
+)
 
 
 class CompletionHandler:
@@ -124,7 +144,7 @@ class CompletionHandler:
         try:
             done = await whole_answer(response, partial(_gather, choices))
             identity = self._identity(inference, done.served.model_served, headers, reader)
-            answer = self._endpoint.whole(identity, choices, done.usage, done.served, body.view)
+            answer = self._endpoint.whole(identity, choices, done.usage, done.served, body)
             await connection.respond(200, headers.headers() + JSON_TYPE + served_headers(done.served), answer)
         finally:
             response.close()
@@ -137,7 +157,6 @@ class CompletionHandler:
         reader: KeptReader | None,
         after: int | None,
     ) -> None:
-        view = inference.body.view
         try:
             response = await opened(self._api, inference, reader)
             headers.decided = response.decided
@@ -150,8 +169,7 @@ class CompletionHandler:
                 events = await response.next_events()
                 stream.add_headers(_first_headers(events))
                 identity = self._identity(inference, _model_of(events), headers, reader)
-                chunks = self._endpoint.chunks(identity, view, include_usage=view.usage)
-                renderer = SseRenderer(chunks, include_usage=view.usage, continuous=view.continuous_usage, after=after)
+                renderer = self._endpoint.renderer(identity, inference.body, after)
                 known = reader is not None and reader.answer.restored > 0
                 while events and not renderer.ended:
                     data = renderer.render(events)
@@ -171,12 +189,18 @@ class CompletionHandler:
             finally:
                 response.close()
         except Refusal as refusal:
-            await _break_off(stream, refusal.body)
+            await self._break_off(stream, refusal.body, inference.request_id)
         except ClientGone:
             raise
         except Exception:
             log.exception("stream_failed", request_id=inference.request_id)
-            await _break_off(stream, INTERNAL_ERROR)
+            await self._break_off(stream, INTERNAL_ERROR, inference.request_id)
+
+    async def _break_off(self, stream: EventStream, error: ErrorBody, request_id: str) -> None:
+        """An HTTP error if the response's head was not sent yet, else the terminal error event."""
+        if not stream.started:
+            raise Refusal(error)
+        await stream.send(self._endpoint.error_event(error, request_id), trio.current_time(), last=True)
 
     def _identity(
         self, inference: InferenceRequest, served: str, headers: DecisionHeaders, reader: KeptReader | None
@@ -194,16 +218,9 @@ def _gather(choices: Sequence[Choice], event: Start | Delta) -> None:
             choices[event.index].take(event)
 
 
-def _emit(stream: EventStream, renderer: SseRenderer, events: list[ResponseEvent]) -> bool:
+def _emit(stream: EventStream, renderer: EventRenderer, events: list[ResponseEvent]) -> bool:
     data = renderer.render(events)
     return not data or stream.send_now(data, trio.current_time())
-
-
-async def _break_off(stream: EventStream, error: ErrorBody) -> None:
-    """An HTTP error if the response's head was not sent yet, else the terminal error event."""
-    if not stream.started:
-        raise Refusal(error)
-    await stream.send(error_event(error), trio.current_time(), last=True)
 
 
 def _first_headers(events: Sequence[ResponseEvent]) -> bytes:

@@ -10,13 +10,18 @@ from quart_trio import QuartTrio
 
 from actors.api.errors import BadKey, ErrorBody
 from actors.service_view import ModelCard
+from gateway.anthropic.errors import is_anthropic
+from gateway.anthropic.model_list import model_fields, model_page
 from gateway.endpoints.api_context import ApiContext
-from gateway.endpoints.quart_app import answer_errors, create_app, json_response, request_key
+from gateway.endpoints.quart_app import answer_errors, create_app, head, json_response
 from gateway.errors import HttpError
 from gateway.example_request import KEY_VARIABLE, example_request
 from gateway.telemetry.metrics import CONTENT_TYPE, exposition
 
-NOT_FOUND = ("not_found", "There is nothing at this address. The OpenAI API is under /v1.")
+NOT_FOUND = (
+    "not_found",
+    "There is nothing at this address. The OpenAI API and Anthropic's Messages API are under /v1.",
+)
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -27,7 +32,7 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
     app.url_map.merge_slashes = False
 
     def refused(error: ErrorBody) -> bytes:
-        return api.refused(error, request.path, None, request_key())
+        return api.refused(error, head())
 
     @app.get("/livez")
     async def livez() -> Response:
@@ -62,21 +67,23 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
 
     @app.get("/v1/models")
     async def models() -> Response:
-        cards = api.service.models(request_key())
+        cards = api.service.models(head().key)
+        if is_anthropic(head()):
+            return json_response(model_page(cards, request.args))
         return json_response({"object": "list", "data": [_model(card) for card in cards]})
 
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> Response:
-        for card in api.service.models(request_key()):
+        for card in api.service.models(head().key):
             if card.id == name.rstrip("/"):
-                return json_response(_model(card))
+                return json_response(model_fields(card) if is_anthropic(head()) else _model(card))
         raise HttpError(
             404, "model_not_found", "No model has that name. GET /v1/models lists the names.", param="model"
         )
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        api.service.check_scraper(request_key())
+        api.service.check_scraper(head().key)
         return Response(exposition(api.service, connections), content_type=CONTENT_TYPE)
 
     @app.get("/")
@@ -84,7 +91,7 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
         host = request.headers.get("host", "127.0.0.1:8080")
         status = 200
         try:
-            cards = api.service.models(request_key())
+            cards = api.service.models(head().key)
         except BadKey as refusal:
             if "text/html" not in request.headers.get("accept", ""):
                 raise
@@ -95,7 +102,7 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
             page = _page(api, host, cards)
         return Response(page, status, content_type="text/html; charset=utf-8")
 
-    answer_errors(app, NOT_FOUND, _TYPES, refused)
+    answer_errors(app, NOT_FOUND, _TYPES, refused, api.error_format)
     return app
 
 
@@ -175,7 +182,8 @@ _PAGE = """<!doctype html>
 <h2>Engines</h2><table>{engines}</table>
 <h2>Try it</h2><pre>{command}</pre>
 <p>The addresses are the OpenAI API's: <code>/v1/chat/completions</code>, <code>/v1/completions</code>,
-<code>/v1/embeddings</code>, <a href="/v1/models"><code>/v1/models</code></a>; a WebSocket at <code>/v1/stream</code>;
+<code>/v1/embeddings</code>, <a href="/v1/models"><code>/v1/models</code></a>; Anthropic's: <code>/v1/messages</code>;
+a WebSocket at <code>/v1/stream</code>;
 <a href="/livez"><code>/livez</code></a>, <a href="/readyz"><code>/readyz</code></a>,
 <a href="/metrics"><code>/metrics</code></a>.
 """

@@ -10,7 +10,7 @@ from actors.api.errors import Refusal, Unavailable
 from actors.api.request import InferenceRequest
 from actors.kept.kept_answer import KeptAnswer, KeptReader
 from actors.request.response_stream import ResponseStream
-from gateway.endpoints.api_context import ApiContext, new_request_id
+from gateway.endpoints.api_context import ApiContext
 from gateway.errors import BadField, HttpError
 from gateway.http.connection import Connection
 from gateway.http.request import Body, Request
@@ -24,6 +24,8 @@ _RESUMABLE = b"x-penstock-resumable"
 _BACKGROUND = b"x-penstock-background"
 _KEEPS = frozenset({IDEMPOTENCY_KEY, _RESUMABLE, _BACKGROUND})
 _STATUS = b"/status"
+_BETA = b"beta=true"
+"""Anthropic's clients write it behind the address of what is beta there."""
 _MAX_KEY = 255
 _MAX_POSITION = 1 << 53
 EVENTS_LOST = (
@@ -158,7 +160,7 @@ def position_of(request: Request) -> int:
         name, _, value = part.partition(b"=")
         if name == b"after":
             last = value
-        elif part:
+        elif part and part != _BETA:
             raise BadField(name.decode("latin1")[:64], "The only parameter here is 'after', a number of an event.")
     if not last:
         return 0
@@ -183,8 +185,8 @@ class StreamHandler:
         self._endpoints = endpoints
 
     async def __call__(self, connection: Connection, request: Request) -> None:
-        api, request_id = self._api, new_request_id()
-        headers, kept = api.headers(request_id, request.key), api.service.kept
+        api, request_id = self._api, request.id
+        headers, kept = api.headers(request), api.service.kept
         path = request.path.removeprefix(STREAMS).removesuffix(b"/")
         answer_id = path.removesuffix(_STATUS).decode("latin1")
         reader: KeptReader | None = None

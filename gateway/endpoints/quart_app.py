@@ -1,4 +1,4 @@
-"""What the quart apps share: their settings, the client's key, JSON, and errors in the format of the OpenAI API."""
+"""What the quart apps share: their settings, the parsed request, JSON, and errors."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +10,9 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from actors.api.errors import ErrorBody, Refusal
-from gateway.http.request import bearer_of
+from gateway.http.asgi import STATE
+from gateway.http.connection import ErrorFormat
+from gateway.http.request import Request
 from gateway.http.response_head import error_headers, error_object
 
 
@@ -23,10 +25,10 @@ def create_app(name: str) -> QuartTrio:
     return app
 
 
-def request_key() -> str | None:
-    """The key of the request in hand."""
-    header = request.headers.get("authorization")
-    return bearer_of(header.encode("latin1") if header else None)
+def head() -> Request:
+    """The request in hand as the server has parsed it."""
+    parsed: Request = request.scope["state"][STATE]
+    return parsed
 
 
 def json_response(value: Any, status: int = 200) -> Response:
@@ -45,6 +47,7 @@ def answer_errors(
     not_found: tuple[str, str],
     kinds: Mapping[int, str],
     refused: Callable[[ErrorBody], bytes] = lambda _: b"",
+    error_format: ErrorFormat = error_object,
 ) -> None:
     """Add error handlers: for refusals, unknown addresses (`not_found`: code, message) and methods, other statuses.
 
@@ -54,7 +57,7 @@ def answer_errors(
 
     @app.errorhandler(Refusal)
     async def refuse(refusal: Refusal) -> Response:
-        return _response(refusal.body, refused(refusal.body))
+        return answered(refusal.body)
 
     @app.errorhandler(HTTPException)
     async def wrong(error: HTTPException) -> Response:
@@ -62,11 +65,14 @@ def answer_errors(
         code, message = words.get(status, ("bad_request", "The request could not be served."))
         kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
         body = ErrorBody(status, kind, code, message, should_retry=status >= 500)
-        return _response(body, refused(body))
+        return answered(body)
+
+    def answered(error: ErrorBody) -> Response:
+        return _response(error, error_format(error, head()), refused(error))
 
 
-def _response(error: ErrorBody, lines: bytes) -> Response:
-    response = Response(error_object(error), error.status)
+def _response(error: ErrorBody, body: bytes, lines: bytes) -> Response:
+    response = Response(body, error.status)
     for line in (error_headers(error) + lines).decode().splitlines():
         name, _, value = line.partition(": ")
         response.headers[name] = value

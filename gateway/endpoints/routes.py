@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
 
-from actors.api.errors import ErrorBody, Refusal
+from actors.api.errors import Refusal
 from config.model.tenancy import KeyEndpoint
 from gateway.endpoints.api_context import ApiContext
-from gateway.endpoints.completions import CHAT, COMPLETION, CompletionHandler
+from gateway.endpoints.completions import CHAT, COMPLETION, MESSAGE, CompletionHandler
 from gateway.endpoints.embeddings import EmbeddingHandler
 from gateway.endpoints.info_routes import NOT_FOUND, create_info_app
 from gateway.endpoints.kept_answers import STREAMS, StreamHandler
+from gateway.endpoints.token_count import TokenCountHandler
 from gateway.endpoints.ws_session import SocketHandler
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
@@ -38,11 +39,13 @@ class Routes:
         rules = [(*rule.rule.encode().partition(b"<")[:2], rule.methods or set()) for rule in app.url_map.iter_rules()]
         self._cold = {path: methods for path, parameter, methods in rules if not parameter}
         self._cold_folders = [(path, methods) for path, parameter, methods in rules if parameter]
-        completions = {endpoint.name: CompletionHandler(api, endpoint) for endpoint in (CHAT, COMPLETION)}
+        completions = {endpoint.name: CompletionHandler(api, endpoint) for endpoint in (CHAT, COMPLETION, MESSAGE)}
         self._streams = StreamHandler(api, {name: handler.answer for name, handler in completions.items()})
         self._hot: dict[bytes, tuple[bytes, Handler, KeyEndpoint | None]] = {
             b"/v1/chat/completions": (b"POST", completions[CHAT.name], "chat"),
             b"/v1/completions": (b"POST", completions[COMPLETION.name], "completions"),
+            b"/v1/messages": (b"POST", completions[MESSAGE.name], "chat"),
+            b"/v1/messages/count_tokens": (b"POST", TokenCountHandler(api), "chat"),
             b"/v1/embeddings": (b"POST", EmbeddingHandler(api), "embeddings"),
             b"/v1/stream": (b"GET", SocketHandler(api, limits, origins), None),
         }
@@ -67,15 +70,6 @@ class Routes:
             return self._work(request, handler, endpoint, lines)
         except Refusal as refusal:
             return self._refused(request, refusal, lines)
-
-    def refused(self, error: ErrorBody, request: Request | None) -> bytes:
-        """Log what is refused before it has a handler; returns header lines for the answer.
-
-        `request` is None if the bytes were no HTTP request.
-        """
-        if request is None:
-            return self._api.refused(error, "", None, None)
-        return self._api.refused(error, request.path.decode("latin1"), request.arrived_at, request.key)
 
     def _work(self, request: Request, handler: Handler, endpoint: KeyEndpoint | None, lines: bytes) -> Route:
         key = request.key
@@ -102,7 +96,7 @@ class Routes:
         return Route(self._info_app, lines=lines)
 
     def _refused(self, request: Request, refusal: Refusal, lines: bytes, *, allow: bytes = b"") -> Route:
-        headers = self.refused(refusal.body, request)
+        headers = self._api.refused(refusal.body, request)
         if allow:
             headers += b"allow: %b\r\n" % allow
         return Route(RefusedHandler(refusal.body, headers), lines=lines)

@@ -13,12 +13,12 @@ from actors.api.errors import Conflict, ErrorBody, Refusal
 from actors.api.request import Credentials, InferenceRequest, ParsedBody
 from actors.api.response import DecisionInfo, Delta, Done, Failed, ResponseEvent, Start
 from actors.kept.kept_answer import KeptReader
-from gateway.endpoints.api_context import ApiContext, credentials_of, new_request_id
+from gateway.endpoints.api_context import ApiContext, credentials_of
 from gateway.endpoints.kept_answers import EVENTS_LOST, log_again, opened
 from gateway.errors import BadField, ClientGone, HttpError
 from gateway.http.bounds.limits import ServerLimits
 from gateway.http.connection import INTERNAL_ERROR, Connection
-from gateway.http.request import Request
+from gateway.http.request import Request, new_request_id
 from gateway.http.websocket import UPGRADE, PeerClosed, WebSocket, accept
 from gateway.openai.requests.chat_request import read_chat
 from gateway.openai.requests.completion_request import read_completion
@@ -58,7 +58,7 @@ class SocketHandler:
             credentials = credentials_of(request)
             trailing = await accept(connection, request, self._origins)
         except Refusal as refusal:
-            lines = self._api.refused(refusal.body, _PATH, request.arrived_at, request.key)
+            lines = self._api.refused(refusal.body, request)
             if refusal.body.status == http.HTTPStatus.UPGRADE_REQUIRED:
                 lines += UPGRADE
             await connection.respond_error(refusal.body, lines)

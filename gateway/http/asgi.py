@@ -19,6 +19,8 @@ from hypercorn.utils import wrap_app
 from gateway.http.connection import Connection
 from gateway.http.request import Request
 
+STATE = "request"
+"""Key of the `Request` in the state of the ASGI scope."""
 _STREAM_ID = 1
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection", b"date", b"server"})
 
@@ -49,7 +51,7 @@ class AsgiRoute:
                     # The app answers HEAD as GET, for the right content-length; the connection omits the body.
                     method="GET" if request.method == b"HEAD" else request.method.decode("ascii"),
                     raw_path=target,
-                    state=ConnectionState({}),
+                    state=ConnectionState({STATE: request}),
                 )
             )
             if request.body:

@@ -1,6 +1,7 @@
 """A connection as the handler of a request sees it: the response, the peer, and the memory of unfinished messages."""
 
 import socket
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -12,12 +13,16 @@ from gateway.http.bounds.limits import ServerLimits
 from gateway.http.bounds.token_bucket import TokenBucket
 from gateway.http.event_stream import EventStream
 from gateway.http.request import Request
-from gateway.http.response_head import error_headers, error_object, whole
+from gateway.http.response_head import error_headers, whole
 from gateway.http.writer import SocketWriter
 
 INTERNAL_ERROR = ErrorBody(
     500, "server_error", "internal_error", "The server failed on this request; its log says why.", should_retry=True
 )
+
+
+ErrorFormat = Callable[[ErrorBody, Request | None], bytes]
+"""Writes an error's body in the format of the API that the request is for; None: that is not known."""
 
 
 class Ticking(Protocol):
@@ -36,7 +41,9 @@ class Connection:
     Its only cancel scope is also the request's: if the client hangs up while `watching`, the handler is cancelled.
     """
 
-    def __init__(self, sock: socket.socket, limits: ServerLimits, account: BodyAccount) -> None:
+    def __init__(
+        self, sock: socket.socket, limits: ServerLimits, account: BodyAccount, error_format: ErrorFormat
+    ) -> None:
         self.socket = sock
         self.writer = SocketWriter(sock, limits.write_stall_s)
         self.account = account
@@ -60,6 +67,9 @@ class Connection:
         self._bucket = TokenBucket(limits.messages_per_s, trio.current_time())
         self._lines = b""
         self._without_body = False
+        self._error_format = error_format
+        self._request: Request | None = None
+        """The one that is answered."""
 
     def begin(self, request: Request, lines: bytes, *, keep_alive: bool) -> None:
         """A request goes to its handler; `lines` are the first headers of each response to it."""
@@ -67,11 +77,13 @@ class Connection:
         self.keep_alive = keep_alive
         self._lines = lines
         self._without_body = request.method == b"HEAD"
+        self._request = request
 
     def end(self, request: Request) -> None:
         """The handler has returned."""
         self.watching = False
         self.ticking = None
+        self._request = None
         if request.body:
             self.drop_body(request)
 
@@ -147,8 +159,9 @@ class Connection:
         await self.writer.send(data)
 
     async def respond_error(self, error: ErrorBody, headers: bytes = b"", *, close: bool = False) -> None:
-        """Send an error in the format of the OpenAI API."""
-        await self.respond(error.status, headers + error_headers(error), error_object(error), close=close)
+        """Send an error in the format of the API that the request is for."""
+        body = self._error_format(error, self._request)
+        await self.respond(error.status, headers + error_headers(error), body, close=close)
 
     def event_stream(self, request: Request, headers: bytes, *, close: bool = False) -> EventStream:
         """Begin a response of server-sent events. Until it has `started`, an HTTP error can be sent instead."""

@@ -13,12 +13,12 @@ from gateway.http.bounds.body_book import BodyAccount, BodyBook
 from gateway.http.bounds.body_deadline import BodyDeadline
 from gateway.http.bounds.connection_places import ConnectionPlaces
 from gateway.http.bounds.limits import ServerLimits
-from gateway.http.connection import INTERNAL_ERROR, Connection
+from gateway.http.connection import INTERNAL_ERROR, Connection, ErrorFormat
 from gateway.http.event_stream import EventStream
 from gateway.http.gate import Gate, Handler, Route
 from gateway.http.request import Request
 from gateway.http.request_parser import RequestParser
-from gateway.http.response_head import DateLine, error_headers, error_object, whole
+from gateway.http.response_head import DateLine, error_headers, whole
 
 _READ_BYTES = 64 * 1024
 _PIECE_BYTES = 4096
@@ -38,11 +38,13 @@ class Shared:
         limits: ServerLimits,
         route: Callable[[Request], Route],
         refused: Callable[[ErrorBody, Request | None], bytes],
+        error_format: ErrorFormat,
     ) -> None:
         """`refused` is called for each error that the server itself answers; it returns header lines for the answer."""
         self.limits = limits
         self.route = route
         self.refused = refused
+        self.error_format = error_format
         self.places = ConnectionPlaces(limits)
         self.bodies = BodyBook(limits)
         self.date = DateLine()
@@ -60,7 +62,7 @@ class ConnectionTask:
         """`number`: as counted in `ConnectionPlaces`. An empty `peer` has no limits of its own."""
         self._shared = shared
         account = BodyAccount(shared.bodies, peer)
-        self.connection = Connection(sock, shared.limits, account)
+        self.connection = Connection(sock, shared.limits, account, shared.error_format)
         self._gate = Gate(shared.route, shared.refused, shared.places, number, account)
         self._parser = RequestParser(shared.limits, self._gate.admit, account)
         self._unparsed = b""
@@ -225,9 +227,10 @@ class ConnectionTask:
             self._deadline = now + self._shared.limits.header_timeout_s
 
     def _error(self, error: ErrorBody) -> bytes:
-        lines = self._shared.refused(error, self._parser.read_head) + error_headers(error)
-        always = self._shared.date.at(trio.current_time()) + self._parser.lines
-        return whole(error.status, always, lines, error_object(error), close=True)
+        shared, request = self._shared, self._parser.read_head
+        lines = shared.refused(error, request) + error_headers(error)
+        always = shared.date.at(trio.current_time()) + self._parser.lines
+        return whole(error.status, always, lines, shared.error_format(error, request), close=True)
 
     async def _linger(self) -> None:
         """Let the peer read the error: closing with unread bytes would reset the connection first."""

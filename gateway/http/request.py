@@ -6,6 +6,7 @@ beside an encoding, folded lines, bare line feeds, spaces before a colon) is not
 """
 
 from collections.abc import Callable
+from os import urandom
 from types import EllipsisType
 
 from gateway.errors import HttpError
@@ -18,6 +19,7 @@ class Request:
 
     __slots__ = (
         "_first",
+        "_id",
         "_key",
         "arrived_at",
         "body",
@@ -41,6 +43,7 @@ class Request:
         self._first: dict[bytes, bytes] = {}
         self.header: Callable[[bytes], bytes | None] = self._first.get
         """The first header with that name (lower case)."""
+        self._id = ""
         self._key: str | EllipsisType | None = ...
         self.body: Body = b""
         """The complete body; empty if the route reads none."""
@@ -49,6 +52,13 @@ class Request:
         self.keep_alive = True
         self.upgrade = False
         self.arrived_at = 0.0
+
+    @property
+    def id(self) -> str:
+        """Its id, in every answer, log line and record about it."""
+        if not self._id:
+            self._id = new_request_id()
+        return self._id
 
     @property
     def key(self) -> str | None:
@@ -71,10 +81,15 @@ class Request:
         return len(self._first) != len(self.headers) and [header for header, _ in self.headers].count(name) > 1
 
 
+def new_request_id() -> str:
+    """96 random bits."""
+    return urandom(12).hex()
+
+
 SOCKET_PROTOCOL = b"penstock"
 """The subprotocol that the server selects if a handshake offers it."""
 _KEY_PROTOCOL = b"penstock-key."
-KEY_HEADERS = frozenset({b"authorization", b"sec-websocket-protocol"})
+KEY_HEADERS = frozenset({b"authorization", b"sec-websocket-protocol", b"x-api-key"})
 """Headers that may hold a key: their values are recorded nowhere."""
 
 
@@ -86,14 +101,16 @@ def offered_protocols(request: Request) -> list[bytes]:
 
 def _key_of(request: Request) -> str | None:
     # A web page cannot set headers for a WebSocket, but it can offer subprotocols: `penstock-key.` and the key.
-    key = bearer_of(request.header(b"authorization"))
+    key = _bearer_of(request.header(b"authorization"))
+    if key is None and (given := request.header(b"x-api-key")) is not None:
+        key = given.strip().decode("latin1") or None
     if key is not None or not request.upgrade:
         return key
     keys = [protocol for protocol in offered_protocols(request) if protocol.startswith(_KEY_PROTOCOL)]
     return keys[0].removeprefix(_KEY_PROTOCOL).decode("latin1") or None if keys else None
 
 
-def bearer_of(value: bytes | None) -> str | None:
+def _bearer_of(value: bytes | None) -> str | None:
     """The key in an Authorization header; None without one, or for another scheme."""
     scheme, _, key = (value or b"").partition(b" ")
     if scheme.lower() != b"bearer":
@@ -107,8 +124,9 @@ def check_head(request: Request, *, is_upgrade: bool) -> int | None:
         raise HttpError(505, "http_version_not_supported", "This server supports HTTP/1.1 and HTTP/1.0.")
     if request.repeats(b"host") or (request.version == "1.1" and request.header(b"host") is None):
         raise HttpError(400, "bad_request", "An HTTP/1.1 request needs exactly one Host header.")
-    if request.repeats(b"authorization"):
-        raise HttpError(400, "bad_request", "A request may have only one Authorization header.")
+    for name in (b"authorization", b"x-api-key"):
+        if request.repeats(name):
+            raise HttpError(400, "bad_request", f"A request may have only one {name.decode()} header.")
     coded = request.header(b"transfer-encoding") is not None
     if coded:
         _check_codings(request)

@@ -59,8 +59,9 @@ def stream_head(date: bytes, headers: bytes, *, chunked: bool, close: bool) -> b
     )
 
 
-def error_object(error: ErrorBody) -> bytes:
-    """The error body of the OpenAI API."""
+def error_object(error: ErrorBody, request: object = None) -> bytes:
+    """The error body of the OpenAI API, whatever the request was."""
+    del request
     return _encode({"error": error.fields()})
 
 

@@ -13,6 +13,7 @@ import trio
 from actors.api.errors import ErrorBody
 from gateway.http.bounds.limits import ServerLimits
 from gateway.http.bounds.peer import PeerNames
+from gateway.http.connection import ErrorFormat
 from gateway.http.connection_task import ConnectionTask, Shared
 from gateway.http.gate import Route, place_refusal
 from gateway.http.request import Request
@@ -58,6 +59,7 @@ class Server:
         limits: ServerLimits,
         route: Callable[[Request], Route],
         refused: Callable[[ErrorBody, Request | None], bytes] = lambda *_: b"",
+        error_format: ErrorFormat = error_object,
     ) -> None:
         """`refused` is called for each error that the server itself answers; it returns header lines for the answer.
 
@@ -65,7 +67,7 @@ class Server:
         """
         self._listener = listener
         self._limits = limits
-        self._shared = Shared(limits, route, refused)
+        self._shared = Shared(limits, route, refused, error_format)
         self._connections: dict[int, ConnectionTask] = {}
         self._numbers = itertools.count()
         self._names = PeerNames(limits.trusted_proxies)
@@ -166,7 +168,7 @@ class Server:
             lines = self._shared.refused(error, None) + error_headers(error)
             date = self._shared.date.at(trio.current_time())
             with sock, contextlib.suppress(OSError):
-                sock.send(whole(error.status, date, lines, error_object(error), close=True))
+                sock.send(whole(error.status, date, lines, self._shared.error_format(error, None), close=True))
                 sock.shutdown(socket.SHUT_WR)
             return
         if opening.evicted is not None:

@@ -76,7 +76,7 @@ async def gateway(
         shows_served=settings.answer_model == "served",
     )
     routes = Routes(api, bounds, frozenset(settings.ws_origins))
-    running = Server(listen("127.0.0.1", 0), bounds, routes, routes.refused)
+    running = Server(listen("127.0.0.1", 0), bounds, routes, api.refused, api.error_format)
     routes.connections = lambda: running.connections
     with trio.fail_after(within_s):
         async with trio.open_nursery() as nursery:

@@ -78,10 +78,18 @@ def answer_grammar(body: GrammarBody) -> Grammar | None:
         raise BadField(
             grammars[1].param, f"'{grammars[0].param}' and '{grammars[1].param}' contradict each other: give one."
         )
-    for grammar in grammars:
-        if len(grammar.source) > MAX_CHARACTERS:
-            raise fault(grammar.param, f"must have at most {MAX_CHARACTERS} characters, not {len(grammar.source)}.")
-    return grammars[0] if grammars else None
+    return _bounded(grammars[0]) if grammars else None
+
+
+def schema_grammar(schema: dict[str, Any], where: str) -> Grammar:
+    """The grammar for JSON that matches a schema, which is given in the field `where`. Raises `BadField`."""
+    return _bounded(_of_json(schema, where))
+
+
+def _bounded(grammar: Grammar) -> Grammar:
+    if len(grammar.source) > MAX_CHARACTERS:
+        raise fault(grammar.param, f"must have at most {MAX_CHARACTERS} characters, not {len(grammar.source)}.")
+    return grammar
 
 
 def _of_format(requested: ResponseFormat) -> list[Grammar]:

@@ -15,11 +15,12 @@ _LONGEST = 1024
 class DecisionHeaders:
     """Headers about the decision. Before there is one, they name the policy in force."""
 
-    __slots__ = ("_limits", "decided", "request_line")
+    __slots__ = ("_limits", "decided", "request_id", "request_line")
 
     def __init__(self, request_id: str, decided: DecisionInfo, limits: Callable[[], RateLimits | None]) -> None:
         """`limits`: the client's remaining rate limits; called when the headers are written."""
         self._limits = limits
+        self.request_id = request_id
         self.request_line = b"x-request-id: %b\r\n" % request_id.encode()
         self.decided = decided
 

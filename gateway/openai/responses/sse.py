@@ -1,30 +1,24 @@
-"""Renders response events as server-sent events: all that is ready becomes one write."""
+"""Renders response events as server-sent events."""
 
 from collections.abc import Iterable
 
 from actors.api.errors import ErrorBody
 from actors.api.response import Delta, Done, Failed, ResponseEvent, Start, Usage
+from gateway.http.event_renderer import EventRenderer
 from gateway.http.response_head import error_object
 from gateway.openai.responses.completion import Chunks, finish_word
 
 _DONE = b"data: [DONE]\n\n"
-_END = b"\n\n"
-"""Of an event. JSON contains no line ends."""
 
 
-class SseRenderer:
-    """Renders one answer. `ended`: the stream's last event was rendered; `failed`: it was an error."""
+class SseRenderer(EventRenderer):
+    """Chunks, and `[DONE]`."""
 
     def __init__(
         self, chunks: Chunks, *, include_usage: bool, continuous: bool = False, after: int | None = None
     ) -> None:
-        """`continuous`: every chunk contains the usage so far.
-
-        `after`: number the answer's events, from 1 on, and omit those up to this one; None: without numbers.
-        """
-        self._after = after
-        self.number = 0
-        """Of the last event, if they are numbered."""
+        """`continuous`: every chunk contains the usage so far."""
+        super().__init__(after)
         self._chunks = chunks
         self._continuous = continuous
         self._prompt_tokens = 0
@@ -33,22 +27,6 @@ class SseRenderer:
         self._open: set[int] = set()
         self._echo: tuple[str, ...] = ()
         self._held: tuple[int, str] | None = None
-        self.ended = False
-        self.failed = False
-
-    def render(self, events: Iterable[ResponseEvent]) -> bytes:
-        """The bytes of these events; b"" if there is nothing to send yet."""
-        data = self._data(events)
-        return data if self._after is None else self._numbered(data, self._after)
-
-    def _numbered(self, data: bytes, after: int) -> bytes:
-        """The numbers depend on the answer alone, not on which of its events were rendered together."""
-        parts = []
-        for event in data.split(_END)[:-1]:
-            self.number += 1
-            if self.number > after:
-                parts.append(b"id: %d\n%b%b" % (self.number, event, _END))
-        return b"".join(parts)
 
     def _data(self, events: Iterable[ResponseEvent]) -> bytes:
         parts: list[bytes] = []
@@ -91,6 +69,7 @@ class SseRenderer:
             self._held = (index, word)
 
 
-def error_event(error: ErrorBody) -> bytes:
-    """The terminal event of a failed stream; no [DONE] follows."""
+def error_event(error: ErrorBody, request_id: str = "") -> bytes:
+    """The terminal event of a failed stream; no [DONE] follows, and the request's id is not in it."""
+    del request_id
     return b"data: %b\n\n" % error_object(error)

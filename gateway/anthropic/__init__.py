@@ -1,0 +1,1 @@
+"""Anthropic's Messages API: bodies in, answers and errors out. Documented in docs/messages.md."""
