@@ -48,6 +48,8 @@ _ARRANGEMENTS = {
 """Another engine follows on the ladder; a replica is left; the engine has to be started again."""
 _PATIENCE_S = 120.0
 _SETTLE_S = 0.2
+_BETWEEN_S = 13.0
+"""Between two kills: five crashes within a minute mark an engine down."""
 
 
 class Streamed(msgspec.Struct):
@@ -167,7 +169,9 @@ def measured(arrangement: str, kills: int, tokens: int, chance: random.Random) -
             began = time.perf_counter()
             again = served.ask(tokens, prompt + " " + uncut.text, most=1)
             prefill_s = again.arrivals_s[0] - began
-            for _ in range(kills):
+            for number in range(kills):
+                if number:
+                    time.sleep(_BETWEEN_S)
                 served.wait_until_ready()
                 seen = served.ask(tokens, prompt, kill_at=chance.randrange(tokens // 8, tokens // 2))
                 wrong += not seen.ended or seen.text != uncut.text
