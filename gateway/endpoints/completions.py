@@ -57,7 +57,11 @@ class Endpoint(msgspec.Struct, frozen=True):
     read: Callable[[Any, GivenFields, int], ParsedBody]
     renderer: Callable[[Identity, View, int | None], EventRenderer]
     """Of a stream; the number is the last event that the client has, None: events have no numbers."""
-    whole: Callable[[Identity, Sequence[Choice], Usage, Served, View], bytes]
+    whole: Callable[[Identity, Sequence[Any], Usage, Served, View], bytes]
+    choice: Callable[[], Any] = Choice
+    """Collects one choice of an answer that is not streamed."""
+    break_off: Callable[[ErrorBody, EventRenderer | None], bytes] = lambda error, _: error_event(error)
+    """The last event of a stream that breaks off; None: nothing was rendered before."""
 
     def parse(self, raw: Body, max_choices: int) -> ParsedBody:
         """Raises `BadField`."""
@@ -127,13 +131,14 @@ class CompletionHandler:
         self, connection: Connection, inference: InferenceRequest, headers: DecisionHeaders, reader: KeptReader | None
     ) -> None:
         body = inference.body
-        choices = [Choice() for _ in range(len(body.prompts) * body.n)]
+        choices = [self._endpoint.choice() for _ in range(len(body.prompts) * body.n)]
         response = await opened(self._api, inference, reader)
         headers.decided = response.decided
         try:
             done = await whole_answer(response, partial(_gather, choices))
             identity = self._identity(inference, done.served.model_served, headers, reader)
             answer = self._endpoint.whole(identity, choices, done.usage, done.served, body.view)
+            await self._ended(inference, answer)
             await connection.respond(200, headers.headers() + JSON_TYPE + served_headers(done.served), answer)
         finally:
             response.close()
@@ -146,6 +151,7 @@ class CompletionHandler:
         reader: KeptReader | None,
         after: int | None,
     ) -> None:
+        renderer: EventRenderer | None = None
         try:
             response = await opened(self._api, inference, reader)
             headers.decided = response.decided
@@ -161,6 +167,8 @@ class CompletionHandler:
                     if known and renderer.number < (after or 0):
                         raise Conflict("events_lost", EVENTS_LOST)
                     known = False
+                    if renderer.whole:
+                        await self._ended(inference, renderer.whole)
                     if data or renderer.ended:
                         first = not stream.started
                         await stream.send(data, trio.current_time(), last=renderer.ended)
@@ -174,12 +182,21 @@ class CompletionHandler:
             finally:
                 response.close()
         except Refusal as refusal:
-            await _break_off(stream, refusal.body)
+            await self._break_off(stream, refusal.body, renderer)
         except ClientGone:
             raise
         except Exception:
             log.exception("stream_failed", request_id=inference.request_id)
-            await _break_off(stream, INTERNAL_ERROR)
+            await self._break_off(stream, INTERNAL_ERROR, renderer)
+
+    async def _ended(self, inference: InferenceRequest, answer: bytes) -> None:
+        """Called with the whole answer before the client gets its end; for streams if the renderer makes it."""
+
+    async def _break_off(self, stream: EventStream, error: ErrorBody, renderer: EventRenderer | None) -> None:
+        """An HTTP error if the response's head was not sent yet, else the terminal error event."""
+        if not stream.started:
+            raise Refusal(error)
+        await stream.send(self._endpoint.break_off(error, renderer), trio.current_time(), last=True)
 
     def _identity(
         self, inference: InferenceRequest, served: str, headers: DecisionHeaders, reader: KeptReader | None
@@ -200,13 +217,6 @@ def _gather(choices: Sequence[Choice], event: Start | Delta) -> None:
 def _emit(stream: EventStream, renderer: EventRenderer, events: list[ResponseEvent]) -> bool:
     data = renderer.render(events)
     return not data or stream.send_now(data, trio.current_time())
-
-
-async def _break_off(stream: EventStream, error: ErrorBody) -> None:
-    """An HTTP error if the response's head was not sent yet, else the terminal error event."""
-    if not stream.started:
-        raise Refusal(error)
-    await stream.send(error_event(error), trio.current_time(), last=True)
 
 
 def _first_headers(events: Sequence[ResponseEvent]) -> bytes:
