@@ -69,6 +69,20 @@ class EmbeddingParams(msgspec.Struct, frozen=True):
     """Its encoding in the answer."""
 
 
+class ResponseView(msgspec.Struct, frozen=True):
+    """What a response of the Responses API contains of its request, and what is stored with it."""
+
+    fields: Mapping[str, Any]
+    """Fields of the request that the response repeats."""
+    items: tuple[Mapping[str, Any], ...] = ()
+    """The input items, as the client wrote them."""
+    stored: bool = False
+    previous: str = ""
+    """The id of the response that this one continues."""
+    conversation: str = ""
+    """The id of the conversation that gets the items."""
+
+
 class View(msgspec.Struct, frozen=True):
     """What the answer contains beside the text."""
 
@@ -84,6 +98,8 @@ class View(msgspec.Struct, frozen=True):
     """A stream ends with the usage ..."""
     continuous_usage: bool = False
     """... and each of its chunks has it so far."""
+    response: ResponseView | None = None
+    """The answer is a response of the Responses API."""
 
     @property
     def prompt_tops(self) -> int | None:
@@ -138,7 +154,7 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def param(self) -> str:
         """The field that contains the prompts."""
-        if self.embedding is not None:
+        if self.embedding is not None or self.view.response is not None:
             return "input"
         return "messages" if isinstance(self.prompts[0], ChatPrompt) else "prompt"
 

@@ -10,6 +10,7 @@ from gateway.endpoints.completions import CHAT, COMPLETION, CompletionHandler
 from gateway.endpoints.embeddings import EmbeddingHandler
 from gateway.endpoints.info_routes import NOT_FOUND, create_info_app
 from gateway.endpoints.kept_answers import STREAMS, StreamHandler
+from gateway.endpoints.responses import RESPONSE, ResponseHandler
 from gateway.endpoints.ws_session import SocketHandler
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
@@ -39,11 +40,13 @@ class Routes:
         self._cold = {path: methods for path, parameter, methods in rules if not parameter}
         self._cold_folders = [(path, methods) for path, parameter, methods in rules if parameter]
         completions = {endpoint.name: CompletionHandler(api, endpoint) for endpoint in (CHAT, COMPLETION)}
+        completions[RESPONSE.name] = ResponseHandler(api)
         self._streams = StreamHandler(api, {name: handler.answer for name, handler in completions.items()})
         self._hot: dict[bytes, tuple[bytes, Handler, KeyEndpoint | None]] = {
             b"/v1/chat/completions": (b"POST", completions[CHAT.name], "chat"),
             b"/v1/completions": (b"POST", completions[COMPLETION.name], "completions"),
             b"/v1/embeddings": (b"POST", EmbeddingHandler(api), "embeddings"),
+            b"/v1/responses": (b"POST", completions[RESPONSE.name], "responses"),
             b"/v1/stream": (b"GET", SocketHandler(api, limits, origins), None),
         }
 

@@ -104,7 +104,7 @@ class BodyDecoder:
             decoded = self._decoder.decode(body)
             given = _given(body)
         except msgspec.ValidationError as error:
-            raise _bad_field(str(error), self.known, bytes(body)) from None
+            raise _bad_field(str(error), self.known) from None
         except UnicodeDecodeError as error:
             raise _malformed(f"it is not UTF-8 (byte {error.start})") from None
         except RecursionError:
@@ -112,6 +112,14 @@ class BodyDecoder:
         except (msgspec.DecodeError, ValueError) as error:
             raise _malformed(_why_malformed(bytes(body), str(error))) from None
         return decoded, given
+
+
+def typed(value: Any, kind: type[T], where: str) -> T:
+    """A part of a body, at `where` in it. Raises `BadField`."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise _bad_field(str(error), kind.__struct_encode_fields__, where) from None
 
 
 def nearest(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str | None:
@@ -140,22 +148,22 @@ def _malformed(why: str) -> HttpError:
     return HttpError(400, "malformed_json", f"The body could not be read as JSON: {why}.")
 
 
-def _bad_field(error: str, known: tuple[str, ...], body: bytes) -> BadField:
+def _bad_field(error: str, known: tuple[str, ...], where: str = "") -> BadField:
     if match := _UNKNOWN.match(error):
         name = _short(match["name"])
-        param = _join(_param(match["path"]), name)
+        param = _join(_below(where, match["path"]), name)
         meant = nearest(name, known) if match["path"] is None else None
         hint = f" Did you mean '{meant}'?" if meant else " Remove it, or check its spelling."
         return BadField(param, f"Unrecognized field '{param}'.{hint}", "unknown_field")
     if match := _MISSING.match(error):
-        param = _join(_param(match["path"]), match["name"])
+        param = _join(_below(where, match["path"]), match["name"])
         return BadField(param, f"The field '{param}' is missing.", "missing_field")
     match = _OTHER.match(error)
     assert match is not None
     what = _TYPES.sub(
         lambda types: " or ".join([_WORDS.get(each, each) for each in types[1].split(" | ")]), match["what"]
     )
-    path = _param(match["path"])
+    path = _below(where, match["path"])
     if not path:
         return BadField(None, f"The body must be a JSON object: {_lower(what)}.", "invalid_type")
     if what.startswith("Invalid enum value") and path.endswith("role"):
@@ -163,9 +171,9 @@ def _bad_field(error: str, known: tuple[str, ...], body: bytes) -> BadField:
     return BadField(path, f"'{path}': {_lower(what)}.", "invalid_type")
 
 
-def _param(path: str | None) -> str:
+def _below(where: str, path: str | None) -> str:
     """Msgspec's `$.messages[...].content` as `messages[].content`; it does not report the index."""
-    return (path or "$").removeprefix("$").removeprefix(".").replace("[...]", "[]")
+    return (where + (path or "$").removeprefix("$")).removeprefix(".").replace("[...]", "[]")
 
 
 def _join(path: str, name: str) -> str:

@@ -71,12 +71,8 @@ def tool_set(
         if choice not in {None, "none", "auto"} if not isinstance(choice, NamedChoice) else True:
             raise fault("tool_choice", "asks for a call, but 'tools' offers nothing to call.")
         return None
-    if len(tools) > _MAX_TOOLS:
-        raise fault("tools", f"must hold at most {_MAX_TOOLS} tools, not {len(tools)}.")
     offered = tuple([_tool(f"tools[{index}]", tool) for index, tool in enumerate(tools)])
-    names = {tool.name for tool in offered}
-    if len(names) < len(offered):
-        raise BadField("tools", "Two tools have the same name: each function's name must be its own.")
+    names = names_of(offered)
     parallel = parallel is not False
     match choice:
         case None | "auto":
@@ -95,6 +91,16 @@ def tool_set(
             )
 
 
+def names_of(offered: Sequence[Tool]) -> frozenset[str]:
+    """The names of the tools. Raises `BadField` for too many of them, and for equal ones."""
+    if len(offered) > _MAX_TOOLS:
+        raise fault("tools", f"must hold at most {_MAX_TOOLS} tools, not {len(offered)}.")
+    names = frozenset([tool.name for tool in offered])
+    if len(names) < len(offered):
+        raise BadField("tools", "Two tools have the same name: each function's name must be its own.")
+    return names
+
+
 def earlier_calls(where: str, calls: Sequence[EarlierCall]) -> tuple[CallTurn, ...]:
     """The calls in an assistant's message. Raises `BadField`."""
     if len(calls) > _MAX_CALLS:
@@ -109,11 +115,16 @@ def _tool(where: str, tool: ToolBody) -> Tool:
             f"{where}.type", f"'{where}' must be a function: {{\"type\": \"function\", \"function\": {{…}}}}.",
             "unsupported_parameter",
         )  # fmt: skip
+    return function_tool(f"{where}.function", function)
+
+
+def function_tool(where: str, function: FunctionBody) -> Tool:
+    """A function that is offered. Raises `BadField`."""
     if not _NAME.fullmatch(function.name):
-        raise fault(f"{where}.function.name", "must be 1 to 64 letters, digits, underscores, dots or hyphens.")
+        raise fault(f"{where}.name", "must be 1 to 64 letters, digits, underscores, dots or hyphens.")
     parameters = function.parameters or {"type": "object", "properties": {}, "additionalProperties": False}
     if parameters.get("type", "object") != "object":
-        raise fault(f"{where}.function.parameters", "must be the JSON Schema of an object.")
+        raise fault(f"{where}.parameters", "must be the JSON Schema of an object.")
     fields: dict[str, Any] = {"name": function.name}
     if function.description is not None:
         fields["description"] = function.description
@@ -126,9 +137,13 @@ def _earlier(where: str, call: EarlierCall) -> CallTurn:
     function = call.function
     if call.type != "function" or function is None:
         raise BadField(f"{where}.type", f"'{where}' must be the call of a function.", "unsupported_parameter")
-    try:
-        arguments = msgspec.json.decode(function.arguments or "{}", type=dict[str, Any])
-    except msgspec.MsgspecError as error:
-        name = f"{where}.function.arguments"
-        raise fault(name, f"must be the text of a JSON object: {error}.") from None
+    arguments = call_arguments(f"{where}.function.arguments", function.arguments)
     return CallTurn(call.id, function.name, arguments, call.extra_content)
+
+
+def call_arguments(where: str, text: str) -> dict[str, Any]:
+    """The arguments of an earlier call. Raises `BadField`."""
+    try:
+        return msgspec.json.decode(text or "{}", type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise fault(where, f"must be the text of a JSON object: {error}.") from None

@@ -49,6 +49,7 @@ RAW = {"none": None, "wrong": "penstock_app_wrong", **{name: key.raw for name, k
 
 CHAT = {"model": "small", "max_tokens": 8, "messages": [{"role": "user", "content": "Hi"}]}
 TEXT = {"model": "small", "max_tokens": 8, "prompt": "Hi"}
+RESPOND = {"model": "small", "max_output_tokens": 8, "input": "Hi"}
 EMBED = {"model": "mini", "input": ["Hi"]}
 OPEN = "200 " * 14
 
@@ -81,6 +82,7 @@ ROWS = [
     Row("api", "POST", "/v1/chat/completions",   "401 401 401 200 200 403 403 401 401 401 401 401 401 401", CHAT),
     Row("api", "POST", "/v1/completions",        "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TEXT),
     Row("api", "POST", "/v1/embeddings",         "401 401 401 200 200 200 200 401 401 401 401 401 401 401", EMBED),
+    Row("api", "POST", "/v1/responses",          "401 401 401 200 200 403 403 401 401 401 401 401 401 401", RESPOND),
     Row("api", "GET", "/v1/stream",              "401 401 401 426 426 426 426 401 401 401 401 401 401 401"),
     Row("api", "GET", "/v1/streams/",            "401 401 401 200 404 403 403 401 401 401 401 401 401 401"),
     Row("admin", "GET", "/metrics",              "401 401 401 401 401 401 401 200 403 403 403 401 200 401"),
