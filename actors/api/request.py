@@ -76,7 +76,11 @@ class ResponseView(msgspec.Struct, frozen=True):
     """Fields of the request that the response repeats."""
     items: tuple[Mapping[str, Any], ...] = ()
     """The input items, as the client wrote them."""
+    tenant: str = ""
+    """Whose it is; known when its conversation has been read."""
     stored: bool = False
+    background: bool = False
+    """It goes on without the client."""
     previous: str = ""
     """The id of the response that this one continues."""
     conversation: str = ""

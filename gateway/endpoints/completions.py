@@ -98,14 +98,26 @@ class CompletionHandler:
     async def _answer(
         self, connection: Connection, request: Request, inference: InferenceRequest, headers: DecisionHeaders
     ) -> None:
-        reader = await keep(self._api, request, inference, self._endpoint.name) if may_keep(request) else None
+        reader = (
+            await keep(self._api, request, inference, self._endpoint.name)
+            if may_keep(request, inference.body)
+            else None
+        )
         if reader is not None:
             headers.request_line += kept_lines(reader, inference.request_id)
-            if in_background(request):
-                await respond_begun(self._api, connection, reader, headers.headers())
+            if in_background(request, inference.body) and await self._begun(connection, reader, headers):
                 return
             inference = reader.answer.request
         await self.answer(connection, request, inference, headers, reader)
+
+    async def _begun(self, connection: Connection, reader: KeptReader, headers: DecisionHeaders) -> bool:
+        """Respond that an answer in the background has begun; False: the client gets the answer itself."""
+        await respond_begun(self._api, connection, reader, headers.headers())
+        return True
+
+    def _position(self, request: Request) -> int:
+        """The number of the last event of a kept answer that the client has. Raises BadField."""
+        return position_of(request)
 
     async def answer(
         self,
@@ -118,7 +130,7 @@ class CompletionHandler:
         """Answer with a new response, or with what `reader` reads of a kept one."""
         try:
             if inference.body.streamed:
-                after = None if reader is None else position_of(request)
+                after = None if reader is None else self._position(request)
                 stream = connection.event_stream(request, headers.request_line)
                 await self._stream(stream, inference, headers, reader, after)
             else:

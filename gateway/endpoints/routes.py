@@ -10,7 +10,10 @@ from gateway.endpoints.completions import CHAT, COMPLETION, CompletionHandler
 from gateway.endpoints.embeddings import EmbeddingHandler
 from gateway.endpoints.info_routes import NOT_FOUND, create_info_app
 from gateway.endpoints.kept_answers import STREAMS, StreamHandler
-from gateway.endpoints.responses import RESPONSE, ResponseHandler
+from gateway.endpoints.kept_answers import methods_of as stream_methods
+from gateway.endpoints.responses import RESPONSE, RESPONSES, ResponseHandler
+from gateway.endpoints.stored_responses import StoredResponseHandler
+from gateway.endpoints.stored_responses import methods_of as response_methods
 from gateway.endpoints.ws_session import SocketHandler
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
@@ -40,8 +43,13 @@ class Routes:
         self._cold = {path: methods for path, parameter, methods in rules if not parameter}
         self._cold_folders = [(path, methods) for path, parameter, methods in rules if parameter]
         completions = {endpoint.name: CompletionHandler(api, endpoint) for endpoint in (CHAT, COMPLETION)}
-        completions[RESPONSE.name] = ResponseHandler(api)
+        responses = completions[RESPONSE.name] = ResponseHandler(api)
         self._streams = StreamHandler(api, {name: handler.answer for name, handler in completions.items()})
+        self._folders: tuple[tuple[bytes, Callable[[bytes], bytes], Handler, KeyEndpoint | None], ...] = (
+            (STREAMS, stream_methods, self._streams, None),
+            (RESPONSES, response_methods, StoredResponseHandler(api, responses), "responses"),
+        )
+        """Beginning of the address, the methods of an address below it, handler, and what a key must permit."""
         self._hot: dict[bytes, tuple[bytes, Handler, KeyEndpoint | None]] = {
             b"/v1/chat/completions": (b"POST", completions[CHAT.name], "chat"),
             b"/v1/completions": (b"POST", completions[COMPLETION.name], "completions"),
@@ -60,8 +68,10 @@ class Routes:
             if self._cors.is_preflight(request, origin):
                 return Route(self._cors.answer_preflight, lines=lines)
             hot = self._hot.get(request.path.removesuffix(b"/"))
-            if hot is None and request.path.startswith(STREAMS) and len(request.path) > len(STREAMS):
-                hot = (b"GET" if request.path.endswith(b"/status") else b"GET, DELETE", self._streams, None)
+            if hot is None:
+                for folder, methods_of, below, key_endpoint in self._folders:
+                    if request.path.startswith(folder) and (allowed := methods_of(request.path)):
+                        hot = (allowed, below, key_endpoint)
             if hot is None:
                 return self._to_info_app(request, lines)
             methods, handler, endpoint = hot

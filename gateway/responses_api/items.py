@@ -44,6 +44,7 @@ class _CallItem(_Item, kw_only=True):
     name: str
     namespace: None = None
     caller: Any = None
+    extra_content: dict[str, Any] | None = None
     asynchronous: Literal[False] | None = msgspec.field(default=None, name="async")
 
 
@@ -150,9 +151,9 @@ class _Turns:
                 self._messages.append(ChatMessage(item.role, _text(f"{where}.content", item.content)))
             case FunctionCallItem():
                 arguments = call_arguments(f"{where}.arguments", item.arguments)
-                self._calls.append(CallTurn(item.call_id, item.name, arguments))
+                self._calls.append(CallTurn(item.call_id, item.name, arguments, item.extra_content))
             case CustomCallItem():
-                self._calls.append(CallTurn(item.call_id, item.name, {CUSTOM_INPUT: item.input}))
+                self._calls.append(CallTurn(item.call_id, item.name, {CUSTOM_INPUT: item.input}, item.extra_content))
             case CallOutputItem():
                 self._end_turn()
                 text = _text(f"{where}.output", item.output)

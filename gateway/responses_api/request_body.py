@@ -122,9 +122,6 @@ def read_response(body: ResponseBody, given: GivenFields, _: int = 1) -> ParsedB
         value = getattr(body, name)
         if value is not None and value is not False and not (name == "n" and value == 1):
             raise fault(name, f"is not a field of this endpoint: {instead}", "unsupported_parameter")
-    for name in ("background", "conversation", "previous_response_id"):
-        if getattr(body, name):
-            raise fault(name, "is not supported by this server yet: send the whole input.", "unsupported_parameter")
     if body.truncation == "auto":
         raise fault(
             "truncation", 'must be "disabled": no part of the input is left out. Send less.', "unsupported_parameter"
@@ -151,6 +148,17 @@ def read_response(body: ResponseBody, given: GivenFields, _: int = 1) -> ParsedB
         written=written | forwarded,
         conversation=parsed.conversation or ("" if asked is None else asked.conversation),
     )
+
+
+def with_history(body: ParsedBody, history: tuple[Mapping[str, Any], ...]) -> ParsedBody:
+    """The request with the items of the conversation before its own. Raises `BadField`."""
+    prompt, asked = body.prompts[0], body.view.response
+    assert isinstance(prompt, ChatPrompt)
+    assert asked is not None
+    items = messages_of((*history, *asked.items))
+    messages = (*_instructions(asked.fields["instructions"]), *items)
+    check_answers(messages)
+    return msgspec.structs.replace(body, prompts=(ChatPrompt(messages, prompt.tools),))
 
 
 def _prompt(body: ResponseBody, view: View) -> ChatPrompt:
@@ -207,7 +215,8 @@ def _view(body: ResponseBody, given: GivenFields) -> View:
     response = ResponseView(
         _repeated(body, given, conversation),
         items_of(body.input),
-        stored=False,
+        stored=body.store is not False,
+        background=bool(body.background),
         previous=body.previous_response_id or "",
         conversation=conversation or "",
     )
@@ -231,7 +240,7 @@ def _repeated(body: ResponseBody, given: GivenFields, conversation: str | None) 
         "reasoning": {"effort": reasoning.effort, "summary": None},
         "safety_identifier": body.safety_identifier,
         "service_tier": given.get("service_tier") or "default",
-        "store": False,
+        "store": body.store is not False,
         "temperature": body.temperature,
         "text": {"format": form, "verbosity": text.verbosity or "medium"},
         "tool_choice": body.tool_choice or "auto",

@@ -167,3 +167,42 @@ def test_errors_have_the_client_s_types(
         with pytest.raises(kind) as refused:
             client.responses.create(**{**ASK, **changes}, stream=stream)
         assert (refused.value.code, refused.value.param) == (code, param)
+
+
+def test_a_conversation_by_previous_response_id(client: openai.OpenAI) -> None:
+    first = client.responses.create(**ASK)
+    assert client.responses.retrieve(first.id) == first
+    second = client.responses.create(**{**ASK, "input": "And 1?"}, previous_response_id=first.id)
+    assert second.previous_response_id == first.id
+    items: Any = [{"role": "user", "content": QUESTION}, *first.output, {"role": "user", "content": "And 1?"}]
+    alone = client.responses.create(**{**ASK, "input": items}, store=False)
+    assert (alone.output_text, alone.usage and alone.usage.input_tokens) == (
+        second.output_text,
+        second.usage and second.usage.input_tokens,
+    )
+    listed = list(client.responses.input_items.list(second.id, order="asc"))
+    assert [item.type for item in listed] == ["message"]
+    client.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(first.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(alone.id)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(**ASK, previous_response_id=second.id)
+    assert refused.value.code == "previous_response_not_found"
+
+
+def test_a_background_response_is_resumed(client: openai.OpenAI) -> None:
+    begun = client.responses.create(**ASK, background=True)
+    assert begun.status in {"queued", "in_progress"}
+    until(lambda: client.responses.retrieve(begun.id).status == "incomplete")
+    events = list(client.responses.create(**ASK, background=True, stream=True))
+    created = events[0]
+    assert created.type == "response.created"
+    rest = list(client.responses.retrieve(created.response.id, stream=True, starting_after=5))
+    assert [event.to_dict() for event in rest] == [event.to_dict() for event in events[6:]]
+    long = client.responses.create(**{**ASK, "max_output_tokens": 400}, background=True)
+    cancelled = client.responses.cancel(long.id)
+    # On a machine that pauses, it may have ended before.
+    assert cancelled.status in {"cancelled", "incomplete"}
+    assert client.responses.retrieve(long.id) == cancelled

@@ -83,6 +83,10 @@ ROWS = [
     Row("api", "POST", "/v1/completions",        "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TEXT),
     Row("api", "POST", "/v1/embeddings",         "401 401 401 200 200 200 200 401 401 401 401 401 401 401", EMBED),
     Row("api", "POST", "/v1/responses",          "401 401 401 200 200 403 403 401 401 401 401 401 401 401", RESPOND),
+    Row("api", "GET", "/v1/responses/",          "401 401 401 200 404 403 200 401 401 401 401 401 401 401"),
+    Row("api", "POST", "/v1/responses/",         "401 401 401 400 404 403 400 401 401 401 401 401 401 401", b""),
+    Row("api", "DELETE", "/v1/responses/",       "401 401 401 404 404 403 404 401 401 401 401 401 401 401",
+        path="/v1/responses/resp_0"),
     Row("api", "GET", "/v1/stream",              "401 401 401 426 426 426 426 401 401 401 401 401 401 401"),
     Row("api", "GET", "/v1/streams/",            "401 401 401 200 404 403 403 401 401 401 401 401 401 401"),
     Row("admin", "GET", "/metrics",              "401 401 401 401 401 401 401 200 403 403 403 401 200 401"),
@@ -136,12 +140,16 @@ async def test_every_address(file: Path, name: str) -> None:
         keeper = await clients.connect()
         headers = f"authorization: Bearer {MADE['app'].raw}\r\nx-penstock-resumable: true\r\n"
         kept = await keeper.request("/v1/chat/completions", {**CHAT, "stream": True}, headers=headers)
+        app = f"authorization: Bearer {MADE['app'].raw}\r\n"
+        made = await (await clients.connect()).request("/v1/responses", RESPOND, headers=app)
         found = {}
         for row in ROWS:
             client = await (clients if row.listener == "api" else admins).connect()
             path = row.path or row.rule
             if path == "/v1/streams/":
                 path += kept.headers["x-penstock-stream"]
+            if path == "/v1/responses/":
+                path += made.json["id"] + ("/cancel" if row.method == "POST" else "")
             raw = RAW[name]
             authorization = "" if raw is None else f"Authorization: Bearer {raw}\r\n"
             answer = await ask(client, row, path, authorization)

@@ -9,7 +9,7 @@ from actors.api.request import ChatMessage, ChatPrompt, ParsedBody
 from engine.sampling.grammar import Grammar
 from gateway.errors import HttpError
 from gateway.openai.requests.json_body import BodyDecoder
-from gateway.responses_api.request_body import ResponseBody, read_response
+from gateway.responses_api.request_body import ResponseBody, read_response, with_history
 
 DECODER = BodyDecoder(ResponseBody)
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
@@ -135,7 +135,7 @@ REFUSED: list[tuple[dict[str, Any], str | None, str]] = [
     ({"context_management": [{"type": "compaction"}]}, "context_management", "unsupported_parameter"),
     ({"moderation": {"model": "m"}}, "moderation", "unsupported_parameter"),
     ({"metadata": {"a": 1}}, "metadata", "unsupported_parameter"),
-    ({"conversation": "conv_1", "previous_response_id": "resp_1"}, "conversation", "unsupported_parameter"),
+    ({"conversation": "conv_1", "previous_response_id": "resp_1"}, "conversation", "invalid_value"),
     ({"messages": []}, "messages", "unknown_field"),
     ({"max_output_token": 3}, "max_output_token", "unknown_field"),
     ({"stream_options": {"include_obfuscation": True}}, "stream_options", "invalid_value"),
@@ -147,3 +147,16 @@ def test_what_is_wrong_is_named(fields: dict[str, Any], param: str | None, code:
     with pytest.raises(HttpError) as refused:
         read(**fields)
     assert (refused.value.body.param, refused.value.body.code) == (param, code)
+
+
+def test_history_comes_after_the_instructions() -> None:
+    output = {"type": "function_call_output", "call_id": "c", "output": "noon"}
+    body = read(instructions="Be brief.", input=[output], previous_response_id="resp_1")
+    history = (
+        {"type": "message", "role": "user", "content": "When?"},
+        {"type": "function_call", "call_id": "c", "name": "now", "arguments": "{}"},
+    )
+    whole = with_history(body, history)
+    assert [message.role for message in messages(whole)] == ["system", "user", "assistant", "tool"]
+    with pytest.raises(HttpError, match="No tool call found"):
+        with_history(body, history[:1])
