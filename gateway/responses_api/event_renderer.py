@@ -1,6 +1,6 @@
 """The events of a streamed response, each with its number."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -16,6 +16,8 @@ from gateway.responses_api.output import CallItem, OutputItem, Status, TextItem,
 from gateway.responses_api.response_object import ResponseObject
 
 _TEXT = "response.output_text"
+_PLAIN_END = b',"logprobs":[],"sequence_number":%d}\n\n'
+"""What follows the text in a content event."""
 _THOUGHT = "response.reasoning_text"
 
 
@@ -29,6 +31,8 @@ class ResponseRenderer(EventRenderer):
         self._sequence = 0
         self._open: OutputItem | None = None
         """The item that grows."""
+        self._grow: Callable[[str], None] | None = None
+        """Takes the next text of the open message; None: no message is open."""
         self._template = b""
         """The beginning of a content event of the open message."""
 
@@ -69,18 +73,18 @@ class ResponseRenderer(EventRenderer):
         if delta.logprobs:
             self._text_with_logprobs(delta, parts)
         elif delta.text:
-            item = self._open
-            if not isinstance(item, TextItem):
-                item = self._open_text(parts)
-            item.texts.append(delta.text)
-            parts.append(
-                b'%b%b,"logprobs":[],"sequence_number":%d}\n\n' % (self._template, encode(delta.text), self._sequence)
-            )
+            grow = self._grow
+            if grow is None:
+                grow = self._open_text(parts).texts.append
+            grow(delta.text)
+            parts.append(self._template + encode(delta.text) + _PLAIN_END % self._sequence)
             self._sequence += 1
-        for made in delta.calls:
-            self._close(parts, "completed")
-            self._call(self._output.call(made), parts)
-        self._output.end(delta)
+        if delta.calls:
+            for made in delta.calls:
+                self._close(parts, "completed")
+                self._call(self._output.call(made), parts)
+        if delta.finish_reason is not None:
+            self._output.end(delta)
 
     def _text_with_logprobs(self, delta: Delta, parts: list[bytes]) -> None:
         if not shows_text(delta):
@@ -98,6 +102,7 @@ class ResponseRenderer(EventRenderer):
         self._close(parts, "completed")
         item = self._output.text()
         self._added(item, parts)
+        self._grow = item.texts.append
         name = f"{_TEXT}.delta".encode()
         self._template = b'event: %b\ndata: {"type":"%b","item_id":%b,"output_index":%d,"content_index":0,"delta":' % (
             name,
@@ -140,7 +145,7 @@ class ResponseRenderer(EventRenderer):
 
     def _close(self, parts: list[bytes], status: Status) -> None:
         """The open item, if there is one, grows no further."""
-        item, self._open = self._open, None
+        item, self._open, self._grow = self._open, None, None
         if item is None or isinstance(item, CallItem):
             return
         part = item.part
