@@ -39,7 +39,6 @@ class StoredResponses:
         self._handle: WorkerHandle | None = None
         self._waiting: dict[int, Reply[Any]] = {}
         self._numbers = count(1)
-        self.failures_total = 0
         self._fails = False
         """The last query did."""
 
@@ -69,7 +68,7 @@ class StoredResponses:
             raise _unavailable() from None
         finally:
             self._waiting.pop(number, None)
-        self._failed("it does not answer: the disk hangs")
+        log.error("response_store_failed", why="it does not answer: the disk hangs")
         raise _unavailable()
 
     def tell(self, query: StoreQuery) -> None:
@@ -93,7 +92,7 @@ class StoredResponses:
         for each in replies:
             self._fails = bool(each.failure)
             if each.failure:
-                self._failed(each.failure)
+                log.error("response_store_failed", why=each.failure)
             reply = self._waiting.pop(each.number, None)
             if reply is None:
                 continue
@@ -101,10 +100,6 @@ class StoredResponses:
                 reply.fail(ActorDied(each.failure))
             else:
                 reply.set(each.value)
-
-    def _failed(self, why: str) -> None:
-        self.failures_total += 1
-        log.error("response_store_failed", why=why)
 
 
 def _unavailable() -> Unavailable:

@@ -13,7 +13,14 @@ from tests.paths import ROOT
 from tests.patience import PATIENCE_S
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = ("README.md", "docs/websocket.md", "docs/tools-and-json.md", "docs/sampling.md", "docs/resuming.md")
+PAGES = (
+    "README.md",
+    "docs/websocket.md",
+    "docs/tools-and-json.md",
+    "docs/sampling.md",
+    "docs/resuming.md",
+    "docs/responses.md",
+)
 _ADDRESS = "127.0.0.1:8080"
 
 

@@ -69,8 +69,10 @@ async def test_failures_are_refusals(nursery: trio.Nursery) -> None:
         await stored.ask(GetResponse("t", "a"))
     assert refused.value.body.code == "responses_unavailable"
     threads.breaks = False
+    with pytest.raises(Unavailable):
+        stored.check()
     assert await stored.ask(GetResponse("t", "a")) is None
-    assert stored.failures_total == 1
+    stored.check()
     nursery.cancel_scope.cancel()
 
 
