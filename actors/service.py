@@ -3,8 +3,8 @@
 Actors own shared state; a request is a task of its connection, and takes no part in supervision.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -431,25 +431,40 @@ class Service:
 
     async def open(self, request: InferenceRequest) -> ResponseStream:
         """Authenticate, plan and reserve. Raises Refusal; on any error nothing stays reserved."""
+        with self._refusals(request) as who:
+            self._check_serving()
+            if self._books.is_blocked(trio.current_time()):
+                raise ledger_unavailable()
+            response = await self._request_admission.open(request, who)
+        self._responses[response] = None
+        return response
+
+    async def count_tokens(self, request: InferenceRequest) -> int:
+        """Prompt tokens for the rung that would be tried first, of those whose tokenizer is known. Raises Refusal.
+
+        Nothing is reserved, charged or written into the ledger.
+        """
+        with self._refusals(request) as who:
+            self._check_serving()
+            return await self._request_admission.count_tokens(request, who)
+
+    @contextmanager
+    def _refusals(self, request: InferenceRequest) -> Iterator[LogIdentity]:
+        """Counts and logs a request that is not let in. What is yielded is filled in for that."""
         who = LogIdentity()
         try:
-            return await self._open(request, who)
+            yield who
         except BaseException as error:
             if isinstance(error, Refusal):
                 self._counters.refusals[error.body.code] += 1
             self.request_log.not_let_in(request, who, error)
             raise
 
-    async def _open(self, request: InferenceRequest, who: LogIdentity) -> ResponseStream:
+    def _check_serving(self) -> None:
         if self._drain.state != "serving":
             raise Unavailable(SHUTTING_DOWN, "The server is shutting down; try another one.", 1.0)
         if not self._is_loaded():
             raise Unavailable("loading", "The models are being loaded; try again in a moment.", 1.0)
-        if self._books.is_blocked(trio.current_time()):
-            raise ledger_unavailable()
-        response = await self._request_admission.open(request, who)
-        self._responses[response] = None
-        return response
 
     def _ended(self, response: ResponseStream) -> None:
         self._responses.pop(response, None)

@@ -35,6 +35,8 @@ class ChatMessage(msgspec.Struct, frozen=True):
     """In an assistant's turn: its reasoning, for templates that use it."""
     written: Mapping[str, Any] = {}
     """Fields that an upstream gets as the client wrote them, in addition to the others or instead of them."""
+    marked: tuple[dict[str, Any], ...] = ()
+    """`content` in parts of which some have Anthropic's `cache_control`, for upstreams that support it."""
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
@@ -69,24 +71,6 @@ class EmbeddingParams(msgspec.Struct, frozen=True):
     """Its encoding in the answer."""
 
 
-class ResponseView(msgspec.Struct, frozen=True):
-    """What a response of the Responses API contains of its request, and what is stored with it."""
-
-    fields: Mapping[str, Any]
-    """Fields of the request that the response repeats."""
-    items: tuple[Mapping[str, Any], ...] = ()
-    """The input items, as the client wrote them."""
-    tenant: str = ""
-    """Whose it is; known when its conversation has been read."""
-    stored: bool = False
-    background: bool = False
-    """It goes on without the client."""
-    previous: str = ""
-    """The id of the response that this one continues."""
-    conversation: str = ""
-    """The id of the conversation that gets the items."""
-
-
 class View(msgspec.Struct, frozen=True):
     """What the answer contains beside the text."""
 
@@ -102,8 +86,8 @@ class View(msgspec.Struct, frozen=True):
     """A stream ends with the usage ..."""
     continuous_usage: bool = False
     """... and each of its chunks has it so far."""
-    response: ResponseView | None = None
-    """The answer is a response of the Responses API."""
+    reasoning: bool = True
+    """Messages show an upstream's reasoning."""
 
     @property
     def prompt_tops(self) -> int | None:
@@ -121,6 +105,24 @@ class Credentials(msgspec.Struct, frozen=True):
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """As received, names in lower case, without those that hold keys; conditions may use some."""
     tags: tuple[str, ...] = ()
+
+
+class AskedResponse(msgspec.Struct, frozen=True):
+    """What a response of the Responses API contains of its request, and what is stored with it."""
+
+    fields: Mapping[str, Any]
+    """Fields of the request that the response repeats."""
+    items: tuple[Mapping[str, Any], ...] = ()
+    """The input items, as the client wrote them."""
+    tenant: str = ""
+    """Whose it is; known when its conversation has been read."""
+    stored: bool = False
+    background: bool = False
+    """It goes on without the client."""
+    previous: str = ""
+    """The id of the response that this one continues."""
+    conversation: str = ""
+    """The id of the conversation that gets the items."""
 
 
 class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,10 +157,13 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
     needs_upstream: tuple[str, ...] = ()
     """Names of fields whose values no engine supports."""
 
+    response: AskedResponse | None = None
+    """The answer is a response of the Responses API."""
+
     @property
     def param(self) -> str:
         """The field that contains the prompts."""
-        if self.embedding is not None or self.view.response is not None:
+        if self.embedding is not None or self.response is not None:
             return "input"
         return "messages" if isinstance(self.prompts[0], ChatPrompt) else "prompt"
 

@@ -76,16 +76,11 @@ class RequestAdmission:
         snapshot = self._router.snapshot
         granted = _granted(request, snapshot, self._ports.wall())
         tenant = who.tenant = granted.tenant
-        check_body(granted, request.body)
-        model, adapter = self._router.find_model(request.body.model)
-        request = msgspec.structs.replace(request, model=model, adapter=adapter)
+        request = self._named(request, granted)
         quarantine = self._ports.quarantine
         if quarantine and quarantine.holds(RequestContent(request).digest, trio.current_time()):
             raise RequestQuarantined(quarantine.message)
-        work_for = WorkFor(tenant, snapshot.ranks[tenant])
-        text = RequestText(request, self._texts_for[request.body.embedding is not None], self._workers, work_for)
-        lengths = await text.lengths(request.model, lenient=bool(self._ports.upstreams))
-        features = self._features(request, snapshot, tenant, lengths)
+        text, features = await self._read(request, snapshot, tenant)
         wanted, budget = features, None
         decided: Planned | PlanRefusal | None = None
         try:
@@ -147,6 +142,42 @@ class RequestAdmission:
         if plan.shadows:
             self._shadows.copy(CopiedRequest(request, decided, snapshot, principal.cache_salt, text), account)
         return ResponseStream(account, principal=principal, text=text, booked=booked, on_end=self._on_end)
+
+    async def count_tokens(self, request: InferenceRequest, who: LogIdentity) -> int:
+        """Plan, and count for the first planned rung whose tokenizer is known. Raises Refusal; nothing is reserved."""
+        snapshot = self._router.snapshot
+        granted = _granted(request, snapshot, self._ports.wall())
+        who.tenant = granted.tenant
+        request = self._named(request, granted)
+        text, features = await self._read(request, snapshot, granted.tenant)
+        decided = await self._decide(request, snapshot, text, features, None)
+        if isinstance(decided, PlanRefusal):
+            raise _refusal_of(decided)
+        who.route = decided.plan.route
+        for rung in decided.plan.backends:
+            if rung in self._texts:
+                return sum(map(len, await text.read_by(rung)))
+        raise InvalidRequest(
+            f"The tokens cannot be counted: the model '{request.body.model}' is served by upstreams whose tokenizer "
+            "this server does not have.",
+            param="model",
+            code="tokenizer_unknown",
+        )
+
+    def _named(self, request: InferenceRequest, granted: KeyGrant) -> InferenceRequest:
+        """With its model and adapter. Raises Refusal if the key does not permit the body, or the model is unknown."""
+        check_body(granted, request.body)
+        model, adapter = self._router.find_model(request.body.model)
+        return msgspec.structs.replace(request, model=model, adapter=adapter)
+
+    async def _read(
+        self, request: InferenceRequest, snapshot: PolicySnapshot, tenant: str
+    ) -> tuple[RequestText, Features]:
+        """The text, counted by the model that was requested, and what policies look at. Raises InvalidRequest."""
+        work_for = WorkFor(tenant, snapshot.ranks[tenant])
+        text = RequestText(request, self._texts_for[request.body.embedding is not None], self._workers, work_for)
+        lengths = await text.lengths(request.model, lenient=bool(self._ports.upstreams))
+        return text, self._features(request, snapshot, tenant, lengths)
 
     def _features(
         self, request: InferenceRequest, snapshot: PolicySnapshot, tenant: str, lengths: Sequence[int]

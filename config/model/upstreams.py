@@ -8,7 +8,7 @@ import msgspec
 from config.model.bounds import Count, within
 from config.model.table import PositiveSeconds, Seconds, Table
 
-Supports = Literal["sampling", "continue", "max_completion_tokens", "structured_outputs", "cache_salt"]
+Supports = Literal["sampling", "continue", "max_completion_tokens", "structured_outputs", "cache_salt", "cache_control"]
 """sampling: vLLM's parameters (top_k, min_p, repetition_penalty, min_tokens, ignore_eos, stop_token_ids). continue: the
 server continues the assistant's last message (continue_final_message), so that it can take over an answer of another
 rung from its text. max_completion_tokens: the server expects this name instead of max_tokens.

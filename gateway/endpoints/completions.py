@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions` and `POST /v1/completions`, with and without streaming."""
+"""`POST /v1/chat/completions`, `/v1/completions` and `/v1/messages`, with and without streaming."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,10 +9,13 @@ import structlog
 import trio
 
 from actors.api.errors import Conflict, ErrorBody, Refusal
-from actors.api.request import InferenceRequest, ParsedBody, View
+from actors.api.request import InferenceRequest, ParsedBody
 from actors.api.response import Delta, Done, ResponseEvent, Served, Start, Usage
 from actors.kept.kept_answer import KeptReader
 from actors.request.response_stream import EventSink
+from gateway.anthropic.message_answer import message_body
+from gateway.anthropic.message_events import MessageRenderer, message_error_event
+from gateway.anthropic.message_request import MessagesBody, read_message
 from gateway.endpoints.api_context import ApiContext, whole_answer
 from gateway.endpoints.kept_answers import (
     EVENTS_LOST,
@@ -55,13 +58,13 @@ class Endpoint(msgspec.Struct, frozen=True):
     name: str
     decoder: BodyDecoder
     read: Callable[[Any, GivenFields, int], ParsedBody]
-    renderer: Callable[[Identity, View, int | None], EventRenderer]
+    renderer: Callable[[Identity, ParsedBody, int | None], EventRenderer]
     """Of a stream; the number is the last event that the client has, None: events have no numbers."""
-    whole: Callable[[Identity, Sequence[Any], Usage, Served, View], bytes]
+    whole: Callable[[Identity, Sequence[Any], Usage, Served, ParsedBody], bytes]
+    break_off: Callable[[ErrorBody, str, EventRenderer | None], bytes] = lambda error, *_: error_event(error)
+    """The end of a stream that has failed; the string is the request's id. None: nothing was rendered before."""
     choice: Callable[[], Any] = Choice
     """Collects one choice of an answer that is not streamed."""
-    break_off: Callable[[ErrorBody, EventRenderer | None], bytes] = lambda error, _: error_event(error)
-    """The last event of a stream that breaks off; None: nothing was rendered before."""
 
     def parse(self, raw: Body, max_choices: int) -> ParsedBody:
         """Raises `BadField`."""
@@ -69,7 +72,8 @@ class Endpoint(msgspec.Struct, frozen=True):
         return self.read(body, given, max_choices)
 
 
-def _in_chunks(chunks: type[Chunks], identity: Identity, view: View, after: int | None) -> SseRenderer:
+def _in_chunks(chunks: type[Chunks], identity: Identity, body: ParsedBody, after: int | None) -> SseRenderer:
+    view = body.view
     made = chunks(identity, view, include_usage=view.usage)
     return SseRenderer(made, include_usage=view.usage, continuous=view.continuous_usage, after=after)
 
@@ -77,6 +81,15 @@ def _in_chunks(chunks: type[Chunks], identity: Identity, view: View, after: int 
 CHAT = Endpoint("chat.completions", BodyDecoder(ChatBody), read_chat, partial(_in_chunks, ChatChunks), chat_body)
 COMPLETION = Endpoint(
     "completions", BodyDecoder(CompletionBody), read_completion, partial(_in_chunks, CompletionChunks), completion_body
+)
+
+
+def _break_off_message(error: ErrorBody, request_id: str, _: EventRenderer | None) -> bytes:
+    return message_error_event(error, request_id)
+
+
+MESSAGE = Endpoint(
+    "messages", BodyDecoder(MessagesBody), read_message, MessageRenderer, message_body, _break_off_message
 )
 
 
@@ -149,7 +162,7 @@ class CompletionHandler:
         try:
             done = await whole_answer(response, partial(_gather, choices))
             identity = self._identity(inference, done.served.model_served, headers, reader)
-            answer = self._endpoint.whole(identity, choices, done.usage, done.served, body.view)
+            answer = self._endpoint.whole(identity, choices, done.usage, done.served, body)
             await self._ended(inference, answer)
             await connection.respond(200, headers.headers() + JSON_TYPE + served_headers(done.served), answer)
         finally:
@@ -172,7 +185,7 @@ class CompletionHandler:
                 events = await response.next_events()
                 stream.add_headers(_first_headers(events))
                 identity = self._identity(inference, _model_of(events), headers, reader)
-                renderer = self._endpoint.renderer(identity, inference.body.view, after)
+                renderer = self._endpoint.renderer(identity, inference.body, after)
                 known = reader is not None and reader.answer.restored > 0
                 while events and not renderer.ended:
                     data = renderer.render(events)
@@ -194,21 +207,24 @@ class CompletionHandler:
             finally:
                 response.close()
         except Refusal as refusal:
-            await self._break_off(stream, refusal.body, renderer)
+            await self._break_off(stream, refusal.body, inference.request_id, renderer)
         except ClientGone:
             raise
         except Exception:
             log.exception("stream_failed", request_id=inference.request_id)
-            await self._break_off(stream, INTERNAL_ERROR, renderer)
+            await self._break_off(stream, INTERNAL_ERROR, inference.request_id, renderer)
 
     async def _ended(self, inference: InferenceRequest, answer: bytes) -> None:
         """Called with the whole answer before the client gets its end; for streams if the renderer makes it."""
 
-    async def _break_off(self, stream: EventStream, error: ErrorBody, renderer: EventRenderer | None) -> None:
+    async def _break_off(
+        self, stream: EventStream, error: ErrorBody, request_id: str, renderer: EventRenderer | None
+    ) -> None:
         """An HTTP error if the response's head was not sent yet, else the terminal error event."""
         if not stream.started:
             raise Refusal(error)
-        await stream.send(self._endpoint.break_off(error, renderer), trio.current_time(), last=True)
+        end = self._endpoint.break_off(error, request_id, renderer)
+        await stream.send(end, trio.current_time(), last=True)
 
     def _identity(
         self, inference: InferenceRequest, served: str, headers: DecisionHeaders, reader: KeptReader | None

@@ -10,13 +10,18 @@ from quart_trio import QuartTrio
 
 from actors.api.errors import BadKey, ErrorBody
 from actors.service_view import ModelCard
+from gateway.anthropic.errors import is_anthropic
+from gateway.anthropic.model_list import model_fields, model_page
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.quart_app import answer_errors, create_app, head, json_response
 from gateway.errors import HttpError
 from gateway.example_request import KEY_VARIABLE, example_request
 from gateway.telemetry.metrics import CONTENT_TYPE, exposition
 
-NOT_FOUND = ("not_found", "There is nothing at this address. The OpenAI API is under /v1.")
+NOT_FOUND = (
+    "not_found",
+    "There is nothing at this address. The OpenAI API and Anthropic's Messages API are under /v1.",
+)
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -63,13 +68,15 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
     @app.get("/v1/models")
     async def models() -> Response:
         cards = api.service.models(head().key)
+        if is_anthropic(head()):
+            return json_response(model_page(cards, request.args))
         return json_response({"object": "list", "data": [_model(card) for card in cards]})
 
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> Response:
         for card in api.service.models(head().key):
             if card.id == name.rstrip("/"):
-                return json_response(_model(card))
+                return json_response(model_fields(card) if is_anthropic(head()) else _model(card))
         raise HttpError(
             404, "model_not_found", "No model has that name. GET /v1/models lists the names.", param="model"
         )
@@ -175,7 +182,8 @@ _PAGE = """<!doctype html>
 <h2>Engines</h2><table>{engines}</table>
 <h2>Try it</h2><pre>{command}</pre>
 <p>The addresses are the OpenAI API's: <code>/v1/chat/completions</code>, <code>/v1/completions</code>,
-<code>/v1/embeddings</code>, <a href="/v1/models"><code>/v1/models</code></a>; a WebSocket at <code>/v1/stream</code>;
+<code>/v1/embeddings</code>, <a href="/v1/models"><code>/v1/models</code></a>; Anthropic's: <code>/v1/messages</code>;
+a WebSocket at <code>/v1/stream</code>;
 <a href="/livez"><code>/livez</code></a>, <a href="/readyz"><code>/readyz</code></a>,
 <a href="/metrics"><code>/metrics</code></a>.
 """

@@ -24,6 +24,8 @@ _RESUMABLE = b"x-penstock-resumable"
 _BACKGROUND = b"x-penstock-background"
 _KEEPS = frozenset({IDEMPOTENCY_KEY, _RESUMABLE, _BACKGROUND})
 _STATUS = b"/status"
+_BETA = b"beta=true"
+"""Anthropic's clients write it behind the address of what is beta there."""
 _MAX_KEY = 255
 _MAX_POSITION = 1 << 53
 EVENTS_LOST = (
@@ -93,7 +95,7 @@ def _keep(api: ApiContext, request: Request, inference: InferenceRequest, endpoi
 
 def in_background(request: Request, body: ParsedBody) -> bool:
     """The client wants to leave and come back."""
-    response = body.view.response
+    response = body.response
     return request.header(_BACKGROUND) == b"true" or (response is not None and response.background)
 
 
@@ -159,7 +161,7 @@ def position_of(request: Request) -> int:
         name, _, value = part.partition(b"=")
         if name == b"after":
             last = value
-        elif part:
+        elif part and part != _BETA:
             raise BadField(name.decode("latin1")[:64], "The only parameter here is 'after', a number of an event.")
     if not last:
         return 0

@@ -6,7 +6,7 @@ import msgspec
 import structlog
 
 from actors.api.errors import NotFound, Unavailable
-from actors.api.request import InferenceRequest, ResponseView
+from actors.api.request import AskedResponse, InferenceRequest
 from actors.api.response import Delta, Done, Start
 from actors.kept.kept_answer import KeptAnswer, KeptReader
 from actors.stored.response_store import GetChain, GetItems
@@ -22,7 +22,7 @@ from gateway.openai.requests.json_body import BodyDecoder
 from gateway.openai.responses.headers import DecisionHeaders
 from gateway.responses_api.event_renderer import ResponseRenderer, break_off
 from gateway.responses_api.request_body import ResponseBody, read_response, with_history
-from gateway.responses_api.response_object import ResponseObject, ResponseStatus, WholeResponse, response_body
+from gateway.responses_api.response_object import ResponseObject, ResponseStatus, WholeResponse, asked_of, response_body
 from gateway.responses_api.stored import history_of, items_of_conversation, put_response
 
 RESPONSES = b"/v1/responses/"
@@ -140,7 +140,7 @@ def kept_response(api: ApiContext, answer: KeptAnswer, status: ResponseStatus | 
     served = next((event.model_served for event in events if isinstance(event, Start)), "")
     policy = "" if answer.decided is None else answer.decided.policy
     identity = api.identity(request.request_id, request.body.model, served, policy, answer.created)
-    made = ResponseObject(identity, request.body.view)
+    made = ResponseObject(identity, request.body)
     for event in events:
         if isinstance(event, Delta):
             made.output.take(event)
@@ -163,12 +163,9 @@ def parameters_of(request: Request) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _asked(inference: InferenceRequest) -> ResponseView:
-    asked = inference.body.view.response
-    assert asked is not None, "a request for a response"
-    return asked
+def _asked(inference: InferenceRequest) -> AskedResponse:
+    return asked_of(inference.body)
 
 
-def _with(inference: InferenceRequest, asked: ResponseView) -> InferenceRequest:
-    view = msgspec.structs.replace(inference.body.view, response=asked)
-    return msgspec.structs.replace(inference, body=msgspec.structs.replace(inference.body, view=view))
+def _with(inference: InferenceRequest, asked: AskedResponse) -> InferenceRequest:
+    return msgspec.structs.replace(inference, body=msgspec.structs.replace(inference.body, response=asked))

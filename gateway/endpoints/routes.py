@@ -6,7 +6,7 @@ from urllib.parse import unquote_to_bytes
 from actors.api.errors import Refusal
 from config.model.tenancy import KeyEndpoint
 from gateway.endpoints.api_context import ApiContext
-from gateway.endpoints.completions import CHAT, COMPLETION, CompletionHandler
+from gateway.endpoints.completions import CHAT, COMPLETION, MESSAGE, CompletionHandler
 from gateway.endpoints.embeddings import EmbeddingHandler
 from gateway.endpoints.info_routes import NOT_FOUND, create_info_app
 from gateway.endpoints.kept_answers import STREAMS, StreamHandler
@@ -14,6 +14,7 @@ from gateway.endpoints.kept_answers import methods_of as stream_methods
 from gateway.endpoints.responses import RESPONSE, RESPONSES, ResponseHandler
 from gateway.endpoints.stored_responses import StoredResponseHandler
 from gateway.endpoints.stored_responses import methods_of as response_methods
+from gateway.endpoints.token_count import TokenCountHandler
 from gateway.endpoints.ws_session import SocketHandler
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
@@ -42,7 +43,8 @@ class Routes:
         rules = [(*rule.rule.encode().partition(b"<")[:2], rule.methods or set()) for rule in app.url_map.iter_rules()]
         self._cold = {path: methods for path, parameter, methods in rules if not parameter}
         self._cold_folders = [(path, methods) for path, parameter, methods in rules if parameter]
-        completions = {endpoint.name: CompletionHandler(api, endpoint) for endpoint in (CHAT, COMPLETION)}
+        endpoints = (CHAT, COMPLETION, MESSAGE)
+        completions = {endpoint.name: CompletionHandler(api, endpoint) for endpoint in endpoints}
         responses = completions[RESPONSE.name] = ResponseHandler(api)
         self._streams = StreamHandler(api, {name: handler.answer for name, handler in completions.items()})
         self._folders: tuple[tuple[bytes, Callable[[bytes], bytes], Handler, KeyEndpoint | None], ...] = (
@@ -53,6 +55,8 @@ class Routes:
         self._hot: dict[bytes, tuple[bytes, Handler, KeyEndpoint | None]] = {
             b"/v1/chat/completions": (b"POST", completions[CHAT.name], "chat"),
             b"/v1/completions": (b"POST", completions[COMPLETION.name], "completions"),
+            b"/v1/messages": (b"POST", completions[MESSAGE.name], "chat"),
+            b"/v1/messages/count_tokens": (b"POST", TokenCountHandler(api), "chat"),
             b"/v1/embeddings": (b"POST", EmbeddingHandler(api), "embeddings"),
             b"/v1/responses": (b"POST", completions[RESPONSE.name], "responses"),
             b"/v1/stream": (b"GET", SocketHandler(api, limits, origins), None),

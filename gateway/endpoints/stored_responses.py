@@ -21,7 +21,7 @@ from gateway.http.connection import Connection
 from gateway.http.request import Request
 from gateway.http.response_head import JSON_TYPE
 from gateway.openai.json_text import encode
-from gateway.responses_api.response_object import ID_PREFIX
+from gateway.responses_api.response_object import ID_PREFIX, asked_of
 from gateway.responses_api.stored import items_of_response, listed, page_of, put_response, shown_items
 
 _CANCEL, _INPUT = b"cancel", b"input_items"
@@ -78,8 +78,7 @@ class StoredResponseHandler:
         if what == _INPUT:
             page = page_of(parameters_of(request))
             if kept is not None:
-                asked = kept.request.body.view.response
-                items = shown_items(kept.request.request_id, () if asked is None else asked.items)
+                items = shown_items(kept.request.request_id, asked_of(kept.request.body).items)
             else:
                 items = items_of_response(await self._stored(response_id, tenant))
             return encode(listed(items, page))
@@ -107,9 +106,9 @@ class StoredResponseHandler:
         if kept.ended:
             return encode(kept_response(self._api, kept))
         body = encode(kept_response(self._api, kept, "cancelled"))
-        asked = kept.request.body.view.response
+        asked = asked_of(kept.request.body)
         self._api.service.kept.end(kept)
-        if asked is not None and asked.stored:
+        if asked.stored:
             put = put_response(body, msgspec.structs.replace(asked, conversation=""))
             await self._api.service.stored.ask(put)
         return body

@@ -14,8 +14,8 @@ _NAME = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _USUAL_HEADERS = b"authorization, content-type"
 _VARY = b"vary: origin\r\n"
 _EXPOSED = (
-    b"access-control-expose-headers: *, x-request-id, retry-after, retry-after-ms, x-should-retry, x-penstock-policy, "
-    b"x-penstock-route, x-penstock-rung, x-penstock-why, x-penstock-arm, x-penstock-adapter\r\n"
+    b"access-control-expose-headers: *, x-request-id, request-id, retry-after, retry-after-ms, x-should-retry, "
+    b"x-penstock-policy, x-penstock-route, x-penstock-rung, x-penstock-why, x-penstock-arm, x-penstock-adapter\r\n"
 )
 """The `*` covers all others, too, but old browsers do not know it."""
 _PREFLIGHT_S = 600

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from actors.api.errors import ErrorBody
-from actors.api.request import View
+from actors.api.request import ParsedBody
 from actors.api.response import Delta, Done, Failed, ResponseEvent, Start
 from gateway.http.event_renderer import EventRenderer
 from gateway.openai.json_text import encode
@@ -24,9 +24,9 @@ _THOUGHT = "response.reasoning_text"
 class ResponseRenderer(EventRenderer):
     """Renders one streamed response. A content event is the text and a number in a prepared template."""
 
-    def __init__(self, identity: Identity, view: View, after: int | None) -> None:
+    def __init__(self, identity: Identity, body: ParsedBody, after: int | None) -> None:
         super().__init__(after)
-        self._response = ResponseObject(identity, view)
+        self._response = ResponseObject(identity, body)
         self._output = self._response.output
         self._sequence = 0
         self._open: OutputItem | None = None
@@ -181,7 +181,7 @@ def _place(item: TextItem | ThoughtItem) -> dict[str, Any]:
     return {"item_id": item.id, "output_index": item.index, "content_index": 0}
 
 
-def break_off(error: ErrorBody, renderer: EventRenderer | None) -> bytes:
+def break_off(error: ErrorBody, _: str, renderer: EventRenderer | None) -> bytes:
     """The last events of a stream that breaks off: of its response, or an error where there is none yet."""
     if isinstance(renderer, ResponseRenderer):
         return renderer.failure(error)

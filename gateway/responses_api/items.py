@@ -8,7 +8,7 @@ import msgspec
 from actors.api.request import CallTurn, ChatMessage
 from gateway.errors import BadField
 from gateway.openai.requests.fault import fault
-from gateway.openai.requests.json_body import typed
+from gateway.openai.requests.json_body import converted
 from gateway.openai.requests.tools_request import call_arguments
 
 CUSTOM_INPUT = "input"
@@ -114,7 +114,7 @@ def messages_of(items: Sequence[Mapping[str, Any]]) -> tuple[ChatMessage, ...]:
                 f"{where}.type", f"Items of type '{str(item['type'])[:64]}' are not supported by this server.",
                 "unsupported_parameter",
             )  # fmt: skip
-        turns.add(where, typed(item, kind, where))
+        turns.add(where, converted(item, kind, where))
     return turns.ended()
 
 

@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from actors.api.request import ChatMessage, ChatPrompt, ParsedBody, ResponseView, View
+from actors.api.request import AskedResponse, ChatMessage, ChatPrompt, ParsedBody, View
 from engine.sampling.grammar import Grammar
 from gateway.errors import BadField
 from gateway.openai.requests.fault import fault
 from gateway.openai.requests.forwarded_fields import RESPONSES as RESPONSES_FIELDS
 from gateway.openai.requests.forwarded_fields import needs_upstream
-from gateway.openai.requests.grammar_request import check_length, json_grammar
+from gateway.openai.requests.grammar_request import schema_grammar
 from gateway.openai.requests.json_body import GivenFields
 from gateway.openai.requests.sampling import SamplingBody, check_logprobs, parsed_body, sampling_params
 from gateway.responses_api.items import check_answers, items_of, messages_of
@@ -136,23 +136,23 @@ def read_response(body: ResponseBody, given: GivenFields, _: int = 1) -> ParsedB
     grammar = None
     if form is not None and form.type != "text":
         grammar, forwarded["response_format"] = _grammar(form)
-    view = _view(body, given)
+    view, asked = _view(body), _asked(body, given)
     if body.max_output_tokens is not None and body.max_output_tokens < 1:
         raise fault("max_output_tokens", f"must be at least 1, not {body.max_output_tokens}.")
     params = sampling_params(body, max_tokens=body.max_output_tokens, default_max_tokens=0, view=view)
-    parsed = parsed_body(body, given, needs, (_prompt(body, view),), params, 1, view, grammar)
+    parsed = parsed_body(body, given, needs, (_prompt(body, asked),), params, 1, view, grammar)
     written = {name: value for name, value in parsed.written.items() if name not in _READ_HERE}
-    asked = view.response
     return msgspec.structs.replace(
         parsed,
+        response=asked,
         written=written | forwarded,
-        conversation=parsed.conversation or ("" if asked is None else asked.conversation),
+        conversation=parsed.conversation or asked.conversation,
     )
 
 
 def with_history(body: ParsedBody, history: tuple[Mapping[str, Any], ...]) -> ParsedBody:
     """The request with the items of the conversation before its own. Raises `BadField`."""
-    prompt, asked = body.prompts[0], body.view.response
+    prompt, asked = body.prompts[0], body.response
     assert isinstance(prompt, ChatPrompt)
     assert asked is not None
     items = messages_of((*history, *asked.items))
@@ -161,9 +161,7 @@ def with_history(body: ParsedBody, history: tuple[Mapping[str, Any], ...]) -> Pa
     return msgspec.structs.replace(body, prompts=(ChatPrompt(messages, prompt.tools),))
 
 
-def _prompt(body: ResponseBody, view: View) -> ChatPrompt:
-    asked = view.response
-    assert asked is not None
+def _prompt(body: ResponseBody, asked: AskedResponse) -> ChatPrompt:
     own = messages_of(asked.items)
     continues = asked.previous or asked.conversation
     if not own and not continues:
@@ -196,23 +194,26 @@ def _reasoning(given: ReasoningBody | None) -> dict[str, Any]:
 def _grammar(form: TextFormat) -> tuple[Grammar, dict[str, Any]]:
     """The constraint on the answer, and `response_format` for an upstream. Raises `BadField`."""
     if form.type == "json_object":
-        return json_grammar({}, "text.format"), {"type": "json_object"}
+        return schema_grammar({}, "text.format"), {"type": "json_object"}
     if form.schema is None or form.name is None:
         raise fault("text.format", "must hold 'name' and 'schema'.", "missing_field")
-    grammar = json_grammar(form.schema, "text.format.schema", lenient=not form.strict)
-    check_length(grammar)
+    grammar = schema_grammar(form.schema, "text.format.schema", lenient=not form.strict)
     described = {"name": form.name, "schema": form.schema, "strict": form.strict, "description": form.description}
     fields = {name: value for name, value in described.items() if value is not None}
     return grammar, {"type": "json_schema", "json_schema": fields}
 
 
-def _view(body: ResponseBody, given: GivenFields) -> View:
+def _view(body: ResponseBody) -> View:
     tops = check_logprobs("top_logprobs", body.top_logprobs)
     logprobs = (tops or 0) if tops or _LOGPROBS in (body.include or ()) else None
+    return View(logprobs, may_call=bool(body.tools) and body.tool_choice != "none")
+
+
+def _asked(body: ResponseBody, given: GivenFields) -> AskedResponse:
     conversation = body.conversation.id if isinstance(body.conversation, ConversationBody) else body.conversation
     if conversation and body.previous_response_id:
         raise fault("conversation", "and 'previous_response_id' contradict each other: give one of them.")
-    response = ResponseView(
+    return AskedResponse(
         _repeated(body, given, conversation),
         items_of(body.input),
         stored=body.store is not False,
@@ -220,7 +221,6 @@ def _view(body: ResponseBody, given: GivenFields) -> View:
         previous=body.previous_response_id or "",
         conversation=conversation or "",
     )
-    return View(logprobs, may_call=bool(body.tools) and body.tool_choice != "none", response=response)
 
 
 def _repeated(body: ResponseBody, given: GivenFields, conversation: str | None) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from actors.api.errors import ErrorBody
-from actors.api.request import ResponseView, View
+from actors.api.request import AskedResponse, ParsedBody
 from actors.api.response import Delta, Served, Usage
 from gateway.openai.json_text import encode
 from gateway.openai.responses.completion import Identity
@@ -22,8 +22,8 @@ _ERROR_CODES = {429: "rate_limit_exceeded", 400: "invalid_prompt", 422: "invalid
 class ResponseObject:
     """Makes the objects of one response."""
 
-    def __init__(self, identity: Identity, view: View) -> None:
-        asked = asked_of(view)
+    def __init__(self, identity: Identity, body: ParsedBody) -> None:
+        asked = asked_of(body)
         self.id = ID_PREFIX + identity.request_id
         self.output = ResponseOutput(identity.request_id, custom_names(asked.fields["tools"]))
         self._head = {
@@ -77,24 +77,24 @@ class WholeResponse:
     def take(self, delta: Delta) -> None:
         self._deltas.append(delta)
 
-    def body(self, identity: Identity, usage: Usage, served: Served, view: View) -> bytes:
-        made = ResponseObject(identity, view)
+    def body(self, identity: Identity, usage: Usage, served: Served, body: ParsedBody) -> bytes:
+        made = ResponseObject(identity, body)
         for delta in self._deltas:
             made.output.take(delta)
         return encode(made.ended(usage, served))
 
 
 def response_body(
-    identity: Identity, choices: Sequence[WholeResponse], usage: Usage, served: Served, view: View
+    identity: Identity, choices: Sequence[WholeResponse], usage: Usage, served: Served, body: ParsedBody
 ) -> bytes:
     """The body of a response; it has one choice."""
-    return choices[0].body(identity, usage, served, view)
+    return choices[0].body(identity, usage, served, body)
 
 
-def asked_of(view: View) -> ResponseView:
+def asked_of(body: ParsedBody) -> AskedResponse:
     """What a request for a response always has."""
-    assert view.response is not None
-    return view.response
+    assert body.response is not None
+    return body.response
 
 
 def usage_fields(usage: Usage) -> dict[str, Any]:

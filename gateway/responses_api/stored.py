@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from actors.api.request import ResponseView
+from actors.api.request import AskedResponse
 from actors.stored.response_store import PutResponse, StoredItem, StoredResponse
 from gateway.openai.json_text import encode
 from gateway.openai.requests.fault import fault
@@ -37,7 +37,7 @@ def shown_items(name: str, items: Sequence[Mapping[str, Any]]) -> list[dict[str,
     return [_shown(f"{name}i{index:02x}", item) for index, item in enumerate(items)]
 
 
-def put_response(body: bytes, asked: ResponseView) -> PutResponse:
+def put_response(body: bytes, asked: AskedResponse) -> PutResponse:
     """How a response that has ended is stored, with its input; in its conversation, too, if it has one."""
     response = _object.decode(body)
     response_id = response["id"]

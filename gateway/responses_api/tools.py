@@ -8,8 +8,8 @@ import msgspec
 from engine.text.tool_calls import Tool, ToolSet
 from gateway.errors import BadField
 from gateway.openai.requests.fault import fault
-from gateway.openai.requests.json_body import typed
-from gateway.openai.requests.tools_request import FunctionBody, function_tool, names_of
+from gateway.openai.requests.json_body import converted
+from gateway.openai.requests.tools_request import check_tools, function_tool
 from gateway.responses_api.items import CUSTOM_INPUT
 
 _CHOICES = 'must be "none", "auto", "required", or name a function, a custom tool or allowed_tools.'
@@ -66,7 +66,7 @@ def tool_set(
             raise fault("tool_choice", "asks for a call, but 'tools' offers nothing to call.")
         return None
     offered = tuple([_tool(f"tools[{index}]", tool) for index, tool in enumerate(tools)])
-    names, at_once = names_of(offered), parallel is not False
+    names, at_once = check_tools(offered), parallel is not False
     if isinstance(choice, str | None):
         match choice:
             case None | "auto":
@@ -77,7 +77,7 @@ def tool_set(
                 return ToolSet(offered, "required", parallel=at_once)
             case _:
                 raise fault("tool_choice", _CHOICES)
-    chosen = typed(choice, ToolChoice, "tool_choice")
+    chosen = converted(choice, ToolChoice, "tool_choice")
     match chosen.type:
         case "function" | "custom":
             _check_name("tool_choice.name", chosen.name, names)
@@ -113,15 +113,13 @@ def _check_name(where: str, name: Any, names: frozenset[str]) -> None:
 def _tool(where: str, tool: Mapping[str, Any]) -> Tool:
     match tool.get("type"):
         case "function":
-            function = typed(tool, OfferedFunction, where)
+            function = converted(tool, OfferedFunction, where)
             _check_plain(where, function)
             if function.output_schema:
                 raise fault(f"{where}.output_schema", "is not supported by this server.", "unsupported_parameter")
-            return function_tool(
-                where, FunctionBody(function.name, function.description, function.parameters, function.strict)
-            )
+            return _offered(where, function, function.parameters, strict=bool(function.strict))
         case "custom":
-            custom = typed(tool, CustomTool, where)
+            custom = converted(tool, CustomTool, where)
             _check_plain(where, custom)
             return _as_function(where, custom)
         case kind:
@@ -167,4 +165,9 @@ def _as_function(where: str, tool: CustomTool) -> Tool:
         "required": [CUSTOM_INPUT],
         "additionalProperties": False,
     }
-    return function_tool(where, FunctionBody(tool.name, tool.description, parameters, strict))
+    return _offered(where, tool, parameters, strict=strict)
+
+
+def _offered(where: str, tool: _Offered, parameters: dict[str, Any] | None, *, strict: bool) -> Tool:
+    at = (f"{where}.name", f"{where}.parameters")
+    return function_tool(tool.name, tool.description, parameters, strict=strict, at=at)

@@ -20,6 +20,7 @@ PAGES = (
     "docs/sampling.md",
     "docs/resuming.md",
     "docs/responses.md",
+    "docs/messages.md",
 )
 _ADDRESS = "127.0.0.1:8080"
 

@@ -34,6 +34,14 @@ REQUESTS = [
     ("/v1/completions", {"model": "small", "prompt": PROMPT, "max_tokens": 40}, KEY.raw),
     ("/v1/completions", {"model": "small", "prompt": [PROMPT, 1]}, KEY.raw),
     ("/v1/embeddings", {"model": "small", "input": PROMPT}, KEY.raw),
+    ("/v1/messages", {**CHAT, "system": PROMPT, "metadata": {"user_id": "u"}}, KEY.raw),
+    ("/v1/messages", {**CHAT, "stream": True}, KEY.raw),
+    ("/v1/messages", {**CHAT, "temperature": PROMPT}, KEY.raw),
+    ("/v1/messages", {**CHAT, "system": [{"type": "text", "text": PROMPT, "citations": [PROMPT]}]}, KEY.raw),
+    ("/v1/messages", {**CHAT, "tools": [{"name": PROMPT, "input_schema": {}}]}, KEY.raw),
+    ("/v1/messages", CHAT, SECRET),
+    ("/v1/messages/count_tokens", {**CHAT, "thinking": {"type": "adaptive", "display": PROMPT}}, KEY.raw),
+    ("/v1/messages/count_tokens", CHAT, KEY.raw),
     ("/v1/chat/completions", CHAT, POOR.raw),
     ("/v1/chat/completions", CHAT, f"penstock_app_{SECRET}"),
     ("/v1/chat/completions", CHAT, SECRET),
@@ -69,7 +77,8 @@ async def test_no_canary_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixtu
                 if fails and body not in (CHAT, {**CHAT, "stream": True}):
                     continue
                 client = await clients.connect()
-                answer = await client.request(path, body, headers=f"Authorization: Bearer {key}\r\n")
+                header = "x-api-key:" if path.startswith("/v1/messages") else "Authorization: Bearer"
+                answer = await client.request(path, body, headers=f"{header} {key}\r\n")
                 if answer.status != 200:
                     errors.append(answer.body)
             async with connected(clients, [(b"authorization", b"Bearer " + KEY.raw.encode())]) as socket:

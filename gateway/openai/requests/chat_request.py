@@ -26,7 +26,7 @@ from gateway.openai.requests.sampling import (
 )
 from gateway.openai.requests.tools_request import EarlierCall, NamedChoice, ToolBody, earlier_calls, tool_set
 
-_MAX_MESSAGES = 2048
+MAX_MESSAGES = 2048
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
 _UNSUPPORTED = ("function_call", "audio", "refusal", "annotations")
 _reasons, _unsupported = attrgetter(*_REASONING), attrgetter(*_UNSUPPORTED)
@@ -103,8 +103,8 @@ def _prompt(body: ChatBody) -> ChatPrompt:
     """The conversation. Raises `BadField`."""
     if not body.messages:
         raise fault("messages", "must hold at least one message.")
-    if len(body.messages) > _MAX_MESSAGES:
-        raise fault("messages", f"must hold at most {_MAX_MESSAGES} messages.")
+    if len(body.messages) > MAX_MESSAGES:
+        raise fault("messages", f"must hold at most {MAX_MESSAGES} messages.")
     for name in ("functions", "function_call"):
         if getattr(body, name) not in _NO_FUNCTIONS:
             raise fault(

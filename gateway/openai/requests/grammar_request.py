@@ -72,21 +72,24 @@ def answer_grammar(body: GrammarBody) -> Grammar | None:
                 )
         grammars += _of_fields(given.json, given.regex, given.choice, given.grammar, f"{where}.")
         if given.json_object:
-            grammars.append(json_grammar({}, where))
+            grammars.append(_of_json({}, where))
     grammars += _of_fields(body.guided_json, body.guided_regex, body.guided_choice, body.guided_grammar, "guided_")
     if len(grammars) > 1:
         raise BadField(
             grammars[1].param, f"'{grammars[0].param}' and '{grammars[1].param}' contradict each other: give one."
         )
-    for grammar in grammars:
-        check_length(grammar)
-    return grammars[0] if grammars else None
+    return _bounded(grammars[0]) if grammars else None
 
 
-def check_length(grammar: Grammar) -> None:
-    """Raises `BadField`."""
+def schema_grammar(schema: dict[str, Any], where: str, *, lenient: bool = False) -> Grammar:
+    """The grammar for JSON that matches a schema, which is given in the field `where`. Raises `BadField`."""
+    return _bounded(_of_json(schema, where, lenient=lenient))
+
+
+def _bounded(grammar: Grammar) -> Grammar:
     if len(grammar.source) > MAX_CHARACTERS:
         raise fault(grammar.param, f"must have at most {MAX_CHARACTERS} characters, not {len(grammar.source)}.")
+    return grammar
 
 
 def _of_format(requested: ResponseFormat) -> list[Grammar]:
@@ -94,14 +97,12 @@ def _of_format(requested: ResponseFormat) -> list[Grammar]:
         case "text":
             return []
         case "json_object":
-            return [json_grammar({}, "response_format")]
+            return [_of_json({}, "response_format")]
         case "json_schema":
             where = "response_format.json_schema"
             if requested.json_schema is None or requested.json_schema.schema is None:
                 raise fault(where, "must hold 'name' and 'schema'.", "missing_field")
-            return [
-                json_grammar(requested.json_schema.schema, f"{where}.schema", lenient=not requested.json_schema.strict)
-            ]
+            return [_of_json(requested.json_schema.schema, f"{where}.schema", lenient=not requested.json_schema.strict)]
         case _:
             raise fault("response_format.type", 'must be "text", "json_object" or "json_schema".')
 
@@ -111,7 +112,7 @@ def _of_fields(
 ) -> list[Grammar]:
     grammars: list[Grammar] = []
     if schema is not None:
-        grammars.append(json_grammar(schema, f"{prefix}json"))
+        grammars.append(_of_json(schema, f"{prefix}json"))
     if choice is not None:
         where = f"{prefix}choice"
         if not 1 <= len(choice) <= _MAX_CHOICES or not all(choice):
@@ -122,7 +123,7 @@ def _of_fields(
     return grammars
 
 
-def json_grammar(schema: dict[str, Any] | str, where: str, *, lenient: bool = False) -> Grammar:
+def _of_json(schema: dict[str, Any] | str, where: str, *, lenient: bool = False) -> Grammar:
     """A grammar for a JSON Schema; an empty schema means any object."""
     if isinstance(schema, str):
         try:

@@ -114,8 +114,8 @@ class BodyDecoder:
         return decoded, given
 
 
-def typed(value: Any, kind: type[T], where: str) -> T:
-    """A part of a body, at `where` in it. Raises `BadField`."""
+def converted(value: object, kind: type[T], where: str) -> T:
+    """A part of a body that was left as JSON values, typed. Raises `BadField`, which names the field below `where`."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -151,19 +151,19 @@ def _malformed(why: str) -> HttpError:
 def _bad_field(error: str, known: tuple[str, ...], where: str = "") -> BadField:
     if match := _UNKNOWN.match(error):
         name = _short(match["name"])
-        param = _join(_below(where, match["path"]), name)
+        param = _join(_param(match["path"], where), name)
         meant = nearest(name, known) if match["path"] is None else None
         hint = f" Did you mean '{meant}'?" if meant else " Remove it, or check its spelling."
         return BadField(param, f"Unrecognized field '{param}'.{hint}", "unknown_field")
     if match := _MISSING.match(error):
-        param = _join(_below(where, match["path"]), match["name"])
+        param = _join(_param(match["path"], where), match["name"])
         return BadField(param, f"The field '{param}' is missing.", "missing_field")
     match = _OTHER.match(error)
     assert match is not None
     what = _TYPES.sub(
         lambda types: " or ".join([_WORDS.get(each, each) for each in types[1].split(" | ")]), match["what"]
     )
-    path = _below(where, match["path"])
+    path = _param(match["path"], where)
     if not path:
         return BadField(None, f"The body must be a JSON object: {_lower(what)}.", "invalid_type")
     if what.startswith("Invalid enum value") and path.endswith("role"):
@@ -171,8 +171,8 @@ def _bad_field(error: str, known: tuple[str, ...], where: str = "") -> BadField:
     return BadField(path, f"'{path}': {_lower(what)}.", "invalid_type")
 
 
-def _below(where: str, path: str | None) -> str:
-    """Msgspec's `$.messages[...].content` as `messages[].content`; it does not report the index."""
+def _param(path: str | None, where: str) -> str:
+    """Msgspec's `$.messages[...].content` as `messages[].content`, below `where`; it does not report the index."""
     return (where + (path or "$").removeprefix("$")).removeprefix(".").replace("[...]", "[]")
 
 

@@ -127,7 +127,7 @@ def sampling_params(
         max_tokens=max_tokens if max_tokens is not None else default_max_tokens,
         top_k=max(body.top_k or 0, 0),
         logit_bias=_biases(body.logit_bias) if body.logit_bias else (),
-        stop=_stops(body.stop) if body.stop is not None else (),
+        stop=stops_of("stop", body.stop) if body.stop is not None else (),
         stop_token_ids=_stop_tokens(body.stop_token_ids) if body.stop_token_ids else (),
         allowed_token_ids=_allowed(body) if body.allowed_token_ids is not None else (),
         bad_words=_bad_words(body.bad_words) if body.bad_words else (),
@@ -190,15 +190,16 @@ def check_choices(n: int | None, prompts: int, max_choices: int) -> int:
     return n
 
 
-def _stops(stop: str | list[str]) -> tuple[str, ...]:
+def stops_of(field: str, stop: str | list[str]) -> tuple[str, ...]:
+    """The stop strings in `field`. Raises `BadField`."""
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     if len(stops) > _MAX_STOPS:
-        raise fault("stop", f"must hold at most {_MAX_STOPS} strings, not {len(stops)}.")
+        raise fault(field, f"must hold at most {_MAX_STOPS} strings, not {len(stops)}.")
     for each in stops:
         if not each:
-            raise fault("stop", "must not hold an empty string.")
+            raise fault(field, "must not hold an empty string.")
         if len(each) > _MAX_STOP_CHARACTERS:
-            raise BadField("stop", f"A string of 'stop' must have at most {_MAX_STOP_CHARACTERS} characters.")
+            raise BadField(field, f"A string of '{field}' must have at most {_MAX_STOP_CHARACTERS} characters.")
     return stops
 
 

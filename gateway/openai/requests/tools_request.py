@@ -72,7 +72,7 @@ def tool_set(
             raise fault("tool_choice", "asks for a call, but 'tools' offers nothing to call.")
         return None
     offered = tuple([_tool(f"tools[{index}]", tool) for index, tool in enumerate(tools)])
-    names = names_of(offered)
+    names = check_tools(offered)
     parallel = parallel is not False
     match choice:
         case None | "auto":
@@ -91,8 +91,15 @@ def tool_set(
             )
 
 
-def names_of(offered: Sequence[Tool]) -> frozenset[str]:
-    """The names of the tools. Raises `BadField` for too many of them, and for equal ones."""
+def earlier_calls(where: str, calls: Sequence[EarlierCall]) -> tuple[CallTurn, ...]:
+    """The calls in an assistant's message. Raises `BadField`."""
+    if len(calls) > _MAX_CALLS:
+        raise fault(where, f"must hold at most {_MAX_CALLS} calls.")
+    return tuple([_earlier(f"{where}[{index}]", call) for index, call in enumerate(calls)])
+
+
+def check_tools(offered: Sequence[Tool]) -> frozenset[str]:
+    """The names of the tools. Raises `BadField` for too many, and for two of the same name."""
     if len(offered) > _MAX_TOOLS:
         raise fault("tools", f"must hold at most {_MAX_TOOLS} tools, not {len(offered)}.")
     names = frozenset([tool.name for tool in offered])
@@ -101,11 +108,21 @@ def names_of(offered: Sequence[Tool]) -> frozenset[str]:
     return names
 
 
-def earlier_calls(where: str, calls: Sequence[EarlierCall]) -> tuple[CallTurn, ...]:
-    """The calls in an assistant's message. Raises `BadField`."""
-    if len(calls) > _MAX_CALLS:
-        raise fault(where, f"must hold at most {_MAX_CALLS} calls.")
-    return tuple([_earlier(f"{where}[{index}]", call) for index, call in enumerate(calls)])
+def function_tool(
+    name: str, description: str | None, parameters: dict[str, Any] | None, *, strict: bool, at: tuple[str, str]
+) -> Tool:
+    """A tool. Raises `BadField`; `at`: the fields that hold the name and the parameters."""
+    if not _NAME.fullmatch(name):
+        raise fault(at[0], "must be 1 to 64 letters, digits, underscores, dots or hyphens.")
+    parameters = parameters or {"type": "object", "properties": {}, "additionalProperties": False}
+    if parameters.get("type", "object") != "object":
+        raise fault(at[1], "must be the JSON Schema of an object.")
+    fields: dict[str, Any] = {"name": name}
+    if description is not None:
+        fields["description"] = description
+    fields["parameters"] = parameters
+    definition = {"type": "function", "function": fields}
+    return Tool(name, definition, {**parameters, "type": "object"}, strict=strict)
 
 
 def _tool(where: str, tool: ToolBody) -> Tool:
@@ -115,22 +132,8 @@ def _tool(where: str, tool: ToolBody) -> Tool:
             f"{where}.type", f"'{where}' must be a function: {{\"type\": \"function\", \"function\": {{…}}}}.",
             "unsupported_parameter",
         )  # fmt: skip
-    return function_tool(f"{where}.function", function)
-
-
-def function_tool(where: str, function: FunctionBody) -> Tool:
-    """A function that is offered. Raises `BadField`."""
-    if not _NAME.fullmatch(function.name):
-        raise fault(f"{where}.name", "must be 1 to 64 letters, digits, underscores, dots or hyphens.")
-    parameters = function.parameters or {"type": "object", "properties": {}, "additionalProperties": False}
-    if parameters.get("type", "object") != "object":
-        raise fault(f"{where}.parameters", "must be the JSON Schema of an object.")
-    fields: dict[str, Any] = {"name": function.name}
-    if function.description is not None:
-        fields["description"] = function.description
-    fields["parameters"] = parameters
-    definition = {"type": "function", "function": fields}
-    return Tool(function.name, definition, {**parameters, "type": "object"}, strict=bool(function.strict))
+    at = (f"{where}.function.name", f"{where}.function.parameters")
+    return function_tool(function.name, function.description, function.parameters, strict=bool(function.strict), at=at)
 
 
 def _earlier(where: str, call: EarlierCall) -> CallTurn:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from actors.api.request import View
+from actors.api.request import ParsedBody, View
 from actors.api.response import Delta, EndReason, MadeCall, Served, Usage
 from engine.messages import TokenLogprobs
 from gateway.openai.json_text import encode, usage_fields
@@ -35,6 +35,8 @@ class Choice(msgspec.Struct):
     calls: list[MadeCall] = msgspec.field(default_factory=list)
     logprobs: list[TokenLogprobs] = msgspec.field(default_factory=list)
     finish_reason: str | None = None
+    stop: str | int | None = None
+    """The stop string or token at which it ended, if it did and that is known."""
     echo: str = ""
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
 
@@ -46,6 +48,7 @@ class Choice(msgspec.Struct):
         self.prompt_logprobs += delta.prompt_logprobs
         if delta.finish_reason is not None:
             self.finish_reason = finish_word(delta.finish_reason)
+            self.stop = delta.stop
 
 
 class Chunks(ABC):
@@ -212,8 +215,9 @@ def finish_word(reason: EndReason) -> str | None:
     return reason if reason in _FINISH else None
 
 
-def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, view: View) -> bytes:
+def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, body: ParsedBody) -> bytes:
     """The body of a chat completion."""
+    view = body.view
     rendered = [
         {
             "index": index,
@@ -255,8 +259,11 @@ def _call(call: MadeCall) -> dict[str, Any]:
     return fields if call.extra is None else {**fields, "extra_content": call.extra}
 
 
-def completion_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, view: View) -> bytes:
+def completion_body(
+    identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, body: ParsedBody
+) -> bytes:
     """The body of a text completion."""
+    view = body.view
     rendered = [
         {
             "index": index,

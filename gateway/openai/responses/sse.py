@@ -69,6 +69,7 @@ class SseRenderer(EventRenderer):
             self._held = (index, word)
 
 
-def error_event(error: ErrorBody) -> bytes:
-    """The terminal event of a failed stream; no [DONE] follows."""
+def error_event(error: ErrorBody, request_id: str = "") -> bytes:
+    """The terminal event of a failed stream; no [DONE] follows, and the request's id is not in it."""
+    del request_id
     return b"data: %b\n\n" % error_object(error)

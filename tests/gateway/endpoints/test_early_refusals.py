@@ -17,6 +17,7 @@ TABLES = SETTINGS.replace(
 )
 ORIGIN = "https://app.example"
 CHAT = "/v1/chat/completions"
+MESSAGES = "/v1/messages"
 JSON = "Content-Type: application/json\r\n"
 UPGRADE = (
     "Upgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -83,6 +84,7 @@ CASES = [
     Case("preflight of another page", "OPTIONS", CHAT, PREFLIGHT, 403, "origin_not_allowed",
          origin="https://other.example"),
 ]  # fmt: skip
+CASES += [case._replace(name=f"{case.name}, in messages", path=MESSAGES) for case in CASES if case.path == CHAT]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
@@ -110,6 +112,9 @@ async def test_each_is_one_line_and_says_what_is_left(case: Case) -> None:
     if not answer.headers["content-type"].startswith("text/html"):
         assert answer.error["code"] == case.code
         assert answer.headers["x-request-id"] == line["request_id"]
+        assert (answer.json.get("type") == "error") == (case.path == MESSAGES)
+    if case.path == MESSAGES:
+        assert answer.json["request_id"] == answer.headers["request-id"] == line["request_id"]
     assert line["request_id"]
     assert ("x-ratelimit-limit-requests" in answer.headers) == bool(case.tenant)
     assert (answer.headers.get("access-control-allow-origin") == ORIGIN) == (case.origin == ORIGIN)

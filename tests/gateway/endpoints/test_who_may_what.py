@@ -81,6 +81,9 @@ ROWS = [
     Row("api", "GET", "/metrics",                "401 401 401 403 403 403 403 200 403 403 403 401 200 401"),
     Row("api", "POST", "/v1/chat/completions",   "401 401 401 200 200 403 403 401 401 401 401 401 401 401", CHAT),
     Row("api", "POST", "/v1/completions",        "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TEXT),
+    Row("api", "POST", "/v1/messages",           "401 401 401 200 200 403 403 401 401 401 401 401 401 401", CHAT),
+    Row("api", "POST", "/v1/messages/count_tokens",
+        "401 401 401 200 200 403 403 401 401 401 401 401 401 401", CHAT),
     Row("api", "POST", "/v1/embeddings",         "401 401 401 200 200 200 200 401 401 401 401 401 401 401", EMBED),
     Row("api", "POST", "/v1/responses",          "401 401 401 200 200 403 403 401 401 401 401 401 401 401", RESPOND),
     Row("api", "GET", "/v1/responses/",          "401 401 401 200 404 403 200 401 401 401 401 401 401 401"),
@@ -130,8 +133,11 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", COLUMNS)
-async def test_every_address(file: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [*((name, "Authorization: Bearer") for name in COLUMNS), ("app", "x-api-key:"), ("mini", "x-api-key:")],
+)
+async def test_every_address(file: Path, name: str, header: str) -> None:
     scripts = {"small": says("okay then", prompt=2)}
     async with (
         admin(file, scripts=scripts, encoders={"mini": EmbeddingSizes(8)}, clean=False) as (service, admins),
@@ -151,7 +157,7 @@ async def test_every_address(file: Path, name: str) -> None:
             if path == "/v1/responses/":
                 path += made.json["id"] + ("/cancel" if row.method == "POST" else "")
             raw = RAW[name]
-            authorization = "" if raw is None else f"Authorization: Bearer {raw}\r\n"
+            authorization = "" if raw is None else f"{header} {raw}\r\n"
             answer = await ask(client, row, path, authorization)
             found[row.listener, row.method, row.rule] = answer.status
             if answer.status in CODES and answer.headers["content-type"] == "application/json":

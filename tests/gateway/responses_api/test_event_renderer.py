@@ -14,7 +14,7 @@ from engine.messages import TokenLogprobs
 from gateway.responses_api.event_renderer import ResponseRenderer, break_off
 from gateway.responses_api.response_object import WholeResponse, response_body
 from tests.gateway.fakes import SERVED, USAGE
-from tests.gateway.responses_api.test_response_object import IDENTITY, view
+from tests.gateway.responses_api.test_response_object import IDENTITY, asked
 
 START, DONE = Start("tests", "small", 5), Done(USAGE, SERVED)
 ERROR = ErrorBody(503, "server_error", "engine_failed", "It failed.")
@@ -89,7 +89,7 @@ TABLE: list[tuple[str, list[ResponseEvent], list[str]]] = [
 
 @pytest.mark.parametrize(("events", "expected"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
 def test_the_events_of_a_stream(events: list[ResponseEvent], expected: list[str]) -> None:
-    renderer = ResponseRenderer(IDENTITY, view(**TOOLS), None)
+    renderer = ResponseRenderer(IDENTITY, asked(**TOOLS), None)
     found = stream(renderer.render([START, *events]))
     assert [each["type"] for each in found] == [*BEGIN, *expected]
     assert renderer.ended
@@ -101,22 +101,22 @@ def test_the_events_of_a_stream(events: list[ResponseEvent], expected: list[str]
 def test_its_end_is_the_whole_response(events: list[ResponseEvent]) -> None:
     if isinstance(events[-1], Failed):
         return
-    renderer = ResponseRenderer(IDENTITY, view(**TOOLS), None)
+    renderer = ResponseRenderer(IDENTITY, asked(**TOOLS), None)
     renderer.render([START, *events])
     collected = WholeResponse()
     for event in events[:-1]:
         assert isinstance(event, Delta)
         collected.take(event)
-    assert renderer.whole == response_body(IDENTITY, [collected], USAGE, SERVED, view(**TOOLS))
+    assert renderer.whole == response_body(IDENTITY, [collected], USAGE, SERVED, asked(**TOOLS))
 
 
 @pytest.mark.parametrize("events", [row[1] for row in TABLE], ids=[row[0] for row in TABLE])
 def test_it_does_not_matter_what_is_rendered_together(events: list[ResponseEvent]) -> None:
-    together = ResponseRenderer(IDENTITY, view(**TOOLS), 0).render([START, *events])
-    apart = ResponseRenderer(IDENTITY, view(**TOOLS), 0)
+    together = ResponseRenderer(IDENTITY, asked(**TOOLS), 0).render([START, *events])
+    apart = ResponseRenderer(IDENTITY, asked(**TOOLS), 0)
     assert b"".join([apart.render([event]) for event in [START, *events]]) == together
     for after in range(together.count(b"id: ") + 1):
-        rest = ResponseRenderer(IDENTITY, view(**TOOLS), after).render([START, *events])
+        rest = ResponseRenderer(IDENTITY, asked(**TOOLS), after).render([START, *events])
         assert rest == b"".join([b"id: " + each for each in together.split(b"id: ")[after + 1 :]])
 
 
@@ -127,7 +127,7 @@ def test_content_grows_to_what_the_end_says() -> None:
         Delta(0, "", (2,), (), "stop"),
         DONE,
     ]
-    found = stream(ResponseRenderer(IDENTITY, view(), None).render([START, *events]))
+    found = stream(ResponseRenderer(IDENTITY, asked(), None).render([START, *events]))
     response = Response.model_validate(found[-1]["response"], strict=True)
     texts = {kind: "".join([each["delta"] for each in found if each["type"] == kind]) for kind in (TEXT[2], THOUGHT[2])}
     assert texts == {TEXT[2]: response.output_text, THOUGHT[2]: "h\n"}
@@ -141,7 +141,7 @@ def test_content_grows_to_what_the_end_says() -> None:
 
 
 def test_a_stream_that_breaks_off() -> None:
-    assert stream(break_off(ERROR, None)) == [
+    assert stream(break_off(ERROR, "r", None)) == [
         {
             "message": "It failed.",
             "type": "error",
@@ -150,8 +150,8 @@ def test_a_stream_that_breaks_off() -> None:
             "sequence_number": 0,
         }
     ]
-    renderer = ResponseRenderer(IDENTITY, view(), None)
-    data = renderer.render([START, Delta(0, "Hel", (1,))]) + break_off(ERROR, renderer)
+    renderer = ResponseRenderer(IDENTITY, asked(), None)
+    data = renderer.render([START, Delta(0, "Hel", (1,))]) + break_off(ERROR, "r", renderer)
     *_, item, last = stream(data)
     assert (item["item"]["status"], last["type"]) == ("incomplete", "response.failed")
     assert last["response"]["error"]["reason"] == "engine_failed"

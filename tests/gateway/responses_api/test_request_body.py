@@ -51,7 +51,7 @@ def test_every_field_arrives() -> None:
     assert (params.logprobs, body.view.logprobs, body.streamed) == (3, 3, True)
     assert (body.conversation, body.user, body.cache_key, body.param) == ("t", "u", "k", "input")
     assert body.needs_upstream == ()
-    asked = body.view.response
+    asked = body.response
     assert asked is not None
     assert not asked.stored
     assert asked.items == ({"type": "message", "role": "user", "content": "Hi"},)

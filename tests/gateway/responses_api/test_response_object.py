@@ -6,7 +6,7 @@ import pytest
 from openai.types.responses import Response
 
 from actors.api.errors import ErrorBody
-from actors.api.request import ResponseView, View
+from actors.api.request import ParsedBody
 from actors.api.response import Delta
 from gateway.openai.responses.completion import Identity
 from gateway.responses_api.request_body import ResponseBody, read_response
@@ -16,16 +16,16 @@ from tests.gateway.fakes import SERVED, USAGE
 IDENTITY = Identity("r", "m", 1_700_000_000, "fp")
 
 
-def view(**fields: Any) -> View:
+def asked(**fields: Any) -> ParsedBody:
     given = {"model": "m", "input": "Hi", **fields}
-    return read_response(ResponseBody(**given), given).view
+    return read_response(ResponseBody(**given), given)
 
 
 def whole(*deltas: Delta, **fields: Any) -> Response:
     collected = WholeResponse()
     for delta in deltas:
         collected.take(delta)
-    raw = response_body(IDENTITY, [collected], USAGE, SERVED, view(**fields))
+    raw = response_body(IDENTITY, [collected], USAGE, SERVED, asked(**fields))
     return Response.model_validate_json(raw, strict=True)
 
 
@@ -64,6 +64,6 @@ def test_an_answer_without_a_word_has_an_empty_message() -> None:
 )
 def test_an_error_has_the_client_s_code_and_ours(status: int, code: str) -> None:
     error = ErrorBody(status, "server_error", "engine_failed", "It failed.")
-    made = ResponseObject(IDENTITY, View(response=ResponseView({"tools": []})))
+    made = ResponseObject(IDENTITY, asked())
     shown = made.fields("failed", error=error)["error"]
     assert (shown["code"], shown["reason"], shown["message"]) == (code, "engine_failed", "It failed.")

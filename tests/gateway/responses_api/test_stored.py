@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.api.request import ResponseView
+from actors.api.request import AskedResponse
 from actors.stored.response_store import StoredItem, StoredResponse
 from gateway.errors import BadField
 from gateway.responses_api.items import items_of, messages_of
@@ -45,11 +45,11 @@ def test_shown_items_have_ids_and_say_the_same() -> None:
 
 
 def test_a_response_is_stored_with_its_input() -> None:
-    asked = ResponseView({}, ITEMS[:1], tenant="t", stored=True, previous="resp_p")
+    asked = AskedResponse({}, ITEMS[:1], tenant="t", stored=True, previous="resp_p")
     put = put_response(BODY, asked)
     assert (put.tenant, put.response.id, put.response.previous, put.added) == ("t", "resp_r", "resp_p", ())
     assert items_of_response(put.response)[0]["id"] == "msg_ri00"
-    grows = put_response(BODY, ResponseView({}, ITEMS[:1], tenant="t", conversation="conv_1"))
+    grows = put_response(BODY, AskedResponse({}, ITEMS[:1], tenant="t", conversation="conv_1"))
     assert grows.conversation == "conv_1"
     assert [item["id"] for item in items_of_conversation(grows.added)] == ["msg_ri00", "msg_r00"]
 

@@ -1,0 +1,61 @@
+"""`thinking` and `output_config.effort`: how much an upstream's model is to reason. Engines have no such control."""
+
+import msgspec
+
+from gateway.openai.requests.fault import fault
+
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+_DEFAULT = "high"
+"""The API's: writing it changes nothing."""
+_LEAST_TOKENS = 1024
+_BY_TOKENS = ((4096, "low"), (16384, "medium"))
+"""A budget below so many tokens is this effort; upstreams take no number of tokens."""
+
+
+class Thinking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`thinking`."""
+
+    type: str
+    budget_tokens: int | None = None
+    display: str | None = None
+
+
+class Reasoning(msgspec.Struct, frozen=True):
+    """What was asked for."""
+
+    effort: str | None = None
+    """`reasoning_effort` for upstreams; None: theirs."""
+    needs: tuple[str, ...] = ()
+    """Fields that no engine can honour."""
+    shown: bool = True
+    """The answer has blocks with the reasoning, if there is some."""
+
+
+def reasoning_of(thinking: Thinking | None, effort: str | None, max_tokens: int | None) -> Reasoning:
+    """Raises `BadField`."""
+    if effort is not None and effort not in _EFFORTS:
+        raise fault("output_config.effort", f"must be one of {', '.join(_EFFORTS)}.")
+    needs = ("output_config.effort",) if effort not in {None, _DEFAULT} else ()
+    if thinking is None:
+        return Reasoning(effort if needs else None, needs)
+    if thinking.display not in {None, "summarized", "omitted"}:
+        raise fault("thinking.display", 'must be "summarized" or "omitted".')
+    if (thinking.budget_tokens is not None) != (thinking.type == "enabled"):
+        raise fault("thinking.budget_tokens", 'is required with the type "enabled", and not allowed with others.')
+    shown = thinking.display != "omitted"
+    match thinking.type:
+        case "disabled":
+            if needs:
+                raise fault("output_config.effort", "cannot be honoured while 'thinking' is disabled: leave one out.")
+            return Reasoning("none", shown=False)
+        case "adaptive":
+            # The model decides whether to think: one that cannot has decided.
+            return Reasoning(effort, needs, shown)
+        case "enabled":
+            budget = thinking.budget_tokens or 0
+            if budget < _LEAST_TOKENS or (max_tokens is not None and budget >= max_tokens):
+                raise fault("thinking.budget_tokens", f"must be at least {_LEAST_TOKENS} and below 'max_tokens'.")
+            by_tokens = next((word for tokens, word in _BY_TOKENS if budget < tokens), "high")
+            return Reasoning(effort or by_tokens, ("thinking",), shown)
+        case _:
+            raise fault("thinking.type", 'must be "enabled", "disabled" or "adaptive".', "unsupported_parameter")

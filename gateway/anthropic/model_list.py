@@ -1,0 +1,56 @@
+"""`GET /v1/models` for Anthropic's clients."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from actors.service_view import ModelCard
+from gateway.errors import BadField
+
+_MOST = 1000
+_DEFAULT = 20
+_NUMBER = re.compile(r"[0-9]{1,4}")
+_WORDS = ("limit", "after_id", "before_id")
+
+
+def model_fields(card: ModelCard) -> dict[str, Any]:
+    """One model."""
+    return {
+        "type": "model",
+        "id": card.id,
+        "display_name": card.id,
+        "created_at": datetime.fromtimestamp(card.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lifecycle": "active",
+        "max_input_tokens": card.max_model_len,
+        "description": card.description,
+        "available": card.available,
+    }
+
+
+def model_page(cards: Sequence[ModelCard], query: Mapping[str, str]) -> dict[str, Any]:
+    """A page of the models. Raises `BadField` for a wrong query."""
+    for name in query:
+        if name not in _WORDS:
+            raise BadField(name[:64], f"The parameters here are {', '.join(_WORDS)}.", "unknown_field")
+    limit = query.get("limit", str(_DEFAULT))
+    if not (_NUMBER.fullmatch(limit) and 1 <= int(limit) <= _MOST):
+        raise BadField("limit", f"'limit' must be between 1 and {_MOST}.")
+    first, end, most = 0, len(cards), int(limit)
+    places = {card.id: index for index, card in enumerate(cards)}
+    for name in ("after_id", "before_id"):
+        if name in query and query[name] not in places:
+            raise BadField(name, f"'{name}' must be the id of a model in the list.")
+    if "after_id" in query:
+        first = places[query["after_id"]] + 1
+    if "before_id" in query:
+        end = places[query["before_id"]]
+        first = max(first, end - most)
+    shown = [model_fields(card) for card in cards[first:end][:most]]
+    return {
+        "data": shown,
+        # In the direction of the query.
+        "has_more": first > 0 if "before_id" in query else first + len(shown) < end,
+        "first_id": shown[0]["id"] if shown else None,
+        "last_id": shown[-1]["id"] if shown else None,
+    }
