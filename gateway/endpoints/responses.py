@@ -6,7 +6,7 @@ import msgspec
 import structlog
 
 from actors.api.errors import NotFound, Unavailable
-from actors.api.request import AskedResponse, InferenceRequest
+from actors.api.request import AskedResponse, InferenceRequest, ParsedBody
 from actors.api.response import Delta, Done, Start
 from actors.kept.kept_answer import KeptAnswer, KeptReader
 from actors.stored.response_store import GetChain, GetItems
@@ -15,7 +15,7 @@ from gateway.endpoints.completions import CompletionHandler, Endpoint
 from gateway.endpoints.kept_answers import position_of
 from gateway.errors import BadField
 from gateway.http.connection import Connection
-from gateway.http.request import Request
+from gateway.http.request import Body, Request
 from gateway.http.response_head import JSON_TYPE
 from gateway.openai.json_text import encode
 from gateway.openai.requests.json_body import BodyDecoder
@@ -50,10 +50,10 @@ class ResponseHandler(CompletionHandler):
         self, connection: Connection, request: Request, inference: InferenceRequest, headers: DecisionHeaders
     ) -> None:
         with self._api.refusal_log(inference.request_id, inference.credentials.path, request.arrived_at, request.key):
-            inference = await self._continued(request, inference)
+            inference = await self.continued(request, inference)
         await super()._answer(connection, request, inference, headers)
 
-    async def _continued(self, request: Request, inference: InferenceRequest) -> InferenceRequest:
+    async def continued(self, request: Request, inference: InferenceRequest) -> InferenceRequest:
         """The request with the conversation before it. Raises Refusal."""
         service, asked = self._api.service, _asked(inference)
         tenant = service.tenant_of(request.key, inference.body)
@@ -132,6 +132,30 @@ class ResponseHandler(CompletionHandler):
             self._api.service.stored.tell(put_response(body, _asked(answer.request)))
         except Unavailable:
             log.warning("response_not_stored", request_id=answer.request.request_id)
+
+
+class InputTokensHandler:
+    """Handles `POST /v1/responses/input_tokens`: how long the prompt of a response would be."""
+
+    def __init__(self, api: ApiContext, responses: ResponseHandler) -> None:
+        self._api = api
+        self._responses = responses
+
+    async def __call__(self, connection: Connection, request: Request) -> None:
+        await self._api.handle(connection, request, self._parse, self._answer)
+
+    def _parse(self, raw: Body) -> ParsedBody:
+        body = RESPONSE.parse(raw, self._api.max_choices)
+        return msgspec.structs.replace(body, response=msgspec.structs.replace(asked_of(body), stored=False))
+
+    async def _answer(
+        self, connection: Connection, request: Request, inference: InferenceRequest, headers: DecisionHeaders
+    ) -> None:
+        with self._api.refusal_log(inference.request_id, inference.credentials.path, request.arrived_at, request.key):
+            inference = await self._responses.continued(request, inference)
+        tokens = await self._api.service.count_tokens(inference)
+        body = encode({"object": "response.input_tokens", "input_tokens": tokens})
+        await connection.respond(200, headers.headers() + JSON_TYPE, body)
 
 
 def kept_response(api: ApiContext, answer: KeptAnswer, status: ResponseStatus | None = None) -> dict[str, Any]:

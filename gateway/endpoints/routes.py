@@ -7,11 +7,13 @@ from actors.api.errors import Refusal
 from config.model.tenancy import KeyEndpoint
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.completions import CHAT, COMPLETION, MESSAGE, CompletionHandler
+from gateway.endpoints.conversations import CONVERSATIONS, ConversationHandler
+from gateway.endpoints.conversations import methods_of as conversation_methods
 from gateway.endpoints.embeddings import EmbeddingHandler
 from gateway.endpoints.info_routes import NOT_FOUND, create_info_app
 from gateway.endpoints.kept_answers import STREAMS, StreamHandler
 from gateway.endpoints.kept_answers import methods_of as stream_methods
-from gateway.endpoints.responses import RESPONSE, RESPONSES, ResponseHandler
+from gateway.endpoints.responses import RESPONSE, RESPONSES, InputTokensHandler, ResponseHandler
 from gateway.endpoints.stored_responses import StoredResponseHandler
 from gateway.endpoints.stored_responses import methods_of as response_methods
 from gateway.endpoints.token_count import TokenCountHandler
@@ -47,9 +49,11 @@ class Routes:
         completions = {endpoint.name: CompletionHandler(api, endpoint) for endpoint in endpoints}
         responses = completions[RESPONSE.name] = ResponseHandler(api)
         self._streams = StreamHandler(api, {name: handler.answer for name, handler in completions.items()})
+        conversations = ConversationHandler(api)
         self._folders: tuple[tuple[bytes, Callable[[bytes], bytes], Handler, KeyEndpoint | None], ...] = (
             (STREAMS, stream_methods, self._streams, None),
             (RESPONSES, response_methods, StoredResponseHandler(api, responses), "responses"),
+            (CONVERSATIONS + b"/", conversation_methods, conversations, "responses"),
         )
         """Beginning of the address, the methods of an address below it, handler, and what a key must permit."""
         self._hot: dict[bytes, tuple[bytes, Handler, KeyEndpoint | None]] = {
@@ -59,6 +63,8 @@ class Routes:
             b"/v1/messages/count_tokens": (b"POST", TokenCountHandler(api), "chat"),
             b"/v1/embeddings": (b"POST", EmbeddingHandler(api), "embeddings"),
             b"/v1/responses": (b"POST", completions[RESPONSE.name], "responses"),
+            b"/v1/responses/input_tokens": (b"POST", InputTokensHandler(api, responses), "responses"),
+            CONVERSATIONS: (b"POST", conversations, "responses"),
             b"/v1/stream": (b"GET", SocketHandler(api, limits, origins), None),
         }
 

@@ -100,14 +100,14 @@ def items_of(given: str | Sequence[Mapping[str, Any]] | None) -> tuple[Mapping[s
     return tuple([{"type": "message", **item} for item in given])
 
 
-def messages_of(items: Sequence[Mapping[str, Any]]) -> tuple[ChatMessage, ...]:
-    """The conversation that the items are. Raises `BadField`.
+def messages_of(items: Sequence[Mapping[str, Any]], field: str = "input") -> tuple[ChatMessage, ...]:
+    """The conversation that the items, which are given in `field`, are. Raises `BadField`.
 
     What the assistant said in one turn (reasoning, a text, calls) becomes one message.
     """
     turns = _Turns()
     for index, item in enumerate(items):
-        where = f"input[{index}]"
+        where = f"{field}[{index}]"
         kind = _KINDS.get(item["type"]) if isinstance(item["type"], str) else None
         if kind is None:
             raise BadField(

@@ -206,3 +206,45 @@ def test_a_background_response_is_resumed(client: openai.OpenAI) -> None:
     # On a machine that pauses, it may have ended before.
     assert cancelled.status in {"cancelled", "incomplete"}
     assert client.responses.retrieve(long.id) == cancelled
+
+
+def test_a_conversation(client: openai.OpenAI) -> None:
+    made = client.conversations.create(
+        metadata={"topic": "sums"}, items=[{"type": "message", "role": "developer", "content": "Be brief."}]
+    )
+    assert client.conversations.retrieve(made.id) == made
+    first = client.responses.create(**ASK, conversation=made.id)
+    assert first.conversation is not None
+    assert first.conversation.id == made.id
+    second = client.responses.create(**{**ASK, "input": "And 1?"}, conversation={"id": made.id})
+    items: Any = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": QUESTION},
+        *first.output,
+        {"role": "user", "content": "And 1?"},
+    ]
+    alone = client.responses.create(**{**ASK, "input": items}, store=False)
+    assert (alone.output_text, alone.usage and alone.usage.input_tokens) == (
+        second.output_text,
+        second.usage and second.usage.input_tokens,
+    )
+    counted = client.responses.input_tokens.count(model="small", input=items)
+    assert alone.usage is not None
+    assert counted.input_tokens == alone.usage.input_tokens
+    listed = list(client.conversations.items.list(made.id, order="asc", limit=2))
+    assert [getattr(item, "role", None) for item in listed] == ["developer", "user", "assistant", "user", "assistant"]
+    item = client.conversations.items.retrieve(listed[1].id or "", conversation_id=made.id)
+    assert item == listed[1]
+    client.conversations.items.delete(listed[1].id or "", conversation_id=made.id)
+    added = client.conversations.items.create(made.id, items=[{"role": "user", "content": "Well?"}])
+    assert [each.type for each in added.data] == ["message"]
+    assert len(list(client.conversations.items.list(made.id))) == 5
+    assert client.conversations.update(made.id, metadata={"topic": "more"}).metadata == {"topic": "more"}
+    assert client.conversations.delete(made.id).deleted
+    for ask in (
+        lambda: client.conversations.retrieve(made.id),
+        lambda: client.responses.create(**ASK, conversation=made.id),
+    ):
+        with pytest.raises(openai.NotFoundError) as missing:
+            ask()
+        assert missing.value.code == "conversation_not_found"
