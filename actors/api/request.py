@@ -107,6 +107,24 @@ class Credentials(msgspec.Struct, frozen=True):
     tags: tuple[str, ...] = ()
 
 
+class AskedResponse(msgspec.Struct, frozen=True):
+    """What a response of the Responses API contains of its request, and what is stored with it."""
+
+    fields: Mapping[str, Any]
+    """Fields of the request that the response repeats."""
+    items: tuple[Mapping[str, Any], ...] = ()
+    """The input items, as the client wrote them."""
+    tenant: str = ""
+    """Whose it is; known when its conversation has been read."""
+    stored: bool = False
+    background: bool = False
+    """It goes on without the client."""
+    previous: str = ""
+    """The id of the response that this one continues."""
+    conversation: str = ""
+    """The id of the conversation that gets the items."""
+
+
 class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
     """A request's body, checked and bounded."""
 
@@ -139,10 +157,13 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
     needs_upstream: tuple[str, ...] = ()
     """Names of fields whose values no engine supports."""
 
+    response: AskedResponse | None = None
+    """The answer is a response of the Responses API."""
+
     @property
     def param(self) -> str:
         """The field that contains the prompts."""
-        if self.embedding is not None:
+        if self.embedding is not None or self.response is not None:
             return "input"
         return "messages" if isinstance(self.prompts[0], ChatPrompt) else "prompt"
 

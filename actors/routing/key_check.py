@@ -33,7 +33,7 @@ def check_endpoint(grant: KeyGrant, endpoint: KeyEndpoint) -> None:
 
 def check_body(grant: KeyGrant, body: ParsedBody) -> None:
     """Whether the key may send this. Raises Forbidden."""
-    check_endpoint(grant, _ENDPOINTS[body.param])
+    check_endpoint(grant, _ENDPOINTS[body.param] if body.response is None else "responses")
     if not grant.permits_model(body.model):
         raise Forbidden(
             "model_not_allowed",

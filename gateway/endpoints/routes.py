@@ -7,9 +7,15 @@ from actors.api.errors import Refusal
 from config.model.tenancy import KeyEndpoint
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.completions import CHAT, COMPLETION, MESSAGE, CompletionHandler
+from gateway.endpoints.conversations import CONVERSATIONS, ConversationHandler
+from gateway.endpoints.conversations import methods_of as conversation_methods
 from gateway.endpoints.embeddings import EmbeddingHandler
 from gateway.endpoints.info_routes import NOT_FOUND, create_info_app
 from gateway.endpoints.kept_answers import STREAMS, StreamHandler
+from gateway.endpoints.kept_answers import methods_of as stream_methods
+from gateway.endpoints.responses import RESPONSE, RESPONSES, InputTokensHandler, ResponseHandler
+from gateway.endpoints.stored_responses import StoredResponseHandler
+from gateway.endpoints.stored_responses import methods_of as response_methods
 from gateway.endpoints.token_count import TokenCountHandler
 from gateway.endpoints.ws_session import SocketHandler
 from gateway.errors import HttpError
@@ -39,14 +45,26 @@ class Routes:
         rules = [(*rule.rule.encode().partition(b"<")[:2], rule.methods or set()) for rule in app.url_map.iter_rules()]
         self._cold = {path: methods for path, parameter, methods in rules if not parameter}
         self._cold_folders = [(path, methods) for path, parameter, methods in rules if parameter]
-        completions = {endpoint.name: CompletionHandler(api, endpoint) for endpoint in (CHAT, COMPLETION, MESSAGE)}
+        endpoints = (CHAT, COMPLETION, MESSAGE)
+        completions = {endpoint.name: CompletionHandler(api, endpoint) for endpoint in endpoints}
+        responses = completions[RESPONSE.name] = ResponseHandler(api)
         self._streams = StreamHandler(api, {name: handler.answer for name, handler in completions.items()})
+        conversations = ConversationHandler(api)
+        self._folders: tuple[tuple[bytes, Callable[[bytes], bytes], Handler, KeyEndpoint | None], ...] = (
+            (STREAMS, stream_methods, self._streams, None),
+            (RESPONSES, response_methods, StoredResponseHandler(api, responses), "responses"),
+            (CONVERSATIONS + b"/", conversation_methods, conversations, "responses"),
+        )
+        """Beginning of the address, the methods of an address below it, handler, and what a key must permit."""
         self._hot: dict[bytes, tuple[bytes, Handler, KeyEndpoint | None]] = {
             b"/v1/chat/completions": (b"POST", completions[CHAT.name], "chat"),
             b"/v1/completions": (b"POST", completions[COMPLETION.name], "completions"),
             b"/v1/messages": (b"POST", completions[MESSAGE.name], "chat"),
             b"/v1/messages/count_tokens": (b"POST", TokenCountHandler(api), "chat"),
             b"/v1/embeddings": (b"POST", EmbeddingHandler(api), "embeddings"),
+            b"/v1/responses": (b"POST", completions[RESPONSE.name], "responses"),
+            b"/v1/responses/input_tokens": (b"POST", InputTokensHandler(api, responses), "responses"),
+            CONVERSATIONS: (b"POST", conversations, "responses"),
             b"/v1/stream": (b"GET", SocketHandler(api, limits, origins), None),
         }
 
@@ -60,8 +78,10 @@ class Routes:
             if self._cors.is_preflight(request, origin):
                 return Route(self._cors.answer_preflight, lines=lines)
             hot = self._hot.get(request.path.removesuffix(b"/"))
-            if hot is None and request.path.startswith(STREAMS) and len(request.path) > len(STREAMS):
-                hot = (b"GET" if request.path.endswith(b"/status") else b"GET, DELETE", self._streams, None)
+            if hot is None:
+                for folder, methods_of, below, key_endpoint in self._folders:
+                    if request.path.startswith(folder) and (allowed := methods_of(request.path)):
+                        hot = (allowed, below, key_endpoint)
             if hot is None:
                 return self._to_info_app(request, lines)
             methods, handler, endpoint = hot

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import trio
+import trio.lowlevel
 from trio_websocket import WebSocketConnection, wrap_client_stream
 
 from config.model.settings import ServerSettings
@@ -83,6 +84,8 @@ async def gateway(
             await nursery.start(running.run)
             if isinstance(service, FakeService):
                 nursery.start_soon(service.kept.run)
+                nursery.start_soon(service.stored.run)
+                await trio.lowlevel.checkpoint()
             reached = Gateway(running, running.port)
             try:
                 yield reached
