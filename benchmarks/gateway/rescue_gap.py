@@ -32,6 +32,8 @@ host = "process"
 _REST = """
 [server]
 port = 0
+[ledger]
+path = {ledger}
 [models.all]
 [tiers.default]
 [[routes]]
@@ -71,7 +73,9 @@ class Served:
         names, more = _ARRANGEMENTS[arrangement]
         model = Path("engine/zoo/models/large").resolve()
         text = "schema = 1\n" + "".join(_ENGINE.format(name=name, model=model) + more for name in names)
-        text += _REST.format() + "".join(f'[[ladders.all]]\nto = "{name}"\nretries = 2\n' for name in names)
+        text += _REST.format(ledger=json.dumps(str(folder / "ledger.sqlite3"))) + "".join(
+            f'[[ladders.all]]\nto = "{name}"\nretries = 2\n' for name in names
+        )
         file = folder / "service.toml"
         file.write_text(text)
         words = [sys.executable, "-m", "gateway.cli.main", "serve", "--config", str(file)]

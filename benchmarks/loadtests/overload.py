@@ -30,6 +30,8 @@ _GATEWAY = """
 schema = 1
 [server]
 port = 0
+[ledger]
+path = {ledger}
 [engines.main]
 model = {model}
 threads = 1
@@ -68,7 +70,8 @@ _AROUND = (0.7, 0.85, 1.0)
 def gateway() -> Iterator[tuple[str, Mapping[str, str], int]]:
     """A running one on the first core: its address, the tenants' keys, its process."""
     with tempfile.TemporaryDirectory() as folder:
-        keys, text = {}, _GATEWAY.format(model=json.dumps(str(Path("engine/zoo/models/large").resolve())))
+        model, ledger = Path("engine/zoo/models/large").resolve(), Path(folder) / "ledger.sqlite3"
+        keys, text = {}, _GATEWAY.format(model=json.dumps(str(model)), ledger=json.dumps(str(ledger)))
         for name, tier in _TIERS.items():
             key = new_key(name, secrets.token_bytes(RANDOM_BYTES), name)
             keys[name] = key.raw
