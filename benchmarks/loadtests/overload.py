@@ -120,7 +120,7 @@ def scenario_of(url: str, arrivals: Arrivals, seconds: float) -> Scenario:
 
 def row(name: str, record: RunRecord, peak: float, resident_mb: float) -> str:
     seconds, groups = record.header.measured_s, record.groups
-    tenants = {each: groups["tenant"].get(each, Measures()) for each in _TIERS}
+    tenants = {each: groups.get("tenant", {}).get(each, Measures()) for each in _TIERS}
     goodput = record.totals.good / seconds
     refused = [each.end_s - each.intended_s for each in record.rows if each.outcome == "shed" and each.measured]
     # The quiet tenant may have all that it asks for up to half of what the two get.
