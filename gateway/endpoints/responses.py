@@ -7,7 +7,7 @@ import structlog
 
 from actors.api.errors import NotFound, Unavailable
 from actors.api.request import AskedResponse, InferenceRequest, ParsedBody
-from actors.api.response import Delta, Done, Start
+from actors.api.response import Delta, Done, Failed, Start
 from actors.kept.kept_answer import KeptAnswer, KeptReader
 from actors.stored.response_store import GetChain, GetItems
 from gateway.endpoints.api_context import ApiContext
@@ -172,7 +172,8 @@ def kept_response(api: ApiContext, answer: KeptAnswer, status: ResponseStatus | 
     if isinstance(last, Done):
         return made.ended(last.usage, last.served)
     if status is None and answer.ended:
-        return made.fields("failed", error=answer.error)
+        usage = last.usage if isinstance(last, Failed) else None
+        return made.fields("failed", error=answer.error, usage=usage)
     return made.fields(status or ("in_progress" if events else "queued"))
 
 
