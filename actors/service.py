@@ -446,7 +446,9 @@ class Service:
         """
         with self._refusals(request) as who:
             self._check_serving()
-            return await self._request_admission.count_tokens(request, who)
+            tokens = await self._request_admission.count_tokens(request, who)
+        self.request_log.counted(request, who)
+        return tokens
 
     @contextmanager
     def _refusals(self, request: InferenceRequest) -> Iterator[LogIdentity]:

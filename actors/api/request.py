@@ -35,8 +35,8 @@ class ChatMessage(msgspec.Struct, frozen=True):
     """In an assistant's turn: its reasoning, for templates that use it."""
     written: Mapping[str, Any] = {}
     """Fields that an upstream gets as the client wrote them, in addition to the others or instead of them."""
-    marked: tuple[dict[str, Any], ...] = ()
-    """`content` in parts of which some have Anthropic's `cache_control`, for upstreams that support it."""
+    parts: tuple[dict[str, Any], ...] = ()
+    """`content` in parts, some of them cache breakpoints, for upstreams that support these; empty: it has none."""
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, tag=True):

@@ -69,6 +69,33 @@ async def test_a_bad_key() -> None:
             assert (await client.messages.create(**ASK)).content[0].text == "Hello"
 
 
+@pytest.mark.parametrize(
+    ("headers", "key"),
+    [
+        ("x-api-key: a\r\n", "a"),
+        ("X-Api-Key:  a \r\n", "a"),
+        ("x-api-key: a\r\nauthorization: Bearer b\r\n", "b"),
+        ("x-api-key: a\r\nauthorization: Basic b\r\n", "a"),
+        ("x-api-key:\r\n", None),
+    ],
+)
+async def test_which_header_is_the_key(headers: str, key: str | None) -> None:
+    service = FakeService()
+    async with gateway(service) as running:
+        client = await running.connect()
+        assert (await client.request(PATH, ASK, headers=headers)).status == 200
+        (request,) = service.requests
+        assert request.credentials.api_key == key
+        assert {name for name, _ in request.credentials.headers} == {b"host", b"content-type", b"content-length"}
+
+
+async def test_two_keys_are_none() -> None:
+    async with gateway(FakeService()) as running:
+        client = await running.connect()
+        refused = await client.request(PATH, ASK, headers="x-api-key: a\r\nx-api-key: b\r\n")
+        assert (refused.status, refused.json["type"], refused.error["code"]) == (400, "error", "bad_request")
+
+
 async def test_a_busy_server_is_asked_again_after_the_pause_that_it_names() -> None:
     scripts = [[Busy("queue_full", "Try later.", 0.01)], [Unavailable("loading", "Try later.", 0.01)], answer("Hello")]
     service = FakeService(lambda _: scripts.pop(0))

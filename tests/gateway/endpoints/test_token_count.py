@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import structlog
+import trio
+
 from tests.actors.fakes import CONFIG, says, stage
-from tests.gateway.endpoints.test_refusal_log import KEY, POOR, SETTINGS
+from tests.gateway.endpoints.test_refusal_log import FIELDS, KEY, POOR, SETTINGS
 from tests.gateway.harness import Client, Response, gateway
 
 PATH = "/v1/messages/count_tokens"
@@ -51,7 +54,12 @@ async def test_it_is_what_the_answer_says_and_is_not_charged() -> None:
         gateway(service.service) as running,
     ):
         client = await running.connect()
-        counted = await count(client, KEY.raw)
+        with structlog.testing.capture_logs() as logs:
+            counted = await count(client, KEY.raw)
+        (line,) = [each for each in logs if each["event"] == "request_finished"]
+        assert line.keys() == FIELDS
+        assert (line["path"], line["tenant"], line["model"], line["route"]) == (PATH, "acme", "small", "small")
+        assert (line["outcome"], line["why"], line["status"], line["prompt_tokens"]) == ("ok", "counted", 200, 0)
         assert (counted.status, counted.json) == (200, {"input_tokens": 6})
         assert counted.headers["request-id"] == counted.headers["x-request-id"]
         for key in (KEY.raw, POOR.raw):
@@ -64,7 +72,7 @@ async def test_it_is_what_the_answer_says_and_is_not_charged() -> None:
 
 
 async def test_it_is_refused_as_a_message_would_be() -> None:
-    async with stage({}, settings=SETTINGS) as service, gateway(service.service) as running:
+    async with stage({}, settings=SETTINGS, clean=False) as service, gateway(service.service) as running:
         client = await running.connect()
         for refused, status, kind, code in (
             (await count(client), 401, "authentication_error", "invalid_api_key"),
@@ -73,6 +81,9 @@ async def test_it_is_refused_as_a_message_would_be() -> None:
             (await count(client, KEY.raw, system="x" * 9000), 400, "invalid_request_error", "context_length_exceeded"),
         ):
             assert (refused.status, refused.error["type"], refused.error["code"]) == (status, kind, code)
+        await service.service.drain(trio.current_time())
+        refused = await count(client, KEY.raw)
+        assert (refused.status, refused.error["code"]) == (503, "shutting_down")
 
 
 async def test_upstreams_count_only_with_a_tokenizer_here() -> None:
