@@ -14,10 +14,11 @@ from gateway.endpoints.info_routes import NOT_FOUND, create_info_app
 from gateway.endpoints.kept_answers import STREAMS, StreamHandler
 from gateway.endpoints.kept_answers import methods_of as stream_methods
 from gateway.endpoints.responses import RESPONSE, RESPONSES, InputTokensHandler, ResponseHandler
+from gateway.endpoints.socket_session import SocketHandler
 from gateway.endpoints.stored_responses import StoredResponseHandler
 from gateway.endpoints.stored_responses import methods_of as response_methods
 from gateway.endpoints.token_count import TokenCountHandler
-from gateway.endpoints.ws_session import SocketHandler
+from gateway.endpoints.ws_session import StreamSession
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
 from gateway.http.bounds.limits import ServerLimits
@@ -65,7 +66,7 @@ class Routes:
             b"/v1/responses": (b"POST", completions[RESPONSE.name], "responses"),
             b"/v1/responses/input_tokens": (b"POST", InputTokensHandler(api, responses), "responses"),
             CONVERSATIONS: (b"POST", conversations, "responses"),
-            b"/v1/stream": (b"GET", SocketHandler(api, limits, origins), None),
+            b"/v1/stream": (b"GET", SocketHandler(api, limits, origins, StreamSession), None),
         }
 
     def __call__(self, request: Request) -> Route:
