@@ -2,6 +2,7 @@
 
 import http
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import structlog
 import trio
@@ -23,7 +24,11 @@ class SocketHandler:
     """Handles the handshakes of one address."""
 
     def __init__(
-        self, api: ApiContext, limits: ServerLimits, origins: frozenset[str], session: "type[SocketSession]"
+        self,
+        api: ApiContext,
+        limits: ServerLimits,
+        origins: frozenset[str],
+        session: "Callable[[ApiContext, Credentials, WebSocket, int], SocketSession]",
     ) -> None:
         self._api = api
         self._limits = limits
@@ -55,8 +60,6 @@ class SocketSession(ABC):
         self._credentials = credentials
         self._socket = socket
         self._max_streams = max_streams
-        self._running: dict[str, trio.CancelScope] = {}
-        """By the name of the request."""
         self._receiving = trio.CancelScope()
         self._finishing = False
 
@@ -94,8 +97,12 @@ class SocketSession(ABC):
     async def _take(self, text: str | None, nursery: trio.Nursery) -> None:
         """Handle one message; None: a binary one. An error in it is answered, and other requests continue."""
 
+    @abstractmethod
+    def _is_idle(self) -> bool:
+        """No request runs."""
+
     def _end_if_finished(self) -> None:
-        if self._finishing and not self._running:
+        if self._finishing and self._is_idle():
             self._receiving.cancel()
 
     def _check_room(self, requests: int) -> None:

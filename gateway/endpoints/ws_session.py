@@ -8,14 +8,16 @@ import structlog
 import trio
 
 from actors.api.errors import Conflict, ErrorBody, Refusal
-from actors.api.request import InferenceRequest, ParsedBody
+from actors.api.request import Credentials, InferenceRequest, ParsedBody
 from actors.api.response import DecisionInfo, Delta, Done, Failed, ResponseEvent, Start
 from actors.kept.kept_answer import KeptReader
+from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.kept_answers import EVENTS_LOST, log_again, opened
 from gateway.endpoints.socket_session import SocketSession
 from gateway.errors import BadField, HttpError
 from gateway.http.connection import INTERNAL_ERROR
 from gateway.http.request import new_request_id
+from gateway.http.websocket import WebSocket
 from gateway.openai.requests.chat_request import read_chat
 from gateway.openai.requests.completion_request import read_completion
 from gateway.openai.requests.json_body import BodyDecoder, GivenFields, nearest
@@ -43,6 +45,14 @@ log = structlog.get_logger()
 
 class StreamSession(SocketSession):
     """The requests of one WebSocket on `/v1/stream`."""
+
+    def __init__(self, api: ApiContext, credentials: Credentials, socket: WebSocket, max_streams: int) -> None:
+        super().__init__(api, credentials, socket, max_streams)
+        self._running: dict[str, trio.CancelScope] = {}
+        """By the client's id."""
+
+    def _is_idle(self) -> bool:
+        return not self._running
 
     async def _take(self, text: str | None, nursery: trio.Nursery) -> None:
         """Handle one message. An error in it is answered, and other requests continue."""

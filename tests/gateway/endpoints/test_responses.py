@@ -280,8 +280,8 @@ async def test_without_a_store_only_the_whole_input_will_do() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/v1/responses", 405),
-        ("GET", "/v1/responses/", 405),
+        ("DELETE", "/v1/responses", 405),
+        ("GET", "/v1/responses/", 426),
         ("POST", "/v1/responses/resp_1", 405),
         ("GET", "/v1/responses/resp_1/cancel", 405),
         ("GET", "/v1/responses/resp_1/output", 404),
