@@ -30,8 +30,22 @@ _LONGEST_CHAIN = 1000
 """Responses that continue each other, at most."""
 _MOST_EXPIRED = 256
 """Rows that one statement deletes because their time is over."""
+_COUNT = "INSERT INTO sizes VALUES ({0}.tenant, {1}) ON CONFLICT (tenant) DO UPDATE SET bytes = bytes + excluded.bytes;"
+_COUNTED = "\n".join(
+    [
+        f"CREATE TRIGGER IF NOT EXISTS {table}_{name} AFTER {event} ON {table} BEGIN {_COUNT.format(row, size)} END;"
+        for table in ("responses", "conversations")
+        for name, event, row, size in (
+            ("come", "INSERT", "new", "new.size"),
+            ("go", "DELETE", "old", "-old.size"),
+            ("grow", "UPDATE OF size", "new", "new.size - old.size"),
+        )
+    ]
+)
+"""Keep the sum of each tenant's rows."""
 _TABLES = f"""
-CREATE TABLE responses (
+CREATE TABLE IF NOT EXISTS sizes (tenant TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS responses (
     id TEXT PRIMARY KEY,
     tenant TEXT NOT NULL,
     used REAL NOT NULL,
@@ -40,19 +54,22 @@ CREATE TABLE responses (
     body BLOB NOT NULL,
     items BLOB NOT NULL
 );
-CREATE INDEX responses_by_use ON responses (tenant, used);
-CREATE TABLE conversations (
+CREATE INDEX IF NOT EXISTS responses_by_use ON responses (used);
+CREATE INDEX IF NOT EXISTS responses_by_tenant ON responses (tenant, used);
+CREATE TABLE IF NOT EXISTS conversations (
     id TEXT PRIMARY KEY,
     tenant TEXT NOT NULL,
     used REAL NOT NULL,
     size INTEGER NOT NULL,
     body BLOB NOT NULL
 );
-CREATE INDEX conversations_by_use ON conversations (tenant, used);
-CREATE TABLE items (
+CREATE INDEX IF NOT EXISTS conversations_by_use ON conversations (used);
+CREATE INDEX IF NOT EXISTS conversations_by_tenant ON conversations (tenant, used);
+CREATE TABLE IF NOT EXISTS items (
     conversation TEXT NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL, item BLOB NOT NULL,
     PRIMARY KEY (conversation, position)
 ) WITHOUT ROWID;
+{_COUNTED}
 PRAGMA user_version = {SCHEMA};
 PRAGMA application_id = {_APPLICATION};
 """
@@ -214,6 +231,8 @@ class ResponseStore:
         self._keep_s = keep_s
         self._wall = wall
         self.in_memory = path is None
+        self._deleted = False
+        """Pages may be free."""
         if path is not None:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             Path(path).chmod(0o600)
@@ -232,12 +251,11 @@ class ResponseStore:
         execute("PRAGMA journal_mode = WAL")
         execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
         execute("PRAGMA synchronous = NORMAL")
-        with transaction(self._connection):
-            version, owner = (execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "application_id"))
-            if not version and not owner and not execute("SELECT 1 FROM sqlite_master").fetchone():
-                for statement in _TABLES.split(";"):
-                    execute(statement)
-                return
+        version, owner = (execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "application_id"))
+        if not version and not owner and not execute("SELECT 1 FROM sqlite_master").fetchone():
+            # Another process may do the same at this moment.
+            self._connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
+            return
         if owner != _APPLICATION:
             raise sqlite3.DatabaseError(f"{path} holds something else: set [server] responses_file to another file")
         if version != SCHEMA:
@@ -252,7 +270,8 @@ class ResponseStore:
             for table in ("responses", "conversations"):
                 self._drop(table, "used < ?", (now - self._keep_s,), _MOST_EXPIRED)
             value = self._carry_out(query, now)
-        if not isinstance(query, GetResponse | GetConversation):
+        if self._deleted:
+            self._deleted = False
             # A script is stepped to its end: `execute` would free one page.
             self._connection.executescript(f"PRAGMA incremental_vacuum({_FREED_PAGES})")
         return value
@@ -280,8 +299,7 @@ class ResponseStore:
                 execute(_USE_CHAIN, (*of_chain, now))
                 return [StoredResponse(*row) for row in chain]
             case DeleteResponse(tenant, response_id):
-                deleted = execute("DELETE FROM responses WHERE id = ? AND tenant = ?", (response_id, tenant))
-                return deleted.rowcount > 0
+                return self._drop("responses", "id = ? AND tenant = ?", (response_id, tenant), 1) > 0
             case PutConversation(tenant, conversation_id, body):
                 execute(
                     "INSERT INTO conversations VALUES (?, ?, ?, ?, ?)"
@@ -356,11 +374,7 @@ class ResponseStore:
             self._drop_oldest("true", ())
 
     def _size(self, where: str, values: tuple[Any, ...]) -> int:
-        sums = [
-            self._connection.execute(f"SELECT total(size) FROM {table} {where}", values).fetchone()[0]  # noqa: S608
-            for table in ("responses", "conversations")
-        ]
-        return int(sum(sums))
+        return int(self._connection.execute(f"SELECT total(bytes) FROM sizes {where}", values).fetchone()[0])  # noqa: S608
 
     def _drop_oldest(self, where: str, values: tuple[Any, ...]) -> None:
         oldest = [
@@ -376,6 +390,7 @@ class ResponseStore:
         """Delete rows; returns how many."""
         execute = self._connection.execute
         ids = [row[0] for row in execute(f"SELECT id FROM {table} WHERE {where} LIMIT {most}", values)]  # noqa: S608
+        self._deleted = self._deleted or bool(ids)
         for each in ids:
             execute(f"DELETE FROM {table} WHERE id = ?", (each,))  # noqa: S608
             if table == "conversations":

@@ -2,7 +2,10 @@
 
 import re
 
-ADDRESSES = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/stream")
+ADDRESSES = (
+    *("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/stream"),
+    *("/v1/messages", "/v1/messages/count_tokens", "/v1/responses", "/v1/responses/input_tokens"),
+)
 """Paths of requests for a model, as in `gateway.endpoints.routes`."""
 
 LANGUAGES = (

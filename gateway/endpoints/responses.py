@@ -1,5 +1,6 @@
 """`POST /v1/responses`: what the other endpoints do, after what was stored before, and stored in turn."""
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -7,7 +8,7 @@ import structlog
 
 from actors.api.errors import NotFound, Unavailable
 from actors.api.request import AskedResponse, InferenceRequest, ParsedBody
-from actors.api.response import Delta, Done, Start
+from actors.api.response import Delta, Done, Failed, Start
 from actors.kept.kept_answer import KeptAnswer, KeptReader
 from actors.stored.response_store import GetChain, GetItems
 from gateway.endpoints.api_context import ApiContext
@@ -50,13 +51,14 @@ class ResponseHandler(CompletionHandler):
         self, connection: Connection, request: Request, inference: InferenceRequest, headers: DecisionHeaders
     ) -> None:
         with self._api.refusal_log(inference.request_id, inference.credentials.path, request.arrived_at, request.key):
-            inference = await self.continued(request, inference)
+            inference = await self.continued(inference)
         await super()._answer(connection, request, inference, headers)
 
-    async def continued(self, request: Request, inference: InferenceRequest) -> InferenceRequest:
+    async def continued(self, inference: InferenceRequest) -> InferenceRequest:
         """The request with the conversation before it. Raises Refusal."""
         service, asked = self._api.service, _asked(inference)
-        tenant = service.tenant_of(request.key, inference.body)
+        key = inference.credentials.api_key
+        tenant = service.tenant_of(key, inference.body)
         if not service.stored.keeps:
             if asked.previous or asked.conversation:
                 name = "previous_response_id" if asked.previous else "conversation"
@@ -79,9 +81,8 @@ class ResponseHandler(CompletionHandler):
                     "still running.",
                     "previous_response_not_found",
                 )
-            history = await self._api.reading(
-                sum([len(each.body) for each in chain]), lambda: history_of(chain), request.key
-            )
+            size = sum([len(each.body) + len(each.items) for each in chain])
+            history = await self._api.reading(size, partial(history_of, chain), key)
         elif asked.conversation:
             items = await service.stored.ask(GetItems(tenant, asked.conversation))
             if items is None:
@@ -114,6 +115,10 @@ class ResponseHandler(CompletionHandler):
         return int(after) + 1
 
     async def _ended(self, inference: InferenceRequest, answer: bytes) -> None:
+        await self.store(inference, answer)
+
+    async def store(self, inference: InferenceRequest, answer: bytes) -> None:
+        """Store the response as it has ended, if that is asked for."""
         asked = _asked(inference)
         if not asked.stored:
             return
@@ -152,7 +157,7 @@ class InputTokensHandler:
         self, connection: Connection, request: Request, inference: InferenceRequest, headers: DecisionHeaders
     ) -> None:
         with self._api.refusal_log(inference.request_id, inference.credentials.path, request.arrived_at, request.key):
-            inference = await self._responses.continued(request, inference)
+            inference = await self._responses.continued(inference)
         tokens = await self._api.service.count_tokens(inference)
         body = encode({"object": "response.input_tokens", "input_tokens": tokens})
         await connection.respond(200, headers.headers() + JSON_TYPE, body)
@@ -172,7 +177,8 @@ def kept_response(api: ApiContext, answer: KeptAnswer, status: ResponseStatus | 
     if isinstance(last, Done):
         return made.ended(last.usage, last.served)
     if status is None and answer.ended:
-        return made.fields("failed", error=answer.error)
+        usage = last.usage if isinstance(last, Failed) else None
+        return made.fields("failed", error=answer.error, usage=usage)
     return made.fields(status or ("in_progress" if events else "queued"))
 
 

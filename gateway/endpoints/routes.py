@@ -1,6 +1,7 @@
 """Chooses the handler of each request from its head: time-critical paths by table, all others in quart."""
 
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import unquote_to_bytes
 
 from actors.api.errors import Refusal
@@ -13,14 +14,17 @@ from gateway.endpoints.embeddings import EmbeddingHandler
 from gateway.endpoints.info_routes import NOT_FOUND, create_info_app
 from gateway.endpoints.kept_answers import STREAMS, StreamHandler
 from gateway.endpoints.kept_answers import methods_of as stream_methods
+from gateway.endpoints.response_socket import ResponseSession
 from gateway.endpoints.responses import RESPONSE, RESPONSES, InputTokensHandler, ResponseHandler
+from gateway.endpoints.socket_session import SocketHandler
 from gateway.endpoints.stored_responses import StoredResponseHandler
 from gateway.endpoints.stored_responses import methods_of as response_methods
 from gateway.endpoints.token_count import TokenCountHandler
-from gateway.endpoints.ws_session import SocketHandler
+from gateway.endpoints.ws_session import StreamSession
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
 from gateway.http.bounds.limits import ServerLimits
+from gateway.http.connection import Connection
 from gateway.http.cors import Cors
 from gateway.http.gate import Handler, RefusedHandler, Route
 from gateway.http.loopback import check_local
@@ -50,6 +54,7 @@ class Routes:
         responses = completions[RESPONSE.name] = ResponseHandler(api)
         self._streams = StreamHandler(api, {name: handler.answer for name, handler in completions.items()})
         conversations = ConversationHandler(api)
+        response_socket = SocketHandler(api, limits, origins, partial(ResponseSession, responses))
         self._folders: tuple[tuple[bytes, Callable[[bytes], bytes], Handler, KeyEndpoint | None], ...] = (
             (STREAMS, stream_methods, self._streams, None),
             (RESPONSES, response_methods, StoredResponseHandler(api, responses), "responses"),
@@ -62,10 +67,10 @@ class Routes:
             b"/v1/messages": (b"POST", completions[MESSAGE.name], "chat"),
             b"/v1/messages/count_tokens": (b"POST", TokenCountHandler(api), "chat"),
             b"/v1/embeddings": (b"POST", EmbeddingHandler(api), "embeddings"),
-            b"/v1/responses": (b"POST", completions[RESPONSE.name], "responses"),
+            b"/v1/responses": (b"GET, POST", _by_method(response_socket, responses), "responses"),
             b"/v1/responses/input_tokens": (b"POST", InputTokensHandler(api, responses), "responses"),
             CONVERSATIONS: (b"POST", conversations, "responses"),
-            b"/v1/stream": (b"GET", SocketHandler(api, limits, origins), None),
+            b"/v1/stream": (b"GET", SocketHandler(api, limits, origins, StreamSession), None),
         }
 
     def __call__(self, request: Request) -> Route:
@@ -120,6 +125,13 @@ class Routes:
         if allow:
             headers += b"allow: %b\r\n" % allow
         return Route(RefusedHandler(refusal.body, headers), lines=lines)
+
+
+def _by_method(get: Handler, post: Handler) -> Handler:
+    async def handle(connection: Connection, request: Request) -> None:
+        await (post if request.method == b"POST" else get)(connection, request)
+
+    return handle
 
 
 def _wrong_method(allowed: str) -> HttpError:

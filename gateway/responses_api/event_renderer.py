@@ -7,7 +7,7 @@ import msgspec
 
 from actors.api.errors import ErrorBody
 from actors.api.request import ParsedBody
-from actors.api.response import Delta, Done, Failed, ResponseEvent, Start
+from actors.api.response import Delta, Done, Failed, ResponseEvent, Start, Usage
 from gateway.http.event_renderer import EventRenderer
 from gateway.openai.json_text import encode
 from gateway.openai.logprobs import chat_logprobs
@@ -36,13 +36,13 @@ class ResponseRenderer(EventRenderer):
         self._template = b""
         """The beginning of a content event of the open message."""
 
-    def failure(self, error: ErrorBody) -> bytes:
+    def failure(self, error: ErrorBody, usage: Usage | None = None) -> bytes:
         """The events of an answer that breaks off."""
         self.ended = self.failed = True
         parts: list[bytes] = []
         self._begin(parts)
         self._close(parts, "incomplete")
-        self._last("response.failed", self._response.fields("failed", error=error), parts)
+        self._last("response.failed", self._response.fields("failed", error=error, usage=usage), parts)
         return b"".join(parts)
 
     def _data(self, events: Iterable[ResponseEvent]) -> bytes:
@@ -56,7 +56,7 @@ class ResponseRenderer(EventRenderer):
                 case Done():
                     self._done(event, parts)
                 case Failed():
-                    parts.append(self.failure(event.error))
+                    parts.append(self.failure(event.error, event.usage))
         return b"".join(parts)
 
     def _begin(self, parts: list[bytes]) -> None:

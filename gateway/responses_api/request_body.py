@@ -41,6 +41,7 @@ _ELSEWHERE = {
 _READ_HERE = frozenset({
     "background",
     "conversation",
+    "generate",
     "include",
     "input",
     "instructions",
@@ -52,6 +53,7 @@ _READ_HERE = frozenset({
     "prompt_cache_options",
     "reasoning",
     "store",
+    "stream_id",
     "text",
     "tool_choice",
     "tools",

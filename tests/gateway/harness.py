@@ -229,10 +229,12 @@ class Socket:
 
 
 @asynccontextmanager
-async def connected(running: Gateway, headers: Sequence[tuple[bytes, bytes]] = ()) -> AsyncIterator[Socket]:
+async def connected(
+    running: Gateway, headers: Sequence[tuple[bytes, bytes]] = (), path: str = "/v1/stream"
+) -> AsyncIterator[Socket]:
     client = await running.connect()
     async with trio.open_nursery() as nursery:
-        raw = await wrap_client_stream(nursery, client.stream, "localhost", "/v1/stream", extra_headers=list(headers))
+        raw = await wrap_client_stream(nursery, client.stream, "localhost", path, extra_headers=list(headers))
         yield Socket(raw)
         with trio.move_on_after(1):
             await raw.aclose()

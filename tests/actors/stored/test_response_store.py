@@ -1,5 +1,6 @@
 """What the store gives, to whom, for how long, and how much of it."""
 
+import random
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,40 @@ def test_a_failure_is_answered_and_the_file_opened_again(tmp_path: Path) -> None
     )
     assert [(each.number, bool(each.failure)) for each in posts] == [(1, True), (2, False), (3, False)]
     assert posts[-1].value == StoredResponse("r", b"b", b"[]")
+
+
+def test_the_sums_are_those_of_the_rows(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    path = tmp_path / "responses.sqlite3"
+    world = World(path, most_bytes=40_000)
+    for _ in range(400):
+        tenant, name = chance.choice("tuvwx"), chance.choice("abcdefgh")
+        world.now += chance.randint(0, 5)
+        body = b"x" * chance.randint(0, 2000)
+        world.ask(
+            chance.choice(
+                [
+                    PutResponse(tenant, StoredResponse(tenant + name, body, b"[]"), tenant + name, (A,)),
+                    PutConversation(tenant, tenant + name, body),
+                    AddItems(tenant, tenant + name, (StoredItem("i", body),)),
+                    DeleteItem(tenant, tenant + name, "a"),
+                    DeleteResponse(tenant, tenant + name),
+                    DeleteConversation(tenant, tenant + name),
+                    GetChain(tenant, tenant + name),
+                ]
+            )
+        )
+    with sqlite3.connect(path) as connection:
+        rows = "SELECT tenant, size FROM responses UNION ALL SELECT tenant, size FROM conversations"
+        sums = dict(connection.execute(f"SELECT tenant, sum(size) FROM ({rows}) GROUP BY tenant").fetchall())
+        kept = dict(connection.execute("SELECT tenant, bytes FROM sizes WHERE bytes <> 0").fetchall())
+        items = connection.execute(
+            "SELECT count(*) FROM items WHERE conversation NOT IN (SELECT id FROM conversations)"
+        ).fetchone()[0]
+        measured = connection.execute(
+            "SELECT count(*) FROM conversations AS c WHERE size <> 256 + length(body) +"
+            " (SELECT ifnull(sum(length(item) + 256), 0) FROM items WHERE conversation = c.id)"
+        ).fetchone()[0]
+    assert sums == kept
+    assert sum(sums.values()) <= 40_000
+    assert (items, measured) == (0, 0)

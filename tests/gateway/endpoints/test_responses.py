@@ -229,6 +229,18 @@ async def test_a_response_in_the_background(streamed: bool) -> None:
             assert (await other.get(f"{path}?{query}")).error["param"] == param
 
 
+async def test_a_background_response_that_is_not_read_is_stored() -> None:
+    async with gateway(service := FakeService()) as running:
+        client = await running.connect()
+        begun = (await client.request(PATH, {**ASK, "background": True})).json
+        path = f"{PATH}/{begun['id']}"
+        kept = service.kept.look(begun["id"].removeprefix("resp_"), "tests")
+        await until(lambda: kept.ended)
+        service.kept.end(kept)
+        ended = (await client.get(path)).json
+        assert (ended["status"], ended["output"][0]["content"][0]["text"]) == ("completed", "Hello")
+
+
 async def test_a_background_response_is_cancelled() -> None:
     steps = [*answer("Hel")[:2], trio.Event().wait]
     async with gateway(service := FakeService(lambda _: steps)) as running:
@@ -280,8 +292,8 @@ async def test_without_a_store_only_the_whole_input_will_do() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/v1/responses", 405),
-        ("GET", "/v1/responses/", 405),
+        ("DELETE", "/v1/responses", 405),
+        ("GET", "/v1/responses/", 426),
         ("POST", "/v1/responses/resp_1", 405),
         ("GET", "/v1/responses/resp_1/cancel", 405),
         ("GET", "/v1/responses/resp_1/output", 404),

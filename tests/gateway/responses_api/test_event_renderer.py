@@ -92,6 +92,9 @@ def test_the_events_of_a_stream(events: list[ResponseEvent], expected: list[str]
     renderer = ResponseRenderer(IDENTITY, asked(**TOOLS), None)
     found = stream(renderer.render([START, *events]))
     assert [each["type"] for each in found] == [*BEGIN, *expected]
+    assert (found[-1]["response"]["usage"] or {}).get("total_tokens") == USAGE.prompt_tokens + USAGE.completion_tokens
+    done = [each["item"] for each in found if each["type"] == "response.output_item.done"]
+    assert done == found[-1]["response"]["output"]
     assert renderer.ended
     assert renderer.failed == isinstance(events[-1], Failed)
     assert json.loads(renderer.whole) == found[-1]["response"]

@@ -160,3 +160,13 @@ def test_history_comes_after_the_instructions() -> None:
     assert [message.role for message in messages(whole)] == ["system", "user", "assistant", "tool"]
     with pytest.raises(HttpError, match="No tool call found"):
         with_history(body, history[:1])
+
+
+def test_a_request_can_be_stored_by_kept_answers() -> None:
+    body = read(
+        background=True,
+        text={"format": {"type": "json_schema", "name": "n", "schema": SCHEMA}},
+        tools=[{"type": "custom", "name": "run"}],
+        metadata={"a": "b"},
+    )
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(body), type=ParsedBody) == body
