@@ -2,7 +2,7 @@
 
 import re
 
-ADDRESSES = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/stream")
+ADDRESSES = ("/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/embeddings", "/v1/stream")
 """Paths of requests for a model, as in `gateway.endpoints.routes`."""
 
 LANGUAGES = (

@@ -11,6 +11,7 @@ from gateway.endpoints.embeddings import EmbeddingHandler
 from gateway.endpoints.info_routes import NOT_FOUND, create_info_app
 from gateway.endpoints.kept_answers import STREAMS, StreamHandler
 from gateway.endpoints.token_count import TokenCountHandler
+from gateway.endpoints.tokenization import DetokenizeHandler, TokenizeHandler
 from gateway.endpoints.ws_session import SocketHandler
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
@@ -41,12 +42,17 @@ class Routes:
         self._cold_folders = [(path, methods) for path, parameter, methods in rules if parameter]
         completions = {endpoint.name: CompletionHandler(api, endpoint) for endpoint in (CHAT, COMPLETION, MESSAGE)}
         self._streams = StreamHandler(api, {name: handler.answer for name, handler in completions.items()})
+        tokenize, detokenize = TokenizeHandler(api), DetokenizeHandler(api)
         self._hot: dict[bytes, tuple[bytes, Handler, KeyEndpoint | None]] = {
             b"/v1/chat/completions": (b"POST", completions[CHAT.name], "chat"),
             b"/v1/completions": (b"POST", completions[COMPLETION.name], "completions"),
             b"/v1/messages": (b"POST", completions[MESSAGE.name], "chat"),
             b"/v1/messages/count_tokens": (b"POST", TokenCountHandler(api), "chat"),
             b"/v1/embeddings": (b"POST", EmbeddingHandler(api), "embeddings"),
+            b"/tokenize": (b"POST", tokenize, "tokenize"),
+            b"/v1/tokenize": (b"POST", tokenize, "tokenize"),
+            b"/detokenize": (b"POST", detokenize, "tokenize"),
+            b"/v1/detokenize": (b"POST", detokenize, "tokenize"),
             b"/v1/stream": (b"GET", SocketHandler(api, limits, origins), None),
         }
 

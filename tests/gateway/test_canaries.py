@@ -42,6 +42,8 @@ REQUESTS = [
     ("/v1/messages", CHAT, SECRET),
     ("/v1/messages/count_tokens", {**CHAT, "thinking": {"type": "adaptive", "display": PROMPT}}, KEY.raw),
     ("/v1/messages/count_tokens", CHAT, KEY.raw),
+    ("/tokenize", {"model": "small", "prompt": PROMPT, "return_token_strs": True}, KEY.raw),
+    ("/tokenize", {"model": "small", "prompt": [PROMPT]}, KEY.raw),
     ("/v1/chat/completions", CHAT, POOR.raw),
     ("/v1/chat/completions", CHAT, f"penstock_app_{SECRET}"),
     ("/v1/chat/completions", CHAT, SECRET),

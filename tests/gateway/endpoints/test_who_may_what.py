@@ -49,6 +49,8 @@ RAW = {"none": None, "wrong": "penstock_app_wrong", **{name: key.raw for name, k
 
 CHAT = {"model": "small", "max_tokens": 8, "messages": [{"role": "user", "content": "Hi"}]}
 TEXT = {"model": "small", "max_tokens": 8, "prompt": "Hi"}
+TEXT_ONLY = {"model": "small", "prompt": "Hi"}
+TOKENS = {"model": "small", "tokens": [5]}
 EMBED = {"model": "mini", "input": ["Hi"]}
 OPEN = "200 " * 14
 
@@ -84,6 +86,10 @@ ROWS = [
     Row("api", "POST", "/v1/messages/count_tokens",
         "401 401 401 200 200 403 403 401 401 401 401 401 401 401", CHAT),
     Row("api", "POST", "/v1/embeddings",         "401 401 401 200 200 200 200 401 401 401 401 401 401 401", EMBED),
+    Row("api", "POST", "/tokenize",              "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TEXT_ONLY),
+    Row("api", "POST", "/v1/tokenize",           "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TEXT_ONLY),
+    Row("api", "POST", "/detokenize",            "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TOKENS),
+    Row("api", "POST", "/v1/detokenize",         "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TOKENS),
     Row("api", "GET", "/v1/stream",              "401 401 401 426 426 426 426 401 401 401 401 401 401 401"),
     Row("api", "GET", "/v1/streams/",            "401 401 401 200 404 403 403 401 401 401 401 401 401 401"),
     Row("admin", "GET", "/metrics",              "401 401 401 401 401 401 401 200 403 403 403 401 200 401"),
