@@ -50,6 +50,7 @@ from actors.request.request_admission import RequestAdmission
 from actors.request.request_log import LogIdentity, RequestLog
 from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import Copy, ShadowPorts
+from actors.request.tokenization import Tokenization, Tokenized
 from actors.routing.key_check import check_body, check_endpoint
 from actors.routing.router import PolicySnapshot, Router
 from actors.service_view import ModelCard, Readiness, ServiceView
@@ -232,6 +233,7 @@ class Service:
             shadows=ShadowPorts(self._shadow_mail, self._shadow_book),
             on_end=self._ended,
         )
+        self._tokenization = Tokenization(self._router, self._workers, self._ports)
         self._policy = PolicyStatus(wall())
         self._reloader: Mailbox[ReloaderMessage] = Mailbox("policy reloader", _RELOADS)
         server = settings.server
@@ -451,6 +453,18 @@ class Service:
             tokens = await self._request_admission.count_tokens(request, who)
         self.request_log.counted(request, who)
         return tokens
+
+    async def tokenize(self, request: InferenceRequest) -> Tokenized:
+        """The prompt's tokens for its model. Raises Refusal; nothing is reserved, charged or written down."""
+        with self._refusals(request) as who:
+            self._check_serving()
+            return await self._tokenization.tokenize(request, who)
+
+    async def detokenize(self, request: InferenceRequest) -> str:
+        """The text of the prompt's tokens; see `tokenize`."""
+        with self._refusals(request) as who:
+            self._check_serving()
+            return await self._tokenization.detokenize(request, who)
 
     @contextmanager
     def _refusals(self, request: InferenceRequest) -> Iterator[LogIdentity]:

@@ -71,6 +71,17 @@ class EmbeddingParams(msgspec.Struct, frozen=True):
     """Its encoding in the answer."""
 
 
+class TokenizeParams(msgspec.Struct, frozen=True):
+    """How a prompt becomes the tokens that are asked for."""
+
+    special_tokens: bool = True
+    """With the tokens that the tokenizer puts around a text (BOS, [CLS])."""
+    generation_prompt: bool = True
+    """A conversation ends with the beginning of the next answer."""
+    spelled: bool = False
+    """Each token is requested as the vocabulary writes it, too."""
+
+
 class View(msgspec.Struct, frozen=True):
     """What the answer contains beside the text."""
 
@@ -140,6 +151,8 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
     """Constraint on each answer (unless it is a tool call)."""
     embedding: EmbeddingParams | None = None
     """Embeddings are requested, one for each prompt; None: text is."""
+    tokenize: TokenizeParams | None = None
+    """Only the tokens of the prompt are requested, or the text of its tokens."""
     truncate_prompt_tokens: int | None = None
     """Only this many last tokens of each prompt are used."""
     streamed: bool = True
@@ -165,6 +178,8 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
         """The field that contains the prompts."""
         if self.embedding is not None or self.response is not None:
             return "input"
+        if self.tokenize is not None and isinstance(self.prompts[0], TokenPrompt):
+            return "tokens"
         return "messages" if isinstance(self.prompts[0], ChatPrompt) else "prompt"
 
     @property

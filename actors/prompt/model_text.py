@@ -81,22 +81,28 @@ class ModelText:
             )
         return style
 
-    def encode(self, prompt: Prompt) -> TokenIds:
-        """Token ids of a prompt. Raises RequestRefused."""
+    def encode(self, prompt: Prompt, *, special_tokens: bool | None = None, generation_prompt: bool = True) -> TokenIds:
+        """Token ids of a prompt. Raises RequestRefused.
+
+        `special_tokens`: with those that the tokenizer puts around a text; None: around texts only, because a chat
+        template writes its own. `generation_prompt`: a conversation ends with the beginning of the next answer.
+        """
         match prompt:
             case TokenPrompt(token_ids):
                 return token_ids
             case TextPrompt(text):
                 self._check_length(text)
-                return tuple(self.tokenizer.encode(text))
+                return tuple(self.tokenizer.encode(text, add_special_tokens=special_tokens is not False))
             case ChatPrompt(messages, tools):
                 definitions = [tool.definition for tool in tools.tools] if tools is not None else []
                 turns = [{"tools": definitions}, *map(_turn, messages)]
                 escaped, mark = escape_special_tokens(turns, self.tokenizer.special_texts)
-                rendered = self._template.render(escaped[1:], tools=escaped[0]["tools"])
+                rendered = self._template.render(
+                    escaped[1:], add_generation_prompt=generation_prompt, tools=escaped[0]["tools"]
+                )
                 self._check_length(rendered)
                 first, *others = pieces(rendered, mark)
-                ids = self.tokenizer.encode(first, add_special_tokens=False)
+                ids = self.tokenizer.encode(first, add_special_tokens=bool(special_tokens))
                 for piece in others:
                     ids += self.tokenizer.encode_continuation(piece, marked=True)
                 return tuple(ids)
@@ -129,7 +135,7 @@ async def encode_prompts(
 ) -> tuple[TokenIds, ...]:
     """Token ids of every prompt. Raises InvalidRequest, which names `param`."""
     try:
-        if sum(map(_characters, prompts)) < LONG_CHARACTERS:
+        if sum(map(characters, prompts)) < LONG_CHARACTERS:
             # Longer prompts are encoded in a worker thread (0.3 µs per character), so that streams do not stall.
             return _encode(text, prompts)
         return await workers.run_in_thread(partial(_encode, text, prompts), work_for)
@@ -157,7 +163,8 @@ def _turn(message: ChatMessage) -> dict[str, Any]:
     return {"role": message.role, "content": message.content, **given}
 
 
-def _characters(prompt: Prompt) -> int:
+def characters(prompt: Prompt) -> int:
+    """Those that must be read to encode it."""
     match prompt:
         case ChatPrompt(messages, tools):
             return sum([len(message.content) for message in messages]) + (

@@ -10,6 +10,13 @@ _ENDPOINTS: dict[str, KeyEndpoint] = {"messages": "chat", "prompt": "completions
 """By the field that contains the prompts."""
 
 
+def _endpoint_of(body: ParsedBody) -> KeyEndpoint:
+    """What a key must permit for this body."""
+    if body.tokenize is not None:
+        return "tokenize"
+    return _ENDPOINTS[body.param] if body.response is None else "responses"
+
+
 def granted(ring: KeyRing, key: str | None, at: float) -> KeyGrant:
     """What the key permits at `at`. Raises BadKey, KeyExpired among them."""
     grant = "unknown" if key is None else ring.authenticate(key, at)
@@ -33,7 +40,7 @@ def check_endpoint(grant: KeyGrant, endpoint: KeyEndpoint) -> None:
 
 def check_body(grant: KeyGrant, body: ParsedBody) -> None:
     """Whether the key may send this. Raises Forbidden."""
-    check_endpoint(grant, _ENDPOINTS[body.param] if body.response is None else "responses")
+    check_endpoint(grant, _endpoint_of(body))
     if not grant.permits_model(body.model):
         raise Forbidden(
             "model_not_allowed",

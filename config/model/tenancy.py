@@ -14,7 +14,7 @@ KEY_HASH = re.compile(r"[0-9a-f]{64}")
 """SHA-256, in hex."""
 
 
-KeyEndpoint = Literal["chat", "completions", "embeddings", "responses"]
+KeyEndpoint = Literal["chat", "completions", "embeddings", "responses", "tokenize"]
 """What a key may be limited to."""
 
 

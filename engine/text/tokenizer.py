@@ -9,7 +9,7 @@ from typing import Any
 
 import tokenizers
 
-from engine.errors import ModelError
+from engine.errors import ModelError, RequestRefused
 from engine.text.continuation_encoder import ContinuationEncoder
 from engine.text.token_bytes import SpellToken, TokenSpelling
 
@@ -140,6 +140,23 @@ class Tokenizer:
         strips = self._spelling.strips_first_space and not exact
         strip = strips and all(token_id in self.special_ids for token_id in prompt)
         return Detokenizer(self.token_bytes, self.special_ids if skip_special else (), strip_first_space=strip)
+
+    def spellings(self, token_ids: Sequence[int]) -> list[str]:
+        """Each token as the vocabulary writes it ("Ġthe", "##ing"). Raises RequestRefused: there is no such token."""
+        written: list[str | None] = [self._inner.id_to_token(token_id) for token_id in token_ids]
+        if None in written:
+            raise RequestRefused(
+                "token_out_of_vocabulary", f"This model's vocabulary has no token {token_ids[written.index(None)]}."
+            )
+        return [each for each in written if each is not None]
+
+    def whole_text(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens as a whole, special ones included; also for models that generate none.
+
+        Raises RequestRefused as `spellings` does.
+        """
+        self.spellings(token_ids)
+        return str(self._inner.decode(token_ids, skip_special_tokens=False))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         detokenizer = self.detokenizer(())

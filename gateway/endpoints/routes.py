@@ -20,6 +20,7 @@ from gateway.endpoints.socket_session import SocketHandler
 from gateway.endpoints.stored_responses import StoredResponseHandler
 from gateway.endpoints.stored_responses import methods_of as response_methods
 from gateway.endpoints.token_count import TokenCountHandler
+from gateway.endpoints.tokenization import DetokenizeHandler, TokenizeHandler
 from gateway.endpoints.ws_session import StreamSession
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
@@ -61,6 +62,7 @@ class Routes:
             (CONVERSATIONS + b"/", conversation_methods, conversations, "responses"),
         )
         """Beginning of the address, the methods of an address below it, handler, and what a key must permit."""
+        tokenize, detokenize = TokenizeHandler(api), DetokenizeHandler(api)
         self._hot: dict[bytes, tuple[bytes, Handler, KeyEndpoint | None]] = {
             b"/v1/chat/completions": (b"POST", completions[CHAT.name], "chat"),
             b"/v1/completions": (b"POST", completions[COMPLETION.name], "completions"),
@@ -70,6 +72,10 @@ class Routes:
             b"/v1/responses": (b"GET, POST", _by_method(response_socket, responses), "responses"),
             b"/v1/responses/input_tokens": (b"POST", InputTokensHandler(api, responses), "responses"),
             CONVERSATIONS: (b"POST", conversations, "responses"),
+            b"/tokenize": (b"POST", tokenize, "tokenize"),
+            b"/v1/tokenize": (b"POST", tokenize, "tokenize"),
+            b"/detokenize": (b"POST", detokenize, "tokenize"),
+            b"/v1/detokenize": (b"POST", detokenize, "tokenize"),
             b"/v1/stream": (b"GET", SocketHandler(api, limits, origins, StreamSession), None),
         }
 

@@ -47,6 +47,8 @@ REQUESTS = [
     ("/v1/responses", {"model": "small", "input": PROMPT, "previous_response_id": "resp_0"}, KEY.raw),
     ("/v1/responses", {"model": "small", "input": [{"type": "function_call", "arguments": PROMPT}]}, KEY.raw),
     ("/v1/conversations", {"items": [{"role": "user", "content": PROMPT}], "metadata": {"a": PROMPT}}, KEY.raw),
+    ("/tokenize", {"model": "small", "prompt": PROMPT, "return_token_strs": True}, KEY.raw),
+    ("/tokenize", {"model": "small", "prompt": [PROMPT]}, KEY.raw),
     ("/v1/chat/completions", CHAT, POOR.raw),
     ("/v1/chat/completions", CHAT, f"penstock_app_{SECRET}"),
     ("/v1/chat/completions", CHAT, SECRET),

@@ -3,12 +3,17 @@
 from pathlib import Path
 
 import pytest
+import tokenizers
+from tokenizers.processors import TemplateProcessing
 
 from actors.api.request import CallTurn, ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
 from actors.prompt.model_text import ModelText, estimated_tokens
 from engine.errors import RequestRefused
+from engine.text.chat_template import ChatTemplate
+from engine.text.tokenizer import Tokenizer
 from engine.text.tool_calls import Tool, ToolSet
 from engine.zoo.train import MODELS
+from tests.engine.tiny_tokenizers import byte_level
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +80,27 @@ def test_an_estimate_counts_all_that_the_model_will_read():
     assert estimated_tokens(ChatPrompt((*turns, called))) >= plain + 100
     assert estimated_tokens(TextPrompt("é" * 30)) == 21
     assert estimated_tokens(TokenPrompt((1, 2, 3))) == 3
+
+
+TEMPLATE = "{% for each in messages %}[{{ each.content }}]{% endfor %}{% if add_generation_prompt %}>{% endif %}"
+CHAT = ChatPrompt((ChatMessage("user", "hi"),))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "how", "expected"),
+    [
+        (TextPrompt("hi"), {}, "<|bos|>hi"),
+        (TextPrompt("hi"), {"special_tokens": True}, "<|bos|>hi"),
+        (TextPrompt("hi"), {"special_tokens": False}, "hi"),
+        (CHAT, {}, "[hi]>"),
+        (CHAT, {"generation_prompt": False}, "[hi]"),
+        (CHAT, {"special_tokens": True}, "<|bos|>[hi]>"),
+    ],
+)
+def test_what_stands_around_a_prompt(prompt, how, expected):
+    inner = tokenizers.Tokenizer.from_str(byte_level().to_str())
+    bos = inner.token_to_id("<|bos|>")
+    inner.post_processor = TemplateProcessing(single="<|bos|> $A", pair=None, special_tokens=[("<|bos|>", bos)])
+    template = ChatTemplate(TEMPLATE, {}, origin="test")
+    text = ModelText(Tokenizer(inner, frozenset()), template, digest="a", template_digest="b")
+    assert text.tokenizer.whole_text(text.encode(prompt, **how)) == expected

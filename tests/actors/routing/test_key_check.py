@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from actors.api.errors import BadKey, Forbidden, KeyExpired
-from actors.api.request import AskedResponse, ChatMessage, ChatPrompt, ParsedBody, TokenPrompt
+from actors.api.request import AskedResponse, ChatMessage, ChatPrompt, ParsedBody, TokenizeParams, TokenPrompt
 from actors.routing.key_check import check_body, check_endpoint, check_role, granted
 from config.model.table import Moment
 from config.model.tenancy import KeySettings
@@ -46,6 +46,8 @@ def test_what_is_outside_the_scope() -> None:
     with pytest.raises(Forbidden, match="may not be used for chat; it may be used for: completions, embeddings") as it:
         check_body(grant, CHAT)
     assert (it.value.body.status, it.value.body.code) == (403, "endpoint_not_allowed")
+    with pytest.raises(Forbidden, match="may not be used for tokenize"):
+        check_body(grant, msgspec.structs.replace(TEXT, model="large-2", tokenize=TokenizeParams()))
     with pytest.raises(Forbidden, match="the model 'small'; it may ask for: mini, large") as it:
         check_body(grant, TEXT)
     assert (it.value.body.status, it.value.body.code, it.value.body.param) == (403, "model_not_allowed", "model")

@@ -1,5 +1,6 @@
 """The names in the policy language are those that the other modules define."""
 
+import re
 from typing import get_args
 
 from config.model.words import ADDRESSES, LANGUAGES, STATIC_ANSWER
@@ -7,6 +8,9 @@ from policies.authoring import decision
 from policies.model.plan import Degraded, PlannedRung
 from policies.routing.language import language
 from tests.paths import ROOT
+
+UNPLANNED = {"/v1/messages/count_tokens", "/tokenize", "/v1/tokenize", "/detokenize", "/v1/detokenize"}
+"""Addresses where no model computes anything."""
 
 
 def test_languages_are_those_that_are_identified() -> None:
@@ -16,9 +20,9 @@ def test_languages_are_those_that_are_identified() -> None:
 
 def test_paths_are_those_at_which_requests_arrive() -> None:
     routes = (ROOT / "gateway/endpoints/routes.py").read_text()
-    for address in ADDRESSES:
-        assert f'b"{address}"' in routes
-    assert routes.count('b"/v1/') == len(ADDRESSES)
+    written = set(re.findall(r'b"(/[a-z0-9_/]+)": \(', routes))
+    assert written - UNPLANNED == set(ADDRESSES)
+    assert written >= UNPLANNED
 
 
 def test_a_static_answer_has_one_name() -> None:

@@ -3,7 +3,7 @@ import json
 import pytest
 import tokenizers
 
-from engine.errors import ModelError
+from engine.errors import ModelError, RequestRefused
 from engine.sampling.grammar import Grammar, Grammars
 from engine.text.tokenizer import Tokenizer
 from tests.engine import tiny_tokenizers
@@ -105,3 +105,16 @@ def test_tags_of_tool_calls_are_text_even_if_the_file_calls_them_special():
     assert {"<tool_call>", "<|other|>"} <= set(tokenizer.special_texts), "a message cannot spell them"
     state = Grammars(tokenizer).compile(Grammar("choice", '["<tool_call>a"]')).start()
     assert state.allowed([], tokenizer.vocab_size)[ids[0]]
+
+
+@pytest.mark.parametrize("spells", [True, False])
+def test_tokens_as_a_whole(directory, spells):
+    tokenizer = Tokenizer.load(directory, spells=spells)
+    ids = [*tokenizer.encode("the café"), tokenizer.encode(tiny_tokenizers.EOS)[0]]
+    assert "".join(tokenizer.spellings(ids)) == f"theĠcafÃ©{tiny_tokenizers.EOS}"
+    assert tokenizer.whole_text(ids) == f"the café{tiny_tokenizers.EOS}"
+    assert (tokenizer.spellings([]), tokenizer.whole_text([])) == ([], "")
+    for read in (tokenizer.spellings, tokenizer.whole_text):
+        with pytest.raises(RequestRefused, match="no token 5000") as refused:
+            read([3, 5000])
+        assert refused.value.code == "token_out_of_vocabulary"

@@ -50,6 +50,8 @@ RAW = {"none": None, "wrong": "penstock_app_wrong", **{name: key.raw for name, k
 CHAT = {"model": "small", "max_tokens": 8, "messages": [{"role": "user", "content": "Hi"}]}
 TEXT = {"model": "small", "max_tokens": 8, "prompt": "Hi"}
 RESPOND = {"model": "small", "max_output_tokens": 8, "input": "Hi"}
+TEXT_ONLY = {"model": "small", "prompt": "Hi"}
+TOKENS = {"model": "small", "tokens": [5]}
 EMBED = {"model": "mini", "input": ["Hi"]}
 OPEN = "200 " * 14
 
@@ -98,6 +100,10 @@ ROWS = [
         path="/v1/conversations/conv_0"),
     Row("api", "DELETE", "/v1/conversations/",   "401 401 401 404 404 403 404 401 401 401 401 401 401 401",
         path="/v1/conversations/conv_0"),
+    Row("api", "POST", "/tokenize",              "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TEXT_ONLY),
+    Row("api", "POST", "/v1/tokenize",           "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TEXT_ONLY),
+    Row("api", "POST", "/detokenize",            "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TOKENS),
+    Row("api", "POST", "/v1/detokenize",         "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TOKENS),
     Row("api", "GET", "/v1/stream",              "401 401 401 426 426 426 426 401 401 401 401 401 401 401"),
     Row("api", "GET", "/v1/streams/",            "401 401 401 200 404 403 403 401 401 401 401 401 401 401"),
     Row("admin", "GET", "/metrics",              "401 401 401 401 401 401 401 200 403 403 403 401 200 401"),

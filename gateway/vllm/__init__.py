@@ -1,0 +1,1 @@
+"""The addresses that vLLM has beside OpenAI's: their bodies and answers."""
