@@ -163,7 +163,7 @@ class CompletionHandler:
             done = await whole_answer(response, partial(_gather, choices))
             identity = self._identity(inference, done.served.model_served, headers, reader)
             answer = self._endpoint.whole(identity, choices, done.usage, done.served, body)
-            await self._ended(inference, answer)
+            await self._ended(inference, reader, answer)
             await connection.respond(200, headers.headers() + JSON_TYPE + served_headers(done.served), answer)
         finally:
             response.close()
@@ -197,7 +197,7 @@ class CompletionHandler:
                         raise Conflict("events_lost", EVENTS_LOST)
                     known = False
                     if renderer.whole:
-                        await self._ended(inference, renderer.whole)
+                        await self._ended(inference, reader, renderer.whole)
                     if data or renderer.ended:
                         first = not stream.started
                         await stream.send(data, trio.current_time(), last=renderer.ended)
@@ -218,7 +218,7 @@ class CompletionHandler:
             log.exception("stream_failed", request_id=inference.request_id)
             await self._break_off(stream, INTERNAL_ERROR, inference.request_id, renderer)
 
-    async def _ended(self, inference: InferenceRequest, answer: bytes) -> None:
+    async def _ended(self, inference: InferenceRequest, reader: KeptReader | None, answer: bytes) -> None:
         """Called with the whole answer before the client gets its end; for streams if the renderer makes it."""
 
     async def _break_off(

@@ -114,8 +114,10 @@ class ResponseHandler(CompletionHandler):
             raise BadField(STARTING_AFTER, f"'{STARTING_AFTER}' is the sequence_number of the last event that came.")
         return int(after) + 1
 
-    async def _ended(self, inference: InferenceRequest, answer: bytes) -> None:
-        await self.store(inference, answer)
+    async def _ended(self, inference: InferenceRequest, reader: KeptReader | None, answer: bytes) -> None:
+        # A kept answer is stored once, when it ends, and not by each of its readers.
+        if reader is None:
+            await self.store(inference, answer)
 
     async def store(self, inference: InferenceRequest, answer: bytes) -> None:
         """Store the response as it has ended, if that is asked for."""

@@ -38,15 +38,16 @@ def shown_items(name: str, items: Sequence[Mapping[str, Any]]) -> list[dict[str,
 
 
 def put_response(body: bytes, asked: AskedResponse) -> PutResponse:
-    """How a response that has ended is stored, with its input; in its conversation, too, if it has one."""
+    """How a response that has ended is stored, with its input; in its conversation, too, unless it has failed."""
     response = _object.decode(body)
     response_id = response["id"]
     items = shown_items(response_id.rpartition("_")[2], asked.items)
-    added = [*items, *response["output"]] if asked.conversation else []
+    grows = asked.conversation and response["status"] in {"completed", "incomplete"}
+    added = [*items, *response["output"]] if grows else []
     return PutResponse(
         asked.tenant,
         StoredResponse(response_id, body, encode(items), asked.previous),
-        asked.conversation,
+        asked.conversation if grows else "",
         stored_items(added),
     )
 

@@ -11,8 +11,10 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from tests.e2e.process import GatewayProcess, until
+from tests.e2e.test_restarts import kill, own
 from tests.gateway.responses_api.test_event_renderer import MODELS
 
+__all__ = ["own"]
 QUESTION = "What is 17 + 25?"
 GREEDY: dict[str, Any] = {"temperature": 0, "extra_body": {"ignore_eos": True}}
 ASK: dict[str, Any] = {"model": "small", "input": QUESTION, "max_output_tokens": 12, **GREEDY}
@@ -248,3 +250,33 @@ def test_a_conversation(client: openai.OpenAI) -> None:
         with pytest.raises(openai.NotFoundError) as missing:
             ask()
         assert missing.value.code == "conversation_not_found"
+
+
+@pytest.mark.slow  # two processes
+def test_responses_outlive_a_kill(own: Path, tmp_path: Path) -> None:
+    files = 'responses_file = "responses.sqlite3"\nkept_file = "kept.sqlite3"'
+    own.write_text(own.read_text().replace('[server]\ndrain = "10s"', f'[server]\ndrain = "0s"\n{files}'))
+    long = {**ASK, "max_output_tokens": 160}
+    process = GatewayProcess("--config", str(own), log=tmp_path / "first.log")
+    try:
+        with openai.OpenAI(base_url=f"{process.url}/v1", api_key="none", max_retries=0) as client:
+            stored = client.responses.create(**long)
+            begun = client.responses.create(**long, background=True)
+            until(lambda: bool(client.responses.retrieve(begun.id).output))
+    finally:
+        kill(process)
+    process = GatewayProcess("--config", str(own), log=tmp_path / "second.log")
+    try:
+        with openai.OpenAI(base_url=f"{process.url}/v1", api_key="none", max_retries=0) as client:
+            assert client.responses.retrieve(stored.id) == stored
+            until(lambda: client.responses.retrieve(begun.id).status == "incomplete")
+            ended = client.responses.retrieve(begun.id)
+            assert ended.output_text == stored.output_text
+            events = list(client.responses.retrieve(begun.id, stream=True))
+            assert [event.sequence_number for event in events] == list(range(len(events)))
+            last = events[-1]
+            assert last.type == "response.incomplete"
+            assert last.response.output_text == ended.output_text
+            assert client.responses.create(**ASK, previous_response_id=begun.id).previous_response_id == begun.id
+    finally:
+        process.end()

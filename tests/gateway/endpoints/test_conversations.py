@@ -7,7 +7,7 @@ from openai.types.conversations import Conversation, ConversationItemList
 
 from tests.gateway.endpoints.test_responses import ASK, ask, remove
 from tests.gateway.fakes import FakeService
-from tests.gateway.harness import gateway
+from tests.gateway.harness import gateway, until
 
 PATH = "/v1/conversations"
 MINE, YOURS = "Authorization: Bearer mine\r\n", "Authorization: Bearer yours\r\n"
@@ -50,6 +50,25 @@ async def test_a_response_makes_it_grow() -> None:
             await ask(running, {**ASK, "conversation": made["id"], "stream": number == 2})
             items = (await client.get(f"{PATH}/{made['id']}/items?order=asc")).json["data"]
             assert [item["role"] for item in items] == ["user", "assistant"] * number
+
+
+@pytest.mark.parametrize("headers", ["", "Idempotency-Key: k\r\n", "x-penstock-resumable: true\r\n"])
+@pytest.mark.parametrize("fields", [{}, {"stream": True}, {"background": True}])
+async def test_it_grows_once_however_often_the_answer_is_read(headers: str, fields: dict[str, Any]) -> None:
+    async with gateway(service := FakeService()) as running:
+        client = await running.connect()
+        made = (await client.request(PATH, b"")).json
+        asked = {**ASK, **fields, "conversation": made["id"]}
+        await ask(running, asked, headers=headers)
+        await until(lambda: bool(service.responses) and service.open_responses == 0)
+        response_id = f"resp_{service.requests[0].request_id}"
+        for query in ("", "?stream=true"):
+            await client.get(f"/v1/responses/{response_id}{query}")
+        if headers.startswith("Idempotency"):
+            await ask(running, asked, headers=headers)
+        assert len(service.requests) == 1
+        items = (await client.get(f"{PATH}/{made['id']}/items?order=asc")).json["data"]
+        assert len(items) == 2
 
 
 @pytest.mark.parametrize(

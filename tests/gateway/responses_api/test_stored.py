@@ -21,7 +21,7 @@ from gateway.responses_api.stored import (
 )
 
 OUTPUT = {"id": "msg_r00", "type": "message", "status": "completed", "role": "assistant", "content": []}
-BODY = msgspec.json.encode({"id": "resp_r", "output": [OUTPUT]})
+BODY = msgspec.json.encode({"id": "resp_r", "status": "completed", "output": [OUTPUT]})
 ITEMS = items_of(
     [
         {"role": "user", "content": "Hi"},
@@ -52,6 +52,8 @@ def test_a_response_is_stored_with_its_input() -> None:
     grows = put_response(BODY, AskedResponse({}, ITEMS[:1], tenant="t", conversation="conv_1"))
     assert grows.conversation == "conv_1"
     assert [item["id"] for item in items_of_conversation(grows.added)] == ["msg_ri00", "msg_r00"]
+    failed = BODY.replace(b"completed", b"failed", 1)
+    assert put_response(failed, AskedResponse({}, ITEMS[:1], conversation="conv_1")).added == ()
 
 
 def test_history_is_input_and_output_of_each() -> None:
