@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.process import GatewayProcess, until
-from tests.e2e.test_process import BODY, begin_stream
+from tests.e2e.test_process import BODY, begin_stream, rest
 from tests.e2e.test_restarts import ask
 
 TEXT = {"messages": [{"role": "user", "content": "What is in the box?"}], "temperature": 0, "max_tokens": 24}
@@ -62,13 +62,10 @@ def test_its_answers_are_a_threads_and_its_death_is_its_own(hosted: Path, tmp_pa
         child = child_of(process)
         with begin_stream(process, {**BODY, "model": "small"}) as stream:
             os.kill(child, signal.SIGKILL)
-            rest = b""
-            while part := stream.recv(65536):
-                rest += part
-                if b'"error"' in rest and rest.endswith(b"\r\n\r\n"):
-                    break
-            assert b"engine_process_lost" in rest
-            assert b"[DONE]" not in rest
+            # The next rung goes on with it.
+            ends = rest(stream)
+            assert ends.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+            assert b'"why":"engine_process_lost"' in ends
         # Another engine's work goes on, and this one comes back in another process.
         assert ask(process, **TEXT, model="twin")[0] == 200
         until(lambda: ask(process, **TEXT, model="small")[0] == 200)
