@@ -2,7 +2,8 @@
 
 import re
 
-ADDRESSES = ("/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/embeddings", "/v1/stream")
+ADDRESSES = ("/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/embeddings", "/v1/stream",
+             "/rerank", "/v1/rerank", "/v2/rerank", "/score", "/v1/score", "/classify")  # fmt: skip
 """Paths of requests for a model, as in `gateway.endpoints.routes`."""
 
 LANGUAGES = (

@@ -10,6 +10,7 @@ from gateway.endpoints.completions import CHAT, COMPLETION, MESSAGE, CompletionH
 from gateway.endpoints.embeddings import EmbeddingHandler
 from gateway.endpoints.info_routes import NOT_FOUND, create_info_app
 from gateway.endpoints.kept_answers import STREAMS, StreamHandler
+from gateway.endpoints.scoring import CLASSIFY, RERANK, SCORE, ScoringHandler
 from gateway.endpoints.token_count import TokenCountHandler
 from gateway.endpoints.tokenization import DetokenizeHandler, TokenizeHandler
 from gateway.endpoints.ws_session import SocketHandler
@@ -43,6 +44,7 @@ class Routes:
         completions = {endpoint.name: CompletionHandler(api, endpoint) for endpoint in (CHAT, COMPLETION, MESSAGE)}
         self._streams = StreamHandler(api, {name: handler.answer for name, handler in completions.items()})
         tokenize, detokenize = TokenizeHandler(api), DetokenizeHandler(api)
+        rerank, score = ScoringHandler(api, RERANK), ScoringHandler(api, SCORE)
         self._hot: dict[bytes, tuple[bytes, Handler, KeyEndpoint | None]] = {
             b"/v1/chat/completions": (b"POST", completions[CHAT.name], "chat"),
             b"/v1/completions": (b"POST", completions[COMPLETION.name], "completions"),
@@ -53,6 +55,12 @@ class Routes:
             b"/v1/tokenize": (b"POST", tokenize, "tokenize"),
             b"/detokenize": (b"POST", detokenize, "tokenize"),
             b"/v1/detokenize": (b"POST", detokenize, "tokenize"),
+            b"/rerank": (b"POST", rerank, "scores"),
+            b"/v1/rerank": (b"POST", rerank, "scores"),
+            b"/v2/rerank": (b"POST", rerank, "scores"),
+            b"/score": (b"POST", score, "scores"),
+            b"/v1/score": (b"POST", score, "scores"),
+            b"/classify": (b"POST", ScoringHandler(api, CLASSIFY), "scores"),
             b"/v1/stream": (b"GET", SocketHandler(api, limits, origins), None),
         }
 
