@@ -55,6 +55,8 @@ from actors.routing.key_check import check_body, check_endpoint
 from actors.routing.router import PolicySnapshot, Router
 from actors.service_view import ModelCard, Readiness, ServiceView
 from actors.shadows.shadows import CopiesUnderWay
+from actors.stored.response_store import ResponseStore
+from actors.stored.stored_responses import StoredResponses
 from actors.supervision_tree import ActorTypes, BackendReplica, TreeStatus, auxiliary, backend, service_tree
 from actors.upstream.client import UpstreamClient
 from actors.upstream.hedging import Hedging
@@ -133,6 +135,13 @@ class Service:
                 off_cpu,
                 wall=wall,
                 kept_file=settings.server.kept_file,
+                open_responses=partial(
+                    ResponseStore,
+                    settings.server.responses_file,
+                    most_bytes=settings.server.responses_memory,
+                    keep_s=settings.server.keep_responses,
+                    wall=wall,
+                ),
                 wait_for_ledger=wait_for_ledger,
             )
         )
@@ -239,6 +248,7 @@ class Service:
             serves=self._is_loaded,
             wall=wall,
         )
+        self.stored = StoredResponses(self._workers, keeps=bool(server.keep_responses))
         self.admin = AdminService(
             router=self._router,
             published=self._policy,
@@ -440,7 +450,9 @@ class Service:
         """
         with self._refusals(request) as who:
             self._check_serving()
-            return await self._request_admission.count_tokens(request, who)
+            tokens = await self._request_admission.count_tokens(request, who)
+        self.request_log.counted(request, who)
+        return tokens
 
     async def tokenize(self, request: InferenceRequest) -> Tokenized:
         """The prompt's tokens for its model. Raises Refusal; nothing is reserved, charged or written down."""
@@ -628,6 +640,8 @@ class Service:
         shadows = partial(self._types.shadows, self._shadow_mail, self._copies, self._ports, self._someone_waits)
         children.append(auxiliary(Child("shadows", shadows, self._shadow_mail), self._tree, self._copies.stop))
         children.append(auxiliary(Child("kept answers", lambda: self.kept), self._tree))
+        if self.stored.keeps:
+            children.append(auxiliary(Child("stored responses", lambda: self.stored), self._tree))
         return children
 
 

@@ -36,6 +36,8 @@ from actors.kernel.thread_bridge import NICE, LongWork, ThreadBridge, TimeSlices
 from actors.ledger.ledger import LedgerThreads
 from actors.ledger.store import LedgerBatch, Store, StoreClosed, StoreEvent, keep_books
 from actors.protocol.ledger import Delivered
+from actors.stored.response_store import ResponseStore, ResponseStoreClosed, StoreCall, StoreReply, keep_responses
+from actors.stored.stored_responses import ResponseThreads
 from config.load import LoadedConfig
 from config.model.table import AUTO
 from config.problems.errors import ConfigError, Problem
@@ -50,7 +52,7 @@ T = TypeVar("T")
 _READ_S = 120.0
 
 
-class WorkerThreads(EngineThreads, LedgerThreads, KeptThreads, ConfigProcess, WorkerPool, Protocol):
+class WorkerThreads(EngineThreads, LedgerThreads, KeptThreads, ResponseThreads, ConfigProcess, WorkerPool, Protocol):
     """All threads and processes of the service. Tests replace it by one on their own clock."""
 
 
@@ -64,15 +66,17 @@ class RealWorkerThreads:
         *,
         wall: WallClock = system_time,
         kept_file: Path | None = None,
+        open_responses: Callable[[], ResponseStore] | None = None,
         wait_for_ledger: Callable[[], bool] | None = None,
     ) -> None:
         """`at_once`: see `CoreSettings`. `off_cpu`: engines on another device, which need no time slices.
 
-        `kept_file`: of the kept answers.
+        `kept_file`: of the kept answers. `open_responses`: opens the store of responses.
         `wait_for_ledger`: blocks until the ledger may be opened; it returns whether another process still writes it.
         """
         self._wall = wall
         self._kept_file = kept_file
+        self._open_responses = open_responses
         self._turns = TimeSlices(available_cores() if at_once == AUTO else at_once)
         self._off_cpu = frozenset(off_cpu)
         self._long_work = LongWork()
@@ -136,6 +140,16 @@ class RealWorkerThreads:
             keep_on_disk(lambda: KeptStore(path, fresh=fresh), inbox.get, post)
 
         return ThreadBridge("kept answers", body, on_posts)
+
+    def response_store(self, on_posts: Callable[[list[StoreReply]], None]) -> WorkerHandle:
+        """Keep responses in a thread of its own."""
+        open_store = self._open_responses
+        assert open_store is not None, "only where responses are stored"
+
+        def body(inbox: "SimpleQueue[StoreCall | ResponseStoreClosed]", post: Callable[[StoreReply], None]) -> None:
+            keep_responses(open_store, inbox.get, post)
+
+        return ThreadBridge("stored responses", body, on_posts)
 
     def _delivered(self) -> Mapping[str, Delivered]:
         return {} if self._kept_file is None else delivered_before(self._kept_file)

@@ -36,8 +36,8 @@ class ChatMessage(msgspec.Struct, frozen=True):
     """In an assistant's turn: its reasoning, for templates that use it."""
     written: Mapping[str, Any] = {}
     """Fields that an upstream gets as the client wrote them, in addition to the others or instead of them."""
-    marked: tuple[dict[str, Any], ...] = ()
-    """`content` in parts of which some have Anthropic's `cache_control`, for upstreams that support it."""
+    parts: tuple[dict[str, Any], ...] = ()
+    """`content` in parts, some of them cache breakpoints, for upstreams that support these; empty: it has none."""
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
@@ -129,6 +129,24 @@ class Credentials(msgspec.Struct, frozen=True):
     tags: tuple[str, ...] = ()
 
 
+class AskedResponse(msgspec.Struct, frozen=True):
+    """What a response of the Responses API contains of its request, and what is stored with it."""
+
+    fields: Mapping[str, Any]
+    """Fields of the request that the response repeats."""
+    items: tuple[Mapping[str, Any], ...] = ()
+    """The input items, as the client wrote them."""
+    tenant: str = ""
+    """Whose it is; known when its conversation has been read."""
+    stored: bool = False
+    background: bool = False
+    """It goes on without the client."""
+    previous: str = ""
+    """The id of the response that this one continues."""
+    conversation: str = ""
+    """The id of the conversation that gets the items."""
+
+
 class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
     """A request's body, checked and bounded."""
 
@@ -163,11 +181,16 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
     needs_upstream: tuple[str, ...] = ()
     """Names of fields whose values no engine supports."""
 
+    response: AskedResponse | None = None
+    """The answer is a response of the Responses API."""
+
     @property
     def param(self) -> str:
         """The field that contains the prompts."""
         if self.embedding is not None:
             return self.embedding.param
+        if self.response is not None:
+            return "input"
         if self.tokenize is not None and isinstance(self.prompts[0], TokenPrompt):
             return "tokens"
         return "messages" if isinstance(self.prompts[0], ChatPrompt) else "prompt"

@@ -102,6 +102,8 @@ class KeptAnswers:
         """Readers of an answer that was there already."""
         self.continued_total = 0
         """Answers of ended processes that went on."""
+        self.on_ended: Callable[[KeptAnswer], None] = lambda _: None
+        """Called with each answer that has ended and can still be found."""
         self._journal: KeptJournal | None = None
         if threads is not None and keep_s:
             self._journal = KeptJournal(threads, may_open=may_open, on_opened=self._restore, on_lost=self._not_stored)
@@ -332,6 +334,8 @@ class KeptAnswers:
             raise
         finally:
             answer.refuse(_ENDED)
+            if not left and answer.request.request_id in self._answers:
+                self.on_ended(answer)
             if not answer.readers:
                 answer.idle_since = trio.current_time()
             if answer.failed and not left:

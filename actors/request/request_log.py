@@ -45,6 +45,12 @@ class RequestLog:
         if self._enabled():
             self._write(request, end, who, policy=policy, why=why, status=status)
 
+    def counted(self, request: InferenceRequest, who: LogIdentity) -> None:
+        """Log a request for the number of its tokens, of which none is billed."""
+        if self._enabled():
+            end = DecisionEnd(outcome="ok", code="", rung="", timings=_total(request.arrived_at))
+            self._write(request, end, who, policy=self._policy(), why="counted", status=200)
+
     def not_let_in(self, request: InferenceRequest, who: LogIdentity, error: BaseException) -> None:
         """Log a request that was read, and refused or abandoned before it ran."""
         if self._enabled():

@@ -14,7 +14,9 @@ def _endpoint_of(body: ParsedBody) -> KeyEndpoint:
     """What a key must permit for this body."""
     if body.embedding is not None:
         return body.embedding.endpoint
-    return "tokenize" if body.tokenize is not None else _ENDPOINTS[body.param]
+    if body.tokenize is not None:
+        return "tokenize"
+    return _ENDPOINTS[body.param] if body.response is None else "responses"
 
 
 def granted(ring: KeyRing, key: str | None, at: float) -> KeyGrant:

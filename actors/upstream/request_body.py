@@ -142,8 +142,8 @@ def build_request_body(call: UpstreamCall, upstream: UpstreamSettings) -> Upstre
     match call.prompt:
         case ChatPrompt(messages, tools):
             path = "/chat/completions"
-            marks = "cache_control" in upstream.supports
-            fields["messages"] = [_turn(message, marks=marks) for message in messages]
+            breakpoints = "cache_control" in upstream.supports
+            fields["messages"] = [_turn(message, breakpoints=breakpoints) for message in messages]
             fields |= {name: written[name] for name in _TOOL_FIELDS if name in written}
             if tools is not None and "tools" not in written:
                 fields |= _tools(tools)
@@ -171,7 +171,7 @@ def _stream_options(written: Mapping[str, Any]) -> dict[str, Any]:
     return {"include_usage": True} | ({"include_obfuscation": padded} if padded is not None else {})
 
 
-def _turn(message: ChatMessage, *, marks: bool) -> dict[str, Any]:
+def _turn(message: ChatMessage, *, breakpoints: bool) -> dict[str, Any]:
     fields: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.name is not None:
         fields["name"] = message.name
@@ -188,8 +188,8 @@ def _turn(message: ChatMessage, *, marks: bool) -> dict[str, Any]:
             }
             for tool_call in message.tool_calls
         ]
-    if marks and message.marked:
-        fields["content"] = list(message.marked)
+    if breakpoints and message.parts:
+        fields["content"] = list(message.parts)
     return {**fields, **message.written}
 
 

@@ -32,6 +32,8 @@ host = "process"
 _REST = """
 [server]
 port = 0
+[ledger]
+path = {ledger}
 [models.all]
 [tiers.default]
 [[routes]]
@@ -48,6 +50,8 @@ _ARRANGEMENTS = {
 """Another engine follows on the ladder; a replica is left; the engine has to be started again."""
 _PATIENCE_S = 120.0
 _SETTLE_S = 0.2
+_BETWEEN_S = 13.0
+"""Between two kills: five crashes within a minute mark an engine down."""
 
 
 class Streamed(msgspec.Struct):
@@ -69,7 +73,9 @@ class Served:
         names, more = _ARRANGEMENTS[arrangement]
         model = Path("engine/zoo/models/large").resolve()
         text = "schema = 1\n" + "".join(_ENGINE.format(name=name, model=model) + more for name in names)
-        text += _REST.format() + "".join(f'[[ladders.all]]\nto = "{name}"\nretries = 2\n' for name in names)
+        text += _REST.format(ledger=json.dumps(str(folder / "ledger.sqlite3"))) + "".join(
+            f'[[ladders.all]]\nto = "{name}"\nretries = 2\n' for name in names
+        )
         file = folder / "service.toml"
         file.write_text(text)
         words = [sys.executable, "-m", "gateway.cli.main", "serve", "--config", str(file)]
@@ -167,7 +173,9 @@ def measured(arrangement: str, kills: int, tokens: int, chance: random.Random) -
             began = time.perf_counter()
             again = served.ask(tokens, prompt + " " + uncut.text, most=1)
             prefill_s = again.arrivals_s[0] - began
-            for _ in range(kills):
+            for number in range(kills):
+                if number:
+                    time.sleep(_BETWEEN_S)
                 served.wait_until_ready()
                 seen = served.ask(tokens, prompt, kill_at=chance.randrange(tokens // 8, tokens // 2))
                 wrong += not seen.ended or seen.text != uncut.text

@@ -30,6 +30,8 @@ _GATEWAY = """
 schema = 1
 [server]
 port = 0
+[ledger]
+path = {ledger}
 [engines.main]
 model = {model}
 threads = 1
@@ -68,7 +70,8 @@ _AROUND = (0.7, 0.85, 1.0)
 def gateway() -> Iterator[tuple[str, Mapping[str, str], int]]:
     """A running one on the first core: its address, the tenants' keys, its process."""
     with tempfile.TemporaryDirectory() as folder:
-        keys, text = {}, _GATEWAY.format(model=json.dumps(str(Path("engine/zoo/models/large").resolve())))
+        model, ledger = Path("engine/zoo/models/large").resolve(), Path(folder) / "ledger.sqlite3"
+        keys, text = {}, _GATEWAY.format(model=json.dumps(str(model)), ledger=json.dumps(str(ledger)))
         for name, tier in _TIERS.items():
             key = new_key(name, secrets.token_bytes(RANDOM_BYTES), name)
             keys[name] = key.raw
@@ -117,7 +120,7 @@ def scenario_of(url: str, arrivals: Arrivals, seconds: float) -> Scenario:
 
 def row(name: str, record: RunRecord, peak: float, resident_mb: float) -> str:
     seconds, groups = record.header.measured_s, record.groups
-    tenants = {each: groups["tenant"].get(each, Measures()) for each in _TIERS}
+    tenants = {each: groups.get("tenant", {}).get(each, Measures()) for each in _TIERS}
     goodput = record.totals.good / seconds
     refused = [each.end_s - each.intended_s for each in record.rows if each.outcome == "shed" and each.measured]
     # The quiet tenant may have all that it asks for up to half of what the two get.

@@ -33,6 +33,14 @@ def check_server(settings: Settings, problems: Problems) -> None:
             "nothing is written to it, as keep_answers is 0",
             expected='keep_answers = "60s", for example, or no kept_file',
         )
+    if server.responses_file is not None and server.responses_file in {settings.ledger.path, server.kept_file}:
+        problems.add(("server", "responses_file"), "this file has another use", expected="a file of its own")
+    if server.responses_file is not None and not server.keep_responses:
+        problems.add(
+            ("server", "responses_file"),
+            "nothing is written to it, as keep_responses is 0",
+            expected='keep_responses = "30d", for example, or no responses_file',
+        )
     for index, proxy in enumerate(server.trusted_proxies):
         try:
             ipaddress.ip_network(proxy, strict=False)

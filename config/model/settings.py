@@ -97,6 +97,14 @@ class ServerSettings(Table, frozen=True):
     longer than that."""
     background_answers: Natural = 16
     """How many answers of one tenant run in the background at once; above it 429."""
+    keep_responses: NonNegativeSeconds = Seconds(30 * 86_400)
+    """How long a stored response (`/v1/responses` with `store`) or conversation is kept after its last use. 0: none is
+    stored."""
+    responses_memory: PositiveBytes = Bytes(64 * 2**20)
+    """Bytes of all stored responses and conversations; a tenant may use a quarter of it. Beyond it, what was used the
+    longest ago is dropped."""
+    responses_file: Path | None = None
+    """An SQLite file, relative to the working directory, for stored responses. None: they are in memory only."""
     drain: NonNegativeSeconds = Seconds(25)
     """After SIGTERM, how long running requests may continue before they end with an error event."""
     watch: bool = True

@@ -28,10 +28,12 @@ def message_fields(identity: Identity, content: Sequence[Any], end: dict[str, An
 
 def usage_counts(usage: Usage) -> dict[str, int]:
     """`usage`: the tokens of the prompt that were read from the prefix cache are counted apart."""
+    # A rung with another tokenizer may have read more from its cache than the prompt counts for.
+    read = min(usage.cached_tokens, usage.prompt_tokens)
     return {
-        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
+        "input_tokens": usage.prompt_tokens - read,
         "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": usage.cached_tokens,
+        "cache_read_input_tokens": read,
         "output_tokens": usage.completion_tokens,
     }
 

@@ -66,7 +66,7 @@ def chosen_tools(tools: tuple[Tool, ...], choice: MessageToolChoice | None) -> T
 
 def _tool(where: str, given: Mapping[str, Any]) -> Tool:
     kind = given.get("type")
-    if kind not in {None, "custom"}:
+    if kind not in (None, "custom"):
         raise BadField(
             f"{where}.type",
             f"Tools of type '{str(kind)[:64]}' are not supported: this server runs no tools and knows none by name. "

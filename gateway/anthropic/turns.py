@@ -31,7 +31,7 @@ class _Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: str
     text: str
     cache_control: dict[str, Any] | None = None
-    """For upstreams; engines cache prefixes without marks."""
+    """For upstreams; engines cache prefixes without breakpoints."""
     citations: Any = None
 
 
@@ -69,9 +69,9 @@ class _RedactedThinking(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 def conversation(
-    system: Content | None, turns: Sequence[MessageTurn], mark: dict[str, Any] | None = None
+    system: Content | None, turns: Sequence[MessageTurn], last: dict[str, Any] | None = None
 ) -> tuple[ChatMessage, ...]:
-    """The turns, neighbours of one role joined. Raises `BadField`. `mark`: the `cache_control` of the last one."""
+    """The turns, neighbours of one role joined. Raises `BadField`. `last`: the `cache_control` of the last one."""
     if not turns:
         raise fault("messages", "must hold at least one message.")
     if len(turns) > MAX_MESSAGES:
@@ -100,9 +100,9 @@ def conversation(
                 messages.append(_message("system", _texts(f"{where}.content", turn.content)))
             case _:
                 raise fault(f"{where}.role", 'must be "user", "assistant" or "system".')
-    if mark is not None and messages[-1].content:
-        *before, last = _parts(messages[-1])
-        messages[-1] = msgspec.structs.replace(messages[-1], marked=(*before, {"cache_control": mark, **last}))
+    if last is not None and messages[-1].content:
+        *before, part = _parts(messages[-1])
+        messages[-1] = msgspec.structs.replace(messages[-1], parts=(*before, {"cache_control": last, **part}))
     return tuple(messages)
 
 
@@ -112,13 +112,13 @@ def _append(messages: list[ChatMessage], message: ChatMessage) -> None:
         messages.append(message)
         return
     between = _BETWEEN_TURNS if before.content and message.content else ""
-    marked: tuple[dict[str, Any], ...] = ()
-    if before.marked or message.marked:
-        marked = (*_parts(before), *([_part(between)] if between else ()), *_parts(message))
+    parts: tuple[dict[str, Any], ...] = ()
+    if before.parts or message.parts:
+        parts = (*_parts(before), *([_part(between)] if between else ()), *_parts(message))
     messages[-1] = msgspec.structs.replace(
         message,
         content=before.content + between + message.content,
-        marked=marked,
+        parts=parts,
         reasoning=before.reasoning + message.reasoning,
         written={**before.written, **message.written},
     )
@@ -186,18 +186,18 @@ def _call(where: str, block: Block) -> CallTurn:
 
 
 def _message(role: Literal["system", "user", "assistant", "tool"], texts: Sequence[_Text]) -> ChatMessage:
-    marked = tuple([_part(each.text, each.cache_control) for each in texts if each.text])
+    parts = tuple([_part(each.text, each.cache_control) for each in texts if each.text])
     content = "".join([each.text for each in texts])
-    return ChatMessage(role, content, marked=marked if any("cache_control" in part for part in marked) else ())
+    return ChatMessage(role, content, parts=parts if any("cache_control" in part for part in parts) else ())
 
 
 def _parts(message: ChatMessage) -> tuple[dict[str, Any], ...]:
-    return message.marked or ((_part(message.content),) if message.content else ())
+    return message.parts or ((_part(message.content),) if message.content else ())
 
 
-def _part(text: str, mark: dict[str, Any] | None = None) -> dict[str, Any]:
+def _part(text: str, cache_control: dict[str, Any] | None = None) -> dict[str, Any]:
     part: dict[str, Any] = {"type": "text", "text": text}
-    return part if mark is None else {**part, "cache_control": mark}
+    return part if cache_control is None else {**part, "cache_control": cache_control}
 
 
 def _texts(where: str, content: Content) -> list[_Text]:

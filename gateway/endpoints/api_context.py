@@ -16,13 +16,14 @@ from actors.kernel.thread_bridge import LongWork
 from actors.request.response_stream import ResponseStream
 from actors.service import Service
 from gateway.anthropic.errors import anthropic_error, is_anthropic
+from gateway.anthropic.rate_limits import message_limit_lines
 from gateway.errors import ClientGone, HttpError
 from gateway.example_request import ExamplePath
 from gateway.http.connection import INTERNAL_ERROR, Connection
 from gateway.http.request import KEY_HEADERS, Body, Request, new_request_id
 from gateway.http.response_head import error_object
 from gateway.openai.responses.completion import Identity
-from gateway.openai.responses.headers import DecisionHeaders
+from gateway.openai.responses.headers import DecisionHeaders, limit_lines
 
 T = TypeVar("T")
 Answer = Callable[[Connection, Request, InferenceRequest, DecisionHeaders], Awaitable[None]]
@@ -61,12 +62,20 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
 
     def headers(self, request: Request | None) -> DecisionHeaders:
         """`request` is None if the bytes were no HTTP request."""
-        limits = partial(self.service.rate_limits, None if request is None else request.key)
-        request_id = new_request_id() if request is None else request.id
-        headers = DecisionHeaders(request_id, DecisionInfo(self.service.policy), limits)
-        if request is not None and is_anthropic(request):
-            headers.request_line += b"request-id: %b\r\n" % request_id.encode()
+        key, request_id = (None, new_request_id()) if request is None else (request.key, request.id)
+        decided = DecisionInfo(self.service.policy)
+        if request is None or not is_anthropic(request):
+            return DecisionHeaders(request_id, decided, partial(self._limit_lines, key))
+        headers = DecisionHeaders(request_id, decided, partial(self._message_limit_lines, key))
+        headers.request_line += b"request-id: %b\r\n" % request_id.encode()
         return headers
+
+    def _limit_lines(self, key: str | None) -> bytes:
+        return limit_lines(self.service.rate_limits(key))
+
+    def _message_limit_lines(self, key: str | None) -> bytes:
+        limits = self.service.rate_limits(key)
+        return limit_lines(limits) + message_limit_lines(limits, self.service.wall())
 
     @staticmethod
     def error_format(error: ErrorBody, request: Request | None) -> bytes:

@@ -60,9 +60,11 @@ class Endpoint(msgspec.Struct, frozen=True):
     read: Callable[[Any, GivenFields, int], ParsedBody]
     renderer: Callable[[Identity, ParsedBody, int | None], EventRenderer]
     """Of a stream; the number is the last event that the client has, None: events have no numbers."""
-    whole: Callable[[Identity, Sequence[Choice], Usage, Served, ParsedBody], bytes]
-    error_event: Callable[[ErrorBody, str], bytes] = error_event
-    """The end of a stream that has failed; the string is the request's id."""
+    whole: Callable[[Identity, Sequence[Any], Usage, Served, ParsedBody], bytes]
+    break_off: Callable[[ErrorBody, str, EventRenderer | None], bytes] = lambda error, *_: error_event(error)
+    """The end of a stream that has failed; the string is the request's id. None: nothing was rendered before."""
+    choice: Callable[[], Any] = Choice
+    """Collects one choice of an answer that is not streamed."""
 
     def parse(self, raw: Body, max_choices: int) -> ParsedBody:
         """Raises `BadField`."""
@@ -82,8 +84,12 @@ COMPLETION = Endpoint(
 )
 
 
+def _break_off_message(error: ErrorBody, request_id: str, _: EventRenderer | None) -> bytes:
+    return message_error_event(error, request_id)
+
+
 MESSAGE = Endpoint(
-    "messages", BodyDecoder(MessagesBody), read_message, MessageRenderer, message_body, message_error_event
+    "messages", BodyDecoder(MessagesBody), read_message, MessageRenderer, message_body, _break_off_message
 )
 
 
@@ -105,14 +111,26 @@ class CompletionHandler:
     async def _answer(
         self, connection: Connection, request: Request, inference: InferenceRequest, headers: DecisionHeaders
     ) -> None:
-        reader = await keep(self._api, request, inference, self._endpoint.name) if may_keep(request) else None
+        reader = (
+            await keep(self._api, request, inference, self._endpoint.name)
+            if may_keep(request, inference.body)
+            else None
+        )
         if reader is not None:
             headers.request_line += kept_lines(reader, inference.request_id)
-            if in_background(request):
-                await respond_begun(self._api, connection, reader, headers.headers())
+            if in_background(request, inference.body) and await self._begun(connection, reader, headers):
                 return
             inference = reader.answer.request
         await self.answer(connection, request, inference, headers, reader)
+
+    async def _begun(self, connection: Connection, reader: KeptReader, headers: DecisionHeaders) -> bool:
+        """Respond that an answer in the background has begun; False: the client gets the answer itself."""
+        await respond_begun(self._api, connection, reader, headers.headers())
+        return True
+
+    def _position(self, request: Request) -> int:
+        """The number of the last event of a kept answer that the client has. Raises BadField."""
+        return position_of(request)
 
     async def answer(
         self,
@@ -125,7 +143,7 @@ class CompletionHandler:
         """Answer with a new response, or with what `reader` reads of a kept one."""
         try:
             if inference.body.streamed:
-                after = None if reader is None else position_of(request)
+                after = None if reader is None else self._position(request)
                 stream = connection.event_stream(request, headers.request_line)
                 await self._stream(stream, inference, headers, reader, after)
             else:
@@ -138,13 +156,14 @@ class CompletionHandler:
         self, connection: Connection, inference: InferenceRequest, headers: DecisionHeaders, reader: KeptReader | None
     ) -> None:
         body = inference.body
-        choices = [Choice() for _ in range(len(body.prompts) * body.n)]
+        choices = [self._endpoint.choice() for _ in range(len(body.prompts) * body.n)]
         response = await opened(self._api, inference, reader)
         headers.decided = response.decided
         try:
             done = await whole_answer(response, partial(_gather, choices))
             identity = self._identity(inference, done.served.model_served, headers, reader)
             answer = self._endpoint.whole(identity, choices, done.usage, done.served, body)
+            await self._ended(inference, answer)
             await connection.respond(200, headers.headers() + JSON_TYPE + served_headers(done.served), answer)
         finally:
             response.close()
@@ -157,6 +176,7 @@ class CompletionHandler:
         reader: KeptReader | None,
         after: int | None,
     ) -> None:
+        renderer: EventRenderer | None = None
         try:
             response = await opened(self._api, inference, reader)
             headers.decided = response.decided
@@ -176,6 +196,8 @@ class CompletionHandler:
                     if known and renderer.number < (after or 0):
                         raise Conflict("events_lost", EVENTS_LOST)
                     known = False
+                    if renderer.whole:
+                        await self._ended(inference, renderer.whole)
                     if data or renderer.ended:
                         first = not stream.started
                         await stream.send(data, trio.current_time(), last=renderer.ended)
@@ -189,18 +211,24 @@ class CompletionHandler:
             finally:
                 response.close()
         except Refusal as refusal:
-            await self._break_off(stream, refusal.body, inference.request_id)
+            await self._break_off(stream, refusal.body, inference.request_id, renderer)
         except ClientGone:
             raise
         except Exception:
             log.exception("stream_failed", request_id=inference.request_id)
-            await self._break_off(stream, INTERNAL_ERROR, inference.request_id)
+            await self._break_off(stream, INTERNAL_ERROR, inference.request_id, renderer)
 
-    async def _break_off(self, stream: EventStream, error: ErrorBody, request_id: str) -> None:
+    async def _ended(self, inference: InferenceRequest, answer: bytes) -> None:
+        """Called with the whole answer before the client gets its end; for streams if the renderer makes it."""
+
+    async def _break_off(
+        self, stream: EventStream, error: ErrorBody, request_id: str, renderer: EventRenderer | None
+    ) -> None:
         """An HTTP error if the response's head was not sent yet, else the terminal error event."""
         if not stream.started:
             raise Refusal(error)
-        await stream.send(self._endpoint.error_event(error, request_id), trio.current_time(), last=True)
+        end = self._endpoint.break_off(error, request_id, renderer)
+        await stream.send(end, trio.current_time(), last=True)
 
     def _identity(
         self, inference: InferenceRequest, served: str, headers: DecisionHeaders, reader: KeptReader | None

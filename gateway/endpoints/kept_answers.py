@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from actors.api.errors import Refusal, Unavailable
-from actors.api.request import InferenceRequest
+from actors.api.request import InferenceRequest, ParsedBody
 from actors.kept.kept_answer import KeptAnswer, KeptReader
 from actors.request.response_stream import ResponseStream
 from gateway.endpoints.api_context import ApiContext
@@ -43,9 +43,9 @@ def digest_of(request: Request, body: Body) -> bytes:
     return hashlib.sha256(request.path.removesuffix(b"/") + b"\n" + body).digest()
 
 
-def may_keep(request: Request) -> bool:
-    """Whether it has one of the headers by which an answer is kept."""
-    return request.has_any(_KEEPS)
+def may_keep(request: Request, body: ParsedBody) -> bool:
+    """Whether it has one of the headers by which an answer is kept, or is to run in the background."""
+    return request.has_any(_KEEPS) or in_background(request, body)
 
 
 async def keep(api: ApiContext, request: Request, inference: InferenceRequest, endpoint: str) -> KeptReader | None:
@@ -68,7 +68,7 @@ def _keep(api: ApiContext, request: Request, inference: InferenceRequest, endpoi
     for name in (_RESUMABLE, _BACKGROUND):
         if request.header(name) not in {None, b"true", b"false"}:
             raise HttpError(400, "bad_header", f"{name.decode()} must be 'true' or 'false'.")
-    background = in_background(request)
+    background = in_background(request, inference.body)
     if key is None and not background and (resumable != b"true" or not inference.body.streamed):
         return None
     service = api.service
@@ -87,15 +87,16 @@ def _keep(api: ApiContext, request: Request, inference: InferenceRequest, endpoi
     if background and reader is None:
         raise Unavailable(
             "no_room_to_keep",
-            "The server has no room to keep this answer. Try again later, or ask without x-penstock-background.",
+            "The server has no room to keep this answer. Try again later, or ask for it in the foreground.",
             5.0,
         )
     return reader
 
 
-def in_background(request: Request) -> bool:
+def in_background(request: Request, body: ParsedBody) -> bool:
     """The client wants to leave and come back."""
-    return request.header(_BACKGROUND) == b"true"
+    response = body.response
+    return request.header(_BACKGROUND) == b"true" or (response is not None and response.background)
 
 
 async def respond_begun(api: ApiContext, connection: Connection, reader: KeptReader, headers: bytes) -> None:
@@ -171,6 +172,13 @@ def position_of(request: Request) -> int:
 
 AnswerFrom = Callable[[Connection, Request, InferenceRequest, DecisionHeaders, KeptReader | None], Awaitable[None]]
 """How an endpoint answers in its own wire format, from a kept answer if there is a reader of one."""
+
+
+def methods_of(path: bytes) -> bytes:
+    """The methods of an address below `STREAMS`; b"": there is none."""
+    if len(path) <= len(STREAMS):
+        return b""
+    return b"GET" if path.endswith(_STATUS) else b"GET, DELETE"
 
 
 class StreamHandler:

@@ -1,22 +1,32 @@
 """Chooses the handler of each request from its head: time-critical paths by table, all others in quart."""
 
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import unquote_to_bytes
 
 from actors.api.errors import Refusal
 from config.model.tenancy import KeyEndpoint
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.completions import CHAT, COMPLETION, MESSAGE, CompletionHandler
+from gateway.endpoints.conversations import CONVERSATIONS, ConversationHandler
+from gateway.endpoints.conversations import methods_of as conversation_methods
 from gateway.endpoints.embeddings import EmbeddingHandler
 from gateway.endpoints.info_routes import NOT_FOUND, create_info_app
 from gateway.endpoints.kept_answers import STREAMS, StreamHandler
+from gateway.endpoints.kept_answers import methods_of as stream_methods
+from gateway.endpoints.response_socket import ResponseSession
+from gateway.endpoints.responses import RESPONSE, RESPONSES, InputTokensHandler, ResponseHandler
 from gateway.endpoints.scoring import CLASSIFY, RERANK, SCORE, ScoringHandler
+from gateway.endpoints.socket_session import SocketHandler
+from gateway.endpoints.stored_responses import StoredResponseHandler
+from gateway.endpoints.stored_responses import methods_of as response_methods
 from gateway.endpoints.token_count import TokenCountHandler
 from gateway.endpoints.tokenization import DetokenizeHandler, TokenizeHandler
-from gateway.endpoints.ws_session import SocketHandler
+from gateway.endpoints.ws_session import StreamSession
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
 from gateway.http.bounds.limits import ServerLimits
+from gateway.http.connection import Connection
 from gateway.http.cors import Cors
 from gateway.http.gate import Handler, RefusedHandler, Route
 from gateway.http.loopback import check_local
@@ -41,8 +51,18 @@ class Routes:
         rules = [(*rule.rule.encode().partition(b"<")[:2], rule.methods or set()) for rule in app.url_map.iter_rules()]
         self._cold = {path: methods for path, parameter, methods in rules if not parameter}
         self._cold_folders = [(path, methods) for path, parameter, methods in rules if parameter]
-        completions = {endpoint.name: CompletionHandler(api, endpoint) for endpoint in (CHAT, COMPLETION, MESSAGE)}
+        endpoints = (CHAT, COMPLETION, MESSAGE)
+        completions = {endpoint.name: CompletionHandler(api, endpoint) for endpoint in endpoints}
+        responses = completions[RESPONSE.name] = ResponseHandler(api)
         self._streams = StreamHandler(api, {name: handler.answer for name, handler in completions.items()})
+        conversations = ConversationHandler(api)
+        response_socket = SocketHandler(api, limits, origins, partial(ResponseSession, responses))
+        self._folders: tuple[tuple[bytes, Callable[[bytes], bytes], Handler, KeyEndpoint | None], ...] = (
+            (STREAMS, stream_methods, self._streams, None),
+            (RESPONSES, response_methods, StoredResponseHandler(api, responses), "responses"),
+            (CONVERSATIONS + b"/", conversation_methods, conversations, "responses"),
+        )
+        """Beginning of the address, the methods of an address below it, handler, and what a key must permit."""
         tokenize, detokenize = TokenizeHandler(api), DetokenizeHandler(api)
         rerank, score = ScoringHandler(api, RERANK), ScoringHandler(api, SCORE)
         self._hot: dict[bytes, tuple[bytes, Handler, KeyEndpoint | None]] = {
@@ -51,6 +71,9 @@ class Routes:
             b"/v1/messages": (b"POST", completions[MESSAGE.name], "chat"),
             b"/v1/messages/count_tokens": (b"POST", TokenCountHandler(api), "chat"),
             b"/v1/embeddings": (b"POST", EmbeddingHandler(api), "embeddings"),
+            b"/v1/responses": (b"GET, POST", _by_method(response_socket, responses), "responses"),
+            b"/v1/responses/input_tokens": (b"POST", InputTokensHandler(api, responses), "responses"),
+            CONVERSATIONS: (b"POST", conversations, "responses"),
             b"/tokenize": (b"POST", tokenize, "tokenize"),
             b"/v1/tokenize": (b"POST", tokenize, "tokenize"),
             b"/detokenize": (b"POST", detokenize, "tokenize"),
@@ -61,7 +84,7 @@ class Routes:
             b"/score": (b"POST", score, "scores"),
             b"/v1/score": (b"POST", score, "scores"),
             b"/classify": (b"POST", ScoringHandler(api, CLASSIFY), "scores"),
-            b"/v1/stream": (b"GET", SocketHandler(api, limits, origins), None),
+            b"/v1/stream": (b"GET", SocketHandler(api, limits, origins, StreamSession), None),
         }
 
     def __call__(self, request: Request) -> Route:
@@ -74,8 +97,10 @@ class Routes:
             if self._cors.is_preflight(request, origin):
                 return Route(self._cors.answer_preflight, lines=lines)
             hot = self._hot.get(request.path.removesuffix(b"/"))
-            if hot is None and request.path.startswith(STREAMS) and len(request.path) > len(STREAMS):
-                hot = (b"GET" if request.path.endswith(b"/status") else b"GET, DELETE", self._streams, None)
+            if hot is None:
+                for folder, methods_of, below, key_endpoint in self._folders:
+                    if request.path.startswith(folder) and (allowed := methods_of(request.path)):
+                        hot = (allowed, below, key_endpoint)
             if hot is None:
                 return self._to_info_app(request, lines)
             methods, handler, endpoint = hot
@@ -114,6 +139,13 @@ class Routes:
         if allow:
             headers += b"allow: %b\r\n" % allow
         return Route(RefusedHandler(refusal.body, headers), lines=lines)
+
+
+def _by_method(get: Handler, post: Handler) -> Handler:
+    async def handle(connection: Connection, request: Request) -> None:
+        await (post if request.method == b"POST" else get)(connection, request)
+
+    return handle
 
 
 def _wrong_method(allowed: str) -> HttpError:

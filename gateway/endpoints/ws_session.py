@@ -1,25 +1,23 @@
 """`/v1/stream`: many requests at once on one WebSocket; the protocol is documented in docs/websocket.md."""
 
-import http
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import structlog
 import trio
-from wsproto.frame_protocol import CloseReason
 
 from actors.api.errors import Conflict, ErrorBody, Refusal
 from actors.api.request import Credentials, InferenceRequest, ParsedBody
 from actors.api.response import DecisionInfo, Delta, Done, Failed, ResponseEvent, Start
 from actors.kept.kept_answer import KeptReader
-from gateway.endpoints.api_context import ApiContext, credentials_of
+from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.kept_answers import EVENTS_LOST, log_again, opened
-from gateway.errors import BadField, ClientGone, HttpError
-from gateway.http.bounds.limits import ServerLimits
-from gateway.http.connection import INTERNAL_ERROR, Connection
-from gateway.http.request import Request, new_request_id
-from gateway.http.websocket import UPGRADE, PeerClosed, WebSocket, accept
+from gateway.endpoints.socket_session import SocketSession
+from gateway.errors import BadField, HttpError
+from gateway.http.connection import INTERNAL_ERROR
+from gateway.http.request import new_request_id
+from gateway.http.websocket import WebSocket
 from gateway.openai.requests.chat_request import read_chat
 from gateway.openai.requests.completion_request import read_completion
 from gateway.openai.requests.json_body import BodyDecoder, GivenFields, nearest
@@ -45,73 +43,16 @@ _ENDPOINTS: dict[str, tuple[BodyDecoder, Callable[[Any, GivenFields, int], Parse
 log = structlog.get_logger()
 
 
-class SocketHandler:
-    """Handles the handshakes on `/v1/stream`."""
-
-    def __init__(self, api: ApiContext, limits: ServerLimits, origins: frozenset[str]) -> None:
-        self._api = api
-        self._limits = limits
-        self._origins = origins
-
-    async def __call__(self, connection: Connection, request: Request) -> None:
-        try:
-            credentials = credentials_of(request)
-            trailing = await accept(connection, request, self._origins)
-        except Refusal as refusal:
-            lines = self._api.refused(refusal.body, request)
-            if refusal.body.status == http.HTTPStatus.UPGRADE_REQUIRED:
-                lines += UPGRADE
-            await connection.respond_error(refusal.body, lines)
-            return
-        socket = WebSocket(connection, trailing, self._limits)
-        session = _Session(self._api, credentials, socket, self._limits.max_streams)
-        connection.tick_for(session)
-        connection.watch()
-        await session.run()
-
-
-class _Session:
-    """The requests of one WebSocket. Its receive loop never waits for a request, so that it always sees a close."""
+class StreamSession(SocketSession):
+    """The requests of one WebSocket on `/v1/stream`."""
 
     def __init__(self, api: ApiContext, credentials: Credentials, socket: WebSocket, max_streams: int) -> None:
-        self._api = api
-        self._credentials = credentials
-        self._socket = socket
-        self._max_streams = max_streams
+        super().__init__(api, credentials, socket, max_streams)
         self._running: dict[str, trio.CancelScope] = {}
-        self._receiving = trio.CancelScope()
-        self._finishing = False
+        """By the client's id."""
 
-    async def run(self) -> None:
-        code, reason = int(CloseReason.GOING_AWAY), "the server shuts down"
-        gone = False
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._socket.run_sends)
-                try:
-                    with self._receiving:
-                        while True:
-                            await self._take(await self._socket.receive(), nursery)
-                except PeerClosed as closed:
-                    code, reason = closed.code, ""
-                nursery.cancel_scope.cancel()
-        except* ClientGone:
-            # Raised here it would be wrapped in an exception group.
-            gone = True
-        except* Exception:
-            log.exception("socket_failed")
-            code, reason = CloseReason.INTERNAL_ERROR, "the server failed"
-        if gone:
-            raise ClientGone
-        await self._socket.close(code, reason)
-
-    def tick(self, now: float, heartbeat_s: float) -> None:
-        self._socket.tick(now, heartbeat_s)
-
-    def finish(self) -> None:
-        self._finishing = True
-        if not self._running:
-            self._receiving.cancel()
+    def _is_idle(self) -> bool:
+        return not self._running
 
     async def _take(self, text: str | None, nursery: trio.Nursery) -> None:
         """Handle one message. An error in it is answered, and other requests continue."""
@@ -182,22 +123,7 @@ class _Session:
             raise BadField("id", f"A '{peek.type}' needs an 'id', a string that names the request.", "missing_field")
         if peek.id in self._running:
             raise BadField("id", f"The id '{peek.id}' names a request that is still running.", "duplicate_id")
-        if self._finishing:
-            raise HttpError(
-                503,
-                "shutting_down",
-                "The server ends this connection with its last answer; open another one.",
-                kind="server_error",
-                should_retry=True,
-            )
-        if len(self._running) >= self._max_streams:
-            raise HttpError(
-                429,
-                "too_many_streams",
-                f"At most {self._max_streams} requests may run on one connection. Wait for one to end.",
-                kind="rate_limit_error",
-                should_retry=True,
-            )
+        self._check_room(len(self._running))
         return peek.id
 
     async def _read_start(
@@ -241,8 +167,7 @@ class _Session:
                 self._api.service.kept.end(reader.answer)
             error = HttpError(499, "cancelled", "The client cancelled this request.").body
             await self._socket.send(renderer.error(error))
-        if self._finishing and not self._running:
-            self._receiving.cancel()
+        self._end_if_finished()
 
     async def _answer(
         self, inference: InferenceRequest, renderer: Renderer, reader: KeptReader | None, after: int

@@ -22,6 +22,8 @@ class EventRenderer(ABC):
         """Of the last event, if they are numbered."""
         self.ended = False
         self.failed = False
+        self.whole = b""
+        """The answer as it has ended, in the form in which it is stored; b"" if such answers are not."""
 
     def render(self, events: Iterable[ResponseEvent]) -> bytes:
         """The bytes of these events; b"" if there is nothing to send yet."""

@@ -13,6 +13,7 @@ import trio
 from actors.engines.engine_thread import EngineLoaded, EngineLoading, LoadFailed
 from actors.kept.kept_store import KeptCommitted, KeptOpened, KeptStore, KeptStoreClosed, KeptStoreFailed
 from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, StoreFailed, StoreFailing
+from actors.stored.response_store import ResponseStore, StoreCall, StoreReply
 from config.problems.errors import ConfigError
 from config.reader import decode_report, encode_report, report
 from engine.core.embedder import Embedder
@@ -148,6 +149,29 @@ class InlineStore:
             self._on_posts([post])
 
 
+class InlineResponseStore:
+    """Stored responses in memory, written at once."""
+
+    def __init__(self, on_posts) -> None:
+        self._on_posts = on_posts
+        self._store = ResponseStore(None, most_bytes=1 << 24, keep_s=3600.0, wall=trio.current_time)
+
+    def send(self, command: Any) -> None:
+        if isinstance(command, StoreCall):
+            reply = StoreReply(command.number, self._store.carry_out(command.query))
+            trio.lowlevel.current_trio_token().run_sync_soon(self._on_posts, [reply])
+
+    def abandon(self) -> None:
+        self._store.close()
+
+    async def join(self, timeout_s: float) -> bool:
+        await trio.lowlevel.checkpoint()
+        return True
+
+    def stacks(self) -> str:
+        return "it has none"
+
+
 class InlineKeptStore:
     """The file of kept answers, written at once, unless the workers say otherwise."""
 
@@ -259,6 +283,9 @@ class ClockWorkerThreads:
         made = InlineKeptStore(on_posts, self, fresh=fresh)
         self.kept_stores.append(made)
         return made
+
+    def response_store(self, on_posts) -> InlineResponseStore:
+        return InlineResponseStore(on_posts)
 
     async def run_in_thread(self, job, work_for=None):
         await trio.lowlevel.checkpoint()

@@ -33,6 +33,7 @@ ROWS: dict[str, tuple[str, str]] = {
     ),
     "benchmarks.gateway.rescue_gap": ("--kills 1 --tokens 100 --arrangements next", "| 0 of 1 |"),
     "benchmarks.gateway.workers": ("--seconds 0.2 --workers 2 --in-flight 2", "| 2 |"),
+    "benchmarks.gateway.rendering": ("--rounds 1 --events 10", "| responses |"),
     "benchmarks.gateway.hand_over": ("--rounds 1 --steps 20", "run_sync_soon"),
     "benchmarks.upstream": ("--tiny --no-install --rounds 1 --gateways penstock relay", "| memory: resident at"),
     "benchmarks.engine.attention": ("--calls 2", "| int8 |"),

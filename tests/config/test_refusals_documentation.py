@@ -9,12 +9,13 @@ from config.load import parse
 from tests.paths import DOCS
 
 PAGE = (DOCS / "upstreams.md").read_text()
-SECTION = PAGE[PAGE.index("## Whose fault it is") :]
+SECTION = PAGE[PAGE.index("## Whose fault it is") :].split("\n## ")[0]
 
 
 def test_the_example_is_a_good_file() -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", SECTION, re.DOTALL)
-    loaded = parse(text, Path("/etc/penstock.toml"))
+    text, budget = re.findall(r"```toml\n(.*?)```", SECTION, re.DOTALL)
+    loaded = parse(text + budget, Path("/etc/penstock.toml"))
+    assert loaded.settings.retry_budget.at_least == 3
     assert loaded.settings.ladders["outside-first"][0].wait_out == 2.0
     assert loaded.warnings == ()
 

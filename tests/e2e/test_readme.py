@@ -19,6 +19,7 @@ PAGES = (
     "docs/tools-and-json.md",
     "docs/sampling.md",
     "docs/resuming.md",
+    "docs/responses.md",
     "docs/messages.md",
 )
 _ADDRESS = "127.0.0.1:8080"

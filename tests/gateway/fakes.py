@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -24,6 +25,9 @@ from actors.kept.kept_answers import KeptAnswers
 from actors.kernel.errors import ServiceStalled
 from actors.request.request_log import RequestLog
 from actors.request.response_stream import EventSink
+from actors.stored.response_store import ResponseStore
+from actors.stored.stored_responses import StoredResponses
+from actors.worker_threads import RealWorkerThreads
 from engine.messages import EngineStats, FinishReason, TokenLogprobs
 from policies.admission.budget import BudgetView
 from policies.admission.quota import RateLimits
@@ -157,6 +161,8 @@ class FakeService:
         self.request_log = RequestLog(lambda: True, lambda: self.policy)
         self.limits: RateLimits | None = None
         self.kept = KeptAnswers(self.open, keep_s=60.0, memory_bytes=1 << 27, wall=self.wall)
+        store = partial(ResponseStore, None, most_bytes=1 << 24, keep_s=3600.0, wall=self.wall)
+        self.stored = StoredResponses(RealWorkerThreads(open_responses=store), keeps=True)
 
     def tenant_of(self, key: str | None, body: object = None) -> str:
         """Each key is a tenant's own."""

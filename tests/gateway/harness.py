@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import trio
+import trio.lowlevel
 from trio_websocket import WebSocketConnection, wrap_client_stream
 
 from config.model.settings import ServerSettings
@@ -83,6 +84,8 @@ async def gateway(
             await nursery.start(running.run)
             if isinstance(service, FakeService):
                 nursery.start_soon(service.kept.run)
+                nursery.start_soon(service.stored.run)
+                await trio.lowlevel.checkpoint()
             reached = Gateway(running, running.port)
             try:
                 yield reached
@@ -226,10 +229,12 @@ class Socket:
 
 
 @asynccontextmanager
-async def connected(running: Gateway, headers: Sequence[tuple[bytes, bytes]] = ()) -> AsyncIterator[Socket]:
+async def connected(
+    running: Gateway, headers: Sequence[tuple[bytes, bytes]] = (), path: str = "/v1/stream"
+) -> AsyncIterator[Socket]:
     client = await running.connect()
     async with trio.open_nursery() as nursery:
-        raw = await wrap_client_stream(nursery, client.stream, "localhost", "/v1/stream", extra_headers=list(headers))
+        raw = await wrap_client_stream(nursery, client.stream, "localhost", path, extra_headers=list(headers))
         yield Socket(raw)
         with trio.move_on_after(1):
             await raw.aclose()

@@ -106,6 +106,24 @@ COMPLETION: Mapping[str, Neutral] = {
 }
 
 
+RESPONSES: Mapping[str, Neutral] = {
+    **_COMMON,
+    "access_programs": _empty,
+    "add_generation_prompt": _any_of(True),
+    "chat_template": _empty,
+    "chat_template_kwargs": _empty,
+    "context_management": _empty,
+    "documents": _empty,
+    "image": _empty,
+    "include_reasoning": _any_of(True),
+    "moderation": _empty,
+    "prompt": _empty,
+    "prompt_cache_options": _any_of({}, {"mode": "implicit"}),
+    "prompt_cache_retention": _text,
+    "store": _any_of(True, False),
+}
+
+
 FOR_UPSTREAMS: Mapping[str, Neutral] = {
     "chat_template_kwargs": _object,
     "documents": lambda value: isinstance(value, list),

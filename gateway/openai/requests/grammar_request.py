@@ -81,9 +81,9 @@ def answer_grammar(body: GrammarBody) -> Grammar | None:
     return _bounded(grammars[0]) if grammars else None
 
 
-def schema_grammar(schema: dict[str, Any], where: str) -> Grammar:
+def schema_grammar(schema: dict[str, Any], where: str, *, lenient: bool = False) -> Grammar:
     """The grammar for JSON that matches a schema, which is given in the field `where`. Raises `BadField`."""
-    return _bounded(_of_json(schema, where))
+    return _bounded(_of_json(schema, where, lenient=lenient))
 
 
 def _bounded(grammar: Grammar) -> Grammar:

@@ -140,9 +140,13 @@ def _earlier(where: str, call: EarlierCall) -> CallTurn:
     function = call.function
     if call.type != "function" or function is None:
         raise BadField(f"{where}.type", f"'{where}' must be the call of a function.", "unsupported_parameter")
-    try:
-        arguments = msgspec.json.decode(function.arguments or "{}", type=dict[str, Any])
-    except msgspec.MsgspecError as error:
-        name = f"{where}.function.arguments"
-        raise fault(name, f"must be the text of a JSON object: {error}.") from None
+    arguments = call_arguments(f"{where}.function.arguments", function.arguments)
     return CallTurn(call.id, function.name, arguments, call.extra_content)
+
+
+def call_arguments(where: str, text: str) -> dict[str, Any]:
+    """The arguments of an earlier call. Raises `BadField`."""
+    try:
+        return msgspec.json.decode(text or "{}", type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise fault(where, f"must be the text of a JSON object: {error}.") from None

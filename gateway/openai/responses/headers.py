@@ -17,8 +17,8 @@ class DecisionHeaders:
 
     __slots__ = ("_limits", "decided", "request_id", "request_line")
 
-    def __init__(self, request_id: str, decided: DecisionInfo, limits: Callable[[], RateLimits | None]) -> None:
-        """`limits`: the client's remaining rate limits; called when the headers are written."""
+    def __init__(self, request_id: str, decided: DecisionInfo, limits: Callable[[], bytes]) -> None:
+        """`limits`: lines with the client's remaining rate limits; called when the headers are written."""
         self._limits = limits
         self.request_id = request_id
         self.request_line = b"x-request-id: %b\r\n" % request_id.encode()
@@ -32,7 +32,7 @@ class DecisionHeaders:
             lines += b"x-penstock-arm: %b/%b\r\n" % (_ascii(decided.experiment), _ascii(decided.arm))
         if decided.passed_over:
             lines += b"x-penstock-schema-passed-over: %b\r\n" % _ascii(list_places(decided.passed_over))[:_LONGEST]
-        return lines + limit_lines(self._limits())
+        return lines + self._limits()
 
     def headers(self) -> bytes:
         return self.request_line + self.decision_lines()

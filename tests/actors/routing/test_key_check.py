@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from actors.api.errors import BadKey, Forbidden, KeyExpired
-from actors.api.request import ChatMessage, ChatPrompt, ParsedBody, TokenizeParams, TokenPrompt
+from actors.api.request import AskedResponse, ChatMessage, ChatPrompt, ParsedBody, TokenizeParams, TokenPrompt
 from actors.routing.key_check import check_body, check_endpoint, check_role, granted
 from config.model.table import Moment
 from config.model.tenancy import KeySettings
@@ -51,6 +51,13 @@ def test_what_is_outside_the_scope() -> None:
     with pytest.raises(Forbidden, match="the model 'small'; it may ask for: mini, large") as it:
         check_body(grant, TEXT)
     assert (it.value.body.status, it.value.body.code, it.value.body.param) == (403, "model_not_allowed", "model")
+
+
+def test_a_response_has_a_scope_of_its_own() -> None:
+    response = msgspec.structs.replace(CHAT, response=AskedResponse({}))
+    check_body(KeyGrant("acme", endpoints=("responses",)), response)
+    with pytest.raises(Forbidden, match="may not be used for responses"):
+        check_body(KeyGrant("acme", endpoints=("chat", "embeddings")), response)
 
 
 def test_roles() -> None:

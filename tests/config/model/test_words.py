@@ -9,8 +9,8 @@ from policies.model.plan import Degraded, PlannedRung
 from policies.routing.language import language
 from tests.paths import ROOT
 
-UNPLANNED = {"/v1/messages/count_tokens", "/tokenize", "/v1/tokenize", "/detokenize", "/v1/detokenize"}
-"""Addresses where no model computes anything."""
+UNPLANNED = {"/tokenize", "/v1/tokenize", "/detokenize", "/v1/detokenize"}
+"""Addresses whose requests have no route: they name the model whose tokenizer is meant."""
 
 
 def test_languages_are_those_that_are_identified() -> None:

@@ -8,7 +8,7 @@ import pytest
 from actors.api.request import ChatMessage, ChatPrompt, ParsedBody, View
 from actors.api.response import Delta, MadeCall, Usage
 from engine.sampling.params import SamplingParams
-from gateway.anthropic.message_answer import message_body
+from gateway.anthropic.message_answer import message_body, usage_counts
 from gateway.openai.responses.completion import Choice, Identity
 from tests.gateway.fakes import SERVED
 
@@ -66,6 +66,12 @@ def test_a_message() -> None:
 def test_the_end(reason: str, stop: str | int | None, expected: tuple[str, str | None]) -> None:
     message = said(Delta(0, "a", (1,), (), reason, stop), body=asked("y", "x"))
     assert (message["stop_reason"], message["stop_sequence"]) == expected
+
+
+@pytest.mark.parametrize(("prompt", "cached", "expected"), [(9, 0, (9, 0)), (9, 9, (0, 9)), (9, 12, (0, 9))])
+def test_the_prompt_is_counted_once(prompt: int, cached: int, expected: tuple[int, int]) -> None:
+    counts = usage_counts(Usage(prompt, 1, cached))
+    assert (counts["input_tokens"], counts["cache_read_input_tokens"]) == expected
 
 
 def test_reasoning_text_and_calls_are_blocks() -> None:

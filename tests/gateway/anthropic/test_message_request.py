@@ -87,13 +87,13 @@ def test_upstreams_get_it_in_their_words(fields: dict[str, Any], there: dict[str
     assert body.keys() <= allowed
 
 
-def test_upstreams_that_support_cache_marks_get_them() -> None:
-    mark = {"type": "ephemeral"}
-    asked = {"system": [{"type": "text", "text": "Be brief.", "cache_control": mark}], "cache_control": mark}
-    marked, plain = sent(("cache_control",), **asked), sent(**asked)
+def test_upstreams_that_support_cache_breakpoints_get_them() -> None:
+    ephemeral = {"type": "ephemeral"}
+    asked = {"system": [{"type": "text", "text": "Be brief.", "cache_control": ephemeral}], "cache_control": ephemeral}
+    whole, plain = sent(("cache_control",), **asked), sent(**asked)
     assert [message["content"] for message in plain["messages"]] == ["Be brief.", "Hi"]
-    assert [message["content"] for message in marked["messages"]] == [
-        [{"type": "text", "text": each, "cache_control": mark}] for each in ("Be brief.", "Hi")
+    assert [message["content"] for message in whole["messages"]] == [
+        [{"type": "text", "text": each, "cache_control": ephemeral}] for each in ("Be brief.", "Hi")
     ]
 
 

@@ -71,6 +71,7 @@ def test_choices_that_are_none(tools: tuple[Tool, ...], chosen: MessageToolChoic
     [
         ({"type": "web_search_20250305", "name": "web_search", "max_uses": 3}, "tools[1].type", "web_search_20250305"),
         ({"type": "bash_20250124", "name": "bash"}, "tools[1].type", "bash_20250124"),
+        ({**BELL, "type": ["custom"]}, "tools[1].type", "custom"),
         ({"name": "x"}, "tools[1].input_schema", "missing"),
         ({"input_schema": {}}, "tools[1].name", "missing"),
         ({**BELL, "colour": 1}, "tools[1].colour", "colour"),

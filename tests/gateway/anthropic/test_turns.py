@@ -24,8 +24,8 @@ def result(content: object = "noon", call: str = "c1", **more: object) -> dict[s
     return {"type": "tool_result", "tool_use_id": call, "content": content, **more}
 
 
-def read(*turns: tuple[str, object], system: object = None, mark: object = None) -> tuple[ChatMessage, ...]:
-    return conversation(system, msgspec.convert([{"role": a, "content": b} for a, b in turns], list[MessageTurn]), mark)
+def read(*turns: tuple[str, object], system: object = None, last: object = None) -> tuple[ChatMessage, ...]:
+    return conversation(system, msgspec.convert([{"role": a, "content": b} for a, b in turns], list[MessageTurn]), last)
 
 
 USER = ChatMessage("user", "Hi")
@@ -135,31 +135,31 @@ ROWS: dict[str, tuple[list[tuple[str, object]], object, list[ChatMessage]]] = {
 def test_turns(name: str) -> None:
     turns, system, expected = ROWS[name]
     found = read(*turns, system=system)
-    assert tuple([msgspec.structs.replace(each, marked=()) for each in found]) == tuple(expected)
+    assert tuple([msgspec.structs.replace(each, parts=()) for each in found]) == tuple(expected)
 
 
-MARK = CACHED["cache_control"]
+EPHEMERAL = CACHED["cache_control"]
 
 
 def shown(*turns: tuple[str, object], **more: object) -> list[object]:
-    """The parts of each message: a text, or a text and its mark."""
+    """The parts of each message: a text, or a text and its breakpoint."""
     return [
-        [part["text"] if len(part) == 2 else (part["text"], part["cache_control"]) for part in message.marked]
+        [part["text"] if len(part) == 2 else (part["text"], part["cache_control"]) for part in message.parts]
         for message in read(*turns, **more)
     ]
 
 
-def test_marks_are_kept_beside_the_text() -> None:
-    marked = text("b", **CACHED)
+def test_cache_breakpoints_are_kept_beside_the_text() -> None:
+    end = text("b", **CACHED)
     called, answered = ("assistant", [use(**CACHED)]), result([text("c")], is_error=True, **CACHED)
-    assert shown(("user", [text("a"), text(""), marked])) == [["a", ("b", MARK)]]
-    assert shown(("user", "a"), system=[text("s", **CACHED)]) == [[("s", MARK)], []]
-    assert shown(("user", "a"), ("user", [marked])) == [["a", "\n\n", ("b", MARK)]]
-    assert shown(("user", [marked]), ("user", "")) == [[("b", MARK)]]
-    assert shown(("user", "a"), called, ("user", [answered])) == [[], [], ["Error: ", ("c", MARK)]]
-    assert shown(("user", [text("a"), text("c")]), mark=MARK) == [[("ac", MARK)]]
-    assert shown(("user", [marked, text("c")]), mark=MARK) == [[("b", MARK), ("c", MARK)]]
-    assert shown(("user", ""), mark=MARK) == [[]]
+    assert shown(("user", [text("a"), text(""), end])) == [["a", ("b", EPHEMERAL)]]
+    assert shown(("user", "a"), system=[text("s", **CACHED)]) == [[("s", EPHEMERAL)], []]
+    assert shown(("user", "a"), ("user", [end])) == [["a", "\n\n", ("b", EPHEMERAL)]]
+    assert shown(("user", [end]), ("user", "")) == [[("b", EPHEMERAL)]]
+    assert shown(("user", "a"), called, ("user", [answered])) == [[], [], ["Error: ", ("c", EPHEMERAL)]]
+    assert shown(("user", [text("a"), text("c")]), last=EPHEMERAL) == [[("ac", EPHEMERAL)]]
+    assert shown(("user", [end, text("c")]), last=EPHEMERAL) == [[("b", EPHEMERAL), ("c", EPHEMERAL)]]
+    assert shown(("user", ""), last=EPHEMERAL) == [[]]
 
 
 REFUSED: dict[str, tuple[list[tuple[str, object]], str, str]] = {

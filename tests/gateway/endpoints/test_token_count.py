@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import structlog
 import trio
 
 from tests.actors.fakes import CONFIG, says, stage
-from tests.gateway.endpoints.test_refusal_log import KEY, POOR, SETTINGS
+from tests.gateway.endpoints.test_refusal_log import FIELDS, KEY, POOR, SETTINGS
 from tests.gateway.harness import Client, Response, gateway
 
 PATH = "/v1/messages/count_tokens"
@@ -53,7 +54,12 @@ async def test_it_is_what_the_answer_says_and_is_not_charged() -> None:
         gateway(service.service) as running,
     ):
         client = await running.connect()
-        counted = await count(client, KEY.raw)
+        with structlog.testing.capture_logs() as logs:
+            counted = await count(client, KEY.raw)
+        (line,) = [each for each in logs if each["event"] == "request_finished"]
+        assert line.keys() == FIELDS
+        assert (line["path"], line["tenant"], line["model"], line["route"]) == (PATH, "acme", "small", "small")
+        assert (line["outcome"], line["why"], line["status"], line["prompt_tokens"]) == ("ok", "counted", 200, 0)
         assert (counted.status, counted.json) == (200, {"input_tokens": 6})
         assert counted.headers["request-id"] == counted.headers["x-request-id"]
         for key in (KEY.raw, POOR.raw):

@@ -49,6 +49,7 @@ RAW = {"none": None, "wrong": "penstock_app_wrong", **{name: key.raw for name, k
 
 CHAT = {"model": "small", "max_tokens": 8, "messages": [{"role": "user", "content": "Hi"}]}
 TEXT = {"model": "small", "max_tokens": 8, "prompt": "Hi"}
+RESPOND = {"model": "small", "max_output_tokens": 8, "input": "Hi"}
 TEXT_ONLY = {"model": "small", "prompt": "Hi"}
 TOKENS = {"model": "small", "tokens": [5]}
 RERANK = {"model": "mini", "query": "Hi", "documents": ["Hi", "a"]}
@@ -88,6 +89,19 @@ ROWS = [
     Row("api", "POST", "/v1/messages/count_tokens",
         "401 401 401 200 200 403 403 401 401 401 401 401 401 401", CHAT),
     Row("api", "POST", "/v1/embeddings",         "401 401 401 200 200 200 200 401 401 401 401 401 401 401", EMBED),
+    Row("api", "POST", "/v1/responses",          "401 401 401 200 200 403 403 401 401 401 401 401 401 401", RESPOND),
+    Row("api", "GET", "/v1/responses",           "401 401 401 426 426 403 426 401 401 401 401 401 401 401"),
+    Row("api", "GET", "/v1/responses/",          "401 401 401 200 404 403 200 401 401 401 401 401 401 401"),
+    Row("api", "POST", "/v1/responses/",         "401 401 401 400 404 403 400 401 401 401 401 401 401 401", b""),
+    Row("api", "DELETE", "/v1/responses/",       "401 401 401 404 404 403 404 401 401 401 401 401 401 401",
+        path="/v1/responses/resp_0"),
+    Row("api", "POST", "/v1/responses/input_tokens", "401 401 401 200 200 403 403 401 401 401 401 401 401 401",
+        {"model": "small", "input": "Hi"}),
+    Row("api", "POST", "/v1/conversations",      "401 401 401 200 200 403 200 401 401 401 401 401 401 401", {}),
+    Row("api", "GET", "/v1/conversations/",      "401 401 401 404 404 403 404 401 401 401 401 401 401 401",
+        path="/v1/conversations/conv_0"),
+    Row("api", "DELETE", "/v1/conversations/",   "401 401 401 404 404 403 404 401 401 401 401 401 401 401",
+        path="/v1/conversations/conv_0"),
     Row("api", "POST", "/tokenize",              "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TEXT_ONLY),
     Row("api", "POST", "/v1/tokenize",           "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TEXT_ONLY),
     Row("api", "POST", "/detokenize",            "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TOKENS),
@@ -154,12 +168,16 @@ async def test_every_address(file: Path, name: str, header: str) -> None:
         keeper = await clients.connect()
         headers = f"authorization: Bearer {MADE['app'].raw}\r\nx-penstock-resumable: true\r\n"
         kept = await keeper.request("/v1/chat/completions", {**CHAT, "stream": True}, headers=headers)
+        app = f"authorization: Bearer {MADE['app'].raw}\r\n"
+        made = await (await clients.connect()).request("/v1/responses", RESPOND, headers=app)
         found = {}
         for row in ROWS:
             client = await (clients if row.listener == "api" else admins).connect()
             path = row.path or row.rule
             if path == "/v1/streams/":
                 path += kept.headers["x-penstock-stream"]
+            if path == "/v1/responses/":
+                path += made.json["id"] + ("/cancel" if row.method == "POST" else "")
             raw = RAW[name]
             authorization = "" if raw is None else f"{header} {raw}\r\n"
             answer = await ask(client, row, path, authorization)
