@@ -466,6 +466,16 @@ class Service:
             self._check_serving()
             return await self._tokenization.detokenize(request, who)
 
+    def reads_pairs(self, model: str) -> bool:
+        """Whether a classifier may answer for this model, which compares two texts itself."""
+        texts = [self._texts.get(rung) for rung in self._router.snapshot.policy.rungs_of(model)]
+        return any(text is not None and text.sizes is not None and text.sizes.labels for text in texts)
+
+    def labels(self, rung: str) -> tuple[str, ...]:
+        """What a classifier's scores are of."""
+        sizes = self._texts[rung].sizes
+        return () if sizes is None else sizes.labels
+
     @contextmanager
     def _refusals(self, request: InferenceRequest) -> Iterator[LogIdentity]:
         """Counts and logs a request that is not let in. What is yielded is filled in for that."""

@@ -45,11 +45,11 @@ class EncoderRunner:
         progress("warming up")
         self.embed([(0,)])
 
-    def embed(self, inputs: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+    def embed(self, inputs: Sequence[Sequence[int]], seconds: Sequence[int | None] = ()) -> npt.NDArray[np.float32]:
         if self._encoder is None:
             raise ModelError("engine_closed", "the engine is closed")
         with torch.inference_mode():
-            embeddings: npt.NDArray[np.float32] = self._encoder.forward(inputs).cpu().numpy()
+            embeddings: npt.NDArray[np.float32] = self._encoder.forward(inputs, seconds).cpu().numpy()
         return embeddings
 
     def close(self) -> None:

@@ -65,6 +65,8 @@ class Embed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Higher is more important."""
     size: int | None = None
     """Cut the vector to this many numbers and normalize it again; None: the whole vector."""
+    second: int | None = None
+    """Where the second of two texts begins, for a model that tells them apart; None: there is one text."""
 
 
 class AddAdapter(msgspec.Struct, frozen=True, tag=True):

@@ -18,7 +18,7 @@ from config.model.settings import Settings
 from gateway.endpoints.admin_routes import AdminRoutes
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.routes import Routes
-from gateway.example_request import embeds_only
+from gateway.example_request import example_path
 from gateway.handover import Takeover, offer
 from gateway.http.bounds.limits import ServerLimits
 from gateway.http.server import Server
@@ -55,7 +55,7 @@ async def serve(
         service=service,
         max_choices=settings.server.max_choices,
         max_inputs=settings.server.max_inputs,
-        embeds_only=embeds_only(settings),
+        example=example_path(settings),
         shows_served=settings.server.answer_model == "served",
     )
     routes = Routes(api, limits, frozenset(settings.server.ws_origins))

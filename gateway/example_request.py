@@ -1,32 +1,32 @@
 """A first request to try, as a shell command."""
 
 import shlex
-from typing import Any
+from typing import Any, Literal
 
 from config.model.settings import Settings
-from engine.model.encoder_config import is_encoder
+from engine.model.encoder_config import is_classifier, is_encoder
 from gateway.openai.json_text import encode
 
 KEY_VARIABLE = "PENSTOCK_KEY"
+ExamplePath = Literal["/v1/chat/completions", "/v1/embeddings", "/classify"]
 _QUESTION = "What is 17 + 25?"
 
 
-def example_request(url: str, model: str, *, key: bool, embeds: bool = False) -> str:
-    """A complete curl command; with `key` it reads the API key from the environment variable PENSTOCK_KEY.
-
-    `embeds`: the model makes embeddings.
-    """
+def example_request(url: str, model: str, *, key: bool, path: ExamplePath = "/v1/chat/completions") -> str:
+    """A complete curl command; with `key` it reads the API key from the environment variable PENSTOCK_KEY."""
     body: dict[str, Any] = {"model": model}
-    if embeds:
-        path, body = "/v1/embeddings", body | {"input": _QUESTION}
+    if path == "/v1/chat/completions":
+        body |= {"stream": True, "messages": [{"role": "user", "content": _QUESTION}]}
     else:
-        messages = [{"role": "user", "content": _QUESTION}]
-        path, body = "/v1/chat/completions", body | {"stream": True, "messages": messages}
+        body |= {"input": _QUESTION}
     words = ["curl", "-N", url + path, "-H", "content-type: application/json", "-d", encode(body).decode()]
     command = shlex.join(words)
     return f'{command} -H "authorization: Bearer ${KEY_VARIABLE}"' if key else command
 
 
-def embeds_only(settings: Settings) -> bool:
-    """Whether every engine is an encoder. The model files must have been checked before."""
-    return not settings.upstreams and all(is_encoder(engine.model) for engine in settings.engines.values())
+def example_path(settings: Settings) -> ExamplePath:
+    """Where to try the first request. The model files must have been checked before."""
+    folders = [engine.model for engine in settings.engines.values()]
+    if settings.upstreams or not all(map(is_encoder, folders)):
+        return "/v1/chat/completions"
+    return "/classify" if all(map(is_classifier, folders)) else "/v1/embeddings"

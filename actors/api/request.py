@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from actors.api.response import ResponseEvent
+from config.model.tenancy import KeyEndpoint
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
 from engine.text.tool_calls import ToolSet
@@ -51,6 +52,10 @@ class TextPrompt(msgspec.Struct, frozen=True, tag=True):
     """Plain text."""
 
     text: str
+    second: str | None = None
+    """The text that a classifier is to compare with the first."""
+    cut: int | None = None
+    """Of the last text only so many first tokens are used; None: all."""
 
 
 class TokenPrompt(msgspec.Struct, frozen=True, tag=True):
@@ -69,6 +74,12 @@ class EmbeddingParams(msgspec.Struct, frozen=True):
     """Dimensions; None: the model's own number."""
     encoding: Literal["float", "base64"] = "float"
     """Its encoding in the answer."""
+    scores: Literal["", "one", "any"] = ""
+    """Not an embedding is requested but scores: of a model with one label, or with any number of them."""
+    param: str = "input"
+    """The field that contains the prompts."""
+    endpoint: KeyEndpoint = "embeddings"
+    """What a key must permit."""
 
 
 class TokenizeParams(msgspec.Struct, frozen=True):
@@ -176,7 +187,9 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def param(self) -> str:
         """The field that contains the prompts."""
-        if self.embedding is not None or self.response is not None:
+        if self.embedding is not None:
+            return self.embedding.param
+        if self.response is not None:
             return "input"
         if self.tokenize is not None and isinstance(self.prompts[0], TokenPrompt):
             return "tokens"

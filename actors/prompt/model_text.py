@@ -90,9 +90,12 @@ class ModelText:
         match prompt:
             case TokenPrompt(token_ids):
                 return token_ids
-            case TextPrompt(text):
+            case TextPrompt(text, None, cut):
                 self._check_length(text)
+                text = text if cut is None else self.tokenizer.beginning(text, cut)
                 return tuple(self.tokenizer.encode(text, add_special_tokens=special_tokens is not False))
+            case TextPrompt():
+                return self.encode_pair(prompt)[0]
             case ChatPrompt(messages, tools):
                 definitions = [tool.definition for tool in tools.tools] if tools is not None else []
                 turns = [{"tools": definitions}, *map(_turn, messages)]
@@ -106,6 +109,14 @@ class ModelText:
                 for piece in others:
                     ids += self.tokenizer.encode_continuation(piece, marked=True)
                 return tuple(ids)
+
+    def encode_pair(self, prompt: TextPrompt) -> tuple[TokenIds, int | None]:
+        """Token ids of two texts, and where those of the second type begin. Raises RequestRefused."""
+        first, second = prompt.text, prompt.second or ""
+        self._check_length(first + second)
+        second = second if prompt.cut is None else self.tokenizer.beginning(second, prompt.cut)
+        ids, at = self.tokenizer.encode_pair(first, second)
+        return tuple(ids), at
 
     def _check_length(self, text: str) -> None:
         """Refuse a prompt that cannot fit, before seconds are spent on encoding it."""
@@ -122,8 +133,8 @@ def estimated_tokens(prompt: Prompt) -> int:
     match prompt:
         case TokenPrompt(token_ids):
             return len(token_ids)
-        case TextPrompt(text):
-            return len(text.encode("utf-8", "replace")) // 3 + 1
+        case TextPrompt(text, second):
+            return len((text + (second or "")).encode("utf-8", "replace")) // 3 + 1
         case ChatPrompt(messages, tools):
             contents: list[Any] = [(item.content, item.tool_calls, item.reasoning) for item in messages]
             definitions = [tool.definition for tool in tools.tools] if tools is not None else []
@@ -132,8 +143,11 @@ def estimated_tokens(prompt: Prompt) -> int:
 
 async def encode_prompts(
     text: ModelText, prompts: Sequence[Prompt], param: str, workers: WorkerPool, work_for: WorkFor | None = None
-) -> tuple[TokenIds, ...]:
-    """Token ids of every prompt. Raises InvalidRequest, which names `param`."""
+) -> tuple[tuple[TokenIds, int | None], ...]:
+    """Token ids of every prompt, and where its second text begins, if it has one of another token type.
+
+    Raises InvalidRequest, which names `param`.
+    """
     try:
         if sum(map(characters, prompts)) < LONG_CHARACTERS:
             # Longer prompts are encoded in a worker thread (0.3 µs per character), so that streams do not stall.
@@ -143,8 +157,13 @@ async def encode_prompts(
         raise InvalidRequest(refused.message, param=param, code=refused.code) from None
 
 
-def _encode(text: ModelText, prompts: Sequence[Prompt]) -> tuple[TokenIds, ...]:
-    return tuple([text.encode(prompt) for prompt in prompts])
+def _encode(text: ModelText, prompts: Sequence[Prompt]) -> tuple[tuple[TokenIds, int | None], ...]:
+    return tuple([
+        text.encode_pair(prompt)
+        if isinstance(prompt, TextPrompt) and prompt.second is not None
+        else (text.encode(prompt), None)
+        for prompt in prompts
+    ])  # fmt: skip
 
 
 def _turn(message: ChatMessage) -> dict[str, Any]:
@@ -170,8 +189,8 @@ def characters(prompt: Prompt) -> int:
             return sum([len(message.content) for message in messages]) + (
                 sum([len(str(tool.definition)) for tool in tools.tools]) if tools is not None else 0
             )
-        case TextPrompt(text):
-            return len(text)
+        case TextPrompt(text, second):
+            return len(text) + len(second or "")
         case TokenPrompt():
             return 0
 

@@ -50,6 +50,7 @@ class RequestText:
         self._workers = workers
         self._work_for = work_for
         self._encoded = {} if encoded is None else encoded
+        self._seconds: dict[tuple[str, str], tuple[int | None, ...]] = {}
         self._estimates: tuple[int, ...] | None = None
         self._constraints: dict[tuple[str, str], OutputConstraints] = {}
 
@@ -69,11 +70,17 @@ class RequestText:
         text, body = self._texts[engine], self._body
         encoded = self._encoded.get(text.reading)
         if encoded is None:
-            encoded = await encode_prompts(text, body.prompts, body.param, self._workers, self._work_for)
+            read = await encode_prompts(text, body.prompts, body.param, self._workers, self._work_for)
+            encoded = tuple([token_ids for token_ids, _ in read])
+            self._seconds[text.reading] = tuple([second for _, second in read])
             if body.truncate_prompt_tokens is not None:
                 encoded = tuple([token_ids[-body.truncate_prompt_tokens :] for token_ids in encoded])
             self._encoded[text.reading] = encoded
         return encoded
+
+    def seconds(self, engine: str) -> tuple[int | None, ...]:
+        """Where the second text of every prompt begins, once this engine's text has read them; None: nowhere."""
+        return self._seconds[self._texts[engine].reading]
 
     def shown(self, rung: str) -> tuple[str, ...]:
         """The prompts as text: as received, or decoded by the tokenizer of this rung, else of the first engine."""

@@ -80,7 +80,8 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         """Raises _TooLong, _NotExpressible and InvalidRequest."""
         rung, body, ports = of.rung, self.account.request.body, self.account.ports
         if body.embedding is not None:
-            return self._for_encoder(of, await self.text.read_by(rung), limits), []
+            inputs = await self.text.read_by(rung)
+            return self._for_encoder(of, inputs, self.text.seconds(rung), limits), []
         text, upstream = ports.texts.get(rung), ports.upstreams.get(rung)
         if upstream is not None:
             lengths = await self.text.lengths(rung, lenient=True)
@@ -153,7 +154,9 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         assembly = OutputAssembly(choices, of.cascade, continuations, readers)
         return Attempt(of, job, assembly, whole_in_engine=not continuations), ended
 
-    def _for_encoder(self, of: MachineAttempt, inputs: Sequence[TokenIds], limits: EngineLimits) -> Attempt:
+    def _for_encoder(
+        self, of: MachineAttempt, inputs: Sequence[TokenIds], seconds: Sequence[int | None], limits: EngineLimits
+    ) -> Attempt:
         """All inputs at once: nothing of an earlier attempt is kept. Raises _TooLong."""
         numbers, wanted = self.account.ports.numbers, self.account.request.body.embedding
         assert wanted is not None
@@ -162,9 +165,13 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         sequences = tuple(
             [
                 Embed(
-                    sequence_id=next(numbers), token_ids=token_ids, priority=self.principal.priority, size=wanted.size
+                    sequence_id=next(numbers),
+                    token_ids=token_ids,
+                    priority=self.principal.priority,
+                    size=wanted.size,
+                    second=second,
                 )
-                for token_ids in inputs
+                for token_ids, second in zip(inputs, seconds, strict=True)
             ]
         )
         tokens = sum(map(len, inputs))

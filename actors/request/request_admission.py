@@ -57,7 +57,7 @@ class RequestAdmission:
         self._texts = ports.texts
         engines = router.snapshot.settings.engines
         self._encoders = {
-            name: EmbeddingModel(str(engines[name].model), text.sizes.whole, text.sizes.shorter)
+            name: EmbeddingModel(str(engines[name].model), text.sizes.whole, text.sizes.shorter, len(text.sizes.labels))
             for name, text in self._texts.items()
             if text.sizes is not None
         }

@@ -69,6 +69,7 @@ def _requirements(request: InferenceRequest, lengths: Sequence[int]) -> Requirem
         adapter=request.adapter,
         embedding=embedding is not None,
         dimensions=None if embedding is None else embedding.size,
+        scores="" if embedding is None else embedding.scores,
         upstream_fields=body.needs_upstream,
         bound_to=body.bound_to,
         prompt_logprobs=params.prompt_logprobs is not None,

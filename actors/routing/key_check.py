@@ -6,12 +6,14 @@ from config.model.settings import Role
 from config.model.tenancy import KeyEndpoint
 from policies.admission.keys import KeyGrant, KeyRing
 
-_ENDPOINTS: dict[str, KeyEndpoint] = {"messages": "chat", "prompt": "completions", "input": "embeddings"}
+_ENDPOINTS: dict[str, KeyEndpoint] = {"messages": "chat", "prompt": "completions"}
 """By the field that contains the prompts."""
 
 
 def _endpoint_of(body: ParsedBody) -> KeyEndpoint:
     """What a key must permit for this body."""
+    if body.embedding is not None:
+        return body.embedding.endpoint
     if body.tokenize is not None:
         return "tokenize"
     return _ENDPOINTS[body.param] if body.response is None else "responses"

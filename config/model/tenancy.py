@@ -14,7 +14,7 @@ KEY_HASH = re.compile(r"[0-9a-f]{64}")
 """SHA-256, in hex."""
 
 
-KeyEndpoint = Literal["chat", "completions", "embeddings", "responses", "tokenize"]
+KeyEndpoint = Literal["chat", "completions", "embeddings", "responses", "tokenize", "scores"]
 """What a key may be limited to."""
 
 

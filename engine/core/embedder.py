@@ -51,8 +51,11 @@ class EmbeddingRunner(Protocol):
     max_input_tokens: int
     sizes: EmbeddingSizes
 
-    def embed(self, inputs: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-        """[inputs, sizes.whole] float32; the row of an input does not depend on the other inputs."""
+    def embed(self, inputs: Sequence[Sequence[int]], seconds: Sequence[int | None] = ()) -> npt.NDArray[np.float32]:
+        """[inputs, sizes.whole] float32; the row of an input does not depend on the other inputs.
+
+        `seconds`: where the second text of each input begins; None: it has one text; (): all have.
+        """
 
     def close(self) -> None:
         """Release the weights; a second call does nothing."""
@@ -161,7 +164,8 @@ class Embedder(EngineBase):
     def _compute(self, outputs: list[SequenceOutput]) -> tuple[AdapterUse, ...]:
         chosen = self._choose()
         if chosen:
-            rows = self._ending(partial(self._runner.embed, [command.token_ids for command in chosen]))
+            inputs, seconds = zip(*[(command.token_ids, command.second) for command in chosen], strict=True)
+            rows = self._ending(partial(self._runner.embed, inputs, seconds))
             outputs += [_output(command, row) for command, row in zip(chosen, rows, strict=True)]
             self._steps += 1
             self._step_tokens = sum([len(command.token_ids) for command in chosen])

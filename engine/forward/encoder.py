@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.model.encoder_config import EncoderActivation, EncoderConfig
-from engine.weights.encoder_weights import EncoderWeights, Norm
+from engine.weights.encoder_weights import ClassifierHead, EncoderWeights, Norm
 
 
 class Encoder(NamedTuple):
-    """Computes embeddings from token ids."""
+    """Computes embeddings, or a classifier's scores, from token ids."""
 
     weights: EncoderWeights
     config: EncoderConfig
@@ -26,12 +26,16 @@ class Encoder(NamedTuple):
     """Of the matrix products; everything between them is float32."""
     device: torch.device
 
-    def forward(self, inputs: Sequence[Sequence[int]]) -> Tensor:
-        """float32 [inputs, hidden]; no input may be empty."""
+    def forward(self, inputs: Sequence[Sequence[int]], seconds: Sequence[int | None] = ()) -> Tensor:
+        """float32 [inputs, hidden], for a classifier [inputs, labels]; no input may be empty.
+
+        `seconds`: where the second text of each input begins, whose tokens are of type 1; None: it has one text.
+        """
         weights, config = self.weights, self.config
         lengths = [len(token_ids) for token_ids in inputs]
         ids = torch.tensor([token for token_ids in inputs for token in token_ids]).to(self.device)
-        positions = torch.from_numpy(np.concatenate(list(map(self._positions, inputs)))).to(self.device)
+        numbered = map(self._positions, inputs, seconds or [None] * len(inputs))
+        positions = torch.from_numpy(np.concatenate(list(numbered))).to(self.device)
         x = self._norm(weights.words[ids] + weights.positions[positions], weights.norm)
         for layer in weights.layers:
             y = layer.o(self._attend(layer.qkv(x.to(self.dtype)), lengths))
@@ -40,14 +44,21 @@ class Encoder(NamedTuple):
             for part in torch.split(inner, lengths):
                 part.copy_(_activate(part, config.activation))
             x = self._norm(x + layer.down(inner), layer.output_norm)
-        return torch.stack([self._pool(part) for part in torch.split(x, lengths)])
+        head = weights.head
+        ends = torch.split(x, lengths)
+        return torch.stack([self._pool(part) if head is None else self._score(part[0], head) for part in ends])
 
-    def _positions(self, token_ids: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def _positions(self, token_ids: Sequence[int], second: int | None) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """Rows of the position table."""
         pad = self.config.pad_token
         if pad is None:
-            return np.arange(len(token_ids))
-        counted = np.asarray(token_ids) != pad
-        return np.asarray(np.cumsum(counted) * counted + pad, np.int64)
+            rows = np.arange(len(token_ids))
+        else:
+            counted = np.asarray(token_ids) != pad
+            rows = np.asarray(np.cumsum(counted) * counted + pad, np.int64)
+        if second is not None and self.config.tells_texts_apart:
+            rows[second:] += self.config.positions
+        return rows
 
     def _norm(self, x: Tensor, norm: Norm) -> Tensor:
         return functional.layer_norm(x, (self.config.hidden_size,), norm.weight, norm.bias, self.config.norm_eps)
@@ -67,6 +78,18 @@ class Encoder(NamedTuple):
         sentence = self.config.sentence
         pooled = rows[0] if sentence.pooling == "cls" else rows.mean(0)
         return functional.normalize(pooled, dim=0) if sentence.normalize else pooled
+
+    def _score(self, row: Tensor, head: ClassifierHead) -> Tensor:
+        """The scores [labels] of a first row [hidden]."""
+        inner = torch.tanh(functional.linear(row, head.dense.weight, head.dense.bias))
+        scores = functional.linear(inner, head.out.weight, head.out.bias)
+        match self.config.scored_by:
+            case "sigmoid":
+                return torch.sigmoid(scores)
+            case "softmax":
+                return torch.softmax(scores, 0)
+            case _:
+                return scores
 
 
 def _activate(x: Tensor, activation: EncoderActivation) -> Tensor:

@@ -92,7 +92,8 @@ _GEMMA = frozenset({
 _ENCODER = frozenset({
     "hidden_act", "hidden_size", "intermediate_size", "layer_norm_eps", "max_position_embeddings",
     "num_attention_heads", "num_hidden_layers", "pad_token_id", "position_embedding_type", "type_vocab_size",
-    "vocab_size", "is_decoder", "matryoshka_dimensions", "is_matryoshka", "quantization_config",
+    "vocab_size", "is_decoder", "matryoshka_dimensions", "is_matryoshka", "quantization_config", "id2label",
+    "num_labels", "problem_type", "sentence_transformers", "sbert_ce_default_activation_function",
 })  # fmt: skip
 
 

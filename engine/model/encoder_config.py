@@ -24,7 +24,14 @@ ENCODERS = {
     "XLMRobertaModel": "roberta",
     "XLMRobertaForMaskedLM": "roberta",
 }
-"""Model family by the name in `architectures`."""
+"""Model family by the name in `architectures`, of models that make embeddings."""
+CLASSIFIERS = {
+    "BertForSequenceClassification": "bert",
+    "RobertaForSequenceClassification": "roberta",
+    "XLMRobertaForSequenceClassification": "roberta",
+}
+"""The same, of models that score a text, or a pair of texts, by labels."""
+_KNOWN = {**ENCODERS, **CLASSIFIERS}
 _ACTIVATIONS: dict[object, EncoderActivation] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -35,14 +42,28 @@ _ACTIVATIONS: dict[object, EncoderActivation] = {
 
 
 class EmbeddingSizes(msgspec.Struct, frozen=True):
-    """Embedding sizes that a model supports."""
+    """What the numbers are that a model makes of an input: how many, and of what."""
 
     whole: int
     shorter: tuple[int, ...] | None = ()
     """Sizes to which the vector may be truncated (Matryoshka training); None: any."""
+    labels: tuple[str, ...] = ()
+    """The numbers are scores of these labels; (): they are an embedding."""
 
     def allows(self, size: int) -> bool:
         return size == self.whole or (0 < size < self.whole and (self.shorter is None or size in self.shorter))
+
+
+Activation = Literal["identity", "sigmoid", "softmax"]
+_SENTENCE_ACTIVATIONS: dict[object, Activation] = {
+    "torch.nn.modules.linear.Identity": "identity",
+    "torch.nn.modules.activation.Sigmoid": "sigmoid",
+}
+_PROBLEMS: dict[object, Activation] = {
+    "regression": "identity",
+    "single_label_classification": "softmax",
+    "multi_label_classification": "sigmoid",
+}
 
 
 class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,11 +89,23 @@ class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Positions that an input can use."""
     sentence: Sentence
     sizes: EmbeddingSizes
+    scored_by: Activation | None = None
+    """What makes scores of a classifier's last numbers; None: the model makes embeddings."""
+
+    @property
+    def tells_texts_apart(self) -> bool:
+        """The tokens of a second text are of another type than those of the first."""
+        return self.scored_by is not None and self.token_types > 1
 
 
 def is_encoder(directory: Path) -> bool:
-    """Whether `directory` holds an encoder. Raises ModelError if its config.json is unreadable."""
-    return architecture_of(read_json(directory / "config.json")) in ENCODERS
+    """Whether `directory` holds an encoder or a classifier. Raises ModelError if its config.json is unreadable."""
+    return architecture_of(read_json(directory / "config.json")) in _KNOWN
+
+
+def is_classifier(directory: Path) -> bool:
+    """Whether `directory` holds a model that makes scores. Raises ModelError as `is_encoder` does."""
+    return architecture_of(read_json(directory / "config.json")) in CLASSIFIERS
 
 
 def read_encoder_config(directory: Path, ignored: Collection[str] | None = ()) -> EncoderConfig:
@@ -83,7 +116,8 @@ def read_encoder_config(directory: Path, ignored: Collection[str] | None = ()) -
 
 class _Reader(ConfigReader):
     def config(self, sentence: Sentence, *, checked: bool) -> EncoderConfig:
-        family = self.family(ENCODERS, "supported encoders", checked=checked)
+        family = self.family(_KNOWN, "supported encoders", checked=checked)
+        labels = self._labels() if architecture_of(self._raw) in CLASSIFIERS else ()
         kind = self._raw.get("position_embedding_type") or "absolute"
         if kind != "absolute":
             raise self.unsupported("position_embedding_type", kind, "only absolute is")
@@ -110,8 +144,39 @@ class _Reader(ConfigReader):
             max_tokens=min(usable, sentence.max_tokens or usable),
             usable_positions=usable,
             sentence=sentence,
-            sizes=EmbeddingSizes(hidden, self._shorter(hidden)),
+            sizes=EmbeddingSizes(len(labels), labels=labels)
+            if labels
+            else EmbeddingSizes(hidden, self._shorter(hidden)),
+            scored_by=self._activation(len(labels)) if labels else None,
         )
+
+    def _labels(self) -> tuple[str, ...]:
+        """As transformers reads them: `id2label`, else so many as `num_labels` says, else two."""
+        names = self._raw.get("id2label")
+        if names is None:
+            return tuple([f"LABEL_{number}" for number in range(self.whole("num_labels", 2))])
+        listed = [names.get(str(number)) for number in range(len(names))] if isinstance(names, dict) else []
+        found = tuple([name for name in listed if isinstance(name, str)])
+        if not found or len(found) != len(listed):
+            raise self.bad("id2label", "expected a name for each number from 0 on")
+        return found
+
+    def _activation(self, labels: int) -> Activation:
+        """As sentence-transformers' CrossEncoder and vLLM read it.
+
+        The function that the files name, else the one of the training's problem, else by the number of labels.
+        """
+        section = self._raw.get("sentence_transformers")
+        named = section.get("activation_fn") if isinstance(section, dict) else None
+        key = "sbert_ce_default_activation_function"
+        if named is not None:
+            return self.chosen("sentence_transformers.activation_fn", named, _SENTENCE_ACTIVATIONS)
+        if self._raw.get(key) is not None:
+            return self.chosen(key, self._raw[key], _SENTENCE_ACTIVATIONS)
+        problem = self._raw.get("problem_type")
+        if problem is not None:
+            return self.chosen("problem_type", problem, _PROBLEMS)
+        return "sigmoid" if labels == 1 else "softmax"
 
     def _pad_token(self) -> int:
         value = self._raw.get("pad_token_id", 1)

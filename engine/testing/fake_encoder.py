@@ -31,13 +31,21 @@ class FakeEncoder:
         self.steps = 0
         self._on_step = on_step
 
-    def embed(self, inputs: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+    def embed(self, inputs: Sequence[Sequence[int]], seconds: Sequence[int | None] = ()) -> npt.NDArray[np.float32]:
         if self.closed:
             raise EngineError("engine_closed", "the runner is closed")
         if self._on_step is not None:
             self._on_step(self.steps, inputs)
         self.steps += 1
+        if self.sizes.labels:
+            places = seconds or [None] * len(inputs)
+            return np.stack([self._scores(each, second) for each, second in zip(inputs, places, strict=True)])
         return np.stack([self._vector(token_ids) for token_ids in inputs])
+
+    def _scores(self, token_ids: Sequence[int], second: int | None) -> npt.NDArray[np.float32]:
+        """1 / (1 + tokens of the second text), for each further label half of the one before."""
+        last = len(token_ids) - (second or 0)
+        return np.array([0.5**number / (1 + last) for number in range(self.sizes.whole)], np.float32)
 
     def _vector(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
         seed = int.from_bytes(blake2b(repr(tuple(token_ids)).encode(), digest_size=8).digest(), "little")

@@ -109,6 +109,23 @@ class Tokenizer:
         encoded = self._inner.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         return list(encoded[0].ids)
 
+    def encode_pair(self, first: str, second: str) -> tuple[list[int], int | None]:
+        """Token ids of two texts by the tokenizer's template for pairs, and where its token type 1 begins.
+
+        None: all tokens are of one type.
+        """
+        if len(first) + len(second) < LONG_CHARACTERS:
+            encoded = self._inner.encode(first, second)
+        else:
+            (encoded,) = self._inner.encode_batch_fast([(first, second)])
+        types = encoded.type_ids
+        return list(encoded.ids), types.index(1) if 1 in types else None
+
+    def beginning(self, text: str, tokens: int) -> str:
+        """The part of `text` that its first `tokens` tokens spell."""
+        offsets = self._inner.encode(text, add_special_tokens=False).offsets
+        return text if len(offsets) <= tokens else text[: offsets[tokens - 1][1]]
+
     def encode_continuation(self, text: str, *, marked: bool = False) -> list[int]:
         """Token ids of `text` that continues another text, without a space added before it.
 

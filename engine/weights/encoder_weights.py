@@ -30,19 +30,42 @@ class EncoderLayer(NamedTuple):
     output_norm: Norm
 
 
+class Projection(NamedTuple):
+    """A product of a classifier's head, float32."""
+
+    weight: Tensor
+    """[outputs, inputs]"""
+    bias: Tensor
+    """[outputs]"""
+
+
+class ClassifierHead(NamedTuple):
+    """What makes scores of the first token's row, with a tanh between."""
+
+    dense: Projection
+    """[hidden] → [hidden]"""
+    out: Projection
+    """[hidden] → [labels]"""
+
+
 class EncoderWeights(NamedTuple):
     """All weights of an encoder. Embedding tables are float32, because their rows are only added."""
 
     words: Tensor
     """[vocab, hidden]"""
     positions: Tensor
-    """[positions, hidden], with the embedding of token type 0, which every token has, added."""
+    """[kinds of tokens · positions, hidden]: for each position, first all of token type 0, with the type's embedding
+    added."""
     norm: Norm
     layers: tuple[EncoderLayer, ...]
+    head: ClassifierHead | None = None
+    """Of a classifier."""
 
 
 _HEADS = (r"(.*\.)?embeddings\.position_ids", r"(.*\.)?pooler\..*", r"cls\..*", r"lm_head\..*")
 """The position ids 0, 1, 2, ... and the modules after the layers, which embeddings do not use."""
+_HEAD_NAMES = {"bert.": ("bert.pooler.dense", "classifier"), "roberta.": ("classifier.dense", "classifier.out_proj")}
+"""A classifier's two products, by the family's prefix."""
 WORD_EMBEDDINGS = "embeddings.word_embeddings.weight"
 
 
@@ -97,5 +120,16 @@ def load_encoder_weights(
             )
         )
     first = norm("embeddings.LayerNorm")
+
+    def projection(name: str, outputs: int) -> Projection:
+        weight = checkpoint.take(f"{name}.weight", (outputs, hidden), torch.float32)
+        return Projection(weight.to(device), checkpoint.take(f"{name}.bias", (outputs,), torch.float32).to(device))
+
+    head = None
+    if config.scored_by is not None:
+        dense, out = _HEAD_NAMES[config.prefix]
+        head = ClassifierHead(projection(dense, hidden), projection(out, config.sizes.whole))
     checkpoint.check_unused(_HEADS, ignored)
-    return EncoderWeights(words.to(device), (positions + kinds[0]).to(device), first, tuple(layers))
+    used = kinds[:2] if config.tells_texts_apart else kinds[:1]
+    typed = torch.cat([positions + kind for kind in used])
+    return EncoderWeights(words.to(device), typed.to(device), first, tuple(layers), head)

@@ -123,11 +123,11 @@ async def _serve(
     from actors.service import Service
     from gateway.app import serve, spare_the_collector
     from gateway.engine_factories import engine_factories
-    from gateway.example_request import KEY_VARIABLE, embeds_only, example_request
+    from gateway.example_request import KEY_VARIABLE, example_path, example_request
 
     model = next(iter(settings.models))
     url = _url(settings.server.host, listener)
-    example = example_request(url, model, key=settings.keyed, embeds=embeds_only(settings))
+    example = example_request(url, model, key=settings.keyed, path=example_path(settings))
 
     def announce() -> None:
         spare_the_collector()

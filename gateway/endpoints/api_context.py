@@ -18,6 +18,7 @@ from actors.service import Service
 from gateway.anthropic.errors import anthropic_error, is_anthropic
 from gateway.anthropic.rate_limits import message_limit_lines
 from gateway.errors import ClientGone, HttpError
+from gateway.example_request import ExamplePath
 from gateway.http.connection import INTERNAL_ERROR, Connection
 from gateway.http.request import KEY_HEADERS, Body, Request, new_request_id
 from gateway.http.response_head import error_object
@@ -41,8 +42,8 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     service: Service
     max_choices: int
     max_inputs: int
-    embeds_only: bool = False
-    """Every engine is an encoder, so only embeddings are served."""
+    example: ExamplePath = "/v1/chat/completions"
+    """The address of the request that the home page shows."""
     shows_served: bool = False
     """The field `model` of an answer names the model that answered, not the one that was requested."""
 

@@ -130,7 +130,7 @@ def _page(api: ApiContext, host: str, cards: Sequence[ModelCard]) -> str:
         f"<tr><td>{html.escape(name)}<td>{html.escape(each.state)}" for name, each in readiness.engines.items()
     )
     model = cards[0].id if cards else "MODEL"
-    command = example_request(f"http://{host}", model, key=not api.service.keyless, embeds=api.embeds_only)
+    command = example_request(f"http://{host}", model, key=not api.service.keyless, path=api.example)
     return _PAGE.format(
         version=importlib.metadata.version("penstock"),
         rows=rows,
@@ -183,7 +183,8 @@ _PAGE = """<!doctype html>
 <h2>Try it</h2><pre>{command}</pre>
 <p>The addresses are the OpenAI API's: <code>/v1/chat/completions</code>, <code>/v1/completions</code>,
 <code>/v1/embeddings</code>, <a href="/v1/models"><code>/v1/models</code></a>; Anthropic's: <code>/v1/messages</code>;
-vLLM's: <code>/tokenize</code>, <code>/detokenize</code>;
+vLLM's: <code>/rerank</code>, <code>/score</code>, <code>/classify</code>,
+<code>/tokenize</code>, <code>/detokenize</code>;
 a WebSocket at <code>/v1/stream</code>;
 <a href="/livez"><code>/livez</code></a>, <a href="/readyz"><code>/readyz</code></a>,
 <a href="/metrics"><code>/metrics</code></a>.

@@ -16,6 +16,7 @@ from gateway.endpoints.kept_answers import STREAMS, StreamHandler
 from gateway.endpoints.kept_answers import methods_of as stream_methods
 from gateway.endpoints.response_socket import ResponseSession
 from gateway.endpoints.responses import RESPONSE, RESPONSES, InputTokensHandler, ResponseHandler
+from gateway.endpoints.scoring import CLASSIFY, RERANK, SCORE, ScoringHandler
 from gateway.endpoints.socket_session import SocketHandler
 from gateway.endpoints.stored_responses import StoredResponseHandler
 from gateway.endpoints.stored_responses import methods_of as response_methods
@@ -63,6 +64,7 @@ class Routes:
         )
         """Beginning of the address, the methods of an address below it, handler, and what a key must permit."""
         tokenize, detokenize = TokenizeHandler(api), DetokenizeHandler(api)
+        rerank, score = ScoringHandler(api, RERANK), ScoringHandler(api, SCORE)
         self._hot: dict[bytes, tuple[bytes, Handler, KeyEndpoint | None]] = {
             b"/v1/chat/completions": (b"POST", completions[CHAT.name], "chat"),
             b"/v1/completions": (b"POST", completions[COMPLETION.name], "completions"),
@@ -76,6 +78,12 @@ class Routes:
             b"/v1/tokenize": (b"POST", tokenize, "tokenize"),
             b"/detokenize": (b"POST", detokenize, "tokenize"),
             b"/v1/detokenize": (b"POST", detokenize, "tokenize"),
+            b"/rerank": (b"POST", rerank, "scores"),
+            b"/v1/rerank": (b"POST", rerank, "scores"),
+            b"/v2/rerank": (b"POST", rerank, "scores"),
+            b"/score": (b"POST", score, "scores"),
+            b"/v1/score": (b"POST", score, "scores"),
+            b"/classify": (b"POST", ScoringHandler(api, CLASSIFY), "scores"),
             b"/v1/stream": (b"GET", SocketHandler(api, limits, origins, StreamSession), None),
         }
 

@@ -13,7 +13,7 @@ not sent to the backend."""
 
 
 class EmbeddingModel(msgspec.Struct, frozen=True):
-    """The model of an engine that makes embeddings."""
+    """The model of an engine that makes embeddings, or scores by labels."""
 
     folder: str
     """Identifies the model: vectors of different models cannot be compared."""
@@ -21,6 +21,8 @@ class EmbeddingModel(msgspec.Struct, frozen=True):
     """Dimensions of an embedding; None: unknown, and any number is accepted."""
     shorter: tuple[int, ...] | None = ()
     """Sizes to which it may be cut (Matryoshka training); None: any."""
+    labels: int = 0
+    """It makes scores of so many labels; 0: embeddings."""
 
     def allows(self, size: int) -> bool:
         if self.whole is None or size == self.whole:
@@ -34,7 +36,7 @@ class Backends(msgspec.Struct, frozen=True):
     max_model_len: Mapping[str, int] = MappingProxyType({})
     """Tokens of prompt and output together; `UNBOUNDED`: unknown. A missing one has not been loaded yet."""
     encoders: Mapping[str, EmbeddingModel] = MappingProxyType({})
-    """Engines that make embeddings; all others make text."""
+    """Engines that make embeddings or scores; all others make text."""
 
 
 def upstream_length(context: int | None, *, counts: bool) -> int:

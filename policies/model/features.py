@@ -10,6 +10,9 @@ from config.model.conditions import Has
 
 BoundTo = Literal["json", "tool_calls"]
 EMBEDDINGS_PATH = "/v1/embeddings"
+_SCORES: Mapping[str, Literal["one", "any"]] = {
+    "/rerank": "one", "/v1/rerank": "one", "/v2/rerank": "one", "/score": "one", "/v1/score": "one", "/classify": "any",
+}  # fmt: skip
 
 
 class Requirements(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -21,6 +24,8 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Embeddings are requested, one for each prompt; False: text is."""
     dimensions: int | None = None
     """Dimensions of the embeddings; None: the model's own number."""
+    scores: Literal["", "one", "any"] = ""
+    """Not embeddings are requested but scores: of a model with one label, or with any number of them."""
     upstream_fields: tuple[str, ...] = ()
     """Fields whose values no engine supports."""
     bound_to: BoundTo | None = None
@@ -38,6 +43,8 @@ def described_requirements(path: str, has: Collection[str]) -> Requirements:
     """Requirements that follow from features, for described requests and recordings without requirements."""
     if path == EMBEDDINGS_PATH:
         return Requirements(embedding=True, param="input")
+    if path in _SCORES:
+        return Requirements(embedding=True, scores=_SCORES[path], param="input")
     return Requirements(
         bound_to="json" if "schema" in has else None, param="prompt" if path == "/v1/completions" else "messages"
     )

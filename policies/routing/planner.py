@@ -8,6 +8,7 @@ it has decided only if the large model can continue after them.
 
 import difflib
 from collections.abc import Callable, Collection, Mapping
+from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -147,7 +148,7 @@ def _spent(planned: Planned, settings: Budget | None, view: BudgetView | None) -
 
 
 def of_one_kind(plan: Plan, features: Features, encoders: Mapping[str, EmbeddingModel]) -> Plan:
-    """The plan with only the rungs that make text or embeddings, as requested; `encoders` make embeddings.
+    """The plan with only the rungs that make what is requested: text, or what `encoders` make.
 
     Raises CannotServe if there is none.
     """
@@ -157,14 +158,18 @@ def of_one_kind(plan: Plan, features: Features, encoders: Mapping[str, Embedding
 
 
 def _embedding(plan: Plan, features: Features, encoders: Mapping[str, EmbeddingModel]) -> Plan:
-    """Keep the rungs of the first encoder's model."""
-    first = next((rung.to for rung in plan.rungs if rung.to in encoders), None)
+    """Keep the rungs of the first encoder's model that makes what is requested."""
+    needs = features.requirements
+    mine = [rung.to for rung in plan.rungs if rung.to is not None and rung.to in encoders]
+    first = next((name for name in mine if bool(encoders[name].labels) == bool(needs.scores)), None)
     if first is None or plan.cascade is not None:
+        raise _makes_another(features, encoders[mine[0]] if mine and plan.cascade is None else None)
+    if needs.scores == "one" and encoders[first].labels != 1:
         raise CannotServe(
-            f"The model '{features.model}' makes text, not embeddings. Choose an embedding model; "
-            "GET /v1/models lists the models.",
+            f"The model '{features.model}' has {encoders[first].labels} labels, and so not one score. Ask it at "
+            "/classify, or ask another model.",
             param="model",
-            code="model_makes_text",
+            code="model_has_labels",
         )
     model, size = encoders[first], features.requirements.dimensions
     if size is not None and not model.allows(size):
@@ -177,8 +182,26 @@ def _embedding(plan: Plan, features: Features, encoders: Mapping[str, EmbeddingM
     alike = {name for name, each in encoders.items() if each.folder == model.folder}
     rungs = tuple([rung for rung in plan.rungs if rung.to in alike])
     left_out = [str(rung.to or "a static answer") for rung in plan.rungs if rung not in rungs]
-    reasons = _with_left_out(plan, left_out, f"no embeddings of {first}'s model")
+    made = "scores" if needs.scores else "embeddings"
+    reasons = _with_left_out(plan, left_out, f"no {made} of {first}'s model")
     return replace(plan, rungs=rungs, shadows=(), reasons=reasons)
+
+
+def _makes_another(features: Features, model: EmbeddingModel | None) -> CannotServe:
+    """Why the model cannot make what is requested; `model`: its first encoder."""
+    wanted, named = ("scores", "a classifier") if features.requirements.scores else ("embeddings", "an embedding model")
+    made = _made_by(model)
+    return CannotServe(
+        f"The model '{features.model}' makes {made}, not {wanted}. Choose {named}; GET /v1/models lists the models.",
+        param="model",
+        code=f"model_makes_{made}",
+    )
+
+
+def _made_by(model: EmbeddingModel | None) -> Literal["text", "scores", "embeddings"]:
+    if model is None:
+        return "text"
+    return "scores" if model.labels else "embeddings"
 
 
 def _other_sizes(model: EmbeddingModel) -> str:
@@ -195,10 +218,12 @@ def _text(plan: Plan, features: Features, encoders: Mapping[str, EmbeddingModel]
     left_out = [rung.to for rung in plan.rungs if rung.to is not None and rung.to in encoders]
     no_text = plan.cascade is None and all(rung.to is None for rung in rungs) and left_out
     if no_text or any(stage in encoders for stage in stages):
+        made = _made_by(encoders[next(name for name in (*left_out, *stages) if name in encoders)])
+        where = "/v1/embeddings" if made == "embeddings" else "/classify, /score or /rerank"
         raise CannotServe(
-            f"The model '{features.model}' makes embeddings, not text. Ask it at /v1/embeddings, or ask another model.",
+            f"The model '{features.model}' makes {made}, not text. Ask it at {where}, or ask another model.",
             param="model",
-            code="model_makes_embeddings",
+            code=f"model_makes_{made}",
         )
     shadows = tuple([shadow for shadow in plan.shadows if shadow.to not in encoders])
     return replace(plan, rungs=rungs, shadows=shadows, reasons=_with_left_out(plan, left_out, "no text"))

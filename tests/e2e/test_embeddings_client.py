@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import openai
 import pytest
+import torch
 
 from config.load import parse_settings
 from config.model.settings import EngineSettings
@@ -17,7 +18,7 @@ from engine.text.tokenizer import Tokenizer
 from tests.e2e.conftest import write_model
 from tests.e2e.process import GatewayProcess
 from tests.e2e.test_readme import blocks, run
-from tests.parity.encoders import write_encoder
+from tests.parity.encoders import scores, write_classifier, write_encoder
 from tests.patience import PATIENCE_S
 
 CONFIG = """
@@ -40,6 +41,19 @@ name = "mini"
 when = { model = ["mini"] }
 use = { ladder = "mini" }
 
+[engines.judge]
+model = "judge"
+
+[models.judge]
+
+[[routes]]
+name = "judge"
+when = { model = ["judge"] }
+use = { ladder = "judge" }
+
+[[ladders.judge]]
+to = "judge"
+
 [[routes]]
 name = "small"
 use = { ladder = "small" }
@@ -57,6 +71,7 @@ TEXTS = ["hello world", "Hello abc.", "xyz 123 hello hello", "a"]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("embeddings")
     write_encoder("bert", folder / "mini", matryoshka_dimensions=[16])
+    write_classifier("bert-pairs", folder / "judge")
     write_model(folder / "small", 1)
     (folder / "config.toml").write_text(CONFIG)
     return folder
@@ -161,3 +176,23 @@ def test_the_page_runs(served: GatewayProcess) -> None:
     assert parse_settings(text, Path("/etc/penstock.toml")).engines.keys() == {"mini"}
     (code,) = blocks("docs/embeddings.md", "python")
     assert run(served, [sys.executable, "-c"], code).startswith("alike: ")
+
+
+def test_a_rerankers_scores_are_transformers_own(served: GatewayProcess, folder: Path) -> None:
+    body = {"model": "judge", "query": "hello world", "documents": TEXTS, "return_documents": True}
+    results = httpx.post(f"{served.url}/v1/rerank", json=body, timeout=PATIENCE_S).json()["results"]
+    tokenizer = Tokenizer.load(folder / "judge", spells=False)
+    inputs, seconds = zip(*[tokenizer.encode_pair("hello world", text) for text in TEXTS], strict=True)
+    truth = scores("bert-pairs", folder / "judge", inputs, seconds, torch.float32).flatten().tolist()
+    order = sorted(range(len(TEXTS)), key=lambda index: -truth[index])
+    assert [each["index"] for each in results] == order
+    assert [each["document"]["text"] for each in results] == [TEXTS[index] for index in order]
+    assert [each["relevance_score"] for each in results] == pytest.approx([truth[index] for index in order], abs=1e-5)
+
+
+def test_the_page_of_rerankers_runs(served: GatewayProcess) -> None:
+    (text,) = blocks("docs/reranking.md", "toml")
+    assert parse_settings(text, Path("/etc/penstock.toml")).engines.keys() == {"judge"}
+    (code,) = blocks("docs/reranking.md", "python")
+    lines = run(served, [sys.executable, "-c"], code).splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["best", "score", "label"]

@@ -49,6 +49,8 @@ REQUESTS = [
     ("/v1/conversations", {"items": [{"role": "user", "content": PROMPT}], "metadata": {"a": PROMPT}}, KEY.raw),
     ("/tokenize", {"model": "small", "prompt": PROMPT, "return_token_strs": True}, KEY.raw),
     ("/tokenize", {"model": "small", "prompt": [PROMPT]}, KEY.raw),
+    ("/rerank", {"model": "mini", "query": PROMPT, "documents": [PROMPT, {"text": PROMPT}]}, KEY.raw),
+    ("/score", {"model": "mini", "text_1": PROMPT, "text_2": [PROMPT, 1]}, KEY.raw),
     ("/v1/chat/completions", CHAT, POOR.raw),
     ("/v1/chat/completions", CHAT, f"penstock_app_{SECRET}"),
     ("/v1/chat/completions", CHAT, SECRET),

@@ -20,10 +20,13 @@ with warnings.catch_warnings():
         AutoModel,
         BertConfig,
         BertForMaskedLM,
+        BertForSequenceClassification,
         BertModel,
         RobertaConfig,
+        RobertaForSequenceClassification,
         RobertaModel,
         XLMRobertaConfig,
+        XLMRobertaForSequenceClassification,
         XLMRobertaModel,
     )
 
@@ -50,12 +53,77 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any] | None]] = {
     "xlm-roberta": (XLMRobertaModel, XLMRobertaConfig, {"type_vocab_size": 1, "pad_token_id": 1}, MEAN),
 }
 
+# For each classifier: its class and configuration, and what makes scores of its logits.
+CLASSIFIERS: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
+    "bert-pairs": (BertForSequenceClassification, BertConfig, {"num_labels": 1}, "sigmoid"),
+    "bert-raw": (
+        BertForSequenceClassification,
+        BertConfig,
+        {"num_labels": 1, "sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}},
+        "identity",
+    ),
+    "bert-regression": (
+        BertForSequenceClassification,
+        BertConfig,
+        {"num_labels": 1, "problem_type": "regression"},
+        "identity",
+    ),
+    "bert-labels": (BertForSequenceClassification, BertConfig, {"id2label": {0: "no", 1: "yes", 2: "so"}}, "softmax"),
+    "bert-many": (
+        BertForSequenceClassification,
+        BertConfig,
+        {"num_labels": 3, "problem_type": "multi_label_classification"},
+        "sigmoid",
+    ),
+    "bert-one-type": (BertForSequenceClassification, BertConfig, {"num_labels": 1, "type_vocab_size": 1}, "sigmoid"),
+    "roberta-pairs": (
+        RobertaForSequenceClassification,
+        RobertaConfig,
+        {"num_labels": 1, "type_vocab_size": 1, "pad_token_id": 1},
+        "sigmoid",
+    ),
+    "xlm-roberta-labels": (
+        XLMRobertaForSequenceClassification,
+        XLMRobertaConfig,
+        {"num_labels": 4, "type_vocab_size": 1, "pad_token_id": 1},
+        "softmax",
+    ),
+}
 
-def write_encoder(case: str, directory: Path, *, dtype: torch.dtype = torch.float32, **config: Any) -> Path:
-    """Random weights, the same ones every time. Norms and biases are random too: ones and zeros hide errors."""
-    model_class, config_class, options, pooling = CASES[case]
+
+def write_classifier(case: str, directory: Path, *, dtype: torch.dtype = torch.float32, **config: Any) -> Path:
+    """Random weights, as `write_encoder`."""
+    model_class, config_class, options, _ = CLASSIFIERS[case]
+    _write_model(case, model_class(config_class(**{**SHAPE, **options, **config})), directory, dtype)
+    write_tokenizer(directory)
+    return directory
+
+
+def scores(
+    case: str, directory: Path, inputs: Sequence[Sequence[int]], seconds: Sequence[int | None], dtype: torch.dtype
+) -> torch.Tensor:
+    """Transformers' own logits, with the case's function: [inputs, labels], one input at a time, as float32."""
+    model_class, _, _, activation = CLASSIFIERS[case]
+    model = model_class.from_pretrained(directory, dtype=dtype, attn_implementation="eager").eval()
+    rows = []
+    for ids, second in zip(inputs, seconds, strict=True):
+        types = [0] * len(ids)
+        if second is not None and model.config.type_vocab_size > 1:
+            types[second:] = [1] * (len(ids) - second)
+        with torch.inference_mode():
+            rows.append(model(torch.tensor([list(ids)]), token_type_ids=torch.tensor([types])).logits[0].float())
+    found = torch.stack(rows)
+    match activation:
+        case "sigmoid":
+            return found.sigmoid()
+        case "softmax":
+            return found.softmax(1)
+    return found
+
+
+def _write_model(case: str, model: Any, directory: Path, dtype: torch.dtype) -> None:
+    """With the same weights every time. Norms and biases are random too: ones and zeros hide errors."""
     torch.manual_seed(sum(case.encode()))
-    model = model_class(config_class(**{**SHAPE, **options, **config}))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "LayerNorm.weight" in name:
@@ -65,6 +133,12 @@ def write_encoder(case: str, directory: Path, *, dtype: torch.dtype = torch.floa
             else:
                 parameter.normal_(0, 0.2)
     model.to(dtype).save_pretrained(directory)
+
+
+def write_encoder(case: str, directory: Path, *, dtype: torch.dtype = torch.float32, **config: Any) -> Path:
+    """Random weights."""
+    model_class, config_class, options, pooling = CASES[case]
+    _write_model(case, model_class(config_class(**{**SHAPE, **options, **config})), directory, dtype)
     if pooling is not None:
         kinds = ("Transformer", "Pooling", "Normalize")
         paths = ("", "1_Pooling", "2_Normalize")
@@ -86,7 +160,7 @@ def write_tokenizer(directory: Path) -> None:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", pair=None, special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
     )
     tokenizer.decoder = WordPieceDecoder()
     tokenizer.save(str(directory / "tokenizer.json"))

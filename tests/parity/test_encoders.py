@@ -71,6 +71,57 @@ def test_an_embedding_is_the_same_to_the_last_bit_in_any_company(
             assert [each.tobytes() for each in found] == [alone[index] for index in chosen]
 
 
+SECONDS = (None, 1, 15, 3, None, 5, 40, 1, 98)
+
+
+@pytest.mark.parametrize("case", encoders.CLASSIFIERS)
+def test_a_classifiers_float32_is_transformers_own(case: str, tmp_path: Path) -> None:
+    directory = encoders.write_classifier(case, tmp_path)
+    inputs = some_inputs(4)
+    truth = encoders.scores(case, directory, inputs, SECONDS, torch.float32)
+    runner = load(directory)
+    assert len(runner.sizes.labels) == runner.sizes.whole == truth.shape[1]
+    torch.testing.assert_close(torch.from_numpy(runner.embed(inputs, SECONDS)), truth, atol=1e-5, rtol=1e-5)
+
+
+@BF16
+@pytest.mark.parametrize("case", ["bert-raw", "xlm-roberta-labels"])
+def test_a_classifiers_bfloat16_is_as_close_to_the_truth_as_transformers_is(case: str, tmp_path: Path) -> None:
+    directory = encoders.write_classifier(case, tmp_path, dtype=torch.bfloat16)
+    inputs = some_inputs(5)
+    truth, theirs = (
+        encoders.scores(case, directory, inputs, SECONDS, dtype) for dtype in (torch.float32, torch.bfloat16)
+    )
+    ours = torch.from_numpy(load(directory, "auto").embed(inputs, SECONDS))
+    assert (ours - truth).norm(dim=1).mean() <= (theirs - truth).norm(dim=1).mean()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", ["bert-labels", "roberta-pairs"])
+def test_scores_are_the_same_to_the_last_bit_in_any_company(case: str, dtype: str, tmp_path: Path) -> None:
+    runner = load(encoders.write_classifier(case, tmp_path, dtype=getattr(torch, dtype)), dtype)
+    inputs = some_inputs(6)
+    alone = [runner.embed([each], [second])[0].tobytes() for each, second in zip(inputs, SECONDS, strict=True)]
+    assert [row.tobytes() for row in runner.embed(inputs, SECONDS)] == alone
+    if case == "bert-labels":
+        assert runner.embed([inputs[2]], [None])[0].tobytes() != alone[2]
+
+
+def test_a_pair_is_encoded_as_transformers_does(tmp_path: Path) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    directory = encoders.write_classifier("bert-pairs", tmp_path)
+    theirs = PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"))
+    ours = Tokenizer.load(directory, spells=False)
+    for first, second in (("hello", "world."), ("", "a"), ("hello " * 2000, "b")):
+        read = theirs(first, second, return_token_type_ids=True)
+        ids, at = ours.encode_pair(first, second)
+        assert ids == read["input_ids"]
+        assert at == read["token_type_ids"].index(1)
+    assert ours.beginning("hello  world. a", 2) == "hello  world"
+    assert ours.beginning("hello", 2) == "hello"
+
+
 def test_roberta_skips_padding_as_transformers_does(tmp_path: Path) -> None:
     directory = encoders.write_encoder("roberta", tmp_path)
     inputs = [[0, 9, 1, 8, 2], [1, 7]]

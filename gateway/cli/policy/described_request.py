@@ -5,6 +5,8 @@ Flags override the body.
 
 import argparse
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,10 +22,11 @@ from config.model.settings import ServerSettings, Settings
 from config.model.units import parse_duration
 from config.problems.problems import nearest
 from engine.errors import EngineError
-from engine.model.encoder_config import is_encoder
+from engine.model.encoder_config import is_classifier, is_encoder
 from gateway.cli.policy.request_flags import LOAD_KEYS
 from gateway.endpoints.completions import CHAT, COMPLETION
 from gateway.endpoints.embeddings import parse_embedding
+from gateway.endpoints.scoring import SCORING, parse_scoring
 from gateway.errors import CliError
 from policies.authoring.decision import Decider
 from policies.authoring.situation import Situation, situation_of
@@ -137,7 +140,9 @@ def _read_body(
     path = arguments.path or _path_of(arguments.request)
     features = situation.features
     try:
-        request = request_of_body(path, _bytes(arguments.request), features, settings.server)
+        request = request_of_body(
+            path, _bytes(arguments.request), features, settings.server, partial(_reads_pairs, decider)
+        )
         sizes, notes = _count(request, settings)
     except (Refusal, EngineError) as error:
         raise CliError(f"{arguments.request}: {error}", 2) from None
@@ -148,9 +153,23 @@ def _read_body(
     return Situation(found, situation.load, sizes), complexity_terms(text, turns), notes
 
 
-def request_of_body(path: str, raw: bytes, features: Features, settings: ServerSettings) -> InferenceRequest:
+def _reads_pairs(decider: Decider, model: str) -> bool:
+    """As `Service.reads_pairs`."""
+    engines = decider.settings.engines
+    return any(is_classifier(engines[rung].model) for rung in decider.policy.rungs_of(model) if rung in engines)
+
+
+def request_of_body(
+    path: str,
+    raw: bytes,
+    features: Features,
+    settings: ServerSettings,
+    reads_pairs: Callable[[str], bool] = lambda _: False,
+) -> InferenceRequest:
     """What a body asks for, with the tags and headers of `features`. Raises Refusal and EngineError."""
-    if path == _EMBEDDINGS:
+    if path in SCORING:
+        body = parse_scoring(SCORING[path], raw, settings.max_inputs, reads_pairs)[1].body
+    elif path == _EMBEDDINGS:
         body = parse_embedding(raw, settings.max_inputs)
     else:
         body = (COMPLETION if path == _COMPLETIONS else CHAT).parse(raw, settings.max_choices)

@@ -86,7 +86,9 @@ def _request(page: Page, features: Features) -> None:
 
 def _requirements(needs: Requirements) -> list[str]:
     parts = [f"adapter {needs.adapter}"] if needs.adapter else []
-    if needs.embedding:
+    if needs.scores:
+        parts.append("wants scores")
+    elif needs.embedding:
         parts.append("wants embeddings" if needs.dimensions is None else f"wants embeddings of {needs.dimensions}")
     parts += [f"'{name}' needs an upstream" for name in needs.upstream_fields]
     parts += [f"bound to {needs.bound_to}"] if needs.bound_to else []

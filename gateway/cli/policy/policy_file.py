@@ -36,7 +36,8 @@ def backends(settings: Settings) -> tuple[Backends, tuple[str, ...]]:
             if is_encoder(engine.model):
                 encoder = read_encoder_config(engine.model, None)
                 lengths[name] = engine.max_model_len or encoder.max_tokens
-                encoders[name] = EmbeddingModel(str(engine.model), encoder.sizes.whole, encoder.sizes.shorter)
+                sizes = encoder.sizes
+                encoders[name] = EmbeddingModel(str(engine.model), sizes.whole, sizes.shorter, len(sizes.labels))
             else:
                 lengths[name] = longest_sequence(engine)
         except ModelError:

@@ -130,7 +130,7 @@ def test_an_encoder_generates_nothing():
 
 def test_numbers_that_are_none_are_an_error_of_their_input():
     class Overflowing(FakeEncoder):
-        def embed(self, inputs):
+        def embed(self, inputs, seconds=()):
             rows = super().embed(inputs)
             rows[0, 0] = np.inf
             return rows

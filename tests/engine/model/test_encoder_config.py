@@ -12,7 +12,7 @@ from engine.core.engine import Engine
 from engine.encoder_runner import EncoderRunner
 from engine.errors import ModelError
 from engine.load import load_engine
-from engine.model.encoder_config import EmbeddingSizes, is_encoder, read_encoder_config
+from engine.model.encoder_config import EmbeddingSizes, is_classifier, is_encoder, read_encoder_config
 from engine.text.tokenizer import Tokenizer
 from tests.parity import encoders, models
 
@@ -53,6 +53,63 @@ def test_sizes_that_mean_something(directory: Path, values: dict[str, object], a
     change(directory / "config.json", **values)
     sizes = read_encoder_config(directory).sizes
     assert {size for size in range(-1, 60) if sizes.allows(size)} == allowed
+
+
+ONE, THREE = {"id2label": {"0": "x"}}, {"id2label": {"0": "a", "1": "b", "2": "c"}}
+IDENTITY, SIGMOID = "torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Sigmoid"
+
+
+@pytest.mark.parametrize(
+    ("values", "labels", "scored_by"),
+    [
+        (ONE, ("x",), "sigmoid"),
+        (THREE, ("a", "b", "c"), "softmax"),
+        ({"id2label": None}, ("LABEL_0", "LABEL_1"), "softmax"),
+        ({"id2label": None, "num_labels": 1}, ("LABEL_0",), "sigmoid"),
+        ({**ONE, "problem_type": "regression"}, ("x",), "identity"),
+        ({**THREE, "problem_type": "multi_label_classification"}, ("a", "b", "c"), "sigmoid"),
+        ({**THREE, "problem_type": "single_label_classification"}, ("a", "b", "c"), "softmax"),
+        ({**ONE, "sbert_ce_default_activation_function": IDENTITY}, ("x",), "identity"),
+        ({**ONE, "sentence_transformers": {"version": "5"}}, ("x",), "sigmoid"),
+        (
+            {
+                **ONE,
+                "sentence_transformers": {"activation_fn": SIGMOID},
+                "sbert_ce_default_activation_function": IDENTITY,
+                "problem_type": "regression",
+            },
+            ("x",),
+            "sigmoid",
+        ),
+    ],
+)
+def test_what_a_classifiers_scores_are(
+    tmp_path: Path, values: dict[str, object], labels: object, scored_by: str
+) -> None:
+    directory = encoders.write_classifier("bert-pairs", tmp_path)
+    change(directory / "config.json", **values)
+    config = read_encoder_config(directory)
+    assert (config.sizes, config.scored_by) == (EmbeddingSizes(len(labels), labels=labels), scored_by)
+    assert (is_encoder(directory), is_classifier(directory), config.tells_texts_apart) == (True, True, True)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"id2label": {}}, "id2label"),
+        ({"id2label": {"1": "a"}}, "id2label"),
+        ({"id2label": {"0": 1}}, "id2label"),
+        ({"id2label": ["a"]}, "id2label"),
+        ({"problem_type": "ranking"}, "problem_type"),
+        ({"sentence_transformers": {"activation_fn": "os.system"}}, "activation_fn"),
+        ({"sbert_ce_default_activation_function": "os.system"}, "sbert_ce_default"),
+    ],
+)
+def test_what_a_classifier_cannot_be(tmp_path: Path, values: dict[str, object], named: str) -> None:
+    directory = encoders.write_classifier("bert-pairs", tmp_path)
+    change(directory / "config.json", **values)
+    with pytest.raises(ModelError, match=named):
+        read_encoder_config(directory)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +170,7 @@ def test_a_length_that_the_model_has_not_is_refused(directory: Path) -> None:
 
 def test_the_architecture_says_what_serves_it(directory: Path, tmp_path: Path) -> None:
     assert is_encoder(directory)
+    assert not is_classifier(directory)
     engine = load_engine(EngineSettings(model=directory), "mini")
     assert (engine.limits.vocab_size, engine.limits.max_model_len) == (211, 140)
     engine.close()

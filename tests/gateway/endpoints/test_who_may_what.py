@@ -52,6 +52,8 @@ TEXT = {"model": "small", "max_tokens": 8, "prompt": "Hi"}
 RESPOND = {"model": "small", "max_output_tokens": 8, "input": "Hi"}
 TEXT_ONLY = {"model": "small", "prompt": "Hi"}
 TOKENS = {"model": "small", "tokens": [5]}
+RERANK = {"model": "mini", "query": "Hi", "documents": ["Hi", "a"]}
+SCORE = {"model": "mini", "text_1": "Hi", "text_2": "a"}
 EMBED = {"model": "mini", "input": ["Hi"]}
 OPEN = "200 " * 14
 
@@ -104,6 +106,12 @@ ROWS = [
     Row("api", "POST", "/v1/tokenize",           "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TEXT_ONLY),
     Row("api", "POST", "/detokenize",            "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TOKENS),
     Row("api", "POST", "/v1/detokenize",         "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TOKENS),
+    Row("api", "POST", "/rerank",                "401 401 401 200 200 403 200 401 401 401 401 401 401 401", RERANK),
+    Row("api", "POST", "/v1/rerank",             "401 401 401 200 200 403 200 401 401 401 401 401 401 401", RERANK),
+    Row("api", "POST", "/v2/rerank",             "401 401 401 200 200 403 200 401 401 401 401 401 401 401", RERANK),
+    Row("api", "POST", "/score",                 "401 401 401 200 200 403 200 401 401 401 401 401 401 401", SCORE),
+    Row("api", "POST", "/v1/score",              "401 401 401 200 200 403 200 401 401 401 401 401 401 401", SCORE),
+    Row("api", "POST", "/classify",              "401 401 401 400 400 403 400 401 401 401 401 401 401 401", EMBED),
     Row("api", "GET", "/v1/stream",              "401 401 401 426 426 426 426 401 401 401 401 401 401 401"),
     Row("api", "GET", "/v1/streams/",            "401 401 401 200 404 403 403 401 401 401 401 401 401 401"),
     Row("admin", "GET", "/metrics",              "401 401 401 401 401 401 401 200 403 403 403 401 200 401"),

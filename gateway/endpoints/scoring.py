@@ -1,0 +1,126 @@
+"""`POST /rerank`, `/score` and `/classify`."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from actors.api.request import InferenceRequest, ParsedBody
+from actors.api.response import Delta, Done, Start
+from gateway.endpoints.api_context import ApiContext, whole_answer
+from gateway.http.connection import Connection
+from gateway.http.request import Body, Request
+from gateway.http.response_head import JSON_TYPE
+from gateway.openai.requests.json_body import BodyDecoder
+from gateway.openai.responses.headers import DecisionHeaders, served_headers
+from gateway.vllm.asked_scores import AskedScores, FoundScores
+from gateway.vllm.rerank_request import RerankBody, read_rerank, rerank_answer
+from gateway.vllm.score_request import (
+    ClassifyBody,
+    ScoreBody,
+    classify_answer,
+    read_classify,
+    read_score,
+    score_answer,
+)
+
+_NUMBER_BYTES = 5
+"""JSON bytes for each byte of a float32 number, at most."""
+
+
+class ReadScoring(Protocol):
+    """Checks a decoded body. Raises `BadField`."""
+
+    def __call__(self, body: Any, max_inputs: int, *, reads_pairs: bool) -> AskedScores:
+        """`reads_pairs`: a classifier answers, which compares two texts itself; otherwise an embedding model does."""
+        ...
+
+
+class ScoringEndpoint(NamedTuple):
+    """One of the addresses."""
+
+    decoder: BodyDecoder
+    read: ReadScoring
+    answer: Callable[[Any, FoundScores], bytes]
+
+
+RERANK = ScoringEndpoint(BodyDecoder(RerankBody), read_rerank, rerank_answer)
+SCORE = ScoringEndpoint(BodyDecoder(ScoreBody), read_score, score_answer)
+CLASSIFY = ScoringEndpoint(BodyDecoder(ClassifyBody), read_classify, classify_answer)
+
+
+SCORING = {
+    **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), RERANK),
+    **dict.fromkeys(("/score", "/v1/score"), SCORE),
+    "/classify": CLASSIFY,
+}
+"""By address."""
+
+
+def parse_scoring(
+    endpoint: ScoringEndpoint, raw: Body, max_inputs: int, reads_pairs: Callable[[str], bool]
+) -> tuple[msgspec.Struct, AskedScores]:
+    """The decoded body, and what it asks for. `reads_pairs`: whether a classifier answers for a model.
+
+    Raises `BadField`.
+    """
+    body, _ = endpoint.decoder.decode(raw)
+    return body, endpoint.read(body, max_inputs, reads_pairs=reads_pairs(body.model))
+
+
+class ScoringHandler:
+    """Handles the requests of one endpoint, which are never streamed."""
+
+    def __init__(self, api: ApiContext, endpoint: ScoringEndpoint) -> None:
+        self._api = api
+        self._endpoint = endpoint
+
+    async def __call__(self, connection: Connection, request: Request) -> None:
+        call = _Call(self._api, self._endpoint)
+        await self._api.handle(connection, request, call.parse, call.answer)
+
+
+class _Call:
+    """One request: its body is needed again for its answer."""
+
+    def __init__(self, api: ApiContext, endpoint: ScoringEndpoint) -> None:
+        self._api = api
+        self._endpoint = endpoint
+        self._body: msgspec.Struct | None = None
+        self._asked: AskedScores | None = None
+
+    def parse(self, raw: Body) -> ParsedBody:
+        """Raises `BadField`."""
+        reads_pairs = self._api.service.reads_pairs
+        self._body, self._asked = parse_scoring(self._endpoint, raw, self._api.max_inputs, reads_pairs)
+        return self._asked.body
+
+    async def answer(
+        self, connection: Connection, _: Request, inference: InferenceRequest, headers: DecisionHeaders
+    ) -> None:
+        vectors = [b""] * len(inference.body.prompts)
+        response = await self._api.service.open(inference)
+        headers.decided = response.decided
+
+        def take(event: Start | Delta) -> None:
+            if isinstance(event, Delta):
+                assert event.embedding is not None, "nothing else is asked for"
+                vectors[event.index] = event.embedding
+
+        try:
+            done = await whole_answer(response, take)
+            written = partial(self._written, inference, vectors, done)
+            size = _NUMBER_BYTES * sum(map(len, vectors))
+            body = await self._api.reading(size, written, inference.credentials.api_key)
+            await connection.respond(200, headers.headers() + JSON_TYPE + served_headers(done.served), body)
+        finally:
+            response.close()
+
+    def _written(self, inference: InferenceRequest, vectors: list[bytes], done: Done) -> bytes:
+        assert self._asked is not None, "it was parsed"
+        model, served = inference.body.model, done.served
+        identity = self._api.identity(inference.request_id, model, served.model_served, served.policy)
+        labels = self._api.service.labels(served.rung)
+        scores = self._asked.scores(vectors)
+        return self._endpoint.answer(self._body, FoundScores(identity, scores, labels, done.usage, served))
