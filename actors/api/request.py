@@ -152,6 +152,11 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
         return prompt.tools if isinstance(prompt, ChatPrompt) else None
 
     @property
+    def reasons(self) -> bool:
+        """The model of an engine may reason before its answer. It may not where a grammar binds the whole answer."""
+        return self.bound_to is None
+
+    @property
     def bound_to(self) -> Literal["json", "tool_calls"] | None:
         """The kind of answer that a grammar makes atomic: part of one is useless, and no other model continues it."""
         if self.tools is not None and self.tools.choice == "required":

@@ -9,18 +9,24 @@ from typing import Any
 import msgspec
 
 from actors.api.errors import InvalidRequest
-from actors.api.request import ChatMessage, ChatPrompt, Prompt, TextPrompt, TokenPrompt
+from actors.api.request import ChatMessage, ChatPrompt, ParsedBody, Prompt, TextPrompt, TokenPrompt
 from actors.kernel.thread_bridge import WorkerPool
-from engine.errors import RequestRefused
+from config.model.settings import ReasoningWord
+from engine.errors import ModelError, RequestRefused
 from engine.model.encoder_config import EmbeddingSizes, is_encoder, read_encoder_config
 from engine.sampling.grammar import Grammars
 from engine.text.chat_template import ChatTemplate
+from engine.text.reasoning import PRESETS, ReasoningMarkers
 from engine.text.special_token_escape import escape_special_tokens, pieces
 from engine.text.tokenizer import LONG_CHARACTERS, Tokenizer, read_json
 from engine.text.tool_calls import ToolStyle
 from policies.queueing.turn_queue import WorkFor
 
 TokenIds = tuple[int, ...]
+Reading = tuple[str, str, ReasoningMarkers | None]
+"""Equal values: every prompt has the same token ids."""
+_NO_REASONING = {"enable_thinking": False, "thinking": False}
+"""How chat templates are asked for no reasoning: Qwen's and others', DeepSeek's."""
 
 
 class ModelText:
@@ -35,15 +41,17 @@ class ModelText:
         template_digest: str,
         positions: int | None = None,
         sizes: EmbeddingSizes | None = None,
+        reasoning: ReasoningMarkers | None = None,
     ) -> None:
-        """Equal `digest`: same tokenizer. Equal `template_digest`, too: same token ids for every prompt.
+        """Equal `digest`: same tokenizer. Equal `template_digest` and `reasoning`, too: same ids for every prompt.
 
         `positions`: the model's maximum length in tokens; None: unknown. `sizes`: of its embeddings; None: it generates
-        text.
+        text. `reasoning`: what encloses the reasoning of its answers to messages; None: they have none.
         """
         self.tokenizer = tokenizer
         self.digest = digest
-        self.reading = (digest, template_digest)
+        self.reading = (digest, template_digest, reasoning)
+        self.reasoning = reasoning
         self.sizes = sizes
         self.grammars = Grammars(tokenizer)
         self._template = template
@@ -52,21 +60,29 @@ class ModelText:
         self._max_characters = positions * tokenizer.longest_token_bytes * 4 if positions else None
 
     @classmethod
-    def load(cls, directory: Path, max_model_len: int | None = None) -> "ModelText":
-        """Load from a model directory. `max_model_len`: from the settings. Raises ModelError."""
+    def load(
+        cls,
+        directory: Path,
+        max_model_len: int | None = None,
+        reasoning: ReasoningWord = "auto",
+        markers: Sequence[str] = (),
+    ) -> "ModelText":
+        """Load from a model directory. The others: from the engine's settings. Raises ModelError."""
         positions: Any = max_model_len
         sizes = None
         if is_encoder(directory):
             config = read_encoder_config(directory, None)
             positions, sizes = positions or config.max_tokens, config.sizes
         positions = positions or read_json(directory / "config.json").get("max_position_embeddings")
+        tokenizer, template = Tokenizer.load(directory, spells=sizes is None), ChatTemplate.load(directory)
         return cls(
-            Tokenizer.load(directory, spells=sizes is None),
-            ChatTemplate.load(directory),
+            tokenizer,
+            template,
             digest=_digest(directory, ("tokenizer.json",)),
             template_digest=_digest(directory, ("chat_template.jinja", "tokenizer_config.json")),
             positions=positions if isinstance(positions, int) else None,
             sizes=sizes,
+            reasoning=_markers(reasoning, markers, tokenizer, template) if sizes is None else None,
         )
 
     @property
@@ -81,8 +97,8 @@ class ModelText:
             )
         return style
 
-    def encode(self, prompt: Prompt) -> TokenIds:
-        """Token ids of a prompt. Raises RequestRefused."""
+    def encode(self, prompt: Prompt, *, reasons: bool = True) -> TokenIds:
+        """Token ids of a prompt. `reasons` False: of one after which no reasoning is to come. Raises RequestRefused."""
         match prompt:
             case TokenPrompt(token_ids):
                 return token_ids
@@ -93,13 +109,24 @@ class ModelText:
                 definitions = [tool.definition for tool in tools.tools] if tools is not None else []
                 turns = [{"tools": definitions}, *map(_turn, messages)]
                 escaped, mark = escape_special_tokens(turns, self.tokenizer.special_texts)
-                rendered = self._template.render(escaped[1:], tools=escaped[0]["tools"])
+                variables = {} if reasons else _NO_REASONING
+                rendered = self._template.render(escaped[1:], tools=escaped[0]["tools"], variables=variables)
+                if not reasons and self.reasoning is not None and self.reasoning.opened_by(rendered):
+                    rendered += f"\n{self.reasoning.close}\n\n"
                 self._check_length(rendered)
                 first, *others = pieces(rendered, mark)
                 ids = self.tokenizer.encode(first, add_special_tokens=False)
                 for piece in others:
                     ids += self.tokenizer.encode_continuation(piece, marked=True)
                 return tuple(ids)
+
+    def opens_reasoning(self, prompt: Sequence[int]) -> bool:
+        """Whether the chat template has opened the block of the reasoning at the end of these tokens."""
+        markers = self.reasoning
+        # The longest marker is one token for each of its bytes; white space may follow.
+        return markers is not None and markers.opened_by(
+            self.tokenizer.decode(prompt[-len(markers.open.encode()) - 8 :])
+        )
 
     def _check_length(self, text: str) -> None:
         """Refuse a prompt that cannot fit, before seconds are spent on encoding it."""
@@ -125,20 +152,39 @@ def estimated_tokens(prompt: Prompt) -> int:
 
 
 async def encode_prompts(
-    text: ModelText, prompts: Sequence[Prompt], param: str, workers: WorkerPool, work_for: WorkFor | None = None
+    text: ModelText, body: ParsedBody, workers: WorkerPool, work_for: WorkFor | None = None
 ) -> tuple[TokenIds, ...]:
-    """Token ids of every prompt. Raises InvalidRequest, which names `param`."""
+    """Token ids of every prompt. Raises InvalidRequest."""
     try:
-        if sum(map(_characters, prompts)) < LONG_CHARACTERS:
+        if sum(map(_characters, body.prompts)) < LONG_CHARACTERS:
             # Longer prompts are encoded in a worker thread (0.3 µs per character), so that streams do not stall.
-            return _encode(text, prompts)
-        return await workers.run_in_thread(partial(_encode, text, prompts), work_for)
+            return _encode(text, body)
+        return await workers.run_in_thread(partial(_encode, text, body), work_for)
     except RequestRefused as refused:
-        raise InvalidRequest(refused.message, param=param, code=refused.code) from None
+        raise InvalidRequest(refused.message, param=body.param, code=refused.code) from None
 
 
-def _encode(text: ModelText, prompts: Sequence[Prompt]) -> tuple[TokenIds, ...]:
-    return tuple([text.encode(prompt) for prompt in prompts])
+def _encode(text: ModelText, body: ParsedBody) -> tuple[TokenIds, ...]:
+    return tuple([text.encode(prompt, reasons=body.reasons) for prompt in body.prompts])
+
+
+def _markers(
+    word: ReasoningWord, pair: Sequence[str], tokenizer: Tokenizer, template: ChatTemplate
+) -> ReasoningMarkers | None:
+    """By the engine's settings, else those that the model's files declare. Raises ModelError."""
+    if pair:
+        hidden = tokenizer.special_ids
+        if any(hidden.intersection(tokenizer.encode(each, add_special_tokens=False)) for each in pair):
+            raise ModelError("reasoning_markers", "a marker is a special token, which has no text in answers")
+        return ReasoningMarkers(*pair)
+    if word == "none":
+        return None
+    if word != "auto":
+        return PRESETS[word]
+    for markers in PRESETS.values():
+        if template.mentions(markers.close) or {markers.open, markers.close} <= tokenizer.added_texts:
+            return markers
+    return None
 
 
 def _turn(message: ChatMessage) -> dict[str, Any]:

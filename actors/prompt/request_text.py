@@ -9,7 +9,7 @@ import msgspec
 from actors.api.errors import InvalidRequest
 from actors.api.request import InferenceRequest, TextPrompt, TokenPrompt
 from actors.kernel.thread_bridge import WorkerPool
-from actors.prompt.model_text import ModelText, TokenIds, encode_prompts, estimated_tokens
+from actors.prompt.model_text import ModelText, Reading, TokenIds, encode_prompts, estimated_tokens
 from engine.errors import RequestRefused
 from engine.sampling.grammar import CompiledGrammar, Grammar
 from engine.sampling.tool_grammar import calls_grammar
@@ -38,7 +38,7 @@ class RequestText:
         texts: Mapping[str, ModelText],
         workers: WorkerPool,
         work_for: WorkFor | None = None,
-        encoded: dict[tuple[str, str], tuple[TokenIds, ...]] | None = None,
+        encoded: dict[Reading, tuple[TokenIds, ...]] | None = None,
     ) -> None:
         """`texts`: of the engines that may read the prompts. `work_for`: whose request it is.
 
@@ -51,7 +51,7 @@ class RequestText:
         self._work_for = work_for
         self._encoded = {} if encoded is None else encoded
         self._estimates: tuple[int, ...] | None = None
-        self._constraints: dict[tuple[str, str], OutputConstraints] = {}
+        self._constraints: dict[Reading, OutputConstraints] = {}
 
     def for_copy(self) -> "RequestText":
         """For a shadow: what is encoded is shared, `passed_over` is not."""
@@ -69,7 +69,7 @@ class RequestText:
         text, body = self._texts[engine], self._body
         encoded = self._encoded.get(text.reading)
         if encoded is None:
-            encoded = await encode_prompts(text, body.prompts, body.param, self._workers, self._work_for)
+            encoded = await encode_prompts(text, body, self._workers, self._work_for)
             if body.truncate_prompt_tokens is not None:
                 encoded = tuple([token_ids[-body.truncate_prompt_tokens :] for token_ids in encoded])
             self._encoded[text.reading] = encoded

@@ -41,6 +41,7 @@ async def test_a_whole_chat_completion() -> None:
             "completion_tokens": 3,
             "total_tokens": 8,
             "prompt_tokens_details": {"cached_tokens": 2},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         }
         assert body["system_fingerprint"] == "fp_test"
         assert body["penstock"]["rung"] == "small"
