@@ -25,8 +25,8 @@ from policies.queueing.turn_queue import WorkFor
 TokenIds = tuple[int, ...]
 Reading = tuple[str, str, ReasoningMarkers | None]
 """Equal values: every prompt has the same token ids."""
-_NO_REASONING = {"enable_thinking": False, "thinking": False}
-"""How chat templates are asked for no reasoning: Qwen's and others', DeepSeek's."""
+_SWITCHES = ("enable_thinking", "thinking")
+"""Variables by which chat templates switch reasoning on and off: Qwen's and others', DeepSeek's."""
 
 
 class ModelText:
@@ -97,8 +97,8 @@ class ModelText:
             )
         return style
 
-    def encode(self, prompt: Prompt, *, reasons: bool = True) -> TokenIds:
-        """Token ids of a prompt. `reasons` False: of one after which no reasoning is to come. Raises RequestRefused."""
+    def encode(self, prompt: Prompt, *, thinking: bool | None = None) -> TokenIds:
+        """Token ids of a prompt. `thinking`: see `ParsedBody.thinking`. Raises RequestRefused."""
         match prompt:
             case TokenPrompt(token_ids):
                 return token_ids
@@ -109,16 +109,36 @@ class ModelText:
                 definitions = [tool.definition for tool in tools.tools] if tools is not None else []
                 turns = [{"tools": definitions}, *map(_turn, messages)]
                 escaped, mark = escape_special_tokens(turns, self.tokenizer.special_texts)
-                variables = {} if reasons else _NO_REASONING
-                rendered = self._template.render(escaped[1:], tools=escaped[0]["tools"], variables=variables)
-                if not reasons and self.reasoning is not None and self.reasoning.opened_by(rendered):
-                    rendered += f"\n{self.reasoning.close}\n\n"
+                rendered = self._rendered(escaped[1:], escaped[0]["tools"], thinking)
                 self._check_length(rendered)
                 first, *others = pieces(rendered, mark)
                 ids = self.tokenizer.encode(first, add_special_tokens=False)
                 for piece in others:
                     ids += self.tokenizer.encode_continuation(piece, marked=True)
                 return tuple(ids)
+
+    def _rendered(self, messages: Sequence[Any], tools: Sequence[Any], thinking: bool | None) -> str:
+        """The chat template's text. If it has no switch, an empty block of reasoning keeps the model from thinking."""
+        if thinking is None:
+            return self._template.render(messages, tools=tools)
+        rendered, otherwise = [
+            self._template.render(messages, tools=tools, variables=dict.fromkeys(_SWITCHES, value))
+            for value in (thinking, not thinking)
+        ]
+        markers, has_switch = self.reasoning, rendered != otherwise
+        if thinking and markers is None and not has_switch:
+            raise RequestRefused(
+                "reasoning_not_supported",
+                "This model does not reason, as far as its chat template says: choose another model, or leave "
+                "'chat_template_kwargs' out.",
+            )
+        if thinking or markers is None:
+            return rendered
+        if markers.opened_by(rendered):
+            return f"{rendered}\n{markers.close}\n\n"
+        if not has_switch and self._template.mentions(markers.close):
+            return f"{rendered}{markers.open}\n\n{markers.close}\n\n"
+        return rendered
 
     def opens_reasoning(self, prompt: Sequence[int]) -> bool:
         """Whether the chat template has opened the block of the reasoning at the end of these tokens."""
@@ -165,7 +185,7 @@ async def encode_prompts(
 
 
 def _encode(text: ModelText, body: ParsedBody) -> tuple[TokenIds, ...]:
-    return tuple([text.encode(prompt, reasons=body.reasons) for prompt in body.prompts])
+    return tuple([text.encode(prompt, thinking=body.engines_think) for prompt in body.prompts])
 
 
 def _markers(

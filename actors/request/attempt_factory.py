@@ -179,7 +179,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         """None: all of the choice's text is content. Raises InvalidRequest."""
         body, emitted = self.account.request.body, self.account.emitted[index]
         begun = bool(emitted.reasoning)
-        if not body.reasons or not isinstance(body.prompts[index // body.n], ChatPrompt) or emitted.unnamed:
+        if body.bound_to or not isinstance(body.prompts[index // body.n], ChatPrompt) or emitted.unnamed:
             # After an upstream's text, in which its reasoning is not, content follows.
             return None
         if text.reasoning is None:

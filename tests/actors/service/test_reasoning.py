@@ -109,7 +109,7 @@ async def test_where_a_grammar_binds_the_answer_there_is_no_reasoning(autojump_c
         {"prompts": (ChatPrompt(ASKS.messages, ToolSet((TOOL,), choice="required")),), "max_tokens": 60},
     ]
     text = model_text(reasoning=THINK, template=template)
-    assert text.tokenizer.decode(text.encode(ASKS, reasons=False)) == ends
+    assert text.tokenizer.decode(text.encode(ASKS, thinking=False)) == ends
     assert text.tokenizer.decode(text.encode(ASKS)).startswith("why?")
     async with stage(reasoning=THINK, template=template) as service:
         for options in bound:
@@ -117,4 +117,4 @@ async def test_where_a_grammar_binds_the_answer_there_is_no_reasoning(autojump_c
             reasoning, content, count = parts(answer)
             assert (reasoning, count) == ("", 0)
             assert content in {"<think>yes", "no", ""}
-            assert answer.end.usage.prompt_tokens == len(text.encode(options["prompts"][0], reasons=False))
+            assert answer.end.usage.prompt_tokens == len(text.encode(options["prompts"][0], thinking=False))
