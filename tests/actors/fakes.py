@@ -137,9 +137,10 @@ class Stage:
         digest: str = "tiny",
         reasoning: ReasoningMarkers | None = None,
         template: str = TEMPLATE,
+        texts: Mapping[str, ModelText] | None = None,
         **workers: Any,
     ) -> None:
-        """`reasoning`, `template`: of every engine's text.
+        """`reasoning`, `template`: of every engine's text; `texts`: instead, by engine.
 
         `encoders`: which engines make embeddings, of what sizes. `pools`: instead of `blocks`, by engine.
 
@@ -167,7 +168,10 @@ class Stage:
                 name: [self._factory(title) for title in replica_titles(name, each.replicas)]
                 for name, each in settings.engines.items()
             },
-            texts={name: model_text(digest, self.encoders.get(name), reasoning, template) for name in settings.engines},
+            texts={
+                name: (texts or {}).get(name) or model_text(digest, self.encoders.get(name), reasoning, template)
+                for name in settings.engines
+            },
             workers=self.workers,
             network=network,
             source=source,

@@ -11,6 +11,7 @@ from engine.text.reasoning import PRESETS
 from engine.text.tool_calls import ToolSet
 from tests.actors.fakes import CONFIG, TEMPLATE, Answer, model_text, says, stage
 from tests.actors.prompt.test_output_constraints import ASKED, TOOL, call
+from tests.actors.request.test_response_stream import fails_at
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 
 ASKS = ChatPrompt((ChatMessage("user", "why?"),))
@@ -56,8 +57,41 @@ async def test_an_escalation_within_the_reasoning_goes_on_with_it(autojump_clock
     half = tokens("<think>\nA fox")
     async with stage({"small": thinks(margins={half + 3: -9.0}), "large": thinks()}, reasoning=THINK) as service:
         answer = await service.ask("both", prompts=(ASKS,))
-        assert answer.end.served.rung == "large"
+        assert (answer.start.rung, answer.end.served.rung) == ("small", "large"), "part of it was released before"
         assert parts(answer) == EXPECTED
+
+
+OPENS = TEMPLATE + "{{ '<think>\n' }}"
+LADDER = CONFIG.replace('name = "small"\nwhen', 'name = "small"\nmidstream = "continue"\nwhen')
+
+
+async def test_an_answer_begins_inside_a_block_that_the_prompt_has_opened(autojump_clock) -> None:
+    said = SAID.removeprefix("<think>\n")
+    opened = model_text(reasoning=THINK, template=OPENS)
+    script = says(said, prompt=len(opened.encode(ASKS)))
+    async with stage({"small": script}, reasoning=THINK, template=OPENS) as service:
+        answer = await service.ask("small", prompts=(ASKS,))
+        assert parts(answer) == (*EXPECTED[:2], tokens(said[: said.index("\n\n")]))
+
+
+@pytest.mark.parametrize("marks", [True, False])
+async def test_another_model_goes_on_inside_of_it_only_if_it_has_the_markers(autojump_clock, marks: bool) -> None:
+    """The small engine's prompt opened the block, the large one's has not."""
+    said = SAID.removeprefix("<think>\n")
+    small = model_text(reasoning=THINK, template=OPENS)
+    large = model_text(reasoning=THINK if marks else None)
+    scripts = {name: says(said, prompt=len(text.encode(ASKS))) for name, text in (("small", small), ("large", large))}
+    async with stage(scripts, settings=LADDER, texts={"small": small, "large": large}) as service:
+        service.on_step["small"] = fails_at(6)
+        answer = await service.ask("small", prompts=(ASKS,))
+        whys = [(each.rung, each.why) for each in answer.end.served.attempts]
+        if marks:
+            assert answer.end.served.rung == "large"
+            assert parts(answer)[:2] == EXPECTED[:2]
+        else:
+            assert ("large", "cannot_continue") in whys
+            assert parts(answer)[0]
+            assert parts(answer)[0] in EXPECTED[0]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +129,6 @@ async def test_other_texts_stay_as_they_are(autojump_clock, text_only: bool) -> 
         assert answer.end.usage.reasoning_tokens == 0
 
 
-OPENS = TEMPLATE + "{{ '<think>\n' }}"
 SWITCH = TEMPLATE + "{% if not enable_thinking|default(true) %}{{ '<think>off</think>\n' }}{% endif %}"
 
 
