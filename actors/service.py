@@ -657,7 +657,9 @@ def _load_texts(settings: Settings) -> dict[str, ModelText]:
     texts = {}
     for name, engine in settings.engines.items():
         try:
-            text = texts[name] = ModelText.load(engine.model, engine.max_model_len)
+            text = texts[name] = ModelText.load(
+                engine.model, engine.max_model_len, engine.reasoning, engine.reasoning_markers
+            )
             if text.sizes is None:
                 text.grammars.prepare()
         except ModelError as error:

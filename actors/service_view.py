@@ -131,6 +131,7 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
             fallbacks_total=dict(counters.fallbacks),
             prompt_tokens_total=counters.prompt_tokens,
             completion_tokens_total=counters.completion_tokens,
+            reasoning_tokens_total=counters.reasoning_tokens,
             discarded_tokens_total=counters.discarded_tokens,
             overrun_total=counters.overruns,
             in_flight=len(self.running),

@@ -122,6 +122,8 @@ class Finish(msgspec.Struct, frozen=True):
     """With reason "error": the stable code of the error."""
     message: str = ""
     """With reason "error": the cause and the remedy."""
+    reasoning_tokens: int = 0
+    """As an upstream reports them; an engine does not know of reasoning."""
 
 
 class TokenDelta(msgspec.Struct, frozen=True, tag=True, gc=False):

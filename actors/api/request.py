@@ -176,6 +176,8 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
     """Only requests with the same salt find each other's prompts in the prefix cache, within their cache domain."""
     cache_key: str = ""
     """`prompt_cache_key`: many clients send one per conversation."""
+    thinking: bool | None = None
+    """Whether the model of an engine is to reason before its content; None: as its chat template has it."""
     written: Mapping[str, Any] = {}
     """The fields beside the prompt as the client wrote them, for upstreams."""
     needs_upstream: tuple[str, ...] = ()
@@ -199,6 +201,11 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
     def tools(self) -> ToolSet | None:
         prompt = self.prompts[0]
         return prompt.tools if isinstance(prompt, ChatPrompt) else None
+
+    @property
+    def engines_think(self) -> bool | None:
+        """`thinking` for engines: they do not reason where a grammar binds the whole answer."""
+        return False if self.bound_to is not None else self.thinking
 
     @property
     def bound_to(self) -> Literal["json", "tool_calls"] | None:
@@ -259,6 +266,7 @@ class RequestContent:
                 body.grammar,
                 body.embedding,
                 body.truncate_prompt_tokens,
+                body.thinking,
             )
             # As text: no encoder takes all that a client may have written (numbers of any size, half a surrogate).
             text = repr(asked).encode("utf-8", "surrogatepass")

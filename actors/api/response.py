@@ -21,6 +21,8 @@ class Usage(msgspec.Struct, frozen=True):
     completion_tokens: int
     """Tokens of the answer that the client received."""
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    """Part of the completion."""
 
 
 class AttemptSummary(msgspec.Struct, frozen=True):
@@ -85,7 +87,10 @@ class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     """If requested: for each token of the prompt, in the first delta of a choice."""
     reasoning: str = ""
-    """An upstream's reasoning, which is not in `text`; its tokens are among the `unnamed`."""
+    """The model's reasoning, which is not in `text`."""
+    reasoning_tokens: int = 0
+    """How many of the choice's tokens are its reasoning's, beside those of earlier deltas; upstreams report it at the
+    end."""
 
 
 class DecisionInfo(msgspec.Struct, frozen=True, gc=False):

@@ -175,6 +175,7 @@ class ServiceStatistics(msgspec.Struct, frozen=True):
     """(route, from rung, why): attempts that failed and were followed by another."""
     prompt_tokens_total: int
     completion_tokens_total: int
+    reasoning_tokens_total: int
     """Tokens that clients received."""
     discarded_tokens_total: int
     """Tokens that engines made and no client received."""
@@ -243,6 +244,7 @@ class ServiceCounters:
         self.notices: Counter[tuple[str, str]] = Counter()
         self.prompt_tokens = 0
         self.completion_tokens = 0
+        self.reasoning_tokens = 0
         self.discarded_tokens = 0
         self.overruns = 0
         self.ttft = HistogramCounter()

@@ -9,18 +9,24 @@ from typing import Any
 import msgspec
 
 from actors.api.errors import InvalidRequest
-from actors.api.request import ChatMessage, ChatPrompt, Prompt, TextPrompt, TokenPrompt
+from actors.api.request import ChatMessage, ChatPrompt, ParsedBody, Prompt, TextPrompt, TokenPrompt
 from actors.kernel.thread_bridge import WorkerPool
-from engine.errors import RequestRefused
+from config.model.settings import ReasoningWord
+from engine.errors import ModelError, RequestRefused
 from engine.model.encoder_config import EmbeddingSizes, is_encoder, read_encoder_config
 from engine.sampling.grammar import Grammars
 from engine.text.chat_template import ChatTemplate
+from engine.text.reasoning import PRESETS, ReasoningMarkers
 from engine.text.special_token_escape import escape_special_tokens, pieces
 from engine.text.tokenizer import LONG_CHARACTERS, Tokenizer, read_json
 from engine.text.tool_calls import ToolStyle
 from policies.queueing.turn_queue import WorkFor
 
 TokenIds = tuple[int, ...]
+Reading = tuple[str, str, ReasoningMarkers | None]
+"""Equal values: every prompt has the same token ids."""
+_SWITCHES = ("enable_thinking", "thinking")
+"""Variables by which chat templates switch reasoning on and off: Qwen's and others', DeepSeek's."""
 
 
 class ModelText:
@@ -35,15 +41,17 @@ class ModelText:
         template_digest: str,
         positions: int | None = None,
         sizes: EmbeddingSizes | None = None,
+        reasoning: ReasoningMarkers | None = None,
     ) -> None:
-        """Equal `digest`: same tokenizer. Equal `template_digest`, too: same token ids for every prompt.
+        """Equal `digest`: same tokenizer. Equal `template_digest` and `reasoning`, too: same ids for every prompt.
 
         `positions`: the model's maximum length in tokens; None: unknown. `sizes`: of its embeddings; None: it generates
-        text.
+        text. `reasoning`: what encloses the reasoning of its answers to messages; None: they have none.
         """
         self.tokenizer = tokenizer
         self.digest = digest
-        self.reading = (digest, template_digest)
+        self.reading = (digest, template_digest, reasoning)
+        self.reasoning = reasoning
         self.sizes = sizes
         self.grammars = Grammars(tokenizer)
         self._template = template
@@ -52,21 +60,29 @@ class ModelText:
         self._max_characters = positions * tokenizer.longest_token_bytes * 4 if positions else None
 
     @classmethod
-    def load(cls, directory: Path, max_model_len: int | None = None) -> "ModelText":
-        """Load from a model directory. `max_model_len`: from the settings. Raises ModelError."""
+    def load(
+        cls,
+        directory: Path,
+        max_model_len: int | None = None,
+        reasoning: ReasoningWord = "auto",
+        markers: Sequence[str] = (),
+    ) -> "ModelText":
+        """Load from a model directory. The others: from the engine's settings. Raises ModelError."""
         positions: Any = max_model_len
         sizes = None
         if is_encoder(directory):
             config = read_encoder_config(directory, None)
             positions, sizes = positions or config.max_tokens, config.sizes
         positions = positions or read_json(directory / "config.json").get("max_position_embeddings")
+        tokenizer, template = Tokenizer.load(directory, spells=sizes is None), ChatTemplate.load(directory)
         return cls(
-            Tokenizer.load(directory, spells=sizes is None),
-            ChatTemplate.load(directory),
+            tokenizer,
+            template,
             digest=_digest(directory, ("tokenizer.json",)),
             template_digest=_digest(directory, ("chat_template.jinja", "tokenizer_config.json")),
             positions=positions if isinstance(positions, int) else None,
             sizes=sizes,
+            reasoning=_markers(reasoning, markers, tokenizer, template) if sizes is None else None,
         )
 
     @property
@@ -81,11 +97,19 @@ class ModelText:
             )
         return style
 
-    def encode(self, prompt: Prompt, *, special_tokens: bool | None = None, generation_prompt: bool = True) -> TokenIds:
+    def encode(
+        self,
+        prompt: Prompt,
+        *,
+        special_tokens: bool | None = None,
+        generation_prompt: bool = True,
+        thinking: bool | None = None,
+    ) -> TokenIds:
         """Token ids of a prompt. Raises RequestRefused.
 
         `special_tokens`: with those that the tokenizer puts around a text; None: around texts only, because a chat
         template writes its own. `generation_prompt`: a conversation ends with the beginning of the next answer.
+        `thinking`: see `ParsedBody.thinking`.
         """
         match prompt:
             case TokenPrompt(token_ids):
@@ -100,8 +124,8 @@ class ModelText:
                 definitions = [tool.definition for tool in tools.tools] if tools is not None else []
                 turns = [{"tools": definitions}, *map(_turn, messages)]
                 escaped, mark = escape_special_tokens(turns, self.tokenizer.special_texts)
-                rendered = self._template.render(
-                    escaped[1:], add_generation_prompt=generation_prompt, tools=escaped[0]["tools"]
+                rendered = self._rendered(
+                    escaped[1:], escaped[0]["tools"], thinking, generation_prompt=generation_prompt
                 )
                 self._check_length(rendered)
                 first, *others = pieces(rendered, mark)
@@ -117,6 +141,44 @@ class ModelText:
         second = second if prompt.cut is None else self.tokenizer.beginning(second, prompt.cut)
         ids, at = self.tokenizer.encode_pair(first, second)
         return tuple(ids), at
+
+    def _rendered(
+        self, messages: Sequence[Any], tools: Sequence[Any], thinking: bool | None, *, generation_prompt: bool
+    ) -> str:
+        """The chat template's text. If it has no switch, an empty block of reasoning keeps the model from thinking."""
+        if thinking is None:
+            return self._template.render(messages, add_generation_prompt=generation_prompt, tools=tools)
+        rendered, otherwise = [
+            self._template.render(
+                messages,
+                add_generation_prompt=generation_prompt,
+                tools=tools,
+                variables=dict.fromkeys(_SWITCHES, value),
+            )
+            for value in (thinking, not thinking)
+        ]
+        markers, has_switch = self.reasoning, rendered != otherwise
+        if thinking and markers is None and not has_switch:
+            raise RequestRefused(
+                "reasoning_not_supported",
+                "This model does not reason, as far as its chat template says: choose another model, or leave "
+                "'chat_template_kwargs' out.",
+            )
+        if thinking or markers is None:
+            return rendered
+        if markers.opened_by(rendered):
+            return f"{rendered}\n{markers.close}\n\n"
+        if not has_switch and self._template.mentions(markers.close):
+            return f"{rendered}{markers.open}\n\n{markers.close}\n\n"
+        return rendered
+
+    def opens_reasoning(self, prompt: Sequence[int]) -> bool:
+        """Whether the chat template has opened the block of the reasoning at the end of these tokens."""
+        markers = self.reasoning
+        # The longest marker is one token for each of its bytes; white space may follow.
+        return markers is not None and markers.opened_by(
+            self.tokenizer.decode(prompt[-len(markers.open.encode()) - 8 :])
+        )
 
     def _check_length(self, text: str) -> None:
         """Refuse a prompt that cannot fit, before seconds are spent on encoding it."""
@@ -142,28 +204,47 @@ def estimated_tokens(prompt: Prompt) -> int:
 
 
 async def encode_prompts(
-    text: ModelText, prompts: Sequence[Prompt], param: str, workers: WorkerPool, work_for: WorkFor | None = None
+    text: ModelText, body: ParsedBody, workers: WorkerPool, work_for: WorkFor | None = None
 ) -> tuple[tuple[TokenIds, int | None], ...]:
     """Token ids of every prompt, and where its second text begins, if it has one of another token type.
 
-    Raises InvalidRequest, which names `param`.
+    Raises InvalidRequest.
     """
     try:
-        if sum(map(characters, prompts)) < LONG_CHARACTERS:
+        if sum(map(characters, body.prompts)) < LONG_CHARACTERS:
             # Longer prompts are encoded in a worker thread (0.3 µs per character), so that streams do not stall.
-            return _encode(text, prompts)
-        return await workers.run_in_thread(partial(_encode, text, prompts), work_for)
+            return _encode(text, body)
+        return await workers.run_in_thread(partial(_encode, text, body), work_for)
     except RequestRefused as refused:
-        raise InvalidRequest(refused.message, param=param, code=refused.code) from None
+        raise InvalidRequest(refused.message, param=body.param, code=refused.code) from None
 
 
-def _encode(text: ModelText, prompts: Sequence[Prompt]) -> tuple[tuple[TokenIds, int | None], ...]:
+def _encode(text: ModelText, body: ParsedBody) -> tuple[tuple[TokenIds, int | None], ...]:
     return tuple([
         text.encode_pair(prompt)
         if isinstance(prompt, TextPrompt) and prompt.second is not None
-        else (text.encode(prompt), None)
-        for prompt in prompts
+        else (text.encode(prompt, thinking=body.engines_think), None)
+        for prompt in body.prompts
     ])  # fmt: skip
+
+
+def _markers(
+    word: ReasoningWord, pair: Sequence[str], tokenizer: Tokenizer, template: ChatTemplate
+) -> ReasoningMarkers | None:
+    """By the engine's settings, else those that the model's files declare. Raises ModelError."""
+    if pair:
+        hidden = tokenizer.special_ids
+        if any(hidden.intersection(tokenizer.encode(each, add_special_tokens=False)) for each in pair):
+            raise ModelError("reasoning_markers", "a marker is a special token, which has no text in answers")
+        return ReasoningMarkers(*pair)
+    if word == "none":
+        return None
+    if word != "auto":
+        return PRESETS[word]
+    for markers in PRESETS.values():
+        if template.mentions(markers.close) or {markers.open, markers.close} <= tokenizer.added_texts:
+            return markers
+    return None
 
 
 def _turn(message: ChatMessage) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import msgspec
 from actors.api.errors import InvalidRequest
 from actors.api.request import InferenceRequest, TextPrompt, TokenPrompt
 from actors.kernel.thread_bridge import WorkerPool
-from actors.prompt.model_text import ModelText, TokenIds, encode_prompts, estimated_tokens
+from actors.prompt.model_text import ModelText, Reading, TokenIds, encode_prompts, estimated_tokens
 from engine.errors import RequestRefused
 from engine.sampling.grammar import CompiledGrammar, Grammar
 from engine.sampling.tool_grammar import calls_grammar
@@ -38,7 +38,7 @@ class RequestText:
         texts: Mapping[str, ModelText],
         workers: WorkerPool,
         work_for: WorkFor | None = None,
-        encoded: dict[tuple[str, str], tuple[TokenIds, ...]] | None = None,
+        encoded: dict[Reading, tuple[TokenIds, ...]] | None = None,
     ) -> None:
         """`texts`: of the engines that may read the prompts. `work_for`: whose request it is.
 
@@ -50,9 +50,9 @@ class RequestText:
         self._workers = workers
         self._work_for = work_for
         self._encoded = {} if encoded is None else encoded
-        self._seconds: dict[tuple[str, str], tuple[int | None, ...]] = {}
+        self._seconds: dict[Reading, tuple[int | None, ...]] = {}
         self._estimates: tuple[int, ...] | None = None
-        self._constraints: dict[tuple[str, str], OutputConstraints] = {}
+        self._constraints: dict[Reading, OutputConstraints] = {}
 
     def for_copy(self) -> "RequestText":
         """For a shadow: what is encoded is shared, `passed_over` is not."""
@@ -70,7 +70,7 @@ class RequestText:
         text, body = self._texts[engine], self._body
         encoded = self._encoded.get(text.reading)
         if encoded is None:
-            read = await encode_prompts(text, body.prompts, body.param, self._workers, self._work_for)
+            read = await encode_prompts(text, body, self._workers, self._work_for)
             encoded = tuple([token_ids for token_ids, _ in read])
             self._seconds[text.reading] = tuple([second for _, second in read])
             if body.truncate_prompt_tokens is not None:

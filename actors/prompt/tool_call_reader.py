@@ -72,4 +72,5 @@ def _joined(deltas: Sequence[Delta]) -> Delta:
         unnamed=sum([delta.unnamed for delta in deltas]),
         prompt_logprobs=deltas[0].prompt_logprobs,
         reasoning="".join([delta.reasoning for delta in deltas]),
+        reasoning_tokens=sum([delta.reasoning_tokens for delta in deltas]),
     )

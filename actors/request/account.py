@@ -34,11 +34,14 @@ log = structlog.get_logger()
 class EmittedChoice:
     """What was handed to the reader of one choice."""
 
-    __slots__ = ("calls", "finished", "texts", "token_ids", "unnamed")
+    __slots__ = ("calls", "finished", "reasoning", "reasoning_tokens", "texts", "token_ids", "unnamed")
 
     def __init__(self) -> None:
         self.token_ids: list[int] = []
         self.texts: list[str] = []
+        self.reasoning: list[str] = []
+        """That of engines, whose tokens are among `token_ids`."""
+        self.reasoning_tokens = 0
         self.calls = 0
         """Tool calls, which the texts do not hold."""
         self.unnamed = 0
@@ -123,8 +126,8 @@ class Account:
         self._grant = grant
         self._held = ports.rollout.on_start(plan, features.at, grant.hold.amount)
         self.forget()
-        self._before = 0
-        """Tokens of the answer that an ended process has delivered."""
+        self._before = Usage(0, 0)
+        """What an ended process has delivered of the answer."""
         self._prompt_paid = False
         """That process has charged the prompt, too."""
         if request.begun is not None and request.begun.events:
@@ -133,7 +136,7 @@ class Account:
     def _take_over(self, events: Sequence[ResponseEvent]) -> None:
         """What the client has of an answer that an ended process has begun, and has paid for."""
         self.emit([event for event in events if isinstance(event, Delta)])
-        self._before = sum([each.tokens for each in self.emitted])
+        self._before = self.usage()
         self._prompt_paid = self.worked = True
 
     def observe(self, job: Job, margins: list[float]) -> None:
@@ -156,6 +159,9 @@ class Account:
             mine.token_ids += delta.token_ids
             mine.unnamed += delta.unnamed
             mine.texts.append(delta.text)
+            if delta.reasoning and delta.token_ids:
+                mine.reasoning.append(delta.reasoning)
+            mine.reasoning_tokens += delta.reasoning_tokens
             mine.calls += len(delta.calls)
             count += len(delta.token_ids) + delta.unnamed
             if delta.finish_reason is not None:
@@ -187,7 +193,9 @@ class Account:
     def _charged(self, usage: Usage) -> Usage:
         """Without what an ended process has charged."""
         prompt_tokens = 0 if self._prompt_paid else usage.prompt_tokens
-        return Usage(prompt_tokens, max(usage.completion_tokens - self._before, 0), usage.cached_tokens)
+        completion_tokens = max(usage.completion_tokens - self._before.completion_tokens, 0)
+        reasoning_tokens = max(usage.reasoning_tokens - self._before.reasoning_tokens, 0)
+        return Usage(prompt_tokens, completion_tokens, usage.cached_tokens, reasoning_tokens)
 
     def prefix(self, tokenizer: Tokenizer | None) -> Prefix:
         """Token ids of each choice, from which another rung can continue; empty if those of some choice are not known.
@@ -204,10 +212,11 @@ class Account:
         self.prompt_tokens = self.once(tokens) or self.prompt_tokens
 
     def usage(self) -> Usage:
-        tokens = 0
+        tokens = reasoning = 0
         for each in self.emitted:
             tokens += len(each.token_ids) + each.unnamed
-        return Usage(self.prompt_tokens if self.worked else 0, tokens, self.cached_tokens)
+            reasoning += each.reasoning_tokens
+        return Usage(self.prompt_tokens if self.worked else 0, tokens, self.cached_tokens, reasoning)
 
     def timings(self, now: float) -> ServerTimings:
         """Of an answer that ends now."""
@@ -306,6 +315,7 @@ class Account:
         counters.requests[key] += 1
         counters.prompt_tokens += usage.prompt_tokens
         counters.completion_tokens += usage.completion_tokens
+        counters.reasoning_tokens += usage.reasoning_tokens
         counters.discarded_tokens += discarded
         counters.e2e.add(total_s)
         if key.outcome == "refused":

@@ -5,6 +5,7 @@ from typing import Literal
 
 from actors.api.response import Delta, EndReason, MadeCall
 from actors.prompt.continuation import ContinuationDetokenizer
+from actors.prompt.reasoning_reader import ReasoningReader
 from actors.prompt.tool_call_reader import ToolCallReader
 from actors.protocol.delivery import JobOutput, JobStarted, StreamNotice, TextDelta
 from actors.protocol.job import Job
@@ -28,11 +29,14 @@ class OutputAssembly:
         machine: CascadeMachine | None = None,
         continuations: Mapping[int, ContinuationDetokenizer] | None = None,
         readers: Mapping[int, ToolCallReader] | None = None,
+        *,
         call_prefix: str = "",
+        thinking: Mapping[int, ReasoningReader] | None = None,
     ) -> None:
         """`choices`: by sequence. `continuations`: by choice, if it continues another rung's output.
 
         `readers`: by choice, if its text may hold tool calls. `call_prefix`: of the ids of an upstream's tool calls.
+        `thinking`: by choice, if its text may begin with reasoning.
         """
         self._choices = dict(choices)
         self._machine = machine
@@ -42,6 +46,7 @@ class OutputAssembly:
         self._continuations = continuations or {}
         self._readers = readers or {}
         self._call_prefix = call_prefix
+        self._thinking = thinking or {}
         self._unshown: dict[int, int] = {}
         """By choice: tokens without text, which are reported with the next delta."""
         self._unfinished = len(choices)
@@ -110,6 +115,9 @@ class OutputAssembly:
                 delta = Delta(index, "", (), (), end.reason, embedding=vector)
             case Finished(finish=end):
                 delta = Delta(index, "", (), (), end.reason, end.stop)
+        thought = self._thinking.get(index)
+        if thought is not None:
+            delta = thought.read(delta)
         reader = self._readers.get(index)
         if reader is not None:
             delta = reader.read(delta)
@@ -155,6 +163,7 @@ class OutputAssembly:
             unnamed=output.token_count + self._unshown.pop(index, 0),
             calls=calls,
             reasoning=output.reasoning,
+            reasoning_tokens=0 if finish is None else finish.reasoning_tokens,
         )
 
     def _judge(
@@ -171,7 +180,7 @@ class OutputAssembly:
         effects = machine.on_output(
             index,
             output.token_ids,
-            "" if reader is not None and reader.holding else delta.text,
+            "" if reader is not None and reader.holding else delta.reasoning + delta.text,
             output.margins,
             finish=output.finish is not None,
             opens_call=reader is not None and reader.opened,

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import msgspec
 
 from actors.api.errors import InvalidRequest
-from actors.api.request import Principal, Prompt, TokenPrompt
+from actors.api.request import ChatPrompt, Principal, Prompt, TokenPrompt
 from actors.api.response import Delta
 from actors.prompt.continuation import ContinuationDetokenizer, params_after
 from actors.prompt.model_text import ModelText, TokenIds
+from actors.prompt.reasoning_reader import ReasoningReader
 from actors.prompt.request_text import OutputConstraints, RequestText
 from actors.prompt.tool_call_reader import ToolCallReader
 from actors.protocol.delivery import Delivery
@@ -106,6 +107,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         choices: dict[int, int] = {}
         continuations: dict[int, ContinuationDetokenizer] = {}
         readers: dict[int, ToolCallReader] = {}
+        thinking: dict[int, ReasoningReader] = {}
         ended: list[Delta] = []
         for index, emitted in enumerate(self.account.emitted):
             if emitted.finished:
@@ -117,16 +119,32 @@ class AttemptFactory(msgspec.Struct, frozen=True):
             if constraints.style is not None and body.tools is not None:
                 id_prefix = f"call_{request.request_id}_{index}_"
                 reader = ToolCallReader(constraints.style, body.tools.names, id_prefix=id_prefix)
+            thought = self._reasoning_reader(index, prompt, text, params)
             if prefix:
                 shown, exact = "".join(emitted.texts), constraints.grammar is not None
                 continuation = ContinuationDetokenizer(
-                    params, text.tokenizer, prompt, prefix, shown if reader is None else None, exact=exact
+                    params,
+                    text.tokenizer,
+                    prompt,
+                    prefix,
+                    shown if reader is None and thought is None else None,
+                    exact=exact,
                 )
+                written = continuation.written
+                if thought is not None:
+                    written = thought.replay(
+                        written,
+                        prefix,
+                        reasoning="".join(emitted.reasoning),
+                        content=shown if reader is None else None,
+                        reported=emitted.reasoning_tokens,
+                    )
                 if reader is not None:
-                    reader.replay(continuation.written, shown)
+                    reader.replay(written, shown)
                 if continuation.ended:
                     rest, reason, stop = continuation.rest()
                     end = Delta(index, rest, (), (), reason, stop)
+                    end = end if thought is None else thought.read(end)
                     ended.append(end if reader is None else reader.read(end))
                     continue
                 continuations[index] = continuation
@@ -134,6 +152,8 @@ class AttemptFactory(msgspec.Struct, frozen=True):
                 params = params_after(params, len(prefix))
             if reader is not None:
                 readers[index] = reader
+            if thought is not None:
+                thinking[index] = thought
             number = next(numbers)
             choices[number] = index
             sequences.append(
@@ -151,8 +171,25 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         prompt_tokens = sum([len(each.prompt_token_ids) for each in sequences])
         tokens = prompt_tokens + sum([each.params.max_tokens for each in sequences])
         job = self._job(of, tuple(sequences), prompt_tokens, tokens, goes_on=any(of.wanted.prefix))
-        assembly = OutputAssembly(choices, of.cascade, continuations, readers)
+        assembly = OutputAssembly(choices, of.cascade, continuations, readers, thinking=thinking)
         return Attempt(of, job, assembly, whole_in_engine=not continuations), ended
+
+    def _reasoning_reader(
+        self, index: int, prompt: TokenIds, text: ModelText, params: SamplingParams
+    ) -> ReasoningReader | None:
+        """None: all of the choice's text is content. Raises InvalidRequest."""
+        body, emitted = self.account.request.body, self.account.emitted[index]
+        begun = bool(emitted.reasoning)
+        if body.bound_to or not isinstance(body.prompts[index // body.n], ChatPrompt) or emitted.unnamed:
+            # After an upstream's text, in which its reasoning is not, content follows.
+            return None
+        if text.reasoning is None:
+            if begun:
+                message = "The answer has begun with reasoning, which this model does not write."
+                raise InvalidRequest(message, param="model", code="cannot_continue")
+            return None
+        detokenizer = text.tokenizer.detokenizer(prompt, skip_special=params.skip_special_tokens)
+        return ReasoningReader(text.reasoning, detokenizer, opened=begun or text.opens_reasoning(prompt))
 
     def _for_encoder(
         self, of: MachineAttempt, inputs: Sequence[TokenIds], seconds: Sequence[int | None], limits: EngineLimits
@@ -196,6 +233,8 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         goes_on = bool(of.wanted.prefix) or of.wanted.from_text
         if goes_on and (body.tools is not None or body.grammar is not None):
             raise _NotExpressible("an answer with tools or a response_format cannot be continued on an upstream")
+        if goes_on and any(each.reasoning for each in account.emitted):
+            raise _NotExpressible("an upstream cannot continue an answer that an engine began with reasoning")
         if body.truncate_prompt_tokens is not None:
             raise _NotExpressible("truncate_prompt_tokens works on local engines only; leave it out")
         streamed = body.streamed or of.cascade is not None or settings.stream == "always"

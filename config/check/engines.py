@@ -31,6 +31,19 @@ def check_engines(settings: Settings, problems: Problems) -> None:
                 f"{engine.max_step_tokens} tokens of a step cannot hold one token of each running sequence",
                 expected=f"at least max_running, {engine.max_running}",
             )
+        markers = engine.reasoning_markers
+        if markers and not (len(markers) == 2 and all(markers) and markers == tuple(map(str.strip, markers))):
+            problems.add(
+                ("engines", name, "reasoning_markers"),
+                f"{list(markers)} are not two markers",
+                expected="two texts without white space around them, the opening and the closing one",
+            )
+        if markers and engine.reasoning != "auto":
+            problems.add(
+                ("engines", name, "reasoning_markers"),
+                f'reasoning = "{engine.reasoning}" says otherwise',
+                expected="one of the two",
+            )
         ranks = engine.replicas * engine.tensor_parallel
         if engine.devices and len(engine.devices) != ranks:
             problems.add(

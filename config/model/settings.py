@@ -239,6 +239,10 @@ class AdapterSettings(Table, frozen=True):
     """A folder in PEFT's format: adapter_config.json, adapter_model.safetensors; relative to the TOML file."""
 
 
+ReasoningWord = Literal["auto", "none", "think", "thinking", "reasoning", "seed", "brackets"]
+"""The others are presets: `engine.text.reasoning.PRESETS`."""
+
+
 class EngineSettings(Table, frozen=True):
     """An engine: a model that runs in this process."""
 
@@ -280,6 +284,12 @@ class EngineSettings(Table, frozen=True):
     generation_config: bool = True
     """Use the model's generation_config.json for temperature, top_p, top_k, min_p, repetition_penalty and the token
     limit if a request does not set them; false: use the API's defaults."""
+    reasoning: ReasoningWord = "auto"
+    """The markers of the reasoning in answers to messages: "think" for <think>…</think>, "thinking" and "reasoning"
+    likewise, "seed" for <seed:think>, "brackets" for [THINK]; "none": it stays in the text. "auto": the pair whose
+    closing marker the chat template has, or whose two markers are added tokens of the tokenizer."""
+    reasoning_markers: tuple[str, ...] = ()
+    """Instead of `reasoning`: the text that opens it and the text that closes it."""
     ignore_config_keys: tuple[str, ...] = ()
     """Keys of the model's config.json to ignore. All others must be known, or the engine does not start."""
     ignore_tensors: tuple[str, ...] = ()

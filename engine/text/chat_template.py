@@ -43,6 +43,7 @@ class ChatTemplate:
         """How the model writes tool calls; None: in an unknown way."""
         self._reasoning = _place_of_reasoning(source or "")
         self._knows_tools = "tools" in (source or "")
+        self._source = source or ""
         self._template = None
         if source is None:
             return
@@ -81,6 +82,9 @@ class ChatTemplate:
         if value is not None and not isinstance(value, str):
             raise ModelError("chat_template", f"{config_path}: chat_template must be a text, or named texts")
         return cls(value, tokens, origin=str(config_path if value is not None else directory))
+
+    def mentions(self, text: str) -> bool:
+        return text in self._source
 
     def render(
         self,

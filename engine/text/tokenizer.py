@@ -11,10 +11,13 @@ import tokenizers
 
 from engine.errors import ModelError, RequestRefused
 from engine.text.continuation_encoder import ContinuationEncoder
+from engine.text.reasoning import MARKER_TEXTS
 from engine.text.token_bytes import SpellToken, TokenSpelling
 
 CALL_TAGS = ("<tool_call>", "</tool_call>")
-"""Tags of a tool call. Some models mark them as special, but the output cannot be parsed without them."""
+"""Tags of a tool call."""
+_PARSED = frozenset({*CALL_TAGS, *MARKER_TEXTS})
+"""Some models mark these as special, but the output cannot be parsed without them."""
 LONG_CHARACTERS = 8_000
 """From this length on encoding is slow enough that it must release the GIL."""
 _Utf8Decoder = getincrementaldecoder("utf-8")
@@ -67,10 +70,11 @@ class Tokenizer:
         self._spelling = TokenSpelling(decoder if spells else {"type": "Sequence", "decoders": []})
         added = inner.get_added_tokens_decoder()
         self._added = {token_id: token.content for token_id, token in added.items()}
+        self.added_texts = frozenset(self._added.values())
         self._bytes: dict[int, bytes] = {}
         special = {token_id: token.content for token_id, token in added.items() if token.special}
         self.special_texts = tuple(special.values())
-        self.special_ids = frozenset(token_id for token_id, text in special.items() if text not in CALL_TAGS)
+        self.special_ids = frozenset(token_id for token_id, text in special.items() if text not in _PARSED)
         """Special tokens, which have no text in an answer."""
         self.eos_ids = eos_ids
         self.vocab_size: int = inner.get_vocab_size()

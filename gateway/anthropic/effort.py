@@ -1,4 +1,4 @@
-"""`thinking` and `output_config.effort`: how much an upstream's model is to reason. Engines have no such control."""
+"""`thinking` and `output_config.effort`: how much the model is to reason. Engines can only be told not to."""
 
 import msgspec
 

@@ -117,6 +117,7 @@ def read_count(body: MessagesBody, given: GivenFields) -> ParsedBody:
         view=view,
         user=None if body.metadata is None else body.metadata.user_id,
         written=_for_upstreams(body, reasoning, offered if tools is None else ()),
+        thinking=False if reasoning.effort == "none" else None,
         needs_upstream=reasoning.needs,
     )
 

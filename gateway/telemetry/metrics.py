@@ -101,6 +101,7 @@ def _service_families(statistics: ServiceStatistics) -> Iterator[Metric]:
     for name, text, value in (
         ("delivered_prompt_tokens", "Prompt tokens of answered requests.", statistics.prompt_tokens_total),
         ("delivered_completion_tokens", "Output tokens that clients received.", statistics.completion_tokens_total),
+        ("delivered_reasoning_tokens", "Those of them that were reasoning.", statistics.reasoning_tokens_total),
         ("discarded_tokens", "Output tokens that no client received.", statistics.discarded_tokens_total),
         ("overruns", "Answers ended because they were read too slowly.", statistics.overrun_total),
         ("ledger_settled", "Reservations settled.", statistics.ledger.settled_total),

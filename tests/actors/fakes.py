@@ -36,6 +36,7 @@ from engine.scheduling.batch import SampleRow
 from engine.testing.fake_encoder import FakeEncoder
 from engine.testing.fake_runner import FakeRunner
 from engine.text.chat_template import ChatTemplate
+from engine.text.reasoning import ReasoningMarkers
 from policies.admission.budget import BudgetHold, Grant
 from policies.admission.quota import Reservation, TenantUse
 from policies.fallback.breaker import BreakerStatistics
@@ -47,9 +48,20 @@ PROMPT = (5, 6, 7, 8)
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 
 
-def model_text(digest: str = "tiny", sizes: EmbeddingSizes | None = None) -> ModelText:
-    template = ChatTemplate(TEMPLATE, {}, origin="test")
-    return ModelText(byte_level_tokenizer(), template, digest=digest, template_digest="plain", sizes=sizes)
+def model_text(
+    digest: str = "tiny",
+    sizes: EmbeddingSizes | None = None,
+    reasoning: ReasoningMarkers | None = None,
+    template: str = TEMPLATE,
+) -> ModelText:
+    return ModelText(
+        byte_level_tokenizer(),
+        ChatTemplate(template, {}, origin="test"),
+        digest=digest,
+        template_digest=template,
+        sizes=sizes,
+        reasoning=reasoning,
+    )
 
 
 def says(
@@ -123,9 +135,14 @@ class Stage:
         actor_types: ActorTypes = ActorTypes(),  # noqa: B008  (frozen)
         wall: WallClock = system_time,
         digest: str = "tiny",
+        reasoning: ReasoningMarkers | None = None,
+        template: str = TEMPLATE,
+        texts: Mapping[str, ModelText] | None = None,
         **workers: Any,
     ) -> None:
-        """`encoders`: which engines make embeddings, of what sizes. `pools`: instead of `blocks`, by engine.
+        """`reasoning`, `template`: of every engine's text; `texts`: instead, by engine.
+
+        `encoders`: which engines make embeddings, of what sizes. `pools`: instead of `blocks`, by engine.
 
         `digest`: of the tokenizer.
         """
@@ -151,7 +168,10 @@ class Stage:
                 name: [self._factory(title) for title in replica_titles(name, each.replicas)]
                 for name, each in settings.engines.items()
             },
-            texts={name: model_text(digest, self.encoders.get(name)) for name in settings.engines},
+            texts={
+                name: (texts or {}).get(name) or model_text(digest, self.encoders.get(name), reasoning, template)
+                for name in settings.engines
+            },
             workers=self.workers,
             network=network,
             source=source,

@@ -224,6 +224,7 @@ class FakeService:
             fallbacks_total={("tests", "small", "engine_failed"): 1},
             prompt_tokens_total=30,
             completion_tokens_total=18,
+            reasoning_tokens_total=0,
             discarded_tokens_total=4,
             overrun_total=0,
             in_flight=self.open_responses,

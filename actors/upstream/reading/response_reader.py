@@ -378,6 +378,7 @@ class ResponseReader:
             completion_tokens=self._counter.tokens,
             cached_tokens=counts.cached,
             stop=self._stop,
+            reasoning_tokens=min(counts.reasoning, self._counter.tokens),
         )
 
 

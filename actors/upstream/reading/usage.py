@@ -31,6 +31,8 @@ class UsageCounts(msgspec.Struct, frozen=True):
     """Part of the prompt that was cached."""
     hidden: bool = False
     """Part of the completion is reasoning that may not have been sent."""
+    reasoning: int = 0
+    """Part of the completion that is reasoning, where it is reported."""
 
     def then(self, later: "UsageCounts") -> "UsageCounts":
         """Merge with a later report of the same answer, which takes precedence where it has numbers."""
@@ -39,6 +41,7 @@ class UsageCounts(msgspec.Struct, frozen=True):
             later.completion or self.completion,
             later.cached or self.cached,
             later.hidden or self.hidden,
+            later.reasoning or self.reasoning,
         )
 
 
@@ -67,10 +70,12 @@ def _of_usage(usage: Mapping[str, Any]) -> UsageCounts:
     hit = 0 if usual else _count(usage, "prompt_cache_hit_tokens")
     if not (prompt or usual):
         prompt = hit + _count(usage, "prompt_cache_miss_tokens")
-    hidden = bool(_detail(usage, "completion_tokens_details", "reasoning_tokens"))
+    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
+    hidden = bool(reasoning)
     if prompt and total > prompt + completion:
         hidden = hidden or bool(completion)
         # Gemini and xAI report reasoning only in total_tokens; it is billed as completion.
+        reasoning = reasoning or (total - prompt - completion if completion else 0)
         completion = total - prompt
     elif completion and total > completion:
         prompt = prompt or total - completion
@@ -78,7 +83,7 @@ def _of_usage(usage: Mapping[str, Any]) -> UsageCounts:
     if not (cached or usual):
         cached = _detail(usage, "input_tokens_details", "cached_tokens") or _count(usage, "cached_tokens")
         cached = cached or hit or read
-    return UsageCounts(prompt, completion, min(cached, prompt), hidden)
+    return UsageCounts(prompt, completion, min(cached, prompt), hidden, min(reasoning, completion))
 
 
 _USUAL = frozenset({

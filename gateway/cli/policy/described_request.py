@@ -216,7 +216,8 @@ def _count(request: InferenceRequest, settings: Settings) -> tuple[PromptSizes, 
     for folder in folders.values():
         if folder not in counted:
             text = ModelText.load(folder)
-            lengths = [len(text.encode(prompt)) for prompt in request.body.prompts]
+            body = request.body
+            lengths = [len(text.encode(prompt, thinking=body.engines_think)) for prompt in body.prompts]
             counted[folder] = tuple([min(length, request.body.truncate_prompt_tokens or length) for length in lengths])
     return PromptSizes({name: counted[folder] for name, folder in folders.items()}, next(iter(counted.values()))), ()
 

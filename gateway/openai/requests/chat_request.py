@@ -13,7 +13,7 @@ from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
 from gateway.openai.requests.fault import fault
 from gateway.openai.requests.forwarded_fields import CHAT as CHAT_FIELDS
-from gateway.openai.requests.forwarded_fields import needs_upstream
+from gateway.openai.requests.forwarded_fields import needs_upstream, switched
 from gateway.openai.requests.grammar_request import answer_grammar
 from gateway.openai.requests.json_body import GivenFields
 from gateway.openai.requests.sampling import (
@@ -96,7 +96,22 @@ def read_chat(body: ChatBody, given: GivenFields, max_choices: int) -> ParsedBod
     prompt, grammar = _prompt(body), answer_grammar(body)
     if grammar is not None and grammar.kind != "json_schema" and prompt.tools is not None:
         raise fault(grammar.param, "and 'tools' cannot be combined: give one of them.")
-    return parsed_body(body, given, needs, (prompt,), params, n, view, grammar)
+    read = parsed_body(body, given, needs, (prompt,), params, n, view, grammar)
+    thinking = _thinking(given)
+    if thinking and read.bound_to is not None:
+        # An engine does not reason where a grammar binds the answer.
+        read = msgspec.structs.replace(read, needs_upstream=(*needs, "chat_template_kwargs"))
+    return msgspec.structs.replace(read, thinking=thinking) if thinking is not None else read
+
+
+def _thinking(given: GivenFields) -> bool | None:
+    """Whether an engine's model is to reason. Raises `BadField`."""
+    thinking = switched(given.get("chat_template_kwargs"))
+    if given.get("reasoning_effort") != "none":
+        return thinking
+    if thinking:
+        raise fault("reasoning_effort", "\"none\" and 'chat_template_kwargs' contradict each other: leave one out.")
+    return False
 
 
 def _prompt(body: ChatBody) -> ChatPrompt:

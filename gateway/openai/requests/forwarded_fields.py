@@ -46,6 +46,14 @@ def _object(value: object) -> bool:
     return isinstance(value, dict)
 
 
+def switched(value: object) -> bool | None:
+    """`chat_template_kwargs` that only switch the reasoning on or off; None: others, or none."""
+    if not isinstance(value, dict) or not value or not value.keys() <= {"enable_thinking", "thinking"}:
+        return None
+    first, *others = value.values()
+    return first if isinstance(first, bool) and all(each is first for each in others) else None
+
+
 def _labels(value: object) -> bool:
     """Within the bounds that the OpenAI API sets."""
     return (
@@ -85,7 +93,7 @@ CHAT: Mapping[str, Neutral] = {
     "add_special_tokens": _any_of(False),
     "audio": _empty,
     "chat_template": _empty,
-    "chat_template_kwargs": _empty,
+    "chat_template_kwargs": lambda value: _empty(value) or switched(value) is not None,
     "continue_final_message": _any_of(False),
     "documents": _empty,
     "echo": _any_of(False),

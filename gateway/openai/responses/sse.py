@@ -22,7 +22,7 @@ class SseRenderer(EventRenderer):
         self._chunks = chunks
         self._continuous = continuous
         self._prompt_tokens = 0
-        self._tokens = 0
+        self._tokens = self._reasoning_tokens = 0
         self._include_usage = include_usage
         self._open: set[int] = set()
         self._echo: tuple[str, ...] = ()
@@ -57,7 +57,8 @@ class SseRenderer(EventRenderer):
         index = delta.index
         if self._continuous:
             self._tokens += len(delta.token_ids) + delta.unnamed
-            self._chunks.count(Usage(self._prompt_tokens, self._tokens))
+            self._reasoning_tokens += delta.reasoning_tokens
+            self._chunks.count(Usage(self._prompt_tokens, self._tokens, reasoning_tokens=self._reasoning_tokens))
         if index not in self._open:
             self._open.add(index)
             parts.append(self._chunks.opening(delta, self._echo[index] if self._echo else ""))

@@ -88,24 +88,24 @@ async def read_some(reader: KeptReader, events: int) -> Answer:
 CASES = [(name, state) for name, state in STATES.items()]
 
 
-@pytest.mark.parametrize("case", sampled(CASES, 5))
+@pytest.mark.parametrize("case", sampled(CASES, 5, always=["reasoning"]))
 async def test_the_answer_is_the_one_that_it_would_have_been(autojump_clock, tmp_path, case):
     """Killed after one event after another."""
     state: State = case
     lives = Lives(tmp_path, state.settings, state.said)
-    async with lives.life() as service:
+    async with lives.life(**state.stage) as service:
         whole = await read(begin(service, model=state.model, **state.options))
         # As text: the log-probability of a prompt's first token is NaN, which equals nothing.
         uncut, length = repr(seen(whole)), len(whole.events)
     cut = 0
     for after in range(0, length, 1 + length // 6):
-        async with lives.life() as service:
+        async with lives.life(**state.stage) as service:
             reader = begin(service, model=state.model, **state.options)
             await trio.sleep(0.5)
             before = await read_some(reader, after)
             answer_id = reader.answer.request.request_id
             cut += not reader.answer.ended
-        async with lives.life() as service:
+        async with lives.life(**state.stage) as service:
             answer = await read(service.service.kept.find(answer_id, TENANT))
             assert repr(answer.events[: len(before.events)]) == repr(before.events)
             assert repr(seen(answer)) == uncut, f"killed after event {len(before.events)}"

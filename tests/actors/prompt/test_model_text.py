@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 import tokenizers
+from tokenizers import AddedToken
 from tokenizers.processors import TemplateProcessing
 
 from actors.api.request import CallTurn, ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
 from actors.prompt.model_text import ModelText, estimated_tokens
-from engine.errors import RequestRefused
+from engine.errors import ModelError, RequestRefused
 from engine.text.chat_template import ChatTemplate
+from engine.text.reasoning import PRESETS, ReasoningMarkers
 from engine.text.tokenizer import Tokenizer
 from engine.text.tool_calls import Tool, ToolSet
 from engine.zoo.train import MODELS
@@ -104,3 +106,40 @@ def test_what_stands_around_a_prompt(prompt, how, expected):
     template = ChatTemplate(TEMPLATE, {}, origin="test")
     text = ModelText(Tokenizer(inner, frozenset()), template, digest="a", template_digest="b")
     assert text.tokenizer.whole_text(text.encode(prompt, **how)) == expected
+
+
+THINK, BRACKETS = PRESETS["think"], PRESETS["brackets"]
+PLAIN, SPLITS = "{{ messages[0].content }}", "{{ messages[0].content.split('</think>')[-1] }}"
+# (the template, added tokens, special ones among them, the settings) -> markers
+DECLARED = [
+    (PLAIN, (), (), {}, None),
+    (SPLITS, (), (), {}, THINK),
+    (PLAIN, ("<think>",), (), {}, None),
+    (PLAIN, ("<think>", "</think>"), (), {}, THINK),
+    (PLAIN, (), ("[THINK]", "[/THINK]"), {}, BRACKETS),
+    (SPLITS, (), (), {"reasoning": "none"}, None),
+    (SPLITS, (), (), {"reasoning": "brackets"}, BRACKETS),
+    (SPLITS, (), (), {"markers": ("<a>", "</a>")}, ReasoningMarkers("<a>", "</a>")),
+]
+
+
+@pytest.mark.parametrize("declared", DECLARED)
+def test_a_models_files_or_the_settings_say_how_it_reasons(tmp_path, declared):
+    template, added, special, given, markers = declared
+    inner = tokenizers.Tokenizer.from_str(byte_level().to_str())
+    inner.add_tokens([AddedToken(each, special=False) for each in added])
+    inner.add_special_tokens(list(special))
+    inner.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "chat_template.jinja").write_text(template)
+    text = ModelText.load(tmp_path, **given)
+    assert text.reasoning == markers
+    for marker in special:
+        assert text.tokenizer.decode(text.tokenizer.encode(marker)) == marker, "it has text in an answer"
+
+
+def test_a_marker_that_has_no_text_is_refused(tmp_path):
+    byte_level().save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="special token"):
+        ModelText.load(tmp_path, markers=("<|bos|>", "</a>"))

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import trio
 
-from actors.api.request import ChatPrompt
+from actors.api.request import ChatMessage, ChatPrompt
 from actors.api.response import Delta, Done
 from engine.sampling.grammar import Grammar
+from engine.text.reasoning import PRESETS
 from engine.text.tool_calls import ToolSet
-from tests.actors.fakes import CONFIG, Answer, says, settings_of, stage
+from tests.actors.fakes import CONFIG, TEMPLATE, Answer, model_text, says, settings_of, stage
 from tests.actors.prompt.test_output_constraints import ASKED, LEAD, LENGTH, TOOL, call
 from tests.actors.request.test_draft_verification import config as verified_config
 from tests.actors.request.test_response_stream import TEXT, fails_at
@@ -43,11 +44,24 @@ class State:
     settings: str = LADDER
     model: str = "small"
     steps: int = 24
-    """At each of which the engine fails, in a run of its own."""
+    """At some of which, up to this one, the engine fails, in a run of its own."""
+    each: bool = False
+    """At each of them."""
+    stage: dict[str, Any] = field(default_factory=dict)
 
 
 SEEDED = {"temperature": 1.0, "seed": 7, "max_tokens": 24}
 JSON = {**SEEDED, "max_tokens": 60, "grammar": Grammar("json_schema", json.dumps(SCHEMA))}
+ASKS = ChatPrompt((ChatMessage("user", "why?"),))
+THINKS = {"reasoning": PRESETS["think"]}
+OPENED = {**THINKS, "template": TEMPLATE + "<think>\n"}
+THOUGHT = "<think>\nA fox </th is\n\nquick.\n</think>\n\nIt </think> jumps."
+
+
+def thinks(said: str = THOUGHT, template: str = TEMPLATE, prompt: ChatPrompt = ASKS) -> Any:
+    return says(said, prompt=len(model_text(template=template).encode(prompt)))
+
+
 STATES = {
     "plain text": State(said=says(TEXT)),
     "greedy": State({"max_tokens": 24}),
@@ -83,6 +97,24 @@ STATES = {
     "one engine: text and two calls": State(
         {"prompts": (ASKED,)}, says(f"{LEAD}\n{call('Paris')}\n{call('Rome')}", prompt=LENGTH), ALONE, steps=96
     ),
+    "reasoning": State({"prompts": (ASKS,)}, thinks(), steps=44, stage=THINKS),
+    "reasoning that the prompt has opened": State(
+        {"prompts": (ASKS,)}, thinks(THOUGHT[8:], OPENED["template"]), steps=44, stage=OPENED
+    ),
+    "reasoning of two choices": State({"prompts": (ASKS,), "n": 2}, thinks(), steps=44, stage=THINKS),
+    "reasoning, then a call": State(
+        {"prompts": (ASKED,)},
+        thinks(f"<think>\nA <tool_call> is\nit.</think>\n{LEAD}\n{call('Paris')}", prompt=ASKED),
+        steps=72,
+        stage=THINKS,
+    ),
+    "reasoning that does not end": State(
+        {"prompts": (ASKS,), "max_tokens": 30}, thinks(f"<think>\n{LEAD}</think>"), steps=32, stage=THINKS
+    ),
+    "reasoning, logprobs and a stop string": State(
+        {"prompts": (ASKS,), "logprobs": 1, "stop": ("jumps.",)}, thinks(), steps=44, stage=THINKS
+    ),
+    "one engine: reasoning": State({"prompts": (ASKS,)}, thinks(), ALONE, steps=44, each=True, stage=THINKS),
     "replicas: seeded": State(SEEDED, settings=REPLICAS),
     "replicas: a JSON schema": State(JSON, settings=REPLICAS, steps=40),
     "replicas: text and two calls": State(
@@ -98,9 +130,11 @@ def seen(answer: Answer) -> dict[str, Any]:
     choices: dict[int, dict[str, Any]] = {}
     for delta in deltas:
         mine = choices.setdefault(
-            delta.index, {"text": "", "tokens": [], "logprobs": [], "prompt": [], "calls": [], "end": None}
+            delta.index,
+            {"text": "", "reasoning": "", "tokens": [], "logprobs": [], "prompt": [], "calls": [], "end": None},
         )
         mine["text"] += delta.text
+        mine["reasoning"] += delta.reasoning
         mine["tokens"] += delta.token_ids
         mine["logprobs"] += delta.logprobs
         mine["prompt"] += delta.prompt_logprobs
@@ -110,7 +144,8 @@ def seen(answer: Answer) -> dict[str, Any]:
             assert mine["end"] is None
             mine["end"] = (delta.finish_reason, delta.stop)
     usage = answer.end.usage
-    return {"choices": choices, "echo": answer.start.echo, "usage": (usage.prompt_tokens, usage.completion_tokens)}
+    counts = usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens
+    return {"choices": choices, "echo": answer.start.echo, "usage": counts}
 
 
 CASES = [
@@ -120,15 +155,15 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", sampled(CASES, 6))
+@pytest.mark.parametrize("case", sampled(CASES, 6, always=["reasoning that the prompt has opened, streamed"]))
 async def test_the_answer_is_the_one_that_it_would_have_been(autojump_clock, case):
     """Each engine dies at each step; the next one serves."""
     state, streamed = case
     scripts = {} if state.said is None else {"small": state.said, "large": state.said}
-    async with stage(scripts, settings=state.settings) as service:
+    async with stage(scripts, settings=state.settings, **state.stage) as service:
         uncut = seen(await service.ask(state.model, streamed=streamed, **state.options))
         failed = 0
-        for step in range(0, state.steps, 1 + state.steps // 12):
+        for step in range(0, state.steps, 1 if state.each else 1 + state.steps // 12):
             for title in ["small"] if state.settings == ALONE else service.titles:
                 # It has made steps before.
                 service.on_step[title] = fails_at(service.runners[title][-1].steps + step)

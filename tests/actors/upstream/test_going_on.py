@@ -9,10 +9,13 @@ from actors.api.request import ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
 from actors.api.response import Delta, Done, Failed
 from config.load import parse_settings
 from engine.sampling.grammar import Grammar
+from engine.text.reasoning import PRESETS
 from engine.text.tool_calls import Tool, ToolSet
+from tests.actors.fakes import TEMPLATE, model_text
 from tests.actors.fakes import says as engine_says
+from tests.actors.request.test_response_stream import fails_at
 from tests.actors.upstream.network import Asked, event
-from tests.actors.upstream.test_upstream_actor import CHAT, HI, config, outcomes, stage
+from tests.actors.upstream.test_upstream_actor import CHAT, HI, SHARED, config, outcomes, stage
 
 TEXT = "naïve 東京, the quick brown fox"
 OUTSIDE = """
@@ -161,3 +164,27 @@ def test_the_shared_configuration_is_still_good():
     assert (
         parse_settings(config('supports = ["continue"]\n'), Path("/nowhere/service.toml")).upstreams["cloud"].supports
     )
+
+
+THINK = PRESETS["think"]
+
+
+async def test_an_engine_reads_no_reasoning_after_an_upstreams_text(autojump_clock):
+    """Though its prompt opens a block: the upstream's reasoning was not in the text that it continues."""
+    template = TEMPLATE + "<think>"
+    texts = {"small": model_text(reasoning=THINK, template=template)}
+    script = engine_says(TEXT, prompt=len(texts["small"].encode(CHAT[0])))
+    async with stage(begins(TEXT[:5], thought="hm"), {"small": script}, extra=SHARED, texts=texts) as (service, _):
+        answer = await service.ask("begins-there", prompts=CHAT)
+        assert [each[:2] for each in outcomes(answer)] == [("cloud", "failed"), ("small", "answered")]
+        assert answer.text() == TEXT
+
+
+async def test_no_upstream_goes_on_with_reasoning_that_an_engine_began(autojump_clock):
+    texts = {"small": model_text(reasoning=THINK)}
+    script = engine_says("<think>a fox</think> the quick brown fox", prompt=HI)
+    async with stage(ends, {"small": script}, extra=SHARED, texts=texts) as (service, network):
+        service.on_step["small"] = fails_at(12)
+        answer = await service.ask("goes-on", prompts=CHAT)
+        assert ("cloud", "refused", "not_expressible") in outcomes(answer)
+        assert network.asked == []

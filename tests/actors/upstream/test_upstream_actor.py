@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -85,12 +86,14 @@ def config(extra: str = "") -> str:
 
 @asynccontextmanager
 async def stage(
-    server: Server | dict[str, Server], scripts=None, *, extra: str = "", text: str | None = None
+    server: Server | dict[str, Server], scripts=None, *, extra: str = "", text: str | None = None, **engines: Any
 ) -> AsyncIterator[tuple[Stage, Network]]:
     """A service with an upstream; afterwards no task, connection, slot or reservation may remain."""
     async with trio.open_nursery() as nursery:
         network = Network(nursery, server if isinstance(server, dict) else {"a": server})
-        async with service_stage(scripts or {}, settings=text or config(extra), network=network.connect) as built:
+        async with service_stage(
+            scripts or {}, settings=text or config(extra), network=network.connect, **engines
+        ) as built:
             yield built, network
             await built.assert_clean()
             upstream = built.service.statistics().upstreams["cloud"]

@@ -33,6 +33,11 @@ def engine_of(*lines: str) -> EngineSettings:
         (["replicas = 2", "tensor_parallel = 2", 'devices = ["cuda:0", "cuda:1"]'], "replicas · tensor_parallel, 4"),
         (["tensor_parallel = 2", 'device = "cuda"'], "2 ranks cannot share the device cuda"),
         (["replicas = 0"], "1 to 64"),
+        (['reasoning = "thoughts"'], "thought"),
+        (['reasoning_markers = ["<a>"]'], "['<a>'] are not two markers"),
+        (['reasoning_markers = ["<a>", ""]'], "are not two markers"),
+        (['reasoning_markers = ["<a> ", "</a>"]'], "without white space around them"),
+        (['reasoning = "think"', 'reasoning_markers = ["<a>", "</a>"]'], 'reasoning = "think" says otherwise'),
     ],
 )
 def test_what_does_not_add_up(lines: list[str], said: str) -> None:

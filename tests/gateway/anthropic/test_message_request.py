@@ -87,6 +87,12 @@ def test_upstreams_get_it_in_their_words(fields: dict[str, Any], there: dict[str
     assert body.keys() <= allowed
 
 
+def test_engines_are_asked_for_no_reasoning_where_it_is_disabled() -> None:
+    disabled, adaptive, plain = read(thinking={"type": "disabled"}), read(thinking={"type": "adaptive"}), read()
+    assert [each.thinking for each in (disabled, adaptive, plain)] == [False, None, None]
+    assert disabled.needs_upstream == ()
+
+
 def test_upstreams_that_support_cache_breakpoints_get_them() -> None:
     ephemeral = {"type": "ephemeral"}
     asked = {"system": [{"type": "text", "text": "Be brief.", "cache_control": ephemeral}], "cache_control": ephemeral}

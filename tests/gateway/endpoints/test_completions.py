@@ -41,6 +41,7 @@ async def test_a_whole_chat_completion() -> None:
             "completion_tokens": 3,
             "total_tokens": 8,
             "prompt_tokens_details": {"cached_tokens": 2},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         }
         assert body["system_fingerprint"] == "fp_test"
         assert body["penstock"]["rung"] == "small"
@@ -133,6 +134,19 @@ async def test_continuous_usage_counts_all_choices_and_log_probabilities_too() -
         ask = {**STREAM, "n": 2, "logprobs": True, "stream_options": {"continuous_usage_stats": True}}
         *chunks, _ = events((await client.request("/v1/chat/completions", ask)).body)
         assert [each["usage"]["completion_tokens"] for each in chunks][:5] == [1, 1, 2, 3, 3]
+
+
+async def test_continuous_usage_counts_the_reasonings_tokens() -> None:
+    def script(request: InferenceRequest) -> list[Step]:
+        thought = [Delta(0, "", (1,), reasoning="a", reasoning_tokens=1), Delta(0, "", (2,), reasoning_tokens=1)]
+        return [[Start("tests", "small", 5), *thought, *words("b")], [Done(USAGE, SERVED)]]
+
+    async with gateway(FakeService(script)) as running:
+        client = await running.connect()
+        ask = {**STREAM, "stream_options": {"continuous_usage_stats": True}}
+        *chunks, _ = events((await client.request("/v1/chat/completions", ask)).body)
+        counts = [each["usage"]["completion_tokens_details"]["reasoning_tokens"] for each in chunks]
+        assert counts == [1, 1, 2, USAGE.reasoning_tokens]
 
 
 def _finish(chunk: Any) -> bool:

@@ -8,12 +8,13 @@ from tests.gateway.fakes import SERVED
 
 
 def test_the_total_is_the_sum() -> None:
-    fields = usage_fields(Usage(prompt_tokens=7, completion_tokens=5, cached_tokens=3))
+    fields = usage_fields(Usage(prompt_tokens=7, completion_tokens=5, cached_tokens=3, reasoning_tokens=2))
     assert fields == {
         "prompt_tokens": 7,
         "completion_tokens": 5,
         "total_tokens": 12,
         "prompt_tokens_details": {"cached_tokens": 3},
+        "completion_tokens_details": {"reasoning_tokens": 2},
     }
 
 

@@ -72,6 +72,14 @@ def test_any_cut_gives_the_same_answer(cuts):
     assert [each.finish.reason for each in found if each.finish is not None] == ["length"]
 
 
+def test_the_reasonings_tokens_are_part_of_the_answers():
+    details = {"completion_tokens_details": {"reasoning_tokens": 3}}
+    usage = event(choices=[], usage={"prompt_tokens": 1, "completion_tokens": 5, **details})
+    *_, last = outputs(said("a"), said("b"), ended(), usage, DONE)
+    assert last.finish is not None
+    assert (last.finish.completion_tokens, last.finish.reasoning_tokens) == (5, 3)
+
+
 def test_a_count_is_corrected_downwards_too():
     usage = event(choices=[], usage={"prompt_tokens": 1, "completion_tokens": 1})
     assert [each.token_count for each in outputs(said("a"), said("b"), ended(), usage, DONE)] == [1, 1, -1]

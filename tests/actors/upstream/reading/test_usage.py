@@ -18,7 +18,16 @@ OPENAI = {
     ("usage", "counts"),
     [
         (OPENAI, UsageCounts(10, 4, 3)),
-        ({**OPENAI, "completion_tokens_details": {"reasoning_tokens": 2}}, UsageCounts(10, 4, 3, hidden=True)),
+        (
+            {**OPENAI, "completion_tokens_details": {"reasoning_tokens": 2}},
+            UsageCounts(10, 4, 3, hidden=True, reasoning=2),
+        ),
+        (
+            {**OPENAI, "completion_tokens_details": {"reasoning_tokens": 9}},
+            UsageCounts(10, 4, 3, hidden=True, reasoning=4),
+        ),
+        # Gemini's reasoning is in the total only.
+        ({**OPENAI, "total_tokens": 20}, UsageCounts(10, 10, 3, hidden=True, reasoning=6)),
         # Anthropic leaves out of its input what went through the cache.
         ({"input_tokens": 5, "output_tokens": 4, "cache_read_input_tokens": 7}, UsageCounts(12, 4, 7)),
         # DeepSeek's cache.

@@ -94,7 +94,7 @@ VLLM: dict[str, list[tuple[Any, Any]]] = {
     "best_of": [(1, "neutral completion"), (3, "refused completion")],
     "cache_salt": [("x", "acted"), ("", "neutral")],
     "chat_template": [("x", "refused chat")],
-    "chat_template_kwargs": [({}, "neutral chat"), ({"a": 1}, "refused chat")],
+    "chat_template_kwargs": [({}, "neutral chat"), ({"thinking": True}, "acted chat"), ({"a": 1}, "refused chat")],
     "continue_final_message": [(False, "neutral chat"), (True, "refused chat")],
     "documents": [([], "neutral chat"), ([{"a": "b"}], "refused chat")],
     "echo": [(False, "neutral"), (True, "refused chat"), (True, "acted completion")],
@@ -219,6 +219,32 @@ def test_neutral_values_are_accepted(fields: dict[str, Any]) -> None:
     assert chat(**fields).n == 1
 
 
+SCHEMA_ASKED = {"response_format": {"type": "json_object"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "thinking", "of_engines", "needs"),
+    [
+        ({}, None, None, ()),
+        ({"reasoning_effort": "none"}, False, False, ()),
+        ({"reasoning_effort": "low"}, None, None, ("reasoning_effort",)),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, False, False, ()),
+        ({"chat_template_kwargs": {"enable_thinking": True, "thinking": True}}, True, True, ()),
+        ({"chat_template_kwargs": {"thinking": False}, "reasoning_effort": "none"}, False, False, ()),
+        ({"chat_template_kwargs": {"enable_thinking": True, "thinking": False}}, None, None, ("chat_template_kwargs",)),
+        ({"chat_template_kwargs": {"thinking": True, "a": 1}}, None, None, ("chat_template_kwargs",)),
+        ({"chat_template_kwargs": {"thinking": 1}}, None, None, ("chat_template_kwargs",)),
+        (SCHEMA_ASKED, None, False, ()),
+        ({**SCHEMA_ASKED, "chat_template_kwargs": {"thinking": True}}, True, False, ("chat_template_kwargs",)),
+    ],
+)
+def test_reasoning_is_switched_on_and_off(
+    fields: dict[str, Any], thinking: bool | None, of_engines: bool | None, needs: tuple[str, ...]
+) -> None:
+    body = chat(**fields)
+    assert (body.thinking, body.engines_think, body.needs_upstream) == (thinking, of_engines, needs)
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "param", "words"),
     [
@@ -226,6 +252,12 @@ def test_neutral_values_are_accepted(fields: dict[str, Any]) -> None:
         ({"function_call": {"name": "f"}}, "unsupported_parameter", "function_call", "use 'tools'"),
         ({"store": "yes"}, "unsupported_parameter", "store", "Remove"),
         ({"modalities": ["text", "audio"]}, "unsupported_parameter", "modalities", "Remove"),
+        (
+            {"reasoning_effort": "none", "chat_template_kwargs": {"thinking": True}},
+            "invalid_value",
+            "reasoning_effort",
+            "contradict",
+        ),
         ({"reasoning_effort": 7}, "unsupported_parameter", "reasoning_effort", "Remove"),
         ({"use_beam_search": True}, "unsupported_parameter", "use_beam_search", "Remove"),
         ({"length_penalty": 0.5}, "unsupported_parameter", "length_penalty", "Remove"),
