@@ -6,9 +6,7 @@ import msgspec
 import pytest
 
 from actors.api.request import ChatPrompt, TextPrompt, TokenizeParams, TokenPrompt
-from actors.prompt.model_text import ModelText
 from actors.request.tokenization import Tokenized
-from engine.zoo.train import MODELS
 from gateway.errors import BadField
 from gateway.openai.requests.json_body import BodyDecoder
 from gateway.vllm.tokenize_request import (
@@ -19,7 +17,6 @@ from gateway.vllm.tokenize_request import (
     read_tokenize,
     tokenize_answer,
 )
-from tests.e2e.test_readme import blocks
 
 TURNS = [{"role": "user", "content": "Hi"}]
 TOOL = {"type": "function", "function": {"name": "f"}}
@@ -90,15 +87,6 @@ def test_tokens_to_read(tokens: list[int]) -> None:
 def test_numbers_that_are_no_tokens(tokens: list[int]) -> None:
     with pytest.raises(BadField, match="'tokens' holds a number that is no token id"):
         read_detokenize(DetokenizeBody(model="small", tokens=tokens))
-
-
-def test_the_page() -> None:
-    asked, answered = blocks("docs/tokenizing.md", "json")
-    body = read(**msgspec.json.decode(asked))
-    text = ModelText.load(MODELS / "small")
-    tokens = text.encode(body.prompts[0], special_tokens=body.tokenize.special_tokens)
-    assert msgspec.json.decode(tokenize_answer(Tokenized(tokens, 1024, None))) == msgspec.json.decode(answered)
-    assert text.tokenizer.whole_text([329, 290]) == "What is"
 
 
 def test_answers() -> None:
