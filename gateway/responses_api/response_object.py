@@ -98,12 +98,12 @@ def asked_of(body: ParsedBody) -> AskedResponse:
 
 
 def usage_fields(usage: Usage) -> dict[str, Any]:
-    """The API's `usage`. How many tokens were reasoning is not known: upstreams report the sum."""
+    """The API's `usage`."""
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": usage.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
 

@@ -27,6 +27,7 @@ USAGE = {
     "completion_tokens": 0,
     "total_tokens": 9,
     "prompt_tokens_details": {"cached_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 0},
 }
 
 
