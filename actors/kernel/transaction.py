@@ -1,4 +1,4 @@
-"""One transaction of an SQLite file, for the stores of the ledger and of kept answers."""
+"""One transaction of an SQLite file, for the stores of the ledger, of kept answers and of responses."""
 
 import sqlite3
 from collections.abc import Iterator

@@ -3,8 +3,7 @@
 from functools import partial
 
 from actors.api.request import InferenceRequest, ParsedBody
-from actors.api.response import Delta, Start
-from gateway.endpoints.api_context import ApiContext, whole_answer
+from gateway.endpoints.api_context import VECTOR_BYTES, ApiContext, whole_vectors
 from gateway.http.connection import Connection
 from gateway.http.request import Body, Request
 from gateway.http.response_head import JSON_TYPE
@@ -13,8 +12,6 @@ from gateway.openai.requests.json_body import BodyDecoder
 from gateway.openai.responses.headers import DecisionHeaders, served_headers
 
 EMBEDDING = BodyDecoder(EmbeddingBody)
-_NUMBER_BYTES = 5
-"""JSON bytes for each byte of a float32 number, at most."""
 
 
 def parse_embedding(raw: Body, max_inputs: int) -> ParsedBody:
@@ -40,18 +37,11 @@ class EmbeddingHandler:
     ) -> None:
         params = inference.body.embedding
         assert params is not None, "this endpoint parses embedding requests only"
-        embeddings = [b""] * len(inference.body.prompts)
         response = await self._api.service.open(inference)
         headers.decided = response.decided
-
-        def take(event: Start | Delta) -> None:
-            if isinstance(event, Delta):
-                assert event.embedding is not None, "only embeddings were params for"
-                embeddings[event.index] = event.embedding
-
         try:
-            done = await whole_answer(response, take)
-            size = _NUMBER_BYTES * sum(map(len, embeddings))
+            embeddings, done = await whole_vectors(response, len(inference.body.prompts))
+            size = VECTOR_BYTES * sum(map(len, embeddings))
             model = self._api.model_field(inference.body.model, done.served.model_served)
             answer = partial(embedding_answer, model, embeddings, params.encoding, done.usage, done.served)
             body = await self._api.reading(size, answer, inference.credentials.api_key)

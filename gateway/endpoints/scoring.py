@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from actors.api.request import InferenceRequest, ParsedBody
-from actors.api.response import Delta, Done, Start
-from gateway.endpoints.api_context import ApiContext, whole_answer
+from actors.api.response import Done
+from gateway.endpoints.api_context import VECTOR_BYTES, ApiContext, whole_vectors
 from gateway.http.connection import Connection
 from gateway.http.request import Body, Request
 from gateway.http.response_head import JSON_TYPE
@@ -24,9 +24,6 @@ from gateway.vllm.score_request import (
     read_score,
     score_answer,
 )
-
-_NUMBER_BYTES = 5
-"""JSON bytes for each byte of a float32 number, at most."""
 
 
 class ReadScoring(Protocol):
@@ -99,19 +96,12 @@ class _Call:
     async def answer(
         self, connection: Connection, _: Request, inference: InferenceRequest, headers: DecisionHeaders
     ) -> None:
-        vectors = [b""] * len(inference.body.prompts)
         response = await self._api.service.open(inference)
         headers.decided = response.decided
-
-        def take(event: Start | Delta) -> None:
-            if isinstance(event, Delta):
-                assert event.embedding is not None, "nothing else is asked for"
-                vectors[event.index] = event.embedding
-
         try:
-            done = await whole_answer(response, take)
+            vectors, done = await whole_vectors(response, len(inference.body.prompts))
             written = partial(self._written, inference, vectors, done)
-            size = _NUMBER_BYTES * sum(map(len, vectors))
+            size = VECTOR_BYTES * sum(map(len, vectors))
             body = await self._api.reading(size, written, inference.credentials.api_key)
             await connection.respond(200, headers.headers() + JSON_TYPE + served_headers(done.served), body)
         finally:
