@@ -5,7 +5,6 @@ thread; one process at a time has the file open. It holds prompts and answers, s
 is deleted is overwritten.
 """
 
-import os
 import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import msgspec
 
 from actors.api.request import InferenceRequest
 from actors.api.response import DecisionInfo, ResponseEvent
+from actors.kernel.content_file import free_pages, make_private, prepare_content
 from actors.kernel.transaction import transaction
 from actors.protocol.ledger import Delivered
 
@@ -21,9 +21,6 @@ SCHEMA = 1
 _APPLICATION = 0x70656E6B
 """SQLite's mark of whose file it is."""
 _PATIENCE_MS = 1000
-_WAL_BYTES = 4 << 20
-_FREED_PAGES = 256
-"""Pages that a commit gives back to the file system, at most."""
 _PRIVATE_HEADERS = frozenset({b"cookie", b"idempotency-key", b"proxy-authorization", b"x-api-key", b"api-key"})
 _TABLES = f"""
 CREATE TABLE answers (
@@ -170,8 +167,7 @@ class KeptStore:
             # Not by statements: on a full disk these need room, and a thread that hangs still has the old one.
             for name in (path, f"{path}-wal", f"{path}-shm") if fresh else ():
                 Path(name).unlink(missing_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            Path(path).chmod(0o600)
+            make_private(path)
         self._connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
         self.unreadable = 0
         try:
@@ -186,20 +182,9 @@ class KeptStore:
         execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
         # Two processes would go on with the same answer.
         execute("PRAGMA locking_mode = EXCLUSIVE")
-        execute("PRAGMA auto_vacuum = INCREMENTAL")
-        execute("PRAGMA secure_delete = ON")
-        execute("PRAGMA journal_mode = WAL")
-        execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-        execute("PRAGMA synchronous = NORMAL")
-        version, owner = (execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "application_id"))
-        if not version and not owner and not execute("SELECT 1 FROM sqlite_master").fetchone():
-            self._connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
-        elif owner != _APPLICATION:
-            raise sqlite3.DatabaseError(f"{path} holds something else: set [server] kept_file to another file")
-        elif version != SCHEMA:
-            raise sqlite3.DatabaseError(
-                f"{path} was written by another version ({version}; this program writes {SCHEMA}): delete it"
-            )
+        prepare_content(
+            self._connection, path, tables=_TABLES, owner=_APPLICATION, schema=SCHEMA, setting="[server] kept_file"
+        )
         execute("BEGIN EXCLUSIVE")
         execute("COMMIT")
 
@@ -240,8 +225,7 @@ class KeptStore:
             for write in batch.writes:
                 self._write(write)
         if any(isinstance(write, DeleteAnswer) for write in batch.writes):
-            # A script is stepped to its end: `execute` would free one page.
-            self._connection.executescript(f"PRAGMA incremental_vacuum({_FREED_PAGES})")
+            free_pages(self._connection)
 
     def _write(self, write: KeptWrite) -> None:
         execute = self._connection.execute

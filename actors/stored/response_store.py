@@ -5,7 +5,6 @@ tenant, and no statement finds another tenant's. It holds prompts and answers, s
 what is deleted is overwritten.
 """
 
-import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +13,13 @@ from typing import Any
 import msgspec
 
 from actors.kernel.clock import WallClock
+from actors.kernel.content_file import free_pages, make_private, prepare_content
 from actors.kernel.transaction import transaction
 
 SCHEMA = 1
 _APPLICATION = 0x70656E73
 """SQLite's mark of whose file it is."""
 _PATIENCE_MS = 2000
-_WAL_BYTES = 4 << 20
-_FREED_PAGES = 256
 _ROW_BYTES = 256
 """Estimated size of a row beside its content."""
 _TENANT_SHARE = 4
@@ -234,8 +232,7 @@ class ResponseStore:
         self._deleted = False
         """Pages may be free."""
         if path is not None:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            Path(path).chmod(0o600)
+            make_private(path)
         self._connection = sqlite3.connect(str(path or ":memory:"), isolation_level=None, check_same_thread=False)
         try:
             self._prepare(path)
@@ -244,24 +241,10 @@ class ResponseStore:
             raise
 
     def _prepare(self, path: Path | None) -> None:
-        execute = self._connection.execute
-        execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
-        execute("PRAGMA auto_vacuum = INCREMENTAL")
-        execute("PRAGMA secure_delete = ON")
-        execute("PRAGMA journal_mode = WAL")
-        execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-        execute("PRAGMA synchronous = NORMAL")
-        version, owner = (execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "application_id"))
-        if not version and not owner and not execute("SELECT 1 FROM sqlite_master").fetchone():
-            # Another process may do the same at this moment.
-            self._connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
-            return
-        if owner != _APPLICATION:
-            raise sqlite3.DatabaseError(f"{path} holds something else: set [server] responses_file to another file")
-        if version != SCHEMA:
-            raise sqlite3.DatabaseError(
-                f"{path} was written by another version ({version}; this program writes {SCHEMA}): delete it"
-            )
+        self._connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+        prepare_content(
+            self._connection, path, tables=_TABLES, owner=_APPLICATION, schema=SCHEMA, setting="[server] responses_file"
+        )
 
     def carry_out(self, query: StoreQuery) -> Any:
         """What the query gives. Raises sqlite3.Error; nothing is changed then."""
@@ -272,8 +255,7 @@ class ResponseStore:
             value = self._carry_out(query, now)
         if self._deleted:
             self._deleted = False
-            # A script is stepped to its end: `execute` would free one page.
-            self._connection.executescript(f"PRAGMA incremental_vacuum({_FREED_PAGES})")
+            free_pages(self._connection)
         return value
 
     def _carry_out(self, query: StoreQuery, now: float) -> Any:
