@@ -157,6 +157,9 @@ class Worker:
                 now = self._now()
                 while made and made[0][2] <= now:
                     requests.start_soon(self._session, *made.popleft())
+                # They are sent before others are made. Twice: tasks that are ready run in any order.
+                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()
                 make(_MADE_AT_ONCE)
 
     async def _closed(self, requests: trio.Nursery) -> None:

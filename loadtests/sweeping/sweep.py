@@ -11,8 +11,8 @@ from loadtests.sweeping.probe import probe_of
 from loadtests.sweeping.rate_search import RateSearch
 from loadtests.sweeping.sweep_record import SweepOutcome, SweepProbe, SweepRecord
 
-_MOST_INVALID = 2
-"""Runs at one rate that were not valid: a moment's disturbance is over at the second."""
+_MOST_INVALID = 3
+"""Runs at one rate that were not valid, one after the other: a moment's disturbance is over at the third."""
 
 
 class SweepSettings(msgspec.Struct, frozen=True):

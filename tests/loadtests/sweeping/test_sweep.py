@@ -76,7 +76,7 @@ async def test_a_load_tester_that_is_late_ends_it() -> None:
         return msgspec.structs.replace(record, verdict=RunVerdict(False, ("late",)))
 
     found = await sweep(late)
-    assert (found.outcome, len(found.probes)) == ("invalid", 2)
+    assert (found.outcome, len(found.probes)) == ("invalid", 3)
 
 
 async def test_one_late_run_is_made_again() -> None:
