@@ -8,6 +8,9 @@ import trio
 
 Process = subprocess.Popen[bytes]
 _END_S = 2.0
+_BEFORE_START_S = 3.0
+"""An engine that was started again has answers to go on with: the imports of a spare process would take a core
+from it."""
 
 
 def start_process(command: Sequence[str]) -> Process:
@@ -32,10 +35,14 @@ def end_process(process: Process) -> None:
 
 
 class _Spare:
-    def __init__(self, process: Process) -> None:
-        self.process = process
-        self.taken = False
+    def __init__(self) -> None:
+        self.process: Process | None = None
+        """None: it has not been started yet."""
         self.left = trio.Event()
+
+    def waits(self) -> bool:
+        """Whether there is a process, and it runs."""
+        return self.process is not None and self.process.poll() is None
 
 
 class SpareProcesses:
@@ -44,23 +51,28 @@ class SpareProcesses:
     def __init__(self) -> None:
         self._spares: dict[tuple[str, ...], _Spare] = {}
 
+    @property
+    def pids(self) -> list[int]:
+        """Of those that wait."""
+        return [spare.process.pid for spare in self._spares.values() if spare.process is not None]
+
     def keep(self, command: tuple[str, ...]) -> None:
-        """Start a spare one, if there is none."""
+        """Start a spare one soon, if there is none."""
         spare = self._spares.get(command)
-        if spare is not None and spare.process.poll() is None:
+        if spare is not None and (spare.process is None or spare.waits()):
             return
         self._drop(command)
-        self._spares[command] = spare = _Spare(start_process(command))
-        trio.lowlevel.spawn_system_task(_end_if_not_taken, spare)
+        self._spares[command] = spare = _Spare()
+        trio.lowlevel.spawn_system_task(_keep_until_left, command, spare)
 
     def take(self, command: tuple[str, ...]) -> Process:
         """The spare one, or one that is started now. It is the caller's from here on."""
         spare = self._spares.get(command)
-        if spare is not None and spare.process.poll() is None:
-            spare.taken = True
-            self._drop(command)
-            return spare.process
-        return start_process(command)
+        process = spare.process if spare is not None and spare.waits() else None
+        if spare is not None and process is not None:
+            spare.process = None
+        self._drop(command)
+        return process or start_process(command)
 
     def _drop(self, command: tuple[str, ...]) -> None:
         spare = self._spares.pop(command, None)
@@ -68,9 +80,13 @@ class SpareProcesses:
             spare.left.set()
 
 
-async def _end_if_not_taken(spare: _Spare) -> None:
+async def _keep_until_left(command: tuple[str, ...], spare: _Spare) -> None:
+    with trio.move_on_after(_BEFORE_START_S):
+        await spare.left.wait()
+        return
+    spare.process = start_process(command)
     try:
         await spare.left.wait()
     finally:
-        if not spare.taken:
+        if spare.process is not None:
             end_process(spare.process)

@@ -43,11 +43,12 @@ midstream = "continue"
 deadlines = {{ stall = "30s" }}
 """
 _ARRANGEMENTS = {
-    "next": (("first", "second"), ""),
-    "replica": (("first",), "replicas = 2\n"),
-    "alone": (("first",), ""),
+    "next": (("first", "second"), "", 3),
+    "replica": (("first",), "replicas = 2\n", 3),
+    "alone": (("first",), "", 2),
 }
-"""Another engine follows on the ladder; a replica is left; the engine has to be started again."""
+"""Another engine follows on the ladder; a replica is left; the engine has to be started again. Engines, what more is
+written of each, and how many processes there are with the spare one."""
 _PATIENCE_S = 120.0
 _SETTLE_S = 0.2
 _BETWEEN_S = 13.0
@@ -70,7 +71,7 @@ class Served:
     """A running gateway."""
 
     def __init__(self, folder: Path, arrangement: str) -> None:
-        names, more = _ARRANGEMENTS[arrangement]
+        names, more, self._processes = _ARRANGEMENTS[arrangement]
         model = Path("engine/zoo/models/large").resolve()
         text = "schema = 1\n" + "".join(_ENGINE.format(name=name, model=model) + more for name in names)
         text += _REST.format(ledger=json.dumps(str(folder / "ledger.sqlite3"))) + "".join(
@@ -113,7 +114,8 @@ class Served:
             found = sorted(self.engines())
             busy = sum(_cpu_s(process) for process in found)
             # Processes that import or load compute: those that wait do not.
-            if all(each["state"] == "ready" for each in states) and (found, busy) == before:
+            complete = len(found) == self._processes and all(each["state"] == "ready" for each in states)
+            if complete and (found, busy) == before:
                 return
             before = (found, busy)
             time.sleep(_SETTLE_S)
