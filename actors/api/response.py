@@ -91,6 +91,8 @@ class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):
     reasoning_tokens: int = 0
     """How many of the choice's tokens are its reasoning's, beside those of earlier deltas; upstreams report it at the
     end."""
+    refuses: bool = False
+    """`text` is the model's refusal, which some upstreams tell apart from an answer."""
 
 
 class DecisionInfo(msgspec.Struct, frozen=True, gc=False):

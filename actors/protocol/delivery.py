@@ -33,6 +33,8 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
     """Reasoning, which is not in `text`; its tokens are counted, too."""
     model: str = ""
     """The model's name as the upstream sends it; "" if it sends none."""
+    refuses: bool = False
+    """`text` is the model's refusal."""
 
 
 JobOutput = SequenceOutput | TextDelta
@@ -233,6 +235,7 @@ def _merged(outputs: list[JobOutput]) -> JobOutput:
             last.tool_calls,
             "".join([piece.reasoning for piece in pieces]),
             next((piece.model for piece in pieces if piece.model), ""),
+            last.refuses,
         )
     deltas = [output for output in outputs if isinstance(output, TokenDelta)]
     return TokenDelta(

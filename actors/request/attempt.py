@@ -164,6 +164,7 @@ class OutputAssembly:
             calls=calls,
             reasoning=output.reasoning,
             reasoning_tokens=0 if finish is None else finish.reasoning_tokens,
+            refuses=output.refuses,
         )
 
     def _judge(

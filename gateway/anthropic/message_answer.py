@@ -10,7 +10,8 @@ from actors.api.response import MadeCall, Served, Usage
 from gateway.openai.json_text import encode
 from gateway.openai.responses.completion import Choice, Identity
 
-_STOP_REASONS = {"length": "max_tokens", "content_filter": "refusal", "tool_calls": "tool_use"}
+REFUSED = "content_filter"
+_STOP_REASONS = {"length": "max_tokens", REFUSED: "refusal", "tool_calls": "tool_use"}
 
 
 def message_fields(identity: Identity, content: Sequence[Any], end: dict[str, Any], usage: Usage) -> dict[str, Any]:
@@ -65,5 +66,6 @@ def message_body(
     if text := "".join(choice.texts):
         content.append({"type": "text", "text": text})
     content += [tool_use(call, msgspec.Raw(call.arguments.encode())) for call in choice.calls]
-    end = stop_fields(choice.finish_reason, choice.stop, body.params.stop)
+    reason = REFUSED if choice.refuses and choice.finish_reason == "stop" else choice.finish_reason
+    end = stop_fields(reason, choice.stop, body.params.stop)
     return encode({**message_fields(identity, content, end, usage), "penstock": served})

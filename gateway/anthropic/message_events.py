@@ -6,7 +6,7 @@ from actors.api.errors import ErrorBody
 from actors.api.request import ParsedBody
 from actors.api.response import Delta, Done, Failed, MadeCall, ResponseEvent, Start, Usage
 from gateway.anthropic.errors import anthropic_error
-from gateway.anthropic.message_answer import message_fields, stop_fields, tool_use, usage_counts
+from gateway.anthropic.message_answer import REFUSED, message_fields, stop_fields, tool_use, usage_counts
 from gateway.http.event_renderer import EventRenderer
 from gateway.openai.json_text import encode
 from gateway.openai.responses.completion import Identity, finish_word
@@ -68,7 +68,8 @@ class MessageRenderer(EventRenderer):
         for call in delta.calls:
             self._call(call, parts)
         if delta.finish_reason is not None:
-            self._end = stop_fields(finish_word(delta.finish_reason), delta.stop, self._stops)
+            reason = finish_word(delta.finish_reason)
+            self._end = stop_fields(REFUSED if delta.refuses and reason == "stop" else reason, delta.stop, self._stops)
 
     def _begin(self, parts: list[bytes]) -> None:
         if self._begun:

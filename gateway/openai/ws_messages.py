@@ -121,10 +121,11 @@ class Renderer:
     def token(self, delta: Delta) -> bytes:
         """`token`: new text of one choice, or its end."""
         reason = None if delta.finish_reason is None else finish_word(delta.finish_reason)
-        return b'%b%d,"text":%b,%b%b"logprobs":%b,"finish_reason":%b%b}' % (
+        return b'%b%d,"text":%b,%b%b%b"logprobs":%b,"finish_reason":%b%b}' % (
             self._tokens,
             delta.index,
             encode(delta.text),
+            b'"refuses":true,' if delta.refuses else b"",
             b'"reasoning_content":%b,' % encode(delta.reasoning) if delta.reasoning else b"",
             b'"tool_calls":%b,' % encode(call_list(delta.calls)) if delta.calls else b"",
             encode(chat_logprobs(delta.logprobs)) if delta.logprobs else b"null",

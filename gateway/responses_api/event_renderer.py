@@ -19,6 +19,7 @@ _TEXT = "response.output_text"
 _PLAIN_END = b',"logprobs":[],"sequence_number":%d}\n\n'
 """What follows the text in a content event."""
 _THOUGHT = "response.reasoning_text"
+_REFUSAL = "response.refusal"
 
 
 class ResponseRenderer(EventRenderer):
@@ -70,7 +71,9 @@ class ResponseRenderer(EventRenderer):
     def _delta(self, delta: Delta, parts: list[bytes]) -> None:
         if delta.reasoning:
             self._reason(delta.reasoning, parts)
-        if delta.logprobs:
+        if delta.refuses:
+            self._refuse(delta.text, parts)
+        elif delta.logprobs:
             self._text_with_logprobs(delta, parts)
         elif delta.text:
             grow = self._grow
@@ -89,7 +92,7 @@ class ResponseRenderer(EventRenderer):
     def _text_with_logprobs(self, delta: Delta, parts: list[bytes]) -> None:
         if not shows_text(delta):
             return
-        item = self._open if isinstance(self._open, TextItem) else self._open_text(parts)
+        item = self._open if isinstance(self._open, TextItem) and self._grow else self._open_text(parts)
         item.texts.append(delta.text)
         item.logprobs += delta.logprobs
         parts.append(
@@ -111,6 +114,17 @@ class ResponseRenderer(EventRenderer):
             item.index,
         )
         return item
+
+    def _refuse(self, text: str, parts: list[bytes]) -> None:
+        if not text:
+            return
+        item = self._open
+        if not (isinstance(item, TextItem) and item.refuses):
+            self._close(parts, "completed")
+            item = self._output.text(refuses=True)
+            self._added(item, parts)
+        item.texts.append(text)
+        parts.append(self._event(f"{_REFUSAL}.delta", **_place(item), delta=text))
 
     def _reason(self, text: str, parts: list[bytes]) -> None:
         item = self._open
@@ -149,9 +163,10 @@ class ResponseRenderer(EventRenderer):
         if item is None or isinstance(item, CallItem):
             return
         part = item.part
-        done = {name: part[name] for name in ("text", "logprobs") if name in part}
+        done = {name: part[name] for name in ("text", "logprobs", "refusal") if name in part}
+        kind = _THOUGHT if isinstance(item, ThoughtItem) else _REFUSAL if item.refuses else _TEXT
         parts += [
-            self._event(f"{_TEXT if isinstance(item, TextItem) else _THOUGHT}.done", **_place(item), **done),
+            self._event(f"{kind}.done", **_place(item), **done),
             self._event("response.content_part.done", **_place(item), part=part),
             self._event("response.output_item.done", output_index=item.index, item=item.fields(status)),
         ]

@@ -17,16 +17,21 @@ class TextItem:
 
     kind = "message"
 
-    def __init__(self, item_id: str, index: int) -> None:
+    def __init__(self, item_id: str, index: int, *, refuses: bool) -> None:
         self.id = item_id
         self.index = index
         """Among the items of the response."""
+        self.refuses = refuses
+        """The text is a refusal."""
         self.texts: list[str] = []
         self.logprobs: list[TokenLogprobs] = []
 
     @property
     def part(self) -> dict[str, Any]:
-        text, logprobs = "".join(self.texts), chat_logprobs(self.logprobs)
+        text = "".join(self.texts)
+        if self.refuses:
+            return {"type": "refusal", "refusal": text}
+        logprobs = chat_logprobs(self.logprobs)
         return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}
 
     def fields(self, status: Status, *, empty: bool = False) -> dict[str, Any]:
@@ -103,10 +108,12 @@ class ResponseOutput:
     def last(self) -> OutputItem | None:
         return self.items[-1] if self.items else None
 
-    def text(self) -> TextItem:
+    def text(self, *, refuses: bool = False) -> TextItem:
         """The message that the next text belongs to."""
         last = self.last
-        return last if isinstance(last, TextItem) else self._add(TextItem(self._id("msg"), len(self.items)))
+        if isinstance(last, TextItem) and last.refuses == refuses:
+            return last
+        return self._add(TextItem(self._id("msg"), len(self.items), refuses=refuses))
 
     def thought(self) -> ThoughtItem:
         """The same for reasoning."""
@@ -122,7 +129,7 @@ class ResponseOutput:
         if delta.reasoning:
             self.thought().texts.append(delta.reasoning)
         if shows_text(delta):
-            item = self.text()
+            item = self.text(refuses=delta.refuses)
             item.texts.append(delta.text)
             item.logprobs += delta.logprobs
         for made in delta.calls:

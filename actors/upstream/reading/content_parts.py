@@ -35,6 +35,13 @@ def text_of(message: Message) -> tuple[str, str]:
     return content, reasoning
 
 
+def refuses(message: Message) -> bool:
+    """Whether its content is a refusal, and says so."""
+    content = message.content
+    parts = content if isinstance(content, list) else ()
+    return bool(message.refusal) or any(isinstance(part, dict) and part.get("type") == "refusal" for part in parts)
+
+
 def _has_more(message: Message) -> bool:
     """Whether the message has more than `content`; false for nearly all events."""
     return bool(

@@ -18,7 +18,7 @@ import msgspec
 from actors.protocol.delivery import TextDelta
 from actors.upstream.failures.failure import Failure, UpstreamCallError, error_in, garbled, of_event, truncated
 from actors.upstream.reading.chunk import Chunk, ChunkChoice, Message, read_chunk, token_logprobs_of
-from actors.upstream.reading.content_parts import text_of
+from actors.upstream.reading.content_parts import refuses, text_of
 from actors.upstream.reading.event_template import EventTemplate
 from actors.upstream.reading.finish_reason import FinishMeaning, finish_meaning
 from actors.upstream.reading.lenient_chunk import LenientReader
@@ -83,6 +83,8 @@ class ResponseReader:
         """There was content after a finish reason, so a finish reason does not prove the end."""
         self._word = ""
         """The finish reason if it is an unknown one."""
+        self._refuses = False
+        """The text is a refusal."""
         self._stop: str | int | None = None
         self._counts = UsageCounts()
         # Since the last output:
@@ -270,9 +272,11 @@ class ResponseReader:
         text, reasoning, called = "", "", ""
         if choice.delta is not None:
             text, reasoning = text_of(choice.delta)
+            self._refuses = self._refuses or refuses(choice.delta)
             if choice.delta.tool_calls or choice.delta.function_call is not None:
                 called = self._parts(choice.delta)
         if choice.message is not None:
+            self._refuses = self._refuses or refuses(choice.message)
             more, thinking, calls = self._unstreamed(choice.message, text, reasoning)
             text, reasoning, called = text + more, reasoning + thinking, called + calls
         if not text and choice.text and choice.message is None:
@@ -357,7 +361,7 @@ class ResponseReader:
         text = "".join(self._new_texts)
         count = self._counter.tokens - before
         self._new_texts.clear()
-        if not self._new_reasoning and not self._positions and self._is_named:
+        if not self._new_reasoning and not self._positions and self._is_named and not self._refuses:
             if not text and not count and finish is None:
                 return None
             return TextDelta(self._sequence_id, text, count, (), finish, self._word, calls)
@@ -367,7 +371,9 @@ class ResponseReader:
         if not text and not thought and not positions and not count and finish is None:
             return None
         self._is_named = True
-        return TextDelta(self._sequence_id, text, count, positions, finish, self._word, calls, thought, self.model)
+        return TextDelta(
+            self._sequence_id, text, count, positions, finish, self._word, calls, thought, self.model, self._refuses
+        )
 
     def _finish(self) -> Finish:
         counts = self._counts

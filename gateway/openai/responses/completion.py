@@ -32,6 +32,8 @@ class Choice(msgspec.Struct):
 
     texts: list[str] = msgspec.field(default_factory=list)
     reasoning: list[str] = msgspec.field(default_factory=list)
+    refuses: bool = False
+    """The text is a refusal."""
     calls: list[MadeCall] = msgspec.field(default_factory=list)
     logprobs: list[TokenLogprobs] = msgspec.field(default_factory=list)
     finish_reason: str | None = None
@@ -43,6 +45,7 @@ class Choice(msgspec.Struct):
     def take(self, delta: Delta) -> None:
         self.texts.append(delta.text)
         self.reasoning.append(delta.reasoning)
+        self.refuses = self.refuses or delta.refuses
         self.calls.extend(delta.calls)
         self.logprobs.extend(delta.logprobs)
         self.prompt_logprobs += delta.prompt_logprobs
@@ -129,6 +132,8 @@ class ChatChunks(Chunks):
             return self._with_reasoning(delta)
         if delta.calls:
             return self._with_calls(delta)
+        if delta.refuses:
+            return self._refusal(delta)
         if not delta.logprobs:
             return self._starts[delta.index] + encode(delta.text) + self._content_end
         logprobs = chat_logprobs(delta.logprobs)
@@ -138,6 +143,14 @@ class ChatChunks(Chunks):
             self._starts[delta.index],
             encode(delta.text),
             encode(logprobs),
+            self._tail,
+        )
+
+    def _refusal(self, delta: Delta) -> bytes:
+        return b'%b"choices":[{"index":%d,"delta":{"refusal":%b},"logprobs":null,"finish_reason":null}]%b' % (
+            self._head,
+            delta.index,
+            encode(delta.text),
             self._tail,
         )
 
@@ -242,6 +255,8 @@ def _message(choice: Choice, view: View) -> dict[str, Any]:
     text = "".join(choice.texts)
     content = text or (None if choice.calls or view.may_call else "")
     message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+    if choice.refuses:
+        message |= {"content": None, "refusal": text}
     if reasoning := "".join(choice.reasoning):
         message["reasoning_content"] = message["reasoning"] = reasoning
     if choice.calls:

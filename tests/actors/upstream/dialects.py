@@ -71,6 +71,7 @@ class Row:
     encoding: str = ""
     status: int = 200
     tools: bool = False
+    refuses: bool = False
 
 
 _RAW = zlib.compressobj(wbits=-15)
@@ -631,7 +632,11 @@ FORMS = [
     Row("created", sse(*HELLO, end()), "Hello", status=201),
     Row("from a cache", whole({"content": "Hello"}), "Hello", status=203, kind="application/json"),
     Row("accepted, and no answer", b"", status=202, kind=None, broken=LOST),
-    Row("a refusal", sse(delta(None, refusal="I cannot."), end()), "I cannot."),
+    Row("a refusal", sse(delta(None, refusal="I cannot."), end()), "I cannot.", refuses=True),
+    Row("a refusal, in pieces", sse(delta(refusal="I "), delta(refusal="cannot."), end()), "I cannot.", refuses=True),
+    Row("a refusal, whole", whole({"content": None, "refusal": "No."}), "No.", kind="application/json", refuses=True),
+    Row("a refusal as a part", sse(delta([{"type": "refusal", "refusal": "No."}]), end()), "No.", refuses=True),
+    Row("no refusal", sse(delta("Hello", refusal=None), end()), "Hello"),
     Row(
         "mistral: parts",
         sse(delta([{"type": "text", "text": "Hel"}]), delta([{"type": "text", "text": "lo"}]), end()),

@@ -75,6 +75,7 @@ async def test_what_is_said_arrives(autojump_clock, row, streamed):
         deltas = [event for event in answer.events if isinstance(event, Delta)]
         assert answer.text() == row.text
         assert "".join(each.reasoning for each in deltas) == row.reasoning
+        assert any(each.refuses for each in deltas) is row.refuses
         calls = [call for each in deltas for call in each.calls]
         assert [(call.name, json.loads(call.arguments)) for call in calls] == list(row.calls)
         assert [call.index for call in calls] == list(range(len(calls)))

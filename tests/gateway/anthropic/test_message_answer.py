@@ -93,3 +93,8 @@ def test_reasoning_text_and_calls_are_blocks() -> None:
 
 def test_nothing_said_is_no_block() -> None:
     assert said(Delta(0, "", (1,), (), "stop"))["content"] == []
+
+
+def test_a_refusal_is_a_text_that_ends_as_one() -> None:
+    message = said(Delta(0, "No.", (), refuses=True), Delta(0, "", (), (), "stop", refuses=True))
+    assert (message["content"], message["stop_reason"]) == ([{"type": "text", "text": "No."}], "refusal")

@@ -132,3 +132,9 @@ def test_numbers_do_not_depend_on_what_came_together() -> None:
     assert [event.split(b"\n")[0] for event in events] == [b"id: %d" % number for number in range(1, len(events) + 1)]
     for after in range(len(events)):
         assert rendered(*EVENTS, after=after).split(b"\n\n")[:-1] == events[after:]
+
+
+def test_a_refusal_is_a_text_that_ends_as_one() -> None:
+    events = parsed(rendered(BEGIN, Delta(0, "No.", (), finish_reason="stop", refuses=True), END))
+    assert events[3]["delta"] == {"type": "text_delta", "text": "No."}
+    assert events[-2]["delta"]["stop_reason"] == "refusal"

@@ -24,6 +24,8 @@ MODELS = {
 BEGIN = ["response.created", "response.in_progress"]
 TEXT = ["response.output_item.added", "response.content_part.added", "response.output_text.delta"]
 TEXT_END = ["response.output_text.done", "response.content_part.done", "response.output_item.done"]
+REFUSAL = [*TEXT[:2], "response.refusal.delta"]
+REFUSAL_END = ["response.refusal.done", *TEXT_END[1:]]
 THOUGHT = [*TEXT[:2], "response.reasoning_text.delta"]
 THOUGHT_END = ["response.reasoning_text.done", *TEXT_END[1:]]
 CALL = [
@@ -66,6 +68,21 @@ TABLE: list[tuple[str, list[ResponseEvent], list[str]]] = [
         "reasoning",
         [Delta(0, "", (), reasoning="h"), Delta(0, "H", (), reasoning="m", finish_reason="stop"), DONE],
         [*THOUGHT, THOUGHT[-1], *THOUGHT_END, *TEXT, *TEXT_END, "response.completed"],
+    ),
+    (
+        "a refusal",
+        [Delta(0, "I can", (), refuses=True), Delta(0, "not.", (), finish_reason="stop", refuses=True), DONE],
+        [*REFUSAL, REFUSAL[-1], *REFUSAL_END, "response.completed"],
+    ),
+    (
+        "a refusal after a text",
+        [Delta(0, "H", ()), Delta(0, "No", (), refuses=True), Delta(0, "", (), finish_reason="stop"), DONE],
+        [*TEXT, *TEXT_END, *REFUSAL, *REFUSAL_END, "response.completed"],
+    ),
+    (
+        "a text after a refusal",
+        [Delta(0, "No", (), refuses=True), Delta(0, "H", (), finish_reason="stop"), DONE],
+        [*REFUSAL, *REFUSAL_END, *TEXT, *TEXT_END, "response.completed"],
     ),
     (
         "calls",

@@ -46,6 +46,27 @@ async def ask(client: Client, body: dict[str, Any]) -> tuple[dict[str, Any], lis
     return response.headers, [each for each in said if each != "[DONE]"]
 
 
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+REFUSES = speaks(sse(delta(None, refusal="I can"), delta(None, refusal="not."), end(), usage(7, 5)))
+
+
+async def test_a_refusal_stays_one_in_a_stream() -> None:
+    async with served(REFUSES) as (client, _, _):
+        _, chunks = await ask(client, STREAM)
+        deltas = [each["choices"][0]["delta"] for each in chunks if each["choices"]]
+        assert "".join(each.get("refusal") or "" for each in deltas) == "I cannot."
+        assert "".join(each.get("content") or "" for each in deltas) == ""
+
+
+async def test_a_refusal_stays_one_in_a_whole_answer() -> None:
+    async with served(REFUSES) as (client, _, _):
+        _, (body,) = await ask(client, ASK)
+        message = body["choices"][0]["message"]
+        assert (message["content"], message["refusal"]) == (None, "I cannot.")
+        assert body["choices"][0]["finish_reason"] == "stop"
+
+
 # --- reasoning ------------------------------------------------------------------------------------------------------
 
 THINKS = speaks(
