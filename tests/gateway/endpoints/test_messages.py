@@ -29,26 +29,17 @@ async def official(running: Gateway, key: str = "none", retries: int = 0) -> Asy
         yield client
 
 
-async def test_one_row_each_and_the_same_text_and_usage() -> None:
-    asked = {**ASK, "model": "small"}
+async def test_the_ids_of_a_message() -> None:
     headers = f"x-api-key: {KEY.raw}\r\n"
     async with stage({"small": says("okay then", prompt=2)}, settings=SETTINGS) as service:
         async with gateway(service.service) as running:
             client = await running.connect()
-            message = await client.request(PATH, asked, headers=headers)
-            chat = await client.request("/v1/chat/completions", asked, headers=headers)
-            streamed = await client.request(PATH, {**asked, "stream": True}, headers=headers)
-        assert message.json["content"] == [{"type": "text", "text": chat.json["choices"][0]["message"]["content"]}]
-        usage, counted = message.json["usage"], chat.json["usage"]
-        assert usage["output_tokens"] == counted["completion_tokens"]
-        assert usage["input_tokens"] + usage["cache_read_input_tokens"] == counted["prompt_tokens"]
+            message = await client.request(PATH, {**ASK, "model": "small"}, headers=headers)
+            chat = await client.request("/v1/chat/completions", {**ASK, "model": "small"}, headers=headers)
         await service.service.write_ledger(1)
         rows = service.rows()
-        assert set(rows) == {each.headers["x-request-id"] for each in (message, chat, streamed)}
-        seen = [
-            (row["tenant"], row["prompt_tokens"], row["completion_tokens"], row["outcome"]) for row in rows.values()
-        ]
-        assert len(set(seen)) == 1
+        assert set(rows) == {each.headers["x-request-id"] for each in (message, chat)}
+        assert len({row["tenant"] for row in rows.values()}) == 1
         assert message.headers["request-id"] == message.headers["x-request-id"]
         assert message.json["id"] == f"msg_{message.headers['request-id']}"
         assert "request-id" not in chat.headers
