@@ -64,6 +64,7 @@ from actors.upstream.http.pool import Connect
 from actors.upstream.secret import read_secret
 from actors.upstream.upstream_status import UpstreamStatus
 from actors.worker_threads import RealWorkerThreads, WorkerThreads
+from config.model.judging import ModerationSettings
 from config.model.settings import Settings
 from config.model.tenancy import KeyEndpoint
 from config.source import ConfigSource
@@ -471,6 +472,21 @@ class Service:
         texts = [self._texts.get(rung) for rung in self._router.snapshot.policy.rungs_of(model)]
         return any(text is not None and text.sizes is not None and text.sizes.labels for text in texts)
 
+    @property
+    def moderations(self) -> Mapping[str, ModerationSettings]:
+        """What answers `/v1/moderations`, by the names that clients write, in the order of the configuration."""
+        return self._router.snapshot.settings.moderations
+
+    def decision_temperature(self, rung: str) -> float | None:
+        """The calibration of a rung's decisions; None: it has none."""
+        found = self._router.snapshot.settings.decisions.get(rung)
+        return None if found is None else found.temperature
+
+    def labels_of(self, model: str) -> tuple[str, ...]:
+        """The labels of the first classifier that may answer for this model; (): none does."""
+        rungs = self._router.snapshot.policy.rungs_of(model)
+        return next((found for rung in rungs if rung in self._texts and (found := self.labels(rung))), ())
+
     def labels(self, rung: str) -> tuple[str, ...]:
         """What a classifier's scores are of."""
         sizes = self._texts[rung].sizes
@@ -658,7 +674,7 @@ def _load_texts(settings: Settings) -> dict[str, ModelText]:
     for name, engine in settings.engines.items():
         try:
             text = texts[name] = ModelText.load(
-                engine.model, engine.max_model_len, engine.reasoning, engine.reasoning_markers
+                engine.model, engine.max_model_len, engine.reasoning, engine.reasoning_markers, engine.rerank
             )
             if text.sizes is None:
                 text.grammars.prepare()

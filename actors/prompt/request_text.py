@@ -82,6 +82,24 @@ class RequestText:
         """Where the second text of every prompt begins, once this engine's text has read them; None: nowhere."""
         return self._seconds[self._texts[engine].reading]
 
+    def answers(self, engine: str) -> tuple[TokenIds, ...]:
+        """Token ids of the answers that are weighed, as this engine's model would write them.
+
+        Raises InvalidRequest: the tokens of one are the beginning of those of another.
+        """
+        words, tokenizer = self._body.weighed, self._texts[engine].tokenizer
+        ids = [tuple(tokenizer.encode_continuation(word)) for word in words]
+        for index, one in enumerate(ids):
+            for other, another in enumerate(ids):
+                if index != other and one == another[: len(one)]:
+                    raise InvalidRequest(
+                        f"For the model {engine}, '{words[other]}' begins with the tokens of '{words[index]}', so that "
+                        "the two cannot be told apart by their first tokens. Name them so that neither begins the other.",
+                        param="decision",
+                        code="outcomes_ambiguous",
+                    )
+        return tuple(ids)
+
     def shown(self, rung: str) -> tuple[str, ...]:
         """The prompts as text: as received, or decoded by the tokenizer of this rung, else of the first engine."""
         reader = self._texts.get(rung) or next(iter(self._texts.values()), None)

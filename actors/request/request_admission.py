@@ -24,6 +24,7 @@ from actors.routing.features import features_of
 from actors.routing.key_check import check_body
 from actors.routing.router import PolicySnapshot, Router
 from engine.core.limits import EngineLimits
+from engine.model.vector_model import vector_identity
 from engine.text.tokenizer import LONG_CHARACTERS
 from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView, Grant
 from policies.admission.keys import KeyGrant
@@ -57,7 +58,9 @@ class RequestAdmission:
         self._texts = ports.texts
         engines = router.snapshot.settings.engines
         self._encoders = {
-            name: EmbeddingModel(str(engines[name].model), text.sizes.whole, text.sizes.shorter, len(text.sizes.labels))
+            name: EmbeddingModel(
+                vector_identity(engines[name]), text.sizes.whole, text.sizes.shorter, len(text.sizes.labels)
+            )
             for name, text in self._texts.items()
             if text.sizes is not None
         }
@@ -103,6 +106,7 @@ class RequestAdmission:
                     first = next(iter(decided.plan.backends), "")
                     if first in self._texts and first not in self._ports.upstreams:
                         await text.constraints(first)
+                        text.answers(first)
                 grant = await self._reserve(decided)
                 if isinstance(grant, Grant):
                     break
@@ -196,7 +200,7 @@ class RequestAdmission:
 
     def _text(self, request: InferenceRequest, snapshot: PolicySnapshot, tenant: str) -> RequestText:
         work_for = WorkFor(tenant, snapshot.ranks[tenant])
-        return RequestText(request, self._texts_for[request.body.embedding is not None], self._workers, work_for)
+        return RequestText(request, self._texts_for[request.body.wants_vectors], self._workers, work_for)
 
     async def _lengths(self, request: InferenceRequest, text: RequestText) -> Sequence[int]:
         """Tokens of each prompt, counted by the model that was requested. Raises InvalidRequest."""

@@ -13,6 +13,8 @@ import msgspec
 from config.model.bounds import Count, Natural, NonNegative, Port, within
 from config.model.conditions import SignalSettings
 from config.model.expectations import TestSettings
+from config.model.judging import DecisionSettings, ModerationSettings
+from config.model.rerank import RerankSettings
 from config.model.rollout import ExperimentSettings, ShadowSettings
 from config.model.routing import CascadeSettings, RetryBudgetSettings, RouteSettings, RungSettings
 from config.model.table import (
@@ -298,6 +300,8 @@ class EngineSettings(Table, frozen=True):
     """Outputs must not depend on other requests in the batch, on chunking or on preemption, on any device and model.
     Compiled kernels always guarantee this; plain torch becomes slower (python -m benchmarks.engine.invariance)."""
     speculate: Speculate | None = None
+    rerank: RerankSettings | None = None
+    """The model makes scores of two texts, from its answer to a question about them. None: as its files say."""
     adapters: dict[str, AdapterSettings] = msgspec.field(default_factory=dict)
     """By name, as in requests and ladders."""
     max_adapters: Natural = 16
@@ -367,6 +371,10 @@ class Settings(Table, frozen=True, kw_only=True):
     engines: dict[str, EngineSettings] = msgspec.field(default_factory=dict)
     upstreams: dict[str, UpstreamSettings] = msgspec.field(default_factory=dict)
     models: dict[str, ModelSettings]
+    decisions: dict[str, DecisionSettings] = msgspec.field(default_factory=dict)
+    """By engine. The decisions of an engine without a table are not calibrated."""
+    moderations: dict[str, ModerationSettings] = msgspec.field(default_factory=dict)
+    """By the name that clients write into `model`; without one the first answers."""
     prices: dict[str, Price] = msgspec.field(default_factory=dict)
     """By rung. A rung without a price is free."""
     tiers: dict[str, TierSettings] = msgspec.field(default_factory=lambda: {"default": TierSettings()})

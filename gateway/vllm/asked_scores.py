@@ -54,8 +54,11 @@ def compared_texts(
     max_inputs: int,
     user: str | None,
     cut: int | None = None,
+    roles: tuple[str, str] | None = None,
 ) -> AskedScores:
     """Each of `firsts` with its own of `seconds`, or the only one with all of them; `cut`: see `TextPrompt`.
+
+    `roles`: names of the prompts that an embedding model may have for the first and for the second texts.
 
     Raises `BadField`, which names `param`.
     """
@@ -66,7 +69,11 @@ def compared_texts(
         pairs = zip(list(firsts) * (count if len(firsts) == 1 else 1), seconds, strict=True)
         prompts = tuple([TextPrompt(first, second, cut) for first, second in pairs])
         return _asked(model, prompts, EmbeddingParams(scores="one", param=param, endpoint="scores"), user, None)
-    texts = (*map(TextPrompt, firsts), *[TextPrompt(second, None, cut) for second in seconds])
+    first_role, second_role = roles or (None, None)
+    texts = (
+        *[TextPrompt(first, prompt_name=first_role, needs_prompt=False) for first in firsts],
+        *[TextPrompt(second, None, cut, second_role, needs_prompt=False) for second in seconds],
+    )
     at = len(firsts)
     compared = tuple([(0 if at == 1 else number, at + number) for number in range(count)])
     return _asked(model, texts, EmbeddingParams(param=param, endpoint="scores"), user, compared)

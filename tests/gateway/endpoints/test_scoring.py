@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trio
 
-from engine.model.encoder_config import EmbeddingSizes
+from engine.model.vectors import EmbeddingSizes
 from engine.testing.fake_encoder import FakeEncoder
 from tests.actors.fakes import stage
 from tests.engine.tiny_tokenizers import byte_level_tokenizer

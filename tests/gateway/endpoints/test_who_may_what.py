@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from engine.model.encoder_config import EmbeddingSizes
+from engine.model.vectors import EmbeddingSizes
 from gateway.endpoints.admin_routes import create_admin_app
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.info_routes import create_info_app
