@@ -94,7 +94,7 @@ class RequestText:
                 if index != other and one == another[: len(one)]:
                     raise InvalidRequest(
                         f"For the model {engine}, '{words[other]}' begins with the tokens of '{words[index]}', so that "
-                        "the two cannot be told apart by their first tokens. Name them so that neither begins the other.",
+                        "the two cannot be told apart. Name them so that neither begins the other.",
                         param="decision",
                         code="outcomes_ambiguous",
                     )

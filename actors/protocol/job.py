@@ -47,7 +47,7 @@ class Job(BackendJob, frozen=True, kw_only=True):
     job_id: int
     engine: str
     """The name of the engine or upstream."""
-    sequences: tuple[Submit, ...] | tuple[UpstreamCall, ...] | tuple[Embed, ...] | tuple[Weigh, ...]
+    sequences: tuple[Submit, ...] | tuple[UpstreamCall, ...] | tuple[Embed | Weigh, ...]
     """Each with a `sequence_id`: `Submit` and `Weigh` for a model of text, `Embed` for one that makes vectors,
     `UpstreamCall` for an upstream."""
     delivery: Delivery

@@ -196,15 +196,15 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         self,
         of: MachineAttempt,
         inputs: Sequence[TokenIds],
-        sequences: tuple[Embed, ...] | tuple[Weigh, ...],
+        sequences: tuple[Embed | Weigh, ...],
         limits: EngineLimits,
     ) -> Attempt:
         """All inputs at once: nothing of an earlier attempt is kept. Raises _TooLong."""
         if max(map(len, inputs)) > limits.max_model_len:
             raise _TooLong
         tokens = sum(map(len, inputs))
-        choices = {each.sequence_id: index for index, each in enumerate(sequences)}
         job = self._job(of, sequences, tokens, tokens, goes_on=False)
+        choices = {each.sequence_id: index for index, each in enumerate(job.sequences)}
         return Attempt(of, job, OutputAssembly(choices), whole_in_engine=True)
 
     def _embeddings(self, inputs: Sequence[TokenIds], seconds: Sequence[int | None]) -> tuple[Embed, ...]:
@@ -312,7 +312,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
     def _job(
         self,
         of: MachineAttempt,
-        sequences: tuple[Submit, ...] | tuple[UpstreamCall, ...] | tuple[Embed, ...] | tuple[Weigh, ...],
+        sequences: tuple[Submit, ...] | tuple[UpstreamCall, ...] | tuple[Embed | Weigh, ...],
         prompt_tokens: int,
         tokens: int,
         *,

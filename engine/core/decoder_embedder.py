@@ -63,8 +63,11 @@ class VectorMaker(Protocol):
     pooling: Pooling
 
     def hidden(self, batch: Batch, rows: Sequence[tuple[int, int]]) -> list[npt.NDArray[np.float32]]:
-        """Run one forward pass and write its KV. For each (first row, count) of `rows` the last layer's output,
-        [count, hidden] float32; it does not depend on the other rows."""
+        """Run one forward pass and write its KV.
+
+        For each (first row, count) of `rows` the last layer's output, [count, hidden] float32; it does not depend on
+        the other rows.
+        """
 
     def vector(self, row: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The vector [sizes.whole] of a pooled row [hidden]."""
@@ -137,8 +140,9 @@ class DecoderEmbedder(EngineBase):
                     self._refuse(command.sequence_id, len(command.token_ids), error)
             case Abort(sequence_id):
                 self.abort(sequence_id)
-            case Submit(sequence_id=sequence_id, prompt_token_ids=prompt) | Weigh(
-                sequence_id=sequence_id, prompt_token_ids=prompt
+            case (
+                Submit(sequence_id=sequence_id, prompt_token_ids=prompt)
+                | Weigh(sequence_id=sequence_id, prompt_token_ids=prompt)
             ):
                 self._refuse(
                     sequence_id, len(prompt), RequestRefused("not_generating", "This model makes vectors, not text.")

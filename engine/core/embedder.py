@@ -109,8 +109,9 @@ class Embedder(EngineBase):
                     self._refuse(command.sequence_id, len(command.token_ids), error)
             case Abort(sequence_id):
                 self.abort(sequence_id)
-            case Submit(sequence_id=sequence_id, prompt_token_ids=prompt) | Weigh(
-                sequence_id=sequence_id, prompt_token_ids=prompt
+            case (
+                Submit(sequence_id=sequence_id, prompt_token_ids=prompt)
+                | Weigh(sequence_id=sequence_id, prompt_token_ids=prompt)
             ):
                 self._refuse(
                     sequence_id, len(prompt), RequestRefused("not_generating", "This model makes embeddings, not text.")

@@ -216,8 +216,8 @@ class Engine(EngineBase):
             for reading in readings:
                 self.submit(reading)
         except RequestRefused:
-            for reading in self._weighings.drop(command.sequence_id)[0]:
-                self._leave(reading)
+            for begun in self._weighings.drop(command.sequence_id)[0]:
+                self._leave(begun)
             raise
 
     @staticmethod
@@ -249,8 +249,8 @@ class Engine(EngineBase):
 
     def abort(self, sequence_id: int) -> None:
         if sequence_id in self._weighings:
-            readings, end = self._weighings.drop(sequence_id)
-            for reading in readings:
+            begun, end = self._weighings.drop(sequence_id)
+            for reading in begun:
                 self._leave(reading)
             self._pending_outputs.append(end)
         elif (finish := self._leave(sequence_id)) is not None:

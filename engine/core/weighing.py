@@ -1,8 +1,9 @@
 """How probable several answers to one prompt are, from the model's own distribution, without generating any.
 
-The probability of an answer is that of its tokens one after the other. The distribution after the prompt gives all first
-tokens at once. An answer of several tokens needs more of them: after the prompt with its first token, with its first
-two, and so on. Each is one reading of a text whose beginning the prefix cache has; answers that begin alike share them.
+The probability of an answer is that of its tokens one after the other. The distribution after the prompt gives all
+first tokens at once. An answer of several tokens needs more of them: after the prompt with its first token, with its
+first two, and so on. Each is one reading of a text whose beginning the prefix cache has; answers that begin alike share
+them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -119,9 +120,7 @@ class Weighings:
 
 def _result(entry: _Open) -> Embedding:
     command = entry.command
-    logprobs = [
-        sum([entry.found[answer[: place + 1]] for place in range(len(answer))]) for answer in command.answers
-    ]
+    logprobs = [sum([entry.found[answer[: place + 1]] for place in range(len(answer))]) for answer in command.answers]
     finish = Finish(
         reason="stop",
         prompt_tokens=len(command.prompt_token_ids),

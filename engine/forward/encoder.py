@@ -48,7 +48,9 @@ class Encoder(NamedTuple):
             x = self._norm(x + layer.down(inner), layer.output_norm)
         head = weights.head
         ends = torch.split(x, lengths)
-        return torch.stack([pooled(part, config.sentence) if head is None else self._score(part[0], head) for part in ends])
+        return torch.stack(
+            [pooled(part, config.sentence) if head is None else self._score(part[0], head) for part in ends]
+        )
 
     def _positions(self, token_ids: Sequence[int], second: int | None) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Rows of the position table."""

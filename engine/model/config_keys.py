@@ -121,8 +121,9 @@ _BERT = _keys(
 
 _MODERN = _keys(
     {
-        "attention_bias", "classifier_activation", "classifier_bias", "classifier_pooling", "global_attn_every_n_layers",
-        "global_rope_theta", "hidden_activation", "hidden_size", "id2label", "intermediate_size", "is_matryoshka",
+        "attention_bias", "classifier_activation", "classifier_bias", "classifier_pooling",
+        "global_attn_every_n_layers", "global_rope_theta", "hidden_activation", "hidden_size", "id2label",
+        "intermediate_size", "is_matryoshka",
         "layer_types", "local_attention", "local_rope_theta", "matryoshka_dimensions", "max_position_embeddings",
         "mlp_bias", "norm_bias", "norm_eps", "num_attention_heads", "num_hidden_layers", "num_labels", "problem_type",
         "quantization_config", "rope_parameters", "sbert_ce_default_activation_function", "sentence_transformers",

@@ -15,7 +15,7 @@ from engine.model.vectors import EmbeddingSizes, ScoreActivation, VectorReader
 from engine.text.pair_template import PairTemplate
 from engine.text.tokenizer import Tokenizer
 
-_FROM_TOKEN = "classifier_from_token"
+_ANSWERS_KEY = "classifier_from_token"
 _RELEVANT = ("relevant",)
 """The label of a score that is made of two answers."""
 
@@ -48,7 +48,7 @@ def read_decoder_vectors(
 
 def judges(directory: Path, raw: dict[str, Any]) -> bool:
     """Whether the files of a causal model say that its answer is to be read as a score."""
-    return raw.get(_FROM_TOKEN) is not None or has_module(directory, "LogitScore")
+    return raw.get(_ANSWERS_KEY) is not None or has_module(directory, "LogitScore")
 
 
 class _Reader(VectorReader):
@@ -107,11 +107,11 @@ class _Reader(VectorReader):
         return RerankSettings()
 
     def _tokens(self, sentence: Sentence, rerank: RerankSettings) -> TokenPair:
-        stated = self._raw.get(_FROM_TOKEN)
+        stated = self._raw.get(_ANSWERS_KEY)
         if stated is not None and not (
-            isinstance(stated, list) and len(stated) == 2 and all(isinstance(word, str) for word in stated)  # noqa: PLR2004
+            isinstance(stated, list) and len(stated) == 2 and all(isinstance(word, str) for word in stated)
         ):
-            raise self.bad(_FROM_TOKEN, 'expected two words, the second for a good answer: ["no", "yes"]')
+            raise self.bad(_ANSWERS_KEY, 'expected two words, the second for a good answer: ["no", "yes"]')
         if rerank.yes is None and rerank.no is None and stated is None and sentence.judged_by is not None:
             return sentence.judged_by
         no, yes = stated or ("no", "yes")

@@ -100,7 +100,8 @@ def _score(question: str, lowest: int, highest: int | None) -> Question:
     highest = max(5, lowest + 1) if highest is None else highest
     if not 0 <= lowest < highest < lowest + _MOST_OUTCOMES:
         raise fault(
-            "decision.max", f"and 'decision.min' must be the ends of a scale from 0 on, of 2 to {_MOST_OUTCOMES} numbers."
+            "decision.max",
+            f"and 'decision.min' must be the ends of a scale from 0 on, of 2 to {_MOST_OUTCOMES} numbers.",
         )
     return score(question, lowest, highest)
 

@@ -96,5 +96,11 @@ class _Call:
         labels = self._api.service.labels(done.served.rung)
         scores = [np.frombuffer(vector, "<f4").tolist() for vector in vectors]
         return moderation_answer(
-            inference.request_id, self._name, self._settings.categories, labels, scores, done.usage, done.served
+            inference.request_id,
+            self._name,
+            categories=self._settings.categories,
+            labels=labels,
+            scores=scores,
+            usage=done.usage,
+            served=done.served,
         )

@@ -15,8 +15,8 @@ from gateway.endpoints.embeddings import EmbeddingHandler
 from gateway.endpoints.info_routes import NOT_FOUND, create_info_app
 from gateway.endpoints.kept_answers import STREAMS, StreamHandler
 from gateway.endpoints.kept_answers import methods_of as stream_methods
-from gateway.endpoints.response_socket import ResponseSession
 from gateway.endpoints.moderations import ModerationHandler
+from gateway.endpoints.response_socket import ResponseSession
 from gateway.endpoints.responses import RESPONSE, RESPONSES, InputTokensHandler, ResponseHandler
 from gateway.endpoints.scoring import SCORING, ScoringHandler
 from gateway.endpoints.socket_session import SocketHandler

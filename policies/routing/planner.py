@@ -190,7 +190,7 @@ def _embedding(plan: Plan, features: Features, encoders: Mapping[str, EmbeddingM
 
 
 def _deciding(plan: Plan, features: Features, encoders: Mapping[str, EmbeddingModel]) -> Plan:
-    """Keep the engines with a model of text: only they have the probabilities of answers. Of a cascade the large one."""
+    """Keep the engines with a model of text, of a cascade the large one: only they have probabilities of answers."""
     stages = () if plan.cascade is None else (plan.cascade.large,)
     mine = [rung for rung in (*stages, *plan.rungs) if rung.to is not None and not rung.is_upstream]
     rungs = tuple([rung for rung in mine if rung.to not in encoders])

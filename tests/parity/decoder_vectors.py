@@ -15,7 +15,10 @@ KINDS = ("Transformer", "Pooling", "Normalize")
 def write_modules(directory: Path, pooling: str, *, normalize: bool = True) -> None:
     """The files that say that the last layer's rows are pooled."""
     kinds = KINDS if normalize else KINDS[:2]
-    modules = [{"type": f"sentence_transformers.models.{kind}", "path": f"1_{kind}" * (kind != KINDS[0])} for kind in kinds]
+    paths = ("", "1_Pooling", "2_Normalize")
+    modules = [
+        {"type": f"sentence_transformers.models.{kind}", "path": path} for kind, path in zip(kinds, paths, strict=False)
+    ]
     (directory / "modules.json").write_text(json.dumps(modules))
     (directory / "1_Pooling").mkdir(exist_ok=True)
     (directory / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{pooling}": True}))

@@ -26,7 +26,13 @@ def some_inputs(seed: int) -> list[list[int]]:
 
 
 def load(directory: Path, **changes) -> DecoderEmbedder:
-    settings = {"kv": KVSettings(memory=Bytes(2**21)), "threads": 1, "max_step_tokens": 48, "prefill_chunk": 20, **changes}
+    settings = {
+        "kv": KVSettings(memory=Bytes(2**21)),
+        "threads": 1,
+        "max_step_tokens": 48,
+        "prefill_chunk": 20,
+        **changes,
+    }
     engine = load_engine(EngineSettings(model=directory, **settings), "vectors")
     assert isinstance(engine, DecoderEmbedder)
     return engine

@@ -25,8 +25,8 @@ from config.problems.problems import nearest
 from engine.errors import EngineError
 from engine.model.vector_model import made_by
 from gateway.cli.policy.request_flags import LOAD_KEYS
-from gateway.endpoints.completions import CHAT, COMPLETION
 from gateway.decisions.decision_request import read_decision
+from gateway.endpoints.completions import CHAT, COMPLETION
 from gateway.endpoints.decisions import DECISION
 from gateway.endpoints.embeddings import parse_embedding
 from gateway.endpoints.scoring import SCORING, parse_scoring

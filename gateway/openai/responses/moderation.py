@@ -17,6 +17,7 @@ CATEGORIES = (
 def moderation_answer(
     request_id: str,
     model: str,
+    *,
     categories: Mapping[str, CategorySettings],
     labels: Sequence[str],
     scores: Sequence[Sequence[float]],
