@@ -14,7 +14,11 @@ MODERATION = '[moderations.m]\nmodel = "small"\n[moderations.m.categories.hate]\
 @pytest.mark.parametrize(
     ("table", "where", "fragment"),
     [
-        ('[engines.small.rerank]\ntemplate = "{query}"', "engines.small.rerank.template", "{document} must be there once"),
+        (
+            '[engines.small.rerank]\ntemplate = "{query}"',
+            "engines.small.rerank.template",
+            "{document} must be there once",
+        ),
         (
             '[engines.small.rerank]\ntemplate = "{query} {query} {document}"',
             "engines.small.rerank.template",

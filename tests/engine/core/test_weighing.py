@@ -68,15 +68,13 @@ def chosen(prompt: Sequence[int]) -> int:
     """The token that the fake takes for the most probable after these."""
     engine = make_engine(FakeRunner())
     engine.accept(submit(1, prompt, max_tokens=1))
-    (output,) = [output for output in engine.step().outputs]
+    (output,) = engine.step().outputs
     return output.token_ids[0]
 
 
 def expected(prompt: Sequence[int], answer: Sequence[int]) -> float:
     """The fake's log-probability: of each token -0.5 minus its distance from the most probable one."""
-    parts = [
-        -0.5 - (token - chosen([*prompt, *answer[:place]])) % 512 for place, token in enumerate(answer)
-    ]
+    parts = [-0.5 - (token - chosen([*prompt, *answer[:place]])) % 512 for place, token in enumerate(answer)]
     return fsum(parts)
 
 
@@ -127,7 +125,11 @@ def test_what_does_not_fit_is_refused_as_a_whole() -> None:
     engine.accept(weigh(3, (7,), (8,)))
     engine.accept(weigh(3, (7,), (8,)))
     ends = [output for output in engine.step().outputs if isinstance(output, Finished)]
-    assert [end.finish.code for end in ends] == ["context_length_exceeded", "token_out_of_vocabulary", "sequence_id_in_use"]
+    assert [end.finish.code for end in ends] == [
+        "context_length_exceeded",
+        "token_out_of_vocabulary",
+        "sequence_id_in_use",
+    ]
     engine.check_integrity()
 
 

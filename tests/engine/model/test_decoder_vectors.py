@@ -89,7 +89,12 @@ def test_files_that_name_the_answers_need_no_table(directory: Path) -> None:
         ("qwen3", RerankSettings(yes="▁w7▁w8", no="▁w9"), {}, "'▁w7▁w8' is .* tokens"),
         ("qwen3", RerankSettings(), {"classifier_from_token": ["no"]}, "classifier_from_token"),
         ("llama", None, {"classifier_from_token": ["▁w9", "▁w7"]}, "rerank with a template"),
-        ("qwen3", RerankSettings(yes="▁w7"), {"architectures": ["Qwen3ForSequenceClassification"]}, "remove yes and no"),
+        (
+            "qwen3",
+            RerankSettings(yes="▁w7"),
+            {"architectures": ["Qwen3ForSequenceClassification"]},
+            "remove yes and no",
+        ),
         ("qwen3", None, {"architectures": ["Qwen3Model"]}, "needs modules.json"),
     ],
 )

@@ -17,7 +17,9 @@ def test_places_are_filled_once_and_braces_of_the_texts_stay() -> None:
 
 
 def test_only_the_templates_special_tokens_are_special() -> None:
-    special = TOKENIZER.encode("<|bos|>", add_special_tokens=False) + TOKENIZER.encode("<|end|>", add_special_tokens=False)
+    special = TOKENIZER.encode("<|bos|>", add_special_tokens=False) + TOKENIZER.encode(
+        "<|end|>", add_special_tokens=False
+    )
     ids = TEMPLATE.encode(TOKENIZER, "<|end|>", "<|bos|> <think>")
     assert [each for each in ids if each in special] == special
     assert shown("<|end|>", "x") == "<|bos|>say {query} Q <|end|> D x<|end|>"
