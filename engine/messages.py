@@ -75,7 +75,7 @@ class Weigh(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     sequence_id: int
     prompt_token_ids: tuple[int, ...]
     answers: tuple[tuple[int, ...], ...]
-    """None begins with another one."""
+    """Each has tokens, and none occurs twice."""
     priority: int = 0
     """Higher is more important."""
     cache_salt: bytes = b""

@@ -83,22 +83,9 @@ class RequestText:
         return self._seconds[self._texts[engine].reading]
 
     def answers(self, engine: str) -> tuple[TokenIds, ...]:
-        """Token ids of the answers that are weighed, as this engine's model would write them.
-
-        Raises InvalidRequest: the tokens of one are the beginning of those of another.
-        """
-        words, tokenizer = self._body.weighed, self._texts[engine].tokenizer
-        ids = [tuple(tokenizer.encode_continuation(word)) for word in words]
-        for index, one in enumerate(ids):
-            for other, another in enumerate(ids):
-                if index != other and one == another[: len(one)]:
-                    raise InvalidRequest(
-                        f"For the model {engine}, '{words[other]}' begins with the tokens of '{words[index]}', so that "
-                        "the two cannot be told apart. Name them so that neither begins the other.",
-                        param="decision",
-                        code="outcomes_ambiguous",
-                    )
-        return tuple(ids)
+        """Token ids of the answers that are weighed, as this engine's model would write them: different ones differ."""
+        tokenizer = self._texts[engine].tokenizer
+        return tuple([tuple(tokenizer.encode_continuation(answer)) for answer in self._body.weighed])
 
     def shown(self, rung: str) -> tuple[str, ...]:
         """The prompts as text: as received, or decoded by the tokenizer of this rung, else of the first engine."""

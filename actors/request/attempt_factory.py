@@ -224,7 +224,6 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         )
 
     def _weighings(self, of: MachineAttempt, inputs: Sequence[TokenIds]) -> tuple[Weigh, ...]:
-        """Raises InvalidRequest."""
         answers = self.text.answers(of.rung)
         return tuple(
             [

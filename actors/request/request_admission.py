@@ -106,7 +106,6 @@ class RequestAdmission:
                     first = next(iter(decided.plan.backends), "")
                     if first in self._texts and first not in self._ports.upstreams:
                         await text.constraints(first)
-                        text.answers(first)
                 grant = await self._reserve(decided)
                 if isinstance(grant, Grant):
                     break

@@ -6,7 +6,8 @@ first two, and so on. Each is one reading of a text whose beginning the prefix c
 them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from math import exp, fsum, log
 
 import numpy as np
 
@@ -15,13 +16,14 @@ from engine.messages import Embedding, Finish, Finished, Submit, TokenDelta, Wei
 from engine.sampling.params import SamplingParams
 
 TokenIds = tuple[int, ...]
+_LEAST = 1e-9
+"""What rounding leaves of a probability that is nearly used up."""
 
 
 def readings_of(answers: Sequence[TokenIds]) -> dict[TokenIds, TokenIds]:
     """By the tokens after the prompt, (), first: the tokens whose probabilities are needed there.
 
-    Raises RequestRefused: an answer has no tokens, occurs twice, or begins with another one, so that the probability of
-    its beginning would count for both.
+    Raises RequestRefused: an answer has no tokens, or occurs twice.
     """
     if not answers or not all(answers):
         raise RequestRefused("answers_invalid", "Give at least one answer, each with at least one token.")
@@ -29,11 +31,26 @@ def readings_of(answers: Sequence[TokenIds]) -> dict[TokenIds, TokenIds]:
     for answer in answers:
         for place, token_id in enumerate(answer):
             wanted.setdefault(answer[:place], {})[token_id] = None
-    if len(set(answers)) < len(answers) or any(answer in wanted for answer in answers):
-        raise RequestRefused(
-            "answers_ambiguous", "An answer begins with all tokens of another one: they cannot be told apart."
-        )
+    if len(set(answers)) < len(answers):
+        raise RequestRefused("answers_ambiguous", "An answer occurs twice.")
     return {before: tuple(tokens) for before, tokens in wanted.items()}
+
+
+def logprobs_of(answers: Sequence[TokenIds], found: Mapping[TokenIds, float]) -> list[float]:
+    """The log-probability of each answer; `found`: by tokens after the prompt that of the last of them.
+
+    An answer whose tokens are the beginning of another one's counts as given where no such other one is: the
+    probabilities are of events that exclude each other.
+    """
+    begun = {answer: fsum([found[answer[: place + 1]] for place in range(len(answer))]) for answer in answers}
+    logprobs = []
+    for answer in answers:
+        longer = [other for other in answers if len(other) > len(answer) and other[: len(answer)] == answer]
+        # One that goes on from a longer one is part of its probability.
+        nearest = [one for one in longer if not any(one != other and one[: len(other)] == other for other in longer)]
+        rest = 1 - fsum([exp(begun[one] - begun[answer]) for one in nearest])
+        logprobs.append(begun[answer] + log(max(rest, _LEAST)))
+    return logprobs
 
 
 class _Open:
@@ -120,7 +137,7 @@ class Weighings:
 
 def _result(entry: _Open) -> Embedding:
     command = entry.command
-    logprobs = [sum([entry.found[answer[: place + 1]] for place in range(len(answer))]) for answer in command.answers]
+    logprobs = logprobs_of(command.answers, entry.found)
     finish = Finish(
         reason="stop",
         prompt_tokens=len(command.prompt_token_ids),

@@ -1,7 +1,7 @@
 """How probable several answers are: which readings that takes, and that each ends once and leaves nothing."""
 
 from collections.abc import Sequence
-from math import fsum
+from math import exp, fsum, log
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.engine import Engine
-from engine.core.weighing import readings_of
+from engine.core.weighing import logprobs_of, readings_of
 from engine.errors import RequestRefused
 from engine.messages import Abort, Embedding, Finished, SequenceOutput, Weigh
 from engine.testing.fake_runner import FakeRunner
@@ -50,7 +50,6 @@ def test_answers_that_begin_alike_share_their_readings() -> None:
         ([], "answers_invalid"),
         ([(1,), ()], "answers_invalid"),
         ([(1,), (1,)], "answers_ambiguous"),
-        ([(1, 2), (1,)], "answers_ambiguous"),
     ],
 )
 def test_answers_that_cannot_be_told_apart(answers: list[tuple[int, ...]], code: str) -> None:
@@ -70,6 +69,15 @@ def chosen(prompt: Sequence[int]) -> int:
     engine.accept(submit(1, prompt, max_tokens=1))
     (output,) = engine.step().outputs
     return output.token_ids[0]
+
+
+def test_an_answer_that_begins_another_is_what_is_left_of_its_probability() -> None:
+    """(1,) is given where neither (1, 2) nor (1, 3) is; (1, 2, 4) is a part of (1, 2)."""
+    found = {(1,): log(0.5), (1, 2): log(0.4), (1, 3): log(0.2), (1, 2, 4): log(0.1), (5,): log(0.25)}
+    answers = [(1,), (1, 2), (1, 2, 4), (1, 3), (5,)]
+    shares = [exp(each) for each in logprobs_of(answers, found)]
+    assert shares == pytest.approx([0.5 * 0.4, 0.5 * 0.4 * 0.9, 0.5 * 0.4 * 0.1, 0.5 * 0.2, 0.25])
+    assert logprobs_of([(1,), (1, 2)], {(1,): -1.0, (1, 2): 0.0})[0] < -20
 
 
 def expected(prompt: Sequence[int], answer: Sequence[int]) -> float:

@@ -20,10 +20,12 @@ from tests.gateway.harness import Client, Response, gateway
 CALIBRATED = SETTINGS.replace("[prices]", "[decisions.small]\ntemperature = 4.0\n[prices]", 1)
 WITH_UPSTREAMS = SETTINGS.replace(GATE, f"{UPSTREAMS}{GATE}", 1)
 TEXT = "The ship is old."
+ALIKE = {"type": "choice", "question": "What?", "options": ["the", "the dog"]}
 CASES: list[tuple[dict[str, Any], Question]] = [
     ({"type": "predicate", "question": "Is it old?"}, predicate("Is it old?")),
     ({"type": "choice", "question": "What?", "options": ["a ship", "a car"]}, choice("What?", ("a ship", "a car"))),
     ({"type": "score", "question": "How old?", "max": 3}, score("How old?", 1, 3)),
+    (ALIKE, choice("What?", ("the", "the dog"))),
 ]
 
 
@@ -48,7 +50,7 @@ def weighed(question: Question) -> tuple[int, list[float]]:
             return len(prompt), np.frombuffer(output.vector, "<f4").tolist()
 
 
-@pytest.mark.parametrize(("wanted", "question"), CASES, ids=["predicate", "choice", "score"])
+@pytest.mark.parametrize(("wanted", "question"), CASES, ids=["predicate", "choice", "score", "one begins the other"])
 async def test_probabilities_are_the_engines(wanted: dict[str, Any], question: Question) -> None:
     tokens, logprobs = weighed(question)
     async with stage({}, settings=SETTINGS) as service, gateway(service.service) as running:
@@ -94,11 +96,6 @@ REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
     ({"model": "none"}, "model_not_found", "model"),
     ({"input": None}, "invalid_value", "input"),
     ({"input": "word " * 2000}, "context_length_exceeded", "input"),
-    (
-        {"decision": {"type": "choice", "question": "?", "options": ["the", "the dog"]}},
-        "outcomes_ambiguous",
-        "decision",
-    ),
 ]
 
 
