@@ -45,6 +45,7 @@ from actors.protocol.job import EngineMessage, Enqueue, Job, QueueMessage, Withd
 from actors.protocol.ledger import CloseEntry, Delivered, Flush, LedgerMessage, OpenEntry, refused_closing
 from actors.queue.dispatcher import Backend, ReplicaSlot
 from actors.recording.recorder import Recording
+from actors.request.guardrails import Guardrails, applies
 from actors.request.ports import RequestPorts
 from actors.request.request_admission import RequestAdmission
 from actors.request.request_log import LogIdentity, RequestLog
@@ -234,6 +235,7 @@ class Service:
             shadows=ShadowPorts(self._shadow_mail, self._shadow_book),
             on_end=self._ended,
         )
+        self._guardrails = Guardrails(self.open, self.labels, self.decision_temperature)
         self._tokenization = Tokenization(self._router, self._workers, self._ports)
         self._policy = PolicyStatus(wall())
         self._reloader: Mailbox[ReloaderMessage] = Mailbox("policy reloader", _RELOADS)
@@ -439,10 +441,20 @@ class Service:
             self._check_serving()
             if self._books.is_blocked(trio.current_time()):
                 raise ledger_unavailable()
+            await self._guard(request, who)
             response = await self._request_admission.open(request, who)
         self._responses[response] = None
         self._by_entry[response.entry_id] = response
         return response
+
+    async def _guard(self, request: InferenceRequest, who: LogIdentity) -> None:
+        """Raises Refusal: a guardrail refuses the request."""
+        guardrails = self._router.snapshot.settings.guardrails
+        wanted = [(name, each) for name, each in guardrails.items() if applies(each, request)]
+        if wanted:
+            self._request_admission.check(request, who)
+        for name, each in wanted:
+            await self._guardrails.check(name, each, request)
 
     async def count_tokens(self, request: InferenceRequest) -> int:
         """Prompt tokens for the rung that would be tried first, of those whose tokenizer is known. Raises Refusal.

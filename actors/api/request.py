@@ -257,6 +257,8 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """For engines, where the client has given none: drawn for an answer that another process may have to go on with."""
     begun: BegunAnswer | None = None
     """What there is of the answer already."""
+    of_service: bool = False
+    """The service itself asks, for a request whose key was checked."""
 
 
 class RequestContent:

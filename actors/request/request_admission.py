@@ -157,6 +157,12 @@ class RequestAdmission:
             self._shadows.copy(CopiedRequest(request, decided, snapshot, principal.cache_salt, text), account)
         return ResponseStream(account, principal=principal, text=text, booked=booked, on_end=self._on_end)
 
+    def check(self, request: InferenceRequest, who: LogIdentity) -> None:
+        """Before any work. Raises Refusal: the key does not permit the request, or its model is unknown."""
+        granted = _granted(request, self._router.snapshot, self._ports.wall())
+        who.tenant = granted.tenant
+        self._named(request, granted)
+
     async def _spent(self, request: InferenceRequest, tenant: str, text: RequestText) -> QuotaRefusal | None:
         """The limit that the tenant has used up, if it is long work to read the request or to compile its grammar."""
         body = request.body
@@ -193,7 +199,8 @@ class RequestAdmission:
 
     def _named(self, request: InferenceRequest, granted: KeyGrant) -> InferenceRequest:
         """With its model and adapter. Raises Refusal if the key does not permit the body, or the model is unknown."""
-        check_body(granted, request.body)
+        if not request.of_service:
+            check_body(granted, request.body)
         model, adapter = self._router.find_model(request.body.model)
         return msgspec.structs.replace(request, model=model, adapter=adapter)
 

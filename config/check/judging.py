@@ -2,6 +2,7 @@
 
 from config.model.rerank import PLACES
 from config.model.settings import Settings
+from config.model.wildcard import fits
 from config.problems.problems import Problems
 
 
@@ -31,3 +32,14 @@ def check_judging(settings: Settings, problems: Problems) -> None:
             if not each.labels:
                 path = ("moderations", name, "categories", category, "labels")
                 problems.add(path, "no label belongs to it", expected="labels of the classifier")
+    for name, guardrail in settings.guardrails.items():
+        if guardrail.model not in settings.models and not problems.is_broken(("models",)):
+            problems.unknown_name(("guardrails", name, "model"), "model", guardrail.model, settings.models)
+        if bool(guardrail.predicate) == bool(guardrail.labels):
+            problems.add_at_key(
+                ("guardrails", name), "it must have a predicate or labels", expected="exactly one of the two"
+            )
+        for place, pattern in enumerate(guardrail.guards):
+            base = pattern.partition(":")[0]
+            if not any(fits(model, base) for model in settings.models) and not problems.is_broken(("models",)):
+                problems.unknown_name(("guardrails", name, "guards", place), "model", pattern, settings.models)

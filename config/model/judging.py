@@ -1,4 +1,6 @@
-"""Settings of what judges texts: calibrations of decisions, and the categories of moderation."""
+"""Settings of what judges texts: calibrations of decisions, the categories of moderation, guardrails."""
+
+from typing import Literal
 
 from config.model.bounds import Positive, PositiveShare
 from config.model.table import Table
@@ -28,3 +30,25 @@ class ModerationSettings(Table, frozen=True, kw_only=True):
     """A name in [models] that a classifier answers."""
     categories: dict[str, CategorySettings]
     """By OpenAI's names ("hate", "self-harm/intent", ...) or others, which the answer then has, too."""
+
+
+class GuardrailSettings(Table, frozen=True, kw_only=True):
+    """A question or a classifier that judges the user's text before a request for text is planned.
+
+    It has `predicate` or `labels`.
+    """
+
+    model: str
+    """A name in [models]: of a model of text for a predicate, of a classifier for labels."""
+    predicate: str | None = None
+    """A question about the text whose answer is yes or no; yes is what the guardrail is for."""
+    labels: tuple[str, ...] = ()
+    """Labels of the classifier; the largest of their scores counts."""
+    threshold: PositiveShare = 0.5
+    """From this probability or score on the guardrail takes effect."""
+    action: Literal["refuse", "log"] = "refuse"
+    """refuse: the request gets 400 `guardrail_refused`. log: it is served, and the log has `guardrail_held`."""
+    message: str = ""
+    """What the client of a refused request reads. Empty: that the guardrail of this name has refused it."""
+    guards: tuple[str, ...] = ()
+    """The models that it guards, as clients name them, with * as a wildcard. Empty: all."""

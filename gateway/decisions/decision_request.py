@@ -2,14 +2,13 @@
 
 import msgspec
 
-from actors.api.request import ChatMessage, ChatPrompt, EmbeddingParams, ParsedBody
-from engine.sampling.params import SamplingParams
+from actors.api.request import ChatPrompt, ParsedBody
+from actors.request.judging import judging_body
 from gateway.openai.requests.chat_request import ChatBody, MessageBody, read_chat
 from gateway.openai.requests.fault import fault
 from policies.judging.question import Question, choice, predicate, score
 
 _MOST_OUTCOMES = 64
-_NO_TOKENS = SamplingParams(max_tokens=0)
 _KINDS = ("predicate", "choice", "score")
 
 
@@ -51,21 +50,8 @@ def read_decision(body: DecisionBody) -> AskedDecision:
     about = body.input if body.messages is None else _transcript(body.model, body.messages)
     if not about:
         raise fault("input", "must not be an empty string.")
-    return AskedDecision(judging_body(body.model, question, about, body.user, body.cache_salt), question)
-
-
-def judging_body(model: str, question: Question, about: str, user: str | None, cache_salt: str | None) -> ParsedBody:
-    """The request for the probabilities of a question's outcomes."""
-    return ParsedBody(
-        model=model,
-        prompts=(ChatPrompt((ChatMessage("user", question.prompt(about)),)),),
-        params=_NO_TOKENS,
-        embedding=EmbeddingParams(param="input", endpoint="decisions", answers=question.outcomes),
-        thinking=False,
-        streamed=False,
-        user=user,
-        cache_salt=cache_salt or "",
-    )
+    made = judging_body(body.model, question, about, user=body.user, cache_salt=body.cache_salt)
+    return AskedDecision(made, question)
 
 
 def _question(wanted: WantedDecision) -> Question:

@@ -7,6 +7,7 @@ import numpy as np
 
 from actors.api.request import EmbeddingParams, ParsedBody, TextPrompt
 from actors.api.response import Served, Usage
+from actors.request.judging import labelling_body
 from engine.sampling.params import SamplingParams
 from gateway.openai.requests.fault import fault
 from gateway.openai.responses.completion import Identity
@@ -83,8 +84,7 @@ def classified_texts(model: str, texts: Sequence[str], *, max_inputs: int, user:
     """Raises `BadField`."""
     if len(texts) > max_inputs:
         raise fault("input", f"holds {len(texts)} texts; at most {max_inputs} are allowed in one request. Split it.")
-    params = EmbeddingParams(scores="any", endpoint="scores")
-    return _asked(model, tuple(map(TextPrompt, texts)), params, user, None)
+    return AskedScores(labelling_body(model, tuple(texts), "scores", user=user))
 
 
 def _asked(

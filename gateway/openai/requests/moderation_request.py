@@ -4,12 +4,10 @@ from typing import Any
 
 import msgspec
 
-from actors.api.request import EmbeddingParams, ParsedBody, TextPrompt
-from engine.sampling.params import SamplingParams
+from actors.api.request import ParsedBody
+from actors.request.judging import labelling_body
 from gateway.errors import BadField
 from gateway.openai.requests.fault import fault
-
-_NO_TOKENS = SamplingParams(max_tokens=0)
 
 
 class ModerationBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -26,14 +24,7 @@ def read_moderation(body: ModerationBody, model: str, max_inputs: int) -> Parsed
     texts = _texts(body.input)
     if len(texts) > max_inputs:
         raise fault("input", f"holds {len(texts)} texts; at most {max_inputs} are allowed in one request. Split it.")
-    return ParsedBody(
-        model=model,
-        prompts=tuple(map(TextPrompt, texts)),
-        params=_NO_TOKENS,
-        embedding=EmbeddingParams(scores="any", endpoint="moderations"),
-        streamed=False,
-        user=body.user,
-    )
+    return labelling_body(model, tuple(texts), "moderations", user=body.user)
 
 
 def _texts(given: str | list[str | dict[str, Any]]) -> list[str]:
