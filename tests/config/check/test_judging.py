@@ -30,6 +30,18 @@ MODERATION = '[moderations.m]\nmodel = "small"\n[moderations.m.categories.hate]\
         (MODERATION.replace('"small"', '"smal"'), "moderations.m.model", "small"),
         (MODERATION.replace('"toxic"', ""), "moderations.m.categories.hate.labels", "no label"),
         ('[moderations.m]\nmodel = "small"\ncategories = {}', "moderations.m.categories", "nothing is defined"),
+        ('[guardrails.g]\nmodel = "smal"\nlabels = ["a"]', "guardrails.g.model", "small"),
+        ('[guardrails.g]\nmodel = "small"', "guardrails.g", "a predicate or labels"),
+        (
+            '[guardrails.g]\nmodel = "small"\nlabels = ["a"]\npredicate = "?"',
+            "guardrails.g",
+            "a predicate or labels",
+        ),
+        (
+            '[guardrails.g]\nmodel = "small"\nlabels = ["a"]\nguards = ["x*"]',
+            "guardrails.g.guards[0]",
+            "x*",
+        ),
         (f"{MODERATION}threshold = 1.5", "moderations.m.categories.hate.threshold", "0 to 1"),
     ],
 )
