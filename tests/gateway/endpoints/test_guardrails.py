@@ -145,3 +145,14 @@ async def test_a_text_that_the_classifier_does_not_survive_is_not_served() -> No
         refused = await post(await running.connect(), "/v1/chat/completions", CHAT)
         assert (refused.status, refused.error["code"]) == (400, "guardrail_failed")
         assert steps(service, "small") == 0
+
+
+async def test_a_key_needs_no_permission_for_the_guardrails_model() -> None:
+    line = f'hash = "{KEY.settings.hash}"\n'
+    assert line in CONFIGURED
+    limited = CONFIGURED.replace(line, f'{line}models = ["small"]\nendpoints = ["chat"]\n')
+    async with guarded(limited) as service, gateway(service.service) as running:
+        client = await running.connect()
+        assert (await post(client, "/v1/chat/completions", chat(LONG))).status == 200
+        assert (await post(client, "/v1/chat/completions", CHAT)).error["code"] == "guardrail_refused"
+        assert (await post(client, "/classify", {"model": "labels", "input": "Hi"})).status == 403
