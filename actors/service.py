@@ -45,6 +45,7 @@ from actors.protocol.job import EngineMessage, Enqueue, Job, QueueMessage, Withd
 from actors.protocol.ledger import CloseEntry, Delivered, Flush, LedgerMessage, OpenEntry, refused_closing
 from actors.queue.dispatcher import Backend, ReplicaSlot
 from actors.recording.recorder import Recording
+from actors.request.guardrails import Guardrails, applies
 from actors.request.ports import RequestPorts
 from actors.request.request_admission import RequestAdmission
 from actors.request.request_log import LogIdentity, RequestLog
@@ -64,6 +65,7 @@ from actors.upstream.http.pool import Connect
 from actors.upstream.secret import read_secret
 from actors.upstream.upstream_status import UpstreamStatus
 from actors.worker_threads import RealWorkerThreads, WorkerThreads
+from config.model.judging import ModerationSettings
 from config.model.settings import Settings
 from config.model.tenancy import KeyEndpoint
 from config.source import ConfigSource
@@ -233,6 +235,7 @@ class Service:
             shadows=ShadowPorts(self._shadow_mail, self._shadow_book),
             on_end=self._ended,
         )
+        self._guardrails = Guardrails(self.open, self.labels, self.decision_temperature)
         self._tokenization = Tokenization(self._router, self._workers, self._ports)
         self._policy = PolicyStatus(wall())
         self._reloader: Mailbox[ReloaderMessage] = Mailbox("policy reloader", _RELOADS)
@@ -438,10 +441,20 @@ class Service:
             self._check_serving()
             if self._books.is_blocked(trio.current_time()):
                 raise ledger_unavailable()
+            await self._guard(request, who)
             response = await self._request_admission.open(request, who)
         self._responses[response] = None
         self._by_entry[response.entry_id] = response
         return response
+
+    async def _guard(self, request: InferenceRequest, who: LogIdentity) -> None:
+        """Raises Refusal: a guardrail refuses the request."""
+        guardrails = self._router.snapshot.settings.guardrails
+        wanted = [(name, each) for name, each in guardrails.items() if applies(each, request)]
+        if wanted:
+            self._request_admission.check(request, who)
+        for name, each in wanted:
+            await self._guardrails.check(name, each, request)
 
     async def count_tokens(self, request: InferenceRequest) -> int:
         """Prompt tokens for the rung that would be tried first, of those whose tokenizer is known. Raises Refusal.
@@ -470,6 +483,21 @@ class Service:
         """Whether a classifier may answer for this model, which compares two texts itself."""
         texts = [self._texts.get(rung) for rung in self._router.snapshot.policy.rungs_of(model)]
         return any(text is not None and text.sizes is not None and text.sizes.labels for text in texts)
+
+    @property
+    def moderations(self) -> Mapping[str, ModerationSettings]:
+        """What answers `/v1/moderations`, by the names that clients write, in the order of the configuration."""
+        return self._router.snapshot.settings.moderations
+
+    def decision_temperature(self, rung: str) -> float | None:
+        """The calibration of a rung's decisions; None: it has none."""
+        found = self._router.snapshot.settings.decisions.get(rung)
+        return None if found is None else found.temperature
+
+    def labels_of(self, model: str) -> tuple[str, ...]:
+        """The labels of the first classifier that may answer for this model; (): none does."""
+        rungs = self._router.snapshot.policy.rungs_of(model)
+        return next((found for rung in rungs if rung in self._texts and (found := self.labels(rung))), ())
 
     def labels(self, rung: str) -> tuple[str, ...]:
         """What a classifier's scores are of."""
@@ -658,7 +686,7 @@ def _load_texts(settings: Settings) -> dict[str, ModelText]:
     for name, engine in settings.engines.items():
         try:
             text = texts[name] = ModelText.load(
-                engine.model, engine.max_model_len, engine.reasoning, engine.reasoning_markers
+                engine.model, engine.max_model_len, engine.reasoning, engine.reasoning_markers, engine.rerank
             )
             if text.sizes is None:
                 text.grammars.prepare()

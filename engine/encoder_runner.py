@@ -9,14 +9,17 @@ import torch
 from config.model.settings import EngineSettings
 from engine.errors import ModelError
 from engine.forward.encoder import Encoder
+from engine.forward.modern_encoder import ModernEncoder
 from engine.memory.resources import resolve_alone
 from engine.model.checkpoint import Checkpoint
-from engine.model.encoder_config import read_encoder_config
+from engine.model.encoder_config import EncoderConfig, read_encoder_config
+from engine.model.modern_config import ModernConfig
 from engine.quantization.config import read_quantization
 from engine.threads import set_threads
 from engine.torch_runner import compute_dtype, open_device, stated_length
 from engine.weights.encoder_weights import WORD_EMBEDDINGS, load_encoder_weights, name_prefix
 from engine.weights.linear import LinearFactory
+from engine.weights.modern_weights import MODERN_WORDS, load_modern_weights, modern_prefix
 
 
 class EncoderRunner:
@@ -31,17 +34,22 @@ class EncoderRunner:
         if settings.quantization is not None or read_quantization(settings.model) is not None:
             raise ModelError("quantization", f"{settings.model} is an encoder, which is not computed quantized")
         with torch.inference_mode(), Checkpoint(settings.model) as checkpoint:
-            stored = checkpoint.dtype(name_prefix(checkpoint, config) + WORD_EMBEDDINGS)
-            dtype = compute_dtype(settings, stored, device)
+            dtype = compute_dtype(settings, checkpoint.dtype(_words(checkpoint, config)), device)
             linears = LinearFactory(device, dtype, settings.threads)
             linears.compile(progress)
-            weights = load_encoder_weights(checkpoint, config, linears, progress, ignored=settings.ignore_tensors)
+            self._encoder: Encoder | ModernEncoder | None
+            ignored = settings.ignore_tensors
+            if isinstance(config, ModernConfig):
+                modern = load_modern_weights(checkpoint, config, linears, progress, ignored=ignored)
+                self._encoder = ModernEncoder(modern, config, dtype, device)
+            else:
+                weights = load_encoder_weights(checkpoint, config, linears, progress, ignored=ignored)
+                self._encoder = Encoder(weights, config, dtype, device)
         self.dtype = str(dtype).removeprefix("torch.")
         self.vocab_size = config.vocab_size
         stated = stated_length(settings, config.usable_positions, " has positions")
         self.max_input_tokens = stated or config.max_tokens
         self.sizes = config.sizes
-        self._encoder: Encoder | None = Encoder(weights, config, dtype, device)
         progress("warming up")
         self.embed([(0,)])
 
@@ -54,3 +62,10 @@ class EncoderRunner:
 
     def close(self) -> None:
         self._encoder = None
+
+
+def _words(checkpoint: Checkpoint, config: EncoderConfig | ModernConfig) -> str:
+    """The name of the tensor whose type decides what to compute in."""
+    if isinstance(config, ModernConfig):
+        return modern_prefix(checkpoint) + MODERN_WORDS
+    return name_prefix(checkpoint, config) + WORD_EMBEDDINGS

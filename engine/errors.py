@@ -26,6 +26,11 @@ class ModelError(EngineError):
 class RequestRefused(EngineError):  # noqa: N818 - it is a refusal, not a fault
     """One request cannot be run: it is too long, too large for the KV pool, or names tokens that do not exist."""
 
+    def __init__(self, code: str, message: str, *, param: str | None = None) -> None:
+        """`param`: the field of the request that is at fault; None: the one with the prompt."""
+        super().__init__(code, message)
+        self.param = param
+
 
 class EngineDead(EngineError):  # noqa: N818 - a state that lasts
     """The step loop failed or the engine was closed: all its sequences are lost, and a new engine must be started."""

@@ -69,6 +69,21 @@ class Embed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Where the second of two texts begins, for a model that tells them apart; None: there is one text."""
 
 
+class Weigh(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """How probable are these answers to a prompt? For models of text; nothing is generated."""
+
+    sequence_id: int
+    prompt_token_ids: tuple[int, ...]
+    answers: tuple[tuple[int, ...], ...]
+    """Each has tokens, and none occurs twice."""
+    priority: int = 0
+    """Higher is more important."""
+    cache_salt: bytes = b""
+    """As in `Submit`."""
+    adapter: str = ""
+    """As in `Submit`."""
+
+
 class AddAdapter(msgspec.Struct, frozen=True, tag=True):
     """Sequences submitted after this that name the adapter use this version."""
 
@@ -81,7 +96,7 @@ class DropAdapter(msgspec.Struct, frozen=True, tag=True):
     name: str
 
 
-Command = Submit | Abort | ExpectTokens | Embed | AddAdapter | DropAdapter
+Command = Submit | Abort | ExpectTokens | Embed | Weigh | AddAdapter | DropAdapter
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, gc=False):
@@ -149,11 +164,11 @@ class TokenDelta(msgspec.Struct, frozen=True, tag=True, gc=False):
 
 
 class Embedding(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """The result of `Embed`."""
+    """The result of `Embed` or `Weigh`."""
 
     sequence_id: int
     vector: bytes
-    """float32, little-endian."""
+    """float32, little-endian; of `Weigh` the natural logarithm of each answer's probability."""
     finish: Finish
 
 

@@ -1,6 +1,6 @@
 """A decoder model behind the `Runner` interface: weights, KV pool and sampler, one `execute` call per step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -49,8 +49,11 @@ class TorchRunner:
         shard: Shard | None = None,
         *,
         capture: Capture | None = None,
+        makes_text: bool = True,
     ) -> None:
         """`shard`: this rank's part of the model under tensor parallelism; None: the whole model.
+
+        `makes_text` False: only `hidden` is called.
 
         `capture`: how decode steps are recorded for replay; None: CUDA graphs on a GPU, no recording elsewhere.
         """
@@ -63,7 +66,7 @@ class TorchRunner:
         if shard is not None and (quantized is not None or settings.kv.swap):
             what = "kv.swap" if quantized is None else f"weights of {quantized}"
             raise ModelError("tensor_parallel", f"several ranks cannot have {what}: leave one of the two out")
-        with torch.inference_mode(), Checkpoint(settings.model) as checkpoint:
+        with torch.inference_mode(), Checkpoint(settings.model, base="model.") as checkpoint:
             dtype = compute_dtype(settings, checkpoint.dtype("model.embed_tokens.weight"), device)
             linears = LinearFactory(device, dtype, settings.threads, invariant=settings.batch_invariant)
             kind = choose_kernels(settings, config, device, dtype)
@@ -102,7 +105,7 @@ class TorchRunner:
                 loader = WeightLoader(checkpoint, whole, linears, quantized)
             else:
                 loader = ShardLoader(checkpoint, whole, linears, shard)
-            weights = loader.load(progress, settings.ignore_tensors)
+            weights = loader.load(progress, settings.ignore_tensors, makes_text=makes_text)
             if device.type == "cuda":
                 check_memory(settings, config, dtype, free_bytes=torch.cuda.mem_get_info(device)[0])
             pool = KvPool(
@@ -136,11 +139,14 @@ class TorchRunner:
         self._decoder: Decoder | GraphDecoder | None = decoder
         self._plain: Decoder | None = decoder
         """The decoder without graph replay."""
-        self._warm_up()
+        if makes_text:
+            self._warm_up()
+        else:
+            self.hidden(blank_batch([2], self.block_size), [(0, 2)])
         if capture is None and device.type == "cuda" and kind == "triton" and shard is None:
             capture = CudaCapture(device)
         # Routing to experts is known on the device only but decides what the host launches, so a graph cannot hold it.
-        if capture is not None and settings.gpu.graphs and config.experts is None:
+        if capture is not None and settings.gpu.graphs and config.experts is None and makes_text:
             with torch.inference_mode():
                 self._decoder = GraphDecoder(
                     decoder, capture, max_sequences=settings.max_running, device=device, progress=progress
@@ -193,6 +199,14 @@ class TorchRunner:
                 logits_of(rows)
             if batch.samples:
                 logits_of(sampled_rows(batch))
+
+    def hidden(self, batch: Batch, rows: Sequence[tuple[int, int]]) -> list[npt.NDArray[np.float32]]:
+        """Run the layers and write their KV. For each (first row, count) the normed output [count, hidden]."""
+        with torch.inference_mode():
+            ids = self._ids(batch)
+            assert self._plain is not None
+            x = self._plain.hidden(batch, ids)
+            return [x[first : first + count].float().cpu().numpy().copy() for first, count in rows]
 
     def _head(self, batch: Batch) -> Callable[[npt.NDArray[np.int64]], Tensor]:
         """Run the layers. Returns a function from row indices of the batch to their logits."""

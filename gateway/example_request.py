@@ -4,7 +4,7 @@ import shlex
 from typing import Any, Literal
 
 from config.model.settings import Settings
-from engine.model.encoder_config import is_classifier, is_encoder
+from engine.model.vector_model import made_by
 from gateway.openai.json_text import encode
 
 KEY_VARIABLE = "PENSTOCK_KEY"
@@ -26,7 +26,7 @@ def example_request(url: str, model: str, *, key: bool, path: ExamplePath = "/v1
 
 def example_path(settings: Settings) -> ExamplePath:
     """Where to try the first request. The model files must have been checked before."""
-    folders = [engine.model for engine in settings.engines.values()]
-    if settings.upstreams or not all(map(is_encoder, folders)):
+    made = {made_by(engine.model, engine.rerank) for engine in settings.engines.values()}
+    if settings.upstreams or "text" in made:
         return "/v1/chat/completions"
-    return "/classify" if all(map(is_classifier, folders)) else "/v1/embeddings"
+    return "/classify" if made == {"scores"} else "/v1/embeddings"

@@ -56,6 +56,10 @@ class TextPrompt(msgspec.Struct, frozen=True, tag=True):
     """The text that a classifier is to compare with the first."""
     cut: int | None = None
     """Of the last text only so many first tokens are used; None: all."""
+    prompt_name: str | None = None
+    """The name of a prompt in the files of an embedding model, which is put before the text; None: the default one."""
+    needs_prompt: bool = True
+    """A model that has no such prompt refuses; otherwise the text stays as it is."""
 
 
 class TokenPrompt(msgspec.Struct, frozen=True, tag=True):
@@ -80,6 +84,8 @@ class EmbeddingParams(msgspec.Struct, frozen=True):
     """The field that contains the prompts."""
     endpoint: KeyEndpoint = "embeddings"
     """What a key must permit."""
+    answers: tuple[str, ...] = ()
+    """Not a vector of the text is requested but how probable these answers of a model of text are; (): a vector is."""
 
 
 class TokenizeParams(msgspec.Struct, frozen=True):
@@ -187,6 +193,16 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
     """The answer is a response of the Responses API."""
 
     @property
+    def weighed(self) -> tuple[str, ...]:
+        """The answers whose probabilities are requested."""
+        return () if self.embedding is None else self.embedding.answers
+
+    @property
+    def wants_vectors(self) -> bool:
+        """An embedding or scores are requested, which models of text do not make."""
+        return self.embedding is not None and not self.embedding.answers
+
+    @property
     def param(self) -> str:
         """The field that contains the prompts."""
         if self.embedding is not None:
@@ -241,6 +257,8 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """For engines, where the client has given none: drawn for an answer that another process may have to go on with."""
     begun: BegunAnswer | None = None
     """What there is of the answer already."""
+    of_service: bool = False
+    """The service itself asks, for a request whose key was checked."""
 
 
 class RequestContent:

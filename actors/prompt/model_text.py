@@ -11,11 +11,15 @@ import msgspec
 from actors.api.errors import InvalidRequest
 from actors.api.request import ChatMessage, ChatPrompt, ParsedBody, Prompt, TextPrompt, TokenPrompt
 from actors.kernel.thread_bridge import WorkerPool
+from config.model.rerank import RerankSettings
 from config.model.settings import ReasoningWord
 from engine.errors import ModelError, RequestRefused
-from engine.model.encoder_config import EmbeddingSizes, is_encoder, read_encoder_config
+from engine.model.sentence_modules import Sentence
+from engine.model.vector_model import read_vector_model
+from engine.model.vectors import EmbeddingSizes
 from engine.sampling.grammar import Grammars
 from engine.text.chat_template import ChatTemplate
+from engine.text.pair_template import PairTemplate
 from engine.text.reasoning import PRESETS, ReasoningMarkers
 from engine.text.special_token_escape import escape_special_tokens, pieces
 from engine.text.tokenizer import LONG_CHARACTERS, Tokenizer, read_json
@@ -42,11 +46,14 @@ class ModelText:
         positions: int | None = None,
         sizes: EmbeddingSizes | None = None,
         reasoning: ReasoningMarkers | None = None,
+        sentence: Sentence | None = None,
+        pair: PairTemplate | None = None,
     ) -> None:
         """Equal `digest`: same tokenizer. Equal `template_digest` and `reasoning`, too: same ids for every prompt.
 
         `positions`: the model's maximum length in tokens; None: unknown. `sizes`: of its embeddings; None: it generates
-        text. `reasoning`: what encloses the reasoning of its answers to messages; None: they have none.
+        text. `reasoning`: what encloses the reasoning of its answers to messages; None: they have none. `sentence`: the
+        prompts of its inputs. `pair`: how two texts become one prompt; None: by the tokenizer.
         """
         self.tokenizer = tokenizer
         self.digest = digest
@@ -55,6 +62,8 @@ class ModelText:
         self.sizes = sizes
         self.grammars = Grammars(tokenizer)
         self._template = template
+        self._sentence = sentence or Sentence()
+        self._pair = pair
         self._positions = positions
         # A normalizer may shorten a text, but by a factor of more than 4 only for degenerate prompts.
         self._max_characters = positions * tokenizer.longest_token_bytes * 4 if positions else None
@@ -66,23 +75,27 @@ class ModelText:
         max_model_len: int | None = None,
         reasoning: ReasoningWord = "auto",
         markers: Sequence[str] = (),
+        rerank: RerankSettings | None = None,
     ) -> "ModelText":
         """Load from a model directory. The others: from the engine's settings. Raises ModelError."""
         positions: Any = max_model_len
-        sizes = None
-        if is_encoder(directory):
-            config = read_encoder_config(directory, None)
-            positions, sizes = positions or config.max_tokens, config.sizes
+        vectors = read_vector_model(directory, rerank)
+        if vectors is not None:
+            positions = positions or vectors.max_tokens
         positions = positions or read_json(directory / "config.json").get("max_position_embeddings")
-        tokenizer, template = Tokenizer.load(directory, spells=sizes is None), ChatTemplate.load(directory)
+        tokenizer, template = Tokenizer.load(directory, spells=vectors is None), ChatTemplate.load(directory)
         return cls(
             tokenizer,
             template,
             digest=_digest(directory, ("tokenizer.json",)),
-            template_digest=_digest(directory, ("chat_template.jinja", "tokenizer_config.json")),
+            template_digest=_digest(directory, ("chat_template.jinja", "tokenizer_config.json"))
+            if vectors is None
+            else _digest_of(repr((vectors.sentence.prompts, vectors.sentence.default_prompt, vectors.pair)).encode()),
             positions=positions if isinstance(positions, int) else None,
-            sizes=sizes,
-            reasoning=_markers(reasoning, markers, tokenizer, template) if sizes is None else None,
+            sizes=None if vectors is None else vectors.sizes,
+            reasoning=_markers(reasoning, markers, tokenizer, template) if vectors is None else None,
+            sentence=None if vectors is None else vectors.sentence,
+            pair=None if vectors is None else vectors.pair,
         )
 
     @property
@@ -117,6 +130,7 @@ class ModelText:
             case TextPrompt(text, None, cut):
                 self._check_length(text)
                 text = text if cut is None else self.tokenizer.beginning(text, cut)
+                text = self._prompt(prompt) + text
                 return tuple(self.tokenizer.encode(text, add_special_tokens=special_tokens is not False))
             case TextPrompt():
                 return self.encode_pair(prompt)[0]
@@ -139,8 +153,25 @@ class ModelText:
         first, second = prompt.text, prompt.second or ""
         self._check_length(first + second)
         second = second if prompt.cut is None else self.tokenizer.beginning(second, prompt.cut)
+        if self._pair is not None:
+            return tuple(self._pair.encode(self.tokenizer, first, second)), None
         ids, at = self.tokenizer.encode_pair(first, second)
         return tuple(ids), at
+
+    def _prompt(self, asked: TextPrompt) -> str:
+        """What is put before a text. Raises RequestRefused: the model has no prompt of the requested name."""
+        if self.sizes is None or self.sizes.labels:
+            return ""
+        prompt = self._sentence.prompt(asked.prompt_name)
+        if prompt is None and asked.needs_prompt:
+            known = ", ".join(map(repr, self._sentence.prompts)) or "none"
+            raise RequestRefused(
+                "prompt_name_unknown",
+                f"This model has no prompt named {asked.prompt_name!r} for 'prompt_name'; it has: {known}. Leave it "
+                "out, and put the prompt into the text.",
+                param="prompt_name",
+            )
+        return prompt or ""
 
     def _rendered(
         self, messages: Sequence[Any], tools: Sequence[Any], thinking: bool | None, *, generation_prompt: bool
@@ -216,7 +247,7 @@ async def encode_prompts(
             return _encode(text, body)
         return await workers.run_in_thread(partial(_encode, text, body), work_for)
     except RequestRefused as refused:
-        raise InvalidRequest(refused.message, param=body.param, code=refused.code) from None
+        raise InvalidRequest(refused.message, param=refused.param or body.param, code=refused.code) from None
 
 
 def _encode(text: ModelText, body: ParsedBody) -> tuple[tuple[TokenIds, int | None], ...]:
@@ -282,10 +313,13 @@ def tokenizer_digest(directory: Path) -> str:
 
 
 def _digest(directory: Path, names: Sequence[str]) -> str:
+    paths = [directory / name for name in names]
+    return _digest_of(*[path.read_bytes() if path.is_file() else b"" for path in paths])
+
+
+def _digest_of(*contents: bytes) -> str:
     state = hashlib.sha256()
-    for name in names:
-        path = directory / name
-        content = path.read_bytes() if path.is_file() else b""
+    for content in contents:
         state.update(len(content).to_bytes(8, "little"))
         state.update(content)
     return state.hexdigest()[:16]

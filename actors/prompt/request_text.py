@@ -82,6 +82,11 @@ class RequestText:
         """Where the second text of every prompt begins, once this engine's text has read them; None: nowhere."""
         return self._seconds[self._texts[engine].reading]
 
+    def answers(self, engine: str) -> tuple[TokenIds, ...]:
+        """Token ids of the answers that are weighed, as this engine's model would write them: different ones differ."""
+        tokenizer = self._texts[engine].tokenizer
+        return tuple([tuple(tokenizer.encode_continuation(answer)) for answer in self._body.weighed])
+
     def shown(self, rung: str) -> tuple[str, ...]:
         """The prompts as text: as received, or decoded by the tokenizer of this rung, else of the first engine."""
         reader = self._texts.get(rung) or next(iter(self._texts.values()), None)

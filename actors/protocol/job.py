@@ -11,7 +11,7 @@ from actors.kernel.thread_bridge import WorkerEvents
 from actors.protocol.delivery import Delivery
 from engine.core.limits import EngineLimits
 from engine.lora.adapters import Adapter
-from engine.messages import Embed, ExpectTokens, Submit
+from engine.messages import Embed, ExpectTokens, Submit, Weigh
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
 from engine.scheduling.prefix_marks import prefix_marks
@@ -47,8 +47,9 @@ class Job(BackendJob, frozen=True, kw_only=True):
     job_id: int
     engine: str
     """The name of the engine or upstream."""
-    sequences: tuple[Submit, ...] | tuple[UpstreamCall, ...] | tuple[Embed, ...]
-    """Each with a `sequence_id`: `Submit` for an engine, `Embed` for an encoder, `UpstreamCall` for an upstream."""
+    sequences: tuple[Submit, ...] | tuple[UpstreamCall, ...] | tuple[Embed | Weigh, ...]
+    """Each with a `sequence_id`: `Submit` and `Weigh` for a model of text, `Embed` for one that makes vectors,
+    `UpstreamCall` for an upstream."""
     delivery: Delivery
     asked: RequestContent
 
@@ -62,13 +63,13 @@ class Job(BackendJob, frozen=True, kw_only=True):
 
     @property
     def prompt_lengths(self) -> list[int]:
-        """Encoders and upstreams keep no KV blocks."""
-        return [len(each.prompt_token_ids) for each in self.sequences if isinstance(each, Submit)]
+        """Of what the queue counts KV blocks for: not of vectors and upstreams."""
+        return [len(each.prompt_token_ids) for each in self.sequences if isinstance(each, Submit | Weigh)]
 
     def prefix_marks(self, block_size: int) -> tuple[PrefixMark, ...]:
         """Of the first choice; the prompts of all choices begin alike."""
         first = self.sequences[0]
-        if not isinstance(first, Submit):
+        if not isinstance(first, Submit | Weigh):
             return ()
         return tuple([PrefixMark(*mark) for mark in prefix_marks(first, block_size)])
 

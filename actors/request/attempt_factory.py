@@ -20,7 +20,7 @@ from actors.request.draft_verification import drafter_for
 from actors.upstream.request_body import unsupported_reason
 from config.model.upstreams import UpstreamSettings
 from engine.core.limits import EngineLimits
-from engine.messages import Embed, Submit
+from engine.messages import Embed, Submit, Weigh
 from engine.sampling.params import SamplingParams
 from engine.text.tokenizer import Tokenizer
 from policies.answer.answer_effects import MachineAttempt
@@ -82,7 +82,8 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         rung, body, ports = of.rung, self.account.request.body, self.account.ports
         if body.embedding is not None:
             inputs = await self.text.read_by(rung)
-            return self._for_encoder(of, inputs, self.text.seconds(rung), limits), []
+            made = self._weighings(of, inputs) if body.weighed else self._embeddings(inputs, self.text.seconds(rung))
+            return self._for_vectors(of, inputs, made, limits), []
         text, upstream = ports.texts.get(rung), ports.upstreams.get(rung)
         if upstream is not None:
             lengths = await self.text.lengths(rung, lenient=True)
@@ -191,15 +192,25 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         detokenizer = text.tokenizer.detokenizer(prompt, skip_special=params.skip_special_tokens)
         return ReasoningReader(text.reasoning, detokenizer, opened=begun or text.opens_reasoning(prompt))
 
-    def _for_encoder(
-        self, of: MachineAttempt, inputs: Sequence[TokenIds], seconds: Sequence[int | None], limits: EngineLimits
+    def _for_vectors(
+        self,
+        of: MachineAttempt,
+        inputs: Sequence[TokenIds],
+        sequences: tuple[Embed | Weigh, ...],
+        limits: EngineLimits,
     ) -> Attempt:
         """All inputs at once: nothing of an earlier attempt is kept. Raises _TooLong."""
-        numbers, wanted = self.account.ports.numbers, self.account.request.body.embedding
-        assert wanted is not None
         if max(map(len, inputs)) > limits.max_model_len:
             raise _TooLong
-        sequences = tuple(
+        tokens = sum(map(len, inputs))
+        job = self._job(of, sequences, tokens, tokens, goes_on=False)
+        choices = {each.sequence_id: index for index, each in enumerate(job.sequences)}
+        return Attempt(of, job, OutputAssembly(choices), whole_in_engine=True)
+
+    def _embeddings(self, inputs: Sequence[TokenIds], seconds: Sequence[int | None]) -> tuple[Embed, ...]:
+        numbers, wanted = self.account.ports.numbers, self.account.request.body.embedding
+        assert wanted is not None
+        return tuple(
             [
                 Embed(
                     sequence_id=next(numbers),
@@ -211,10 +222,22 @@ class AttemptFactory(msgspec.Struct, frozen=True):
                 for token_ids, second in zip(inputs, seconds, strict=True)
             ]
         )
-        tokens = sum(map(len, inputs))
-        choices = {each.sequence_id: index for index, each in enumerate(sequences)}
-        job = self._job(of, sequences, tokens, tokens, goes_on=False)
-        return Attempt(of, job, OutputAssembly(choices), whole_in_engine=True)
+
+    def _weighings(self, of: MachineAttempt, inputs: Sequence[TokenIds]) -> tuple[Weigh, ...]:
+        answers = self.text.answers(of.rung)
+        return tuple(
+            [
+                Weigh(
+                    sequence_id=next(self.account.ports.numbers),
+                    prompt_token_ids=token_ids,
+                    answers=answers,
+                    priority=self.principal.priority,
+                    cache_salt=self.principal.salt_of(self.account.request.body),
+                    adapter=of.wanted.adapter,
+                )
+                for token_ids in inputs
+            ]
+        )
 
     def _for_upstream(
         self,
@@ -288,7 +311,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
     def _job(
         self,
         of: MachineAttempt,
-        sequences: tuple[Submit, ...] | tuple[UpstreamCall, ...] | tuple[Embed, ...],
+        sequences: tuple[Submit, ...] | tuple[UpstreamCall, ...] | tuple[Embed | Weigh, ...],
         prompt_tokens: int,
         tokens: int,
         *,

@@ -24,6 +24,7 @@ from actors.routing.features import features_of
 from actors.routing.key_check import check_body
 from actors.routing.router import PolicySnapshot, Router
 from engine.core.limits import EngineLimits
+from engine.model.vector_model import vector_identity
 from engine.text.tokenizer import LONG_CHARACTERS
 from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView, Grant
 from policies.admission.keys import KeyGrant
@@ -57,7 +58,9 @@ class RequestAdmission:
         self._texts = ports.texts
         engines = router.snapshot.settings.engines
         self._encoders = {
-            name: EmbeddingModel(str(engines[name].model), text.sizes.whole, text.sizes.shorter, len(text.sizes.labels))
+            name: EmbeddingModel(
+                vector_identity(engines[name]), text.sizes.whole, text.sizes.shorter, len(text.sizes.labels)
+            )
             for name, text in self._texts.items()
             if text.sizes is not None
         }
@@ -154,6 +157,12 @@ class RequestAdmission:
             self._shadows.copy(CopiedRequest(request, decided, snapshot, principal.cache_salt, text), account)
         return ResponseStream(account, principal=principal, text=text, booked=booked, on_end=self._on_end)
 
+    def check(self, request: InferenceRequest, who: LogIdentity) -> None:
+        """Before any work. Raises Refusal: the key does not permit the request, or its model is unknown."""
+        granted = _granted(request, self._router.snapshot, self._ports.wall())
+        who.tenant = granted.tenant
+        self._named(request, granted)
+
     async def _spent(self, request: InferenceRequest, tenant: str, text: RequestText) -> QuotaRefusal | None:
         """The limit that the tenant has used up, if it is long work to read the request or to compile its grammar."""
         body = request.body
@@ -190,13 +199,14 @@ class RequestAdmission:
 
     def _named(self, request: InferenceRequest, granted: KeyGrant) -> InferenceRequest:
         """With its model and adapter. Raises Refusal if the key does not permit the body, or the model is unknown."""
-        check_body(granted, request.body)
+        if not request.of_service:
+            check_body(granted, request.body)
         model, adapter = self._router.find_model(request.body.model)
         return msgspec.structs.replace(request, model=model, adapter=adapter)
 
     def _text(self, request: InferenceRequest, snapshot: PolicySnapshot, tenant: str) -> RequestText:
         work_for = WorkFor(tenant, snapshot.ranks[tenant])
-        return RequestText(request, self._texts_for[request.body.embedding is not None], self._workers, work_for)
+        return RequestText(request, self._texts_for[request.body.wants_vectors], self._workers, work_for)
 
     async def _lengths(self, request: InferenceRequest, text: RequestText) -> Sequence[int]:
         """Tokens of each prompt, counted by the model that was requested. Raises InvalidRequest."""

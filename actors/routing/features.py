@@ -70,6 +70,8 @@ def _requirements(request: InferenceRequest, lengths: Sequence[int]) -> Requirem
         embedding=embedding is not None,
         dimensions=None if embedding is None else embedding.size,
         scores="" if embedding is None else embedding.scores,
+        compared=embedding is not None and not embedding.scores and embedding.endpoint == "scores",
+        decides=bool(body.weighed),
         upstream_fields=body.needs_upstream,
         bound_to=body.bound_to,
         prompt_logprobs=params.prompt_logprobs is not None,

@@ -8,6 +8,7 @@ from config.check.conditions.reach import check_reach
 from config.check.conditions.single_conditions import check_conditions
 from config.check.engines import check_adapters, check_engines, check_prices
 from config.check.expectations import check_tests
+from config.check.judging import check_judging
 from config.check.keys import check_admin, check_keys
 from config.check.routing.cascades import check_calibrated_weights, check_cascades, check_emits
 from config.check.routing.continuity import check_continuity
@@ -33,7 +34,7 @@ def check_settings(
     `today`: warn about stale calibrations. `tokenizers` (by engine, a digest of its tokenizer): check which engines can
     continue each other's tokens.
     """
-    for check in (check_server, check_engines, check_adapters, check_upstreams, check_prices):
+    for check in (check_server, check_engines, check_adapters, check_upstreams, check_prices, check_judging):
         check(settings, problems)
     for check in (check_tenants, check_keys, check_admin, check_conditions):
         check(settings, problems)

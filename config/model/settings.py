@@ -13,6 +13,9 @@ import msgspec
 from config.model.bounds import Count, Natural, NonNegative, Port, within
 from config.model.conditions import SignalSettings
 from config.model.expectations import TestSettings
+from config.model.failures import QuarantineSettings, WatchdogSettings
+from config.model.judging import DecisionSettings, GuardrailSettings, ModerationSettings
+from config.model.rerank import RerankSettings
 from config.model.rollout import ExperimentSettings, ShadowSettings
 from config.model.routing import CascadeSettings, RetryBudgetSettings, RouteSettings, RungSettings
 from config.model.table import (
@@ -298,6 +301,8 @@ class EngineSettings(Table, frozen=True):
     """Outputs must not depend on other requests in the batch, on chunking or on preemption, on any device and model.
     Compiled kernels always guarantee this; plain torch becomes slower (python -m benchmarks.engine.invariance)."""
     speculate: Speculate | None = None
+    rerank: RerankSettings | None = None
+    """The model makes scores of two texts, from its answer to a question about them. None: as its files say."""
     adapters: dict[str, AdapterSettings] = msgspec.field(default_factory=dict)
     """By name, as in requests and ladders."""
     max_adapters: Natural = 16
@@ -316,32 +321,6 @@ class ModelSettings(Table, frozen=True):
     description: str = ""
     adapters: bool = False
     """Clients may request NAME:ADAPTER, with any adapter that is loaded where this model is answered."""
-
-
-class QuarantineSettings(Table, frozen=True):
-    """What happens to requests that were running when an engine crashed, as one of them may be the cause."""
-
-    crashes: Annotated[int, within(2)] = 2
-    """After so many crashes a request is refused (422 `request_quarantined`). After fewer it runs alone."""
-    keep: PositiveSeconds = Seconds(3600)
-    """For how long after the last crash."""
-    alone: NonNegativeSeconds = Seconds(10)
-    """Nothing is started beside a request that was running at a crash for this long; 0: it need not run alone."""
-    entries: Count = 1024
-    """How many requests are remembered; beyond it the oldest is forgotten."""
-
-
-class WatchdogSettings(Table, frozen=True):
-    """When the process ends, with exit code 70, because a part that every request needs makes no progress.
-
-    Engines have `stall` and `load_stall`.
-    """
-
-    event_loop: NonNegativeSeconds = Seconds(60)
-    """0: never. The stacks of all threads are written to standard error first."""
-    ledger: NonNegativeSeconds = Seconds(300)
-    """For a commit that does not return; a file that another process has locked is waited for. Running answers get
-    their error event first. 0: never."""
 
 
 class CoreSettings(Table, frozen=True):
@@ -367,6 +346,12 @@ class Settings(Table, frozen=True, kw_only=True):
     engines: dict[str, EngineSettings] = msgspec.field(default_factory=dict)
     upstreams: dict[str, UpstreamSettings] = msgspec.field(default_factory=dict)
     models: dict[str, ModelSettings]
+    decisions: dict[str, DecisionSettings] = msgspec.field(default_factory=dict)
+    """By engine. The decisions of an engine without a table are not calibrated."""
+    moderations: dict[str, ModerationSettings] = msgspec.field(default_factory=dict)
+    """By the name that clients write into `model`; without one the first answers."""
+    guardrails: dict[str, GuardrailSettings] = msgspec.field(default_factory=dict)
+    """In this order; the first that refuses ends the request."""
     prices: dict[str, Price] = msgspec.field(default_factory=dict)
     """By rung. A rung without a price is free."""
     tiers: dict[str, TierSettings] = msgspec.field(default_factory=lambda: {"default": TierSettings()})

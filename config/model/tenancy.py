@@ -14,7 +14,9 @@ KEY_HASH = re.compile(r"[0-9a-f]{64}")
 """SHA-256, in hex."""
 
 
-KeyEndpoint = Literal["chat", "completions", "embeddings", "responses", "tokenize", "scores"]
+KeyEndpoint = Literal[
+    "chat", "completions", "embeddings", "responses", "tokenize", "scores", "moderations", "decisions"
+]  # fmt: skip
 """What a key may be limited to."""
 
 

@@ -6,6 +6,7 @@ ADDRESSES = (
     *("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/stream"),
     *("/v1/messages", "/v1/messages/count_tokens", "/v1/responses", "/v1/responses/input_tokens"),
     *("/rerank", "/v1/rerank", "/v2/rerank", "/score", "/v1/score", "/classify"),
+    *("/v1/moderations", "/v1/decisions"),
 )
 """Paths of requests for a model, as in `gateway.endpoints.routes`."""
 

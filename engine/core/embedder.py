@@ -32,9 +32,10 @@ from engine.messages import (
     Finished,
     SequenceOutput,
     Submit,
+    Weigh,
     failed_output,
 )
-from engine.model.encoder_config import EmbeddingSizes
+from engine.model.vectors import EmbeddingSizes
 
 _PRIORITY = attrgetter("priority")
 _SETTINGS = (
@@ -108,7 +109,10 @@ class Embedder(EngineBase):
                     self._refuse(command.sequence_id, len(command.token_ids), error)
             case Abort(sequence_id):
                 self.abort(sequence_id)
-            case Submit(sequence_id=sequence_id, prompt_token_ids=prompt):
+            case (
+                Submit(sequence_id=sequence_id, prompt_token_ids=prompt)
+                | Weigh(sequence_id=sequence_id, prompt_token_ids=prompt)
+            ):
                 self._refuse(
                     sequence_id, len(prompt), RequestRefused("not_generating", "This model makes embeddings, not text.")
                 )
@@ -125,30 +129,9 @@ class Embedder(EngineBase):
     def submit(self, command: Embed) -> None:
         """Queue an input for a later step. Raises RequestRefused if it can never be embedded here, EngineDead."""
         self._check_alive()
-        self._check(command)
+        check_embed(command, self.limits, self._runner.sizes, known=command.sequence_id in self._waiting)
         self._waiting[command.sequence_id] = command
         self._tokens += len(command.token_ids)
-
-    def _check(self, command: Embed) -> None:
-        ids, most = command.token_ids, self.limits.max_model_len
-        if not ids:
-            raise RequestRefused("prompt_empty", "The input has no tokens; send at least one.")
-        if len(ids) > most:
-            raise RequestRefused(
-                "context_length_exceeded",
-                f"The input has {len(ids)} tokens; this model's limit is {most} tokens. Shorten the input.",
-            )
-        if min(ids) < 0 or max(ids) >= self.limits.vocab_size:
-            raise RequestRefused(
-                "token_out_of_vocabulary",
-                f"The input names token {max(ids)}; this model's token ids are 0 to {self.limits.vocab_size - 1}.",
-            )
-        if command.size is not None and not self._runner.sizes.allows(command.size):
-            raise RequestRefused("dimensions_unsupported", f"This model makes no embeddings of size {command.size}.")
-        if command.sequence_id in self._waiting:
-            raise RequestRefused(
-                "sequence_id_in_use", f"Sequence id {command.sequence_id} is waiting already; ids must be unique."
-            )
 
     def abort(self, sequence_id: int) -> None:
         command = self._waiting.pop(sequence_id, None)
@@ -166,7 +149,7 @@ class Embedder(EngineBase):
         if chosen:
             inputs, seconds = zip(*[(command.token_ids, command.second) for command in chosen], strict=True)
             rows = self._ending(partial(self._runner.embed, inputs, seconds))
-            outputs += [_output(command, row) for command, row in zip(chosen, rows, strict=True)]
+            outputs += [embedding_output(command, row) for command, row in zip(chosen, rows, strict=True)]
             self._steps += 1
             self._step_tokens = sum([len(command.token_ids) for command in chosen])
             self._prompt_tokens += self._step_tokens
@@ -212,7 +195,31 @@ class Embedder(EngineBase):
         """Nothing to check: an encoder runs in this process only."""
 
 
-def _output(command: Embed, row: npt.NDArray[np.float32]) -> Embedding | Finished:
+def check_embed(command: Embed, limits: EngineLimits, sizes: EmbeddingSizes, *, known: bool) -> None:
+    """`known`: an input with its id waits already. Raises RequestRefused if it can never be computed."""
+    ids, most = command.token_ids, limits.max_model_len
+    if not ids:
+        raise RequestRefused("prompt_empty", "The input has no tokens; send at least one.")
+    if len(ids) > most:
+        raise RequestRefused(
+            "context_length_exceeded",
+            f"The input has {len(ids)} tokens; this model's limit is {most} tokens. Shorten the input.",
+        )
+    if min(ids) < 0 or max(ids) >= limits.vocab_size:
+        raise RequestRefused(
+            "token_out_of_vocabulary",
+            f"The input names token {max(ids)}; this model's token ids are 0 to {limits.vocab_size - 1}.",
+        )
+    if command.size is not None and not sizes.allows(command.size):
+        raise RequestRefused("dimensions_unsupported", f"This model makes no embeddings of size {command.size}.")
+    if known:
+        raise RequestRefused(
+            "sequence_id_in_use", f"Sequence id {command.sequence_id} is waiting already; ids must be unique."
+        )
+
+
+def embedding_output(command: Embed, row: npt.NDArray[np.float32]) -> Embedding | Finished:
+    """The output of a computed vector, cut to the size that is requested."""
     if not np.isfinite(row).all():
         message = "the model's numbers overflowed for this input"
         return failed_output(command.sequence_id, len(command.token_ids), "embedding_not_finite", message)

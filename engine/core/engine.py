@@ -17,6 +17,7 @@ import msgspec
 from config.model.settings import EngineSettings
 from engine.core.lifecycle import EngineBase
 from engine.core.limits import EngineLimits
+from engine.core.weighing import Weighings
 from engine.errors import EngineError, RequestRefused
 from engine.lora.adapters import Adapter, AdapterTable, AdapterUse, PreparedAdapter
 from engine.messages import (
@@ -34,6 +35,7 @@ from engine.messages import (
     Submit,
     TokenDelta,
     TokenLogprobs,
+    Weigh,
 )
 from engine.model.model_config import read_model_config
 from engine.sampling.bad_words import spellings
@@ -99,6 +101,7 @@ class Engine(EngineBase):
         """By sequence id, with n-gram speculation."""
         self._scored: dict[int, list[ScoredToken]] = {}
         """By sequence id, for requests with `prompt_logprobs`, until their first output."""
+        self._weighings = Weighings()
         self._arrivals = 0
         self._generation_tokens = 0
         self._drafted_tokens = 0
@@ -135,6 +138,11 @@ class Engine(EngineBase):
             case Submit():
                 try:
                     self.submit(command)
+                except RequestRefused as error:
+                    self._refuse(command.sequence_id, len(command.prompt_token_ids), error)
+            case Weigh():
+                try:
+                    self.weigh(command)
                 except RequestRefused as error:
                     self._refuse(command.sequence_id, len(command.prompt_token_ids), error)
             case Abort(sequence_id):
@@ -194,6 +202,24 @@ class Engine(EngineBase):
         self._scheduler.add(sequence)
         self._prompt_tokens += len(prompt)
 
+    def weigh(self, command: Weigh) -> None:
+        """Add the readings of which its output is made. Raises as `submit` does, and then adds none."""
+        self._check_alive()
+        if command.sequence_id in self._weighings:
+            raise RequestRefused(
+                "sequence_id_in_use", f"Sequence id {command.sequence_id} is running already; ids must be unique."
+            )
+        readings = self._weighings.begin(command)
+        try:
+            for reading in readings:
+                self.limits.check(reading)
+            for reading in readings:
+                self.submit(reading)
+        except RequestRefused:
+            for begun in self._weighings.drop(command.sequence_id)[0]:
+                self._leave(begun)
+            raise
+
     @staticmethod
     def _grammar(command: Submit) -> GrammarState | None:
         """The grammar's state after `output_prefix`. Raises RequestRefused if nothing can follow there."""
@@ -222,13 +248,22 @@ class Engine(EngineBase):
         return self._adapters.current
 
     def abort(self, sequence_id: int) -> None:
+        if sequence_id in self._weighings:
+            begun, end = self._weighings.drop(sequence_id)
+            for reading in begun:
+                self._leave(reading)
+            self._pending_outputs.append(end)
+        elif (finish := self._leave(sequence_id)) is not None:
+            self._pending_outputs.append(Finished(sequence_id, finish))
+
+    def _leave(self, sequence_id: int) -> Finish | None:
+        """End a sequence without further output; None: it is not alive."""
         entry = self._alive.get(sequence_id)
         if entry is None:
-            return
+            return None
         sequence, output = entry
         output.reason = "abort"
-        finish = self._finish(sequence, output)
-        self._pending_outputs.append(Finished(sequence_id, finish))
+        return self._finish(sequence, output)
 
     def expect(self, command: ExpectTokens) -> None:
         entry = self._alive.get(command.sequence_id)
@@ -245,7 +280,7 @@ class Engine(EngineBase):
             sequence.propose(rest)
 
     def _unfinished(self) -> Iterable[int]:
-        return self._alive
+        return [*self._weighings, *[each for each in self._alive if each >= 0]]
 
     def _compute(self, outputs: list[SequenceOutput]) -> tuple[AdapterUse, ...]:
         """With an overlapping runner, batch n + 1 is launched before the results of batch n are collected.
@@ -286,7 +321,9 @@ class Engine(EngineBase):
         self._score(plan, sampled.scored)
         for sequence, rows in groupby(range(len(takers)), key=takers.__getitem__):
             if sequence is not None:
-                outputs.append(self._accept(sequence, rows, sampled))
+                output = self._weighings.passed(self._accept(sequence, rows, sampled))
+                if output is not None:
+                    outputs.append(output)
         self._steps += 1
         self._step_tokens += len(plan.batch.token_ids)
 
@@ -310,6 +347,9 @@ class Engine(EngineBase):
         logprobs: list[TokenLogprobs] = []
         prompt = self._prompt_logprobs(sequence)
         if sequence.params.prompt_only:
+            for row in rows if sequence.params.logprob_token_ids else ():
+                if (logprob := sampled.logprobs[row]) is not None:
+                    logprobs.append(self._spell(sequence, sampled.token_ids[row], *logprob))
             output.reason, rows = "length", ()
         for row in rows:
             token_id, logprob = sampled.token_ids[row], sampled.logprobs[row]
@@ -407,6 +447,7 @@ class Engine(EngineBase):
     def check_integrity(self) -> None:
         """Raises EngineError if engine, scheduler, block manager and adapter table contradict each other."""
         self._scheduler.check_integrity()
+        self._weighings.check_integrity(list(self._alive))
         self._adapters.check_integrity([sequence.adapter for sequence, _ in self._alive.values()])
         statistics = self._scheduler.statistics()
         if len(self._alive) != statistics.running + statistics.waiting:

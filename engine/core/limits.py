@@ -49,6 +49,7 @@ class EngineLimits(msgspec.Struct, frozen=True):
             ("logit_bias", (token_id for token_id, _ in params.logit_bias)),
             ("stop_token_ids", params.stop_token_ids),
             ("allowed_token_ids", params.allowed_token_ids),
+            ("logprob_token_ids", params.logprob_token_ids),
         ):
             for token_id in ids:
                 if not 0 <= token_id < self.vocab_size:

@@ -102,6 +102,7 @@ class Decoder:
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits [rows, vocab] of the normed output `x` [rows, hidden]."""
+        assert self._weights.head is not None, "the model makes text"
         return self._capped(self._weights.head(x))
 
     def _capped(self, logits: Tensor) -> Tensor:

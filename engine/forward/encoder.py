@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.model.encoder_config import EncoderActivation, EncoderConfig
+from engine.model.sentence_modules import Sentence
+from engine.model.vectors import ScoreActivation
 from engine.weights.encoder_weights import ClassifierHead, EncoderWeights, Norm
 
 
@@ -46,7 +48,9 @@ class Encoder(NamedTuple):
             x = self._norm(x + layer.down(inner), layer.output_norm)
         head = weights.head
         ends = torch.split(x, lengths)
-        return torch.stack([self._pool(part) if head is None else self._score(part[0], head) for part in ends])
+        return torch.stack(
+            [pooled(part, config.sentence) if head is None else self._score(part[0], head) for part in ends]
+        )
 
     def _positions(self, token_ids: Sequence[int], second: int | None) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Rows of the position table."""
@@ -74,22 +78,33 @@ class Encoder(NamedTuple):
             to.copy_(heads[0].transpose(0, 1).reshape(len(part), -1))
         return out
 
-    def _pool(self, rows: Tensor) -> Tensor:
-        sentence = self.config.sentence
-        pooled = rows[0] if sentence.pooling == "cls" else rows.mean(0)
-        return functional.normalize(pooled, dim=0) if sentence.normalize else pooled
-
     def _score(self, row: Tensor, head: ClassifierHead) -> Tensor:
         """The scores [labels] of a first row [hidden]."""
         inner = torch.tanh(functional.linear(row, head.dense.weight, head.dense.bias))
-        scores = functional.linear(inner, head.out.weight, head.out.bias)
-        match self.config.scored_by:
-            case "sigmoid":
-                return torch.sigmoid(scores)
-            case "softmax":
-                return torch.softmax(scores, 0)
-            case _:
-                return scores
+        return scores_of(functional.linear(inner, head.out.weight, head.out.bias), self.config.scored_by)
+
+
+def pooled(rows: Tensor, sentence: Sentence) -> Tensor:
+    """The embedding [hidden] of an input's last rows [tokens, hidden]."""
+    match sentence.pooling:
+        case "cls":
+            row = rows[0]
+        case "last":
+            row = rows[-1]
+        case "mean":
+            row = rows.mean(0)
+    return functional.normalize(row, dim=0) if sentence.normalize else row
+
+
+def scores_of(logits: Tensor, activation: ScoreActivation | None) -> Tensor:
+    """A classifier's scores [labels]."""
+    match activation:
+        case "sigmoid":
+            return torch.sigmoid(logits)
+        case "softmax":
+            return torch.softmax(logits, 0)
+        case _:
+            return logits
 
 
 def _activate(x: Tensor, activation: EncoderActivation) -> Tensor:

@@ -26,6 +26,7 @@ from engine.messages import (
     ExpectTokens,
     StepReport,
     Submit,
+    Weigh,
 )
 from engine.sampling.grammar import CompiledGrammar, Grammar
 
@@ -105,7 +106,7 @@ class InstallAdapter(msgspec.Struct, frozen=True, tag=True):
 
 HostReport = HostLoading | HostLoaded | HostRefused | StepReport | EngineFailed | HostAdapterRead
 """All but the first and the third come after HostLoaded only."""
-HostCommand = Submit | Abort | ExpectTokens | Embed | DropAdapter | ReadAdapter | InstallAdapter | Stop
+HostCommand = Submit | Abort | ExpectTokens | Embed | Weigh | DropAdapter | ReadAdapter | InstallAdapter | Stop
 
 
 def encode_command(command: Command | ReadAdapter | Stop) -> bytes:

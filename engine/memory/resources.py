@@ -160,8 +160,9 @@ def _compute_width(settings: EngineSettings) -> int:
         return _WIDTHS[settings.dtype]
     for path in sorted(settings.model.glob("*.safetensors")):
         with safe_open(path, framework="numpy") as file:
-            if _EMBEDDING in file.keys():  # noqa: SIM118 - it is no dictionary
-                return 4 if file.get_slice(_EMBEDDING).get_dtype() == "F32" else 2
+            for name in (_EMBEDDING, _EMBEDDING.removeprefix("model.")):
+                if name in file.keys():  # noqa: SIM118 - it is no dictionary
+                    return 4 if file.get_slice(name).get_dtype() == "F32" else 2
     return 2
 
 

@@ -21,15 +21,19 @@ _SHOWN = 3
 class Checkpoint:
     """The open safetensors files of a model directory, memory-mapped: a tensor is read when it is requested."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, base: str = "") -> None:
+        """`base`: the prefix of a base model's tensors, which files with the base model alone leave out."""
         self.directory = directory
         self._files = {name: self._open(name) for name in self._names(directory)}
-        self._where: dict[str, Any] = {}
+        self._where: dict[str, tuple[Any, str]] = {}
+        """By name: the file, and the name there."""
+        keys = [key for file in self._files.values() for key in file.keys()]  # noqa: SIM118
+        left_out = "" if any(key.startswith(base) for key in keys) else base
         for name, file in self._files.items():
             for key in file.keys():  # noqa: SIM118
-                if key in self._where:
+                if left_out + key in self._where:
                     raise ModelError("model_files", f"{directory}: tensor {key} is in {name} and in another file, too")
-                self._where[key] = file
+                self._where[left_out + key] = file, key
         self._read: set[str] = set()
 
     @staticmethod
@@ -70,7 +74,8 @@ class Checkpoint:
     def dtype(self, name: str) -> torch.dtype:
         """Dtype of a tensor on disk, without reading it. Raises ModelError if it is none that can be read."""
         codes = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-        code = self._find(name).get_slice(name).get_dtype()
+        file, stored = self._find(name)
+        code = file.get_slice(stored).get_dtype()
         if code not in codes:
             raise ModelError(
                 "model_unsupported",
@@ -102,14 +107,15 @@ class Checkpoint:
 
     def tensor(self, name: str, cut: tuple[slice, ...] | None = None) -> Tensor:
         """Read a tensor, or a part of it, with its dtype on disk."""
-        file = self._find(name)
-        tensor: Tensor = file.get_tensor(name) if cut is None else file.get_slice(name)[cut]
+        file, stored = self._find(name)
+        tensor: Tensor = file.get_tensor(stored) if cut is None else file.get_slice(stored)[cut]
         self._read.add(name)
         return tensor
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor on disk, without reading it."""
-        return tuple(self._find(name).get_slice(name).get_shape())
+        file, stored = self._find(name)
+        return tuple(file.get_slice(stored).get_shape())
 
     def check_unused(self, harmless: Iterable[str], ignored: Iterable[str]) -> None:
         """After loading, check that only tensors matched by `harmless` (regular expressions) are left unread.
@@ -141,11 +147,11 @@ class Checkpoint:
             raise self._bad(name, what)
         return tensor
 
-    def _find(self, name: str) -> Any:
-        file = self._where.get(name)
-        if file is None:
+    def _find(self, name: str) -> tuple[Any, str]:
+        found = self._where.get(name)
+        if found is None:
             raise self._bad(name, "is missing from the safetensors files")
-        return file
+        return found
 
     def _bad(self, name: str, what: str) -> ModelError:
         return ModelError("model_tensor", f"{self.directory}: tensor {name} {what}")

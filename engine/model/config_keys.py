@@ -73,7 +73,8 @@ _DECODER = frozenset({
     "hidden_size", "intermediate_size", "max_position_embeddings", "num_attention_heads", "num_hidden_layers",
     "num_key_value_heads", "quantization_config", "rms_norm_eps", "rope_parameters", "rope_scaling", "rope_theta",
     "tie_word_embeddings", "vocab_size", "head_dim", "layer_types", "sliding_window", "partial_rotary_factor",
-    "original_max_position_embeddings",
+    "original_max_position_embeddings", "matryoshka_dimensions", "is_matryoshka", "classifier_from_token",
+    "sbert_ce_default_activation_function",
 })  # fmt: skip
 _NOT_IN_DECODERS: Mapping[str, tuple[object, ...]] = {
     **_NEVER, "attention_bias": (False,), "mlp_bias": (False,), "qkv_bias": (False,), "bias": (False,),
@@ -118,6 +119,23 @@ _BERT = _keys(
      "pooler_size_per_head", "pooler_type", "pooler_act", "pooler_dropout"),
 )  # fmt: skip
 
+_MODERN = _keys(
+    {
+        "attention_bias", "classifier_activation", "classifier_bias", "classifier_pooling",
+        "global_attn_every_n_layers", "global_rope_theta", "hidden_activation", "hidden_size", "id2label",
+        "intermediate_size", "is_matryoshka",
+        "layer_types", "local_attention", "local_rope_theta", "matryoshka_dimensions", "max_position_embeddings",
+        "mlp_bias", "norm_bias", "norm_eps", "num_attention_heads", "num_hidden_layers", "num_labels", "problem_type",
+        "quantization_config", "rope_parameters", "sbert_ce_default_activation_function", "sentence_transformers",
+        "vocab_size",
+    },
+    {**_NEVER, "rope_scaling": (), "position_embedding_type": ("absolute", "rope", "sans_pos")},
+    # Those of the language model's head, and of training. `layer_norm_eps` is read by no part of the model.
+    ("decoder_bias", "deterministic_flash_attn", "embedding_dropout", "initializer_cutoff_factor", "layer_norm_eps",
+     "mlp_dropout", "reference_compile", "repad_logits_with_grad", "sparse_pred_ignore_index", "sparse_prediction",
+     "tie_word_embeddings"),
+)  # fmt: skip
+
 KEYS: Mapping[str, Keys] = {
     "llama": _decoder("hidden_act", "attention_bias", "mlp_bias"),
     "mistral": _decoder("hidden_act"),
@@ -140,6 +158,7 @@ KEYS: Mapping[str, Keys] = {
     ),
     "phi3": _decoder("hidden_act"),
     "bert": _BERT,
+    "modernbert": _MODERN,
     "roberta": _BERT,
 }
 """By model family."""

@@ -10,15 +10,18 @@ from typing import Literal
 
 import msgspec
 
-from engine.model.config_reader import ConfigReader, architecture_of, read_config
+from engine.model.config_reader import architecture_of, read_config
+from engine.model.modern_config import ModernConfig, read_modern_config
 from engine.model.sentence_modules import Sentence, read_sentence
-from engine.text.tokenizer import read_json
+from engine.model.vectors import EmbeddingSizes, ScoreActivation, VectorReader
 
 EncoderActivation = Literal["gelu", "gelu_tanh", "relu"]
 
 ENCODERS = {
     "BertModel": "bert",
     "BertForMaskedLM": "bert",
+    "ModernBertModel": "modernbert",
+    "ModernBertForMaskedLM": "modernbert",
     "RobertaModel": "roberta",
     "RobertaForMaskedLM": "roberta",
     "XLMRobertaModel": "roberta",
@@ -27,6 +30,7 @@ ENCODERS = {
 """Model family by the name in `architectures`, of models that make embeddings."""
 CLASSIFIERS = {
     "BertForSequenceClassification": "bert",
+    "ModernBertForSequenceClassification": "modernbert",
     "RobertaForSequenceClassification": "roberta",
     "XLMRobertaForSequenceClassification": "roberta",
 }
@@ -38,31 +42,6 @@ _ACTIVATIONS: dict[object, EncoderActivation] = {
     "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
-}
-
-
-class EmbeddingSizes(msgspec.Struct, frozen=True):
-    """What the numbers are that a model makes of an input: how many, and of what."""
-
-    whole: int
-    shorter: tuple[int, ...] | None = ()
-    """Sizes to which the vector may be truncated (Matryoshka training); None: any."""
-    labels: tuple[str, ...] = ()
-    """The numbers are scores of these labels; (): they are an embedding."""
-
-    def allows(self, size: int) -> bool:
-        return size == self.whole or (0 < size < self.whole and (self.shorter is None or size in self.shorter))
-
-
-Activation = Literal["identity", "sigmoid", "softmax"]
-_SENTENCE_ACTIVATIONS: dict[object, Activation] = {
-    "torch.nn.modules.linear.Identity": "identity",
-    "torch.nn.modules.activation.Sigmoid": "sigmoid",
-}
-_PROBLEMS: dict[object, Activation] = {
-    "regression": "identity",
-    "single_label_classification": "softmax",
-    "multi_label_classification": "sigmoid",
 }
 
 
@@ -89,7 +68,7 @@ class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Positions that an input can use."""
     sentence: Sentence
     sizes: EmbeddingSizes
-    scored_by: Activation | None = None
+    scored_by: ScoreActivation | None = None
     """What makes scores of a classifier's last numbers; None: the model makes embeddings."""
 
     @property
@@ -98,26 +77,20 @@ class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True):
         return self.scored_by is not None and self.token_types > 1
 
 
-def is_encoder(directory: Path) -> bool:
-    """Whether `directory` holds an encoder or a classifier. Raises ModelError if its config.json is unreadable."""
-    return architecture_of(read_json(directory / "config.json")) in _KNOWN
-
-
-def is_classifier(directory: Path) -> bool:
-    """Whether `directory` holds a model that makes scores. Raises ModelError as `is_encoder` does."""
-    return architecture_of(read_json(directory / "config.json")) in CLASSIFIERS
-
-
-def read_encoder_config(directory: Path, ignored: Collection[str] | None = ()) -> EncoderConfig:
+def read_encoder_config(directory: Path, ignored: Collection[str] | None = ()) -> EncoderConfig | ModernConfig:
     """Read the files; `ignored` and errors as in `read_model_config`."""
     path, raw = read_config(directory)
-    return _Reader(path, raw, ignored or ()).config(read_sentence(directory), checked=ignored is not None)
+    sentence, classifies = read_sentence(directory), architecture_of(raw) in CLASSIFIERS
+    reader = _Reader(path, raw, ignored or ())
+    family = reader.family(_KNOWN, "supported encoders", checked=ignored is not None)
+    if family == "modernbert":
+        return read_modern_config(path, raw, ignored or (), sentence, classifies=classifies)
+    return reader.config(family, sentence, classifies=classifies)
 
 
-class _Reader(ConfigReader):
-    def config(self, sentence: Sentence, *, checked: bool) -> EncoderConfig:
-        family = self.family(_KNOWN, "supported encoders", checked=checked)
-        labels = self._labels() if architecture_of(self._raw) in CLASSIFIERS else ()
+class _Reader(VectorReader):
+    def config(self, family: str, sentence: Sentence, *, classifies: bool) -> EncoderConfig:
+        labels = self.labels() if classifies else ()
         kind = self._raw.get("position_embedding_type") or "absolute"
         if kind != "absolute":
             raise self.unsupported("position_embedding_type", kind, "only absolute is")
@@ -146,49 +119,12 @@ class _Reader(ConfigReader):
             sentence=sentence,
             sizes=EmbeddingSizes(len(labels), labels=labels)
             if labels
-            else EmbeddingSizes(hidden, self._shorter(hidden)),
-            scored_by=self._activation(len(labels)) if labels else None,
+            else EmbeddingSizes(hidden, self.shorter_sizes(hidden)),
+            scored_by=self.score_activation(len(labels)) if labels else None,
         )
-
-    def _labels(self) -> tuple[str, ...]:
-        """As transformers reads them: `id2label`, else so many as `num_labels` says, else two."""
-        names = self._raw.get("id2label")
-        if names is None:
-            return tuple([f"LABEL_{number}" for number in range(self.whole("num_labels", 2))])
-        listed = [names.get(str(number)) for number in range(len(names))] if isinstance(names, dict) else []
-        found = tuple([name for name in listed if isinstance(name, str)])
-        if not found or len(found) != len(listed):
-            raise self.bad("id2label", "expected a name for each number from 0 on")
-        return found
-
-    def _activation(self, labels: int) -> Activation:
-        """As sentence-transformers' CrossEncoder and vLLM read it.
-
-        The function that the files name, else the one of the training's problem, else by the number of labels.
-        """
-        section = self._raw.get("sentence_transformers")
-        named = section.get("activation_fn") if isinstance(section, dict) else None
-        key = "sbert_ce_default_activation_function"
-        if named is not None:
-            return self.chosen("sentence_transformers.activation_fn", named, _SENTENCE_ACTIVATIONS)
-        if self._raw.get(key) is not None:
-            return self.chosen(key, self._raw[key], _SENTENCE_ACTIVATIONS)
-        problem = self._raw.get("problem_type")
-        if problem is not None:
-            return self.chosen("problem_type", problem, _PROBLEMS)
-        return "sigmoid" if labels == 1 else "softmax"
 
     def _pad_token(self) -> int:
         value = self._raw.get("pad_token_id", 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise self.bad("pad_token_id", f"expected a token id, found {value!r}")
         return value
-
-    def _shorter(self, hidden: int) -> tuple[int, ...] | None:
-        """As in vLLM: a list of sizes, or a flag that allows any (Kusupati, "Matryoshka Representation Learning")."""
-        sizes = self._raw.get("matryoshka_dimensions")
-        if sizes is None:
-            return None if self.flag("is_matryoshka", default=False) else ()
-        if not isinstance(sizes, list) or not all(type(size) is int and 0 < size <= hidden for size in sizes):
-            raise self.bad("matryoshka_dimensions", f"expected a list of sizes up to {hidden}")
-        return tuple(sorted(size for size in sizes if size < hidden))

@@ -81,7 +81,20 @@ ARCHITECTURES = {
     "Qwen3ForCausalLM": "qwen3",
     "Qwen3MoeForCausalLM": "qwen3_moe",
 }
-"""Model family by the name in `architectures`."""
+"""Model family by the name in `architectures`, of models that make text."""
+
+
+def _variants(suffix: str) -> dict[str, str]:
+    names = {name.replace("ForCausalLM", suffix): family for name, family in ARCHITECTURES.items()}
+    del names[f"Gemma3{suffix}"]  # it has images, too
+    return {**names, f"Gemma3Text{suffix}": "gemma3"}
+
+
+BASE_MODELS = _variants("Model")
+"""The same, of models without a head: what they make of a text is an embedding."""
+SEQUENCE_CLASSIFIERS = _variants("ForSequenceClassification")
+"""The same, of models whose head makes scores of labels."""
+_KNOWN = {**ARCHITECTURES, **BASE_MODELS, **SEQUENCE_CLASSIFIERS}
 _GEMMAS = ("gemma2", "gemma3")
 _ACTIVATIONS: dict[object, Activation] = {
     "silu": "silu",
@@ -117,7 +130,7 @@ class _Reader(RopeReader):
                 f"{self._path}: {architecture} is an encoder: it makes embeddings and no text, so that this needs "
                 "another model",
             )
-        family = self.family(ARCHITECTURES, "supported", checked=checked)
+        family = self.family(_KNOWN, "supported", checked=checked)
         heads, hidden = self.whole("num_attention_heads"), self.whole("hidden_size")
         layers = self.whole("num_hidden_layers")
         kv_heads = self.whole(

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from engine.errors import bad_logits
 from engine.sampler.logit_rules import GREEDY_BELOW, LogitRow, change_logits, tail_cut
 from engine.sampler.noise import draw, scan
+from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import Sampled, SampleRow, changes_logits
 
 
@@ -36,7 +37,7 @@ def sample(logits: npt.NDArray[np.float32], rows: list[SampleRow]) -> Sampled:
         if changed or params.temperature >= GREEDY_BELOW:
             tokens[index] = _choose(change_logits(line, row) if changed else line, row)
         if params.logprobs is not None:
-            logprobs[index] = _logprobs(logits[index], tokens[index], params.logprobs)
+            logprobs[index] = _logprobs(logits[index], tokens[index], params)
     return Sampled(token_ids=tokens, margins=margins.tolist(), logprobs=logprobs)
 
 
@@ -61,14 +62,14 @@ def _choose(logits: LogitRow, row: SampleRow) -> int:
     )
 
 
-def _logprobs(logits: LogitRow, token: int, count: int) -> tuple[float, tuple[tuple[int, float], ...]]:
-    """Log-probabilities of the chosen and of the `count` best tokens, from the model's own distribution."""
+def _logprobs(logits: LogitRow, token: int, params: SamplingParams) -> tuple[float, tuple[tuple[int, float], ...]]:
+    """Log-probabilities of the chosen token and of those asked for, from the model's own distribution."""
     wide = logits.astype(np.float64)
     peak = wide.max()
     total = float(peak + np.log(np.exp(wide - peak).sum()))
-    count = min(count, len(wide))
-    top: list[int] = []
-    if count:
+    count = min(params.logprobs or 0, len(wide))
+    top = list(params.logprob_token_ids)
+    if count and not top:
         candidates = np.flatnonzero(logits >= np.partition(logits, -count)[-count])
         top = candidates[np.argsort(-logits[candidates], kind="stable")][:count].tolist()
     return float(wide[token]) - total, tuple((best, float(wide[best]) - total) for best in top)

@@ -42,13 +42,16 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """See engine/sampling/bad_words.py."""
     logprobs: int | None = None
     """None: off. k >= 0: report the chosen token's log-probability and the k best alternatives of each position."""
+    logprob_token_ids: tuple[int, ...] = ()
+    """With `logprobs`: report these tokens, in this order, instead of the best ones."""
     prompt_logprobs: int | None = None
     """The same for the prompt's tokens. Such a prompt is computed whole, as the prefix cache does not keep logits."""
     left_out: tuple[str, ...] = ()
     """Those of `temperature`, `top_p`, `top_k`, `min_p` and `repetition_penalty` that the client left out. They hold
     the API's defaults, which the model's own may replace (engine/sampling/defaults.py)."""
     prompt_only: bool = False
-    """No output tokens, whatever `max_tokens` is: only the prompt is scored."""
+    """No output tokens, whatever `max_tokens` is: only the prompt is scored, and what may follow it, if
+    `logprob_token_ids` asks for that."""
 
 
 def sequence_seed(requested: int | None, engine_seed: int, sequence_id: int) -> int:

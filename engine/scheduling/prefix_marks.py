@@ -1,11 +1,11 @@
 """Few, cheap hashes of a prompt's prefixes, by which requests are routed to a replica that may have them cached."""
 
-from engine.messages import Submit
+from engine.messages import Submit, Weigh
 from engine.scheduling.block_chain import chain_next
 from engine.scheduling.sequence import chain_root_of
 
 
-def prefix_marks(command: Submit, block_size: int) -> list[tuple[bytes, int]]:
+def prefix_marks(command: Submit | Weigh, block_size: int) -> list[tuple[bytes, int]]:
     """(hash, tokens) of the prompt's first 1, 2, 4, 8, ... full blocks, shortest first.
 
     Prompts share a hash only if they share these tokens and may share their KV.

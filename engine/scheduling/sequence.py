@@ -3,12 +3,12 @@
 from collections.abc import Sequence as Items
 
 from engine.lora.adapters import Adapter
-from engine.messages import Submit
+from engine.messages import Submit, Weigh
 from engine.sampling.grammar import GrammarState
 from engine.scheduling.block_chain import chain_next, chain_root
 
 
-def chain_root_of(command: Submit, adapter: bytes) -> bytes:
+def chain_root_of(command: Submit | Weigh, adapter: bytes) -> bytes:
     """The root of the sequence's block hash chain; different for tokens that must not share KV.
 
     `adapter` identifies the adapter; b"" is none.

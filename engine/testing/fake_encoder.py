@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import EngineError
-from engine.model.encoder_config import EmbeddingSizes
+from engine.model.vectors import EmbeddingSizes
 
 OnStep = Callable[[int, Sequence[Sequence[int]]], None]
 """Called before step n (from 0), so that tests can delay a step or make it fail."""

@@ -188,5 +188,9 @@ class FakeRunner:
         count = sample.params.logprobs
         if count is None:
             return None
+        if sample.params.logprob_token_ids:
+            # The farther from the chosen token, the less probable.
+            wanted = sample.params.logprob_token_ids
+            return -0.5, tuple((each, -0.5 - (each - token_id) % self.vocab_size) for each in wanted)
         best = ((token_id + rank) % self.vocab_size for rank in range(count))
         return -0.5, tuple((alternative, -0.5 - rank * margin) for rank, alternative in enumerate(best))

@@ -17,6 +17,7 @@ from engine.weights.mlp import Dense, Mixture, Mlp
 
 _BUFFERS = (r".*\.rotary_emb\.(inv_freq|cos_cached|sin_cached)",)
 """Rotary tables, which are computed from config.json."""
+_HEADS = (r"lm_head\..*", r"score\..*")
 
 
 class LayerWeights(NamedTuple):
@@ -44,7 +45,8 @@ class Weights(NamedTuple):
     """Scalar tensor in the compute dtype."""
     layers: tuple[LayerWeights, ...]
     final_norm: Tensor
-    head: Linear
+    head: Linear | None
+    """From the normed output to logits; None: the model makes no text."""
 
 
 def qkv_parts(config: ModelConfig, attention: str) -> dict[str, int]:
@@ -80,8 +82,12 @@ class WeightLoader:
         self._linears = linears
         self._quantized = QuantizedSource(checkpoint, quantization)
 
-    def load(self, progress: Callable[[str], None], ignored: Collection[str] = ()) -> Weights:
+    def load(
+        self, progress: Callable[[str], None], ignored: Collection[str] = (), *, makes_text: bool = True
+    ) -> Weights:
         """Read, check, fuse and prepare every tensor. `ignored`: see `Checkpoint.check_unused`.
+
+        `makes_text` False: tensors of a head are neither read nor missed.
 
         Raises ModelError: a tensor is missing, unused, non-finite, has another shape than config.json implies, or
         cannot be quantized as configured.
@@ -92,13 +98,14 @@ class WeightLoader:
             progress(f"loading layer {layer + 1} of {config.layers}")
             layers.append(self.layer(layer))
         embedding = self.take("model.embed_tokens.weight", config.vocab_size, config.hidden_size)
-        head = self.head(embedding)
+        head = self.head(embedding) if makes_text else None
         scale = None
         if config.embedding_scale != 1:
             scale = torch.tensor(config.embedding_scale, dtype=self._dtype, device=self._device)
         final_norm = self.norm("model.norm", config.hidden_size)
-        self.check_tied(embedding)
-        self._checkpoint.check_unused(_BUFFERS, ignored)
+        if makes_text:
+            self.check_tied(embedding)
+        self._checkpoint.check_unused(_BUFFERS if makes_text else (*_BUFFERS, *_HEADS), ignored)
         return Weights(embedding.to(self._device), scale, tuple(layers), final_norm, head)
 
     def take(self, name: str, *shape: int) -> Tensor:

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     from engine.errors import ModelError
     from engine.memory.machine import available_cores
     from engine.memory.resources import resolve
-    from engine.model.encoder_config import is_encoder
+    from engine.model.vector_model import made_by
     from gateway.engine_factories import loads_adapters
     from gateway.profiling.measure import load_for_measure, measure_engine
     from gateway.profiling.profile import Profile, doubts
@@ -57,8 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     for name, engine in settings.engines.items():
         say(f"engine {name}: {engine.model}; {resolved[name].message}")
         try:
-            if is_encoder(engine.model):
-                say("skipped: it makes embeddings, which are not simulated")
+            if made_by(engine.model, engine.rerank) != "text":
+                say("skipped: it makes vectors, which are not simulated")
                 encoders.append(name)
                 continue
             runner, tokenizer, config = load_for_measure(engine, say)

@@ -182,9 +182,11 @@ _PAGE = """<!doctype html>
 <h2>Engines</h2><table>{engines}</table>
 <h2>Try it</h2><pre>{command}</pre>
 <p>The addresses are the OpenAI API's: <code>/v1/chat/completions</code>, <code>/v1/completions</code>,
-<code>/v1/embeddings</code>, <a href="/v1/models"><code>/v1/models</code></a>; Anthropic's: <code>/v1/messages</code>;
+<code>/v1/embeddings</code>, <code>/v1/moderations</code>,
+<a href="/v1/models"><code>/v1/models</code></a>;
+Anthropic's: <code>/v1/messages</code>;
 vLLM's: <code>/rerank</code>, <code>/score</code>, <code>/classify</code>,
-<code>/tokenize</code>, <code>/detokenize</code>;
+<code>/tokenize</code>, <code>/detokenize</code>; its own: <code>/v1/decisions</code>;
 a WebSocket at <code>/v1/stream</code>;
 <a href="/livez"><code>/livez</code></a>, <a href="/readyz"><code>/readyz</code></a>,
 <a href="/metrics"><code>/metrics</code></a>.

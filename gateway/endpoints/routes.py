@@ -10,13 +10,15 @@ from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.completions import CHAT, COMPLETION, MESSAGE, CompletionHandler
 from gateway.endpoints.conversations import CONVERSATIONS, ConversationHandler
 from gateway.endpoints.conversations import methods_of as conversation_methods
+from gateway.endpoints.decisions import DecisionHandler
 from gateway.endpoints.embeddings import EmbeddingHandler
 from gateway.endpoints.info_routes import NOT_FOUND, create_info_app
 from gateway.endpoints.kept_answers import STREAMS, StreamHandler
 from gateway.endpoints.kept_answers import methods_of as stream_methods
+from gateway.endpoints.moderations import ModerationHandler
 from gateway.endpoints.response_socket import ResponseSession
 from gateway.endpoints.responses import RESPONSE, RESPONSES, InputTokensHandler, ResponseHandler
-from gateway.endpoints.scoring import CLASSIFY, RERANK, SCORE, ScoringHandler
+from gateway.endpoints.scoring import SCORING, ScoringHandler
 from gateway.endpoints.socket_session import SocketHandler
 from gateway.endpoints.stored_responses import StoredResponseHandler
 from gateway.endpoints.stored_responses import methods_of as response_methods
@@ -64,7 +66,6 @@ class Routes:
         )
         """Beginning of the address, the methods of an address below it, handler, and what a key must permit."""
         tokenize, detokenize = TokenizeHandler(api), DetokenizeHandler(api)
-        rerank, score = ScoringHandler(api, RERANK), ScoringHandler(api, SCORE)
         self._hot: dict[bytes, tuple[bytes, Handler, KeyEndpoint | None]] = {
             b"/v1/chat/completions": (b"POST", completions[CHAT.name], "chat"),
             b"/v1/completions": (b"POST", completions[COMPLETION.name], "completions"),
@@ -78,12 +79,9 @@ class Routes:
             b"/v1/tokenize": (b"POST", tokenize, "tokenize"),
             b"/detokenize": (b"POST", detokenize, "tokenize"),
             b"/v1/detokenize": (b"POST", detokenize, "tokenize"),
-            b"/rerank": (b"POST", rerank, "scores"),
-            b"/v1/rerank": (b"POST", rerank, "scores"),
-            b"/v2/rerank": (b"POST", rerank, "scores"),
-            b"/score": (b"POST", score, "scores"),
-            b"/v1/score": (b"POST", score, "scores"),
-            b"/classify": (b"POST", ScoringHandler(api, CLASSIFY), "scores"),
+            b"/v1/moderations": (b"POST", ModerationHandler(api), "moderations"),
+            b"/v1/decisions": (b"POST", DecisionHandler(api), "decisions"),
+            **{path.encode(): (b"POST", ScoringHandler(api, each), "scores") for path, each in SCORING.items()},
             b"/v1/stream": (b"GET", SocketHandler(api, limits, origins, StreamSession), None),
         }
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from actors.api.request import EmbeddingParams, ParsedBody, TextPrompt
 from actors.api.response import Served, Usage
+from actors.request.judging import labelling_body
 from engine.sampling.params import SamplingParams
 from gateway.openai.requests.fault import fault
 from gateway.openai.responses.completion import Identity
@@ -54,8 +55,11 @@ def compared_texts(
     max_inputs: int,
     user: str | None,
     cut: int | None = None,
+    roles: tuple[str, str] | None = None,
 ) -> AskedScores:
     """Each of `firsts` with its own of `seconds`, or the only one with all of them; `cut`: see `TextPrompt`.
+
+    `roles`: names of the prompts that an embedding model may have for the first and for the second texts.
 
     Raises `BadField`, which names `param`.
     """
@@ -66,7 +70,11 @@ def compared_texts(
         pairs = zip(list(firsts) * (count if len(firsts) == 1 else 1), seconds, strict=True)
         prompts = tuple([TextPrompt(first, second, cut) for first, second in pairs])
         return _asked(model, prompts, EmbeddingParams(scores="one", param=param, endpoint="scores"), user, None)
-    texts = (*map(TextPrompt, firsts), *[TextPrompt(second, None, cut) for second in seconds])
+    first_role, second_role = roles or (None, None)
+    texts = (
+        *[TextPrompt(first, prompt_name=first_role, needs_prompt=False) for first in firsts],
+        *[TextPrompt(second, None, cut, second_role, needs_prompt=False) for second in seconds],
+    )
     at = len(firsts)
     compared = tuple([(0 if at == 1 else number, at + number) for number in range(count)])
     return _asked(model, texts, EmbeddingParams(param=param, endpoint="scores"), user, compared)
@@ -76,8 +84,7 @@ def classified_texts(model: str, texts: Sequence[str], *, max_inputs: int, user:
     """Raises `BadField`."""
     if len(texts) > max_inputs:
         raise fault("input", f"holds {len(texts)} texts; at most {max_inputs} are allowed in one request. Split it.")
-    params = EmbeddingParams(scores="any", endpoint="scores")
-    return _asked(model, tuple(map(TextPrompt, texts)), params, user, None)
+    return AskedScores(labelling_body(model, tuple(texts), "scores", user=user))
 
 
 def _asked(

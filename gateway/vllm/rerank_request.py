@@ -54,6 +54,7 @@ def read_rerank(body: RerankBody, max_inputs: int, *, reads_pairs: bool) -> Aske
         max_inputs=max_inputs,
         user=body.user,
         cut=body.max_tokens_per_doc,
+        roles=("query", "document"),
     )
 
 

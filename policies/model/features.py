@@ -10,8 +10,10 @@ from config.model.conditions import Has
 
 BoundTo = Literal["json", "tool_calls"]
 EMBEDDINGS_PATH = "/v1/embeddings"
+DECISIONS_PATH = "/v1/decisions"
 _SCORES: Mapping[str, Literal["one", "any"]] = {
     "/rerank": "one", "/v1/rerank": "one", "/v2/rerank": "one", "/score": "one", "/v1/score": "one", "/classify": "any",
+    "/v1/moderations": "any",
 }  # fmt: skip
 
 
@@ -26,6 +28,10 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Dimensions of the embeddings; None: the model's own number."""
     scores: Literal["", "one", "any"] = ""
     """Not embeddings are requested but scores: of a model with one label, or with any number of them."""
+    compared: bool = False
+    """The embeddings are for scores of two texts."""
+    decides: bool = False
+    """Not embeddings are requested but the probabilities of answers, which only engines with a model of text have."""
     upstream_fields: tuple[str, ...] = ()
     """Fields whose values no engine supports."""
     bound_to: BoundTo | None = None
@@ -43,6 +49,8 @@ def described_requirements(path: str, has: Collection[str]) -> Requirements:
     """Requirements that follow from features, for described requests and recordings without requirements."""
     if path == EMBEDDINGS_PATH:
         return Requirements(embedding=True, param="input")
+    if path == DECISIONS_PATH:
+        return Requirements(embedding=True, decides=True, param="input")
     if path in _SCORES:
         return Requirements(embedding=True, scores=_SCORES[path], param="input")
     return Requirements(

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from config.model.settings import QuarantineSettings
+from config.model.failures import QuarantineSettings
 from policies.errors import IntegrityError
 
 

@@ -152,6 +152,8 @@ def of_one_kind(plan: Plan, features: Features, encoders: Mapping[str, Embedding
 
     Raises CannotServe if there is none.
     """
+    if features.requirements.decides:
+        return _deciding(plan, features, encoders)
     if features.requirements.embedding:
         return _embedding(plan, features, encoders)
     return _text(plan, features, encoders) if encoders else plan
@@ -187,10 +189,33 @@ def _embedding(plan: Plan, features: Features, encoders: Mapping[str, EmbeddingM
     return replace(plan, rungs=rungs, shadows=(), reasons=reasons)
 
 
+def _deciding(plan: Plan, features: Features, encoders: Mapping[str, EmbeddingModel]) -> Plan:
+    """Keep the engines with a model of text, of a cascade the large one: only they have probabilities of answers."""
+    stages = () if plan.cascade is None else (plan.cascade.large,)
+    mine = [rung for rung in (*stages, *plan.rungs) if rung.to is not None and not rung.is_upstream]
+    rungs = tuple([rung for rung in mine if rung.to not in encoders])
+    if not rungs:
+        made = _made_by(encoders[mine[0].to or ""]) if mine else "text"
+        what = f"makes {made}" if mine else "is answered by no engine of this server, which alone has probabilities"
+        raise CannotServe(
+            f"The model '{features.model}' {what}, and so cannot decide. Choose a model of text that an engine runs.",
+            param="model",
+            code=f"model_makes_{made}" if mine else "decision_needs_engine",
+        )
+    names = {rung.to for rung in rungs}
+    left_out = [str(rung.to or "a static answer") for rung in plan.rungs if rung.to not in names]
+    reasons = _with_left_out(plan, left_out, "no probabilities of answers")
+    if plan.cascade is not None:
+        reasons = (*reasons, f"{plan.cascade.large.to} decides: a cascade has nothing to escalate")
+    return replace(plan, rungs=rungs, cascade=None, shadows=(), reasons=reasons)
+
+
 def _makes_another(features: Features, model: EmbeddingModel | None) -> CannotServe:
     """Why the model cannot make what is requested; `model`: its first encoder."""
-    wanted, named = ("scores", "a classifier") if features.requirements.scores else ("embeddings", "an embedding model")
-    made = _made_by(model)
+    needs, made = features.requirements, _made_by(model)
+    wanted, named = ("scores", "a classifier") if needs.scores else ("embeddings", "an embedding model")
+    if needs.compared:
+        wanted, named = "scores of two texts", "a reranker, another classifier with one label, or an embedding model"
     return CannotServe(
         f"The model '{features.model}' makes {made}, not {wanted}. Choose {named}; GET /v1/models lists the models.",
         param="model",

@@ -30,7 +30,7 @@ from config.source import ConfigSource
 from engine.core.embedder import Embedder
 from engine.core.engine import Engine
 from engine.errors import EngineError
-from engine.model.encoder_config import EmbeddingSizes
+from engine.model.vectors import EmbeddingSizes
 from engine.sampling.params import SamplingParams
 from engine.scheduling.batch import SampleRow
 from engine.testing.fake_encoder import FakeEncoder

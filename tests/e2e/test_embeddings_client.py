@@ -1,5 +1,6 @@
 """The official client asks a real process for embeddings: an encoder of random weights beside a model that chats."""
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,10 @@ from engine.text.tokenizer import Tokenizer
 from tests.e2e.conftest import write_model
 from tests.e2e.process import GatewayProcess
 from tests.e2e.test_readme import blocks, run
+from tests.engine.tiny_tokenizers import byte_level, byte_level_tokenizer
+from tests.parity.decoder_vectors import embedded, last_rows, next_logprobs, write_embedder
 from tests.parity.encoders import scores, write_classifier, write_encoder
+from tests.parity.models import write_model as write_causal
 from tests.patience import PATIENCE_S
 
 CONFIG = """
@@ -54,9 +58,46 @@ use = { ladder = "judge" }
 [[ladders.judge]]
 to = "judge"
 
+[engines.find]
+model = "find"
+kv = { memory = "4MiB" }
+
+[models.find]
+
+[[routes]]
+name = "find"
+when = { model = ["find"] }
+use = { ladder = "find" }
+
+[[ladders.find]]
+to = "find"
+
+[engines.rank]
+model = "rank"
+kv = { memory = "4MiB" }
+[engines.rank.rerank]
+yes = "y"
+no = "n"
+template = "<|bos|>{instruction}|{query}|{document}<|end|>"
+instruction = "which?"
+
+[models.rank]
+
+[[routes]]
+name = "rank"
+when = { model = ["rank"] }
+use = { ladder = "rank" }
+
+[[ladders.rank]]
+to = "rank"
+
 [[routes]]
 name = "small"
 use = { ladder = "small" }
+
+[moderations.omni-moderation-latest]
+model = "judge"
+categories.hate = { labels = ["LABEL_0"], threshold = 0.000001 }
 
 [[ladders.mini]]
 to = "mini"
@@ -64,6 +105,7 @@ to = "mini"
 [[ladders.small]]
 to = "small"
 """
+PROMPT = "Instruct: Find it.\nQuery:"
 TEXTS = ["hello world", "Hello abc.", "xyz 123 hello hello", "a"]
 
 
@@ -73,6 +115,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_encoder("bert", folder / "mini", matryoshka_dimensions=[16])
     write_classifier("bert-pairs", folder / "judge")
     write_model(folder / "small", 1)
+    write_embedder("qwen3", "lasttoken", folder / "find", base=True, vocab_size=420)
+    prompts = {"prompts": {"query": PROMPT}}
+    (folder / "find" / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    write_causal("qwen3", folder / "rank", vocab_size=420)
+    for name in ("find", "rank"):
+        byte_level().save(str(folder / name / "tokenizer.json"))
     (folder / "config.toml").write_text(CONFIG)
     return folder
 
@@ -191,8 +239,64 @@ def test_a_rerankers_scores_are_transformers_own(served: GatewayProcess, folder:
 
 
 def test_the_page_of_rerankers_runs(served: GatewayProcess) -> None:
-    (text,) = blocks("docs/reranking.md", "toml")
-    assert parse_settings(text, Path("/etc/penstock.toml")).engines.keys() == {"judge"}
+    text = "\n".join(blocks("docs/reranking.md", "toml"))
+    assert parse_settings(text, Path("/etc/penstock.toml")).engines["judge"].rerank is not None
     (code,) = blocks("docs/reranking.md", "python")
     lines = run(served, [sys.executable, "-c"], code).splitlines()
     assert [line.partition(":")[0] for line in lines] == ["best", "score", "label"]
+
+
+def test_a_decoders_embeddings_with_a_prompt_are_transformers_own(client: openai.OpenAI, folder: Path) -> None:
+    texts = ["the quick brown fox " * 20, "dog"]
+    answer = client.embeddings.create(model="find", input=texts, extra_body={"prompt_name": "query"})
+    inputs = [byte_level_tokenizer().encode(PROMPT + text) for text in texts]
+    truth = torch.stack([embedded(rows, "lasttoken") for rows in last_rows(folder / "find", inputs)])
+    found = torch.tensor([each.embedding for each in answer.data])
+    torch.testing.assert_close(found, truth, atol=1e-5, rtol=1e-5)
+    assert answer.usage.prompt_tokens == sum(map(len, inputs))
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.embeddings.create(model="find", input="dog", extra_body={"prompt_name": "passage"})
+    assert (refused.value.code, refused.value.param) == ("prompt_name_unknown", "prompt_name")
+    assert "'query'" in refused.value.message
+
+
+def test_a_causal_reranker_answers_yes_or_no_as_transformers_does(served: GatewayProcess, folder: Path) -> None:
+    documents = ["the lazy dog", "the quick brown fox jumps"]
+    body = {"model": "rank", "query": "a fox", "documents": documents}
+    results = httpx.post(f"{served.url}/v1/rerank", json=body, timeout=PATIENCE_S).json()["results"]
+    tokenizer = byte_level_tokenizer()
+    inputs = [tokenizer.encode(f"<|bos|>which?|a fox|{document}<|end|>") for document in documents]
+    yes, no = [tokenizer.encode(word)[0] for word in "yn"]
+    logits = torch.stack([rows[-1] for rows in next_logprobs(folder / "rank", inputs)])
+    truth = logits[:, [yes, no]].softmax(1)[:, 0].tolist()
+    assert {each["index"]: each["relevance_score"] for each in results} == pytest.approx(
+        dict(enumerate(truth)), abs=1e-5
+    )
+    refused = httpx.post(f"{served.url}/v1/completions", json={"model": "rank", "prompt": "a"}, timeout=PATIENCE_S)
+    assert refused.json()["error"]["code"] == "model_makes_scores"
+
+
+def test_the_official_client_moderates(client: openai.OpenAI) -> None:
+    answer = client.moderations.create(input=["hello world", "abc"])
+    assert (answer.model, [each.flagged for each in answer.results]) == ("omni-moderation-latest", [True, True])
+    first = answer.results[0]
+    assert first.categories.hate
+    assert not first.categories.self_harm_intent
+    assert 0 < first.category_scores.hate < 1
+    assert (first.category_applied_input_types.hate, first.category_applied_input_types.violence) == (["text"], [])
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.moderations.create(model="omni-moderation-latest", input=[image])
+    assert refused.value.param == "input[0].type"
+
+
+def test_the_page_of_decisions_runs(served: GatewayProcess) -> None:
+    fragments = blocks("docs/decisions.md", "toml")
+    text = "\n".join([CONFIG.partition("[moderations")[0], CONFIG[CONFIG.index("[[ladders.mini]]") :], *fragments])
+    text = text.replace('model = "toxic"', 'model = "judge"').replace("penstock*", "small")
+    settings = parse_settings(text, Path("/etc/penstock.toml"))
+    assert (settings.decisions.keys(), settings.moderations.keys()) == ({"small"}, {"omni-moderation-latest"})
+    assert settings.guardrails.keys() == {"no-medicine", "toxic"}
+    (code,) = blocks("docs/decisions.md", "python")
+    lines = run(served, [sys.executable, "-c"], code).splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["complaint", "about", "urgent"]

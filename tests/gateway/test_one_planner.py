@@ -21,7 +21,7 @@ from actors.kernel.actor import Mailbox
 from actors.recording.recorder import RecordedRequest, Recording, append
 from config.load import parse_settings
 from config.model.settings import Settings
-from engine.model.encoder_config import EmbeddingSizes
+from engine.model.vectors import EmbeddingSizes
 from gateway.cli.policy.described_request import described, request_of_body
 from gateway.cli.policy.request_flags import add_flags
 from gateway.profiling.profile import EngineProfile, Profile, StepCost

@@ -22,6 +22,10 @@ with warnings.catch_warnings():
         BertForMaskedLM,
         BertForSequenceClassification,
         BertModel,
+        ModernBertConfig,
+        ModernBertForMaskedLM,
+        ModernBertForSequenceClassification,
+        ModernBertModel,
         RobertaConfig,
         RobertaForSequenceClassification,
         RobertaModel,
@@ -42,6 +46,15 @@ SHAPE: dict[str, Any] = {
     "max_position_embeddings": 140,
     "layer_norm_eps": 1e-12,
 }
+MODERN: dict[str, Any] = {
+    "pad_token_id": 0,
+    "bos_token_id": 2,
+    "eos_token_id": 3,
+    "cls_token_id": 2,
+    "sep_token_id": 3,
+    "local_attention": 16,
+}
+"""Most inputs are longer than this window."""
 MEAN = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
 CASES: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any] | None]] = {
     "bert": (BertModel, BertConfig, {}, MEAN),
@@ -51,6 +64,19 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any] | None]] = {
     "bert-odd-heads": (BertModel, BertConfig, {"hidden_size": 36, "num_attention_heads": 6}, MEAN),
     "roberta": (RobertaModel, RobertaConfig, {"type_vocab_size": 1, "pad_token_id": 1}, {"pooling_mode": "cls"}),
     "xlm-roberta": (XLMRobertaModel, XLMRobertaConfig, {"type_vocab_size": 1, "pad_token_id": 1}, MEAN),
+    "modernbert": (ModernBertModel, ModernBertConfig, MODERN, {"pooling_mode": "cls"}),
+    "modernbert-biases": (
+        ModernBertModel,
+        ModernBertConfig,
+        {**MODERN, "norm_bias": True, "attention_bias": True, "mlp_bias": True, "hidden_activation": "silu"},
+        MEAN,
+    ),
+    "modernbert-masked-lm": (
+        ModernBertForMaskedLM,
+        ModernBertConfig,
+        {**MODERN, "global_attn_every_n_layers": 2, "num_hidden_layers": 4, "local_attention": 7},
+        {"pooling_mode": "lasttoken"},
+    ),
 }
 
 # For each classifier: its class and configuration, and what makes scores of its logits.
@@ -88,6 +114,18 @@ CLASSIFIERS: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
         {"num_labels": 4, "type_vocab_size": 1, "pad_token_id": 1},
         "softmax",
     ),
+    "modernbert-pairs": (
+        ModernBertForSequenceClassification,
+        ModernBertConfig,
+        {**MODERN, "num_labels": 1, "classifier_pooling": "mean"},
+        "sigmoid",
+    ),
+    "modernbert-labels": (
+        ModernBertForSequenceClassification,
+        ModernBertConfig,
+        {**MODERN, "num_labels": 3, "norm_bias": True, "classifier_bias": True, "classifier_activation": "relu"},
+        "softmax",
+    ),
 }
 
 
@@ -108,10 +146,11 @@ def scores(
     rows = []
     for ids, second in zip(inputs, seconds, strict=True):
         types = [0] * len(ids)
-        if second is not None and model.config.type_vocab_size > 1:
+        if second is not None and getattr(model.config, "type_vocab_size", 1) > 1:
             types[second:] = [1] * (len(ids) - second)
+        told = {"token_type_ids": torch.tensor([types])} if any(types) else {}
         with torch.inference_mode():
-            rows.append(model(torch.tensor([list(ids)]), token_type_ids=torch.tensor([types])).logits[0].float())
+            rows.append(model(torch.tensor([list(ids)]), **told).logits[0].float())
     found = torch.stack(rows)
     match activation:
         case "sigmoid":
@@ -126,7 +165,7 @@ def _write_model(case: str, model: Any, directory: Path, dtype: torch.dtype) -> 
     torch.manual_seed(sum(case.encode()))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "LayerNorm.weight" in name:
+            if "norm" in name.lower() and name.endswith("weight"):
                 parameter.uniform_(0.5, 1.5)
             elif name.endswith("bias"):
                 parameter.normal_(0, 0.3)
@@ -180,8 +219,8 @@ def embedded(case: str, rows: torch.Tensor) -> torch.Tensor:
     pooling = CASES[case][3]
     if pooling is None:
         return rows.mean(0)
-    cls = pooling.get("pooling_mode_cls_token") or pooling.get("pooling_mode") == "cls"
-    pooled = rows[0] if cls else rows.mean(0)
+    mode = "cls" if pooling.get("pooling_mode_cls_token") else pooling.get("pooling_mode")
+    pooled = {"cls": rows[0], "lasttoken": rows[-1]}.get(mode, rows.mean(0))
     return pooled / pooled.norm()
 
 

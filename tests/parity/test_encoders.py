@@ -56,7 +56,7 @@ def test_bfloat16_is_as_close_to_the_truth_as_transformers_is(case: str, tmp_pat
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", ["bert", "bert-cls", "bert-odd-heads", "roberta"])
+@pytest.mark.parametrize("case", ["bert", "bert-cls", "bert-odd-heads", "roberta", "modernbert", "modernbert-biases"])
 def test_an_embedding_is_the_same_to_the_last_bit_in_any_company(
     case: str, dtype: str, threads: int, tmp_path: Path
 ) -> None:
@@ -69,6 +69,14 @@ def test_an_embedding_is_the_same_to_the_last_bit_in_any_company(
             chosen = rng.sample(range(len(inputs)), size)
             found = runner.embed([inputs[index] for index in chosen])
             assert [each.tobytes() for each in found] == [alone[index] for index in chosen]
+
+
+def test_windows_of_long_inputs_are_transformers_own(tmp_path: Path) -> None:
+    """Longer than the pieces in which a window is computed."""
+    directory = encoders.write_encoder("modernbert", tmp_path, max_position_embeddings=900, local_attention=64)
+    inputs = [[4 + (7 * place + length) % 200 for place in range(length)] for length in (900, 32, 33, 257)]
+    truth = torch.stack([encoders.embedded("modernbert", rows) for rows in encoders.last_layer(directory, inputs)])
+    torch.testing.assert_close(torch.from_numpy(load(directory).embed(inputs)), truth, atol=1e-5, rtol=1e-5)
 
 
 SECONDS = (None, 1, 15, 3, None, 5, 40, 1, 98)
@@ -97,7 +105,7 @@ def test_a_classifiers_bfloat16_is_as_close_to_the_truth_as_transformers_is(case
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", ["bert-labels", "roberta-pairs"])
+@pytest.mark.parametrize("case", ["bert-labels", "roberta-pairs", "modernbert-pairs"])
 def test_scores_are_the_same_to_the_last_bit_in_any_company(case: str, dtype: str, tmp_path: Path) -> None:
     runner = load(encoders.write_classifier(case, tmp_path, dtype=getattr(torch, dtype)), dtype)
     inputs = some_inputs(6)

@@ -18,19 +18,22 @@ from actors.prompt.model_text import ModelText, estimated_tokens
 from actors.routing.features import features_of, last_user_text
 from config.model.conditions import NUMBERS, BreakerStateName
 from config.model.expectations import GivenLoad, GivenRequest
+from config.model.rerank import RerankSettings
 from config.model.settings import ServerSettings, Settings
 from config.model.units import parse_duration
 from config.problems.problems import nearest
 from engine.errors import EngineError
-from engine.model.encoder_config import is_classifier, is_encoder
+from engine.model.vector_model import made_by
 from gateway.cli.policy.request_flags import LOAD_KEYS
+from gateway.decisions.decision_request import read_decision
 from gateway.endpoints.completions import CHAT, COMPLETION
+from gateway.endpoints.decisions import DECISION
 from gateway.endpoints.embeddings import parse_embedding
 from gateway.endpoints.scoring import SCORING, parse_scoring
 from gateway.errors import CliError
 from policies.authoring.decision import Decider
 from policies.authoring.situation import Situation, situation_of
-from policies.model.features import Features
+from policies.model.features import DECISIONS_PATH, Features
 from policies.routing.complexity import Term, complexity_terms
 from policies.routing.token_budget import PromptSizes
 
@@ -156,7 +159,8 @@ def _read_body(
 def _reads_pairs(decider: Decider, model: str) -> bool:
     """As `Service.reads_pairs`."""
     engines = decider.settings.engines
-    return any(is_classifier(engines[rung].model) for rung in decider.policy.rungs_of(model) if rung in engines)
+    found = [engines[rung] for rung in decider.policy.rungs_of(model) if rung in engines]
+    return any(made_by(engine.model, engine.rerank) == "scores" for engine in found)
 
 
 def request_of_body(
@@ -169,6 +173,8 @@ def request_of_body(
     """What a body asks for, with the tags and headers of `features`. Raises Refusal and EngineError."""
     if path in SCORING:
         body = parse_scoring(SCORING[path], raw, settings.max_inputs, reads_pairs)[1].body
+    elif path == DECISIONS_PATH:
+        body = read_decision(DECISION.decode(raw)[0]).body
     elif path == _EMBEDDINGS:
         body = parse_embedding(raw, settings.max_inputs)
     else:
@@ -203,23 +209,25 @@ def _bytes(file: Path) -> bytes:
 
 def _count(request: InferenceRequest, settings: Settings) -> tuple[PromptSizes, tuple[str, ...]]:
     """Tokens of each prompt, by the tokenizers that the server counts with, or an estimate."""
-    folders = {
-        name: engine.model
+    engines = {
+        name: engine
         for name, engine in settings.engines.items()
         if (engine.model / "tokenizer.json").is_file()
-        and is_encoder(engine.model) == (request.body.embedding is not None)
+        and (made_by(engine.model, engine.rerank) != "text") == request.body.wants_vectors
     }
-    if not folders:
+    if not engines:
         note = "no tokenizer on this machine: prompt tokens are estimated, at three bytes each"
         return PromptSizes({}, tuple(map(estimated_tokens, request.body.prompts))), (note,)
-    counted: dict[Path, tuple[int, ...]] = {}
-    for folder in folders.values():
-        if folder not in counted:
-            text = ModelText.load(folder)
+    counted: dict[tuple[Path, RerankSettings | None], tuple[int, ...]] = {}
+    for engine in engines.values():
+        reads = engine.model, engine.rerank
+        if reads not in counted:
+            text = ModelText.load(engine.model, rerank=engine.rerank)
             body = request.body
             lengths = [len(text.encode(prompt, thinking=body.engines_think)) for prompt in body.prompts]
-            counted[folder] = tuple([min(length, request.body.truncate_prompt_tokens or length) for length in lengths])
-    return PromptSizes({name: counted[folder] for name, folder in folders.items()}, next(iter(counted.values()))), ()
+            counted[reads] = tuple([min(length, request.body.truncate_prompt_tokens or length) for length in lengths])
+    sizes = {name: counted[engine.model, engine.rerank] for name, engine in engines.items()}
+    return PromptSizes(sizes, next(iter(counted.values()))), ()
 
 
 def _pair(flag: str, text: str) -> tuple[str, str]:

@@ -86,8 +86,10 @@ def _request(page: Page, features: Features) -> None:
 
 def _requirements(needs: Requirements) -> list[str]:
     parts = [f"adapter {needs.adapter}"] if needs.adapter else []
-    if needs.scores:
+    if needs.scores or needs.compared:
         parts.append("wants scores")
+    elif needs.decides:
+        parts.append("wants the probabilities of answers")
     elif needs.embedding:
         parts.append("wants embeddings" if needs.dimensions is None else f"wants embeddings of {needs.dimensions}")
     parts += [f"'{name}' needs an upstream" for name in needs.upstream_fields]

@@ -8,7 +8,7 @@ from config.model.settings import Settings
 from config.profiles import embedded_profile
 from engine.errors import ModelError
 from engine.memory.resources import longest_sequence
-from engine.model.encoder_config import is_encoder, read_encoder_config
+from engine.model.vector_model import read_vector_model, vector_identity
 from policies.authoring.decision import Decider
 from policies.model.backends import Backends, EmbeddingModel
 
@@ -33,11 +33,11 @@ def backends(settings: Settings) -> tuple[Backends, tuple[str, ...]]:
     missing: list[str] = []
     for name, engine in settings.engines.items():
         try:
-            if is_encoder(engine.model):
-                encoder = read_encoder_config(engine.model, None)
-                lengths[name] = engine.max_model_len or encoder.max_tokens
-                sizes = encoder.sizes
-                encoders[name] = EmbeddingModel(str(engine.model), sizes.whole, sizes.shorter, len(sizes.labels))
+            vectors = read_vector_model(engine.model, engine.rerank)
+            if vectors is not None:
+                lengths[name] = engine.max_model_len or vectors.max_tokens
+                sizes = vectors.sizes
+                encoders[name] = EmbeddingModel(vector_identity(engine), sizes.whole, sizes.shorter, len(sizes.labels))
             else:
                 lengths[name] = longest_sequence(engine)
         except ModelError:

@@ -24,6 +24,8 @@ class EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     input: str | list[str | int | list[int]]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
+    prompt_name: str | None = None
+    """Not OpenAI's: which of the prompts in the model's files stands before each text."""
     user: str | None = None
 
 
@@ -43,7 +45,7 @@ def read_embedding(body: EmbeddingBody, max_inputs: int) -> ParsedBody:
 
 def _inputs(body: EmbeddingBody, max_inputs: int) -> tuple[Prompt, ...]:
     """One prompt for each input. Raises `BadField`."""
-    inputs = prompts_of("input", body.input)
+    inputs = tuple([_prompted(each, body.prompt_name) for each in prompts_of("input", body.input)])
     if len(inputs) > max_inputs:
         raise fault("input", f"holds {len(inputs)} inputs; at most {max_inputs} are allowed in one request. Split it.")
     for index, each in enumerate(inputs):
@@ -51,6 +53,15 @@ def _inputs(body: EmbeddingBody, max_inputs: int) -> tuple[Prompt, ...]:
             where = "input" if isinstance(body.input, str) else f"input[{index}]"
             raise fault(where, "must not be an empty string.")
     return inputs
+
+
+def _prompted(prompt: Prompt, name: str | None) -> Prompt:
+    """Raises `BadField`."""
+    if name is None:
+        return prompt
+    if not isinstance(prompt, TextPrompt):
+        raise fault("prompt_name", "needs texts: token ids are used as they are.")
+    return TextPrompt(prompt.text, prompt_name=name)
 
 
 def embedding_answer(

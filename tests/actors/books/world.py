@@ -11,7 +11,7 @@ from actors.api.errors import Refusal
 from actors.api.request import TokenPrompt
 from actors.api.response import Done, Failed
 from actors.request.response_stream import ResponseStream
-from engine.model.encoder_config import EmbeddingSizes
+from engine.model.vectors import EmbeddingSizes
 from policies.admission.keys import RANDOM_BYTES, new_key
 from tests.actors.configuration import STOPS
 from tests.actors.fakes import PROMPT, Answer, Stage, says, stage

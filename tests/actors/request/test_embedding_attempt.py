@@ -13,7 +13,7 @@ from actors.api.errors import EngineLoadFailed, Refusal
 from actors.api.request import EmbeddingParams, TextPrompt, TokenPrompt
 from actors.api.response import Delta, Done
 from actors.service import Service
-from engine.model.encoder_config import EmbeddingSizes
+from engine.model.vectors import EmbeddingSizes
 from engine.testing.fake_encoder import FakeEncoder
 from tests.actors.fakes import Answer, Stage, model_text, settings_of, stage
 

@@ -17,7 +17,7 @@ from actors.api.request import (
 from actors.routing.features import features_of
 from config.model.tenancy import TenantSettings
 from engine.errors import EngineError
-from engine.model.encoder_config import EmbeddingSizes
+from engine.model.vectors import EmbeddingSizes
 from engine.sampling.params import SamplingParams
 from policies.rollout.experiment import Split
 from policies.routing.policy import Policy

@@ -9,7 +9,7 @@ import trio
 
 from actors.api.request import EmbeddingParams, TokenPrompt
 from config.source import ConfigSource
-from engine.model.encoder_config import EmbeddingSizes
+from engine.model.vectors import EmbeddingSizes
 from engine.sampling.grammar import Grammar
 from tests.actors.clock_workers import connection
 from tests.actors.fakes import CONFIG, PROMPT, Answer, Stage, says, stage

@@ -4,6 +4,7 @@ import re
 from typing import get_args
 
 from config.model.words import ADDRESSES, LANGUAGES, STATIC_ANSWER
+from gateway.endpoints.scoring import SCORING
 from policies.authoring import decision
 from policies.model.plan import Degraded, PlannedRung
 from policies.routing.language import language
@@ -20,7 +21,7 @@ def test_languages_are_those_that_are_identified() -> None:
 
 def test_paths_are_those_at_which_requests_arrive() -> None:
     routes = (ROOT / "gateway/endpoints/routes.py").read_text()
-    written = set(re.findall(r'b"(/[a-z0-9_/]+)": \(', routes))
+    written = {*re.findall(r'b"(/[a-z0-9_/]+)": \(', routes), *SCORING}
     assert written - UNPLANNED == set(ADDRESSES)
     assert written >= UNPLANNED
 

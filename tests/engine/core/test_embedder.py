@@ -10,7 +10,7 @@ from config.model.table import Bytes
 from engine.core.embedder import Embedder
 from engine.errors import EngineDead, EngineError, RequestRefused
 from engine.messages import Abort, Embed, Embedding, Finished, Submit
-from engine.model.encoder_config import EmbeddingSizes
+from engine.model.vectors import EmbeddingSizes
 from engine.sampling.params import SamplingParams
 from engine.testing.fake_encoder import FakeEncoder
 

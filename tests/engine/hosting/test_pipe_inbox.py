@@ -10,7 +10,7 @@ import pytest
 from engine.core.loop import Stop
 from engine.hosting.pipe_inbox import PipeInbox
 from engine.hosting.wire import InstallAdapter, ReadAdapter, command_decoder, encode_command
-from engine.messages import Abort, AddAdapter, DropAdapter
+from engine.messages import Abort, AddAdapter, Command, DropAdapter, Embed, Weigh
 from tests.engine.driving import adapter, submit
 
 
@@ -35,6 +35,20 @@ def test_commands_come_in_their_order_and_whole(pipe: tuple[int, PipeInbox]) -> 
     assert inbox.get(timeout=0.001) == Abort(1)
     with pytest.raises(Empty):
         inbox.get(timeout=0.001)
+    os.close(into)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Embed(sequence_id=1, token_ids=(5, 6), size=3, second=1),
+        Weigh(sequence_id=1, prompt_token_ids=(5, 6), answers=((7,), (8, 9)), cache_salt=b"s", adapter="a"),
+    ],
+)
+def test_commands_without_tokens_to_generate_arrive_as_they_are(pipe: tuple[int, PipeInbox], command: Command) -> None:
+    into, inbox = pipe
+    os.write(into, encode_command(command))
+    assert inbox.get() == command
     os.close(into)
 
 

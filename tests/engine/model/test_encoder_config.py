@@ -12,7 +12,9 @@ from engine.core.engine import Engine
 from engine.encoder_runner import EncoderRunner
 from engine.errors import ModelError
 from engine.load import load_engine
-from engine.model.encoder_config import EmbeddingSizes, is_classifier, is_encoder, read_encoder_config
+from engine.model.encoder_config import read_encoder_config
+from engine.model.vector_model import is_encoder, made_by
+from engine.model.vectors import EmbeddingSizes
 from engine.text.tokenizer import Tokenizer
 from tests.parity import encoders, models
 
@@ -90,7 +92,7 @@ def test_what_a_classifiers_scores_are(
     change(directory / "config.json", **values)
     config = read_encoder_config(directory)
     assert (config.sizes, config.scored_by) == (EmbeddingSizes(len(labels), labels=labels), scored_by)
-    assert (is_encoder(directory), is_classifier(directory), config.tells_texts_apart) == (True, True, True)
+    assert (is_encoder(directory), made_by(directory), config.tells_texts_apart) == (True, "scores", True)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,10 @@ def test_what_a_classifier_cannot_be(tmp_path: Path, values: dict[str, object], 
         ("sentence_bert_config.json", {"max_seq_length": "long"}, "max_seq_length"),
         ("sentence_bert_config.json", {"do_lower_case": True}, "do_lower_case"),
         ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "mean_tokens and max_tokens"),
-        ("1_Pooling/config.json", {"pooling_mode": "lasttoken"}, "lasttoken"),
+        ("1_Pooling/config.json", {"pooling_mode": "weightedmean_tokens"}, "weightedmean_tokens"),
+        ("1_Pooling/config.json", {"include_prompt": False}, "include_prompt"),
+        ("config_sentence_transformers.json", {"prompts": ["a"]}, "texts by name"),
+        ("config_sentence_transformers.json", {"default_prompt_name": "query"}, "not among the prompts"),
         ("1_Pooling/config.json", {"pooling_mode_mean_tokens": False}, "does not say how to pool"),
     ],
 )
@@ -169,16 +174,15 @@ def test_a_length_that_the_model_has_not_is_refused(directory: Path) -> None:
 
 
 def test_the_architecture_says_what_serves_it(directory: Path, tmp_path: Path) -> None:
-    assert is_encoder(directory)
-    assert not is_classifier(directory)
+    assert (is_encoder(directory), made_by(directory)) == (True, "embeddings")
     engine = load_engine(EngineSettings(model=directory), "mini")
     assert (engine.limits.vocab_size, engine.limits.max_model_len) == (211, 140)
     engine.close()
     with pytest.raises(ModelError, match="BertModel is an encoder"):
         Engine.load(EngineSettings(model=directory), "mini")
     models.write_model("llama", tmp_path / "llama")
-    assert not is_encoder(tmp_path / "llama")
-    assert not is_encoder(tmp_path / "nowhere")
+    assert (is_encoder(tmp_path / "llama"), made_by(tmp_path / "llama")) == (False, "text")
+    assert made_by(tmp_path / "nowhere") == "text"
 
 
 def test_a_tokenizer_that_only_reads_needs_no_decoder_that_we_know(directory: Path) -> None:

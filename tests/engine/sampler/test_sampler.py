@@ -68,6 +68,9 @@ def test_logprobs_are_of_the_model_with_the_best_first() -> None:
     assert [logprob for _, logprob in result[1]] == pytest.approx(expected[[1, 2, 0]])
     (none,) = sample(logits, [row(params(temperature=0, logprobs=0))]).logprobs
     assert none == (pytest.approx(expected[1]), ())
+    named = row(params(temperature=0, logprobs=0, logprob_token_ids=(4, 0)))
+    (result,) = sample(logits, [named]).logprobs
+    assert result == (pytest.approx(expected[1]), ((4, pytest.approx(expected[4])), (0, pytest.approx(expected[0]))))
 
 
 # --- drawing --------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import structlog
 import trio
 
 from config.load import parse_settings
-from engine.model.encoder_config import EmbeddingSizes
+from engine.model.vectors import EmbeddingSizes
 from gateway.endpoints.api_context import ApiContext
 from gateway.errors import ClientGone, HttpError
 from policies.admission.keys import new_key

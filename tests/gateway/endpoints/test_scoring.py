@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trio
 
-from engine.model.encoder_config import EmbeddingSizes
+from engine.model.vectors import EmbeddingSizes
 from engine.testing.fake_encoder import FakeEncoder
 from tests.actors.fakes import stage
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
@@ -116,6 +116,8 @@ REFUSED: list[tuple[str, dict[str, Any], str, str | None]] = [
     ("/score", {"model": "labels", "text_1": "q", "text_2": "a"}, "model_has_labels", "model"),
     ("/classify", {"model": "mini", "input": "a"}, "model_makes_embeddings", "model"),
     ("/classify", {"model": "small", "input": "a"}, "model_makes_text", "model"),
+    ("/v1/embeddings", {"model": "mini", "input": "a", "prompt_name": "query"}, "prompt_name_unknown", "prompt_name"),
+    ("/v1/embeddings", {"model": "mini", "input": [[5]], "prompt_name": "query"}, "invalid_value", "prompt_name"),
     ("/v1/embeddings", {"model": "judge", "input": "a"}, "model_makes_scores", "model"),
     ("/v1/completions", {"model": "judge", "prompt": "a"}, "model_makes_scores", "model"),
     ("/rerank", {"model": "judge", "query": "q", "documents": ["a", LONG]}, "context_length_exceeded", "documents"),
@@ -157,3 +159,18 @@ async def test_not_while_the_server_ends() -> None:
         await service.service.drain(trio.current_time())
         refused = await ask(client, "/classify", model="labels", input="a")
         assert (refused.status, refused.error["code"]) == (503, "shutting_down")
+
+
+async def test_the_refusal_of_a_model_of_text_is_of_what_was_asked() -> None:
+    async with (
+        stage({}, settings=CONFIGURED, encoders=ENCODERS, clean=False) as service,
+        gateway(service.service) as running,
+    ):
+        client = await running.connect()
+        for path, fields, wanted in (
+            ("/rerank", {"query": "q", "documents": ["a"]}, "not scores of two texts. Choose a reranker"),
+            ("/classify", {"input": "a"}, "not scores. Choose a classifier"),
+            ("/v1/embeddings", {"input": "a"}, "not embeddings. Choose an embedding model"),
+        ):
+            refused = await ask(client, path, model="small", **fields)
+            assert wanted in refused.error["message"]

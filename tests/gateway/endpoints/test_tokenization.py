@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import trio
 
-from engine.model.encoder_config import EmbeddingSizes
+from engine.model.vectors import EmbeddingSizes
 from tests.actors.fakes import CONFIG, stage
 from tests.engine.tiny_tokenizers import EOS, byte_level_tokenizer
 from tests.gateway.endpoints.test_refusal_log import KEY, SETTINGS

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from engine.model.encoder_config import EmbeddingSizes
+from engine.model.vectors import EmbeddingSizes
 from gateway.endpoints.admin_routes import create_admin_app
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.info_routes import create_info_app
@@ -55,6 +55,7 @@ TOKENS = {"model": "small", "tokens": [5]}
 RERANK = {"model": "mini", "query": "Hi", "documents": ["Hi", "a"]}
 SCORE = {"model": "mini", "text_1": "Hi", "text_2": "a"}
 EMBED = {"model": "mini", "input": ["Hi"]}
+DECIDE = {"model": "small", "input": "Hi", "decision": {"type": "predicate", "question": "Is it?"}}
 OPEN = "200 " * 14
 
 
@@ -112,6 +113,9 @@ ROWS = [
     Row("api", "POST", "/score",                 "401 401 401 200 200 403 200 401 401 401 401 401 401 401", SCORE),
     Row("api", "POST", "/v1/score",              "401 401 401 200 200 403 200 401 401 401 401 401 401 401", SCORE),
     Row("api", "POST", "/classify",              "401 401 401 400 400 403 400 401 401 401 401 401 401 401", EMBED),
+    Row("api", "POST", "/v1/moderations",        "401 401 401 404 404 403 404 401 401 401 401 401 401 401",
+        {"input": "Hi"}),
+    Row("api", "POST", "/v1/decisions",          "401 401 401 200 200 403 403 401 401 401 401 401 401 401", DECIDE),
     Row("api", "GET", "/v1/stream",              "401 401 401 426 426 426 426 401 401 401 401 401 401 401"),
     Row("api", "GET", "/v1/streams/",            "401 401 401 200 404 403 403 401 401 401 401 401 401 401"),
     Row("admin", "GET", "/metrics",              "401 401 401 401 401 401 401 200 403 403 403 401 200 401"),

@@ -36,7 +36,9 @@ def test_a_classifier_reads_pairs() -> None:
 
 def test_an_embedding_model_reads_each_text_once() -> None:
     asked = read(reads_pairs=False, max_tokens_per_doc=7)
-    assert asked.body.prompts == (TextPrompt("q"), TextPrompt("a", None, 7), TextPrompt("b", None, 7))
+    query = TextPrompt("q", prompt_name="query", needs_prompt=False)
+    first, second = [TextPrompt(text, None, 7, "document", needs_prompt=False) for text in "ab"]
+    assert asked.body.prompts == (query, first, second)
     assert asked.compared == ((0, 1), (0, 2))
     assert asked.body.embedding is not None
     assert asked.body.embedding.scores == ""

@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from config.model.settings import QuarantineSettings
+from config.model.failures import QuarantineSettings
 from config.model.table import Seconds
 from policies.errors import IntegrityError
 from policies.queueing.quarantine import Quarantine, QuarantineStatistics

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from engine.model.encoder_config import EmbeddingSizes
+from engine.model.vectors import EmbeddingSizes
 from gateway.openai.responses.headers import duration
 from policies.admission.keys import new_key
 from tests.actors.fakes import CONFIG, says, stage

@@ -1,0 +1,45 @@
+"""Checks what judges texts: rerankers, calibrations of decisions, moderations."""
+
+from config.model.rerank import PLACES
+from config.model.settings import Settings
+from config.model.wildcard import fits
+from config.problems.problems import Problems
+
+
+def check_judging(settings: Settings, problems: Problems) -> None:
+    for name, engine in settings.engines.items():
+        if engine.rerank is None:
+            continue
+        missing = [place for place in PLACES[1:] if engine.rerank.template.count(place) != 1]
+        if missing:
+            problems.add(
+                ("engines", name, "rerank", "template"),
+                f"{' and '.join(missing)} must be there once",
+                expected="a prompt with a place for the query and one for the document",
+            )
+        for word in ("yes", "no"):
+            if getattr(engine.rerank, word) == "":
+                problems.add(("engines", name, "rerank", word), "an answer of no characters", expected="one token")
+    for name in settings.decisions:
+        if name not in settings.engines and not problems.is_broken(("engines",)):
+            problems.unknown_name(("decisions", name), "engine", name, settings.engines, at_key=True)
+    for name, moderation in settings.moderations.items():
+        if moderation.model not in settings.models and not problems.is_broken(("models",)):
+            problems.unknown_name(("moderations", name, "model"), "model", moderation.model, settings.models)
+        if not moderation.categories:
+            problems.add(("moderations", name, "categories"), "nothing is defined", expected="at least one")
+        for category, each in moderation.categories.items():
+            if not each.labels:
+                path = ("moderations", name, "categories", category, "labels")
+                problems.add(path, "no label belongs to it", expected="labels of the classifier")
+    for name, guardrail in settings.guardrails.items():
+        if guardrail.model not in settings.models and not problems.is_broken(("models",)):
+            problems.unknown_name(("guardrails", name, "model"), "model", guardrail.model, settings.models)
+        if bool(guardrail.predicate) == bool(guardrail.labels):
+            problems.add_at_key(
+                ("guardrails", name), "it must have a predicate or labels", expected="exactly one of the two"
+            )
+        for place, pattern in enumerate(guardrail.guards):
+            base = pattern.partition(":")[0]
+            if not any(fits(model, base) for model in settings.models) and not problems.is_broken(("models",)):
+                problems.unknown_name(("guardrails", name, "guards", place), "model", pattern, settings.models)

@@ -1,0 +1,1 @@
+"""`/v1/decisions`: its bodies and answers."""

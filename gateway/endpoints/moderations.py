@@ -1,0 +1,106 @@
+"""`POST /v1/moderations`: categories of texts, by a classifier's labels."""
+
+from functools import partial
+
+import numpy as np
+
+from actors.api.errors import NotFound
+from actors.api.request import InferenceRequest, ParsedBody
+from actors.api.response import Done
+from config.model.judging import ModerationSettings
+from gateway.endpoints.api_context import VECTOR_BYTES, ApiContext, whole_vectors
+from gateway.errors import HttpError
+from gateway.http.connection import Connection
+from gateway.http.request import Body, Request
+from gateway.http.response_head import JSON_TYPE
+from gateway.openai.requests.json_body import BodyDecoder, nearest
+from gateway.openai.requests.moderation_request import ModerationBody, read_moderation
+from gateway.openai.responses.headers import DecisionHeaders, served_headers
+from gateway.openai.responses.moderation import moderation_answer
+
+MODERATION = BodyDecoder(ModerationBody)
+
+
+class ModerationHandler:
+    """Handles requests for moderations, which are never streamed."""
+
+    def __init__(self, api: ApiContext) -> None:
+        self._api = api
+
+    async def __call__(self, connection: Connection, request: Request) -> None:
+        call = _Call(self._api)
+        await self._api.handle(connection, request, call.parse, call.answer)
+
+
+class _Call:
+    """One request, with the settings that it is answered by."""
+
+    def __init__(self, api: ApiContext) -> None:
+        self._api = api
+        self._name = ""
+        self._settings: ModerationSettings | None = None
+
+    def parse(self, raw: Body) -> ParsedBody:
+        """Raises `HttpError` and NotFound."""
+        body = MODERATION.decode(raw)[0]
+        self._name, self._settings = self._chosen(body.model)
+        return read_moderation(body, self._settings.model, self._api.max_inputs)
+
+    def _chosen(self, name: str | None) -> tuple[str, ModerationSettings]:
+        known = self._api.service.moderations
+        if not known:
+            raise NotFound(
+                "moderation_not_configured",
+                "This server has no moderation: its operator has to name a classifier and its categories in "
+                "[moderations.NAME].",
+            )
+        chosen = next(iter(known)) if name is None else name
+        if chosen not in known:
+            meant = nearest(chosen, known)
+            hint = f"did you mean '{meant}'?" if meant else f"it has: {', '.join(known)}."
+            message = f"There is no moderation named '{chosen[:100]}'; {hint} Without 'model' the first one answers."
+            raise HttpError(404, "model_not_found", message, param="model")
+        self._check_labels(chosen, known[chosen])
+        return chosen, known[chosen]
+
+    def _check_labels(self, name: str, settings: ModerationSettings) -> None:
+        """Raises `HttpError` if the classifier has not all labels of the categories."""
+        labels = self._api.service.labels_of(settings.model)
+        for category, each in settings.categories.items() if labels else ():
+            for label in each.labels:
+                if label not in labels:
+                    raise HttpError(
+                        500,
+                        "moderation_misconfigured",
+                        f"[moderations.{name}] names the label '{label}' for '{category}', which the classifier does "
+                        f"not have; it has: {', '.join(labels)}. Its operator has to correct that.",
+                        kind="server_error",
+                    )
+
+    async def answer(
+        self, connection: Connection, _: Request, inference: InferenceRequest, headers: DecisionHeaders
+    ) -> None:
+        response = await self._api.service.open(inference)
+        headers.decided = response.decided
+        try:
+            vectors, done = await whole_vectors(response, len(inference.body.prompts))
+            written = partial(self._written, inference, vectors, done)
+            size = VECTOR_BYTES * sum(map(len, vectors))
+            body = await self._api.reading(size, written, inference.credentials.api_key)
+            await connection.respond(200, headers.headers() + JSON_TYPE + served_headers(done.served), body)
+        finally:
+            response.close()
+
+    def _written(self, inference: InferenceRequest, vectors: list[bytes], done: Done) -> bytes:
+        assert self._settings is not None, "it was parsed"
+        labels = self._api.service.labels(done.served.rung)
+        scores = [np.frombuffer(vector, "<f4").tolist() for vector in vectors]
+        return moderation_answer(
+            inference.request_id,
+            self._name,
+            categories=self._settings.categories,
+            labels=labels,
+            scores=scores,
+            usage=done.usage,
+            served=done.served,
+        )

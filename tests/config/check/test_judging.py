@@ -1,0 +1,59 @@
+"""Rerankers, calibrations of decisions and moderations that contradict themselves or the rest of the file."""
+
+from pathlib import Path
+
+import pytest
+
+from config.load import parse_settings
+from config.problems.errors import ConfigError
+from tests.actors.configuration import CONFIG
+
+MODERATION = '[moderations.m]\nmodel = "small"\n[moderations.m.categories.hate]\nlabels = ["toxic"]\n'
+
+
+@pytest.mark.parametrize(
+    ("table", "where", "fragment"),
+    [
+        (
+            '[engines.small.rerank]\ntemplate = "{query}"',
+            "engines.small.rerank.template",
+            "{document} must be there once",
+        ),
+        (
+            '[engines.small.rerank]\ntemplate = "{query} {query} {document}"',
+            "engines.small.rerank.template",
+            "{query} must be there once",
+        ),
+        ('[engines.small.rerank]\nyes = ""', "engines.small.rerank.yes", "no characters"),
+        ("[decisions.smal]\ntemperature = 2", "decisions.smal", "small"),
+        ("[decisions.small]\ntemperature = 0", "decisions.small.temperature", "more than 0"),
+        (MODERATION.replace('"small"', '"smal"'), "moderations.m.model", "small"),
+        (MODERATION.replace('"toxic"', ""), "moderations.m.categories.hate.labels", "no label"),
+        ('[moderations.m]\nmodel = "small"\ncategories = {}', "moderations.m.categories", "nothing is defined"),
+        ('[guardrails.g]\nmodel = "smal"\nlabels = ["a"]', "guardrails.g.model", "small"),
+        ('[guardrails.g]\nmodel = "small"', "guardrails.g", "a predicate or labels"),
+        (
+            '[guardrails.g]\nmodel = "small"\nlabels = ["a"]\npredicate = "?"',
+            "guardrails.g",
+            "a predicate or labels",
+        ),
+        (
+            '[guardrails.g]\nmodel = "small"\nlabels = ["a"]\nguards = ["x*"]',
+            "guardrails.g.guards[0]",
+            "x*",
+        ),
+        (f"{MODERATION}threshold = 1.5", "moderations.m.categories.hate.threshold", "0 to 1"),
+    ],
+)
+def test_what_is_refused(table: str, where: str, fragment: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(f"{CONFIG}\n{table}\n", Path("/nowhere/service.toml"))
+    assert any(where in str(problem) and fragment in str(problem) for problem in caught.value.problems), caught.value
+
+
+def test_what_is_read() -> None:
+    table = f"{MODERATION}threshold = 0.7\n[decisions.small]\ntemperature = 1.5\n[engines.small.rerank]\n"
+    settings = parse_settings(f"{CONFIG}\n{table}", Path("/nowhere/service.toml"))
+    assert settings.moderations["m"].categories["hate"].threshold == 0.7
+    assert settings.decisions["small"].temperature == 1.5
+    assert settings.engines["small"].rerank is not None
