@@ -54,8 +54,6 @@ CASES = [
     Case("models without a key", "GET", "/v1/models", "", 401, "invalid_api_key", key="", tenant=""),
     Case("no such model", "GET", "/v1/models/none", "", 404, "model_not_found"),
     Case("metrics with a tenant's key", "GET", "/metrics", "", 403, "metrics_key_needed"),
-    Case("the page without a key", "GET", "/", "", 401, "invalid_api_key", key="", tenant=""),
-    Case("the page for a browser", "GET", "/", "Accept: text/html\r\n", 401, "invalid_api_key", key="", tenant=""),
     Case("type", "POST", CHAT, "Content-Type: text/plain\r\n", 415, "unsupported_media_type"),
     Case("compressed", "POST", CHAT, f"{JSON}Content-Encoding: gzip\r\n", 415, "content_encoding_not_supported"),
     Case("compressed in transfer", "POST", CHAT, f"{JSON}Transfer-Encoding: gzip, chunked\r\n", 501,
