@@ -73,7 +73,8 @@ function queues(history) {
     const of = (name) => figure(history.sum(P + name, { engine }));
     return [
       engine, of("queue_requests"), of("queue_tokens"), sparkline(history.line(`${P}queue_requests`, { engine })),
-      `${of("queue_expected_wait_seconds")} s`, of("queue_inside"), of("queue_refused_total"), of("queue_expired_total"),
+      `${of("queue_expected_wait_seconds")} s`, of("queue_inside"), of("queue_refused_total"),
+      of("queue_expired_total"),
     ];
   });
 }

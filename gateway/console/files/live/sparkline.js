@@ -11,7 +11,7 @@ export function sparkline(values, top = Math.max(...values, 0)) {
   const y = (value) => HEIGHT - 2 - (top > 0 ? Math.min(value / top, 1) : 0) * (HEIGHT - 4);
   const points = known.map((value, at) => `${x(at).toFixed(1)},${y(value).toFixed(1)}`);
   const area = points.length ? `${x(0).toFixed(1)},${HEIGHT} ${points.join(" ")} ${WIDTH},${HEIGHT}` : "";
-  const frame = { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" };
+  const box = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none" };
   const line = drawing("polyline", { points: points.join(" ") });
-  return drawing("svg", frame, drawing("polygon", { points: area }), line);
+  return drawing("svg", { class: "spark", "aria-hidden": "true", ...box }, drawing("polygon", { points: area }), line);
 }
