@@ -176,9 +176,9 @@ class Served(msgspec.Struct, frozen=True):
     upstream_finish: str | None = None
     """An upstream's own finish reason if it is an unknown one; `finish_reason` is "stop" then."""
     timings: ServerTimings | None = None
-    cost: float | None | msgspec.UnsetType = msgspec.UNSET
+    cost: float | msgspec.UnsetType | None = msgspec.UNSET
     """Money that was charged; None: the policy has no prices. Unset, as the next, if no explanation is asked for."""
-    cascade: CascadeTrace | None | msgspec.UnsetType = msgspec.UNSET
+    cascade: CascadeTrace | msgspec.UnsetType | None = msgspec.UNSET
     """None: no cascade has judged it."""
 
 

@@ -172,7 +172,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         prompt_tokens = sum([len(each.prompt_token_ids) for each in sequences])
         tokens = prompt_tokens + sum([each.params.max_tokens for each in sequences])
         job = self._job(of, tuple(sequences), prompt_tokens, tokens, goes_on=any(of.wanted.prefix))
-        tracer = self._tracer(of, len(account.emitted))
+        tracer = self._tracer(of, len(self.account.emitted))
         assembly = OutputAssembly(choices, of.cascade, continuations, readers, thinking=thinking, tracer=tracer)
         return Attempt(of, job, assembly, whole_in_engine=not continuations), ended
 

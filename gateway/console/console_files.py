@@ -23,7 +23,6 @@ CONTENT_SECURITY_POLICY = (
 HEADERS: Mapping[str, str] = {
     "cache-control": "no-cache",
     "content-security-policy": CONTENT_SECURITY_POLICY,
-    "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",

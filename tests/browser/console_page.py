@@ -23,7 +23,9 @@ def missing() -> str:
     """Why no browser can be driven here; "": one can."""
     if browser_path() is None:
         return "no Chromium is installed: on Debian, apt install chromium chromium-driver"
-    return "" if shutil.which("chromedriver") else "chromedriver is not installed: on Debian, apt install chromium-driver"
+    return (
+        "" if shutil.which("chromedriver") else "chromedriver is not installed: on Debian, apt install chromium-driver"
+    )
 
 
 def start_browser(width: int = 1280, height: int = 900) -> webdriver.Chrome:
@@ -80,8 +82,8 @@ class ConsolePage:
     def write(self, selector: str, text: str) -> None:
         """Instead of what is there, with the event that typing makes; any character, those beyond a keyboard too."""
         self.script(
-            "const field = arguments[0]; field.closest('details')?.setAttribute('open', ''); field.value = arguments[1];"
-            "field.dispatchEvent(new Event('input', { bubbles: true }))",
+            "const [field, text] = arguments; field.closest('details')?.setAttribute('open', '');"
+            "field.value = text; field.dispatchEvent(new Event('input', { bubbles: true }))",
             self.one(selector),
             text,
         )

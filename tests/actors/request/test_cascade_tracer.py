@@ -7,7 +7,7 @@ import pytest
 
 from actors.api.response import CascadeTrace, Served
 from engine.testing.fake_runner import Script
-from tests.actors.fakes import Stage, says, stage
+from tests.actors.fakes import CONFIG, Stage, says, stage
 from tests.actors.request.test_response_stream import OTHER, TEXT
 
 SURE = 2.5
@@ -46,7 +46,7 @@ async def test_an_escalated_answer_ends_at_the_token_that_was_unsure(autojump_cl
 
 
 async def test_what_was_shown_is_the_beginning_of_the_answer(autojump_clock):
-    async with stage(both(says(TEXT, {20: 0.4}), says(TEXT))) as service:
+    async with stage(both(says(TEXT, {7: 0.4}), says(TEXT))) as service:
         answer = await service.ask("both", explain=True)
         trace = answer.end.served.cascade
         assert 0 < trace.shown < len(trace.steps)
@@ -61,11 +61,21 @@ async def test_the_least_sure_choice_is_explained(autojump_clock):
         assert "".join(step.text for step in trace.steps) == TEXT
 
 
-async def test_without_a_cascade_there_is_none_and_the_cost_is_told(autojump_clock):
+async def test_without_a_cascade_there_is_none(autojump_clock):
     async with stage(both(says(TEXT), says(OTHER))) as service:
         served = (await service.ask("small", explain=True)).end.served
         assert served.cascade is None
-        assert served.cost == pytest.approx(float(service.row("r1")["cost"]))
+        assert served.cost is None
+
+
+async def test_with_prices_the_cost_is_what_was_charged(autojump_clock):
+    prices = "[prices]\nsmall = { input = 1_000_000.0, output = 2_000_000.0 }\n"
+    async with stage(both(says(TEXT), says(OTHER)), settings=CONFIG + prices) as service:
+        answer = await service.ask("small", explain=True)
+        served, usage = answer.end.served, answer.end.usage
+        assert served.cost == usage.prompt_tokens + 2 * usage.completion_tokens
+        await service.assert_clean()
+        assert served.cost == pytest.approx(service.row("r1")["cost"])
 
 
 async def test_who_does_not_ask_reads_what_was_always_there(autojump_clock):
@@ -78,7 +88,15 @@ async def test_who_does_not_ask_reads_what_was_always_there(autojump_clock):
 def test_it_survives_the_file_of_kept_answers():
     """An infinite statistic, too, which JSON does not have."""
     trace = CascadeTrace(
-        name="c", small="a", large="b", mode="gate", statistic="min_margin", threshold=math.inf, index=0, shown=0, steps=()
+        name="c",
+        small="a",
+        large="b",
+        mode="gate",
+        statistic="min_margin",
+        threshold=math.inf,
+        index=0,
+        shown=0,
+        steps=(),
     )
     served = Served("r", "b", "low_margin", (), cost=None, cascade=trace)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(served), type=Served) == served

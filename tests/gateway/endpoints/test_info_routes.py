@@ -153,7 +153,11 @@ async def test_a_browser_gets_the_console_and_others_get_text() -> None:
     async with gateway(FakeService()) as running:
         client = await running.connect()
         page = await client.get("/", headers=HTML)
-        assert (page.status, page.headers["content-type"], page.headers["vary"]) == (200, "text/html; charset=utf-8", "accept")
+        assert (page.status, page.headers["content-type"], page.headers["vary"]) == (
+            200,
+            "text/html; charset=utf-8",
+            "accept",
+        )
         text = await client.get("/")
         assert (text.status, text.headers["content-type"]) == (200, "text/plain; charset=utf-8")
         assert importlib.metadata.version("penstock") in text.body.decode()

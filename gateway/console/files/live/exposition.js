@@ -1,6 +1,6 @@
 // The text of /metrics as samples. Pure.
 
-const LINE = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$/;
+const LINE = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? ([-+.\deE]+|[-+]?Inf|NaN)$/;
 const LABEL = /(\w+)="((?:[^"\\]|\\.)*)"/g;
 const ESCAPED = { "\\n": "\n", '\\"': '"', "\\\\": "\\" };
 
