@@ -187,6 +187,8 @@ class OutputAssembly:
         index = delta.index
         self._held[index].append(delta)
         self._margins[index] += output.margins
+        # What still comes after an escalation was not judged.
+        tracer = None if machine.decided else self._tracer
         effects = machine.on_output(
             index,
             output.token_ids,
@@ -195,7 +197,6 @@ class OutputAssembly:
             finish=output.finish is not None,
             opens_call=reader is not None and reader.opened,
         )
-        tracer = self._tracer
         if tracer is not None:
             tracer.note(index, output.text, output.margins, machine.statistic_of(index))
         for effect in effects:

@@ -27,8 +27,8 @@ class CascadeTracer:
         cascade = self._cascade
         return CascadeTrace(
             name=cascade.name,
-            small=cascade.small.to,
-            large=cascade.large.to,
+            small=cascade.small.to or "",
+            large=cascade.large.to or "",
             mode=self._mode,
             statistic=cascade.statistic,
             threshold=cascade.threshold,

@@ -40,6 +40,7 @@ model = "{ROOT}/engine/zoo/models/large"
 threads = 1
 [upstreams.scripted]
 urls = ["URL/v1"]
+supports = ["sampling"]
 [models.penstock]
 description = "both"
 [models."{HOSTILE_NAME}"]
@@ -48,6 +49,11 @@ description = "{HOSTILE_NAME}"
 name = "scripted"
 when = {{ model = ["{HOSTILE_NAME}"] }}
 use = {{ ladder = "scripted" }}
+[models.parted]
+[[routes]]
+name = "parted"
+when = {{ model = ["parted"] }}
+use = {{ cascade = "parted" }}
 [[routes]]
 name = "both"
 use = {{ cascade = "thrifty" }}
@@ -55,6 +61,14 @@ use = {{ cascade = "thrifty" }}
 stages = ["small", "large"]
 defer = {{ statistic = "min_margin", threshold = 100.0 }}
 emit = {{ mode = "gate" }}
+on_failure = "large"
+[cascades.parted]
+stages = ["small", "large"]
+defer = {{ statistic = "min_margin", threshold = 8.3 }}
+emit = {{ mode = "window", window = 1 }}
+on_failure = "large"
+[[ladders.large]]
+to = "large"
 [[ladders.scripted]]
 to = "scripted"
 [prices]
@@ -362,8 +376,8 @@ def test_everything_is_reached_by_the_keyboard_and_has_a_name(page: ConsolePage)
     for earlier, later in (
         ("tab-playground", "show-keys"),
         ("prompt", "send"),
-        ("send", "code-curl"),
-        ("code", "model"),
+        ("send", "model"),
+        ("explain", "code-curl"),
     ):
         assert ids.index(earlier) < ids.index(later)
     page.one("#tab-playground").click()
@@ -385,3 +399,13 @@ def test_it_fits_narrow_screens(page: ConsolePage, width: int) -> None:
         assert page.script("return document.documentElement.scrollWidth") <= width
     page.one("#tab-playground").click()
     page.look()
+
+
+def test_the_text_of_each_model_is_marked_where_a_cascade_moves_within_an_answer(locked: ConsolePage) -> None:
+    locked.choose("#model", "parted")
+    said = locked.ask("Hello!")
+    parts = {stage: locked.text(f".by.{stage}") for stage in ("small", "large")}
+    assert all(parts.values())
+    assert parts["small"] + parts["large"] == said
+    assert "the first" in locked.text(".margins figcaption")
+    assert "cost" in locked.text(".summary")

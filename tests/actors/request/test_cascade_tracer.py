@@ -6,9 +6,14 @@ import msgspec
 import pytest
 
 from actors.api.response import CascadeTrace, Served
+from actors.request.attempt import OutputAssembly
+from actors.request.cascade_tracer import CascadeTracer
+from engine.messages import TokenDelta
 from engine.testing.fake_runner import Script
+from policies.cascade.cascade import CascadeMachine
 from tests.actors.fakes import CONFIG, Stage, says, stage
 from tests.actors.request.test_response_stream import OTHER, TEXT
+from tests.policies.cascade.test_cascade import cascade
 
 SURE = 2.5
 
@@ -101,3 +106,14 @@ def test_it_survives_the_file_of_kept_answers():
     served = Served("r", "b", "low_margin", (), cost=None, cascade=trace)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(served), type=Served) == served
     assert msgspec.json.decode(msgspec.json.encode(served))["cascade"]["threshold"] is None
+
+
+def test_what_comes_after_the_decision_is_no_part_of_it():
+    """An engine may have made another token before it was told to stop."""
+    planned = cascade("gate")
+    assembly = OutputAssembly({7: 0}, machine := CascadeMachine(planned, 1), tracer=CascadeTracer(planned, "gate", 1))
+    for number, margin in enumerate((3.0, 0.5, 9.0)):
+        verdict = assembly.feed(TokenDelta(7, (number,), "x", (margin,)), [])
+        assert verdict == ("escalate" if number == 1 else "going")
+    assert machine.decided
+    assert [step.margins for step in assembly.trace.steps] == [(3.0,), (0.5,)]

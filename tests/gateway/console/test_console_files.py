@@ -158,3 +158,38 @@ def test_lines_can_be_read(name: str) -> None:
 def test_the_files_are_in_the_package() -> None:
     shipped = {each.distribution_path for each in WheelBuilder(str(ROOT)).recurse_included_files()}
     assert {f"gateway/console/files/{name}" for name in FILES} <= shipped
+
+
+def _colours(scheme: str) -> dict[str, str]:
+    """The variables of the style, in one colour scheme."""
+    light, dark = re.findall(r":root \{(.*?)\n\s*\}", TEXTS["style.css"], re.DOTALL)
+    found = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{3,6})", light))
+    return found | (dict(re.findall(r"--([\w-]+): (#[0-9a-f]{3,6})", dark)) if scheme == "dark" else {})
+
+
+def _luminance(colour: str) -> float:
+    """Of WCAG 2.2."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * each for each in colour[1:])
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("text", "grounds"),
+    [
+        ("ink", ("paper", "card", "raised", "sure0", "sure1", "sure2", "sure3", "sure4")),
+        ("soft", ("paper", "card", "raised")),
+        ("bad", ("paper", "card", "raised")),
+        ("accent", ("paper", "card")),
+        ("warn", ("paper",)),
+        ("on-accent", ("accent",)),
+    ],
+)
+def test_text_stands_out_from_its_ground(scheme: str, text: str, grounds: tuple[str, ...]) -> None:
+    colours = _colours(scheme)
+    for ground in grounds:
+        low, high = sorted((_luminance(colours[text]), _luminance(colours[ground])))
+        # AA of WCAG 2.2, for text of any size.
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground)

@@ -1,7 +1,7 @@
 // The live view: reads /metrics and /readyz each second while it is seen, and only then.
 
 import { send } from "../shared/api.js";
-import { byId, element } from "../shared/dom.js";
+import { byId, element, scrolled } from "../shared/dom.js";
 import { readKey } from "../shared/keys.js";
 import { visible } from "../shared/visible_text.js";
 import { samplesOf } from "./exposition.js";
@@ -96,8 +96,7 @@ function begin(place, title, names) {
   const body = element("tbody");
   const head = element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, name)));
   const table = element("table", {}, element("thead", {}, head), body);
-  const scrolled = element("div", { class: "wide", tabIndex: 0, role: "region", "aria-label": title }, table);
-  place.append(element("section", {}, element("h2", {}, title), scrolled));
+  place.append(element("section", {}, element("h2", {}, title), scrolled(title, table)));
   return body;
 }
 

@@ -15,10 +15,10 @@ export function tiles(history, ready) {
     ["State", ready.state ?? "unknown", null],
     ["Requests in progress", figure(history.sum(`${P}requests_in_flight`)), history.line(`${P}requests_in_flight`)],
     ["Waiting in queues", figure(history.sum(`${P}queue_requests`)), history.line(`${P}queue_requests`)],
-    ["Ended a second", figure(history.rate(`${P}requests_total`)), history.rates(`${P}requests_total`)],
-    ["Tokens delivered a second", figure(history.rate(`${P}delivered_completion_tokens_total`)),
+    ["Requests a second", figure(history.rate(`${P}requests_total`)), history.rates(`${P}requests_total`)],
+    ["Tokens a second", figure(history.rate(`${P}delivered_completion_tokens_total`)),
       history.rates(`${P}delivered_completion_tokens_total`)],
-    ["Mean time to first token, 10 s", ttft === null ? "–" : `${figure(1000 * ttft)} ms`, null],
+    ["Mean time to first token", ttft === null ? "–" : `${figure(1000 * ttft)} ms`, null],
     ["Connections", figure(history.sum(`${P}connections`)), history.line(`${P}connections`)],
     ["Open breakers", figure(open), null],
   ];
@@ -34,7 +34,7 @@ export function tables(history, ready) {
     ["Rungs", ["rung", "breaker", "answered", "failed", "answers/s", "", "cost"], rungs(history)],
     ["Upstreams", ["upstream", "running", "calls", "failures", "tokens/s"], upstreams(history)],
     ["Cascades", ["cascade", "threshold", "large share", "target", "spent today"], cascades(history)],
-    ["Tenants", ["tenant", "requests’ tokens", "cost", "budget used"], tenants(history)],
+    ["Tenants", ["tenant", "tokens", "cost", "budget used"], tenants(history)],
     ["Refusals", ["code", "refused"], refusals(history)],
   ].filter(([, , rows]) => rows.length);
 }

@@ -1,6 +1,6 @@
 // How sure the small model of a cascade was, token by token, as the cascade saw it.
 
-import { drawing, element } from "../shared/dom.js";
+import { drawing, element, scrolled } from "../shared/dom.js";
 import { visible } from "../shared/visible_text.js";
 import { figure } from "../shared/words.js";
 
@@ -14,8 +14,8 @@ export function marginView(trace) {
   return element("figure", { class: "margins" },
     element("figcaption", {}, sentence(trace)),
     chips(trace, steps),
-    left ? element("p", { class: "note" }, `… and ${left} more outputs.`) : null,
-    steps.length ? chart(trace, steps) : null,
+    left ? element("p", { class: "note" }, `… and ${left} more.`) : null,
+    steps.length ? scrolled("Margins", chart(trace, steps)) : null,
     asTable(steps, trace.shown),
   );
 }
@@ -24,7 +24,7 @@ function sentence(trace) {
   const discarded = trace.steps.length - trace.shown;
   const last = trace.steps.at(-1);
   const limit = trace.threshold === null ? "∞" : figure(trace.threshold);
-  const begin = `${visible(trace.small)} wrote ${trace.steps.length} outputs. `;
+  const begin = `${visible(trace.small)} wrote ${trace.steps.length} tokens. `;
   const statistic = `${trace.statistic} ${last ? (last.statistic === null ? "∞" : figure(last.statistic)) : "–"}`;
   if (!discarded) return `${begin}At the end ${statistic} was not below the threshold ${limit}: its answer stands.`;
   const kept = trace.shown ? `the first ${trace.shown} had been sent, and ${visible(trace.large)} went on from there` :
@@ -49,7 +49,10 @@ function chips(trace, steps) {
     const discarded = at < trace.shown ? "" : " discarded";
     return element("span", { class: `chip sure${sureness(margin)}${discarded}`, title: told }, words);
   });
-  return element("p", { class: "chips", dir: "ltr", "aria-hidden": "true" }, ...made);
+  const [sent, discarded] = [made.slice(0, trace.shown), made.slice(trace.shown)];
+  const named = (name, some) => (some.length ? [element("b", {}, name), ...some] : []);
+  return element("p", { class: "chips", dir: "ltr", "aria-hidden": "true" },
+    ...named("sent", sent), ...named("discarded", discarded));
 }
 
 function chart(trace, steps) {
@@ -81,8 +84,7 @@ function chart(trace, steps) {
     drawing("polyline", { class: "statistic", points: line }),
     ...steps.map((step, at) => drawing("circle", { class: "dot", cx: middle(at), cy: y(step.statistic), r: 1.8 })),
     drawing("line", { class: "limit", x1: LEFT, x2: WIDTH, y1: limit, y2: limit }),
-    drawing("text", { class: "limit-text", x: WIDTH - 2, y: limit - 4, ...end }, label),
-    drawing("text", { x: LEFT, y: HEIGHT - 4 }, `bars: margin, line: ${trace.statistic}, in nats`),
+    drawing("text", { x: LEFT, y: HEIGHT - 4 }, `bars: margin · line: ${trace.statistic} · dashed: ${label} · in nats`),
   );
 }
 
@@ -96,6 +98,6 @@ function asTable(steps, shown) {
   ));
   const head = ["", "text", "margin", "statistic", ""].map((name) => element("th", { scope: "col" }, name));
   return element("details", {}, element("summary", {}, "As a table"),
-    element("div", { class: "wide" },
+    scrolled("Outputs",
       element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows))));
 }

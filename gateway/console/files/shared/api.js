@@ -18,6 +18,7 @@ export class ApiError extends Error {
     }
     if (this.status === 403) return "This key does not permit it. Use another key, or ask the operator.";
     if (this.code === "model_not_found") return "Choose a model of the list.";
+    if (this.code === "context_length_exceeded") return "Lower Max tokens, or begin a new conversation.";
     if (this.param) return `Change the field ${this.param} and send again.`;
     if (this.retryAfterS !== null) return `Try again in ${this.retryAfterS} s.`;
     if (this.code === "unreachable") return "See whether the server still runs, then send again.";

@@ -26,6 +26,11 @@ function fill(made, properties, children) {
   return made;
 }
 
+/** What is wider than a narrow screen; keys scroll it, too. */
+export function scrolled(name, wide) {
+  return element("div", { class: "wide", tabIndex: 0, role: "region", "aria-label": name }, wide);
+}
+
 /** Tabs by click and by arrow keys; `chosen` is called with the tab's id. Returns a function that chooses one. */
 export function tabs(list, chosen) {
   const all = [...list.querySelectorAll("[role=tab]")];
