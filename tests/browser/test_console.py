@@ -173,8 +173,8 @@ def test_stop_closes_the_stream(locked: ConsolePage, upstream: ScriptedUpstream,
     else:
         locked.press(Keys.ESCAPE)
     locked.until(lambda: not locked.busy)
-    upstream.endless = False
     assert upstream.left.wait(PATIENCE_S)
+    upstream.endless = False
     assert "stopped" in locked.all(".summary")[-1].text
     assert locked.text("#progress") == "Stopped"
 
@@ -245,7 +245,7 @@ def test_errors_are_told_in_full_with_what_to_do(locked: ConsolePage, upstream: 
     shown = locked.text(".error")
     assert "HTTP 400" in shown
     assert "max_tokens" in shown
-    assert "Change the field" in shown
+    assert "Lower Max tokens" in shown
     assert "request " in shown
     # What was asked can be sent again.
     assert locked.value("#prompt") == "too much"
@@ -355,7 +355,7 @@ def test_without_an_admin_key_the_live_view_says_what_is_missing(driver, keyed: 
     page.until(lambda: "It needs an admin key" in page.text("#live-state"))
     assert "--roles read" in page.text("#live-state")
     page.use_keys(KEY.raw, KEY.raw)
-    page.until(lambda: "does not open it" in page.text("#live-state"))
+    page.until(lambda: "does not open it" in page.text("#live-state") and not page.one("#keys").is_displayed())
     page.use_keys(KEY.raw, ADMIN.raw)
     page.until(lambda: page.all("#live-figures table"))
 
@@ -382,7 +382,7 @@ def test_everything_is_reached_by_the_keyboard_and_has_a_name(page: ConsolePage)
         assert ids.index(earlier) < ids.index(later)
     page.one("#tab-playground").click()
     page.press(Keys.ARROW_RIGHT)
-    assert page.one("#live").is_displayed()
+    page.until(page.one("#live-figures").is_displayed)
     page.press(Keys.ARROW_RIGHT)
     assert page.one("#playground").is_displayed()
 

@@ -45,11 +45,11 @@ def test_an_answer_is_put_together(tmp_path: Path) -> None:
 
     call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": '{"a"'}}
     rest = {"index": 0, "function": {"arguments": ":1}"}}
-    usage = {"choices": [], "usage": {"completion_tokens": 7}, "penstock": {"rung": "small"}}
+    usage = {"choices": [], "usage": {"completion_tokens": 13}, "penstock": {"rung": "small"}}
     given = [chunk(role="assistant", content=""), chunk(reasoning_content="Hm"), chunk(content="He"),
              chunk(content="llo"), chunk(tool_calls=[call]), chunk(tool_calls=[rest]), usage, "[DONE]"]  # fmt: skip
     content, reasoning, message, ttft, speed, ended, error = evaluate(tmp_path, code, given)
-    assert (content, reasoning, ttft, speed, ended, error) == ("Hello", "Hm", 200, 15, True, None)
+    assert (content, reasoning, ttft, speed, ended, error) == ("Hello", "Hm", 200, 30, True, None)
     made = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
     assert message == {"role": "assistant", "content": "Hello", "reasoning_content": "Hm", "tool_calls": [made]}
     failed = [chunk(content="He"), {"error": {"code": "engine_failed", "message": "It failed."}}]

@@ -2,6 +2,9 @@
 
 import { ApiError } from "../shared/api.js";
 
+const FEWEST_TOKENS = 8;
+const SHORTEST_MS = 50;
+
 export class Answer {
   /** `sentAt`: when the request was sent. */
   constructor(sentAt) {
@@ -72,11 +75,11 @@ export class Answer {
     return this.firstAt === null ? null : this.firstAt - this.sentAt;
   }
 
-  /** After the first token, by the server's count and this browser's clock; null: too few to tell. */
+  /** After the first token, by the server's count and this browser's clock; null: too few, or all at once. */
   get tokensPerS() {
     const tokens = (this.usage?.completion_tokens ?? 0) - 1;
-    const seconds = (this.lastAt - this.firstAt) / 1000;
-    return tokens > 0 && seconds > 0 ? tokens / seconds : null;
+    const milliseconds = this.lastAt - this.firstAt;
+    return tokens >= FEWEST_TOKENS && milliseconds >= SHORTEST_MS ? (1000 * tokens) / milliseconds : null;
   }
 
   /** As a message of the next turn. */

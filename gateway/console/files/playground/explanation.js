@@ -40,12 +40,12 @@ function tiles({ ttftMs, tokensPerS, usage, served }) {
   const cached = usage?.prompt_tokens_details?.cached_tokens;
   const thought = usage?.completion_tokens_details?.reasoning_tokens;
   return element("dl", { class: "tiles" }, ...[
-    ["First token, seen here", milliseconds(ttftMs), ""],
-    ["Speed, seen here", tokensPerS === null ? "–" : `${figure(tokensPerS)} tokens/s`, ""],
+    ["First token", milliseconds(ttftMs), "", "from sending to the first content, by this browser’s clock"],
+    ["Speed", tokensPerS === null ? "–" : `${figure(tokensPerS)} tokens/s`, "", "after it, by this browser’s clock"],
     ["Prompt", usage ? `${usage.prompt_tokens} tokens` : "–", cached ? `${cached} from the prefix cache` : ""],
     ["Answer", usage ? `${usage.completion_tokens} tokens` : "–", thought ? `${thought} of them reasoning` : ""],
     ["Cost", typeof served?.cost === "number" ? figure(served.cost) : "–", unpriced],
-  ].map(([name, text, more]) => element("div", { class: "tile" },
+  ].map(([name, text, more, title = ""]) => element("div", { class: "tile", title },
     element("dt", {}, name), element("dd", {}, text), more ? element("dd", { class: "note" }, more) : null)));
 }
 

@@ -125,6 +125,7 @@ export class Playground {
     const written = byId("prompt").value;
     for (const message of said) this.#turns.say(message);
     byId("prompt").value = "";
+    this.#code.show(request, this.#keyed);
     const answer = await this.#stream(request);
     this.#turns.keep(answer);
     if (answer.error && !answer.content && !calls.length) byId("prompt").value = written;
