@@ -110,7 +110,7 @@ soak: develop  ## everything mixed over real sockets: does anything grow? (MINUT
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 browser: develop  ## the console in Chromium (on Debian: apt install chromium chromium-driver)
-	@$(PIP) install --quiet selenium==4.36.0
+	@$(PIP) install --quiet selenium==4.51.0
 	$(BIN)/pytest -q tests/browser
 
 websocket-suite: develop  ## the cases of Autobahn's suite against the WebSocket layer

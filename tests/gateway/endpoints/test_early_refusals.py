@@ -44,6 +44,7 @@ CASES = [
     Case("no key", "POST", CHAT, JSON, 401, "invalid_api_key", key="", tenant=""),
     Case("another class of key", "POST", CHAT, JSON, 401, "invalid_api_key", key=SCRAPER.raw, tenant=""),
     Case("address", "GET", "/v1/nothing", "", 404, "not_found"),
+    Case("file of the console", "GET", "/console/nothing.js", "", 404, "not_found", key="", tenant=""),
     Case("address, unknown key", "GET", "/v1/nothing", "", 404, "not_found", key="x", tenant=""),
     Case("address with slashes", "GET", "/livez//", "", 404, "not_found"),
     Case("address with the words of a terminal", "GET", "/v1/%1b[2J", "", 404, "not_found"),

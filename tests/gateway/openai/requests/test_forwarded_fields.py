@@ -200,6 +200,11 @@ def test_padding_against_observers_is_asked_for():
     assert sent(call(fields))["stream_options"] == {"include_usage": True, "include_obfuscation": False}
 
 
+@pytest.mark.parametrize("endpoint", [CHAT, COMPLETION])
+def test_an_explanation_is_made_here(endpoint):
+    assert sent(call({"penstock": {"explain": True}}, endpoint)) == sent(call({}, endpoint))
+
+
 @pytest.mark.parametrize("body", [ChatBody, CompletionBody])
 def test_no_field_is_forgotten(body):
     known = {name for fields in (*AS_WRITTEN, *FOR_VLLM) for name in fields}
