@@ -409,3 +409,23 @@ def test_the_text_of_each_model_is_marked_where_a_cascade_moves_within_an_answer
     assert parts["small"] + parts["large"] == said
     assert "the first" in locked.text(".margins figcaption")
     assert "cost" in locked.text(".summary")
+
+
+def test_the_state_of_the_server_is_followed_until_it_is_ready(keyless: str, driver) -> None:
+    """It is served while its models are loaded; here the first answers say so."""
+    page = ConsolePage(driver, keyless)
+    loading = """
+    const fetched = window.fetch;
+    let left = 2;
+    window.fetch = async (path, options) =>
+      String(path) === "readyz" && left-- > 0
+        ? new Response(JSON.stringify({ status: "not ready", state: "loading" }), { status: 503 })
+        : fetched(path, options);
+    """
+    added = driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": loading})
+    try:
+        page.open()
+        page.until(lambda: "loading" in page.text("#server-state"))
+        page.until(lambda: "serving" in page.text("#server-state"))
+    finally:
+        driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)

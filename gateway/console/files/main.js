@@ -8,6 +8,7 @@ import { visible } from "./shared/visible_text.js";
 
 const playground = new Playground();
 const live = new LiveView();
+const AGAIN_MS = 2000;
 
 tabs(document.querySelector("header [role=tablist]"), (id) => {
   byId("playground").hidden = id !== "tab-playground";
@@ -39,24 +40,32 @@ function keysChanged() {
   connect();
 }
 
-/** The header's state, the models, and whether the server needs a key. */
-async function connect() {
+/** The server's version and state; while it is not ready and this page is seen, again after a moment. */
+async function showState() {
   const state = byId("server-state");
+  let kind = "bad";
+  let words = "not reached";
   try {
     const { version } = await (await fetch("version")).json();
     const ready = await (await fetch("readyz", { cache: "no-store" })).json();
-    state.textContent = visible(`${version}, ${ready.state}`);
-    state.className = `state ${ready.status === "ready" ? "good" : "warn"}`;
+    [kind, words] = [ready.status === "ready" ? "good" : "warn", visible(`${version}, ${ready.state}`)];
   } catch {
-    state.textContent = "not reached";
-    state.className = "state bad";
+    // Shown as it is.
   }
+  state.className = `state ${kind}`;
+  if (state.textContent !== words) state.textContent = words;
+  if (kind !== "good" && document.visibilityState === "visible") setTimeout(showState, AGAIN_MS);
+}
+
+/** The models, and whether the server needs a key. */
+async function connect() {
   try {
     await playground.loadModels();
     // Without a key only a server that has none answers.
     const keyed = readKey("api") !== "";
     byId("keyless-note").hidden = keyed;
     playground.keyed = keyed;
+    byId("progress").textContent = "";
     showKeys(false);
   } catch (error) {
     showKeys(true);
@@ -66,4 +75,8 @@ async function connect() {
 }
 
 for (const name of ["api", "admin"]) byId(`${name}-key`).value = readKey(name);
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "visible") showState();
+});
+showState();
 connect();

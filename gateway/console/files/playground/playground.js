@@ -128,7 +128,7 @@ export class Playground {
     this.#code.show(request, this.#keyed);
     const answer = await this.#stream(request);
     this.#turns.keep(answer);
-    if (answer.error && !answer.content && !calls.length) byId("prompt").value = written;
+    if (!answer.content && !answer.calls.length && !calls.length) byId("prompt").value = written;
     this.#showCalls();
     this.#changed();
     if (document.activeElement === document.body) byId("prompt").focus();
@@ -169,8 +169,11 @@ export class Playground {
   }
 
   #busy(busy, words) {
-    byId("send").hidden = busy;
-    byId("stop").hidden = !busy;
+    const [send, stop] = [byId("send"), byId("stop")];
+    const focused = document.activeElement === send;
+    send.hidden = busy;
+    stop.hidden = !busy;
+    if (busy && focused) stop.focus();
     byId("clear").disabled = busy;
     byId("progress").textContent = words;
   }
