@@ -202,7 +202,9 @@ def test_padding_against_observers_is_asked_for():
 
 @pytest.mark.parametrize("endpoint", [CHAT, COMPLETION])
 def test_an_explanation_is_made_here(endpoint):
-    assert sent(call({"penstock": {"explain": True}}, endpoint)) == sent(call({}, endpoint))
+    asked = call({"penstock": {"explain": True}}, endpoint)
+    assert "penstock" not in asked.written
+    assert sent(asked) == sent(call({}, endpoint))
 
 
 @pytest.mark.parametrize("body", [ChatBody, CompletionBody])
