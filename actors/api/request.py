@@ -116,6 +116,8 @@ class View(msgspec.Struct, frozen=True):
     """... and each of its chunks has it so far."""
     reasoning: bool = True
     """Messages show an upstream's reasoning."""
+    explain: bool = False
+    """The field `penstock` has the cost, and what the cascade saw token by token."""
 
     @property
     def prompt_tops(self) -> int | None:

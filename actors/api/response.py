@@ -118,6 +118,35 @@ class ServerTimings(msgspec.Struct, frozen=True):
     """From its first content until its end."""
 
 
+class CascadeStep(msgspec.Struct, frozen=True, gc=False):
+    """An output of the small model as its cascade judged it: one token, or several that came together."""
+
+    text: str
+    """As the model wrote it; empty while a character or a possible stop string is incomplete."""
+    margins: tuple[float, ...]
+    """Of its tokens, in nats; none for a token without alternatives, as a grammar may leave it."""
+    statistic: float
+    """The deferral statistic after it; infinite before the first margin."""
+
+
+class CascadeTrace(msgspec.Struct, frozen=True, kw_only=True):
+    """What a cascade saw of the small model's answer, of its least sure choice."""
+
+    name: str
+    small: str
+    large: str
+    mode: str
+    """"gate" or "window"."""
+    statistic: str
+    threshold: float
+    """The answer escalates if the statistic is below."""
+    index: int
+    """Of the choice."""
+    shown: int
+    """The number of steps that are part of the answer; the others were discarded."""
+    steps: tuple[CascadeStep, ...]
+
+
 class Served(msgspec.Struct, frozen=True):
     """Which backend answered, and why."""
 
@@ -149,6 +178,10 @@ class Served(msgspec.Struct, frozen=True):
     upstream_finish: str | None = None
     """An upstream's own finish reason if it is an unknown one; `finish_reason` is "stop" then."""
     timings: ServerTimings | None = None
+    cost: float | msgspec.UnsetType | None = msgspec.UNSET
+    """Money that was charged; None: the policy has no prices. Unset, as the next, if no explanation is asked for."""
+    cascade: CascadeTrace | msgspec.UnsetType | None = msgspec.UNSET
+    """None: no cascade has judged it."""
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

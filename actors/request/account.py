@@ -6,7 +6,7 @@ import structlog
 import trio
 
 from actors.api.request import InferenceRequest, RequestContent
-from actors.api.response import Delta, ResponseEvent, ServerTimings, Usage
+from actors.api.response import CascadeTrace, Delta, ResponseEvent, ServerTimings, Usage
 from actors.api.statistics import RequestKey
 from actors.protocol.admission import Settle
 from actors.protocol.job import Job
@@ -110,6 +110,8 @@ class Account:
         """When the first backend started a job of it."""
         self.margin: float | None = None
         """The cascade's statistic of the last attempt that had one."""
+        self.cascade_trace: CascadeTrace | None = None
+        """Of the same attempt, if the client asks for it."""
         self.adapter = ""
         """Of the last attempt, as NAME@VERSION if it came to its end."""
         self.degraded: tuple[str, ...] = ()

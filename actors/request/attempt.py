@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from actors.api.response import Delta, EndReason, MadeCall
+from actors.api.response import CascadeTrace, Delta, EndReason, MadeCall
 from actors.prompt.continuation import ContinuationDetokenizer
 from actors.prompt.reasoning_reader import ReasoningReader
 from actors.prompt.tool_call_reader import ToolCallReader
 from actors.protocol.delivery import JobOutput, JobStarted, StreamNotice, TextDelta
 from actors.protocol.job import Job
+from actors.request.cascade_tracer import CascadeTracer
 from actors.request.draft_verification import Drafter
 from engine.messages import Embedding, Finish, Finished, TokenDelta
 from policies.answer.answer_effects import MachineAttempt
@@ -32,11 +33,12 @@ class OutputAssembly:
         *,
         call_prefix: str = "",
         thinking: Mapping[int, ReasoningReader] | None = None,
+        tracer: CascadeTracer | None = None,
     ) -> None:
         """`choices`: by sequence. `continuations`: by choice, if it continues another rung's output.
 
         `readers`: by choice, if its text may hold tool calls. `call_prefix`: of the ids of an upstream's tool calls.
-        `thinking`: by choice, if its text may begin with reasoning.
+        `thinking`: by choice, if its text may begin with reasoning. `tracer`: notes what the machine sees.
         """
         self._choices = dict(choices)
         self._machine = machine
@@ -47,6 +49,7 @@ class OutputAssembly:
         self._readers = readers or {}
         self._call_prefix = call_prefix
         self._thinking = thinking or {}
+        self._tracer = tracer
         self._unshown: dict[int, int] = {}
         """By choice: tokens without text, which are reported with the next delta."""
         self._unfinished = len(choices)
@@ -80,6 +83,13 @@ class OutputAssembly:
     def margins(self) -> list[float]:
         """Of the least sure choice, in a cascade."""
         return [] if self._machine is None else self._margins[self._machine.least_sure]
+
+    @property
+    def trace(self) -> CascadeTrace | None:
+        """What the cascade has seen of the least sure choice, if that is noted."""
+        if self._machine is None or self._tracer is None:
+            return None
+        return self._tracer.trace(self._machine.least_sure)
 
     @property
     def holds_back(self) -> bool:
@@ -178,6 +188,8 @@ class OutputAssembly:
         index = delta.index
         self._held[index].append(delta)
         self._margins[index] += output.margins
+        # What still comes after an escalation was not judged.
+        tracer = None if machine.decided else self._tracer
         effects = machine.on_output(
             index,
             output.token_ids,
@@ -186,6 +198,8 @@ class OutputAssembly:
             finish=output.finish is not None,
             opens_call=reader is not None and reader.opened,
         )
+        if tracer is not None:
+            tracer.note(index, output.text, output.margins, machine.statistic_of(index))
         for effect in effects:
             match effect:
                 case Release(choice, _, outputs):
@@ -193,6 +207,8 @@ class OutputAssembly:
                     shown += self._held[choice][:count]
                     del self._held[choice][:count]
                     self._seen[choice] = outputs
+                    if tracer is not None:
+                        tracer.released(choice, outputs)
                 case Escalate(why=why):
                     self.why = why
                     return "escalate"

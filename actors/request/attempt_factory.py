@@ -16,6 +16,7 @@ from actors.protocol.delivery import Delivery
 from actors.protocol.job import Job, UpstreamCall
 from actors.request.account import Account
 from actors.request.attempt import Attempt, OutputAssembly
+from actors.request.cascade_tracer import CascadeTracer
 from actors.request.draft_verification import drafter_for
 from actors.upstream.request_body import unsupported_reason
 from config.model.upstreams import UpstreamSettings
@@ -172,8 +173,16 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         prompt_tokens = sum([len(each.prompt_token_ids) for each in sequences])
         tokens = prompt_tokens + sum([each.params.max_tokens for each in sequences])
         job = self._job(of, tuple(sequences), prompt_tokens, tokens, goes_on=any(of.wanted.prefix))
-        assembly = OutputAssembly(choices, of.cascade, continuations, readers, thinking=thinking)
+        tracer = self._tracer(of, len(self.account.emitted))
+        assembly = OutputAssembly(choices, of.cascade, continuations, readers, thinking=thinking, tracer=tracer)
         return Attempt(of, job, assembly, whole_in_engine=not continuations), ended
+
+    def _tracer(self, of: MachineAttempt, choices: int) -> CascadeTracer | None:
+        """None: there is nothing to note, or no client asks for it."""
+        cascade = self.account.plan.cascade
+        if of.cascade is None or cascade is None or not self.account.request.body.view.explain:
+            return None
+        return CascadeTracer(cascade, of.cascade.mode, choices)
 
     def _reasoning_reader(
         self, index: int, prompt: TokenIds, text: ModelText, params: SamplingParams

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import trio
 
 from actors.api.errors import ErrorBody
@@ -66,6 +67,7 @@ class ResponseBuilder:
             account.observe(attempt.job, assembly.margins)
         if attempt.of.cascade is not None:
             account.margin = assembly.margin
+            account.cascade_trace = assembly.trace
         self._drafts = assembly.drafted, assembly.accepted
         self._model = assembly.model or attempt.model
         self._upstream_finish = assembly.upstream_finish or None
@@ -179,7 +181,7 @@ class ResponseBuilder:
     def _served(self, rung: str, reason: str, mark: str | None) -> Served:
         plan = self._plan
         experiment, arm = (plan.experiment, plan.arm) if plan.arm else (None, None)
-        return Served(
+        served = Served(
             plan.route,
             rung,
             reason,
@@ -198,6 +200,12 @@ class ResponseBuilder:
             self._upstream_finish,
             self._account.timings(trio.current_time()),
         )
+        return self._explained(served) if self._request.body.view.explain else served
+
+    def _explained(self, served: Served) -> Served:
+        account = self._account
+        cost = account.cost if account.snapshot.policy.prices else None
+        return msgspec.structs.replace(served, cost=cost, cascade=account.cascade_trace)
 
 
 def _is_answer(delta: Delta) -> bool:

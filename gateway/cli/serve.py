@@ -137,6 +137,7 @@ async def _serve(
         if settings.keyed:
             print(f"set {KEY_VARIABLE} to an API key (`penstock keys new --tenant NAME` creates one), then", flush=True)
         print(f"try: {example}", flush=True)
+        print(f"or open {url}/ in a browser", flush=True)
 
     service = Service(
         settings,

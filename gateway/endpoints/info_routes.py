@@ -1,21 +1,20 @@
-"""The routes that are not time-critical, in quart: models, health, metrics, a start page."""
+"""The routes that are not time-critical, in quart: models, health, metrics, the console."""
 
-import html
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from quart import Response, request
 from quart_trio import QuartTrio
 
 from actors.api.errors import BadKey, ErrorBody
-from actors.service_view import ModelCard
 from gateway.anthropic.errors import is_anthropic
 from gateway.anthropic.model_list import model_fields, model_page
+from gateway.console.console_files import HEADERS, PAGE, ConsoleFile, console_files
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.quart_app import answer_errors, create_app, head, json_response
 from gateway.errors import HttpError
-from gateway.example_request import KEY_VARIABLE, example_request
+from gateway.example_request import example_request
 from gateway.telemetry.metrics import CONTENT_TYPE, exposition
 
 NOT_FOUND = (
@@ -26,10 +25,14 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 
 def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTrio:
-    """The quart app. If keys are configured, all but the health probes need one; `/metrics` needs a metrics key."""
+    """The quart app. Where there are keys, all but the health probes and the console's files need one.
+
+    `/metrics` needs one of an operator or a scraper.
+    """
     app = create_app("penstock")
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
+    shown = console_files()
 
     def refused(error: ErrorBody) -> bytes:
         return api.refused(error, head())
@@ -87,20 +90,22 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
         return Response(exposition(api.service, connections), content_type=CONTENT_TYPE)
 
     @app.get("/")
-    async def landing() -> Response:
-        host = request.headers.get("host", "127.0.0.1:8080")
-        status = 200
-        try:
-            cards = api.service.models(head().key)
-        except BadKey as refusal:
-            if "text/html" not in request.headers.get("accept", ""):
-                raise
-            # A browser cannot send a key, so the page says how to.
-            refused(refusal.body)
-            page, status = _keyed_page(host, refusal), refusal.body.status
+    async def console() -> Response:
+        """The page for browsers; for other clients plain text. Neither needs a key: nothing in them is secret."""
+        if "text/html" in request.headers.get("accept", ""):
+            response = _console_file(shown[PAGE])
         else:
-            page = _page(api, host, cards)
-        return Response(page, status, content_type="text/html; charset=utf-8")
+            host = request.headers.get("host", "127.0.0.1:8080")
+            response = Response(_welcome(api, host), content_type="text/plain; charset=utf-8")
+        response.headers["vary"] = "accept"
+        return response
+
+    @app.get("/console/<path:name>")
+    async def console_file(name: str) -> Response:
+        file = shown.get(name)
+        if file is None or name == PAGE:
+            raise HttpError(404, *NOT_FOUND)
+        return _console_file(file)
 
     answer_errors(app, NOT_FOUND, _TYPES, refused, api.error_format)
     return app
@@ -123,71 +128,38 @@ def _model(card: Any) -> dict[str, Any]:
     }
 
 
-def _page(api: ApiContext, host: str, cards: Sequence[ModelCard]) -> str:
-    readiness = api.service.readiness()
-    rows = "".join(f"<tr><td><code>{html.escape(card.id)}</code><td>{html.escape(card.description)}" for card in cards)
-    engines = "".join(
-        f"<tr><td>{html.escape(name)}<td>{html.escape(each.state)}" for name, each in readiness.engines.items()
-    )
+def _console_file(file: ConsoleFile) -> Response:
+    """The file; 304 for a client that has it."""
+    known = request.if_none_match.contains_weak(file.etag)
+    response = Response(b"" if known else file.content, 304 if known else 200, content_type=file.content_type)
+    response.headers.update(HEADERS)
+    response.set_etag(file.etag)
+    return response
+
+
+def _welcome(api: ApiContext, host: str) -> str:
+    try:
+        cards = api.service.models(head().key)
+    except BadKey:
+        cards = ()
     model = cards[0].id if cards else "MODEL"
-    command = example_request(f"http://{host}", model, key=not api.service.keyless, path=api.example)
-    return _PAGE.format(
+    return _WELCOME.format(
         version=importlib.metadata.version("penstock"),
-        rows=rows,
-        engines=engines,
-        state=html.escape(readiness.state),
-        command=html.escape(command),
-        style=_STYLE,
+        state=api.service.readiness().state,
+        command=example_request(f"http://{host}", model, key=not api.service.keyless, path=api.example),
+        host=host,
     )
 
 
-def _keyed_page(host: str, refusal: BadKey) -> str:
-    return _KEYED.format(
-        style=_STYLE,
-        message=html.escape(refusal.body.message),
-        variable=KEY_VARIABLE,
-        command=html.escape(f'curl http://{host}/v1/models -H "authorization: Bearer ${KEY_VARIABLE}"'),
-    )
+_WELCOME = """\
+Penstock {version}, {state}. In a browser this address is a console: http://{host}/
 
+Try it:
+  {command}
 
-_STYLE = """<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem; color: #1c2733 }
-h1 { font-weight: 600; margin-bottom: 0 } h2 { font-size: 1rem; margin-top: 2rem }
-table { border-collapse: collapse } td { padding: .2rem 1.5rem .2rem 0; vertical-align: top }
-pre { background: #f2f5f7; padding: 1rem; border-radius: 4px; font-size: 14px }
-pre { white-space: pre-wrap; overflow-wrap: anywhere }
-p.small { color: #5a6b7b; margin-top: 0 }
-</style>"""
-_KEYED = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Penstock</title>
-{style}
-<h1>Penstock</h1>
-<p class="small">This server needs an API key.
-<p>{message}
-<p>The operator creates one with <code>penstock keys new --tenant NAME</code>. With the key in <code>{variable}</code>,
-this command lists the models:
-<pre>{command}</pre>
-<p>The health checks need no key: <a href="/livez"><code>/livez</code></a>,
-<a href="/readyz"><code>/readyz</code></a>.
-"""
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Penstock</title>
-{style}
-<h1>Penstock</h1>
-<p class="small">A streaming gateway for language models with the engines inside it. Version {version}, {state}.
-<h2>Models</h2><table>{rows}</table>
-<h2>Engines</h2><table>{engines}</table>
-<h2>Try it</h2><pre>{command}</pre>
-<p>The addresses are the OpenAI API's: <code>/v1/chat/completions</code>, <code>/v1/completions</code>,
-<code>/v1/embeddings</code>, <code>/v1/moderations</code>,
-<a href="/v1/models"><code>/v1/models</code></a>;
-Anthropic's: <code>/v1/messages</code>;
-vLLM's: <code>/rerank</code>, <code>/score</code>, <code>/classify</code>,
-<code>/tokenize</code>, <code>/detokenize</code>; its own: <code>/v1/decisions</code>;
-a WebSocket at <code>/v1/stream</code>;
-<a href="/livez"><code>/livez</code></a>, <a href="/readyz"><code>/readyz</code></a>,
-<a href="/metrics"><code>/metrics</code></a>.
+OpenAI:    /v1/chat/completions /v1/completions /v1/embeddings /v1/moderations /v1/responses /v1/models
+Anthropic: /v1/messages
+vLLM:      /rerank /score /classify /tokenize /detokenize
+Penstock:  /v1/decisions, and a WebSocket at /v1/stream
+Health:    /livez /readyz /metrics
 """

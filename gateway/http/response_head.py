@@ -47,6 +47,11 @@ def whole(status: int, date: bytes, headers: bytes, body: bytes, *, close: bool,
     )
 
 
+def unchanged(date: bytes, headers: bytes, *, close: bool) -> bytes:
+    """A 304, which has neither a body nor a length."""
+    return b"%b%b%b%b\r\n" % (_STATUS_LINES[304], date, headers, CLOSE if close else b"")
+
+
 def stream_head(date: bytes, headers: bytes, *, chunked: bool, close: bool) -> bytes:
     """The head of an event stream. Without chunks, the body ends with the connection."""
     return b"%b%b%b%b%b%b\r\n" % (

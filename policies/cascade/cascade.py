@@ -87,6 +87,10 @@ class CascadeMachine:
         """The lowest statistic of all choices so far, in nats; NaN if a margin was NaN."""
         return self._choices[self.least_sure].statistic.value
 
+    def statistic_of(self, index: int) -> float:
+        """The statistic of one choice so far, in nats; NaN if a margin was NaN."""
+        return self._choices[index].statistic.value
+
     @property
     def least_sure(self) -> int:
         """Index of the choice with the lowest statistic; NaN counts as lowest, and the first of equals is taken."""

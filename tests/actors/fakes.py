@@ -227,7 +227,7 @@ class Stage:
             return {name: options.pop(name) for name in names if name in options}
 
         body = given("n", "grammar", "embedding", "streamed", "truncate_prompt_tokens", "cache_salt")
-        credentials, view, size = given("api_key", "tags"), given("echo"), given("body_bytes")
+        credentials, view, size = given("api_key", "tags"), given("echo", "explain"), given("body_bytes")
         if prompts is None:
             prompts = (TokenPrompt(PROMPT) if text is None else ChatPrompt((ChatMessage("user", text),)),)
         return InferenceRequest(

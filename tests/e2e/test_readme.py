@@ -17,6 +17,7 @@ PAGES = (
     "README.md",
     "docs/websocket.md",
     "docs/tools-and-json.md",
+    "docs/console.md",
     "docs/sampling.md",
     "docs/resuming.md",
     "docs/responses.md",

@@ -17,10 +17,12 @@ from gateway.openai.requests.forwarded_fields import needs_upstream, switched
 from gateway.openai.requests.grammar_request import answer_grammar
 from gateway.openai.requests.json_body import GivenFields
 from gateway.openai.requests.sampling import (
+    PenstockOptions,
     SamplingBody,
     StreamOptions,
     check_choices,
     check_logprobs,
+    explains,
     parsed_body,
     sampling_params,
 )
@@ -81,6 +83,7 @@ class ChatBody(SamplingBody, kw_only=True):
     messages: list[MessageBody]
     logprobs: bool | None = None
     max_completion_tokens: int | None = None
+    penstock: PenstockOptions | None = None
     top_logprobs: int | None = None
     function_call: Any = None
     functions: Any = None
@@ -150,6 +153,7 @@ def _params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View
         may_call=bool(body.tools) and body.tool_choice != "none",
         usage=bool(options.include_usage),
         continuous_usage=bool(options.continuous_usage_stats),
+        explain=explains(body.penstock),
     )
     return sampling_params(body, max_tokens=limit, default_max_tokens=0, view=view), n, view
 

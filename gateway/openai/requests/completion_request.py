@@ -10,10 +10,12 @@ from gateway.openai.requests.forwarded_fields import needs_upstream
 from gateway.openai.requests.grammar_request import answer_grammar
 from gateway.openai.requests.json_body import GivenFields
 from gateway.openai.requests.sampling import (
+    PenstockOptions,
     SamplingBody,
     StreamOptions,
     check_choices,
     check_logprobs,
+    explains,
     parsed_body,
     sampling_params,
 )
@@ -29,6 +31,7 @@ class CompletionBody(SamplingBody, kw_only=True):
     prompt: str | list[str | int | list[int]]
     logprobs: int | None = None
     best_of: int | None = None
+    penstock: PenstockOptions | None = None
 
 
 def read_completion(body: CompletionBody, given: GivenFields, max_choices: int) -> ParsedBody:
@@ -55,6 +58,7 @@ def _params(body: CompletionBody, prompts: int, max_choices: int) -> tuple[Sampl
         bool(body.echo),
         usage=bool(options.include_usage),
         continuous_usage=bool(options.continuous_usage_stats),
+        explain=explains(body.penstock),
     )
     params = sampling_params(body, max_tokens=body.max_tokens, default_max_tokens=_DEFAULT_MAX_TOKENS, view=view)
     return params, n, view

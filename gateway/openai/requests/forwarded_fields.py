@@ -22,6 +22,7 @@ _READ_HERE = frozenset({
     "messages",
     "model",
     "n",
+    "penstock",
     "prompt",
     "stream",
     "type",

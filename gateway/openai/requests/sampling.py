@@ -38,6 +38,12 @@ class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Accepted without effect: no padding against traffic analysis is made, and no client depends on it."""
 
 
+class PenstockOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`penstock`: what the answer's field of this name is to contain beside the usual."""
+
+    explain: bool | None = None
+
+
 _MODEL_CHOOSES = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 """Fields for which the model's files may have a default."""
 _AS_GIVEN = (
@@ -177,6 +183,11 @@ def check_logprobs(name: str, value: int | None) -> int | None:
     if value is not None and not 0 <= value <= _MAX_LOGPROBS:
         raise fault(name, f"must be between 0 and {_MAX_LOGPROBS}, not {value}.")
     return value
+
+
+def explains(options: PenstockOptions | None) -> bool:
+    """Whether the answer is to be explained."""
+    return options is not None and bool(options.explain)
 
 
 def check_choices(n: int | None, prompts: int, max_choices: int) -> int:

@@ -1,7 +1,8 @@
 """Models, health, metrics and the page for people, through the same server."""
 
-import html
 import importlib.metadata
+import json
+import shlex
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -145,12 +146,25 @@ async def test_metrics_can_be_scraped() -> None:
         assert families["penstock:connections"].samples[0].value == 1
 
 
-async def test_the_page_escapes_what_it_shows() -> None:
+HTML = "Accept: text/html,*/*;q=0.8\r\n"
+
+
+async def test_a_browser_gets_the_console_and_others_get_text() -> None:
     async with gateway(FakeService()) as running:
         client = await running.connect()
-        page = (await client.get("/")).body.decode()
-        assert "a &lt;fake&gt; model" in page
-        assert "/v1/chat/completions" in page
+        page = await client.get("/", headers=HTML)
+        assert (page.status, page.headers["content-type"], page.headers["vary"]) == (
+            200,
+            "text/html; charset=utf-8",
+            "accept",
+        )
+        text = await client.get("/")
+        assert (text.status, text.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+        assert importlib.metadata.version("penstock") in text.body.decode()
+        # A command that works as it stands: with a model that there is.
+        command = shlex.split(text.body.decode().partition("Try it:\n")[2].partition("\n\n")[0])
+        assert json.loads(command[command.index("-d") + 1])["model"] == "penstock"
+        assert command[2] == "http://localhost/v1/chat/completions"
         head = await client.get("/livez")
         await client.send(b"HEAD /livez HTTP/1.1\r\nHost: t\r\n\r\n")
         _, headers = await client.head()
@@ -159,22 +173,20 @@ async def test_the_page_escapes_what_it_shows() -> None:
         assert (await client.get("/livez")).status == 200
 
 
-async def test_a_browser_without_a_key_gets_a_page_that_says_so() -> None:
+async def test_the_console_needs_no_key_and_tells_nothing_that_needs_one() -> None:
     def check_key(key: str | None) -> None:
         if key != "right":
             raise BadKey(missing=key is None)
 
     async with gateway(FakeService(check_key=check_key)) as running:
         client = await running.connect()
-        page = await client.get("/", headers="Accept: text/html,*/*;q=0.8\r\n")
-        assert (page.status, page.headers["content-type"]) == (401, "text/html; charset=utf-8")
-        assert "authorization: Bearer $PENSTOCK_KEY" in html.unescape(page.body.decode())
-        assert "a &lt;fake&gt; model" not in page.body.decode()
-        assert (await client.get("/")).error["code"] == "invalid_api_key"
-        # With a key the page shows a command with one.
-        page = await client.get("/", headers="Accept: text/html\r\nAuthorization: Bearer right\r\n")
-        assert page.status == 200
-        assert "authorization: Bearer $PENSTOCK_KEY" in html.unescape(page.body.decode())
+        for key in ("", "Authorization: Bearer wrong\r\n"):
+            assert (await client.get("/", headers=HTML + key)).status == 200
+            text = (await client.get("/", headers=key)).body.decode()
+            assert "authorization: Bearer $PENSTOCK_KEY" in text
+            assert '"penstock"' not in text
+            assert "MODEL" in text
+        assert "MODEL" not in (await client.get("/", headers="Authorization: Bearer right\r\n")).body.decode()
 
 
 async def test_metrics_ask_for_a_key_of_their_own() -> None:
@@ -195,7 +207,7 @@ async def test_everything_but_health_needs_a_key_where_there_are_keys() -> None:
 
     async with gateway(FakeService(check_key=check_key)) as running:
         client = await running.connect()
-        for path in ("/v1/models", "/v1/models/penstock", "/"):
+        for path in ("/v1/models", "/v1/models/penstock"):
             response = await client.get(path)
             assert (response.status, response.error["code"]) == (401, "invalid_api_key")
             assert response.headers["www-authenticate"].startswith("Bearer")

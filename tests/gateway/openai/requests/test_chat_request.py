@@ -219,6 +219,16 @@ def test_neutral_values_are_accepted(fields: dict[str, Any]) -> None:
     assert chat(**fields).n == 1
 
 
+@pytest.mark.parametrize("asked", [chat, completion])
+@pytest.mark.parametrize(
+    ("options", "explained"),
+    [({"explain": True}, True), ({"explain": False}, False), ({"explain": None}, False), ({}, False), (None, False)],
+)
+def test_an_explanation_is_asked_for(asked: Callable[..., ParsedBody], options: object, explained: bool) -> None:
+    assert asked(penstock=options).view.explain is explained
+    assert asked().view.explain is False
+
+
 SCHEMA_ASKED = {"response_format": {"type": "json_object"}}
 
 
@@ -318,6 +328,9 @@ def test_reasoning_is_switched_on_and_off(
         ({"stop_token_ids": [-1]}, "invalid_value", "stop_token_ids", "token ids"),
         ({"stream_options": {"include_usage": True}}, "invalid_value", "stream_options", "'stream': true"),
         ({"stream": True, "stream_options": {"usage": True}}, "unknown_field", "stream_options.usage", "spelling"),
+        ({"penstock": {"explan": True}}, "unknown_field", "penstock.explan", "spelling"),
+        ({"penstock": {"explain": 1}}, "invalid_type", "penstock.explain", "true or false"),
+        ({"penstock": True}, "invalid_type", "penstock", "an object"),
     ],
 )
 def test_what_is_wrong_is_named(fields: dict[str, Any], code: str, param: str, words: str) -> None:

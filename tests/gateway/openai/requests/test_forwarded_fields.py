@@ -100,6 +100,7 @@ ANSWERED_HERE = {
     "echo",
     "max_completion_tokens",
     "guided_json",
+    "penstock",
 }
 """Or said in another way: see the other tests."""
 ACCEPTED_IF_NEUTRAL = {
@@ -197,6 +198,13 @@ def test_json_by_vllms_old_name_is_asked_for_in_the_apis_words():
 def test_padding_against_observers_is_asked_for():
     fields = {"stream": True, "stream_options": {"include_obfuscation": False}}
     assert sent(call(fields))["stream_options"] == {"include_usage": True, "include_obfuscation": False}
+
+
+@pytest.mark.parametrize("endpoint", [CHAT, COMPLETION])
+def test_an_explanation_is_made_here(endpoint):
+    asked = call({"penstock": {"explain": True}}, endpoint)
+    assert "penstock" not in asked.written
+    assert sent(asked) == sent(call({}, endpoint))
 
 
 @pytest.mark.parametrize("body", [ChatBody, CompletionBody])
