@@ -72,6 +72,7 @@ from engine.errors import ModelError
 from policies.admission.budget import BudgetBook
 from policies.admission.keys import KeyGrant
 from policies.admission.quota import QuotaBook, RateLimits
+from policies.batching.batch_tier import batch_queues
 from policies.fallback.retry_budget import RetryBudget
 from policies.queueing.backend_queue import BackendQueue
 from policies.queueing.fair_queue import FairQueue
@@ -424,7 +425,10 @@ class Service:
         self._budgets.apply_settings(tenants)
         self._shadow_book.apply_settings(settings.shadows)
         for backend_queue in self._backend_queues.values():
-            backend_queue.queue.apply_settings(*self._shadow_book.with_copies(settings.tiers, tenant_queues(tenants)))
+            backend_queue.queue.apply_settings(
+                *self._shadow_book.with_copies(settings.tiers, tenant_queues(tenants)),
+                background=batch_queues(settings.tiers, tenants),
+            )
         self._quarantine.apply_settings(settings.quarantine)
         self._breakers.apply_settings(snapshot.policy.breakers, settings.retry_budget)
         self._rollout.apply_settings(settings, self.wall())
@@ -525,12 +529,13 @@ class Service:
     def _backend_queue(self, name: str, snapshot: PolicySnapshot) -> Backend:
         tiers_and_tenants = self._shadow_book.with_copies(self._settings.tiers, tenant_queues(snapshot.tenants))
         queue: FairQueue[Job] = FairQueue(*tiers_and_tenants)
+        background: FairQueue[Job] = FairQueue(*batch_queues(self._settings.tiers, snapshot.tenants))
         upstream = self._settings.upstreams.get(name)
         if upstream is not None:
             published = self._upstreams[name]
-            capacity = EngineCapacity(upstream.concurrent, None, ahead=0)
+            capacity = EngineCapacity(upstream.concurrent, None, ahead=0, gives_way=False)
             slot = ReplicaSlot(published, _mailbox(published))
-            return Backend(published, BackendQueue(name, queue, [capacity]), [slot])
+            return Backend(published, BackendQueue(name, queue, [capacity], background=background), [slot])
         engine = self._settings.engines[name]
         block_size: int | None = engine.kv.block_size
         ahead = None
@@ -540,7 +545,7 @@ class Service:
         slots = [ReplicaSlot(published, _mailbox(published)) for published in self._replicas[name]]
         capacities = [EngineCapacity(engine.max_running, block_size, ahead) for _ in slots]
         prefixes = engine.kv.block_size if engine.prefix_cache and block_size is not None else None
-        backend_queue = BackendQueue(name, queue, capacities, prefixes, self._quarantine)
+        backend_queue = BackendQueue(name, queue, capacities, prefixes, self._quarantine, background)
         return Backend(self._all_published[name], backend_queue, slots)
 
     def _job_lost(self, message: QueueMessage) -> None:
@@ -598,7 +603,7 @@ class Service:
                 timers=self._timers,
                 stall_s=float(self._settings.engines[name].stall),
                 load_stall_s=float(self._settings.engines[name].load_stall),
-                jobs_wait=partial(bool, backend_queue.queue),
+                jobs_wait=partial(_anything_waits, backend_queue),
                 adapters=partial(self._registry.wanted, name),
             )
             child = Child(f"engine {slot.published.title}", actor, slot.mailbox)
@@ -628,7 +633,7 @@ class Service:
             published=published,
             settings=settings,
             client=client,
-            jobs_wait=partial(bool, backend_queue.queue),
+            jobs_wait=partial(_anything_waits, backend_queue),
         )
         return BackendReplica(Child(f"upstream {name}", actor, slot.mailbox), published, slot.mailbox)
 
@@ -651,6 +656,10 @@ def _replica_published(name: str, replicas: int) -> list[EngineStatus]:
 
 def _mailbox(published: EngineStatus) -> Mailbox[EngineMessage]:
     return Mailbox(f"rung {published.title}", _MAILBOX)
+
+
+def _anything_waits(backend_queue: Backend) -> bool:
+    return backend_queue.queue.anything_waits
 
 
 def _load_texts(settings: Settings) -> dict[str, ModelText]:

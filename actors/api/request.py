@@ -224,6 +224,15 @@ class BegunAnswer(msgspec.Struct, frozen=True):
     """Those that the client has, without an end."""
 
 
+class OfBatch(msgspec.Struct, frozen=True):
+    """The batch that a request belongs to. It was admitted with its batch: no key is shown again."""
+
+    batch_id: str
+    tenant: str
+    key: str = ""
+    """Id of the key that the batch was made with."""
+
+
 class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request as the service takes it, before anything was decided about it."""
 
@@ -241,6 +250,8 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """For engines, where the client has given none: drawn for an answer that another process may have to go on with."""
     begun: BegunAnswer | None = None
     """What there is of the answer already."""
+    batch: OfBatch | None = None
+    """It is answered in the background; None: a client waits for it."""
 
 
 class RequestContent:

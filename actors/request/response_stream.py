@@ -250,6 +250,9 @@ class ResponseStream:
                     attempt.drafter.close()
                 self._builder.attempt_ended(attempt, ok=ok, client_left=client_left)
             case RecordOutcome(rung, permit, ok, is_retry, ttft_s):
+                if self._account.request.batch is not None:
+                    # It waits for others, not for a slow rung.
+                    ttft_s = None
                 self._ports.permits.record(rung, permit, ok=ok, is_retry=is_retry, ttft_s=ttft_s)
             case Complete(_, reason):
                 assert attempt is not None

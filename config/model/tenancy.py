@@ -14,8 +14,8 @@ KEY_HASH = re.compile(r"[0-9a-f]{64}")
 """SHA-256, in hex."""
 
 
-KeyEndpoint = Literal["chat", "completions", "embeddings", "responses", "tokenize", "scores"]
-"""What a key may be limited to."""
+KeyEndpoint = Literal["chat", "completions", "embeddings", "responses", "tokenize", "scores", "batch"]
+"""What a key may be limited to. A batch needs "batch" and what its requests need."""
 
 
 class SLO(Table, frozen=True):

@@ -6,7 +6,6 @@ steps: attention is bidirectional, so an input is computed whole, in one step.
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from time import perf_counter
 from typing import Protocol, Self
@@ -36,7 +35,8 @@ from engine.messages import (
 )
 from engine.model.encoder_config import EmbeddingSizes
 
-_PRIORITY = attrgetter("priority")
+_BACKGROUND_SHARE = 4
+"""A step of inputs in the background takes one in so many tokens of a step: what comes meanwhile waits for its end."""
 _SETTINGS = (
     *("model", "device", "replicas", "devices", "dtype", "threads"),
     *("max_running", "max_step_tokens", "max_model_len", "stall", "ignore_config_keys", "ignore_tensors"),
@@ -175,14 +175,18 @@ class Embedder(EngineBase):
     def _choose(self) -> list[Embed]:
         """Take inputs that fit into one step: higher priority first, then earlier arrival.
 
-        An input longer than `max_step_tokens` gets a step of its own.
+        An input longer than `max_step_tokens` gets a step of its own. Inputs in the background come last, and in
+        shorter steps of their own.
         """
         chosen: list[Embed] = []
-        left = self._max_step_tokens
         # Sorting is stable, so equal priorities keep their order of arrival.
-        for command in sorted(self._waiting.values(), key=_PRIORITY, reverse=True)[: self._max_inputs]:
+        first = sorted(self._waiting.values(), key=_importance, reverse=True)[: self._max_inputs]
+        left = self._max_step_tokens
+        if first and first[0].background:
+            left //= _BACKGROUND_SHARE
+        for command in first:
             left -= len(command.token_ids)
-            if chosen and left < 0:
+            if chosen and (left < 0 or command.background != chosen[0].background):
                 break
             chosen.append(command)
             del self._waiting[command.sequence_id]
@@ -190,6 +194,7 @@ class Embedder(EngineBase):
         return chosen
 
     def stats(self) -> EngineStats:
+        background = [command for command in self._waiting.values() if command.background]
         return EngineStats(
             total_blocks=0,
             free_blocks=0,
@@ -197,6 +202,8 @@ class Embedder(EngineBase):
             running=0,
             waiting=len(self._waiting),
             outstanding_tokens=self._tokens,
+            background_waiting=len(background),
+            background_tokens=sum([len(command.token_ids) for command in background]),
             step_s=self._step_s,
             step_tokens=self._step_tokens,
             steps_total=self._steps,
@@ -210,6 +217,10 @@ class Embedder(EngineBase):
 
     def check_runner(self) -> None:
         """Nothing to check: an encoder runs in this process only."""
+
+
+def _importance(command: Embed) -> tuple[bool, int]:
+    return (not command.background, command.priority)
 
 
 def _output(command: Embed, row: npt.NDArray[np.float32]) -> Embedding | Finished:

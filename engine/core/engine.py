@@ -402,6 +402,10 @@ class Engine(EngineBase):
             host_blocks=now.blocks.host,
             swapped_out_total=now.blocks.swapped_out_total,
             swapped_in_total=now.blocks.swapped_in_total,
+            background_running=now.background.running,
+            background_waiting=now.background.waiting,
+            background_tokens=now.background.outstanding_tokens,
+            background_blocks=now.background.blocks,
         )
 
     def check_integrity(self) -> None:

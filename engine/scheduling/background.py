@@ -1,0 +1,75 @@
+"""Sequences in the background: they compute where no other sequence needs to, and give way to any of them."""
+
+from collections.abc import Iterable
+from collections.abc import Sequence as Items
+
+import msgspec
+
+from config.model.settings import EngineSettings
+from config.model.table import AUTO
+from engine.scheduling.sequence import Sequence
+
+_PREFILL_SHARE = 4
+"""A step of the background alone takes one in so many tokens of a step: what comes meanwhile waits for its end."""
+
+
+class BackgroundStatistics(msgspec.Struct, frozen=True):
+    """The part of a scheduler's figures that others could have."""
+
+    running: int = 0
+    waiting: int = 0
+    outstanding_tokens: int = 0
+    blocks: int = 0
+
+
+class Background:
+    """How many of them compute in a step. Mutable; owned by the scheduler."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        on_cpu = set(settings.devices or (settings.device,)) == {"cpu"}
+        chosen = settings.batch_beside
+        self._beside = chosen if chosen != AUTO else 0 if on_cpu else settings.max_running
+        self._step_tokens = max(settings.max_step_tokens // _PREFILL_SHARE, settings.max_running)
+        self._max_step_tokens = settings.max_step_tokens
+        self.alive = 0
+        """Sequences in the background that have not ended."""
+
+    def allowed(self, running: Items[Sequence], waiting: Items[Sequence]) -> int | None:
+        """How many of them may compute in the next step; None: nothing else needs to.
+
+        `waiting` is sorted by `Sequence.order`.
+        """
+        if not self.alive:
+            return None
+        waits = bool(waiting) and not waiting[0].background
+        others = [each for each in running if not each.background and not each.ending]
+        if not waits and not others:
+            return None
+        # Until its first token comes, a sequence has the steps for itself; decodes are less sensitive.
+        prefills = waits or any(each.known - each.computed > 1 for each in others)
+        return 0 if prefills else self._beside
+
+    def budget(self, allowed: int | None) -> int:
+        """Tokens of the next step."""
+        return self._step_tokens if self.alive and allowed is None else self._max_step_tokens
+
+    @staticmethod
+    def victim(running: Iterable[Sequence]) -> Sequence | None:
+        """The sequence in the background whose preemption costs least; None: there is none."""
+        return min([each for each in running if each.background], key=_computed, default=None)
+
+    def statistics(self, running: Iterable[Sequence], waiting: Iterable[Sequence]) -> BackgroundStatistics:
+        if not self.alive:
+            return BackgroundStatistics()
+        inside = [each for each in running if each.background]
+        outside = [each for each in waiting if each.background]
+        return BackgroundStatistics(
+            running=len(inside),
+            waiting=len(outside),
+            outstanding_tokens=sum([each.outstanding for each in (*inside, *outside)]),
+            blocks=sum([len(each.blocks) for each in inside]),
+        )
+
+
+def _computed(sequence: Sequence) -> int:
+    return sequence.computed
