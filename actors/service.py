@@ -19,10 +19,16 @@ from actors.api.errors import (
     EngineLoadFailed,
     Refusal,
     Unavailable,
+    UnknownModel,
     ledger_unavailable,
 )
 from actors.api.request import InferenceRequest, ParsedBody
 from actors.api.statistics import ServiceCounters, ServiceStatistics
+from actors.batches.batch_store import BatchStore
+from actors.batches.batches import Batches
+from actors.batches.file_rows import FileLimits
+from actors.batches.ports import BatchPorts
+from actors.batches.stored_batches import StoredBatches
 from actors.breakers.breakers import BreakerMessage, BreakerRegistry, Permits
 from actors.control.admin_service import AdminService
 from actors.control.breaker_control import BreakerControl
@@ -143,6 +149,14 @@ class Service:
                     keep_s=settings.server.keep_responses,
                     wall=wall,
                 ),
+                open_batches=partial(
+                    BatchStore,
+                    settings.batch.file,
+                    FileLimits(
+                        settings.batch.storage, settings.batch.storage_per_tenant, float(settings.batch.keep)
+                    ),
+                    wall,
+                ),
                 wait_for_ledger=wait_for_ledger,
             )
         )
@@ -250,6 +264,18 @@ class Service:
             wall=wall,
         )
         self.stored = StoredResponses(self._workers, keeps=bool(server.keep_responses))
+        self.batches = Batches(
+            StoredBatches(self._workers),
+            settings.batch,
+            BatchPorts(
+                open=self.open,
+                serves=self._is_loaded,
+                limits=self._batch_limits,
+                model_fault=self._model_fault,
+                run_in_thread=self._workers.run_in_thread,
+                wall=wall,
+            ),
+        )
         self.admin = AdminService(
             router=self._router,
             published=self._policy,
@@ -305,6 +331,7 @@ class Service:
             tree=self._tree,
             running=self._responses,
             kept=self.kept,
+            batches=self.batches,
             wall=wall,
             created=int(wall()),
         )
@@ -323,6 +350,7 @@ class Service:
         A second call may only bring the deadline forward.
         """
         self._copies.stop()
+        self.batches.stop()
         await self._drain.run(deadline)
 
     async def write_ledger(self, within_s: float) -> None:
@@ -376,6 +404,13 @@ class Service:
             return self._grant_of(key).tenant
         except BadKey:
             return ""
+
+    def grant_for_batch(self, key: str | None, endpoint: KeyEndpoint) -> KeyGrant:
+        """What the key permits. Raises BadKey, and Forbidden unless it may be used for batches and this endpoint."""
+        grant = self._grant_of(key)
+        check_endpoint(grant, "batch")
+        check_endpoint(grant, endpoint)
+        return grant
 
     def tenant_of(self, key: str | None, body: ParsedBody | None = None) -> str:
         """Raises BadKey, and Forbidden if the key may not send this body."""
@@ -502,6 +537,18 @@ class Service:
         self._responses.pop(response, None)
         self._by_entry.pop(response.entry_id, None)
         self._drain.look()
+
+    def _batch_limits(self, tenant: str) -> tuple[RateLimits | None, int | None]:
+        settings = self._router.snapshot.tenants.get(tenant)
+        concurrent = None if settings is None else settings.concurrent
+        return self._quota.limits(tenant, trio.current_time()), concurrent
+
+    def _model_fault(self, model: str) -> str:
+        try:
+            self._router.find_model(model)
+        except UnknownModel as unknown:
+            return unknown.body.message
+        return ""
 
     def _someone_waits(self, rung: str) -> bool:
         queue = self._backend_queues[rung].queue
@@ -645,6 +692,7 @@ class Service:
         shadows = partial(self._types.shadows, self._shadow_mail, self._copies, self._ports, self._someone_waits)
         children.append(auxiliary(Child("shadows", shadows, self._shadow_mail), self._tree, self._copies.stop))
         children.append(auxiliary(Child("kept answers", lambda: self.kept), self._tree))
+        children.append(auxiliary(Child("batches", lambda: self.batches), self._tree))
         if self.stored.keeps:
             children.append(auxiliary(Child("stored responses", lambda: self.stored), self._tree))
         return children

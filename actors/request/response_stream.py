@@ -116,6 +116,10 @@ class ResponseStream:
             self._sink = sink
             self._delivery.take_now = self._take_now
 
+    def when_started(self, call: Callable[[], None]) -> None:
+        """Call it each time a backend begins to work on the answer; it must neither wait nor raise."""
+        self._delivery.on_started = call
+
     async def next_events(self) -> list[ResponseEvent]:
         """At least one event; none after the last one. Raises Refusal before the first content."""
         if self._ended:
