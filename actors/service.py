@@ -152,9 +152,7 @@ class Service:
                 open_batches=partial(
                     BatchStore,
                     settings.batch.file,
-                    FileLimits(
-                        settings.batch.storage, settings.batch.storage_per_tenant, float(settings.batch.keep)
-                    ),
+                    FileLimits(settings.batch.storage, settings.batch.storage_per_tenant, float(settings.batch.keep)),
                     wall,
                 ),
                 wait_for_ledger=wait_for_ledger,

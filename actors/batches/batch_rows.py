@@ -92,14 +92,14 @@ class BatchRows:
         return rows[0] if rows else None
 
     def page(self, query: ListBatches) -> list[BatchRecord] | None:
-        where, values = "WHERE tenant = ?", (query.tenant,)
+        where, values = "WHERE tenant = ?", [query.tenant]
         if query.after:
             number = self._execute(
                 "SELECT number FROM batches WHERE id = ? AND tenant = ?", (query.after, query.tenant)
             ).fetchone()
             if number is None:
                 return None
-            where, values = f"{where} AND number < ?", (*values, number[0])
+            where, values = f"{where} AND number < ?", [*values, number[0]]
         return self._records(f"{where} ORDER BY number DESC LIMIT ?", (*values, query.limit + 1))
 
     def unfinished(self) -> list[BatchRecord]:
@@ -130,9 +130,7 @@ class BatchRows:
     def clear(self, batch_id: str) -> None:
         self._files.deleted = True
         self._execute("DELETE FROM lines WHERE batch = ?", (batch_id,))
-        self._execute(
-            "UPDATE batches SET held = ?, completed = 0, failed = 0 WHERE id = ?", (_ROW_BYTES, batch_id)
-        )
+        self._execute("UPDATE batches SET held = ?, completed = 0, failed = 0 WHERE id = ?", (_ROW_BYTES, batch_id))
 
     def next_lines(self, query: NextLines) -> list[WaitingLine]:
         found = self._execute("SELECT input FROM batches WHERE id = ?", (query.batch_id,)).fetchone()
@@ -141,7 +139,9 @@ class BatchRows:
             " ORDER BY number LIMIT ?",
             (query.batch_id, query.after, query.limit),
         ).fetchall()
-        return [WaitingLine(number, name, self._files.part(found[0], start, size)) for number, name, start, size in rows]
+        return [
+            WaitingLine(number, name, self._files.part(found[0], start, size)) for number, name, start, size in rows
+        ]
 
     def put_results(self, query: PutResults) -> tuple[int, int]:
         instead = {each.number: each for each in query.instead}

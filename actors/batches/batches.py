@@ -238,7 +238,9 @@ class Batches:
             after = 0
             while lines := await self._insist(NextLines(record.id, after, _UNANSWERED)):
                 after = lines[-1].number
-                results = [LineResult(line.number, False, self.formats.unanswered(line, *_WHY[ends_as])) for line in lines]
+                results = [
+                    LineResult(line.number, False, self.formats.unanswered(line, *_WHY[ends_as])) for line in lines
+                ]
                 await self._insist(PutResults(record.id, tuple(results)))
         at = self._ports.wall()
         record = msgspec.structs.replace(record, state=ends_as, **{f"{ends_as}_at": at})

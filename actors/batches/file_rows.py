@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from actors.batches.records import FileRecord
-from actors.batches.store_queries import AddPiece, BeginFile, DropFile, EndFile, Ended, GetFile, ListFiles, ReadFile
+from actors.batches.store_queries import AddPiece, BeginFile, DropFile, Ended, EndFile, GetFile, ListFiles, ReadFile
 
 PIECE_BYTES = 256 * 1024
 """Of a file that is read, about; uploads come in pieces of this size."""

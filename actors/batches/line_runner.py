@@ -81,11 +81,7 @@ class LineRunner:
         """The body of the answer. Raises Refusal."""
         record = batch.record
         parse = partial(formats.parse, line.raw, record.endpoint)
-        parsed = (
-            parse()
-            if len(line.raw) <= _LONG_BYTES
-            else cast("ParsedBody", await self._ports.run_in_thread(parse))
-        )
+        parsed = parse() if len(line.raw) <= _LONG_BYTES else cast("ParsedBody", await self._ports.run_in_thread(parse))
         request = InferenceRequest(
             request_id=request_id,
             credentials=Credentials(path=record.endpoint),

@@ -54,7 +54,9 @@ async def validate(
             if model not in models:
                 models[model] = _model_fault(model, record, ports)
         faults += [
-            LineFault("model_not_found", models[model], "body.model", line.number) for line, model in good if models[model]
+            LineFault("model_not_found", models[model], "body.model", line.number)
+            for line, model in good
+            if models[model]
         ]
         added = tuple([line for line, model in good if not models[model]])
         total += len(lines)

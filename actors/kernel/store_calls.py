@@ -87,10 +87,11 @@ class StoreClient:
     ) -> None:
         """`start` starts the thread, which takes `StoreCall` and `StoreEnd`; its replies come in the event loop.
 
-        `name`: in log events. `unavailable`: what is raised while the store does not answer.
+        `name`: the beginning of its log events. `unavailable`: what is raised while the store does not answer.
         """
         self._start = start
-        self._name = name
+        self._failed, self._not_closed = f"{name}_failed", f"{name}_not_closed"
+        """Log events."""
         self._unavailable = unavailable
         self._handle: WorkerHandle | None = None
         self._waiting: dict[int, Reply[Any]] = {}
@@ -108,7 +109,7 @@ class StoreClient:
             handle.send(StoreEnd())
             with trio.CancelScope(shield=True):
                 if not await handle.join(_CLOSE_S):
-                    log.error(f"{self._name}_not_closed")
+                    log.error(self._not_closed)
             handle.abandon()
             for reply in self._waiting.values():
                 reply.fail(ActorDied("the store has ended"))
@@ -128,7 +129,7 @@ class StoreClient:
             raise self._unavailable() from None
         finally:
             self._waiting.pop(number, None)
-        log.error(f"{self._name}_failed", why="it does not answer: the disk hangs")
+        log.error(self._failed, why="it does not answer: the disk hangs")
         raise self._unavailable()
 
     def tell(self, query: Any) -> None:
@@ -152,7 +153,7 @@ class StoreClient:
         for each in replies:
             self._fails = bool(each.failure)
             if each.failure:
-                log.error(f"{self._name}_failed", why=each.failure)
+                log.error(self._failed, why=each.failure)
             reply = self._waiting.pop(each.number, None)
             if reply is None:
                 continue

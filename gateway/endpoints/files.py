@@ -129,15 +129,13 @@ class FileHandler:
             await self._receive(connection, reader, tenant, file_id)
             _check_purpose(reader.fields)
             keep_s = _keep_s(reader.fields)
-            record = await self._store.ask(EndFile(tenant, file_id, keep_s))
-            if not isinstance(record, FileRecord):
-                raise _not_found(file_id)
+            await self._store.ask(EndFile(tenant, file_id, keep_s))
+            return await self._get(tenant, file_id)
         except BaseException:
             # Where that fails, too, it is deleted when it has not been whole for long enough.
             with suppress(Unavailable):
                 self._store.tell(DropFile(tenant, file_id))
             raise
-        return record
 
     async def _receive(self, connection: Connection, reader: UploadReader, tenant: str, file_id: str) -> None:
         size, begun, held = 0, False, bytearray()
@@ -157,7 +155,9 @@ class FileHandler:
                 del held[:PIECE_BYTES]
                 size += len(part)
                 if size > self._settings.max_file:
-                    raise HttpError(413, "file_too_large", f"A file may have {self._settings.max_file} bytes. Split it.")
+                    raise HttpError(
+                        413, "file_too_large", f"A file may have {self._settings.max_file} bytes. Split it."
+                    )
                 full = await self._store.ask(AddPiece(tenant, file_id, part))
                 if full is not None:
                     raise _storage_full(full)

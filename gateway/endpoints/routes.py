@@ -131,9 +131,7 @@ class Routes:
         if reads and not piecewise:
             check_content_type(request.header(b"content-type"))
         name = "" if self._service.keyless else key or ""
-        return Route(
-            handler, reads, piecewise=piecewise, works=True, key=name, tiers_above=tiers_above, lines=lines
-        )
+        return Route(handler, reads, piecewise=piecewise, works=True, key=name, tiers_above=tiers_above, lines=lines)
 
     def _to_info_app(self, request: Request, lines: bytes) -> Route:
         path = unquote_to_bytes(request.path).removesuffix(b"/") or b"/"

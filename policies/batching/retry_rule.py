@@ -6,9 +6,7 @@ _BUSY = frozenset({429, 503})
 _DEFAULT_PAUSE_S = 1.0
 
 
-def retry_after(
-    status: int, *, should_retry: bool, retry_after_s: float | None, failures: int
-) -> float | None:
+def retry_after(status: int, *, should_retry: bool, retry_after_s: float | None, failures: int) -> float | None:
     """The pause before it is tried again; None: its error is final.
 
     Busy servers and limits that are reached say nothing of the request: it is tried again until its batch expires.

@@ -116,7 +116,7 @@ class _ReplicaSlot(msgspec.Struct, Generic[J], eq=False):
 class BackendQueue(Generic[J]):
     """Mutable; owned by the task that dispatches jobs. `figures`: of all replicas; None: not known yet."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  (what a queue is made of)
         self,
         name: str,
         queue: FairQueue[J],
@@ -399,9 +399,7 @@ class BackendQueue(Generic[J]):
             for number, slot in [each for each in up if not self._pace.is_ejected(each[0], now)] or up
             if not (runs_alone and (slot.jobs or number == elsewhere))
             and (slot.alone is None or now >= slot.alone_until)
-            and slot.capacity.fits(
-                sequences, slot.capacity.blocks(prompts), figures[number], background=job.background
-            )
+            and slot.capacity.fits(sequences, slot.capacity.blocks(prompts), figures[number], background=job.background)
         ]
         if self._placement is None:
             return bool(able)

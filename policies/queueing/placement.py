@@ -85,9 +85,7 @@ class EngineCapacity:
         size = self._block_size
         return sum([length // size + 1 for length in prompts]) if size is not None else 0
 
-    def fits(
-        self, sequences: int, blocks: int, figures: ReplicaFigures | None, *, background: bool = False
-    ) -> bool:
+    def fits(self, sequences: int, blocks: int, figures: ReplicaFigures | None, *, background: bool = False) -> bool:
         """Whether a job can start soon. An idle engine takes any job that its limits allow."""
         yields = self._gives_way and not background
         if self._jobs == (self._background_jobs if yields else 0):
@@ -108,9 +106,7 @@ class EngineCapacity:
         # One more block for each running sequence: its output grows.
         return free - self._coming - inside >= blocks
 
-    def enter(
-        self, sequences: int, blocks: int, figures: ReplicaFigures | None, *, background: bool = False
-    ) -> None:
+    def enter(self, sequences: int, blocks: int, figures: ReplicaFigures | None, *, background: bool = False) -> None:
         self._jobs += 1
         self.sequences += sequences
         if background:

@@ -290,10 +290,14 @@ class ClockWorkerThreads:
         return made
 
     def response_store(self, on_posts) -> InlineQueryStore:
-        return InlineQueryStore(on_posts, ResponseStore(None, most_bytes=1 << 24, keep_s=3600.0, wall=trio.current_time))
+        return InlineQueryStore(
+            on_posts, ResponseStore(None, most_bytes=1 << 24, keep_s=3600.0, wall=trio.current_time)
+        )
 
     def batch_store(self, on_posts) -> InlineQueryStore:
-        return InlineQueryStore(on_posts, self.batch_file or BatchStore(None, FileLimits(1 << 24, 1 << 22, 1e6), trio.current_time))
+        return InlineQueryStore(
+            on_posts, self.batch_file or BatchStore(None, FileLimits(1 << 24, 1 << 22, 1e6), trio.current_time)
+        )
 
     async def run_in_thread(self, job, work_for=None):
         await trio.lowlevel.checkpoint()

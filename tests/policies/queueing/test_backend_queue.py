@@ -26,6 +26,8 @@ TENANTS = {"a": TenantSettings(), "b": TenantSettings()}
 class Figures:
     waiting: int = 0
     free_blocks: int = 1000
+    background_waiting: int = 0
+    background_blocks: int = 0
     steps_total: int = 0
     step_tokens: int = 0
     step_s: float = 0.0

@@ -16,6 +16,8 @@ from policies.queueing.placement import IMBALANCE, EngineCapacity, Placed, Place
 class EngineNow:
     waiting: int = 0
     free_blocks: int = 100
+    background_waiting: int = 0
+    background_blocks: int = 0
     steps_total: int = 0
 
 
