@@ -80,7 +80,10 @@ class Batches:
                     await trio.sleep(_TICK_S)
                 self._nursery.start_soon(self._look)
                 while True:
-                    self._begin_lines()
+                    self._make_ready()
+                    while self._begin_line():
+                        # One at a time: what clients wait for comes in between.
+                        await trio.lowlevel.checkpoint()
                     with trio.move_on_after(_TICK_S if self._batches else float("inf")):
                         await self._woken.wait()
                     self._woken = trio.Event()
@@ -163,21 +166,29 @@ class Batches:
             self._nursery.start_soon(self._validate, batch)
         self._wake()
 
-    def _begin_lines(self) -> None:
-        nursery, formats = self._nursery, self.formats
+    def _make_ready(self) -> None:
+        nursery = self._nursery
         assert nursery is not None
-        assert formats is not None
         for batch in self._batches.values():
             self._flow.ready(batch.record.id, 0 if batch.ends_as or self._stopped else len(batch.lines))
             if batch.wants_lines and not self._stopped:
                 batch.fetching = True
                 nursery.start_soon(self._fetch, batch)
-        while (batch_id := self._flow.next(trio.current_time(), self._has_room)) is not None:
-            batch = self._batches[batch_id]
-            line = batch.lines.popleft()
-            batch.open[line.number] = None
-            self._flow.begun(batch_id)
-            nursery.start_soon(self._lines.run, batch, line, formats)
+
+    def _begin_line(self) -> bool:
+        """Whether a request was begun."""
+        nursery, formats = self._nursery, self.formats
+        assert nursery is not None
+        assert formats is not None
+        batch_id = self._flow.next(trio.current_time(), self._has_room)
+        batch = None if batch_id is None else self._batches.get(batch_id)
+        if batch_id is None or batch is None or batch.ends_as is not None or not batch.lines or self._stopped:
+            return False
+        line = batch.lines.popleft()
+        batch.open[line.number] = None
+        self._flow.begun(batch_id)
+        nursery.start_soon(self._lines.run, batch, line, formats)
+        return True
 
     def _has_room(self, tenant: str, in_flight: int) -> bool:
         limits, concurrent = self._ports.limits(tenant)
