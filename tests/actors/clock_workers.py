@@ -238,7 +238,9 @@ class ClockWorkerThreads:
         load_s: float = 0.0,
         store: Store | None = None,
         kept_file: Path | str = ":memory:",
+        batch_file: BatchStore | None = None,
     ) -> None:
+        """`batch_file`: None: a new one in memory."""
         self._nursery = nursery
         self.step_s = step_s
         self.load_s = load_s
@@ -255,8 +257,7 @@ class ClockWorkerThreads:
         self.kept_errors: list[str] = []
         self.kept_hangs = False
         self.kept_commits = 0
-        self.batch_file: BatchStore | None = None
-        """None: a new one in memory."""
+        self.batch_file = batch_file
         self.killed = False
 
     def kill(self) -> None:

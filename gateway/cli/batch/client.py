@@ -10,6 +10,7 @@ from secrets import token_hex
 from typing import Any, BinaryIO
 
 import msgspec
+import trio
 
 from gateway.errors import CliError
 
@@ -107,7 +108,7 @@ class BatchClient:
             except OSError as error:
                 if time.monotonic() >= until:
                     raise self._gone(error) from None
-            time.sleep(_RETRY_S)
+            pause(_RETRY_S)
 
     def _request(
         self, method: str, path: str, data: Any = None, headers: dict[str, str] | None = None
@@ -137,6 +138,11 @@ class BatchClient:
     def _gone(self, error: OSError) -> CliError:
         why = getattr(error, "reason", None) or error
         return CliError(f"no answer from {self._url}: {why}; start the server, or give its address by --url")
+
+
+def pause(seconds: float) -> None:
+    """Ctrl-C ends it at once."""
+    trio.run(trio.sleep, seconds)
 
 
 def _message_of(error: urllib.error.HTTPError) -> str:

@@ -1,13 +1,12 @@
 """`penstock batch run` and `penstock batch resume`: wait for a batch, and fetch its results."""
 
 import argparse
-import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from gateway.cli.batch.client import BatchClient
+from gateway.cli.batch.client import BatchClient, pause
 from gateway.cli.batch.progress import BatchProgress, line_of
 from gateway.cli.batch.server_flags import add_server_flags, client_of
 from gateway.cli.terminal import say
@@ -107,7 +106,7 @@ def _follow(client: BatchClient, batch: dict[str, Any], out: Path) -> int:
         with BatchProgress() as progress:
             progress.show(batch)
             while batch["status"] not in _ENDED:
-                time.sleep(wait_s)
+                pause(wait_s)
                 wait_s = min(wait_s * 1.5, _LONGEST_LOOK_S)
                 batch = client.batch(batch["id"])
                 progress.show(batch)
