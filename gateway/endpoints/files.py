@@ -1,7 +1,8 @@
 """`/v1/files`: the files of batches, which are uploaded and read in parts."""
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import PurePosixPath
 from secrets import token_hex
 
@@ -53,14 +54,14 @@ class FileHandler:
         path = request.path.removesuffix(b"/")
         name, _, what = path.removeprefix(FILES).removeprefix(b"/").partition(b"/")
         file_id = name.decode("latin1")
-        shown = FILES if not name else FILES + b"/{id}"
+        shown = (FILES if not name else FILES + b"/{id}").decode()
+        log_refusal = partial(api.refusal_log, request.id, shown, request.arrived_at, request.key)
         try:
-            with api.refusal_log(request.id, shown.decode(), request.arrived_at, request.key):
-                tenant = api.service.tenant_of(request.key)
-                if request.method == b"POST":
-                    record = await self._upload(connection, request, tenant)
-                    body = encode(file_object(record))
-                else:
+            if request.method == b"POST":
+                body = encode(file_object(await self._logged_upload(connection, request, log_refusal)))
+            else:
+                with log_refusal():
+                    tenant = api.service.tenant_of(request.key)
                     connection.watch()
                     if what == _CONTENT:
                         await self._send(connection, headers.headers(), tenant, file_id)
@@ -120,6 +121,16 @@ class FileHandler:
             raise ClientGone
 
     # --- uploads --------------------------------------------------------------------------------------------------
+
+    async def _logged_upload(
+        self, connection: Connection, request: Request, log_refusal: Callable[[], AbstractContextManager[None]]
+    ) -> FileRecord:
+        """Raises Refusal. An upload that is too slow is logged where its connection is ended."""
+        try:
+            return await self._upload(connection, request, self._api.service.tenant_of(request.key))
+        except (Refusal, ClientGone):
+            with log_refusal():
+                raise
 
     async def _upload(self, connection: Connection, request: Request, tenant: str) -> FileRecord:
         """Raises Refusal; nothing of the file stays then."""

@@ -19,6 +19,7 @@ PAGES = (
     "docs/tools-and-json.md",
     "docs/sampling.md",
     "docs/resuming.md",
+    "docs/batch.md",
     "docs/responses.md",
     "docs/messages.md",
 )

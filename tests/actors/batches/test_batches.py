@@ -48,7 +48,7 @@ class Batch:
         return batch_id
 
     async def _ask(self, query: Any) -> Any:
-        while not self.batches.store.runs:
+        while not self.batches.store.runs:  # noqa: ASYNC110
             await trio.sleep(0.1)
         return await self.batches.store.ask(query)
 
@@ -56,7 +56,7 @@ class Batch:
         return await self.batches.store.ask(GetBatch(tenant, batch_id))
 
     async def ended(self, batch_id: str, tenant: str = "anonymous") -> BatchRecord:
-        while (record := await self.now(batch_id, tenant)).state not in ENDED:
+        while (record := await self.now(batch_id, tenant)).state not in ENDED:  # noqa: ASYNC110
             await trio.sleep(0.5)
         return record
 
@@ -154,7 +154,7 @@ async def test_a_key_s_models_bind_its_batches(autojump_clock) -> None:
 async def test_a_cancelled_batch_lists_what_was_not_answered(autojump_clock) -> None:
     async with batching({"small": says("ok", prompt=2)}, step_s=5.0) as batch:
         batch_id = await batch.begin([line(f"c{number}") for number in range(60)])
-        while not (await batch.now(batch_id)).completed:
+        while not (await batch.now(batch_id)).completed:  # noqa: ASYNC110
             await trio.sleep(1)
         assert (await batch.batches.cancel("anonymous", batch_id)).state == "cancelling"
         assert (await batch.batches.cancel("anonymous", batch_id)).state in {"cancelling", "cancelled"}
@@ -200,7 +200,7 @@ async def test_what_has_no_result_is_begun_again_by_the_next_process(autojump_cl
 
     async with batching(step_s=5.0, clean=False, batch_file=opened()) as batch:
         batch_id = await batch.begin([line(f"c{number}") for number in range(40)])
-        while not (before := (await batch.now(batch_id)).completed):
+        while not (before := (await batch.now(batch_id)).completed):  # noqa: ASYNC110
             await trio.sleep(1)
     async with batching(batch_file=opened()) as batch:
         record = await batch.ended(batch_id)
@@ -214,7 +214,7 @@ async def test_what_has_no_result_is_begun_again_by_the_next_process(autojump_cl
 async def test_a_stop_cuts_what_runs_and_costs_nothing(autojump_clock) -> None:
     async with batching(settings=PRICED, step_s=5.0, clean=False) as batch:
         batch_id = await batch.begin([line(f"c{number}") for number in range(50)])
-        while not batch.batches.statistics().in_flight:
+        while not batch.batches.statistics().in_flight:  # noqa: ASYNC110
             await trio.sleep(1)
         await batch.stage.service.drain(trio.current_time())
         assert (await batch.now(batch_id)).state == "in_progress"
@@ -227,7 +227,7 @@ async def test_interactive_requests_are_before_all_of_a_batch(autojump_clock) ->
     async with batching({"small": says("ok " * 20, prompt=2)}) as batch:
         alone_s = await took(batch)
         batch_id = await batch.begin([line(f"c{number}", max_tokens=40) for number in range(60)])
-        while batch.batches.statistics().in_flight < 8:
+        while batch.batches.statistics().in_flight < 8:  # noqa: ASYNC110
             await trio.sleep(0.1)
         # One step of the batch may be under way; there is none in between.
         assert await took(batch) <= alone_s + 0.2
@@ -256,7 +256,7 @@ async def test_a_line_that_waits_for_a_model_is_not_lost(autojump_clock) -> None
     """An engine that crashes under a batch is restarted; its requests are answered by the next life."""
     async with batching(step_s=1.0) as batch:
         batch_id = await batch.begin([line(f"c{number}") for number in range(40)])
-        while batch.batches.statistics().in_flight < 8:
+        while batch.batches.statistics().in_flight < 8:  # noqa: ASYNC110
             await trio.sleep(0.1)
         batch.stage.on_step["small"] = breaks_once(batch.stage)
         record = await batch.ended(batch_id)
