@@ -460,7 +460,7 @@ class Service:
         for backend_queue in self._backend_queues.values():
             backend_queue.queue.apply_settings(
                 *self._shadow_book.with_copies(settings.tiers, tenant_queues(tenants)),
-                background=batch_queues(settings.tiers, tenants),
+                best_effort=batch_queues(settings.tiers, tenants),
             )
         self._quarantine.apply_settings(settings.quarantine)
         self._breakers.apply_settings(snapshot.policy.breakers, settings.retry_budget)
@@ -574,13 +574,13 @@ class Service:
     def _backend_queue(self, name: str, snapshot: PolicySnapshot) -> Backend:
         tiers_and_tenants = self._shadow_book.with_copies(self._settings.tiers, tenant_queues(snapshot.tenants))
         queue: FairQueue[Job] = FairQueue(*tiers_and_tenants)
-        background: FairQueue[Job] = FairQueue(*batch_queues(self._settings.tiers, snapshot.tenants))
+        best_effort: FairQueue[Job] = FairQueue(*batch_queues(self._settings.tiers, snapshot.tenants))
         upstream = self._settings.upstreams.get(name)
         if upstream is not None:
             published = self._upstreams[name]
             capacity = EngineCapacity(upstream.concurrent, None, ahead=0, gives_way=False)
             slot = ReplicaSlot(published, _mailbox(published))
-            return Backend(published, BackendQueue(name, queue, [capacity], background=background), [slot])
+            return Backend(published, BackendQueue(name, queue, [capacity], best_effort=best_effort), [slot])
         engine = self._settings.engines[name]
         block_size: int | None = engine.kv.block_size
         ahead = None
@@ -590,7 +590,7 @@ class Service:
         slots = [ReplicaSlot(published, _mailbox(published)) for published in self._replicas[name]]
         capacities = [EngineCapacity(engine.max_running, block_size, ahead) for _ in slots]
         prefixes = engine.kv.block_size if engine.prefix_cache and block_size is not None else None
-        backend_queue = BackendQueue(name, queue, capacities, prefixes, self._quarantine, background)
+        backend_queue = BackendQueue(name, queue, capacities, prefixes, self._quarantine, best_effort)
         return Backend(self._all_published[name], backend_queue, slots)
 
     def _job_lost(self, message: QueueMessage) -> None:

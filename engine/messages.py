@@ -24,7 +24,7 @@ class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     params: SamplingParams
     priority: int = 0
     """Higher is more important; the lowest is preempted first."""
-    background: bool = False
+    best_effort: bool = False
     """It computes only in steps in which no other sequence needs to, and gives way to any of them."""
     draft: tuple[int, ...] = ()
     """The expected first output tokens. They are computed with the prompt and kept as far as this model samples the
@@ -65,8 +65,8 @@ class Embed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Special tokens included."""
     priority: int = 0
     """Higher is more important."""
-    background: bool = False
-    """It is in no step with inputs that are not in the background."""
+    best_effort: bool = False
+    """It is in no step with inputs that are not best effort."""
     size: int | None = None
     """Cut the vector to this many numbers and normalize it again; None: the whole vector."""
     second: int | None = None
@@ -211,14 +211,14 @@ class EngineStats(msgspec.Struct, frozen=True, gc=False):
     """Blocks copied to host memory."""
     swapped_in_total: int = 0
     """Blocks copied back."""
-    background_running: int = 0
+    best_effort_running: int = 0
     """How many of `running`, ..."""
-    background_waiting: int = 0
+    best_effort_waiting: int = 0
     """... of `waiting`, ..."""
-    background_tokens: int = 0
-    """... and of `outstanding_tokens` are sequences in the background."""
-    background_blocks: int = 0
-    """Blocks in use that others could take from sequences in the background."""
+    best_effort_tokens: int = 0
+    """... and of `outstanding_tokens` are best-effort sequences."""
+    best_effort_blocks: int = 0
+    """Blocks in use that others could take from best-effort sequences."""
 
     @property
     def kv_usage(self) -> float:
@@ -226,9 +226,9 @@ class EngineStats(msgspec.Struct, frozen=True, gc=False):
         return 1 - self.free_blocks / self.total_blocks if self.total_blocks else 0.0
 
     @property
-    def foreground_kv_usage(self) -> float:
-        """The same without what sequences in the background hold."""
-        held = self.background_blocks / self.total_blocks if self.total_blocks else 0.0
+    def kv_usage_of_others(self) -> float:
+        """The same without what best-effort sequences hold."""
+        held = self.best_effort_blocks / self.total_blocks if self.total_blocks else 0.0
         return max(self.kv_usage - held, 0.0)
 
 

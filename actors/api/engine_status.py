@@ -16,7 +16,7 @@ EngineState = Literal["loading", "ready", "failed"]
 class BackendActivity(msgspec.Struct, frozen=True, gc=False):
     """Running and waiting jobs and generated tokens of a backend, engine or upstream.
 
-    Sequences in the background are counted in its tokens only: no decision is to depend on them.
+    Best-effort sequences are counted in its tokens only: no decision is to depend on them.
     """
 
     running: int
@@ -59,7 +59,7 @@ class BackendStatus(Protocol):
 
     @property
     def batch(self) -> int:
-        """Number of sequences in one step, without those in the background."""
+        """Number of sequences in one step, without best-effort ones."""
 
     @property
     def adapters(self) -> Mapping[str, Adapter]:
@@ -98,8 +98,8 @@ class EngineStatus:
     @property
     def batch(self) -> int:
         stats = self.stats
-        background = 0 if stats is None else stats.background_running + stats.background_waiting
-        return max(self.inside - background, 0)
+        best_effort = 0 if stats is None else stats.best_effort_running + stats.best_effort_waiting
+        return max(self.inside - best_effort, 0)
 
 
 class ReplicatedEngineStatus:
@@ -173,11 +173,11 @@ def _activity(stats: EngineStats | None) -> BackendActivity | None:
     if stats is None:
         return None
     return BackendActivity(
-        running=stats.running - stats.background_running,
-        waiting=stats.waiting - stats.background_waiting,
+        running=stats.running - stats.best_effort_running,
+        waiting=stats.waiting - stats.best_effort_waiting,
         generation_tokens_total=stats.generation_tokens_total,
-        outstanding_tokens=stats.outstanding_tokens - stats.background_tokens,
-        kv_usage=stats.foreground_kv_usage,
+        outstanding_tokens=stats.outstanding_tokens - stats.best_effort_tokens,
+        kv_usage=stats.kv_usage_of_others,
     )
 
 

@@ -251,7 +251,7 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     begun: BegunAnswer | None = None
     """What there is of the answer already."""
     batch: OfBatch | None = None
-    """It is answered in the background; None: a client waits for it."""
+    """It is answered at best effort: whenever nothing else needs the backend. None: a client waits for it."""
 
 
 class RequestContent:

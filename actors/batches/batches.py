@@ -1,6 +1,6 @@
 """The actor of batches: reads their files, has their requests answered, and writes the results.
 
-A request of a batch is a request like any other (`Service.open`), in the background: see `policies.batching`. Its
+A request of a batch is a request like any other (`Service.open`), at best effort: see `policies.batching`. Its
 result is written once, whatever happens: what has none when the process ends is begun again by the next one.
 """
 

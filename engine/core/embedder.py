@@ -35,8 +35,8 @@ from engine.messages import (
 )
 from engine.model.encoder_config import EmbeddingSizes
 
-_BACKGROUND_SHARE = 4
-"""A step of inputs in the background takes one in so many tokens of a step: what comes meanwhile waits for its end."""
+_BEST_EFFORT_SHARE = 4
+"""A step of best-effort inputs takes one in so many tokens of a step: what comes meanwhile waits for its end."""
 _SETTINGS = (
     *("model", "device", "replicas", "devices", "dtype", "threads"),
     *("max_running", "max_step_tokens", "max_model_len", "stall", "ignore_config_keys", "ignore_tensors"),
@@ -175,18 +175,18 @@ class Embedder(EngineBase):
     def _choose(self) -> list[Embed]:
         """Take inputs that fit into one step: higher priority first, then earlier arrival.
 
-        An input longer than `max_step_tokens` gets a step of its own. Inputs in the background come last, and in
+        An input longer than `max_step_tokens` gets a step of its own. Best-effort inputs come last, and in
         shorter steps of their own.
         """
         chosen: list[Embed] = []
         # Sorting is stable, so equal priorities keep their order of arrival.
         first = sorted(self._waiting.values(), key=_importance, reverse=True)[: self._max_inputs]
         left = self._max_step_tokens
-        if first and first[0].background:
-            left //= _BACKGROUND_SHARE
+        if first and first[0].best_effort:
+            left //= _BEST_EFFORT_SHARE
         for command in first:
             left -= len(command.token_ids)
-            if chosen and (left < 0 or command.background != chosen[0].background):
+            if chosen and (left < 0 or command.best_effort != chosen[0].best_effort):
                 break
             chosen.append(command)
             del self._waiting[command.sequence_id]
@@ -194,7 +194,7 @@ class Embedder(EngineBase):
         return chosen
 
     def stats(self) -> EngineStats:
-        background = [command for command in self._waiting.values() if command.background]
+        best_effort = [command for command in self._waiting.values() if command.best_effort]
         return EngineStats(
             total_blocks=0,
             free_blocks=0,
@@ -202,8 +202,8 @@ class Embedder(EngineBase):
             running=0,
             waiting=len(self._waiting),
             outstanding_tokens=self._tokens,
-            background_waiting=len(background),
-            background_tokens=sum([len(command.token_ids) for command in background]),
+            best_effort_waiting=len(best_effort),
+            best_effort_tokens=sum([len(command.token_ids) for command in best_effort]),
             step_s=self._step_s,
             step_tokens=self._step_tokens,
             steps_total=self._steps,
@@ -220,7 +220,7 @@ class Embedder(EngineBase):
 
 
 def _importance(command: Embed) -> tuple[bool, int]:
-    return (not command.background, command.priority)
+    return (not command.best_effort, command.priority)
 
 
 def _output(command: Embed, row: npt.NDArray[np.float32]) -> Embedding | Finished:

@@ -16,7 +16,7 @@ import msgspec
 
 from config.model.settings import EngineSettings
 from engine.errors import EngineError
-from engine.scheduling.background import Background, BackgroundStatistics
+from engine.scheduling.best_effort import BestEffort, BestEffortStatistics
 from engine.scheduling.block_manager import BlockManager, BlockStatistics
 from engine.scheduling.block_table import BlockTable
 from engine.scheduling.plan import Share, StepPlan, make_plan
@@ -39,7 +39,7 @@ class SchedulerStatistics(msgspec.Struct, frozen=True):
     preemptions_total: int
     prefix_queries_total: int
     prefix_hits_total: int
-    background: BackgroundStatistics
+    best_effort: BestEffortStatistics
     """Part of `running`, `waiting` and `outstanding_tokens`, and the blocks in use for it."""
 
 
@@ -57,7 +57,7 @@ class Scheduler:
     ) -> None:
         """Manage the blocks 1 to `total_blocks` - 1 of a pool, and `host_blocks` on the host. Raises EngineError."""
         _check(settings)
-        self._background = Background(settings)
+        self._best_effort = BestEffort(settings)
         self._chunk = settings.prefill_chunk
         self._caching = settings.prefix_cache
         self._block_size = block_size
@@ -88,13 +88,13 @@ class Scheduler:
 
         The waiting list is unbounded here: callers limit it by `outstanding_tokens` of the statistics.
         """
-        self._background.alive += sequence.background
+        self._best_effort.alive += sequence.best_effort
         self._outstanding += sequence.outstanding
         insort(self._waiting, sequence, key=_ORDER)
 
     def finish(self, sequence: Sequence) -> None:
         """Remove a sequence that has ended or was aborted; results in flight for it will be dropped."""
-        self._background.alive -= sequence.background
+        self._best_effort.alive -= sequence.best_effort
         self._outstanding -= sequence.outstanding
         sequence.finished = True
         if sequence.row >= 0:
@@ -113,10 +113,10 @@ class Scheduler:
 
     def decide(self) -> dict[Sequence, int]:
         """Tokens per sequence for the next step, with their blocks allocated; empty if there is no work."""
-        allowed = self._background.allowed(self._running, self._waiting)
+        allowed = self._best_effort.allowed(self._running, self._waiting)
         counts = self._continue(allowed)
         while not counts and any(
-            not sequence.ending and (allowed is None or not sequence.background) for sequence in self._running
+            not sequence.ending and (allowed is None or not sequence.best_effort) for sequence in self._running
         ):
             self._preempt(min(self._running, key=_cheapest))
             counts = self._continue(allowed)
@@ -172,7 +172,7 @@ class Scheduler:
 
         In such steps no sequence can be admitted, none computes more than one token, and blocks suffice.
         """
-        if not self._running or self._background.alive or (self._waiting and self._table.free_rows):
+        if not self._running or self._best_effort.alive or (self._waiting and self._table.free_rows):
             return 0
         if any(sequence.ahead - sequence.computed != 1 for sequence in self._running):
             return 0
@@ -240,14 +240,14 @@ class Scheduler:
 
     def _continue(self, allowed: int | None) -> dict[Sequence, int]:
         """Token counts for the running sequences, limited to the blocks that could be allocated."""
-        budget = self._background.budget(allowed)
+        budget = self._best_effort.budget(allowed)
         counts: dict[Sequence, int] = {}
         behind = len(self._running)
         for sequence in sorted(self._running, key=_is_prefill):
             behind -= 1
             if sequence.row < 0 or sequence.ending:
                 continue
-            if sequence.background and allowed is not None:
+            if sequence.best_effort and allowed is not None:
                 if not allowed:
                     continue
                 allowed -= 1
@@ -283,7 +283,7 @@ class Scheduler:
             victims = [
                 other
                 for other in self._running
-                if other.background > sequence.background
+                if other.best_effort > sequence.best_effort
                 or (other.preemptions < _MAX_PREEMPTIONS and other.importance <= sequence.importance)
             ]
             if not victims:
@@ -296,13 +296,13 @@ class Scheduler:
         return True
 
     def _admit(self, counts: dict[Sequence, int], allowed: int | None) -> None:
-        budget = self._background.budget(allowed) - sum(counts.values())
+        budget = self._best_effort.budget(allowed) - sum(counts.values())
         index = 0
         while index < len(self._waiting) and budget > 0:
             sequence = self._waiting[index]
-            if sequence.background and allowed is not None:
+            if sequence.best_effort and allowed is not None:
                 return
-            if not self._table.free_rows and (sequence.background or not self._background.alive):
+            if not self._table.free_rows and (sequence.best_effort or not self._best_effort.alive):
                 return
             if sequence.ending:
                 index += 1
@@ -328,13 +328,13 @@ class Scheduler:
             budget -= count
 
     def _awaits(self, sequence: Sequence, name: bytes) -> bool:
-        """Whether another sequence will compute this block before; one in the background may take its time."""
+        """Whether another sequence will compute this block before; a best-effort one may take its time."""
         other = self._in_progress.get(name)
-        return other is not None and other.background <= sequence.background
+        return other is not None and other.best_effort <= sequence.best_effort
 
     def _make_way(self, sequence: Sequence, counts: dict[Sequence, int]) -> bool:
-        """Preempt a sequence in the background for one that is not; False: there is none."""
-        victim = None if sequence.background else self._background.victim(self._running)
+        """Preempt a best-effort sequence for one that is not; False: there is none."""
+        victim = None if sequence.best_effort else self._best_effort.victim(self._running)
         if victim is None:
             return False
         counts.pop(victim, None)
@@ -404,7 +404,7 @@ class Scheduler:
             preemptions_total=self._preemptions,
             prefix_queries_total=self._queries,
             prefix_hits_total=self._hits,
-            background=self._background.statistics(self._running, self._waiting),
+            best_effort=self._best_effort.statistics(self._running, self._waiting),
         )
 
     def check_integrity(self) -> None:
@@ -414,8 +414,8 @@ class Scheduler:
         alive: Iterable[Sequence] = (*self._running, *self._waiting)
         if self._outstanding != sum(sequence.outstanding for sequence in alive):
             raise _broken("outstanding tokens do not add up")
-        if self._background.alive != sum(sequence.background for sequence in alive):
-            raise _broken("the sequences in the background do not add up")
+        if self._best_effort.alive != sum(sequence.best_effort for sequence in alive):
+            raise _broken("the best-effort sequences do not add up")
         if any(sequence.finished for sequence in alive) or any(s.blocks or s.row >= 0 for s in self._waiting):
             raise _broken("a finished sequence is kept, or a waiting one holds blocks")
         if not {*self._in_progress.values()} <= {*self._running}:

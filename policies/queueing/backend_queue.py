@@ -28,7 +28,7 @@ from policies.queueing.replica_pace import ReplicaPace
 class BackendJob(QueueItem, frozen=True, kw_only=True):
     """What the queue needs of a job beyond its order. Subclass it."""
 
-    background: bool = False
+    best_effort: bool = False
     """It waits apart from the others, and starts while none of them waits."""
     waits_for_restart: bool = False
     """While no replica is up it waits for one; other jobs are rejected then."""
@@ -123,18 +123,18 @@ class BackendQueue(Generic[J]):
         capacities: Sequence[EngineCapacity],
         prefix_block: int | None = None,
         quarantine: Quarantine | None = None,
-        background: FairQueue[J] | None = None,
+        best_effort: FairQueue[J] | None = None,
     ) -> None:
         """`capacities`: one for each replica. They are all down until `replica_up`.
 
         `prefix_block`: the replicas keep prefixes of prompts, in blocks of so many tokens; None: they do not.
         `quarantine`: shared by all queues of engines, whose requests can crash them; None: of an upstream.
-        `background`: of the jobs in the background. They wait apart, so that no measure of `queue` depends on them.
+        `best_effort`: of the best-effort jobs. They wait apart, so that no measure of `queue` depends on them.
         """
         self._quarantine = quarantine
         self._name = name
         self._queue = queue
-        self._queues = (queue,) if background is None else (queue, background)
+        self._queues = (queue,) if best_effort is None else (queue, best_effort)
         """What waits in the first is before all that waits in the second."""
         self._replicas = [_ReplicaSlot[J](capacity) for capacity in capacities]
         self._up: set[int] = set()
@@ -158,16 +158,12 @@ class BackendQueue(Generic[J]):
         """Since the last `advance` an event came that may let a job start."""
 
     def __len__(self) -> int:
-        """Jobs that wait, without those in the background."""
+        """Jobs that wait, without best-effort ones."""
         return len(self._queue)
 
     @property
     def anything_waits(self) -> bool:
         return any(self._queues)
-
-    @property
-    def waiting_in_background(self) -> int:
-        return len(self._queues[-1]) if len(self._queues) > 1 else 0
 
     @property
     def up(self) -> bool:
@@ -207,8 +203,8 @@ class BackendQueue(Generic[J]):
             # Jobs that were offered just before must not fill the queue while a replica could start them.
             self.advance(now, figures)
         self.changed = True
-        queue = self._queues[-1] if job.background else self._queue
-        before = self._queues if job.background else (queue,)
+        queue = self._queues[-1] if job.best_effort else self._queue
+        before = self._queues if job.best_effort else (queue,)
         starts = not any(before) and self._fits(job, figures, now)
         answer: QueueFull | Accepted | None
         try:
@@ -247,7 +243,7 @@ class BackendQueue(Generic[J]):
                 continue
             slot = self._replicas[number]
             job = slot.jobs.pop(job_id)
-            slot.capacity.leave(job.sequence_count, background=job.background)
+            slot.capacity.leave(job.sequence_count, best_effort=job.best_effort)
             if slot.alone == job_id:
                 slot.alone = None
                 if slot.alone_ends and self._quarantine is not None:
@@ -349,12 +345,12 @@ class BackendQueue(Generic[J]):
         self,
         tiers: Mapping[str, TierSettings],
         tenants: Mapping[str, TenantSettings],
-        background: tuple[Mapping[str, TierSettings], Mapping[str, TenantSettings]] | None = None,
+        best_effort: tuple[Mapping[str, TierSettings], Mapping[str, TenantSettings]] | None = None,
     ) -> None:
-        """`background`: the tiers and tenants of the jobs in the background."""
+        """`best_effort`: the tiers and tenants of the best-effort jobs."""
         self._queue.apply_settings(tiers, tenants)
-        if background is not None:
-            self._queues[-1].apply_settings(*background)
+        if best_effort is not None:
+            self._queues[-1].apply_settings(*best_effort)
 
     def _queue_of(self, tenant: str) -> FairQueue[J]:
         return next((queue for queue in self._queues if queue.knows(tenant)), self._queue)
@@ -399,7 +395,9 @@ class BackendQueue(Generic[J]):
             for number, slot in [each for each in up if not self._pace.is_ejected(each[0], now)] or up
             if not (runs_alone and (slot.jobs or number == elsewhere))
             and (slot.alone is None or now >= slot.alone_until)
-            and slot.capacity.fits(sequences, slot.capacity.blocks(prompts), figures[number], background=job.background)
+            and slot.capacity.fits(
+                sequences, slot.capacity.blocks(prompts), figures[number], best_effort=job.best_effort
+            )
         ]
         if self._placement is None:
             return bool(able)
@@ -428,7 +426,7 @@ class BackendQueue(Generic[J]):
         self._where[job.job_id] = number
         slot.jobs[job.job_id] = job
         blocks = slot.capacity.blocks(job.prompt_lengths)
-        slot.capacity.enter(job.sequence_count, blocks, figures[number], background=job.background)
+        slot.capacity.enter(job.sequence_count, blocks, figures[number], best_effort=job.best_effort)
         if self._placement is not None and self._placed is not None:
             self._placement.enter(number, self._placed, figures[number])
         self._effects.append(StartOn(job, number, slot.epoch))

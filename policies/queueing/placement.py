@@ -34,9 +34,9 @@ class ReplicaFigures(Protocol):
     @property
     def free_blocks(self) -> int: ...
     @property
-    def background_waiting(self) -> int: ...
+    def best_effort_waiting(self) -> int: ...
     @property
-    def background_blocks(self) -> int: ...
+    def best_effort_blocks(self) -> int: ...
     @property
     def total_blocks(self) -> int: ...
     @property
@@ -57,8 +57,8 @@ class EngineCapacity:
     ) -> None:
         """`places`: sequences that run in one batch. `block_size` None: only places are limited, not KV blocks.
 
-        `gives_way`: its sequences in the background give their places and blocks to others; False: an upstream's calls
-        cannot, so that those in the background may take half of the places only.
+        `gives_way`: its best-effort sequences give their places and blocks to others; False: an upstream's calls
+        cannot, so that best-effort ones may take half of the places only.
         `ahead`: sequences that may be started beyond those; None: an eighth of them, and no more than are measured to
         start before a report is back. What waits inside the engine is no longer in the fair order.
         """
@@ -72,9 +72,9 @@ class EngineCapacity:
         """Those of `_starts` began after this many steps."""
         self._gives_way = gives_way
         self._jobs = 0
-        self._background_jobs = 0
-        self._background = 0
-        """How many of `sequences` are in the background."""
+        self._best_effort_jobs = 0
+        self._best_effort = 0
+        """How many of `sequences` are best effort."""
         self.sequences = 0
         """Started and not ended."""
         self._unseen: deque[tuple[int, int]] = deque()
@@ -85,33 +85,33 @@ class EngineCapacity:
         size = self._block_size
         return sum([length // size + 1 for length in prompts]) if size is not None else 0
 
-    def fits(self, sequences: int, blocks: int, figures: ReplicaFigures | None, *, background: bool = False) -> bool:
+    def fits(self, sequences: int, blocks: int, figures: ReplicaFigures | None, *, best_effort: bool = False) -> bool:
         """Whether a job can start soon. An idle engine takes any job that its limits allow."""
-        yields = self._gives_way and not background
-        if self._jobs == (self._background_jobs if yields else 0):
+        yields = self._gives_way and not best_effort
+        if self._jobs == (self._best_effort_jobs if yields else 0):
             return True
-        inside = self.sequences - (self._background if yields else 0)
+        inside = self.sequences - (self._best_effort if yields else 0)
         places = self._places + self._ahead_now
-        if background and not self._gives_way:
+        if best_effort and not self._gives_way:
             places = max(places // 2, 1)
         if inside + sequences > places:
             return False
         if figures is None or self._block_size is None:
             return True
-        if figures.waiting - (figures.background_waiting if yields else 0) > self._ahead:
+        if figures.waiting - (figures.best_effort_waiting if yields else 0) > self._ahead:
             return False
         while self._unseen and self._unseen[0][0] + _STEPS_TO_SHOW <= figures.steps_total:
             self._see_oldest()
-        free = figures.free_blocks + (figures.background_blocks if yields else 0)
+        free = figures.free_blocks + (figures.best_effort_blocks if yields else 0)
         # One more block for each running sequence: its output grows.
         return free - self._coming - inside >= blocks
 
-    def enter(self, sequences: int, blocks: int, figures: ReplicaFigures | None, *, background: bool = False) -> None:
+    def enter(self, sequences: int, blocks: int, figures: ReplicaFigures | None, *, best_effort: bool = False) -> None:
         self._jobs += 1
         self.sequences += sequences
-        if background:
-            self._background_jobs += 1
-            self._background += sequences
+        if best_effort:
+            self._best_effort_jobs += 1
+            self._best_effort += sequences
         if self._block_size is None:
             return
         self._count_starts(sequences, figures.steps_total if figures is not None else 0)
@@ -120,17 +120,17 @@ class EngineCapacity:
         if len(self._unseen) > self._places + self._ahead:
             self._see_oldest()
 
-    def leave(self, sequences: int, *, background: bool = False) -> None:
+    def leave(self, sequences: int, *, best_effort: bool = False) -> None:
         self._jobs -= 1
         self.sequences -= sequences
-        if background:
-            self._background_jobs -= 1
-            self._background -= sequences
+        if best_effort:
+            self._best_effort_jobs -= 1
+            self._best_effort -= sequences
 
     def clear(self) -> None:
         """The engine is down: all its jobs are lost."""
         self._jobs = self.sequences = self._coming = 0
-        self._background_jobs = self._background = 0
+        self._best_effort_jobs = self._best_effort = 0
         self._unseen.clear()
 
     def is_settled(self, sequences: int, blocks: int, figures: ReplicaFigures | None) -> bool:

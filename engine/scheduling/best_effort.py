@@ -1,4 +1,4 @@
-"""Sequences in the background: they compute where no other sequence needs to, and give way to any of them."""
+"""Best-effort sequences: they compute where no other sequence needs to, and give way to any of them."""
 
 from collections.abc import Iterable
 from collections.abc import Sequence as Items
@@ -10,11 +10,11 @@ from config.model.table import AUTO
 from engine.scheduling.sequence import Sequence
 
 _CPU_SHARE, _GPU_SHARE = 16, 4
-"""A step of the background alone takes one in so many tokens of a step: what comes meanwhile waits for its end. On a
-CPU a step of few rows makes nearly as many tokens a second as one of many, and is over sooner."""
+"""A step of best-effort sequences alone takes one in so many tokens of a step: what comes meanwhile waits for its
+end. On a CPU a step of few rows makes nearly as many tokens a second as one of many, and is over sooner."""
 
 
-class BackgroundStatistics(msgspec.Struct, frozen=True):
+class BestEffortStatistics(msgspec.Struct, frozen=True):
     """The part of a scheduler's figures that others could have."""
 
     running: int = 0
@@ -23,7 +23,7 @@ class BackgroundStatistics(msgspec.Struct, frozen=True):
     blocks: int = 0
 
 
-class Background:
+class BestEffort:
     """How many of them compute in a step. Mutable; owned by the scheduler."""
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -34,7 +34,7 @@ class Background:
         self._step_tokens = max(share, 1 if on_cpu else settings.max_running)
         self._max_step_tokens = settings.max_step_tokens
         self.alive = 0
-        """Sequences in the background that have not ended."""
+        """Best-effort sequences that have not ended."""
 
     def allowed(self, running: Items[Sequence], waiting: Items[Sequence]) -> int | None:
         """How many of them may compute in the next step; None: nothing else needs to.
@@ -43,8 +43,8 @@ class Background:
         """
         if not self.alive:
             return None
-        waits = bool(waiting) and not waiting[0].background
-        others = [each for each in running if not each.background and not each.ending]
+        waits = bool(waiting) and not waiting[0].best_effort
+        others = [each for each in running if not each.best_effort and not each.ending]
         if not waits and not others:
             return None
         # Until its first token comes, a sequence has the steps for itself; decodes are less sensitive.
@@ -57,15 +57,15 @@ class Background:
 
     @staticmethod
     def victim(running: Iterable[Sequence]) -> Sequence | None:
-        """The sequence in the background whose preemption costs least; None: there is none."""
-        return min([each for each in running if each.background], key=_computed, default=None)
+        """The best-effort sequence whose preemption costs least; None: there is none."""
+        return min([each for each in running if each.best_effort], key=_computed, default=None)
 
-    def statistics(self, running: Iterable[Sequence], waiting: Iterable[Sequence]) -> BackgroundStatistics:
+    def statistics(self, running: Iterable[Sequence], waiting: Iterable[Sequence]) -> BestEffortStatistics:
         if not self.alive:
-            return BackgroundStatistics()
-        inside = [each for each in running if each.background]
-        outside = [each for each in waiting if each.background]
-        return BackgroundStatistics(
+            return BestEffortStatistics()
+        inside = [each for each in running if each.best_effort]
+        outside = [each for each in waiting if each.best_effort]
+        return BestEffortStatistics(
             running=len(inside),
             waiting=len(outside),
             outstanding_tokens=sum([each.outstanding for each in (*inside, *outside)]),
