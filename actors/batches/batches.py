@@ -28,7 +28,7 @@ from actors.batches.store_queries import (
     UnfinishedBatches,
 )
 from actors.batches.stored_batches import StoredBatches
-from actors.batches.validation import validate
+from actors.batches.validation import Validated, validate
 from config.model.batch import BatchSettings
 from policies.batching.batch_flow import BatchFlow
 from policies.batching.tenant_room import leaves_half
@@ -132,7 +132,8 @@ class Batches:
         """Begin nothing more, and cut what runs: the next process goes on with it."""
         self._stopped = True
         for batch in self._batches.values():
-            batch.stop(None, SHUTTING_DOWN, _STOPPED)
+            batch.validation.cancel()
+            batch.cut(SHUTTING_DOWN, _STOPPED)
 
     def statistics(self) -> BatchStatistics:
         states: dict[str, int] = {}
@@ -206,7 +207,8 @@ class Batches:
                 self._nursery.start_soon(self._finish, batch)
 
     def _end(self, batch: RunningBatch, ends_as: BatchState) -> None:
-        batch.stop(ends_as, *_WHY[ends_as])
+        batch.ends_as = ends_as
+        batch.cut(*_WHY[ends_as])
         self._wake()
 
     async def _fetch(self, batch: RunningBatch) -> None:
@@ -215,12 +217,16 @@ class Batches:
 
     async def _validate(self, batch: RunningBatch) -> None:
         assert self.formats is not None
-        while True:
-            try:
-                found = await validate(batch.record, self.store, self.formats, self._ports, self.settings)
-                break
-            except Unavailable:
-                await trio.sleep(_RETRY_S)
+        found: Validated | None = None
+        with batch.validation:
+            while found is None:
+                try:
+                    found = await validate(batch.record, self.store, self.formats, self._ports, self.settings)
+                except Unavailable:
+                    await trio.sleep(_RETRY_S)
+        if found is None:
+            # The next process begins it again.
+            return
         batch.validating = False
         at, record = self._ports.wall(), batch.record
         if batch.ends_as is not None:

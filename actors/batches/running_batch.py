@@ -2,6 +2,8 @@
 
 from collections import Counter, deque
 
+import trio
+
 from actors.batches.ports import BatchAnswer
 from actors.batches.records import BatchRecord, BatchState, WaitingLine
 
@@ -31,6 +33,7 @@ class RunningBatch:
         self.ends_as: BatchState | None = None
         """It begins no more requests, and ends so."""
         self.finishing = False
+        self.validation = trio.CancelScope()
 
     @property
     def wants_lines(self) -> bool:
@@ -64,9 +67,8 @@ class RunningBatch:
         del self.open[line.number]
         self.lines.appendleft(line)
 
-    def stop(self, ends_as: BatchState | None, code: str, message: str) -> None:
-        """Begin no more requests, and cut those that run: they have no result and cost nothing."""
-        self.ends_as = ends_as
+    def cut(self, code: str, message: str) -> None:
+        """End the requests that run: they have no result and cost nothing."""
         for answer in self.open.values():
             if answer is not None:
                 answer.cut(code, message)

@@ -75,12 +75,6 @@ def _engine_families(prefix: str, engines: Mapping[str, tuple[ReplicaView, ...]]
         (counter, "generation_tokens", "Tokens generated.", lambda it: it.generation_tokens_total),
         (counter, "spec_decode_num_draft_tokens", "Tokens proposed by drafts.", lambda it: it.drafted_tokens_total),
         (counter, "spec_decode_num_accepted_tokens", "Draft tokens accepted.", lambda it: it.accepted_tokens_total),
-        (
-            gauge,
-            "num_background_running",
-            "Those in the batch that belong to batches.",
-            lambda it: it.background_running,
-        ),
         (counter, "engine_steps", "Steps of the engine.", lambda it: it.steps_total),
     )
     yield from table(prefix, "engine model_name replica", replicas, rows)

@@ -118,8 +118,8 @@ def test_a_kill_loses_no_result_and_repeats_none(own: Path, tmp_path: Path) -> N
     first = GatewayProcess("--config", str(own), log=tmp_path / "first.log")
     try:
         with openai.OpenAI(base_url=f"{first.url}/v1", api_key="none") as client:
-            made = begin(client, lines(150, max_tokens=40, ignore_eos=True))
-            until(lambda: client.batches.retrieve(made.id).request_counts.completed >= 20)
+            made = begin(client, lines(80, max_tokens=30, ignore_eos=True))
+            until(lambda: client.batches.retrieve(made.id).request_counts.completed >= 10)
     finally:
         kill(first)
     assert (tmp_path / "batches.sqlite3").stat().st_mode & 0o077 == 0
@@ -128,10 +128,10 @@ def test_a_kill_loses_no_result_and_repeats_none(own: Path, tmp_path: Path) -> N
         with openai.OpenAI(base_url=f"{second.url}/v1", api_key="none") as client:
             before = client.batches.retrieve(made.id).request_counts.completed
             batch = ended(client, made.id)
-            assert (batch.status, batch.request_counts.completed) == ("completed", 150)
-            assert before >= 20
+            assert (batch.status, batch.request_counts.completed) == ("completed", 80)
+            assert before >= 10
             found = [each["custom_id"] for each in results(client, batch.output_file_id)]
-            assert sorted(found) == sorted({f"c{number}" for number in range(150)})
+            assert sorted(found) == sorted({f"c{number}" for number in range(80)})
     finally:
         kill(second)
 

@@ -1,5 +1,7 @@
 """Files and batches over HTTP: what the addresses do, for whom, and what they refuse by name."""
 
+from contextlib import AbstractAsyncContextManager
+
 import msgspec
 import pytest
 import trio
@@ -62,7 +64,7 @@ async def ended(client: Client, batch_id: str) -> dict:
         await trio.lowlevel.checkpoint()
 
 
-def served() -> Stage:
+def served() -> AbstractAsyncContextManager[Stage]:
     return stage(SCRIPTS, settings=SETTINGS, step_s=0.001, clean=False)
 
 
