@@ -57,8 +57,8 @@ class Batches:
         self.store = store
         """For files, too."""
         self.settings = settings
-        self.formats: BatchFormats | None = None
-        """Set once, before requests come; without them nothing is begun."""
+        self._formats: BatchFormats | None = None
+        self._served = trio.Event()
         self._ports = ports
         self._flow = BatchFlow(settings.in_flight)
         self._batches: dict[str, RunningBatch] = {}
@@ -76,7 +76,8 @@ class Batches:
         try:
             async with trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(self.store.run)
-                while self.formats is None or not self._ports.serves():  # noqa: ASYNC110  (polled, as probes do)
+                await self._served.wait()
+                while not self._ports.serves():  # noqa: ASYNC110  (polled, as probes do)
                     await trio.sleep(_TICK_S)
                 self._nursery.start_soon(self._look)
                 while True:
@@ -90,6 +91,11 @@ class Batches:
                     self._tick(self._ports.wall())
         finally:
             self._nursery = None
+
+    def serve(self, formats: BatchFormats) -> None:
+        """Called once: from then on batches are begun."""
+        self._formats = formats
+        self._served.set()
 
     # --- for clients ----------------------------------------------------------------------------------------------
 
@@ -178,7 +184,7 @@ class Batches:
 
     def _begin_line(self) -> bool:
         """Whether a request was begun."""
-        nursery, formats = self._nursery, self.formats
+        nursery, formats = self._nursery, self._formats
         assert nursery is not None
         assert formats is not None
         batch_id = self._flow.next(trio.current_time(), self._has_room)
@@ -216,12 +222,12 @@ class Batches:
         self._wake()
 
     async def _validate(self, batch: RunningBatch) -> None:
-        assert self.formats is not None
+        assert self._formats is not None
         found: Validated | None = None
         with batch.validation:
             while found is None:
                 try:
-                    found = await validate(batch.record, self.store, self.formats, self._ports, self.settings)
+                    found = await validate(batch.record, self.store, self._formats, self._ports, self.settings)
                 except Unavailable:
                     await trio.sleep(_RETRY_S)
         if found is None:
@@ -245,7 +251,7 @@ class Batches:
 
     async def _finish(self, batch: RunningBatch) -> None:
         """Write the results of what was not answered, then the end."""
-        assert self.formats is not None
+        assert self._formats is not None
         record, ends_as = batch.record, batch.ends_as or "completed"
         if record.state == "in_progress":
             finalizing_at = self._ports.wall()
@@ -256,7 +262,7 @@ class Batches:
             while lines := await self._insist(NextLines(record.id, after, _UNANSWERED)):
                 after = lines[-1].number
                 results = [
-                    LineResult(line.number, False, self.formats.unanswered(line, *_WHY[ends_as])) for line in lines
+                    LineResult(line.number, False, self._formats.unanswered(line, *_WHY[ends_as])) for line in lines
                 ]
                 await self._insist(PutResults(record.id, tuple(results)))
         at = self._ports.wall()

@@ -37,7 +37,7 @@ class BatchHandler:
     def __init__(self, api: ApiContext) -> None:
         self._api = api
         self._batches = api.service.batches
-        self._batches.formats = GatewayFormats(api)
+        self._batches.serve(GatewayFormats(api))
 
     async def __call__(self, connection: Connection, request: Request) -> None:
         api, headers = self._api, self._api.headers(request)

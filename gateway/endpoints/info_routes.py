@@ -182,7 +182,8 @@ _PAGE = """<!doctype html>
 <h2>Engines</h2><table>{engines}</table>
 <h2>Try it</h2><pre>{command}</pre>
 <p>The addresses are the OpenAI API's: <code>/v1/chat/completions</code>, <code>/v1/completions</code>,
-<code>/v1/embeddings</code>, <a href="/v1/models"><code>/v1/models</code></a>; Anthropic's: <code>/v1/messages</code>;
+<code>/v1/embeddings</code>, <code>/v1/responses</code>, <code>/v1/batches</code>,
+<a href="/v1/models"><code>/v1/models</code></a>; Anthropic's: <code>/v1/messages</code>;
 vLLM's: <code>/rerank</code>, <code>/score</code>, <code>/classify</code>,
 <code>/tokenize</code>, <code>/detokenize</code>;
 a WebSocket at <code>/v1/stream</code>;

@@ -33,7 +33,7 @@ class Batch:
     def __init__(self, service: Stage) -> None:
         self.stage = service
         self.batches = service.service.batches
-        self.batches.formats = GatewayFormats(ApiContext(service=service.service, max_choices=4, max_inputs=4))
+        self.batches.serve(GatewayFormats(ApiContext(service=service.service, max_choices=4, max_inputs=4)))
         self._numbers = 0
 
     async def begin(self, lines: Sequence[bytes], tenant: str = "anonymous", **more: Any) -> str:
