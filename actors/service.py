@@ -19,10 +19,16 @@ from actors.api.errors import (
     EngineLoadFailed,
     Refusal,
     Unavailable,
+    UnknownModel,
     ledger_unavailable,
 )
 from actors.api.request import InferenceRequest, ParsedBody
 from actors.api.statistics import ServiceCounters, ServiceStatistics
+from actors.batches.batch_store import BatchStore
+from actors.batches.batches import Batches
+from actors.batches.file_rows import FileLimits
+from actors.batches.ports import BatchPorts
+from actors.batches.stored_batches import StoredBatches
 from actors.breakers.breakers import BreakerMessage, BreakerRegistry, Permits
 from actors.control.admin_service import AdminService
 from actors.control.breaker_control import BreakerControl
@@ -74,6 +80,7 @@ from engine.errors import ModelError
 from policies.admission.budget import BudgetBook
 from policies.admission.keys import KeyGrant
 from policies.admission.quota import QuotaBook, RateLimits
+from policies.batching.batch_tier import batch_queues
 from policies.fallback.retry_budget import RetryBudget
 from policies.queueing.backend_queue import BackendQueue
 from policies.queueing.fair_queue import FairQueue
@@ -143,6 +150,12 @@ class Service:
                     most_bytes=settings.server.responses_memory,
                     keep_s=settings.server.keep_responses,
                     wall=wall,
+                ),
+                open_batches=partial(
+                    BatchStore,
+                    settings.batch.file,
+                    FileLimits(settings.batch.storage, settings.batch.storage_per_tenant, float(settings.batch.keep)),
+                    wall,
                 ),
                 wait_for_ledger=wait_for_ledger,
             )
@@ -252,6 +265,18 @@ class Service:
             wall=wall,
         )
         self.stored = StoredResponses(self._workers, keeps=bool(server.keep_responses))
+        self.batches = Batches(
+            StoredBatches(self._workers),
+            settings.batch,
+            BatchPorts(
+                open=self.open,
+                serves=self._is_loaded,
+                limits=self._batch_limits,
+                model_fault=self._model_fault,
+                run_in_thread=self._workers.run_in_thread,
+                wall=wall,
+            ),
+        )
         self.admin = AdminService(
             router=self._router,
             published=self._policy,
@@ -307,6 +332,7 @@ class Service:
             tree=self._tree,
             running=self._responses,
             kept=self.kept,
+            batches=self.batches,
             wall=wall,
             created=int(wall()),
         )
@@ -325,6 +351,7 @@ class Service:
         A second call may only bring the deadline forward.
         """
         self._copies.stop()
+        self.batches.stop()
         await self._drain.run(deadline)
 
     async def write_ledger(self, within_s: float) -> None:
@@ -379,6 +406,13 @@ class Service:
         except BadKey:
             return ""
 
+    def grant_for_batch(self, key: str | None, endpoint: KeyEndpoint) -> KeyGrant:
+        """What the key permits. Raises BadKey, and Forbidden unless it may be used for batches and this endpoint."""
+        grant = self._grant_of(key)
+        check_endpoint(grant, "batch")
+        check_endpoint(grant, endpoint)
+        return grant
+
     def tenant_of(self, key: str | None, body: ParsedBody | None = None) -> str:
         """Raises BadKey, and Forbidden if the key may not send this body."""
         grant = self._grant_of(key)
@@ -427,7 +461,10 @@ class Service:
         self._budgets.apply_settings(tenants)
         self._shadow_book.apply_settings(settings.shadows)
         for backend_queue in self._backend_queues.values():
-            backend_queue.queue.apply_settings(*self._shadow_book.with_copies(settings.tiers, tenant_queues(tenants)))
+            backend_queue.queue.apply_settings(
+                *self._shadow_book.with_copies(settings.tiers, tenant_queues(tenants)),
+                best_effort=batch_queues(settings.tiers, tenants),
+            )
         self._quarantine.apply_settings(settings.quarantine)
         self._breakers.apply_settings(snapshot.policy.breakers, settings.retry_budget)
         self._rollout.apply_settings(settings, self.wall())
@@ -527,6 +564,18 @@ class Service:
         self._by_entry.pop(response.entry_id, None)
         self._drain.look()
 
+    def _batch_limits(self, tenant: str) -> tuple[RateLimits | None, int | None]:
+        settings = self._router.snapshot.tenants.get(tenant)
+        concurrent = None if settings is None else settings.concurrent
+        return self._quota.limits(tenant, trio.current_time()), concurrent
+
+    def _model_fault(self, model: str) -> str:
+        try:
+            self._router.find_model(model)
+        except UnknownModel as unknown:
+            return unknown.body.message
+        return ""
+
     def _someone_waits(self, rung: str) -> bool:
         queue = self._backend_queues[rung].queue
         return len(queue) > queue.waiting(SHADOW_TIER)
@@ -553,12 +602,13 @@ class Service:
     def _backend_queue(self, name: str, snapshot: PolicySnapshot) -> Backend:
         tiers_and_tenants = self._shadow_book.with_copies(self._settings.tiers, tenant_queues(snapshot.tenants))
         queue: FairQueue[Job] = FairQueue(*tiers_and_tenants)
+        best_effort: FairQueue[Job] = FairQueue(*batch_queues(self._settings.tiers, snapshot.tenants))
         upstream = self._settings.upstreams.get(name)
         if upstream is not None:
             published = self._upstreams[name]
-            capacity = EngineCapacity(upstream.concurrent, None, ahead=0)
+            capacity = EngineCapacity(upstream.concurrent, None, ahead=0, gives_way=False)
             slot = ReplicaSlot(published, _mailbox(published))
-            return Backend(published, BackendQueue(name, queue, [capacity]), [slot])
+            return Backend(published, BackendQueue(name, queue, [capacity], best_effort=best_effort), [slot])
         engine = self._settings.engines[name]
         block_size: int | None = engine.kv.block_size
         ahead = None
@@ -568,7 +618,7 @@ class Service:
         slots = [ReplicaSlot(published, _mailbox(published)) for published in self._replicas[name]]
         capacities = [EngineCapacity(engine.max_running, block_size, ahead) for _ in slots]
         prefixes = engine.kv.block_size if engine.prefix_cache and block_size is not None else None
-        backend_queue = BackendQueue(name, queue, capacities, prefixes, self._quarantine)
+        backend_queue = BackendQueue(name, queue, capacities, prefixes, self._quarantine, best_effort)
         return Backend(self._all_published[name], backend_queue, slots)
 
     def _job_lost(self, message: QueueMessage) -> None:
@@ -626,7 +676,7 @@ class Service:
                 timers=self._timers,
                 stall_s=float(self._settings.engines[name].stall),
                 load_stall_s=float(self._settings.engines[name].load_stall),
-                jobs_wait=partial(bool, backend_queue.queue),
+                jobs_wait=partial(_anything_waits, backend_queue),
                 adapters=partial(self._registry.wanted, name),
             )
             child = Child(f"engine {slot.published.title}", actor, slot.mailbox)
@@ -656,7 +706,7 @@ class Service:
             published=published,
             settings=settings,
             client=client,
-            jobs_wait=partial(bool, backend_queue.queue),
+            jobs_wait=partial(_anything_waits, backend_queue),
         )
         return BackendReplica(Child(f"upstream {name}", actor, slot.mailbox), published, slot.mailbox)
 
@@ -668,6 +718,7 @@ class Service:
         shadows = partial(self._types.shadows, self._shadow_mail, self._copies, self._ports, self._someone_waits)
         children.append(auxiliary(Child("shadows", shadows, self._shadow_mail), self._tree, self._copies.stop))
         children.append(auxiliary(Child("kept answers", lambda: self.kept), self._tree))
+        children.append(auxiliary(Child("batches", lambda: self.batches), self._tree))
         if self.stored.keeps:
             children.append(auxiliary(Child("stored responses", lambda: self.stored), self._tree))
         return children
@@ -679,6 +730,10 @@ def _replica_published(name: str, replicas: int) -> list[EngineStatus]:
 
 def _mailbox(published: EngineStatus) -> Mailbox[EngineMessage]:
     return Mailbox(f"rung {published.title}", _MAILBOX)
+
+
+def _anything_waits(backend_queue: Backend) -> bool:
+    return backend_queue.queue.anything_waits
 
 
 def _load_texts(settings: Settings) -> dict[str, ModelText]:

@@ -7,6 +7,7 @@ import trio
 
 from actors.api.engine_status import BackendStatus, EngineState, EngineStatus, ReplicatedEngineStatus
 from actors.api.statistics import ReplicaView, ServiceCounters, ServiceStatistics
+from actors.batches.batches import Batches
 from actors.breakers.breakers import BreakerRegistry
 from actors.control.policy_reloader import PolicyStatus
 from actors.engines.adapter_registry import AdapterRegistry
@@ -84,6 +85,7 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     running: Collection[object]
     """The responses that have not ended."""
     kept: KeptAnswers
+    batches: Batches
     wall: WallClock
     created: int
     """When the service was created, seconds since 1970."""
@@ -136,6 +138,7 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
             overrun_total=counters.overruns,
             in_flight=len(self.running),
             kept=self.kept.statistics(),
+            batches=self.batches.statistics(),
             latency=counters.latency(),
             engines={name: published.stats or _NOTHING_YET for name, published in self.engines.items()},
             engine_restarts_total={name: published.restarts for name, published in self.all_published.items()},

@@ -10,7 +10,7 @@ service                             a failure here ends the process, with its ex
 └── auxiliaries                     never gives up
     ├── auxiliary recorder          5 restarts in 60 s, then it is off for good
     │   └── recorder
-    └── shadows, policy reloader, kept answers    likewise
+    └── shadows, policy reloader, kept answers, batches, stored responses    likewise
 
 Children start in this order and are stopped in reverse. The pause of a backend that is down grows from half a minute to
 ten minutes, as it may take long to load and its device may be gone; one that fails at its first load ends the process.

@@ -10,6 +10,8 @@ from typing import Protocol, TypeVar
 import msgspec
 import trio
 
+from actors.batches.batch_store import BatchStore
+from actors.batches.stored_batches import BatchThreads
 from actors.control.policy_reloader import ConfigProcess
 from actors.engines.engine_process import start_engine_process
 from actors.engines.engine_thread import (
@@ -32,11 +34,12 @@ from actors.kept.kept_store import (
 )
 from actors.kernel.clock import WallClock, system_time
 from actors.kernel.spare_processes import SpareProcesses
+from actors.kernel.store_calls import AskedStore, StoreCall, StoreEnd, StoreReply, answer_calls
 from actors.kernel.thread_bridge import NICE, LongWork, ThreadBridge, TimeSlices, WorkerHandle, WorkerPool
 from actors.ledger.ledger import LedgerThreads
 from actors.ledger.store import LedgerBatch, Store, StoreClosed, StoreEvent, keep_books
 from actors.protocol.ledger import Delivered
-from actors.stored.response_store import ResponseStore, ResponseStoreClosed, StoreCall, StoreReply, keep_responses
+from actors.stored.response_store import ResponseStore
 from actors.stored.stored_responses import ResponseThreads
 from config.load import LoadedConfig
 from config.model.table import AUTO
@@ -52,7 +55,9 @@ T = TypeVar("T")
 _READ_S = 120.0
 
 
-class WorkerThreads(EngineThreads, LedgerThreads, KeptThreads, ResponseThreads, ConfigProcess, WorkerPool, Protocol):
+class WorkerThreads(
+    EngineThreads, LedgerThreads, KeptThreads, ResponseThreads, BatchThreads, ConfigProcess, WorkerPool, Protocol
+):
     """All threads and processes of the service. Tests replace it by one on their own clock."""
 
 
@@ -67,16 +72,18 @@ class RealWorkerThreads:
         wall: WallClock = system_time,
         kept_file: Path | None = None,
         open_responses: Callable[[], ResponseStore] | None = None,
+        open_batches: Callable[[], BatchStore] | None = None,
         wait_for_ledger: Callable[[], bool] | None = None,
     ) -> None:
         """`at_once`: see `CoreSettings`. `off_cpu`: engines on another device, which need no time slices.
 
-        `kept_file`: of the kept answers. `open_responses`: opens the store of responses.
+        `kept_file`: of the kept answers. `open_responses`, `open_batches`: open the stores of responses and of batches.
         `wait_for_ledger`: blocks until the ledger may be opened; it returns whether another process still writes it.
         """
         self._wall = wall
         self._kept_file = kept_file
         self._open_responses = open_responses
+        self._open_batches = open_batches
         self._turns = TimeSlices(available_cores() if at_once == AUTO else at_once)
         self._off_cpu = frozenset(off_cpu)
         self._long_work = LongWork()
@@ -143,13 +150,13 @@ class RealWorkerThreads:
 
     def response_store(self, on_posts: Callable[[list[StoreReply]], None]) -> WorkerHandle:
         """Keep responses in a thread of its own."""
-        open_store = self._open_responses
-        assert open_store is not None, "only where responses are stored"
+        assert self._open_responses is not None, "only where responses are stored"
+        return _store_thread("stored responses", self._open_responses, on_posts)
 
-        def body(inbox: "SimpleQueue[StoreCall | ResponseStoreClosed]", post: Callable[[StoreReply], None]) -> None:
-            keep_responses(open_store, inbox.get, post)
-
-        return ThreadBridge("stored responses", body, on_posts)
+    def batch_store(self, on_posts: Callable[[list[StoreReply]], None]) -> WorkerHandle:
+        """Keep files and batches in a thread of its own."""
+        assert self._open_batches is not None, "only where there are batches"
+        return _store_thread("batches", self._open_batches, on_posts)
 
     def _delivered(self) -> Mapping[str, Delivered]:
         return {} if self._kept_file is None else delivered_before(self._kept_file)
@@ -170,3 +177,12 @@ class RealWorkerThreads:
         if report.loaded is None:
             raise ConfigError(report.problems)
         return report.loaded
+
+
+def _store_thread(
+    name: str, open_store: Callable[[], AskedStore], on_posts: Callable[[list[StoreReply]], None]
+) -> WorkerHandle:
+    def body(inbox: "SimpleQueue[StoreCall | StoreEnd]", post: Callable[[StoreReply], None]) -> None:
+        answer_calls(open_store, inbox.get, post)
+
+    return ThreadBridge(name, body, on_posts)

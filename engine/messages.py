@@ -24,6 +24,8 @@ class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     params: SamplingParams
     priority: int = 0
     """Higher is more important; the lowest is preempted first."""
+    best_effort: bool = False
+    """It computes only in steps in which no other sequence needs to, and gives way to any of them."""
     draft: tuple[int, ...] = ()
     """The expected first output tokens. They are computed with the prompt and kept as far as this model samples the
     same tokens at its seed, so a draft changes the time of the output tokens, never the tokens."""
@@ -63,6 +65,8 @@ class Embed(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Special tokens included."""
     priority: int = 0
     """Higher is more important."""
+    best_effort: bool = False
+    """It is in no step with inputs that are not best effort."""
     size: int | None = None
     """Cut the vector to this many numbers and normalize it again; None: the whole vector."""
     second: int | None = None
@@ -222,11 +226,25 @@ class EngineStats(msgspec.Struct, frozen=True, gc=False):
     """Blocks copied to host memory."""
     swapped_in_total: int = 0
     """Blocks copied back."""
+    best_effort_running: int = 0
+    """How many of `running`, ..."""
+    best_effort_waiting: int = 0
+    """... of `waiting`, ..."""
+    best_effort_tokens: int = 0
+    """... and of `outstanding_tokens` are best-effort sequences."""
+    best_effort_blocks: int = 0
+    """Blocks in use that others could take from best-effort sequences."""
 
     @property
     def kv_usage(self) -> float:
         """Share of the KV blocks in use, 0 to 1."""
         return 1 - self.free_blocks / self.total_blocks if self.total_blocks else 0.0
+
+    @property
+    def kv_usage_of_others(self) -> float:
+        """The same without what best-effort sequences hold."""
+        held = self.best_effort_blocks / self.total_blocks if self.total_blocks else 0.0
+        return max(self.kv_usage - held, 0.0)
 
 
 def sum_of_stats(replicas: Sequence[EngineStats]) -> EngineStats:

@@ -136,6 +136,7 @@ async def _give_up(service: Service, servers: list[Server]) -> None:
     """Accept no more, and write what has ended, so that the next process counts it."""
     for server in servers:
         server.hand_over()
+    service.batches.stop()
     await service.write_ledger(_WRITE_S)
 
 

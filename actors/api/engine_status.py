@@ -14,7 +14,10 @@ EngineState = Literal["loading", "ready", "failed"]
 
 
 class BackendActivity(msgspec.Struct, frozen=True, gc=False):
-    """Running and waiting jobs and generated tokens of a backend, engine or upstream."""
+    """Running and waiting jobs and generated tokens of a backend, engine or upstream.
+
+    Best-effort sequences are counted in its tokens only: no decision is to depend on them.
+    """
 
     running: int
     waiting: int
@@ -56,7 +59,7 @@ class BackendStatus(Protocol):
 
     @property
     def batch(self) -> int:
-        """Number of sequences in one step."""
+        """Number of sequences in one step, without best-effort ones."""
 
     @property
     def adapters(self) -> Mapping[str, Adapter]:
@@ -94,7 +97,9 @@ class EngineStatus:
 
     @property
     def batch(self) -> int:
-        return self.inside
+        stats = self.stats
+        best_effort = 0 if stats is None else stats.best_effort_running + stats.best_effort_waiting
+        return max(self.inside - best_effort, 0)
 
 
 class ReplicatedEngineStatus:
@@ -155,7 +160,7 @@ class ReplicatedEngineStatus:
     @property
     def batch(self) -> int:
         """Of the replica with the fewest, which gets the next job."""
-        return min([published.inside for published in self.all_published if published.state == "ready"], default=0)
+        return min([published.batch for published in self.all_published if published.state == "ready"], default=0)
 
     @property
     def adapters(self) -> Mapping[str, Adapter]:
@@ -168,11 +173,11 @@ def _activity(stats: EngineStats | None) -> BackendActivity | None:
     if stats is None:
         return None
     return BackendActivity(
-        running=stats.running,
-        waiting=stats.waiting,
+        running=stats.running - stats.best_effort_running,
+        waiting=stats.waiting - stats.best_effort_waiting,
         generation_tokens_total=stats.generation_tokens_total,
-        outstanding_tokens=stats.outstanding_tokens,
-        kv_usage=stats.kv_usage,
+        outstanding_tokens=stats.outstanding_tokens - stats.best_effort_tokens,
+        kv_usage=stats.kv_usage_of_others,
     )
 
 

@@ -242,6 +242,15 @@ class BegunAnswer(msgspec.Struct, frozen=True):
     """Those that the client has, without an end."""
 
 
+class OfBatch(msgspec.Struct, frozen=True):
+    """The batch that a request belongs to. It was admitted with its batch: no key is shown again."""
+
+    batch_id: str
+    tenant: str
+    key: str = ""
+    """Id of the key that the batch was made with."""
+
+
 class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request as the service takes it, before anything was decided about it."""
 
@@ -261,6 +270,8 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What there is of the answer already."""
     of_service: bool = False
     """The service itself asks, for a request whose key was checked."""
+    batch: OfBatch | None = None
+    """It is answered at best effort: whenever nothing else needs the backend. None: a client waits for it."""
 
 
 class RequestContent:

@@ -152,6 +152,22 @@ class KeptStatistics(msgspec.Struct, frozen=True):
     """How often the file could not be opened or written."""
 
 
+class BatchStatistics(msgspec.Struct, frozen=True):
+    """Batches that have not ended, and the files for batches."""
+
+    batches: Mapping[str, int] = msgspec.field(default_factory=dict)
+    """By status."""
+    in_flight: int = 0
+    """Requests that were begun and have no result."""
+    answered_total: int = 0
+    failed_total: int = 0
+    """Requests whose result is an error."""
+    retried_total: int = 0
+    """Requests that were refused for now, and are tried again."""
+    files: int = 0
+    stored_bytes: int = 0
+
+
 class PolicyStatistics(msgspec.Struct, frozen=True):
     """The policy in force, and the attempts to change it by outcome."""
 
@@ -182,6 +198,7 @@ class ServiceStatistics(msgspec.Struct, frozen=True):
     overrun_total: int
     in_flight: int
     kept: KeptStatistics
+    batches: BatchStatistics
     latency: LatencyStatistics
     engines: Mapping[str, EngineStats]
     """Sums over replicas."""

@@ -25,7 +25,7 @@ from policies.rollout.experiment import RollBack
 
 T = TypeVar("T")
 
-SCHEMA = 5
+SCHEMA = 6
 _PATIENCE_MS = 2000
 """How long SQLite waits for a lock before it reports that the file is busy."""
 _TABLES = """
@@ -53,6 +53,7 @@ CREATE TABLE requests (
     user TEXT,
     arm TEXT,
     tags TEXT,
+    batch TEXT,
     PRIMARY KEY (number, life)
 ) WITHOUT ROWID;
 CREATE INDEX open_requests ON requests (life) WHERE closed_at IS NULL;
@@ -61,7 +62,7 @@ CREATE INDEX by_tenant ON requests (tenant, opened_at);
 _ADDED = {
     "reserved_cost": "REAL NOT NULL DEFAULT 0",
     "cost": "REAL",
-    **dict.fromkeys(("degraded", "cascade", "key", "user", "arm", "tags"), "TEXT"),
+    **dict.fromkeys(("degraded", "cascade", "key", "user", "arm", "tags", "batch"), "TEXT"),
 }
 """Columns that older files lack. `tags` is a JSON array."""
 # One statement for all rows of a batch: the sqlite3 module releases and reacquires the interpreter lock for every
@@ -72,8 +73,8 @@ _ADDED = {
 _OPEN = f"""
 INSERT OR IGNORE INTO requests
     (life, opened_at, number, request_id, tenant, model, route, prompt_tokens, reserved_tokens, reserved_cost, cascade,
-    key, user, arm, tags)
-SELECT ?, ?, {", ".join([f"json_extract(value, '$[{place}]')" for place in range(13)])} FROM json_each(?)
+    key, user, arm, tags, batch)
+SELECT ?, ?, {", ".join([f"json_extract(value, '$[{place}]')" for place in range(14)])} FROM json_each(?)
 """  # noqa: S608  (constants of this file)
 _CLOSE = """
 UPDATE requests SET rung = closing.rung, outcome = closing.outcome, why = closing.why, degraded = closing.degraded,

@@ -20,6 +20,7 @@ _GROUPS = {
     "key": "ifnull(key, '')",
     "user": "ifnull(user, '')",
     "arm": "ifnull(arm, '')",
+    "batch": "ifnull(batch, '')",
     "tag": "tag.value",
     "hour": "substr(opened_at, 1, 13)",
     "day": "substr(opened_at, 1, 10)",

@@ -78,6 +78,7 @@ class Delivery:
         "_waiter",
         "closed",
         "first_at",
+        "on_started",
         "overrun",
         "take_now",
     )
@@ -95,6 +96,8 @@ class Delivery:
         """The reader was too slow: later outputs are dropped."""
         self.closed = False
         """There is no reader any more."""
+        self.on_started: Callable[[], None] | None = None
+        """Called in the dispatcher's turn when a job has left its queue. It must not raise."""
         self.take_now: Callable[[int, JobOutput], bool] | None = None
         """Offered each output that comes while the reader waits and nothing else does, in the task that brings it.
 
@@ -137,6 +140,8 @@ class Delivery:
         self._items.append((job_id, notice))
         if not isinstance(notice, JobStarted):
             self._wake()
+        elif self.on_started is not None:
+            self.on_started()
 
     def fail(self, error: Exception) -> bool:
         """The message with the job was lost in a crash."""
@@ -159,7 +164,7 @@ class Delivery:
 
     def close(self) -> None:
         self.closed = True
-        self.take_now = None
+        self.take_now = self.on_started = None
         self._items.clear()
 
     async def take(self, *, quiet: bool) -> list[Item]:

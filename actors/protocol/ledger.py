@@ -28,6 +28,8 @@ class LedgerEntry(msgspec.Struct, frozen=True, tag=True, gc=False):
     arm: str = ""
     """EXPERIMENT/ARM; empty: in no experiment."""
     tags: tuple[str, ...] = ()
+    batch: str = ""
+    """Id of the batch; empty: in none."""
 
 
 class EntryClosing(msgspec.Struct, frozen=True, tag=True, gc=False):

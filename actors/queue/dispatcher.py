@@ -184,7 +184,7 @@ class Dispatcher(Actor[QueueMessage]):
     def _set_alarm(self, now: float) -> None:
         due = float("inf")
         for backend in self._backends.values():
-            if len(backend.queue):
+            if backend.queue.anything_waits:
                 due = min(due, backend.queue.next_expiry() or due, now + _LOOK_AGAIN_S)
             elif backend.queue.in_hand:
                 due = min(due, now + _LOOK_AGAIN_S)

@@ -126,6 +126,7 @@ class Account:
         self._decision = decision
         self._who = LogIdentity(features.tenant, plan.route)
         self._grant = grant
+        self._price_share = features.requirements.price_share
         self._held = ports.rollout.on_start(plan, features.at, grant.hold.amount)
         self.forget()
         self._before = Usage(0, 0)
@@ -182,14 +183,16 @@ class Account:
         price = self.snapshot.policy.prices.get(rung)
         if self._prompt_paid:
             prompt_tokens = 0
-        self.cost += cost_of(price, prompt_tokens, made_tokens, min(self.once(cached), prompt_tokens))
+        cost = cost_of(price, prompt_tokens, made_tokens, min(self.once(cached), prompt_tokens))
+        self.cost += cost * self._price_share
 
     def delivered(self, rung: str, *, ended: bool) -> Delivered:
         """What this process has delivered, and what that costs; `rung`: of the attempt that may still run."""
         usage = self._charged(self.usage())
         cost = self.cost
         if not ended:
-            cost += cost_of(self.snapshot.policy.prices.get(rung), usage.prompt_tokens, usage.completion_tokens)
+            price = self.snapshot.policy.prices.get(rung)
+            cost += cost_of(price, usage.prompt_tokens, usage.completion_tokens) * self._price_share
         return Delivered(usage.prompt_tokens, usage.completion_tokens, min(cost, self._grant.hold.amount))
 
     def _charged(self, usage: Usage) -> Usage:
@@ -293,7 +296,7 @@ class Account:
         if on_settled is not None:
             on_settled(outcome)
         recording = self.ports.recording
-        if recording is not None and self.request.body.embedding is None:
+        if recording is not None and self.request.body.embedding is None and self.request.batch is None:
             recording.note(
                 RecordedRequest(
                     self.features,
@@ -319,7 +322,8 @@ class Account:
         counters.completion_tokens += usage.completion_tokens
         counters.reasoning_tokens += usage.reasoning_tokens
         counters.discarded_tokens += discarded
-        counters.e2e.add(total_s)
+        if self.request.batch is None:
+            counters.e2e.add(total_s)
         if key.outcome == "refused":
             counters.refusals[key.why] += 1
         if key.outcome == "overrun":
@@ -343,7 +347,9 @@ class Account:
             fell_back=any(note.outcome in {"failed", "refused"} for note in history[:-1]),
             truncated=self.truncated,
             ttft_s=None if self.first_content_at is None else self.first_content_at - arrived,
-            slo_ttft_s=float(self.snapshot.settings.tiers[features.tier].slo.ttft),
+            slo_ttft_s=float("inf")
+            if self.request.batch is not None
+            else float(self.snapshot.settings.tiers[features.tier].slo.ttft),
             unit=unit_of(features, experiment.unit) if experiment is not None else "",
             cost=cost,
             held=self._held,

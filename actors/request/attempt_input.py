@@ -112,7 +112,8 @@ class AttemptInput:
                 machine.on_started(at)
                 self._account.worked = True
                 self._account.taken_at = self._account.taken_at or at
-                self._account.ports.counters.queue_wait.add(max(at - self._account.request.arrived_at, 0.0))
+                if self._account.request.batch is None:
+                    self._account.ports.counters.queue_wait.add(max(at - self._account.request.arrived_at, 0.0))
             case RungRefused():
                 machine.on_rejected(notice, now)
             case AttemptFailed():

@@ -29,6 +29,8 @@ from engine.text.tokenizer import LONG_CHARACTERS
 from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView, Grant
 from policies.admission.keys import KeyGrant
 from policies.admission.quota import QuotaRefusal
+from policies.batching.batch_tier import TIER as BATCH_TIER
+from policies.batching.patient_plan import patient
 from policies.model.backends import Backends, EmbeddingModel
 from policies.model.features import Features
 from policies.queueing.turn_queue import WorkFor
@@ -101,6 +103,9 @@ class RequestAdmission:
                 decided = await self._decide(request, snapshot, text, wanted, budget)
                 if isinstance(decided, PlanRefusal):
                     raise _refusal_of(decided)
+                if request.batch is not None:
+                    plan = patient(decided.plan, request.arrived_at)
+                    decided = msgspec.structs.replace(decided, plan=plan)
                 who.route = decided.plan.route
                 if self._texts:
                     first = next(iter(decided.plan.backends), "")
@@ -116,7 +121,7 @@ class RequestAdmission:
         except Refusal as refusal:
             end = DecisionEnd(outcome="refused", code=refusal.body.code, rung="")
             self._keep(request, snapshot, decided or features).end = end
-            if self._ports.recording is not None and request.body.embedding is None:
+            if self._ports.recording is not None and request.body.embedding is None and request.batch is None:
                 self._ports.recording.note(RecordedRequest(features, request.arrived_at))
             raise
         # No await from here to the response stream: a cancellation in between would leave the grant unsettled.
@@ -137,6 +142,7 @@ class RequestAdmission:
             (request.body.user or "")[:_MAX_USER],
             f"{plan.experiment}/{plan.arm}" if plan.arm else "",
             request.credentials.tags,
+            "" if request.batch is None else request.batch.batch_id,
         )
         try:
             ports.ledger.put_nowait(OpenEntry(entry, booked))
@@ -152,7 +158,7 @@ class RequestAdmission:
             decision=self._keep(request, snapshot, decided),
             ports=ports,
         )
-        principal = snapshot.callers[tenant, decided.features.tier]
+        principal = snapshot.callers[tenant, decided.features.tier if request.batch is None else BATCH_TIER]
         if plan.shadows:
             self._shadows.copy(CopiedRequest(request, decided, snapshot, principal.cache_salt, text), account)
         return ResponseStream(account, principal=principal, text=text, booked=booked, on_end=self._on_end)
@@ -218,6 +224,10 @@ class RequestAdmission:
         features = features_of(
             request, snapshot.policy, tenant, snapshot.tenants[tenant], lengths, at=self._ports.wall()
         )
+        if request.batch is not None:
+            share = snapshot.settings.batch.price
+            requirements = msgspec.structs.replace(features.requirements, price_share=share)
+            features = msgspec.structs.replace(features, requirements=requirements)
         if snapshot.tenants[tenant].budget is None:
             return features
         view = self._budgets.view(tenant, self._ports.wall())
@@ -282,13 +292,24 @@ class RequestAdmission:
 
 
 def _granted(request: InferenceRequest, snapshot: PolicySnapshot, at: float) -> KeyGrant:
-    """What the request's key permits, or the tenant of what an earlier process has begun. Raises Refusal."""
+    """What the request's key permits, or the tenant of a batch, or of what an earlier process has begun.
+
+    Raises Refusal.
+    """
+    if request.batch is not None:
+        _check_tenant(request.batch.tenant, snapshot)
+        return KeyGrant(request.batch.tenant, request.batch.key)
     if request.begun is None:
         return snapshot.grant_of(request.credentials.api_key, at)
-    if request.begun.tenant not in snapshot.tenants:
-        raise Forbidden("tenant_removed", "The tenant of this answer is not in the configuration any more.")
+    _check_tenant(request.begun.tenant, snapshot)
     # Its key is not stored; its readers have shown one.
     return KeyGrant(request.begun.tenant)
+
+
+def _check_tenant(tenant: str, snapshot: PolicySnapshot) -> None:
+    """Raises Forbidden."""
+    if tenant not in snapshot.tenants:
+        raise Forbidden("tenant_removed", "The tenant of this answer is not in the configuration any more.")
 
 
 def _refusal_of(decided: PlanRefusal) -> Refusal:

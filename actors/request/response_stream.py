@@ -116,6 +116,10 @@ class ResponseStream:
             self._sink = sink
             self._delivery.take_now = self._take_now
 
+    def when_started(self, call: Callable[[], None]) -> None:
+        """Call it each time a backend begins to work on the answer; it must neither wait nor raise."""
+        self._delivery.on_started = call
+
     async def next_events(self) -> list[ResponseEvent]:
         """At least one event; none after the last one. Raises Refusal before the first content."""
         if self._ended:
@@ -250,6 +254,9 @@ class ResponseStream:
                     attempt.drafter.close()
                 self._builder.attempt_ended(attempt, ok=ok, client_left=client_left)
             case RecordOutcome(rung, permit, ok, is_retry, ttft_s):
+                if self._account.request.batch is not None:
+                    # It waits for others, not for a slow rung.
+                    ttft_s = None
                 self._ports.permits.record(rung, permit, ok=ok, is_retry=is_retry, ttft_s=ttft_s)
             case Complete(_, reason):
                 assert attempt is not None

@@ -17,6 +17,8 @@ from config.model.settings import Settings
 from config.model.tenancy import StoredKeys, TenantSettings
 from config.tenants import ANONYMOUS, cache_domain, known_tenants, tenant_queue_name
 from policies.admission.keys import KeyGrant, KeyRing
+from policies.batching.batch_tier import TIER as BATCH_TIER
+from policies.batching.batch_tier import batch_tier
 from policies.errors import NoSuchModel
 from policies.model.load import EngineLoad, Load
 from policies.rollout.rollout_state import RolloutState
@@ -53,7 +55,7 @@ class PolicySnapshot(msgspec.Struct, frozen=True):
                 tenant, tenant_queue_name(tenant, given, name), name, tier.priority, cache_domain(tenant, given)
             )
             for tenant, given in tenants.items()
-            for name, tier in settings.tiers.items()
+            for name, tier in {**settings.tiers, BATCH_TIER: batch_tier(settings.tiers)}.items()
         }
         policy = Policy.compile(settings, tokenizers)
         if "language" in policy.needs:

@@ -6,7 +6,6 @@ what is deleted is overwritten.
 """
 
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +182,7 @@ class DeleteConversation(msgspec.Struct, frozen=True, tag=True):
     conversation_id: str
 
 
-StoreQuery = (
+ResponseQuery = (
     PutResponse
     | GetResponse
     | GetChain
@@ -195,26 +194,6 @@ StoreQuery = (
     | DeleteItem
     | DeleteConversation
 )
-
-
-class StoreCall(msgspec.Struct, frozen=True):
-    """A query with the number by which its answer is found."""
-
-    number: int
-    query: StoreQuery
-
-
-class StoreReply(msgspec.Struct, frozen=True):
-    """What a query gives."""
-
-    number: int
-    value: Any
-    failure: str = ""
-    """Why it could not be carried out; nothing was changed."""
-
-
-class ResponseStoreClosed(msgspec.Struct, frozen=True):
-    """The last command."""
 
 
 class ResponseStore:
@@ -246,7 +225,7 @@ class ResponseStore:
             self._connection, path, tables=_TABLES, owner=_APPLICATION, schema=SCHEMA, setting="[server] responses_file"
         )
 
-    def carry_out(self, query: StoreQuery) -> Any:
+    def carry_out(self, query: ResponseQuery) -> Any:
         """What the query gives. Raises sqlite3.Error; nothing is changed then."""
         now = self._wall()
         with transaction(self._connection):
@@ -258,7 +237,7 @@ class ResponseStore:
             free_pages(self._connection)
         return value
 
-    def _carry_out(self, query: StoreQuery, now: float) -> Any:
+    def _carry_out(self, query: ResponseQuery, now: float) -> Any:
         execute = self._connection.execute
         match query:
             case PutResponse(tenant, response):
@@ -381,27 +360,3 @@ class ResponseStore:
 
     def close(self) -> None:
         self._connection.close()
-
-
-def keep_responses(
-    open_store: Callable[[], ResponseStore],
-    receive: Callable[[], StoreCall | ResponseStoreClosed],
-    post: Callable[[StoreReply], None],
-) -> None:
-    """Carry out calls until `ResponseStoreClosed`. After a failure the file is opened again for the next call."""
-    store: ResponseStore | None = None
-    try:
-        while isinstance(call := receive(), StoreCall):
-            try:
-                store = store or open_store()
-                value = store.carry_out(call.query)
-            except (sqlite3.Error, OSError) as error:
-                if store is not None and not store.in_memory:
-                    store.close()
-                    store = None
-                post(StoreReply(call.number, None, str(error) or type(error).__name__))
-            else:
-                post(StoreReply(call.number, value))
-    finally:
-        if store is not None:
-            store.close()

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Mapping
 
+from config.check.batch import check_batch
 from config.check.conditions.effects import check_effects, check_usage
 from config.check.conditions.reach import check_reach
 from config.check.conditions.single_conditions import check_conditions
@@ -34,7 +35,15 @@ def check_settings(
     `today`: warn about stale calibrations. `tokenizers` (by engine, a digest of its tokenizer): check which engines can
     continue each other's tokens.
     """
-    for check in (check_server, check_engines, check_adapters, check_upstreams, check_prices, check_judging):
+    for check in (
+        check_server,
+        check_batch,
+        check_engines,
+        check_adapters,
+        check_upstreams,
+        check_prices,
+        check_judging,
+    ):
         check(settings, problems)
     for check in (check_tenants, check_keys, check_admin, check_conditions):
         check(settings, problems)

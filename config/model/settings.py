@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from config.model.batch import BatchSettings
 from config.model.bounds import Count, Natural, NonNegative, Port, within
 from config.model.conditions import SignalSettings
 from config.model.expectations import TestSettings
@@ -277,6 +278,10 @@ class EngineSettings(Table, frozen=True):
     gpu: GpuSettings = GpuSettings()
     max_running: Count = 32
     """Maximum number of sequences that decode in one batch."""
+    batch_beside: AutoCount = AUTO
+    """How many sequences of batches (`/v1/batches`) decode beside others. The rest pauses until no other sequence
+    runs, and all of them while one waits for its first token. "auto": `max_running` on a GPU; on a CPU, where each one
+    slows down the others, none."""
     max_step_tokens: Count = 256
     """Maximum number of tokens (prefill and decode) in one step."""
     prefill_chunk: Count = 256
@@ -341,6 +346,7 @@ class Settings(Table, frozen=True, kw_only=True):
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     cores: CoreSettings = CoreSettings()
+    batch: BatchSettings = BatchSettings()
     quarantine: QuarantineSettings = QuarantineSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
     engines: dict[str, EngineSettings] = msgspec.field(default_factory=dict)

@@ -15,9 +15,9 @@ KEY_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 KeyEndpoint = Literal[
-    "chat", "completions", "embeddings", "responses", "tokenize", "scores", "moderations", "decisions"
+    "chat", "completions", "embeddings", "responses", "tokenize", "scores", "moderations", "decisions", "batch"
 ]  # fmt: skip
-"""What a key may be limited to."""
+"""What a key may be limited to. A batch needs "batch" and what its requests need."""
 
 
 class SLO(Table, frozen=True):

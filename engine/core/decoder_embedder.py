@@ -167,6 +167,7 @@ class DecoderEmbedder(EngineBase):
             prompt_token_ids=command.token_ids,
             params=_READ,
             priority=command.priority,
+            best_effort=command.best_effort,
         )
         scheduled = Scheduled(reading, arrival=self._arrivals, limit=len(command.token_ids), seed=0, banned=())
         self._inputs[command.sequence_id] = _Input(command, scheduled)

@@ -6,7 +6,6 @@ steps: attention is bidirectional, so an input is computed whole, in one step.
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from time import perf_counter
 from typing import Protocol, Self
@@ -37,7 +36,8 @@ from engine.messages import (
 )
 from engine.model.vectors import EmbeddingSizes
 
-_PRIORITY = attrgetter("priority")
+_BEST_EFFORT_SHARE = 4
+"""A step of best-effort inputs takes one in so many tokens of a step: what comes meanwhile waits for its end."""
 _SETTINGS = (
     *("model", "device", "replicas", "devices", "dtype", "threads"),
     *("max_running", "max_step_tokens", "max_model_len", "stall", "ignore_config_keys", "ignore_tensors"),
@@ -158,14 +158,18 @@ class Embedder(EngineBase):
     def _choose(self) -> list[Embed]:
         """Take inputs that fit into one step: higher priority first, then earlier arrival.
 
-        An input longer than `max_step_tokens` gets a step of its own.
+        An input longer than `max_step_tokens` gets a step of its own. Best-effort inputs come last, and in
+        shorter steps of their own.
         """
         chosen: list[Embed] = []
-        left = self._max_step_tokens
         # Sorting is stable, so equal priorities keep their order of arrival.
-        for command in sorted(self._waiting.values(), key=_PRIORITY, reverse=True)[: self._max_inputs]:
+        first = sorted(self._waiting.values(), key=_importance, reverse=True)[: self._max_inputs]
+        left = self._max_step_tokens
+        if first and first[0].best_effort:
+            left //= _BEST_EFFORT_SHARE
+        for command in first:
             left -= len(command.token_ids)
-            if chosen and left < 0:
+            if chosen and (left < 0 or command.best_effort != chosen[0].best_effort):
                 break
             chosen.append(command)
             del self._waiting[command.sequence_id]
@@ -173,6 +177,7 @@ class Embedder(EngineBase):
         return chosen
 
     def stats(self) -> EngineStats:
+        best_effort = [command for command in self._waiting.values() if command.best_effort]
         return EngineStats(
             total_blocks=0,
             free_blocks=0,
@@ -180,6 +185,8 @@ class Embedder(EngineBase):
             running=0,
             waiting=len(self._waiting),
             outstanding_tokens=self._tokens,
+            best_effort_waiting=len(best_effort),
+            best_effort_tokens=sum([len(command.token_ids) for command in best_effort]),
             step_s=self._step_s,
             step_tokens=self._step_tokens,
             steps_total=self._steps,
@@ -193,6 +200,10 @@ class Embedder(EngineBase):
 
     def check_runner(self) -> None:
         """Nothing to check: an encoder runs in this process only."""
+
+
+def _importance(command: Embed) -> tuple[bool, int]:
+    return (not command.best_effort, command.priority)
 
 
 def check_embed(command: Embed, limits: EngineLimits, sizes: EmbeddingSizes, *, known: bool) -> None:

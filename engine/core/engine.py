@@ -442,6 +442,10 @@ class Engine(EngineBase):
             host_blocks=now.blocks.host,
             swapped_out_total=now.blocks.swapped_out_total,
             swapped_in_total=now.blocks.swapped_in_total,
+            best_effort_running=now.best_effort.running,
+            best_effort_waiting=now.best_effort.waiting,
+            best_effort_tokens=now.best_effort.outstanding_tokens,
+            best_effort_blocks=now.best_effort.blocks,
         )
 
     def check_integrity(self) -> None:

@@ -16,6 +16,7 @@ import msgspec
 
 from config.model.settings import EngineSettings
 from engine.errors import EngineError
+from engine.scheduling.best_effort import BestEffort, BestEffortStatistics
 from engine.scheduling.block_manager import BlockManager, BlockStatistics
 from engine.scheduling.block_table import BlockTable
 from engine.scheduling.plan import Share, StepPlan, make_plan
@@ -38,6 +39,8 @@ class SchedulerStatistics(msgspec.Struct, frozen=True):
     preemptions_total: int
     prefix_queries_total: int
     prefix_hits_total: int
+    best_effort: BestEffortStatistics
+    """Part of `running`, `waiting` and `outstanding_tokens`, and the blocks in use for it."""
 
 
 class Scheduler:
@@ -54,7 +57,7 @@ class Scheduler:
     ) -> None:
         """Manage the blocks 1 to `total_blocks` - 1 of a pool, and `host_blocks` on the host. Raises EngineError."""
         _check(settings)
-        self._max_step_tokens = settings.max_step_tokens
+        self._best_effort = BestEffort(settings)
         self._chunk = settings.prefill_chunk
         self._caching = settings.prefix_cache
         self._block_size = block_size
@@ -85,11 +88,13 @@ class Scheduler:
 
         The waiting list is unbounded here: callers limit it by `outstanding_tokens` of the statistics.
         """
+        self._best_effort.alive += sequence.best_effort
         self._outstanding += sequence.outstanding
         insort(self._waiting, sequence, key=_ORDER)
 
     def finish(self, sequence: Sequence) -> None:
         """Remove a sequence that has ended or was aborted; results in flight for it will be dropped."""
+        self._best_effort.alive -= sequence.best_effort
         self._outstanding -= sequence.outstanding
         sequence.finished = True
         if sequence.row >= 0:
@@ -108,11 +113,14 @@ class Scheduler:
 
     def decide(self) -> dict[Sequence, int]:
         """Tokens per sequence for the next step, with their blocks allocated; empty if there is no work."""
-        counts = self._continue()
-        while not counts and any(not sequence.ending for sequence in self._running):
+        allowed = self._best_effort.allowed(self._running, self._waiting)
+        counts = self._continue(allowed)
+        while not counts and any(
+            not sequence.ending and (allowed is None or not sequence.best_effort) for sequence in self._running
+        ):
             self._preempt(min(self._running, key=_cheapest))
-            counts = self._continue()
-        self._admit(counts)
+            counts = self._continue(allowed)
+        self._admit(counts, allowed)
         return counts
 
     def commit_launched(self, shares: Iterable[Share]) -> None:
@@ -164,7 +172,7 @@ class Scheduler:
 
         In such steps no sequence can be admitted, none computes more than one token, and blocks suffice.
         """
-        if not self._running or (self._waiting and self._table.free_rows):
+        if not self._running or self._best_effort.alive or (self._waiting and self._table.free_rows):
             return 0
         if any(sequence.ahead - sequence.computed != 1 for sequence in self._running):
             return 0
@@ -230,15 +238,19 @@ class Scheduler:
         if self._caching and first != end:
             self._publish(sequence, first, end)
 
-    def _continue(self) -> dict[Sequence, int]:
+    def _continue(self, allowed: int | None) -> dict[Sequence, int]:
         """Token counts for the running sequences, limited to the blocks that could be allocated."""
-        budget = self._max_step_tokens
+        budget = self._best_effort.budget(allowed)
         counts: dict[Sequence, int] = {}
         behind = len(self._running)
         for sequence in sorted(self._running, key=_is_prefill):
             behind -= 1
             if sequence.row < 0 or sequence.ending:
                 continue
+            if sequence.best_effort and allowed is not None:
+                if not allowed:
+                    continue
+                allowed -= 1
             count = min(sequence.ahead - sequence.computed, self._chunk, budget)
             if count > 1 and not _is_prefill(sequence):
                 count = max(min(count, budget - behind), 1)
@@ -271,7 +283,8 @@ class Scheduler:
             victims = [
                 other
                 for other in self._running
-                if other.preemptions < _MAX_PREEMPTIONS and other.priority <= sequence.priority
+                if other.best_effort > sequence.best_effort
+                or (other.preemptions < _MAX_PREEMPTIONS and other.importance <= sequence.importance)
             ]
             if not victims:
                 return False
@@ -282,11 +295,15 @@ class Scheduler:
                 return False
         return True
 
-    def _admit(self, counts: dict[Sequence, int]) -> None:
-        budget = self._max_step_tokens - sum(counts.values())
+    def _admit(self, counts: dict[Sequence, int], allowed: int | None) -> None:
+        budget = self._best_effort.budget(allowed) - sum(counts.values())
         index = 0
-        while index < len(self._waiting) and self._table.free_rows and budget:
+        while index < len(self._waiting) and budget > 0:
             sequence = self._waiting[index]
+            if sequence.best_effort and allowed is not None:
+                return
+            if not self._table.free_rows and (sequence.best_effort or not self._best_effort.alive):
+                return
             if sequence.ending:
                 index += 1
                 continue
@@ -294,18 +311,35 @@ class Scheduler:
             cached = self._blocks.match(names) if self._caching else []
             on_host = self._blocks.host.count(names[len(cached) :]) if self._caching else 0
             known = len(cached) + on_host
-            if known < len(names) and names[known] in self._in_progress:
+            if known < len(names) and self._awaits(sequence, names[known]):
                 index += 1
                 continue
             needed = -(-sequence.ahead // self._block_size) - len(cached)
             margin = max(self._watermark, len(self._running)) if self._running else 0
-            if needed + self._blocks.idle_among(cached) + margin > self._blocks.available:
+            short = needed + self._blocks.idle_among(cached) + margin > self._blocks.available
+            if short or not self._table.free_rows:
+                if self._make_way(sequence, counts):
+                    continue
                 return
             del self._waiting[index]
             self._enter(sequence, cached, names[len(cached) : known], needed)
             count = min(sequence.ahead - sequence.computed, self._chunk, budget)
             counts[sequence] = count
             budget -= count
+
+    def _awaits(self, sequence: Sequence, name: bytes) -> bool:
+        """Whether another sequence will compute this block before; a best-effort one may take its time."""
+        other = self._in_progress.get(name)
+        return other is not None and other.best_effort <= sequence.best_effort
+
+    def _make_way(self, sequence: Sequence, counts: dict[Sequence, int]) -> bool:
+        """Preempt a best-effort sequence for one that is not; False: there is none."""
+        victim = None if sequence.best_effort else self._best_effort.victim(self._running)
+        if victim is None:
+            return False
+        counts.pop(victim, None)
+        self._preempt(victim)
+        return True
 
     def _enter(self, sequence: Sequence, cached: list[int], on_host: list[bytes], needed: int) -> None:
         """Admit with `cached` blocks on the device, those `on_host`, and blank ones; `needed` counts the last two."""
@@ -326,7 +360,8 @@ class Scheduler:
         for name in islice(
             sequence.block_names(sequence.seen // self._block_size, self._block_size), len(cached), None
         ):
-            self._in_progress.setdefault(name, sequence)
+            if not self._awaits(sequence, name):
+                self._in_progress[name] = sequence
 
     def _take(self, sequence: Sequence, blocks: list[int]) -> None:
         self._table.write(sequence.row, len(sequence.blocks), blocks)
@@ -369,6 +404,7 @@ class Scheduler:
             preemptions_total=self._preemptions,
             prefix_queries_total=self._queries,
             prefix_hits_total=self._hits,
+            best_effort=self._best_effort.statistics(self._running, self._waiting),
         )
 
     def check_integrity(self) -> None:
@@ -378,6 +414,8 @@ class Scheduler:
         alive: Iterable[Sequence] = (*self._running, *self._waiting)
         if self._outstanding != sum(sequence.outstanding for sequence in alive):
             raise _broken("outstanding tokens do not add up")
+        if self._best_effort.alive != sum(sequence.best_effort for sequence in alive):
+            raise _broken("the best-effort sequences do not add up")
         if any(sequence.finished for sequence in alive) or any(s.blocks or s.row >= 0 for s in self._waiting):
             raise _broken("a finished sequence is kept, or a waiting one holds blocks")
         if not {*self._in_progress.values()} <= {*self._running}:
@@ -400,8 +438,8 @@ def _is_prefill(sequence: Sequence) -> bool:
     return sequence.known - sequence.computed > 1
 
 
-def _cheapest(sequence: Sequence) -> tuple[int, int]:
-    return sequence.priority, sequence.computed
+def _cheapest(sequence: Sequence) -> tuple[tuple[bool, int], int]:
+    return sequence.importance, sequence.computed
 
 
 def _broken(what: str) -> EngineError:

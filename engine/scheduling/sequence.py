@@ -42,6 +42,7 @@ class Sequence:
         self.prompt = command.prompt_token_ids
         self.params = command.params
         self.priority = command.priority
+        self.best_effort = command.best_effort
         self.arrival = arrival
         self.limit = limit
         """Maximum length in tokens (prompt and output)."""
@@ -106,9 +107,14 @@ class Sequence:
         return self.known - 1 if self.scored == self.to_score else self.scored
 
     @property
-    def order(self) -> tuple[int, int]:
-        """Sort key: higher priority, then earlier arrival."""
-        return (-self.priority, self.arrival)
+    def importance(self) -> tuple[bool, int]:
+        """What is least is preempted first."""
+        return (not self.best_effort, self.priority)
+
+    @property
+    def order(self) -> tuple[bool, int, int]:
+        """Sort key: best effort last, then higher priority, then earlier arrival."""
+        return (self.best_effort, -self.priority, self.arrival)
 
     def tokens(self, start: int, end: int) -> Items[int]:
         """Known or draft tokens from `start` up to `end`; 0 for one that has not arrived."""

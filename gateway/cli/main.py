@@ -10,6 +10,8 @@ from config.problems.errors import ConfigError
 from config.problems.problems import nearest
 from engine.errors import ModelError
 from gateway.cli import bench, check, init, keys, serve, usage, zoo
+from gateway.cli.batch import run as batch_run
+from gateway.cli.batch import status as batch_status
 from gateway.cli.load import check as load_check
 from gateway.cli.load import compare as load_compare
 from gateway.cli.load import merge as load_merge
@@ -100,6 +102,10 @@ def _parser() -> Parser:
     of_load = load.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (load_run, load_sweep, load_compare, load_replay, load_merge, load_report, load_check, load_schema):
         command.add_to(of_load)
+    batch = commands.add_parser("batch", help="have a file of requests answered, and fetch the results")
+    of_batch = batch.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (batch_run.add_run, batch_run.add_resume, batch_status.add_status, batch_status.add_cancel):
+        add(of_batch)
     for command in (keys, usage, zoo, bench):
         command.add_to(commands)
     return parser

@@ -160,7 +160,7 @@ class CompletionHandler:
         response = await opened(self._api, inference, reader)
         headers.decided = response.decided
         try:
-            done = await whole_answer(response, partial(_gather, choices))
+            done = await whole_answer(response, partial(gather, choices))
             identity = self._identity(inference, done.served.model_served, headers, reader)
             answer = self._endpoint.whole(identity, choices, done.usage, done.served, body)
             await self._ended(inference, reader, answer)
@@ -237,7 +237,8 @@ class CompletionHandler:
         return self._api.identity(inference.request_id, inference.body.model, served, headers.decided.policy, created)
 
 
-def _gather(choices: Sequence[Choice], event: Start | Delta) -> None:
+def gather(choices: Sequence[Choice], event: Start | Delta) -> None:
+    """Add what has come of an answer to its choices."""
     match event:
         case Start(echo=echo):
             for choice, text in zip(choices, echo, strict=False):

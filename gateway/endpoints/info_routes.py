@@ -157,7 +157,7 @@ Penstock {version}, {state}. In a browser this address is a console: http://{hos
 Try it:
   {command}
 
-OpenAI:    /v1/chat/completions /v1/completions /v1/embeddings /v1/moderations /v1/responses /v1/models
+OpenAI:    /v1/chat/completions /v1/completions /v1/embeddings /v1/moderations /v1/responses /v1/batches /v1/models
 Anthropic: /v1/messages
 vLLM:      /rerank /score /classify /tokenize /detokenize
 Penstock:  /v1/decisions, and a WebSocket at /v1/stream

@@ -7,11 +7,15 @@ from urllib.parse import unquote_to_bytes
 from actors.api.errors import Refusal
 from config.model.tenancy import KeyEndpoint
 from gateway.endpoints.api_context import ApiContext
+from gateway.endpoints.batches import BATCHES, BatchHandler
+from gateway.endpoints.batches import methods_of as batch_methods
 from gateway.endpoints.completions import CHAT, COMPLETION, MESSAGE, CompletionHandler
 from gateway.endpoints.conversations import CONVERSATIONS, ConversationHandler
 from gateway.endpoints.conversations import methods_of as conversation_methods
 from gateway.endpoints.decisions import DecisionHandler
 from gateway.endpoints.embeddings import EmbeddingHandler
+from gateway.endpoints.files import FILES, FileHandler
+from gateway.endpoints.files import methods_of as file_methods
 from gateway.endpoints.info_routes import NOT_FOUND, create_info_app
 from gateway.endpoints.kept_answers import STREAMS, StreamHandler
 from gateway.endpoints.kept_answers import methods_of as stream_methods
@@ -58,11 +62,16 @@ class Routes:
         responses = completions[RESPONSE.name] = ResponseHandler(api)
         self._streams = StreamHandler(api, {name: handler.answer for name, handler in completions.items()})
         conversations = ConversationHandler(api)
+        files, batches = FileHandler(api), BatchHandler(api)
+        self._uploads = {FILES: files.most_bytes}
+        """Most bytes of a body that is read in pieces, by the address that is posted to."""
         response_socket = SocketHandler(api, limits, origins, partial(ResponseSession, responses))
         self._folders: tuple[tuple[bytes, Callable[[bytes], bytes], Handler, KeyEndpoint | None], ...] = (
             (STREAMS, stream_methods, self._streams, None),
             (RESPONSES, response_methods, StoredResponseHandler(api, responses), "responses"),
             (CONVERSATIONS + b"/", conversation_methods, conversations, "responses"),
+            (FILES + b"/", file_methods, files, "batch"),
+            (BATCHES + b"/", batch_methods, batches, "batch"),
         )
         """Beginning of the address, the methods of an address below it, handler, and what a key must permit."""
         tokenize, detokenize = TokenizeHandler(api), DetokenizeHandler(api)
@@ -75,6 +84,8 @@ class Routes:
             b"/v1/responses": (b"GET, POST", _by_method(response_socket, responses), "responses"),
             b"/v1/responses/input_tokens": (b"POST", InputTokensHandler(api, responses), "responses"),
             CONVERSATIONS: (b"POST", conversations, "responses"),
+            FILES: (b"GET, POST", files, "batch"),
+            BATCHES: (b"GET, POST", batches, "batch"),
             b"/tokenize": (b"POST", tokenize, "tokenize"),
             b"/v1/tokenize": (b"POST", tokenize, "tokenize"),
             b"/detokenize": (b"POST", detokenize, "tokenize"),
@@ -114,9 +125,11 @@ class Routes:
         reads = request.method == b"POST"
         if reads:
             check_content_encoding(request.header(b"content-encoding"))
+        piecewise = self._uploads.get(request.path.removesuffix(b"/"), 0) if reads else 0
+        if reads and not piecewise:
             check_content_type(request.header(b"content-type"))
         name = "" if self._service.keyless else key or ""
-        return Route(handler, reads, works=True, key=name, tiers_above=tiers_above, lines=lines)
+        return Route(handler, reads, piecewise=piecewise, works=True, key=name, tiers_above=tiers_above, lines=lines)
 
     def _to_info_app(self, request: Request, lines: bytes) -> Route:
         path = unquote_to_bytes(request.path).removesuffix(b"/") or b"/"

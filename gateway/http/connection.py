@@ -1,7 +1,7 @@
 """A connection as the handler of a request sees it: the response, the peer, and the memory of unfinished messages."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import trio
@@ -13,7 +13,7 @@ from gateway.http.bounds.limits import ServerLimits
 from gateway.http.bounds.token_bucket import TokenBucket
 from gateway.http.event_stream import EventStream
 from gateway.http.request import Request
-from gateway.http.response_head import error_headers, unchanged, whole
+from gateway.http.response_head import error_headers, sized_head, unchanged, whole
 from gateway.http.writer import SocketWriter
 
 INTERNAL_ERROR = ErrorBody(
@@ -55,6 +55,8 @@ class Connection:
         """Something may be there to receive."""
         self._reader: trio.lowlevel.Task | None = None
         """Waits for that."""
+        self.read_piece: Callable[[], Awaitable[bytes]] | None = None
+        """Set by the connection's task for a request whose body its handler reads."""
         self.gone = False
         """The peer has hung up."""
         self.watching = False
@@ -83,6 +85,7 @@ class Connection:
         """The handler has returned."""
         self.watching = False
         self.ticking = None
+        self.read_piece = None
         self._request = None
         if request.body:
             self.drop_body(request)
@@ -162,6 +165,22 @@ class Connection:
         """Send a 304: the client has the current representation."""
         self.answered = True
         await self.writer.send(unchanged(self._lines, headers, close=not self.keep_alive))
+
+    async def next_piece(self) -> bytes:
+        """More of the body of a request that is routed `piecewise`; b"" at its end.
+
+        Raises Refusal for a body that is malformed, too long or too slow, and ClientGone.
+        """
+        assert self.read_piece is not None, "only for such a route"
+        return await self.read_piece()
+
+    async def respond_sized(self, headers: bytes, size: int) -> None:
+        """Send the head of a response whose body of `size` bytes follows by `send_part`."""
+        self.answered = True
+        await self.writer.send(sized_head(200, self._lines, headers, size, close=not self.keep_alive))
+
+    async def send_part(self, data: bytes) -> None:
+        await self.writer.send(data)
 
     async def respond_error(self, error: ErrorBody, headers: bytes = b"", *, close: bool = False) -> None:
         """Send an error in the format of the API that the request is for."""

@@ -3,6 +3,7 @@
 import socket
 import struct
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 import trio
@@ -25,6 +26,8 @@ _PIECE_BYTES = 4096
 """Bytes parsed before other tasks run: a hundred requests, or a thousand chunks, about two milliseconds."""
 _TINY_BYTES = 512
 """A smaller read without a complete request counts as one message for the rate limit."""
+_UPLOAD_S = 3600.0
+"""Time for a body that its handler reads in pieces; its pauses and its rate are bounded as those of any other."""
 _LINGER_S = 1.0
 _LINGER_BYTES = 1024 * 1024
 log = structlog.get_logger()
@@ -128,7 +131,12 @@ class ConnectionTask:
             if request.upgrade:
                 connection.trailing, self._unparsed = self._parser.trailing + self._unparsed, b""
             lines = shared.date.at(request.arrived_at) + route.lines
-            connection.begin(request, lines, keep_alive=request.keep_alive and not shared.closing)
+            keep_alive = request.keep_alive and not shared.closing
+            if route.piecewise:
+                # The next request begins after the body, which the handler may leave unread.
+                connection.read_piece = partial(self._next_piece, keep_alive)
+                keep_alive = False
+            connection.begin(request, lines, keep_alive=keep_alive)
             await self._answer(request, route.handler)
             connection.end(request)
             if not connection.keep_alive:
@@ -166,6 +174,29 @@ class ConnectionTask:
             raise ClientGone
         connection.ticking = None
         await connection.respond_error(error)
+
+    async def _next_piece(self, keep_alive: bool) -> bytes:
+        """See `Connection.next_piece`. `keep_alive`: another request may follow the body."""
+        parser, connection = self._parser, self.connection
+        if parser.mid_body and self._body_deadline is None:
+            self._await_rest(trio.current_time(), 0)
+        while not parser.pieces and parser.mid_body:
+            if not self._unparsed:
+                self._unparsed = await connection.receive(_READ_BYTES)
+                if not self._unparsed:
+                    raise ClientGone
+            now = trio.current_time()
+            piece = self._piece()
+            parser.feed(piece, now)
+            if parser.mid_body:
+                self._await_rest(now, len(piece))
+            if self._unparsed:
+                await trio.lowlevel.checkpoint()
+        if parser.pieces:
+            return parser.pieces.popleft()
+        self._deadline = self._body_deadline = None
+        connection.keep_alive = keep_alive and not self._shared.closing
+        return b""
 
     async def _next_request(self) -> tuple[Request, Route] | None:
         parser, connection = self._parser, self.connection
@@ -215,7 +246,8 @@ class ConnectionTask:
         if parser.mid_body:
             self._idle = False
             if self._body_deadline is None:
-                self._body_deadline = BodyDeadline(self._shared.limits, now)
+                whole_s = _UPLOAD_S if parser.piecewise else None
+                self._body_deadline = BodyDeadline(self._shared.limits, now, whole_s=whole_s)
             else:
                 self._body_deadline.received(received, now)
             self._deadline = self._body_deadline.at

@@ -21,6 +21,8 @@ class Route(msgspec.Struct, frozen=True, gc=False):
     handler: Handler
     body: bool = False
     """The handler reads the body. Otherwise it is called at once, and the body is dropped."""
+    piecewise: int = 0
+    """The handler is called at once, and reads a body of up to so many bytes itself, by `Connection.next_piece`."""
     works: bool = False
     """The connection needs a place among the working ones, counted for `key`."""
     key: str = ""
@@ -72,8 +74,8 @@ class Gate:
             if refused is not None:
                 error = place_refusal(refused).body
                 handler = RefusedHandler(error, self._refused(error, request), close=True)
-                return msgspec.structs.replace(route, handler=handler, body=False, works=False)
-            if route.body:
+                return msgspec.structs.replace(route, handler=handler, body=False, piecewise=0, works=False)
+            if route.body and not route.piecewise:
                 self.account.charge_to(route.key, route.tiers_above)
         return route
 

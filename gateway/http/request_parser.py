@@ -66,6 +66,16 @@ class RequestParser:
         """Header lines for a response to the request being read."""
         return self._listener.lines
 
+    @property
+    def piecewise(self) -> bool:
+        """The body that is being read is for `pieces`."""
+        return self._listener.piecewise
+
+    @property
+    def pieces(self) -> deque[bytes]:
+        """What has come of a body that its handler reads itself; never more than was fed since they were taken."""
+        return self._listener.pieces
+
     def takes_continue(self) -> bool:
         """Whether the client waits for "100 Continue" before it sends the body; true once."""
         wants, self._listener.wants_continue = self._listener.wants_continue, False
@@ -122,6 +132,8 @@ class _Listener:
         self.mid_body = False
         self.dropping = False
         """The body is dropped: the request was added to `requests` when its head was complete."""
+        self.piecewise = False
+        self.pieces: deque[bytes] = deque()
         self.wants_continue = False
         self.body_left = 0
         self.lines = b""
@@ -228,10 +240,13 @@ class _Listener:
         expects = (request.header(b"expect") or b"").lower() == b"100-continue"
         self.body_left = length or 0
         self.dropping = not self._route.body
+        self.piecewise = self._route.piecewise > 0
         if not self.dropping:
             self.wants_continue = expects
-            if self.body_left > self._limits.max_body_bytes:
+            if self.body_left > self._most_bytes:
                 self._refuse_body()
+            elif self.piecewise:
+                self.requests.append((request, self._route))
             return
         if chunked or self.body_left > _DROPPED_BYTES or (expects and self.body_left):
             # The next request would begin only after a long or unbounded rest of the body.
@@ -244,8 +259,11 @@ class _Listener:
         self.body_left -= min(size, self.body_left)
         if self.dropping or self.refusal is not None:
             return
-        if self._body_bytes > self._limits.max_body_bytes:
+        if self._body_bytes > self._most_bytes:
             self._refuse_body()
+            return
+        if self.piecewise:
+            self.pieces.append(part)
             return
         try:
             self._account.take(size)
@@ -267,7 +285,7 @@ class _Listener:
             return
         request, body = self._request, self._body
         self._body = b""
-        if not self.dropping:
+        if not (self.dropping or self.piecewise):
             request.body = body
             self.requests.append((request, self._route))
 
@@ -281,8 +299,15 @@ class _Listener:
             HttpError(431, "headers_too_large", f"The request's headers {what}. Send fewer or shorter headers.")
         )
 
+    @property
+    def _most_bytes(self) -> int:
+        return self._route.piecewise or self._limits.max_body_bytes
+
     def _refuse_body(self) -> None:
-        limit = self._limits.max_body_bytes
+        limit = self._most_bytes
+        if self.piecewise:
+            self._refuse(HttpError(413, "file_too_large", f"The upload is longer than {limit} bytes. Split the file."))
+            return
         self._refuse(
             HttpError(413, "body_too_large", f"The request's body is longer than {limit} bytes. Send a shorter prompt.")
         )

@@ -37,13 +37,17 @@ class DateLine:
 
 def whole(status: int, date: bytes, headers: bytes, body: bytes, *, close: bool, without_body: bool = False) -> bytes:
     """A complete response with its length; `headers` are lines that end in CRLF. `without_body`: for HEAD."""
-    return b"%b%b%b%bcontent-length: %d\r\n\r\n%b" % (
+    return sized_head(status, date, headers, len(body), close=close) + (b"" if without_body else body)
+
+
+def sized_head(status: int, date: bytes, headers: bytes, size: int, *, close: bool) -> bytes:
+    """The head of a response with a body of `size` bytes; the arguments as those of `whole`."""
+    return b"%b%b%b%bcontent-length: %d\r\n\r\n" % (
         _STATUS_LINES[status],
         date,
         headers,
         CLOSE if close else b"",
-        len(body),
-        b"" if without_body else body,
+        size,
     )
 
 

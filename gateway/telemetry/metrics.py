@@ -115,6 +115,9 @@ def _service_families(statistics: ServiceStatistics) -> Iterator[Metric]:
         ("kept_answers_read_again", "Retries and resumed streams of kept answers.", statistics.kept.attached_total),
         ("kept_answers_continued", "Answers of ended processes that went on.", statistics.kept.continued_total),
         ("kept_store_failures", "Failures of the kept answers' file.", statistics.kept.store_failures_total),
+        ("batch_requests_answered", "Requests of batches with an answer.", statistics.batches.answered_total),
+        ("batch_requests_failed", "Requests of batches whose result is an error.", statistics.batches.failed_total),
+        ("batch_requests_retried", "Requests of batches refused for now.", statistics.batches.retried_total),
     ):
         yield CounterMetricFamily("penstock:" + name, text, value=value)
     for name, text, level in (
@@ -128,6 +131,9 @@ def _service_families(statistics: ServiceStatistics) -> Iterator[Metric]:
         ("kept_answers", "Answers that are kept for retries and lost connections.", statistics.kept.answers),
         ("kept_answer_bytes", "Memory of the kept answers.", statistics.kept.used_bytes),
         ("kept_answers_stored", "Kept answers that a restart does not lose.", statistics.kept.stored),
+        ("batch_requests_in_flight", "Requests of batches in progress.", statistics.batches.in_flight),
+        ("batch_files", "Files of batches.", statistics.batches.files),
+        ("batch_stored_bytes", "Bytes of the files and results of batches.", statistics.batches.stored_bytes),
         ("ledger_open", "Ledger entries not closed yet.", statistics.ledger.open),
         ("ledger_pending", "Ledger writes not committed yet.", statistics.ledger.pending),
         ("ledger_failing", "1 while the ledger's file cannot be written.", int(statistics.ledger.failing)),
@@ -138,6 +144,7 @@ def _service_families(statistics: ServiceStatistics) -> Iterator[Metric]:
         ),
     ):
         yield GaugeMetricFamily("penstock:" + name, text, value=level)
+    yield gauge("penstock:batches", "Batches that have not ended.", "status", statistics.batches.batches)
     yield from _queue_families(statistics.queues)
     breakers = {(rung, it): state == it for rung, state in statistics.breakers.items() for it in _BREAKER_STATES}
     yield gauge("penstock:breaker_state", "1 for the current state.", "rung state", breakers)

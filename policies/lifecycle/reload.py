@@ -13,7 +13,8 @@ import msgspec
 from config.model.settings import Settings
 from config.problems.errors import Problem
 
-_NEEDS_RESTART = frozenset({"server", "ledger", "cores", "engines", "upstreams", "watchdog"})
+_NEEDS_RESTART = frozenset({"server", "ledger", "cores", "engines", "upstreams", "watchdog", "batch"})
+_LIVE = frozenset({"batch.price"})
 _LISTENS = frozenset({"admin.enabled", "admin.host", "admin.port"})
 
 
@@ -69,7 +70,8 @@ def compare(before: Settings, after: Settings) -> Change:
             if place in changed_adapters:
                 live.append(f"{place}.adapters")
                 continue
-            (restart if table in _NEEDS_RESTART or place in _LISTENS else live).append(place)
+            fixed = (table in _NEEDS_RESTART and place not in _LIVE) or place in _LISTENS
+            (restart if fixed else live).append(place)
     return Change(tuple(live), tuple(restart))
 
 

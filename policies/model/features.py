@@ -41,6 +41,8 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Only the prompt is processed; no token is generated."""
     prompt_lengths: tuple[int, ...] = ()
     """Tokens of each prompt if there are several."""
+    price_share: float = 1.0
+    """What of [prices] it costs."""
     param: str = "messages"
     """The field that contains the prompts."""
 

@@ -28,6 +28,8 @@ from policies.queueing.replica_pace import ReplicaPace
 class BackendJob(QueueItem, frozen=True, kw_only=True):
     """What the queue needs of a job beyond its order. Subclass it."""
 
+    best_effort: bool = False
+    """It waits apart from the others, and starts while none of them waits."""
     waits_for_restart: bool = False
     """While no replica is up it waits for one; other jobs are rejected then."""
 
@@ -114,22 +116,26 @@ class _ReplicaSlot(msgspec.Struct, Generic[J], eq=False):
 class BackendQueue(Generic[J]):
     """Mutable; owned by the task that dispatches jobs. `figures`: of all replicas; None: not known yet."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  (what a queue is made of)
         self,
         name: str,
         queue: FairQueue[J],
         capacities: Sequence[EngineCapacity],
         prefix_block: int | None = None,
         quarantine: Quarantine | None = None,
+        best_effort: FairQueue[J] | None = None,
     ) -> None:
         """`capacities`: one for each replica. They are all down until `replica_up`.
 
         `prefix_block`: the replicas keep prefixes of prompts, in blocks of so many tokens; None: they do not.
         `quarantine`: shared by all queues of engines, whose requests can crash them; None: of an upstream.
+        `best_effort`: of the best-effort jobs. They wait apart, so that no measure of `queue` depends on them.
         """
         self._quarantine = quarantine
         self._name = name
         self._queue = queue
+        self._queues = (queue,) if best_effort is None else (queue, best_effort)
+        """What waits in the first is before all that waits in the second."""
         self._replicas = [_ReplicaSlot[J](capacity) for capacity in capacities]
         self._up: set[int] = set()
         """Replicas that take jobs."""
@@ -152,8 +158,12 @@ class BackendQueue(Generic[J]):
         """Since the last `advance` an event came that may let a job start."""
 
     def __len__(self) -> int:
-        """Jobs that wait."""
+        """Jobs that wait, without best-effort ones."""
         return len(self._queue)
+
+    @property
+    def anything_waits(self) -> bool:
+        return any(self._queues)
 
     @property
     def up(self) -> bool:
@@ -193,10 +203,12 @@ class BackendQueue(Generic[J]):
             # Jobs that were offered just before must not fill the queue while a replica could start them.
             self.advance(now, figures)
         self.changed = True
-        starts = not len(self._queue) and self._fits(job, figures, now)
+        queue = self._queues[-1] if job.best_effort else self._queue
+        before = self._queues if job.best_effort else (queue,)
+        starts = not any(before) and self._fits(job, figures, now)
         answer: QueueFull | Accepted | None
         try:
-            answer = self._queue.pass_by(job, now) if starts else self._queue.offer(job, now)
+            answer = queue.pass_by(job, now) if starts else queue.offer(job, now)
         except UnknownTenant:
             # It began under a policy that had a queue for this tenant.
             message = "The policy was changed and has no queue for this tenant now; send the request again."
@@ -205,7 +217,7 @@ class BackendQueue(Generic[J]):
         if answer is None:
             self._start(job, figures, now)
             return
-        self._effects += [_refused(other, why) for other, why in self._queue.displaced()]
+        self._effects += [_refused(other, why) for other, why in queue.displaced()]
         if isinstance(answer, QueueFull):
             self._effects.append(_refused(job, answer))
         elif self._shed_at == _NEVER and job.first_by is not None:
@@ -214,7 +226,7 @@ class BackendQueue(Generic[J]):
     def withdraw(self, job_id: str | int) -> None:
         """The job is not needed any more: dequeue it, or cancel it on its replica."""
         self.changed = True
-        if self._queue.remove(job_id) is not None:
+        if any(queue.remove(job_id) is not None for queue in self._queues):
             return
         number = self._where.get(job_id)
         if number is not None:
@@ -231,7 +243,7 @@ class BackendQueue(Generic[J]):
                 continue
             slot = self._replicas[number]
             job = slot.jobs.pop(job_id)
-            slot.capacity.leave(job.sequence_count)
+            slot.capacity.leave(job.sequence_count, best_effort=job.best_effort)
             if slot.alone == job_id:
                 slot.alone = None
                 if slot.alone_ends and self._quarantine is not None:
@@ -243,12 +255,12 @@ class BackendQueue(Generic[J]):
         """Count the output tokens of each tenant, which decide the order between tenants."""
         self.changed = True
         for tenant, tokens in made.items():
-            self._queue.charge(tenant, tokens)
+            self._queue_of(tenant).charge(tenant, tokens)
 
     def first_outputs(self, seconds: Iterable[tuple[str, float]]) -> None:
         """Jobs of these tenants gave their first outputs so long after their start."""
         for tenant, after_s in seconds:
-            self._queue.first_output(tenant, after_s)
+            self._queue_of(tenant).first_output(tenant, after_s)
 
     def replica_up(self, replica: int, epoch: int) -> None:
         """The replica takes jobs. Every life of a replica has its own epoch."""
@@ -284,8 +296,9 @@ class BackendQueue(Generic[J]):
         self._down_why = ("engine_down", f"The engine {self._name} is being restarted.")
         self._expire(now)
         self._restarts = crashed
-        for job in self._queue.clear():
-            self.offer(job, now, ())
+        for queue in self._queues:
+            for job in queue.clear():
+                self.offer(job, now, ())
         return quarantined
 
     def marked_down(self, now: float) -> None:
@@ -293,18 +306,21 @@ class BackendQueue(Generic[J]):
         self._down_why = ("engine_down", f"The engine {self._name} has failed too often and is down.")
         self._restarts = False
         self._expire(now)
-        self._effects += [Reject(job, *self._down_why) for job in self._queue.clear()]
+        self._effects += [Reject(job, *self._down_why) for queue in self._queues for job in queue.clear()]
 
     def advance(self, now: float, figures: Sequence[ReplicaFigures | None]) -> None:
         self.changed = False
         if len(self._replicas) > 1:
             self._judge(figures, now)
-        while len(self._queue) and self.up:
-            job = self._queue.take(now, lambda each: self._fits(each, figures, now))
-            if job is None:
+        for queue in self._queues:
+            while len(queue) and self.up:
+                job = queue.take(now, lambda each: self._fits(each, figures, now))
+                if job is None:
+                    break
+                if not self._refuse_held(job, now):
+                    self._start(job, figures, now)
+            if len(queue):
                 break
-            if not self._refuse_held(job, now):
-                self._start(job, figures, now)
         self._expire(now)
         if now >= self._shed_at:
             late = self._queue.shed(now)
@@ -313,8 +329,8 @@ class BackendQueue(Generic[J]):
 
     def next_expiry(self) -> float | None:
         """When `advance` must be called at the latest while jobs wait."""
-        expiry = self._queue.next_expiry()
-        return expiry if expiry is None else min(expiry, self._shed_at)
+        expiries = [expiry for queue in self._queues if (expiry := queue.next_expiry()) is not None]
+        return min([*expiries, self._shed_at]) if expiries else None
 
     def expected_wait_s(self, now: float) -> float:
         return self._queue.expected_wait_s(now)
@@ -325,8 +341,19 @@ class BackendQueue(Generic[J]):
     def statistics(self) -> FairQueueStatistics:
         return self._queue.statistics()
 
-    def apply_settings(self, tiers: Mapping[str, TierSettings], tenants: Mapping[str, TenantSettings]) -> None:
+    def apply_settings(
+        self,
+        tiers: Mapping[str, TierSettings],
+        tenants: Mapping[str, TenantSettings],
+        best_effort: tuple[Mapping[str, TierSettings], Mapping[str, TenantSettings]] | None = None,
+    ) -> None:
+        """`best_effort`: the tiers and tenants of the best-effort jobs."""
         self._queue.apply_settings(tiers, tenants)
+        if best_effort is not None:
+            self._queues[-1].apply_settings(*best_effort)
+
+    def _queue_of(self, tenant: str) -> FairQueue[J]:
+        return next((queue for queue in self._queues if queue.knows(tenant)), self._queue)
 
     def is_settled(self, sequences: int, blocks: int, figures: Sequence[ReplicaFigures | None]) -> bool:
         """Whether no replica can start such a job before another one ends. See `EngineCapacity`."""
@@ -337,7 +364,8 @@ class BackendQueue(Generic[J]):
 
     def check_integrity(self) -> None:
         """Raise `IntegrityError` if a job was lost or is kept in two places, or a capacity does not add up."""
-        self._queue.check_integrity()
+        for queue in self._queues:
+            queue.check_integrity()
         if self._up != {number for number, slot in enumerate(self._replicas) if slot.epoch is not None}:
             raise IntegrityError("the replicas that are up differ from those that have an epoch")
         started = {job_id: number for number, slot in enumerate(self._replicas) for job_id in slot.jobs}
@@ -350,7 +378,7 @@ class BackendQueue(Generic[J]):
                 raise IntegrityError(f"replica {number} is down and has jobs")
             if slot.alone is not None and slot.alone not in slot.jobs:
                 raise IntegrityError(f"replica {number} waits for a job that it does not have")
-        if not self.up and any(not job.waits_for_restart for job in self._queue):
+        if not self.up and any(not job.waits_for_restart for queue in self._queues for job in queue):
             raise IntegrityError("jobs wait although no replica is up")
         if self._placement is not None:
             self._placement.check_integrity()
@@ -367,7 +395,9 @@ class BackendQueue(Generic[J]):
             for number, slot in [each for each in up if not self._pace.is_ejected(each[0], now)] or up
             if not (runs_alone and (slot.jobs or number == elsewhere))
             and (slot.alone is None or now >= slot.alone_until)
-            and slot.capacity.fits(sequences, slot.capacity.blocks(prompts), figures[number])
+            and slot.capacity.fits(
+                sequences, slot.capacity.blocks(prompts), figures[number], best_effort=job.best_effort
+            )
         ]
         if self._placement is None:
             return bool(able)
@@ -395,7 +425,8 @@ class BackendQueue(Generic[J]):
         assert slot.epoch is not None, "only a replica that is up was chosen"
         self._where[job.job_id] = number
         slot.jobs[job.job_id] = job
-        slot.capacity.enter(job.sequence_count, slot.capacity.blocks(job.prompt_lengths), figures[number])
+        blocks = slot.capacity.blocks(job.prompt_lengths)
+        slot.capacity.enter(job.sequence_count, blocks, figures[number], best_effort=job.best_effort)
         if self._placement is not None and self._placed is not None:
             self._placement.enter(number, self._placed, figures[number])
         self._effects.append(StartOn(job, number, slot.epoch))
@@ -425,8 +456,9 @@ class BackendQueue(Generic[J]):
         return True
 
     def _expire(self, now: float) -> None:
-        for job in self._queue.expire(now):
-            self._effects.append(Reject(job, "queue_timeout", "It waited in the queue for too long.", 1.0))
+        for queue in self._queues:
+            for job in queue.expire(now):
+                self._effects.append(Reject(job, "queue_timeout", "It waited in the queue for too long.", 1.0))
 
 
 def _refused(job: J, why: QueueFull) -> Reject[J]:

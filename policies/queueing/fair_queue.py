@@ -269,6 +269,10 @@ class FairQueue(Generic[T]):
             heapq.heappop(self._expiries)
         return self._expiries[0][0] if self._expiries else None
 
+    def knows(self, tenant: str) -> bool:
+        """Whether it has a queue for this tenant."""
+        return tenant in self._tenant_queues
+
     def waiting(self, tier: str) -> int:
         known = self._tiers.get(tier)
         return known.use.requests if known is not None else 0

@@ -34,6 +34,10 @@ class ReplicaFigures(Protocol):
     @property
     def free_blocks(self) -> int: ...
     @property
+    def best_effort_waiting(self) -> int: ...
+    @property
+    def best_effort_blocks(self) -> int: ...
+    @property
     def total_blocks(self) -> int: ...
     @property
     def outstanding_tokens(self) -> int: ...
@@ -48,9 +52,13 @@ class ReplicaFigures(Protocol):
 class EngineCapacity:
     """One engine's, or one upstream's. Mutable; owned by the task that dispatches jobs."""
 
-    def __init__(self, places: int, block_size: int | None, ahead: int | None = None) -> None:
+    def __init__(
+        self, places: int, block_size: int | None, ahead: int | None = None, *, gives_way: bool = True
+    ) -> None:
         """`places`: sequences that run in one batch. `block_size` None: only places are limited, not KV blocks.
 
+        `gives_way`: its best-effort sequences give their places and blocks to others; False: an upstream's calls
+        cannot, so that best-effort ones may take half of the places only.
         `ahead`: sequences that may be started beyond those; None: an eighth of them, and no more than are measured to
         start before a report is back. What waits inside the engine is no longer in the fair order.
         """
@@ -62,7 +70,11 @@ class EngineCapacity:
         self._starts = 0
         self._steps = 0
         """Those of `_starts` began after this many steps."""
+        self._gives_way = gives_way
         self._jobs = 0
+        self._best_effort_jobs = 0
+        self._best_effort = 0
+        """How many of `sequences` are best effort."""
         self.sequences = 0
         """Started and not ended."""
         self._unseen: deque[tuple[int, int]] = deque()
@@ -73,24 +85,33 @@ class EngineCapacity:
         size = self._block_size
         return sum([length // size + 1 for length in prompts]) if size is not None else 0
 
-    def fits(self, sequences: int, blocks: int, figures: ReplicaFigures | None) -> bool:
+    def fits(self, sequences: int, blocks: int, figures: ReplicaFigures | None, *, best_effort: bool = False) -> bool:
         """Whether a job can start soon. An idle engine takes any job that its limits allow."""
-        if not self._jobs:
+        yields = self._gives_way and not best_effort
+        if self._jobs == (self._best_effort_jobs if yields else 0):
             return True
-        if self.sequences + sequences > self._places + self._ahead_now:
+        inside = self.sequences - (self._best_effort if yields else 0)
+        places = self._places + self._ahead_now
+        if best_effort and not self._gives_way:
+            places = max(places // 2, 1)
+        if inside + sequences > places:
             return False
         if figures is None or self._block_size is None:
             return True
-        if figures.waiting > self._ahead:
+        if figures.waiting - (figures.best_effort_waiting if yields else 0) > self._ahead:
             return False
         while self._unseen and self._unseen[0][0] + _STEPS_TO_SHOW <= figures.steps_total:
             self._see_oldest()
+        free = figures.free_blocks + (figures.best_effort_blocks if yields else 0)
         # One more block for each running sequence: its output grows.
-        return figures.free_blocks - self._coming - self.sequences >= blocks
+        return free - self._coming - inside >= blocks
 
-    def enter(self, sequences: int, blocks: int, figures: ReplicaFigures | None) -> None:
+    def enter(self, sequences: int, blocks: int, figures: ReplicaFigures | None, *, best_effort: bool = False) -> None:
         self._jobs += 1
         self.sequences += sequences
+        if best_effort:
+            self._best_effort_jobs += 1
+            self._best_effort += sequences
         if self._block_size is None:
             return
         self._count_starts(sequences, figures.steps_total if figures is not None else 0)
@@ -99,13 +120,17 @@ class EngineCapacity:
         if len(self._unseen) > self._places + self._ahead:
             self._see_oldest()
 
-    def leave(self, sequences: int) -> None:
+    def leave(self, sequences: int, *, best_effort: bool = False) -> None:
         self._jobs -= 1
         self.sequences -= sequences
+        if best_effort:
+            self._best_effort_jobs -= 1
+            self._best_effort -= sequences
 
     def clear(self) -> None:
         """The engine is down: all its jobs are lost."""
         self._jobs = self.sequences = self._coming = 0
+        self._best_effort_jobs = self._best_effort = 0
         self._unseen.clear()
 
     def is_settled(self, sequences: int, blocks: int, figures: ReplicaFigures | None) -> bool:

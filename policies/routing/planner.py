@@ -135,7 +135,7 @@ def _planned(
         plan = released_safely(plan, features, max(lengths), known)
     plan = capped(plan, features.max_tokens)
     prompt_tokens = sum(lengths)
-    cost = worst_cost(snapshot.policy.prices, plan, prompt_tokens, bound * features.choices)
+    cost = worst_cost(snapshot.policy.prices, plan, prompt_tokens, bound * features.choices) * needs.price_share
     return Planned(features, load, plan, prompt_tokens, bound, cost)
 
 

@@ -10,10 +10,13 @@ from typing import Any
 
 import trio
 
+from actors.batches.batch_store import BatchStore
+from actors.batches.file_rows import FileLimits
 from actors.engines.engine_thread import EngineLoaded, EngineLoading, LoadFailed
 from actors.kept.kept_store import KeptCommitted, KeptOpened, KeptStore, KeptStoreClosed, KeptStoreFailed
+from actors.kernel.store_calls import StoreCall, StoreReply
 from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, StoreFailed, StoreFailing
-from actors.stored.response_store import ResponseStore, StoreCall, StoreReply
+from actors.stored.response_store import ResponseStore
 from config.problems.errors import ConfigError
 from config.reader import decode_report, encode_report, report
 from engine.core.embedder import Embedder
@@ -149,12 +152,12 @@ class InlineStore:
             self._on_posts([post])
 
 
-class InlineResponseStore:
-    """Stored responses in memory, written at once."""
+class InlineQueryStore:
+    """Stored responses, or files and batches, written at once."""
 
-    def __init__(self, on_posts) -> None:
+    def __init__(self, on_posts, store) -> None:
         self._on_posts = on_posts
-        self._store = ResponseStore(None, most_bytes=1 << 24, keep_s=3600.0, wall=trio.current_time)
+        self._store = store
 
     def send(self, command: Any) -> None:
         if isinstance(command, StoreCall):
@@ -235,7 +238,9 @@ class ClockWorkerThreads:
         load_s: float = 0.0,
         store: Store | None = None,
         kept_file: Path | str = ":memory:",
+        batch_file: BatchStore | None = None,
     ) -> None:
+        """`batch_file`: None: a new one in memory."""
         self._nursery = nursery
         self.step_s = step_s
         self.load_s = load_s
@@ -252,6 +257,7 @@ class ClockWorkerThreads:
         self.kept_errors: list[str] = []
         self.kept_hangs = False
         self.kept_commits = 0
+        self.batch_file = batch_file
         self.killed = False
 
     def kill(self) -> None:
@@ -284,8 +290,15 @@ class ClockWorkerThreads:
         self.kept_stores.append(made)
         return made
 
-    def response_store(self, on_posts) -> InlineResponseStore:
-        return InlineResponseStore(on_posts)
+    def response_store(self, on_posts) -> InlineQueryStore:
+        return InlineQueryStore(
+            on_posts, ResponseStore(None, most_bytes=1 << 24, keep_s=3600.0, wall=trio.current_time)
+        )
+
+    def batch_store(self, on_posts) -> InlineQueryStore:
+        return InlineQueryStore(
+            on_posts, self.batch_file or BatchStore(None, FileLimits(1 << 24, 1 << 22, 1e6), trio.current_time)
+        )
 
     async def run_in_thread(self, job, work_for=None):
         await trio.lowlevel.checkpoint()

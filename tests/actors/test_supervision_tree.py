@@ -479,6 +479,7 @@ async def test_a_recorder_past_its_intensity_is_off_and_the_service_serves_on(au
             "recorder": True,
             "shadows": False,
             "kept answers": False,
+            "batches": False,
             "stored responses": False,
             "policy reloader": False,
         }

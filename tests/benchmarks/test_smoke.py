@@ -31,6 +31,7 @@ ROWS: dict[str, tuple[str, str]] = {
         "--rounds 1 --kinds service --seconds 0.1 --streams 2 2 2 --idle-streams 4 --first-events 3",
         "memory a silent stream",
     ),
+    "benchmarks.gateway.batch": ("--rounds 1 --seconds 0.5 --requests 2000", "left for it:"),
     "benchmarks.gateway.rescue_gap": ("--kills 1 --tokens 100 --arrangements next", "| 0 of 1 |"),
     "benchmarks.gateway.workers": ("--seconds 0.2 --workers 2 --in-flight 2", "| 2 |"),
     "benchmarks.gateway.rendering": ("--rounds 1 --events 10", "| responses |"),

@@ -20,6 +20,7 @@ PAGES = (
     "docs/console.md",
     "docs/sampling.md",
     "docs/resuming.md",
+    "docs/batch.md",
     "docs/responses.md",
     "docs/messages.md",
 )

@@ -67,11 +67,13 @@ def submit(
     output_prefix: int = 0,
     grammar: CompiledGrammar | None = None,
     adapter: str = "",
+    best_effort: bool = False,
     **params: Any,
 ):
     values = {"max_tokens": 8, "temperature": 0.0, "ignore_eos": True, **params}
     return Submit(
         sequence_id=sequence_id,
+        best_effort=best_effort,
         prompt_token_ids=tuple(prompt),
         params=SamplingParams(**values),
         draft=tuple(draft),

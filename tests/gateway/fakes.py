@@ -21,6 +21,11 @@ from actors.api.statistics import (
     ServiceStatistics,
     UpstreamStatistics,
 )
+from actors.batches.batch_store import BatchStore
+from actors.batches.batches import Batches
+from actors.batches.file_rows import FileLimits
+from actors.batches.ports import BatchPorts
+from actors.batches.stored_batches import StoredBatches
 from actors.kept.kept_answers import KeptAnswers
 from actors.kernel.errors import ServiceStalled
 from actors.request.request_log import RequestLog
@@ -28,8 +33,10 @@ from actors.request.response_stream import EventSink
 from actors.stored.response_store import ResponseStore
 from actors.stored.stored_responses import StoredResponses
 from actors.worker_threads import RealWorkerThreads
+from config.model.batch import BatchSettings
 from engine.messages import EngineStats, FinishReason, TokenLogprobs
 from policies.admission.budget import BudgetView
+from policies.admission.keys import KeyGrant
 from policies.admission.quota import RateLimits
 from policies.queueing.turn_queue import WorkFor
 from policies.rollout.rollout_state import ArmView, CascadeView, ExperimentView
@@ -162,7 +169,21 @@ class FakeService:
         self.limits: RateLimits | None = None
         self.kept = KeptAnswers(self.open, keep_s=60.0, memory_bytes=1 << 27, wall=self.wall)
         store = partial(ResponseStore, None, most_bytes=1 << 24, keep_s=3600.0, wall=self.wall)
-        self.stored = StoredResponses(RealWorkerThreads(open_responses=store), keeps=True)
+        batches = partial(BatchStore, None, FileLimits(1 << 24, 1 << 22, 1e6), self.wall)
+        workers = RealWorkerThreads(open_responses=store, open_batches=batches)
+        self.stored = StoredResponses(workers, keeps=True)
+        self.batches = Batches(
+            StoredBatches(workers),
+            BatchSettings(),
+            BatchPorts(
+                open=self.open,
+                serves=lambda: True,
+                limits=lambda _: (self.limits, None),
+                model_fault=lambda _: "",
+                run_in_thread=workers.run_in_thread,
+                wall=self.wall,
+            ),
+        )
 
     def tenant_of(self, key: str | None, body: object = None) -> str:
         """Each key is a tenant's own."""
@@ -175,6 +196,9 @@ class FakeService:
         except Refusal:
             return ""
         return "tests"
+
+    def grant_for_batch(self, key: str | None, endpoint: str) -> KeyGrant:
+        return KeyGrant(self.tenant_of(key), key or "")
 
     def work_of(self, key: str | None) -> WorkFor:
         return WorkFor(key or "")
@@ -229,6 +253,7 @@ class FakeService:
             overrun_total=0,
             in_flight=self.open_responses,
             kept=self.kept.statistics(),
+            batches=self.batches.statistics(),
             latency=LatencyStatistics(histogram, histogram, histogram, histogram),
             engines={"small": stats},
             replicas={"small": (ReplicaView("ready", 0, stats),)},

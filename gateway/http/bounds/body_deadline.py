@@ -12,9 +12,10 @@ class BodyDeadline:
 
     __slots__ = ("_ends_at", "_limits", "at")
 
-    def __init__(self, limits: ServerLimits, now: float) -> None:
+    def __init__(self, limits: ServerLimits, now: float, *, whole_s: float | None = None) -> None:
+        """`whole_s`: for the whole body; None: `body_timeout_s`."""
         self._limits = limits
-        self._ends_at = now + limits.body_timeout_s
+        self._ends_at = now + (limits.body_timeout_s if whole_s is None else whole_s)
         self.at = min(now + limits.header_timeout_s, self._ends_at)
         """When the connection times out."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from actors.kernel.store_calls import StoreCall, StoreEnd, StoreReply, answer_calls
 from actors.stored.response_store import (
     AddItems,
     DeleteConversation,
@@ -19,12 +20,8 @@ from actors.stored.response_store import (
     PutConversation,
     PutResponse,
     ResponseStore,
-    ResponseStoreClosed,
-    StoreCall,
     StoredItem,
     StoredResponse,
-    StoreReply,
-    keep_responses,
 )
 
 A, B = StoredItem("a", b"1"), StoredItem("b", b"2")
@@ -177,11 +174,11 @@ def test_a_failure_is_answered_and_the_file_opened_again(tmp_path: Path) -> None
         path.parent.mkdir()
         yield StoreCall(2, PutResponse("t", StoredResponse("r", b"b", b"[]")))
         yield StoreCall(3, GetResponse("t", "r"))
-        yield ResponseStoreClosed()
+        yield StoreEnd()
 
     posts: list[StoreReply] = []
     asked = calls()
-    keep_responses(
+    answer_calls(
         lambda: ResponseStore(path, most_bytes=1 << 20, keep_s=9.0, wall=lambda: 0.0), lambda: next(asked), posts.append
     )
     assert [(each.number, bool(each.failure)) for each in posts] == [(1, True), (2, False), (3, False)]

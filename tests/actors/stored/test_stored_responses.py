@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from actors.api.errors import Unavailable
+from actors.kernel.store_calls import answer_calls
 from actors.kernel.thread_bridge import ThreadBridge
 from actors.stored.response_store import (
     DeleteResponse,
@@ -15,7 +16,6 @@ from actors.stored.response_store import (
     PutResponse,
     ResponseStore,
     StoredResponse,
-    keep_responses,
 )
 from actors.stored.stored_responses import StoredResponses
 
@@ -29,7 +29,7 @@ class Threads:
 
     def response_store(self, on_posts: Callable[[list[Any]], None]) -> ThreadBridge[Any, Any]:
         def body(inbox: Any, post: Any) -> None:
-            keep_responses(self._open, inbox.get, post)
+            answer_calls(self._open, inbox.get, post)
 
         return ThreadBridge("stored responses", body, on_posts)
 

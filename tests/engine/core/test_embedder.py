@@ -58,6 +58,14 @@ def test_a_step_takes_what_fits_by_priority_and_arrival():
     assert engine.stats().outstanding_tokens == 0
 
 
+def test_best_effort_inputs_come_last_and_in_short_steps_of_their_own():
+    engine = embedder(max_running=9, max_step_tokens=16)
+    for number, best_effort in ((1, True), (2, False), (3, True), (4, True), (5, False)):
+        engine.accept(one(number, *range(2), priority=number if best_effort else 0, best_effort=best_effort))
+    assert (engine.stats().best_effort_waiting, engine.stats().best_effort_tokens) == (3, 6)
+    assert [numbers(step) for step in drained(engine)] == [[2, 5], [4, 3], [1]]
+
+
 def test_an_input_longer_than_a_step_has_a_step_of_its_own():
     engine = embedder(max_step_tokens=4)
     for number, length in ((1, 2), (2, 40), (3, 2)):

@@ -18,6 +18,7 @@ TABLES = SETTINGS.replace(
 ORIGIN = "https://app.example"
 CHAT = "/v1/chat/completions"
 MESSAGES = "/v1/messages"
+FORM = "Content-Type: multipart/form-data; boundary=b\r\n"
 JSON = "Content-Type: application/json\r\n"
 UPGRADE = (
     "Upgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -59,6 +60,15 @@ CASES = [
     Case("compressed", "POST", CHAT, f"{JSON}Content-Encoding: gzip\r\n", 415, "content_encoding_not_supported"),
     Case("compressed in transfer", "POST", CHAT, f"{JSON}Transfer-Encoding: gzip, chunked\r\n", 501,
          "transfer_encoding_not_supported", origin=""),
+    Case("method of a file", "POST", "/v1/files/file-0", JSON, 405, "method_not_allowed"),
+    Case("no form", "POST", "/v1/files", "Content-Type: multipart/form-data\r\nContent-Length: 1\r\n", 415,
+         "unsupported_media_type"),
+    Case("a form that is compressed", "POST", "/v1/files", f"{FORM}Content-Encoding: gzip\r\n", 415,
+         "content_encoding_not_supported"),
+    Case("a file stated too long", "POST", "/v1/files", f"{FORM}Content-Length: 99999999999\r\n", 413,
+         "file_too_large"),
+    Case("a file that never comes", "POST", "/v1/files", f"{FORM}Content-Length: 99\r\n", 408, "request_timeout",
+         limits={"header_timeout_s": 0.05}),
     Case("stated too long", "POST", CHAT, f"{JSON}Content-Length: 99999999\r\n", 413, "body_too_large"),
     Case("chunks too long", "POST", CHAT, f"{JSON}Transfer-Encoding: chunked\r\n", 413, "body_too_large",
          body=b"20000\r\n" + bytes(0x20000)),

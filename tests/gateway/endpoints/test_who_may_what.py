@@ -54,6 +54,7 @@ TEXT_ONLY = {"model": "small", "prompt": "Hi"}
 TOKENS = {"model": "small", "tokens": [5]}
 RERANK = {"model": "mini", "query": "Hi", "documents": ["Hi", "a"]}
 SCORE = {"model": "mini", "text_1": "Hi", "text_2": "a"}
+BATCH = {"input_file_id": "file-0", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
 EMBED = {"model": "mini", "input": ["Hi"]}
 DECIDE = {"model": "small", "input": "Hi", "decision": {"type": "predicate", "question": "Is it?"}}
 OPEN = "200 " * 14
@@ -104,6 +105,18 @@ ROWS = [
         path="/v1/conversations/conv_0"),
     Row("api", "DELETE", "/v1/conversations/",   "401 401 401 404 404 403 404 401 401 401 401 401 401 401",
         path="/v1/conversations/conv_0"),
+    Row("api", "GET", "/v1/files",               "401 401 401 200 200 403 200 401 401 401 401 401 401 401"),
+    Row("api", "POST", "/v1/files",              "401 401 401 415 415 403 415 401 401 401 401 401 401 401", {}),
+    Row("api", "GET", "/v1/files/",              "401 401 401 404 404 403 404 401 401 401 401 401 401 401",
+        path="/v1/files/file-0"),
+    Row("api", "DELETE", "/v1/files/",           "401 401 401 404 404 403 404 401 401 401 401 401 401 401",
+        path="/v1/files/file-0"),
+    Row("api", "GET", "/v1/batches",             "401 401 401 200 200 403 200 401 401 401 401 401 401 401"),
+    Row("api", "POST", "/v1/batches",            "401 401 401 404 404 403 404 401 401 401 401 401 401 401", BATCH),
+    Row("api", "GET", "/v1/batches/",            "401 401 401 404 404 403 404 401 401 401 401 401 401 401",
+        path="/v1/batches/batch_0"),
+    Row("api", "POST", "/v1/batches/",           "401 401 401 404 404 403 404 401 401 401 401 401 401 401",
+        {}, "/v1/batches/batch_0/cancel"),
     Row("api", "POST", "/tokenize",              "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TEXT_ONLY),
     Row("api", "POST", "/v1/tokenize",           "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TEXT_ONLY),
     Row("api", "POST", "/detokenize",            "401 401 401 200 200 403 403 401 401 401 401 401 401 401", TOKENS),

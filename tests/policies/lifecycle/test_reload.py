@@ -27,6 +27,7 @@ def test_the_same_is_no_change() -> None:
         ("[models.both]", "[models.both]\n[models.new]", ("models.new",)),
         ('[[routes]]\nname = "large"', '[[routes]]\nname = "grand"', ("routes.grand", "routes.large")),
         ("[models.both]", "[models.both]\n[retry_budget]\nshare = 0.5", ("retry_budget.share",)),
+        ("[models.both]", "[models.both]\n[batch]\nprice = 0.1", ("batch.price",)),
     ],
 )
 def test_the_policy_changes_live(old: str, new: str, live: tuple[str, ...]) -> None:
@@ -42,9 +43,11 @@ def test_the_order_of_routes_is_a_change() -> None:
 
 def test_what_something_was_built_from_needs_a_restart() -> None:
     text = CONFIG.replace("max_running = 4", "max_running = 5", 1).replace(":memory:", "other.sqlite3")
-    text = text.replace("[models.small]", "[server]\nport = 9\n[models.small]").replace("retries = 1", "retries = 3")
+    text = text.replace("[models.small]", "[server]\nport = 9\n[batch]\nin_flight = 9\n[models.small]").replace(
+        "retries = 1", "retries = 3"
+    )
     change = compare(read(), read(text))
-    assert change.restart == ("server.port", "ledger.path", "engines.small")
+    assert change.restart == ("server.port", "ledger.path", "batch.in_flight", "engines.small")
     assert change.live == ("ladders.small-first",)
     problems = restart_problems(change, Path("/nowhere/service.toml"))
     assert [problem.where for problem in problems] == list(change.restart)

@@ -26,6 +26,8 @@ TENANTS = {"a": TenantSettings(), "b": TenantSettings()}
 class Figures:
     waiting: int = 0
     free_blocks: int = 1000
+    best_effort_waiting: int = 0
+    best_effort_blocks: int = 0
     steps_total: int = 0
     step_tokens: int = 0
     step_s: float = 0.0
@@ -592,3 +594,74 @@ def test_a_replica_that_is_too_slow_gets_nothing_for_a_while() -> None:
         queue.replica_up(replica, 2)
     assert started(30, 3.0, [None, figures[1], None]) == {0, 2}
     assert started(40, 6.0, [None, figures[1], None]) == {0, 1, 2}
+
+
+def with_best_effort(places: int = 2) -> BackendQueue[Job]:
+    tiers = {"(batch)": TierSettings(priority=-9, queue=QueueLimits(wait=Seconds(100), requests=50))}
+    tenants = {"a in (batch)": TenantSettings(tier="(batch)"), "b in (batch)": TenantSettings(tier="(batch)")}
+    capacities = [EngineCapacity(places, BLOCK, ahead=0)]
+    queue: BackendQueue[Job] = BackendQueue(
+        "small", FairQueue(TIERS, TENANTS), capacities, best_effort=FairQueue(tiers, tenants)
+    )
+    queue.replica_up(0, 1)
+    return queue
+
+
+def offered(queue: BackendQueue[Job], *numbers: int, tenant: str = "a in (batch)", now: float = 0.0) -> list[int | str]:
+    """Those that started meanwhile."""
+    for number in numbers:
+        queue.offer(job(number, tenant, best_effort="batch" in tenant), now, IDLE)
+    queue.advance(now, IDLE)
+    queue.check_integrity()
+    return [effect.job.job_id for effect in queue.effects() if isinstance(effect, StartOn)]
+
+
+def test_best_effort_jobs_wait_apart_and_start_while_no_other_waits() -> None:
+    queue = with_best_effort(places=2)
+    assert offered(queue, 1, 2, 3, 4) == [1, 2]
+    assert (len(queue), queue.anything_waits) == (0, True)
+    # Their places are as good as free, for as many as the engine has.
+    assert offered(queue, 11, 12, 13, tenant="a") == [11, 12]
+    assert len(queue) == 1
+    queue.finished([1, 2])
+    assert offered(queue) == []
+    queue.finished([11])
+    assert offered(queue) == [13]
+    queue.finished([12, 13])
+    assert offered(queue) == [3, 4]
+    assert not queue.anything_waits
+
+
+def test_no_measure_of_others_knows_of_them() -> None:
+    queue = with_best_effort(places=1)
+    offered(queue, *range(1, 30))
+    for now in range(20):
+        queue.advance(float(now), IDLE)
+    assert queue.expected_wait_s(20.0) == 0.0
+    assert queue.statistics().requests == 0
+    # Six places of the tier, none of them taken.
+    assert offered(queue, *range(100, 107), tenant="a", now=20.0) == [100]
+    assert len(queue) == 6
+
+
+def test_tenants_share_what_is_left() -> None:
+    queue = with_best_effort(places=1)
+    started = offered(queue, 1, 2, 3) + offered(queue, 11, 12, 13, tenant="b in (batch)")
+    for _ in range(4):
+        queue.charge({"a in (batch)" if int(started[-1]) < 10 else "b in (batch)": 20})
+        queue.finished([started[-1]])
+        started += offered(queue)
+    assert {each for each in started if int(each) > 10} == {11, 12}
+
+
+def test_they_leave_the_queue_as_all_others_do() -> None:
+    queue = with_best_effort(places=1)
+    offered(queue, 1, 2, 3, 4)
+    queue.withdraw(2)
+    assert queue.next_expiry() == 100.0
+    queue.advance(101.0, IDLE)
+    assert [effect.job.job_id for effect in queue.effects() if isinstance(effect, Reject)] == [3, 4]
+    offered(queue, 5, now=101.0)
+    queue.replica_down(0, "engine_failed", "it broke", 102.0)
+    rejected = [effect.job.job_id for effect in queue.effects() if isinstance(effect, Reject)]
+    assert (rejected, queue.anything_waits) == ([5], False)

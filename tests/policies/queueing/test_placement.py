@@ -16,6 +16,8 @@ from policies.queueing.placement import IMBALANCE, EngineCapacity, Placed, Place
 class EngineNow:
     waiting: int = 0
     free_blocks: int = 100
+    best_effort_waiting: int = 0
+    best_effort_blocks: int = 0
     steps_total: int = 0
 
 
@@ -251,3 +253,37 @@ def test_without_prefixes_no_one_is_further_ahead_than_one_work(counts: list[int
         place.enter(chosen, Placed(number, count), figures[chosen])
     ahead = [place.ahead(each, figures[each]) for each in range(replicas)]
     assert max(ahead) - min(ahead) <= max(counts)
+
+
+def test_best_effort_sequences_hold_no_place_of_others() -> None:
+    room = EngineCapacity(4, 16, ahead=0)
+    for _ in range(4):
+        room.enter(1, 1, EngineNow(), best_effort=True)
+    assert not room.fits(1, 1, EngineNow(), best_effort=True)
+    assert room.fits(4, 1, EngineNow(free_blocks=0))
+    room.enter(2, 1, EngineNow())
+    assert room.fits(2, 1, EngineNow(steps_total=9))
+    assert not room.fits(3, 1, EngineNow(steps_total=9))
+    room.leave(1, best_effort=True)
+    assert not room.fits(1, 1, EngineNow(steps_total=9), best_effort=True)
+
+
+def test_their_blocks_and_those_that_wait_are_not_in_the_way() -> None:
+    room = EngineCapacity(4, 16, ahead=1)
+    room.enter(1, 1, EngineNow())
+    room.enter(1, 1, EngineNow(), best_effort=True)
+    full = EngineNow(free_blocks=2, best_effort_blocks=50, waiting=3, best_effort_waiting=3, steps_total=9)
+    assert room.fits(1, 40, full)
+    assert not room.fits(1, 1, full, best_effort=True)
+    assert not room.fits(1, 40, EngineNow(free_blocks=2, steps_total=9))
+
+
+def test_an_upstream_gives_half_of_its_places_to_best_effort() -> None:
+    room = EngineCapacity(5, None, ahead=0, gives_way=False)
+    for _ in range(2):
+        assert room.fits(1, 0, None, best_effort=True)
+        room.enter(1, 0, None, best_effort=True)
+    assert not room.fits(1, 0, None, best_effort=True)
+    # It cannot take back what runs there.
+    assert room.fits(3, 0, None)
+    assert not room.fits(4, 0, None)

@@ -1,0 +1,1 @@
+"""Files and batches as the OpenAI API writes them."""

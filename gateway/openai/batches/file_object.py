@@ -1,0 +1,56 @@
+"""The `file` object, lists of objects, and how long a client wants a file to be kept."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from actors.batches.records import FileRecord
+from gateway.errors import BadField
+
+_LEAST_S, _MOST_S = 3600, 2_592_000
+_ANCHOR = "created_at"
+
+
+def file_object(record: FileRecord) -> dict[str, Any]:
+    """As the API writes it."""
+    return {
+        "id": record.id,
+        "object": "file",
+        "bytes": record.size,
+        "created_at": int(record.created),
+        "expires_at": int(record.expires),
+        "filename": record.name,
+        "purpose": record.purpose,
+        "status": "processed",
+        "status_details": None,
+    }
+
+
+def listed(objects: Sequence[dict[str, Any]], limit: int) -> dict[str, Any]:
+    """One page of a list, made from `limit` + 1 objects if there are so many."""
+    page = objects[:limit]
+    return {
+        "object": "list",
+        "data": page,
+        "has_more": len(objects) > limit,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+    }
+
+
+def limit_of(parameters: Mapping[str, str], default: int, most: int) -> int:
+    """Raises BadField."""
+    given = parameters.get("limit", str(default))
+    if not given.isdecimal() or len(given) > 6 or not 1 <= int(given) <= most:
+        raise BadField("limit", f"'limit' must be a number from 1 to {most}.")
+    return int(given)
+
+
+def kept_for(anchor: str | None, seconds: int | None, name: str) -> float | None:
+    """Seconds after which a file is deleted; None: the server decides. `name`: the field. Raises BadField."""
+    if anchor is None and seconds is None:
+        return None
+    if anchor != _ANCHOR:
+        raise BadField(f"{name}.anchor", f"'{name}.anchor' must be '{_ANCHOR}'.")
+    if seconds is None or not _LEAST_S <= seconds <= _MOST_S:
+        raise BadField(f"{name}.seconds", f"'{name}.seconds' must be from {_LEAST_S} to {_MOST_S}.")
+    return float(seconds)
