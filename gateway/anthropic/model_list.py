@@ -8,8 +8,8 @@ from typing import Any
 from actors.service_view import ModelCard
 from gateway.errors import BadField
 
-_MOST = 1000
-_DEFAULT = 20
+MOST_MODELS = 1000
+DEFAULT_MODELS = 20
 _NUMBER = re.compile(r"[0-9]{1,4}")
 _WORDS = ("limit", "after_id", "before_id")
 
@@ -33,9 +33,9 @@ def model_page(cards: Sequence[ModelCard], query: Mapping[str, str]) -> dict[str
     for name in query:
         if name not in _WORDS:
             raise BadField(name[:64], f"The parameters here are {', '.join(_WORDS)}.", "unknown_field")
-    limit = query.get("limit", str(_DEFAULT))
-    if not (_NUMBER.fullmatch(limit) and 1 <= int(limit) <= _MOST):
-        raise BadField("limit", f"'limit' must be between 1 and {_MOST}.")
+    limit = query.get("limit", str(DEFAULT_MODELS))
+    if not (_NUMBER.fullmatch(limit) and 1 <= int(limit) <= MOST_MODELS):
+        raise BadField("limit", f"'limit' must be between 1 and {MOST_MODELS}.")
     first, end, most = 0, len(cards), int(limit)
     places = {card.id: index for index, card in enumerate(cards)}
     for name in ("after_id", "before_id"):

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from config.problems.errors import ConfigError
 from config.problems.problems import nearest
 from engine.errors import ModelError
-from gateway.cli import bench, check, init, keys, serve, usage, zoo
+from gateway.cli import bench, check, init, keys, openapi, serve, usage, zoo
 from gateway.cli.load import check as load_check
 from gateway.cli.load import compare as load_compare
 from gateway.cli.load import merge as load_merge
@@ -100,7 +100,7 @@ def _parser() -> Parser:
     of_load = load.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (load_run, load_sweep, load_compare, load_replay, load_merge, load_report, load_check, load_schema):
         command.add_to(of_load)
-    for command in (keys, usage, zoo, bench):
+    for command in (keys, usage, openapi, zoo, bench):
         command.add_to(commands)
     return parser
 

@@ -13,6 +13,7 @@ from actors.service_view import ModelCard
 from gateway.anthropic.errors import is_anthropic
 from gateway.anthropic.model_list import model_fields, model_page
 from gateway.endpoints.api_context import ApiContext
+from gateway.endpoints.api_description import add_description
 from gateway.endpoints.quart_app import answer_errors, create_app, head, json_response
 from gateway.errors import HttpError
 from gateway.example_request import KEY_VARIABLE, example_request
@@ -102,6 +103,7 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
             page = _page(api, host, cards)
         return Response(page, status, content_type="text/html; charset=utf-8")
 
+    add_description(app, lambda: api.service.keyless)
     answer_errors(app, NOT_FOUND, _TYPES, refused, api.error_format)
     return app
 
@@ -187,5 +189,6 @@ vLLM's: <code>/rerank</code>, <code>/score</code>, <code>/classify</code>,
 <code>/tokenize</code>, <code>/detokenize</code>;
 a WebSocket at <code>/v1/stream</code>;
 <a href="/livez"><code>/livez</code></a>, <a href="/readyz"><code>/readyz</code></a>,
-<a href="/metrics"><code>/metrics</code></a>.
+<a href="/metrics"><code>/metrics</code></a>; all of them: <a href="/docs"><code>/docs</code></a>,
+<a href="/openapi.json"><code>/openapi.json</code></a>.
 """

@@ -12,6 +12,8 @@ _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nserver: penstock\r\n".encode()
     for status in http.HTTPStatus
 }
+_WITHOUT_CONTENT = frozenset({204, 304})
+"""Their length is not said (RFC 9110, 8.6)."""
 JSON_TYPE = b"content-type: application/json\r\n"
 _STREAM_HEADERS = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
@@ -37,12 +39,12 @@ class DateLine:
 
 def whole(status: int, date: bytes, headers: bytes, body: bytes, *, close: bool, without_body: bool = False) -> bytes:
     """A complete response with its length; `headers` are lines that end in CRLF. `without_body`: for HEAD."""
-    return b"%b%b%b%bcontent-length: %d\r\n\r\n%b" % (
+    return b"%b%b%b%b%b\r\n%b" % (
         _STATUS_LINES[status],
         date,
         headers,
         CLOSE if close else b"",
-        len(body),
+        b"" if status in _WITHOUT_CONTENT else b"content-length: %d\r\n" % len(body),
         b"" if without_body else body,
     )
 

@@ -1,7 +1,7 @@
 """`POST /v1/responses`: the body, checked."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -10,10 +10,11 @@ from engine.sampling.grammar import Grammar
 from gateway.errors import BadField
 from gateway.openai.requests.fault import fault
 from gateway.openai.requests.forwarded_fields import RESPONSES as RESPONSES_FIELDS
-from gateway.openai.requests.forwarded_fields import needs_upstream
+from gateway.openai.requests.forwarded_fields import FOR_UPSTREAMS, needs_upstream
 from gateway.openai.requests.grammar_request import schema_grammar
 from gateway.openai.requests.json_body import GivenFields
-from gateway.openai.requests.sampling import SamplingBody, check_logprobs, parsed_body, sampling_params
+from gateway.openai.requests.neutral import any_of, field_schema, field_schemas
+from gateway.openai.requests.sampling import Alternatives, SamplingBody, check_logprobs, parsed_body, sampling_params
 from gateway.responses_api.items import check_answers, items_of, messages_of
 from gateway.responses_api.tools import tool_set
 
@@ -38,6 +39,11 @@ _ELSEWHERE = {
     "prompt_logprobs": "a response has none: use /v1/chat/completions.",
 }
 """Fields of the other endpoints."""
+_REFUSED = field_schemas({
+    **dict.fromkeys(_ELSEWHERE, any_of(False)),
+    "n": any_of(1),
+    "truncation": any_of("disabled"),
+})  # fmt: skip
 _READ_HERE = frozenset({
     "background",
     "conversation",
@@ -98,13 +104,13 @@ class ConversationBody(msgspec.Struct, forbid_unknown_fields=True):
 class ResponseBody(SamplingBody, kw_only=True):
     """The body of a request for a response. The sampling fields beyond OpenAI's are those of chat completions."""
 
-    forwarded = RESPONSES_FIELDS.keys()
+    forwarded = {**field_schemas(RESPONSES_FIELDS, FOR_UPSTREAMS), **_REFUSED}
     input: str | list[dict[str, Any]] | None = None
     instructions: str | None = None
     background: bool | None = None
     conversation: str | ConversationBody | None = None
     include: list[Include] | None = None
-    max_output_tokens: int | None = None
+    max_output_tokens: Annotated[int | None, field_schema(minimum=1, exclusiveMaximum=2**31)] = None
     max_tool_calls: int | None = None
     """Without effect: it counts calls of tools that run on the server."""
     parallel_tool_calls: bool | None = None
@@ -114,7 +120,7 @@ class ResponseBody(SamplingBody, kw_only=True):
     text: TextBody | None = None
     tool_choice: str | dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = None
-    top_logprobs: int | None = None
+    top_logprobs: Alternatives = None
     truncation: Literal["auto", "disabled"] | None = None
 
 
