@@ -17,7 +17,6 @@ from actors.service import Service
 from config.model.settings import Settings
 from gateway.endpoints.admin_routes import AdminRoutes
 from gateway.endpoints.api_context import ApiContext
-from gateway.endpoints.api_description import prepare
 from gateway.endpoints.routes import Routes
 from gateway.example_request import example_path
 from gateway.handover import Takeover, offer
@@ -59,7 +58,6 @@ async def serve(
         example=example_path(settings),
         shows_served=settings.server.answer_model == "served",
     )
-    prepare(keyless=service.keyless)
     routes = Routes(api, limits, frozenset(settings.server.ws_origins))
     server = Server(listener, limits, routes, api.refused, api.error_format)
     routes.connections = lambda: server.connections

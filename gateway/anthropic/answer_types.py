@@ -158,9 +158,7 @@ class MessageError(Struct, tag_field="type", tag="error"):
     request_id: str
 
 
-MessageEvent = (
-    MessageStart | Ping | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | MessageError
-)
+MessageEvent = MessageStart | Ping | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | MessageError
 
 
 class MessageTokens(Struct):

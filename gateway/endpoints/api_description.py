@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import msgspec
 from quart import Response, request
 from quart_trio import QuartTrio
 
+from actors.kernel.thread_bridge import LongWork
 from gateway.endpoints.operations.all_operations import described
 from gateway.openapi.page import page_of, page_policy
 
@@ -31,22 +32,20 @@ def rendered_page(*, keyless: bool) -> Rendered:
     return _rendered(page_of(described(keyless=keyless)).encode())
 
 
-def prepare(*, keyless: bool) -> None:
-    """Make both, so that no request waits for it."""
-    rendered_document(keyless=keyless)
-    rendered_page(keyless=keyless)
-
-
 def add_description(app: QuartTrio, keyless: Callable[[], bool]) -> None:
-    """Add both addresses. They need no key: nothing in them is of this server but whether keys are needed."""
+    """Add both addresses. They need no key: nothing in them is of this server but whether keys are needed.
+
+    Both are made when they are first asked for, in a thread, so that no stream waits meanwhile.
+    """
+    work = LongWork(at_once=1)
 
     @app.get("/openapi.json")
     async def document() -> Response:
-        return _answer(rendered_document(keyless=keyless()), "application/json")
+        return _answer(await work.run(partial(rendered_document, keyless=keyless())), "application/json")
 
     @app.get("/docs")
     async def page() -> Response:
-        response = _answer(rendered_page(keyless=keyless()), "text/html; charset=utf-8")
+        response = _answer(await work.run(partial(rendered_page, keyless=keyless())), "text/html; charset=utf-8")
         response.headers["content-security-policy"] = page_policy()
         response.headers["x-content-type-options"] = "nosniff"
         return response

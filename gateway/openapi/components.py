@@ -27,9 +27,7 @@ class Components:
             types.update(dict.fromkeys(_types_of(content)))
         for part in parts:
             types.update(dict.fromkeys(part.kinds.values()))
-        made, components = msgspec.json.schema_components(
-            types, schema_hook=_of_other, ref_template=_REF + "{name}"
-        )
+        made, components = msgspec.json.schema_components(types, schema_hook=_of_other, ref_template=_REF + "{name}")
         self._by_type: dict[Any, Schema] = dict(zip(types, made, strict=True))
         docs = _FieldDocs()
         for cls in _structs(types):
@@ -100,9 +98,9 @@ class _FieldDocs:
 
     def _of_module(self, name: str) -> dict[str, dict[str, str]]:
         if name not in self._modules:
-            path = getattr(sys.modules.get(name), "__file__", None)
-            is_ours = path is not None and name.split(".")[0] in {"gateway", "actors", "policies", "config", "engine"}
-            self._modules[name] = _docs_of(ast.parse(Path(path).read_text())) if is_ours and path else {}
+            path = Path(getattr(sys.modules.get(name), "__file__", None) or "")
+            # The base class of all is compiled.
+            self._modules[name] = _docs_of(ast.parse(path.read_text())) if path.suffix == ".py" else {}
         return self._modules[name]
 
 
@@ -124,7 +122,10 @@ def _describe(schema: dict[str, Any], cls: type[msgspec.Struct], docs: _FieldDoc
     schema.pop("title", None)
     if not schema["required"]:
         del schema["required"]
-    properties, fields = schema["properties"], dict(zip(cls.__struct_fields__, cls.__struct_encode_fields__, strict=True))
+    properties, fields = (
+        schema["properties"],
+        dict(zip(cls.__struct_fields__, cls.__struct_encode_fields__, strict=True)),
+    )
     for name, text in docs.of(cls).items():
         if name in fields:
             properties[fields[name]]["description"] = text

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gateway.openai.responses.answer_types import ErrorAnswer
 from gateway.anthropic.answer_types import MessageErrorAnswer
+from gateway.openai.responses.answer_types import ErrorAnswer
 from gateway.openapi.components import Components
 from gateway.openapi.headers import DECIDED, FAILED, HEADERS, MESSAGES
 from gateway.openapi.operation import EVENTS, JSON, AnswerForm, ErrorStyle, OneOf, Operation, Parameter
@@ -19,7 +19,11 @@ _ERRORS: Mapping[ErrorStyle, Any] = {
     "both": OneOf((ErrorAnswer, MessageErrorAnswer)),
 }
 _SCHEMES = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`, as OpenAI's clients send it."},
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "`Authorization: Bearer KEY`, as OpenAI's clients send it.",
+    },
     "api_key": {
         "type": "apiKey",
         "in": "header",
@@ -69,7 +73,10 @@ def _contents(operations: Iterable[Operation]) -> list[Any]:
 
 def _path_item(operation: Operation) -> dict[str, Any]:
     ours = {"url": "/", "description": "The API for clients."}
-    admin = {"url": ADMIN, "description": "The admin API, which has a port of its own (`[admin]` in the configuration)."}
+    admin = {
+        "url": ADMIN,
+        "description": "The admin API, which has a port of its own (`[admin]` in the configuration).",
+    }
     match operation.listener:
         case "admin":
             return {"servers": [admin]}

@@ -61,9 +61,7 @@ _LIMIT_HEADERS = {
     else _number("Of the tenant's rate limit, where it has one.")
     for name in limit_fields(_LIMITS)
 }
-_MESSAGE_LIMITS = [
-    line.partition(":")[0] for line in message_limit_lines(_LIMITS, 0.0).decode().splitlines()
-]
+_MESSAGE_LIMITS = [line.partition(":")[0] for line in message_limit_lines(_LIMITS, 0.0).decode().splitlines()]
 SERVED = tuple(f"x-penstock-{name}" for name in SERVED_NAMES)
 """Of answers that a model made."""
 DECIDED = ("x-request-id", "x-penstock-policy", "x-penstock-arm", "x-penstock-schema-passed-over", *_LIMIT_HEADERS)

@@ -158,9 +158,8 @@ def _answers(responses: Part, document: Part) -> str:
         )
         headers = ", ".join([f"<code>{escape(name)}</code>" for name in answer.get("headers", {})])
         more = f"<details><summary>Headers</summary><p>{headers}</p></details>" if headers else ""
-        rows.append(
-            f"<tr><th scope=row>{escape(status)}</th><td>{content}</td><td>{inline(answer['description'])}{more}</td></tr>"
-        )
+        said = inline(answer["description"])
+        rows.append(f"<tr><th scope=row>{escape(status)}</th><td>{content}</td><td>{said}{more}</td></tr>")
     return f"<h3>Answers</h3>{_table(('Status', 'Content', ''), ''.join(rows))}"
 
 

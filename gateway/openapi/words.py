@@ -18,12 +18,12 @@ none is needed.
 event. Streams of OpenAI's API end with `data: [DONE]`; one that breaks off ends with an error as its last event and \
 without it. Lines that begin with a colon are heartbeats.
 
-**Answers that outlive their connection.** With `Idempotency-Key`, `x-penstock-resumable` or `x-penstock-background` an \
-answer is kept. Its events have numbers (`id:`), and `Last-Event-ID` or `after` says behind which one to go on.
+**Answers that outlive their connection.** With `Idempotency-Key`, `x-penstock-resumable` or `x-penstock-background` \
+an answer is kept. Its events have numbers (`id:`), and `Last-Event-ID` or `after` says behind which one to go on.
 
-**WebSockets.** `GET /v1/stream` (many requests on one connection) and `GET /v1/responses` (the Responses API) switch to \
-the WebSocket protocol (101); OpenAPI has no words for their messages, which are in the documentation. Browsers offer \
-the key as a subprotocol, `penstock-key.KEY`.
+**WebSockets.** `GET /v1/stream` (many requests on one connection) and `GET /v1/responses` (the Responses API) switch \
+to the WebSocket protocol (101); OpenAPI has no words for their messages, which are in the documentation. Browsers \
+offer the key as a subprotocol, `penstock-key.KEY`.
 
 **Not here:** HEAD, which is answered wherever GET is; preflight requests (OPTIONS) of allowed origins.
 """

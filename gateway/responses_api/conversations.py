@@ -33,7 +33,7 @@ class ConversationChange(msgspec.Struct, frozen=True):
 
 def read_conversation(body: ConversationFields, name: str) -> ConversationChange:
     """`name`: begins the ids of new items. Raises `BadField`."""
-    metadata = body.metadata or {}
+    metadata = {} if body.metadata is None else body.metadata
     if not LABELS(metadata):
         raise fault("metadata", "must have at most 16 names of 64 characters, with texts of 512.")
     given = body.items or []

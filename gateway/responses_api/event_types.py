@@ -1,4 +1,4 @@
-"""The events of a streamed response as types, of which the API's description is made; `event_renderer.py` writes them."""
+"""The events of a streamed response as types, for the API's description; `event_renderer.py` writes them."""
 
 from msgspec import UNSET, Struct, UnsetType
 

@@ -13,9 +13,7 @@ from policies.errors import unsupported
 
 _TEXT_ONLY = [["text"], []]
 _AtLeastOne = Annotated[int | None, field_schema(minimum=1)]
-_Document = Annotated[
-    dict[str, Any], field_schema(properties={"text": {"type": "string"}}, required=["text"])
-]
+_Document = Annotated[dict[str, Any], field_schema(properties={"text": {"type": "string"}}, required=["text"])]
 
 
 class RerankBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -1,6 +1,7 @@
 """`POST /tokenize` and `POST /detokenize`: the bodies, checked, and the answers."""
 
 from collections.abc import Mapping
+
 import msgspec
 
 from actors.api.request import ParsedBody, Prompt, TextPrompt, TokenizeParams, TokenPrompt

@@ -21,6 +21,7 @@ PAGES = (
     "docs/resuming.md",
     "docs/responses.md",
     "docs/messages.md",
+    "docs/api.md",
 )
 _ADDRESS = "127.0.0.1:8080"
 

@@ -20,7 +20,9 @@ WEATHER_SCHEMA = {
 }
 
 
-def made_by_model(whole: Any, event: Any | None = None, links: Mapping[str, Mapping[str, str]] | None = None) -> AnswerForm:
+def made_by_model(
+    whole: Any, event: Any | None = None, links: Mapping[str, Mapping[str, str]] | None = None
+) -> AnswerForm:
     """An answer that a model makes; `event`: the data of an event, with `"stream": true`."""
     content = {JSON: whole} if event is None else {JSON: whole, EVENTS: event}
     text = "The whole answer." if event is None else "The whole answer; with `stream`, its events."

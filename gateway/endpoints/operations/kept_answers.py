@@ -50,7 +50,12 @@ BEGUN = AnswerForm(
     headers=READ_AGAIN,
     links={name: {"answer_id": "$response.body#/id"} for name in ("readAnswer", "getAnswerStatus", "deleteAnswer")},
 )
-_ID = Parameter("answer_id", "path", {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}, "From the header `x-penstock-stream`.")
+_ID = Parameter(
+    "answer_id",
+    "path",
+    {"type": "string", "minLength": 1, "pattern": "^[^/]+$"},
+    "From the header `x-penstock-stream`.",
+)
 AFTER = Parameter(
     "after", "query", {"type": "integer", "minimum": 0, "maximum": 1 << 53},
     "The number (`id`) of the last event that came; it takes precedence over `Last-Event-ID`.",

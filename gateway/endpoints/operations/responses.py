@@ -30,7 +30,7 @@ from gateway.responses_api.event_types import ResponseStreamEvent
 from gateway.responses_api.items import ITEM_KINDS
 from gateway.responses_api.request_body import ResponseBody
 from gateway.responses_api.stored import LONGEST_PAGE, ORDERS
-from gateway.responses_api.tools import TOOL_KINDS
+from gateway.responses_api.tools import TOOL_KINDS, ToolChoice
 
 _WORD = {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}
 _ID = Parameter("response_id", "path", _WORD)
@@ -44,6 +44,7 @@ _PAGE = (
 _PARTS = (
     Parts(ResponseBody, "input", ITEM_KINDS, default="message"),
     Parts(ResponseBody, "tools", TOOL_KINDS),
+    Parts(ResponseBody, "tool_choice", dict.fromkeys(("function", "custom", "allowed_tools"), ToolChoice)),
 )
 _ITEMS = (Parts(ConversationFields, "items", ITEM_KINDS, default="message"),)
 _ASK: dict[str, Any] = {"model": MODEL, "input": "What is 17 + 25?", "max_output_tokens": 16}
@@ -111,7 +112,9 @@ RESPONSE_OPERATIONS = (
             _ID,
             Parameter("stream", "query", {"type": "boolean"}, "Its events, of a response in the background."),
             Parameter(
-                STARTING_AFTER, "query", {"type": "integer", "minimum": 0, "exclusiveMaximum": 10**15},
+                STARTING_AFTER,
+                "query",
+                {"type": "integer", "minimum": 0, "exclusiveMaximum": 10**15},
                 "The `sequence_number` of the last event that came; needs `stream`.",
             ),
         ),

@@ -54,6 +54,11 @@ _HTML = {"text/html": {"type": "string"}}
 _VERSIONED = Parameter(
     "anthropic-version", "header", {"type": "string"}, "With it, the answer has the format of Anthropic's API."
 )
+_LIMIT = Parameter(
+    "limit", "query", {"type": "integer", "minimum": 1, "maximum": MOST_MODELS, "default": DEFAULT_MODELS},
+    "With `anthropic-version`, as the next two.",
+)  # fmt: skip
+_NAME = Parameter("name", "path", {"type": "string", "minLength": 1}, "It may contain slashes.", "penstock")
 _READY: Any = one_of(ReadinessAnswer, ModelReadinessAnswer)
 _HEALTH = {
     200: AnswerForm(text="Ready; no body.", content={PLAIN: {"type": "string", "maxLength": 0}}),
@@ -68,8 +73,7 @@ SERVER_OPERATIONS = (
         summary="The models that the key may ask for",
         parameters=(
             _VERSIONED,
-            Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": MOST_MODELS, "default": DEFAULT_MODELS},
-                      "With `anthropic-version`, as the next two."),
+            _LIMIT,
             Parameter("after_id", "query", {"type": "string"}, "The id of a model of the list: those behind it."),
             Parameter("before_id", "query", {"type": "string"}, "The same: those before it."),
         ),
@@ -82,7 +86,7 @@ SERVER_OPERATIONS = (
         name="getModel",
         tag=MODELS,
         summary="One model",
-        parameters=(Parameter("name", "path", {"type": "string", "minLength": 1}, "It may contain slashes.", "penstock"), _VERSIONED),
+        parameters=(_NAME, _VERSIONED),
         answers=found(one_of(ModelEntry, MessageModel), "The model."),
         refused=FIND_ERRORS,
         errors="both",

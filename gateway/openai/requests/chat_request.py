@@ -27,7 +27,15 @@ from gateway.openai.requests.sampling import (
     parsed_body,
     sampling_params,
 )
-from gateway.openai.requests.tools_request import MAX_TOOLS, EarlierCall, NamedChoice, ToolBody, earlier_calls, tool_set
+from gateway.openai.requests.tools_request import (
+    MAX_TOOLS,
+    EarlierCall,
+    NamedChoice,
+    ToolBody,
+    ToolWord,
+    earlier_calls,
+    tool_set,
+)
 
 MAX_MESSAGES = 2048
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
@@ -88,7 +96,7 @@ class ChatBody(SamplingBody, kw_only=True):
     function_call: Annotated[Any, field_schema(enum=list(_NO_FUNCTIONS))] = None
     functions: Annotated[Any, field_schema(enum=list(_NO_FUNCTIONS))] = None
     parallel_tool_calls: bool | None = None
-    tool_choice: str | NamedChoice | None = None
+    tool_choice: ToolWord | NamedChoice | None = None
     tools: Annotated[list[ToolBody] | None, field_schema(maxItems=MAX_TOOLS)] = None
 
 
@@ -136,9 +144,9 @@ def _prompt(body: ChatBody) -> ChatPrompt:
 def _params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View]:
     """How to sample, how many choices, and what is shown beside the text. Raises `BadField`."""
     n = check_choices(body.n, 1, max_choices)
-    limit = body.max_completion_tokens
+    limit, limited_by = body.max_completion_tokens, "max_completion_tokens"
     if limit is None:
-        limit = body.max_tokens
+        limit, limited_by = body.max_tokens, "max_tokens"
     elif body.max_tokens is not None and body.max_tokens != limit:
         raise fault("max_tokens", "and 'max_completion_tokens' differ: give one of them.")
     logprobs = None
@@ -154,7 +162,7 @@ def _params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View
         usage=bool(options.include_usage),
         continuous_usage=bool(options.continuous_usage_stats),
     )
-    return sampling_params(body, max_tokens=limit, default_max_tokens=0, view=view), n, view
+    return sampling_params(body, max_tokens=limit, default_max_tokens=0, view=view, limit=limited_by), n, view
 
 
 def _message(index: int, message: MessageBody) -> ChatMessage:

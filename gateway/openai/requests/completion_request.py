@@ -23,8 +23,8 @@ from gateway.openai.requests.sampling import (
 
 _DEFAULT_MAX_TOKENS = 16
 """The OpenAI API's default for this endpoint."""
-_Tokens = Annotated[list[TokenId], field_schema(minItems=1)]
-Prompts = Annotated[str | list[str | TokenId | _Tokens], field_schema(minItems=1)]
+Tokens = Annotated[list[TokenId], field_schema(minItems=1)]
+Prompts = Annotated[str | list[str | TokenId | Tokens], field_schema(minItems=1)]
 """Texts or token ids, and not a mixture."""
 
 

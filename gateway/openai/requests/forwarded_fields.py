@@ -55,7 +55,7 @@ _SWITCH = Neutral(
     lambda value: switched(value) is not None,
     {
         "type": "object",
-        "properties": dict.fromkeys(sorted(_SWITCHES), {"type": "boolean"}),
+        "properties": {name: {"type": "boolean"} for name in sorted(_SWITCHES)},
         "additionalProperties": False,
         "minProperties": 1,
     },

@@ -22,9 +22,7 @@ class Neutral(NamedTuple):
 def any_of(*values: object) -> Neutral:
     """Only these values, with their types."""
     once = [value for at, value in enumerate(values) if value not in values[:at]]
-    return Neutral(
-        lambda value: any(value == each and type(value) is type(each) for each in values), {"enum": once}
-    )
+    return Neutral(lambda value: any(value == each and type(value) is type(each) for each in values), {"enum": once})
 
 
 EMPTY = Neutral(lambda value: value in ([], {}, ""), {"enum": [[], {}, ""]})

@@ -92,9 +92,9 @@ class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
     n: Annotated[int | None, field_schema(minimum=1)] = None
     presence_penalty: Annotated[float | None, _ranged("presence_penalty")] = None
     prompt_logprobs: Alternatives = None
-    repetition_penalty: Annotated[
-        float | None, field_schema(exclusiveMinimum=0, maximum=_MAX_REPETITION_PENALTY)
-    ] = None
+    repetition_penalty: Annotated[float | None, field_schema(exclusiveMinimum=0, maximum=_MAX_REPETITION_PENALTY)] = (
+        None
+    )
     seed: Annotated[int | None, field_schema(minimum=-_MAX_SEED, exclusiveMaximum=_MAX_SEED)] = None
     skip_special_tokens: bool | None = None
     spaces_between_special_tokens: bool | None = None
@@ -114,11 +114,12 @@ class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
 
 
 def sampling_params(
-    body: SamplingBody, *, max_tokens: int | None, default_max_tokens: int, view: View
+    body: SamplingBody, *, max_tokens: int | None, default_max_tokens: int, view: View, limit: str = "max_tokens"
 ) -> SamplingParams:
     """Check all ranges and fill in defaults. `max_tokens` in the result is 0 if the service is to choose it.
 
-    If the client sets it to 0, the service counts one token, and `prompt_only` says that it is not sampled.
+    If the client sets it to 0, the service counts one token, and `prompt_only` says that it is not sampled. `limit`:
+    the field that it was in.
     """
     prompt_only = max_tokens == 0 and (view.echo or view.prompt_logprobs is not None)
     for name, (low, high) in _RANGES.items():
@@ -135,11 +136,11 @@ def sampling_params(
         raise fault("seed", "must be a 64-bit integer.")
     if max_tokens is not None and not (1 <= max_tokens < _MAX_INT or prompt_only):
         also = "; 0 is for 'echo' and 'prompt_logprobs' only" if max_tokens == 0 else ""
-        raise fault("max_tokens", f"must be at least 1, not {max_tokens}{also}.")
+        raise fault(limit, f"must be between 1 and {_MAX_INT - 1}, not {max_tokens}{also}.")
     if body.min_tokens is not None and not 0 <= body.min_tokens < _MAX_INT:
         raise fault("min_tokens", "must be 0 or more.")
     if body.min_tokens is not None and max_tokens is not None and body.min_tokens > max_tokens:
-        raise fault("min_tokens", f"({body.min_tokens}) must not be above 'max_tokens' ({max_tokens}).")
+        raise fault("min_tokens", f"({body.min_tokens}) must not be above '{limit}' ({max_tokens}).")
     if body.stream_options is not None and not body.stream:
         raise fault("stream_options", "is allowed only with 'stream': true.")
     if prompt_only:

@@ -18,6 +18,10 @@ _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 ToolName = Annotated[str, field_schema(pattern=f"^{_NAME.pattern}$")]
 
 
+ToolWord = Annotated[str, field_schema(enum=["none", "auto", "required"])]
+"""`tool_choice` as a string."""
+
+
 class FunctionBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`tools[].function`."""
 
@@ -30,7 +34,7 @@ class FunctionBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
 class ToolBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`tools[]`."""
 
-    type: str
+    type: Annotated[str, field_schema(enum=["function"])]
     function: FunctionBody | None = None
 
 

@@ -188,7 +188,7 @@ class ChatChunk(Struct, kw_only=True):
     model: str
     system_fingerprint: str
     choices: list[ChatChunkChoice]
-    usage: TokenUsage | None | UnsetType = UNSET
+    usage: TokenUsage | UnsetType | None = UNSET
     """With `stream_options.include_usage`: null in all events but the last."""
     penstock: Served | UnsetType = UNSET
     """In the last event before `[DONE]`."""
@@ -246,7 +246,7 @@ class TextChunk(Struct, kw_only=True):
     model: str
     system_fingerprint: str
     choices: list[TextChunkChoice]
-    usage: TokenUsage | None | UnsetType = UNSET
+    usage: TokenUsage | UnsetType | None = UNSET
     penstock: Served | UnsetType = UNSET
 
 

@@ -78,6 +78,8 @@ ROWS = [
     Row("api", "GET", "/ping", OPEN),
     Row("api", "POST", "/ping", OPEN),
     Row("api", "GET", "/version", OPEN),
+    Row("api", "GET", "/openapi.json", OPEN),
+    Row("api", "GET", "/docs", OPEN),
     Row("api", "GET", "/",                       "401 401 401 200 200 200 200 401 401 401 401 401 401 401"),
     Row("api", "GET", "/v1/models",              "401 401 401 200 200 200 200 401 401 401 401 401 401 401"),
     Row("api", "GET", "/v1/models/<path:name>",  "401 401 401 200 200 200 404 401 401 401 401 401 401 401",
