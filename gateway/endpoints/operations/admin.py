@@ -135,7 +135,7 @@ ADMIN_OPERATIONS = (
         tag=ADMIN,
         summary="Make a tenant's key",
         body=WantedKey,
-        examples={"key": {"tenant": "acme", "id": "acme-1", "expires": "90d", "models": ["small*"]}},
+        examples={"key": {"tenant": "acme", "id": "acme-1", "expires": "90d", "models": ["penstock"]}},
         answers={201: AnswerForm(text="The key, which is not shown again.", content={JSON: MadeKey})},
         refused=_CHANGES,
         key="operator",

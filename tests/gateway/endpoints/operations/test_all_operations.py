@@ -13,6 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator.schemas import openapi_v31_schema_validator
 
+from engine.model.encoder_config import EmbeddingSizes
 from gateway.anthropic import turns
 from gateway.anthropic.message_request import MessagesBody, read_count
 from gateway.endpoints.admin_routes import create_admin_app
@@ -29,7 +30,12 @@ from gateway.http.bounds.limits import ServerLimits
 from gateway.openai.requests.json_body import BodyDecoder
 from gateway.responses_api.conversations import ConversationFields, check_items, read_conversation
 from gateway.vllm.tokenize_request import DetokenizeBody, TokenizeBody, read_detokenize, read_tokenize
+from tests.actors.fakes import says, stage
+from tests.gateway.endpoints.test_refusal_log import GATE, KEY, SETTINGS
+from tests.gateway.endpoints.test_who_may_what import ROWS
 from tests.gateway.fakes import FakeService
+from tests.gateway.harness import gateway
+from tests.gateway.openapi.checks import check_answer
 
 DOCUMENT = described(keyless=False)
 ADD = (
@@ -173,8 +179,6 @@ def test_nothing_of_this_server_is_in_it() -> None:
 
 def test_keys_are_needed_where_the_server_asks_for_them() -> None:
     """`tests/gateway/endpoints/test_who_may_what.py` has the truth as a table."""
-    from tests.gateway.endpoints.test_who_may_what import ROWS
-
     opened = {(row.method, nameless(template(row.rule))) for row in ROWS if set(row.expected.split()) == {"200"}}
     said = {
         (method.upper(), nameless(path))
@@ -220,7 +224,6 @@ PARSERS: dict[str, Parse] = {
     "createMessage": partial(MESSAGE.parse, max_choices=1),
     "countMessageTokens": decoded(MessagesBody, read_count, given=True),
     "createResponse": partial(RESPONSE.parse, max_choices=1),
-    "countInputTokens": partial(RESPONSE.parse, max_choices=1),
     "createEmbeddings": partial(parse_embedding, max_inputs=10_000),
     "rerank": partial(SCORING, RERANK),
     "score": partial(SCORING, SCORE),
@@ -228,11 +231,16 @@ PARSERS: dict[str, Parse] = {
     "tokenize": decoded(TokenizeBody, read_tokenize, given=True),
     "detokenize": decoded(DetokenizeBody, read_detokenize),
     "createConversation": decoded(ConversationFields, lambda body: read_conversation(body, "x")),
-    "changeConversation": decoded(ConversationFields, lambda body: read_conversation(body, "x")),
     "addItems": decoded(ConversationFields, read_items),
 }
 """How the body of each operation is read, without a server."""
-DESCRIBED = {each.name: each for each in OPERATIONS if each.body is not None and each.key == "client"}
+READ_ALIKE = {"countInputTokens", "changeConversation"}
+"""Those whose body is read as that of another one."""
+DESCRIBED = {
+    each.name: each
+    for each in OPERATIONS
+    if each.body is not None and each.key == "client" and each.name not in READ_ALIKE
+}
 VALUES: list[Any] = [
     None, True, False, 0, 1, -1, -2, -3, 2, 3, 20, 21, 0.5, 1.5, 100, 101, -100, -101, 1023, 1024, 2**31 - 1, 2**31,
     2**53, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, "", "a", "A1", "a b", "x" * 64, "x" * 65, "x" * 256, "x" * 257,
@@ -282,7 +290,6 @@ RELATIONS: dict[str, dict[str, Related]] = {
     "createEmbeddings": MIXED,
     "createMessage": {"max_tokens": lambda value: value is None, "thinking": lambda value: "budget_tokens" in value},
     "createResponse": RESPONSE_RELATIONS,
-    "countInputTokens": RESPONSE_RELATIONS,
     "score": {"text_1": lambda value: isinstance(value, list)},
     "tokenize": {"prompt": lambda value: value is None, "tools": every, "add_generation_prompt": every},
 }
@@ -321,6 +328,42 @@ def test_a_name_that_is_not_described_is_refused() -> None:
         body = {**next(iter(operation.examples.values())), "nothing_like_it": 1}
         with pytest.raises(HttpError, match="nothing_like_it"):
             PARSERS[name](json.dumps(body).encode())
+
+
+ENCODERS = {"minilm": EmbeddingSizes(8), "labels": EmbeddingSizes(3, labels=("no", "yes", "so"))}
+LABELS = """
+[engines.labels]
+model = "labels"
+[models.labels]
+[[routes]]
+name = "labels"
+when = { model = ["labels"] }
+use = { ladder = "labels" }
+[[ladders.labels]]
+to = "labels"
+"""
+
+
+async def test_examples_of_encoders_are_answered() -> None:
+    """All others are sent in `tests/e2e/test_api_description.py`."""
+    settings = SETTINGS.replace("mini", "minilm").replace(GATE, LABELS + GATE)
+    asked = [
+        (each, path, body)
+        for each in OPERATIONS
+        for path in (each.path, *each.same_as)
+        for body in each.examples.values()
+        if body.get("model") in ENCODERS
+    ]
+    assert len(asked) >= 10
+    async with (
+        stage({"small": says("ok")}, settings=settings, encoders=ENCODERS) as service,
+        gateway(service.service) as running,
+    ):
+        client = await running.connect()
+        for each, path, body in asked:
+            answer = await client.request(path, body, headers=f"Authorization: Bearer {KEY.raw}\r\n")
+            assert answer.status == 200, answer.body
+            check_answer(each.method, each.path, 200, answer.headers["content-type"], answer.headers, answer.body)
 
 
 def test_each_tag_is_used_and_each_operation_has_a_summary() -> None:
