@@ -52,7 +52,7 @@ class OutputFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`output_config.format`."""
 
     type: Annotated[str, field_schema(enum=["json_schema"])]
-    schema: dict[str, Any] | None = None
+    schema: dict[str, Any]
 
 
 class OutputConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -143,8 +143,6 @@ def _grammar(requested: OutputFormat | None) -> Grammar | None:
     where = "output_config.format"
     if requested.type != "json_schema":
         raise fault(f"{where}.type", 'must be "json_schema".')
-    if requested.schema is None:
-        raise BadField(f"{where}.schema", f"The field '{where}.schema' is missing.", "missing_field")
     return schema_grammar(requested.schema, f"{where}.schema")
 
 

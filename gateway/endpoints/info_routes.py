@@ -11,7 +11,7 @@ from quart_trio import QuartTrio
 from actors.api.errors import BadKey, ErrorBody
 from actors.service_view import ModelCard
 from gateway.anthropic.errors import is_anthropic
-from gateway.anthropic.model_list import model_fields, model_page
+from gateway.anthropic.model_list import chosen_models, model_fields, model_page
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.api_description import add_description
 from gateway.endpoints.quart_app import answer_errors, create_app, head, json_response
@@ -71,7 +71,9 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
         cards = api.service.models(head().key)
         if is_anthropic(head()):
             return json_response(model_page(cards, request.args))
-        return json_response({"object": "list", "data": [_model(card) for card in cards]})
+        # OpenAI's API has no pages; who asks for one gets it all the same.
+        shown = chosen_models(cards, request.args, len(cards)).shown
+        return json_response({"object": "list", "data": [_model(card) for card in shown]})
 
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> Response:

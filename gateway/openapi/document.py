@@ -7,7 +7,7 @@ from gateway.anthropic.answer_types import MessageErrorAnswer
 from gateway.openai.responses.answer_types import ErrorAnswer
 from gateway.openapi.components import Components
 from gateway.openapi.headers import DECIDED, FAILED, HEADERS, MESSAGES
-from gateway.openapi.operation import EVENTS, JSON, AnswerForm, ErrorStyle, OneOf, Operation, Parameter
+from gateway.openapi.operation import EVENTS, JSON, AnswerForm, ErrorStyle, OneOf, Operation, Parameter, Schema
 from gateway.openapi.words import ERROR_TEXTS, INTRODUCTION, TAGS
 
 EVERY = frozenset({400, 403, 405, 408, 413, 429, 431, 500, 503, 505})
@@ -104,7 +104,8 @@ def _operation(operation: Operation, name: str, components: Components, *, keyle
 
 
 def _request_body(operation: Operation, components: Components) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "string"}
+    # A text has no schema: every body is one.
+    schema: dict[str, Any] = {}
     if operation.body is not None:
         schema = dict(components.of(operation.body))
         if operation.needs:
@@ -151,15 +152,30 @@ def _answer(operation: Operation, answer: AnswerForm, components: Components) ->
     made: dict[str, Any] = {
         "description": answer.text,
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in (*own, *answer.headers)},
-        "content": {media: {"schema": components.of(content)} for media, content in answer.content.items()},
+        "content": {
+            media: {"schema": _event(components.of(content)) if media == EVENTS else components.of(content)}
+            for media, content in answer.content.items()
+        },
     }
-    if EVENTS in answer.content:
-        made["content"][EVENTS]["x-event-data"] = "The schema is that of the `data` of one event."
     if answer.links:
         made["links"] = {
             name: {"operationId": name, "parameters": dict(parameters)} for name, parameters in answer.links.items()
         }
     return {name: value for name, value in made.items() if value}
+
+
+def _event(data: Schema) -> Schema:
+    """One event of a stream whose `data` is JSON with this schema, as OpenAPI 3.2 has it in `itemSchema`."""
+    return {
+        "type": "object",
+        "description": "One event. The stream of the OpenAI API ends with the data `[DONE]`.",
+        "properties": {
+            "data": {"type": "string", "contentMediaType": JSON, "contentSchema": data},
+            "event": {"type": "string"},
+            "id": {"type": "string", "description": "The number of the event, of a kept answer."},
+        },
+        "required": ["data"],
+    }
 
 
 def _error_responses(components: Components) -> dict[str, Any]:

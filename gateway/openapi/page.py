@@ -136,7 +136,8 @@ def _body(operation: Part, path: str) -> str:
     need = "" if body["required"] else ", or empty"
     needed = content["schema"].get("required", ())
     fields = f" with {', '.join([f'<code>{escape(each)}</code>' for each in needed])}" if needed else ""
-    shown = [f"<h3>Body</h3><p>{type_words(content['schema'])}{fields} as <code>{escape(media)}</code>{need}. "]
+    kind = type_words(content["schema"]) if content["schema"] else "text"
+    shown = [f"<h3>Body</h3><p>{kind}{fields} as <code>{escape(media)}</code>{need}. "]
     shown.append(f"{inline(body.get('description', ''))}</p>")
     for name, example in content.get("examples", {}).items():
         value = msgspec.json.format(msgspec.json.encode(example["value"]), indent=2).decode()
@@ -152,7 +153,7 @@ def _answers(responses: Part, document: Part) -> str:
             answer = document["components"]["responses"][given["$ref"].rpartition("/")[2]]
         content = "<br>".join(
             [
-                f"<code>{escape(media)}</code>: {type_words(each['schema'])}"
+                f"<code>{escape(media)}</code>: {_content(each['schema'])}"
                 for media, each in answer.get("content", {}).items()
             ]
         )
@@ -161,6 +162,11 @@ def _answers(responses: Part, document: Part) -> str:
         said = inline(answer["description"])
         rows.append(f"<tr><th scope=row>{escape(status)}</th><td>{content}</td><td>{said}{more}</td></tr>")
     return f"<h3>Answers</h3>{_table(('Status', 'Content', ''), ''.join(rows))}"
+
+
+def _content(schema: Part) -> str:
+    data = schema.get("properties", {}).get("data", {})
+    return f"events of {type_words(data['contentSchema'])}" if "contentSchema" in data else type_words(schema)
 
 
 def _schemas(schemas: Part) -> str:

@@ -14,9 +14,9 @@ none is needed.
 `/v1/messages` and for requests with the header `anthropic-version`, OpenAI's for all others. Programs should look at \
 `code`, which is stable. `retry-after` is measured.
 
-**Streams** are server-sent events (`text/event-stream`). Where a schema is given, it is that of the `data` of one \
-event. Streams of OpenAI's API end with `data: [DONE]`; one that breaks off ends with an error as its last event and \
-without it. Lines that begin with a colon are heartbeats.
+**Streams** are server-sent events (`text/event-stream`). The schema is that of one event, whose `data` is \
+JSON (`contentSchema`). Streams of OpenAI's API end with `data: [DONE]`; one that breaks off ends with an error as its \
+last event and without it. Lines that begin with a colon are heartbeats.
 
 **Answers that outlive their connection.** With `Idempotency-Key`, `x-penstock-resumable` or `x-penstock-background` \
 an answer is kept. Its events have numbers (`id:`), and `Last-Event-ID` or `after` says behind which one to go on.
@@ -49,7 +49,7 @@ ERROR_TEXTS: Mapping[int, str] = {
     401: "The key is missing, unknown, revoked or expired.",
     403: "The key does not open this, or the page's origin or the host is not allowed.",
     404: "There is no such address, model or id, or it belongs to another tenant.",
-    405: "The address exists, and has other methods: see `allow`.",
+    405: "The address exists, and has other methods: those of the header `allow`.",
     408: "The body did not arrive in time.",
     409: "The present state does not allow it.",
     413: "The body is too large, or has too many values.",

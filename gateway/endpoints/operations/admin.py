@@ -114,6 +114,7 @@ ADMIN_OPERATIONS = (
         tag=ADMIN,
         summary="What a reload would say of a configuration",
         body_text="A configuration in TOML.",
+        body_optional=True,
         body_media="application/toml",
         answers=found(CheckResult, "Whether it is good."),
         key="operator",

@@ -57,6 +57,10 @@ _TO_CONVERSATION = {
     name: {"conversation_id": "$response.body#/id"}
     for name in ("getConversation", "changeConversation", "listItems", "addItems", "deleteConversation")
 }
+_TO_ITEM = {
+    name: {"conversation_id": "$request.path.conversation_id", "item_id": "$response.body#/data/0/id"}
+    for name in ("getItem", "deleteItem")
+}
 _MESSAGE = {"type": "message", "role": "user", "content": "What is 17 + 25?"}
 RESPONSE_OPERATIONS = (
     Operation(
@@ -224,7 +228,9 @@ RESPONSE_OPERATIONS = (
         parts=_ITEMS,
         examples={"message": {"items": [_MESSAGE]}},
         parameters=(_CONVERSATION,),
-        answers=found(ItemList, "The items with their ids."),
+        answers={
+            200: AnswerForm(text="The items with their ids.", content={JSON: ItemList}, links=_TO_ITEM),
+        },
         refused=FIND_ERRORS,
     ),
     Operation(

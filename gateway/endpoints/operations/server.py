@@ -55,8 +55,8 @@ _VERSIONED = Parameter(
     "anthropic-version", "header", {"type": "string"}, "With it, the answer has the format of Anthropic's API."
 )
 _LIMIT = Parameter(
-    "limit", "query", {"type": "integer", "minimum": 1, "maximum": MOST_MODELS, "default": DEFAULT_MODELS},
-    "With `anthropic-version`, as the next two.",
+    "limit", "query", {"type": "integer", "minimum": 1, "maximum": MOST_MODELS},
+    f"Without it: all, or with `anthropic-version` {DEFAULT_MODELS}.",
 )  # fmt: skip
 _NAME = Parameter("name", "path", {"type": "string", "minLength": 1}, "It may contain slashes.", "penstock")
 _READY: Any = one_of(ReadinessAnswer, ModelReadinessAnswer)

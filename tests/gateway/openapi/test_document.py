@@ -81,6 +81,9 @@ def test_answers_and_errors() -> None:
     made = document()
     answers = made["paths"]["/ask"]["post"]["responses"]
     assert set(answers["200"]["content"]) == {JSON, EVENTS}
+    assert answers["200"]["content"][EVENTS]["schema"]["properties"]["data"]["contentSchema"] == {
+        "$ref": "#/components/schemas/Told"
+    }
     assert "x-ratelimit-limit-requests" in answers["200"]["headers"]
     assert answers["200"]["links"]["read"]["operationId"] == "read"
     assert answers["404"] == {"$ref": "#/components/responses/anthropic_404"}
