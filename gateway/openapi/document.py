@@ -153,7 +153,11 @@ def _answer(operation: Operation, answer: AnswerForm, components: Components) ->
         "description": answer.text,
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in (*own, *answer.headers)},
         "content": {
-            media: {"schema": _event(components.of(content)) if media == EVENTS else components.of(content)}
+            media: {
+                "schema": _event(components.of(content), answer.last_event)
+                if media == EVENTS
+                else components.of(content)
+            }
             for media, content in answer.content.items()
         },
     }
@@ -164,13 +168,14 @@ def _answer(operation: Operation, answer: AnswerForm, components: Components) ->
     return {name: value for name, value in made.items() if value}
 
 
-def _event(data: Schema) -> Schema:
+def _event(data: Schema, last: str) -> Schema:
     """One event of a stream whose `data` is JSON with this schema, as OpenAPI 3.2 has it in `itemSchema`."""
+    json_text: Schema = {"contentMediaType": JSON, "contentSchema": data}
     return {
         "type": "object",
-        "description": "One event. The stream of the OpenAI API ends with the data `[DONE]`.",
+        "description": "One event.",
         "properties": {
-            "data": {"type": "string", "contentMediaType": JSON, "contentSchema": data},
+            "data": {"type": "string", **({"anyOf": [json_text, {"const": last}]} if last else json_text)},
             "event": {"type": "string"},
             "id": {"type": "string", "description": "The number of the event, of a kept answer."},
         },

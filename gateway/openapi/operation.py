@@ -38,6 +38,8 @@ class AnswerForm(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     content: Mapping[str, Any] = {}
     """By media type: a type, a `OneOf`, or a schema. For an event stream: the data of one event."""
+    last_event: str = ""
+    """The data of a stream's last event, if that is no JSON."""
     headers: tuple[str, ...] = ()
     """Beside those of every answer."""
     links: Mapping[str, Mapping[str, str]] = {}

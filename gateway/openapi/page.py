@@ -166,6 +166,7 @@ def _answers(responses: Part, document: Part) -> str:
 
 def _content(schema: Part) -> str:
     data = schema.get("properties", {}).get("data", {})
+    data = data.get("anyOf", [data])[0]
     return f"events of {type_words(data['contentSchema'])}" if "contentSchema" in data else type_words(schema)
 
 

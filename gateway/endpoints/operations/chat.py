@@ -1,6 +1,14 @@
 """OpenAI's chat completions, completions and embeddings, and the WebSocket for many requests."""
 
-from gateway.endpoints.operations.common import MODEL, MODEL_ERRORS, QUESTION, WEATHER_SCHEMA, made_by_model, one_of
+from gateway.endpoints.operations.common import (
+    LAST_EVENT,
+    MODEL,
+    MODEL_ERRORS,
+    QUESTION,
+    WEATHER_SCHEMA,
+    made_by_model,
+    one_of,
+)
 from gateway.endpoints.operations.kept_answers import BEGUN
 from gateway.openai.requests.chat_request import ChatBody
 from gateway.openai.requests.completion_request import CompletionBody
@@ -51,7 +59,7 @@ CHAT_OPERATIONS = (
             "logprobs": {"model": MODEL, "messages": QUESTION, "max_tokens": 4, "logprobs": True, "top_logprobs": 2},
         },
         parameters=KEEPING,
-        answers={200: made_by_model(ChatCompletion, one_of(ChatChunk, ErrorAnswer)), 202: BEGUN},
+        answers={200: made_by_model(ChatCompletion, one_of(ChatChunk, ErrorAnswer), last_event=LAST_EVENT), 202: BEGUN},
         refused=MODEL_ERRORS,
     ),
     Operation(
@@ -67,7 +75,7 @@ CHAT_OPERATIONS = (
             "scored": {"model": MODEL, "prompt": "17 + 25 =", "max_tokens": 1, "echo": True, "logprobs": 1},
         },
         parameters=KEEPING,
-        answers={200: made_by_model(TextCompletion, one_of(TextChunk, ErrorAnswer)), 202: BEGUN},
+        answers={200: made_by_model(TextCompletion, one_of(TextChunk, ErrorAnswer), last_event=LAST_EVENT), 202: BEGUN},
         refused=MODEL_ERRORS,
     ),
     Operation(

@@ -10,6 +10,8 @@ MODEL_ERRORS = frozenset({404, 409, 422, 504})
 """Of requests that a model answers."""
 FIND_ERRORS = frozenset({404})
 QUESTION = [{"role": "user", "content": "What is 17 + 25?"}]
+LAST_EVENT = "[DONE]"
+"""Of streams of the OpenAI API."""
 MODEL = "penstock"
 """The name in the examples: one that the server has without a configuration."""
 WEATHER_SCHEMA = {
@@ -21,12 +23,17 @@ WEATHER_SCHEMA = {
 
 
 def made_by_model(
-    whole: Any, event: Any | None = None, links: Mapping[str, Mapping[str, str]] | None = None
+    whole: Any,
+    event: Any | None = None,
+    links: Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    last_event: str = "",
 ) -> AnswerForm:
     """An answer that a model makes; `event`: the data of an event, with `"stream": true`."""
     content = {JSON: whole} if event is None else {JSON: whole, EVENTS: event}
     text = "The whole answer." if event is None else "The whole answer; with `stream`, its events."
-    return AnswerForm(text=text, content=content, headers=(*SERVED, *READ_AGAIN), links=links or {})
+    headers = (*SERVED, *READ_AGAIN)
+    return AnswerForm(text=text, content=content, headers=headers, links=links or {}, last_event=last_event)
 
 
 def found(content: Any, text: str = "Found.") -> dict[int, AnswerForm]:

@@ -5,7 +5,7 @@ from typing import Literal
 from msgspec import Struct
 
 from gateway.anthropic.answer_types import AnthropicMessage, MessageEvent
-from gateway.endpoints.operations.common import FIND_ERRORS, one_of
+from gateway.endpoints.operations.common import FIND_ERRORS, LAST_EVENT, one_of
 from gateway.openai.responses.answer_types import (
     ChatChunk,
     ChatCompletion,
@@ -77,6 +77,7 @@ KEPT_OPERATIONS = (
                     EVENTS: one_of(ChatChunk, TextChunk, MessageEvent, ResponseStreamEvent, ErrorAnswer),
                 },
                 headers=(*SERVED, *READ_AGAIN),
+                last_event=LAST_EVENT,
             )
         },
         refused=FIND_ERRORS | {409, 422, 504},
