@@ -17,6 +17,9 @@
       if (links.has(entry.id)) links.get(entry.id).hidden = !fits;
       if (fits && entry.classList.contains("operation")) count += 1;
     }
+    for (const group of document.querySelectorAll("nav details")) {
+      group.hidden = ![...group.querySelectorAll("li")].some((link) => !link.hidden);
+    }
     for (const section of document.querySelectorAll("main > section")) {
       const own = section.querySelectorAll("[data-words]");
       section.hidden = words.length > 0 && ![...own].some((entry) => !entry.hidden);

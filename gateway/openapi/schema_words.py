@@ -10,8 +10,8 @@ Schema = Mapping[str, Any]
 _REF = "#/components/schemas/"
 _BOUNDS = (
     ("minimum", "≥ {}"), ("exclusiveMinimum", "> {}"), ("maximum", "≤ {}"), ("exclusiveMaximum", "< {}"),
-    ("minLength", "at least {} characters"), ("maxLength", "at most {} characters"),
-    ("minItems", "at least {} items"), ("maxItems", "at most {} items"), ("maxProperties", "at most {} entries"),
+    ("minLength", "characters ≥ {}"), ("maxLength", "characters ≤ {}"),
+    ("minItems", "items ≥ {}"), ("maxItems", "items ≤ {}"), ("maxProperties", "entries ≤ {}"),
 )  # fmt: skip
 
 
