@@ -52,14 +52,19 @@ class OutputFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`output_config.format`."""
 
     type: Annotated[str, field_schema(enum=["json_schema"])]
-    schema: dict[str, Any]
+    schema: dict[str, Any] | None = None
+
+
+_FormatField = Annotated[
+    OutputFormat | None, field_schema(required=["schema"], properties={"schema": {"type": "object"}})
+]
 
 
 class OutputConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`output_config`."""
 
     effort: Annotated[str | None, field_schema(enum=[*EFFORTS, None])] = None
-    format: OutputFormat | None = None
+    format: _FormatField = None
 
 
 class MessageMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -143,6 +148,8 @@ def _grammar(requested: OutputFormat | None) -> Grammar | None:
     where = "output_config.format"
     if requested.type != "json_schema":
         raise fault(f"{where}.type", 'must be "json_schema".')
+    if requested.schema is None:
+        raise BadField(f"{where}.schema", f"The field '{where}.schema' is missing.", "missing_field")
     return schema_grammar(requested.schema, f"{where}.schema")
 
 

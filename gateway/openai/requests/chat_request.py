@@ -31,7 +31,7 @@ from gateway.openai.requests.tools_request import (
     MAX_TOOLS,
     EarlierCall,
     NamedChoice,
-    ToolBody,
+    OfferedTool,
     ToolWord,
     earlier_calls,
     tool_set,
@@ -97,7 +97,7 @@ class ChatBody(SamplingBody, kw_only=True):
     functions: Annotated[Any, field_schema(enum=list(_NO_FUNCTIONS))] = None
     parallel_tool_calls: bool | None = None
     tool_choice: ToolWord | NamedChoice | None = None
-    tools: Annotated[list[ToolBody] | None, field_schema(maxItems=MAX_TOOLS)] = None
+    tools: Annotated[list[OfferedTool] | None, field_schema(maxItems=MAX_TOOLS)] = None
 
 
 def read_chat(body: ChatBody, given: GivenFields, max_choices: int) -> ParsedBody:

@@ -136,7 +136,8 @@ def sampling_params(
         raise fault("seed", "must be a 64-bit integer.")
     if max_tokens is not None and not (1 <= max_tokens < _MAX_INT or prompt_only):
         also = "; 0 is for 'echo' and 'prompt_logprobs' only" if max_tokens == 0 else ""
-        raise fault(limit, f"must be between 1 and {_MAX_INT - 1}, not {max_tokens}{also}.")
+        bound = "at least 1" if max_tokens < 1 else f"at most {_MAX_INT - 1}"
+        raise fault(limit, f"must be {bound}, not {max_tokens}{also}.")
     if body.min_tokens is not None and not 0 <= body.min_tokens < _MAX_INT:
         raise fault("min_tokens", "must be 0 or more.")
     if body.min_tokens is not None and max_tokens is not None and body.min_tokens > max_tokens:

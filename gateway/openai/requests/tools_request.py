@@ -38,6 +38,9 @@ class ToolBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     function: FunctionBody | None = None
 
 
+OfferedTool = Annotated[ToolBody, field_schema(required=["function"], properties={"function": {"type": "object"}})]
+
+
 class NamedFunction(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`tool_choice.function`."""
 
