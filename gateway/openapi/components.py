@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import msgspec.inspect
 
+from gateway.openai.requests.neutral import one_of_values
 from gateway.openapi.operation import OneOf, Parts, Schema
 
 _REF = "#/components/schemas/"
@@ -154,12 +155,24 @@ def _insert(schema: dict[str, Any], part: Parts, by_type: Mapping[Any, Schema]) 
 
 
 def _public(value: Any) -> Any:
-    """The same with names of components that do not begin with an underscore."""
+    """The same with names of components that do not begin with an underscore, and in words that generators know.
+
+    They take `enum` for texts only, and no list without `items`.
+    """
     match value:
         case str():
             return re.sub(rf"^{_REF}_+", _REF, value)
-        case list():
+        case list() | tuple():
             return [_public(each) for each in value]
+        case {"items": False, **rest}:
+            # Beside prefixItems and maxItems it says nothing.
+            return _public(rest)
+        case {"enum": list(values), **rest} if not all(isinstance(each, str) for each in values):
+            # Beside it, types say nothing.
+            others = {name: each for name, each in rest.items() if name not in {"anyOf", "type"}}
+            return {**_public(others), **_public(one_of_values(values))}
+        case {"type": "array"} if value.keys().isdisjoint({"items", "prefixItems"}):
+            return {**{name: _public(each) for name, each in value.items()}, "items": {}}
         case dict():
             return {name: _public(each) for name, each in value.items()}
     return value

@@ -1,6 +1,6 @@
 """Values of fields that change nothing, as a check and as JSON Schema, both made of the same constants."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,15 +22,46 @@ class Neutral(NamedTuple):
 def any_of(*values: object) -> Neutral:
     """Only these values, with their types."""
     once = [value for at, value in enumerate(values) if value not in values[:at]]
-    return Neutral(lambda value: any(value == each and type(value) is type(each) for each in values), {"enum": once})
+    return Neutral(
+        lambda value: any(value == each and type(value) is type(each) for each in values), one_of_values(once)
+    )
 
 
-EMPTY = Neutral(lambda value: value in ([], {}, ""), {"enum": [[], {}, ""]})
+def one_of_values(values: Sequence[object]) -> Schema:
+    """The schema of any of these values, in words that generators of clients know: `enum` for texts only."""
+    texts = [value for value in values if isinstance(value, str)]
+    kinds: list[Schema] = [{"type": "string", "enum": texts}] if texts else []
+    kinds += [_of_value(value) for value in values if not isinstance(value, str)]
+    return kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+
+
+def _of_value(value: object) -> Schema:
+    match value:
+        case None:
+            return {"type": "null"}
+        case bool():
+            return {"type": "boolean", "const": value}
+        case int():
+            return {"type": "integer", "const": value}
+        case list():
+            parts = {"prefixItems": [one_of_values([each]) for each in value]} if value else {}
+            return {"type": "array", "minItems": len(value), "maxItems": len(value), **parts}
+        case dict():
+            return {
+                "type": "object",
+                "properties": {name: one_of_values([each]) for name, each in value.items()},
+                "required": list(value),
+                "additionalProperties": False,
+            }
+    raise TypeError(value)
+
+
+EMPTY = any_of([], {}, "")
 TEXT = Neutral(lambda value: isinstance(value, str), {"type": "string"})
 OBJECT = Neutral(lambda value: isinstance(value, dict), {"type": "object"})
 LIST = Neutral(lambda value: isinstance(value, list), {"type": "array"})
 INTEGER = Neutral(lambda value: type(value) is int, {"type": "integer"})
-NOTHING = Neutral(lambda _: False, {"enum": [None]})
+NOTHING = Neutral(lambda _: False, {"type": "null"})
 """Every value is refused but `null`, which counts as absent."""
 
 

@@ -33,6 +33,7 @@ class Whole(Base, forbid_unknown_fields=True, kw_only=True):
     second: str | None = None
     quiet: Any = None
     inner: list[_Inner] = []
+    pair: tuple[int, str] = (1, "a")
     things: str | list[dict[str, Any]] | None = None
 
 
@@ -66,6 +67,14 @@ def test_names_and_docstrings(made: Components) -> None:
     assert whole["properties"]["inner"]["items"] == {"$ref": "#/components/schemas/Inner"}
     assert made.schemas["Inner"]["properties"]["path"] == {"type": "string"}
     assert "title" not in whole
+    # Without "items": false, which says the same and which generators of clients do not read.
+    assert whole["properties"]["pair"] == {
+        "type": "array",
+        "minItems": 2,
+        "maxItems": 2,
+        "prefixItems": [{"type": "integer"}, {"type": "string"}],
+        "default": [1, "a"],
+    }
 
 
 def test_what_is_asked_for(made: Components) -> None:
