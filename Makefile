@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell grep '^torch==' requirements.lock)
 TRITON := $(shell grep -o 'triton==[0-9.]*' pyproject.toml)
 
-.PHONY: help setup develop serve test lint types layers unit test-policies test-config test-actors test-gateway test-engine slow parity mutants faults kills soak browser websocket-suite bench-gateway bench-upstream peers bench-peers verified bench-simulate bench-gpu lock clean
+.PHONY: help setup develop serve test lint types layers unit test-policies test-config test-actors test-gateway test-engine slow parity mutants faults kills soak browser websocket-suite api-fuzz bench-gateway bench-upstream peers bench-peers verified bench-simulate bench-gpu lock clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -116,6 +116,11 @@ browser: develop  ## the console in Chromium (on Debian: apt install chromium ch
 websocket-suite: develop  ## the cases of Autobahn's suite against the WebSocket layer
 	@$(PIP) install --quiet kosoku==0.1.0
 	$(BIN)/python -m tests.websocket_suite
+
+# Installed then, as the suite above: with its 20 packages it is no part of the locks. API_FUZZ='--examples 200 --seed 2 --only keyed'
+api-fuzz: develop  ## schemathesis with all its checks against servers with and without keys (API_FUZZ=options)
+	@$(PIP) install --quiet schemathesis==4.32.5
+	$(BIN)/python -m tests.api_fuzz $(API_FUZZ)
 
 bench-gateway: setup  ## the gateway with a fake engine beside fixed bytes
 	$(BIN)/python -m benchmarks.gateway

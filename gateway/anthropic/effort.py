@@ -1,10 +1,15 @@
 """`thinking` and `output_config.effort`: how much the model is to reason. Engines can only be told not to."""
 
+from typing import Annotated
+
 import msgspec
 
 from gateway.openai.requests.fault import fault
+from gateway.openai.requests.neutral import field_schema
 
-_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+EFFORTS = ("low", "medium", "high", "xhigh", "max")
+_KINDS = ("enabled", "disabled", "adaptive")
+_DISPLAYS = ("summarized", "omitted")
 _DEFAULT = "high"
 """The API's: writing it changes nothing."""
 _LEAST_TOKENS = 1024
@@ -15,9 +20,9 @@ _BY_TOKENS = ((4096, "low"), (16384, "medium"))
 class Thinking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`thinking`."""
 
-    type: str
-    budget_tokens: int | None = None
-    display: str | None = None
+    type: Annotated[str, field_schema(enum=list(_KINDS))]
+    budget_tokens: Annotated[int | None, field_schema(minimum=_LEAST_TOKENS)] = None
+    display: Annotated[str | None, field_schema(enum=[*_DISPLAYS, None])] = None
 
 
 class Reasoning(msgspec.Struct, frozen=True):
@@ -33,12 +38,12 @@ class Reasoning(msgspec.Struct, frozen=True):
 
 def reasoning_of(thinking: Thinking | None, effort: str | None, max_tokens: int | None) -> Reasoning:
     """Raises `BadField`."""
-    if effort is not None and effort not in _EFFORTS:
-        raise fault("output_config.effort", f"must be one of {', '.join(_EFFORTS)}.")
+    if effort is not None and effort not in EFFORTS:
+        raise fault("output_config.effort", f"must be one of {', '.join(EFFORTS)}.")
     needs = ("output_config.effort",) if effort not in {None, _DEFAULT} else ()
     if thinking is None:
         return Reasoning(effort if needs else None, needs)
-    if thinking.display not in {None, "summarized", "omitted"}:
+    if thinking.display not in {None, *_DISPLAYS}:
         raise fault("thinking.display", 'must be "summarized" or "omitted".')
     if (thinking.budget_tokens is not None) != (thinking.type == "enabled"):
         raise fault("thinking.budget_tokens", 'is required with the type "enabled", and not allowed with others.')

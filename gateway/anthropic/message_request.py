@@ -1,34 +1,49 @@
 """`POST /v1/messages` and `POST /v1/messages/count_tokens`: the body, checked."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import msgspec
 
 from actors.api.request import ChatPrompt, ParsedBody, View
 from engine.sampling.grammar import Grammar
 from engine.text.tool_calls import Tool
-from gateway.anthropic.effort import Reasoning, Thinking, reasoning_of
+from gateway.anthropic.effort import EFFORTS, Reasoning, Thinking, reasoning_of
 from gateway.anthropic.message_tools import MessageToolChoice, chosen_tools, offered_tools
 from gateway.anthropic.turns import Content, MessageTurn, conversation
 from gateway.errors import BadField
+from gateway.openai.requests.chat_request import MAX_MESSAGES
 from gateway.openai.requests.fault import fault
 from gateway.openai.requests.grammar_request import schema_grammar
 from gateway.openai.requests.json_body import GivenFields
-from gateway.openai.requests.sampling import SamplingBody, sampling_params, stops_of
+from gateway.openai.requests.neutral import NOTHING, Neutral, any_of, field_schema, field_schemas
+from gateway.openai.requests.sampling import SamplingBody, StopList, sampling_params, stops_of
 from policies.errors import unsupported
 
 _TIERS = {"auto": None, "standard_only": "default"}
 """`service_tier`, and what it is for upstreams."""
-_NEUTRAL: Mapping[str, Callable[[Any], bool]] = {
-    "container": lambda _: False,
-    "context_management": lambda value: isinstance(value, dict) and _keeps_all(value.get("edits", [])),
-    "diagnostics": lambda value: value == {"previous_message_id": None},
-    "fallbacks": lambda value: value == [],
-    "inference_geo": lambda value: value == "global",
-    "mcp_servers": lambda value: value == [],
-    "output_format": lambda _: False,
-    "speed": lambda value: value == "standard",
+_MAX_TEMPERATURE = 1
+_KEEPS_ALL = Neutral(
+    lambda value: isinstance(value, dict) and _keeps_all(value.get("edits", [])),
+    {
+        "type": "object",
+        "properties": {
+            "edits": {
+                "type": "array",
+                "items": {"type": "object", "properties": {"keep": {"const": "all"}}, "required": ["keep"]},
+            }
+        },
+    },
+)
+_NEUTRAL: Mapping[str, Neutral] = {
+    "container": NOTHING,
+    "context_management": _KEEPS_ALL,
+    "diagnostics": any_of({"previous_message_id": None}),
+    "fallbacks": any_of([]),
+    "inference_geo": any_of("global"),
+    "mcp_servers": any_of([]),
+    "output_format": NOTHING,
+    "speed": any_of("standard"),
 }
 """Fields that this server does not have, and which of their values have no effect."""
 
@@ -36,15 +51,20 @@ _NEUTRAL: Mapping[str, Callable[[Any], bool]] = {
 class OutputFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`output_config.format`."""
 
-    type: str
+    type: Annotated[str, field_schema(enum=["json_schema"])]
     schema: dict[str, Any] | None = None
+
+
+_FormatField = Annotated[
+    OutputFormat | None, field_schema(required=["schema"], properties={"schema": {"type": "object"}})
+]
 
 
 class OutputConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`output_config`."""
 
-    effort: str | None = None
-    format: OutputFormat | None = None
+    effort: Annotated[str | None, field_schema(enum=[*EFFORTS, None])] = None
+    format: _FormatField = None
 
 
 class MessageMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,21 +79,21 @@ _NO_CONFIG = OutputConfig()
 class MessagesBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The body; `null` counts as absent in every field."""
 
-    forwarded = _NEUTRAL.keys()
+    forwarded = field_schemas(_NEUTRAL)
     model: str
-    messages: list[MessageTurn]
-    max_tokens: int | None = None
+    messages: Annotated[list[MessageTurn], field_schema(minItems=1, maxItems=MAX_MESSAGES)]
+    max_tokens: Annotated[int | None, field_schema(minimum=1, exclusiveMaximum=2**31)] = None
     """Required, except to count tokens."""
     system: Content | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: MessageToolChoice | None = None
-    stop_sequences: list[str] | None = None
+    stop_sequences: StopList = None
     stream: bool | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
+    temperature: Annotated[float | None, field_schema(minimum=0, maximum=_MAX_TEMPERATURE)] = None
+    top_p: Annotated[float | None, field_schema(exclusiveMinimum=0, maximum=1)] = None
+    top_k: Annotated[int | None, field_schema(minimum=-1)] = None
     metadata: MessageMetadata | None = None
-    service_tier: str | None = None
+    service_tier: Annotated[str | None, field_schema(enum=[*_TIERS, None])] = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
     cache_control: dict[str, Any] | None = None
@@ -94,8 +114,8 @@ def read_count(body: MessagesBody, given: GivenFields) -> ParsedBody:
         value = given.get(name)
         if value is not None and not accepts(value):
             raise BadField(name, unsupported(name), "unsupported_parameter")
-    if body.temperature is not None and not 0 <= body.temperature <= 1:
-        raise fault("temperature", f"must be between 0 and 1, not {body.temperature:g}.")
+    if body.temperature is not None and not 0 <= body.temperature <= _MAX_TEMPERATURE:
+        raise fault("temperature", f"must be between 0 and {_MAX_TEMPERATURE}, not {body.temperature:g}.")
     config = body.output_config or _NO_CONFIG
     reasoning = reasoning_of(body.thinking, config.effort, body.max_tokens)
     offered = offered_tools(body.tools or ())

@@ -1,7 +1,7 @@
 """`tools` and `tool_choice`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -9,13 +9,16 @@ from engine.text.tool_calls import Tool, ToolSet
 from gateway.errors import BadField
 from gateway.openai.requests.fault import fault
 from gateway.openai.requests.json_body import converted
-from gateway.openai.requests.tools_request import check_tools, function_tool
+from gateway.openai.requests.neutral import field_schema
+from gateway.openai.requests.tools_request import ToolName, check_tools, function_tool
+
+_CHOICES = ("auto", "any", "tool", "none")
 
 
-class _CustomTool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MessageTool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A tool that the client runs."""
 
-    name: str
+    name: ToolName
     input_schema: dict[str, Any]
     type: str | None = None
     description: str | None = None
@@ -32,7 +35,7 @@ class _CustomTool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class MessageToolChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`tool_choice`."""
 
-    type: str
+    type: Annotated[str, field_schema(enum=list(_CHOICES))]
     name: str | None = None
     disable_parallel_tool_use: bool | None = None
 
@@ -47,7 +50,7 @@ def offered_tools(tools: Sequence[Mapping[str, Any]]) -> tuple[Tool, ...]:
 def chosen_tools(tools: tuple[Tool, ...], choice: MessageToolChoice | None) -> ToolSet | None:
     """The tools that the model may call, None without any. Raises `BadField`."""
     kind = "auto" if choice is None else choice.type
-    if kind not in {"auto", "any", "tool", "none"}:
+    if kind not in _CHOICES:
         raise fault("tool_choice.type", 'must be "auto", "any", "tool" or "none".')
     name = None if choice is None else choice.name
     if (name is not None) != (kind == "tool"):
@@ -73,7 +76,7 @@ def _tool(where: str, given: Mapping[str, Any]) -> Tool:
             "Describe the tool by 'name' and 'input_schema'.",
             "unsupported_parameter",
         )
-    tool = converted(given, _CustomTool, where)
+    tool = converted(given, MessageTool, where)
     if tool.allowed_callers not in (None, [], ["direct"]):
         raise _unsupported(f"{where}.allowed_callers")
     if tool.defer_loading:

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from actors.service_view import ModelCard
 from gateway.errors import BadField
 
-_MOST = 1000
-_DEFAULT = 20
+MOST_MODELS = 1000
+DEFAULT_MODELS = 20
 _NUMBER = re.compile(r"[0-9]{1,4}")
 _WORDS = ("limit", "after_id", "before_id")
 
@@ -28,15 +28,22 @@ def model_fields(card: ModelCard) -> dict[str, Any]:
     }
 
 
-def model_page(cards: Sequence[ModelCard], query: Mapping[str, str]) -> dict[str, Any]:
-    """A page of the models. Raises `BadField` for a wrong query."""
-    for name in query:
-        if name not in _WORDS:
-            raise BadField(name[:64], f"The parameters here are {', '.join(_WORDS)}.", "unknown_field")
-    limit = query.get("limit", str(_DEFAULT))
-    if not (_NUMBER.fullmatch(limit) and 1 <= int(limit) <= _MOST):
-        raise BadField("limit", f"'limit' must be between 1 and {_MOST}.")
-    first, end, most = 0, len(cards), int(limit)
+class ModelPage(NamedTuple):
+    """A part of the models."""
+
+    shown: Sequence[ModelCard]
+    has_more: bool
+    """In the direction of the query."""
+
+
+def chosen_models(cards: Sequence[ModelCard], query: Mapping[str, str], most: int) -> ModelPage:
+    """The models that a query asks for; `most`: without a `limit`. Raises `BadField` for a wrong query."""
+    if "limit" in query:
+        limit = query["limit"]
+        if not (_NUMBER.fullmatch(limit) and 1 <= int(limit) <= MOST_MODELS):
+            raise BadField("limit", f"'limit' must be between 1 and {MOST_MODELS}.")
+        most = int(limit)
+    first, end = 0, len(cards)
     places = {card.id: index for index, card in enumerate(cards)}
     for name in ("after_id", "before_id"):
         if name in query and query[name] not in places:
@@ -46,11 +53,20 @@ def model_page(cards: Sequence[ModelCard], query: Mapping[str, str]) -> dict[str
     if "before_id" in query:
         end = places[query["before_id"]]
         first = max(first, end - most)
-    shown = [model_fields(card) for card in cards[first:end][:most]]
+    shown = cards[first:end][:most]
+    return ModelPage(shown, first > 0 if "before_id" in query else first + len(shown) < end)
+
+
+def model_page(cards: Sequence[ModelCard], query: Mapping[str, str]) -> dict[str, Any]:
+    """A page of the models. Raises `BadField` for a wrong query."""
+    for name in query:
+        if name not in _WORDS:
+            raise BadField(name[:64], f"The parameters here are {', '.join(_WORDS)}.", "unknown_field")
+    page = chosen_models(cards, query, DEFAULT_MODELS)
+    shown = [model_fields(card) for card in page.shown]
     return {
         "data": shown,
-        # In the direction of the query.
-        "has_more": first > 0 if "before_id" in query else first + len(shown) < end,
+        "has_more": page.has_more,
         "first_id": shown[0]["id"] if shown else None,
         "last_id": shown[-1]["id"] if shown else None,
     }

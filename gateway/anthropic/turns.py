@@ -68,6 +68,16 @@ class _RedactedThinking(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     data: str
 
 
+BLOCK_KINDS: Mapping[str, type[msgspec.Struct]] = {
+    "text": _Text,
+    "tool_use": _ToolUse,
+    "tool_result": _ToolResult,
+    "thinking": _ThinkingBlock,
+    "redacted_thinking": _RedactedThinking,
+}
+"""Content blocks by their `type`, for the API's description."""
+
+
 def conversation(
     system: Content | None, turns: Sequence[MessageTurn], last: dict[str, Any] | None = None
 ) -> tuple[ChatMessage, ...]:

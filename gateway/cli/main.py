@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from config.problems.errors import ConfigError
 from config.problems.problems import nearest
 from engine.errors import ModelError
-from gateway.cli import bench, check, init, keys, serve, usage, zoo
+from gateway.cli import bench, check, init, keys, openapi, serve, usage, zoo
 from gateway.cli.batch import run as batch_run
 from gateway.cli.batch import status as batch_status
 from gateway.cli.load import check as load_check
@@ -106,7 +106,7 @@ def _parser() -> Parser:
     of_batch = batch.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (batch_run.add_run, batch_run.add_resume, batch_status.add_status, batch_status.add_cancel):
         add(of_batch)
-    for command in (keys, usage, zoo, bench):
+    for command in (keys, usage, openapi, zoo, bench):
         command.add_to(commands)
     return parser
 

@@ -28,20 +28,20 @@ from policies.records.decision_record import encode_record
 B = TypeVar("B")
 
 
-class _Folder(msgspec.Struct, forbid_unknown_fields=True):
+class AdapterFolder(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a request to load an adapter."""
 
     path: str | None = None
 
 
-class _Forced(msgspec.Struct, forbid_unknown_fields=True):
+class WantedForce(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a request to force a breaker."""
 
     force: Force
     for_s: Annotated[float, msgspec.Meta(gt=0, le=LONGEST_S)] = DEFAULT_S
 
 
-class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
+class WantedKey(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a request for a new key."""
 
     tenant: str
@@ -51,7 +51,7 @@ class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
     endpoints: tuple[KeyEndpoint, ...] = ()
 
 
-class _Rotation(msgspec.Struct, forbid_unknown_fields=True):
+class WantedRotation(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a request to replace a key."""
 
     overlap: str = "7d"
@@ -107,7 +107,7 @@ def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> Qu
 
     @app.post("/admin/keys")
     async def create_key() -> Response:
-        wanted = await _body(_Wanted, '{"tenant": NAME, "id", "expires", "models", "endpoints"}')
+        wanted = await _body(WantedKey, '{"tenant": NAME, "id", "expires", "models", "endpoints"}')
         made = await admin.keys.create(
             wanted.tenant,
             key_id=wanted.id,
@@ -120,7 +120,7 @@ def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> Qu
 
     @app.post("/admin/keys/<key_id>/rotate")
     async def rotate_key(key_id: str) -> Response:
-        wanted = await _body(_Rotation, '{"overlap": "7d", "expires"}, or empty')
+        wanted = await _body(WantedRotation, '{"overlap": "7d", "expires"}, or empty')
         made = await admin.keys.rotate(key_id, overlap=wanted.overlap, expires=wanted.expires, by=g.operator)
         return _secret(made, 200)
 
@@ -150,7 +150,7 @@ def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> Qu
     @app.post("/admin/breakers/<rung>")
     async def force_breaker(rung: str) -> Response:
         wanted = await _body(
-            _Forced,
+            WantedForce,
             '{"force": "open" | "closed" | "none", "for_s": SECONDS}, with at most '
             f"{LONGEST_S:.0f} s, or {DEFAULT_S:.0f} if it is left out",
         )
@@ -165,7 +165,7 @@ def create_admin_app(admin: AdminService, exposition: Callable[[], bytes]) -> Qu
 
     @app.post("/admin/engines/<engine>/adapters/<name>")
     async def load_adapter(engine: str, name: str) -> Response:
-        wanted = await _body(_Folder, '{"path": FOLDER} or empty')
+        wanted = await _body(AdapterFolder, '{"path": FOLDER} or empty')
         path = None if wanted.path is None else Path(wanted.path)
         return json_response(await admin.adapters.load(engine, name, path))
 

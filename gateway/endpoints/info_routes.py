@@ -9,9 +9,10 @@ from quart_trio import QuartTrio
 
 from actors.api.errors import BadKey, ErrorBody
 from gateway.anthropic.errors import is_anthropic
-from gateway.anthropic.model_list import model_fields, model_page
+from gateway.anthropic.model_list import chosen_models, model_fields, model_page
 from gateway.console.console_files import HEADERS, PAGE, ConsoleFile, console_files
 from gateway.endpoints.api_context import ApiContext
+from gateway.endpoints.api_description import add_description
 from gateway.endpoints.quart_app import answer_errors, create_app, head, json_response
 from gateway.errors import HttpError
 from gateway.example_request import example_request
@@ -73,7 +74,9 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
         cards = api.service.models(head().key)
         if is_anthropic(head()):
             return json_response(model_page(cards, request.args))
-        return json_response({"object": "list", "data": [_model(card) for card in cards]})
+        # OpenAI's API has no pages; who asks for one gets it all the same.
+        shown = chosen_models(cards, request.args, len(cards)).shown
+        return json_response({"object": "list", "data": [_model(card) for card in shown]})
 
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> Response:
@@ -107,6 +110,7 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
             raise HttpError(404, *NOT_FOUND)
         return _console_file(file)
 
+    add_description(app, lambda: api.service.keyless)
     answer_errors(app, NOT_FOUND, _TYPES, refused, api.error_format)
     return app
 
@@ -161,5 +165,6 @@ OpenAI:    /v1/chat/completions /v1/completions /v1/embeddings /v1/moderations /
 Anthropic: /v1/messages
 vLLM:      /rerank /score /classify /tokenize /detokenize
 Penstock:  /v1/decisions, and a WebSocket at /v1/stream
+All:       /docs /openapi.json
 Health:    /livez /readyz /metrics
 """

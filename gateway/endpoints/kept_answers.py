@@ -176,9 +176,10 @@ AnswerFrom = Callable[[Connection, Request, InferenceRequest, DecisionHeaders, K
 
 def methods_of(path: bytes) -> bytes:
     """The methods of an address below `STREAMS`; b"": there is none."""
-    if len(path) <= len(STREAMS):
+    answer_id, _, rest = path.removeprefix(STREAMS).removesuffix(b"/").partition(b"/")
+    if not answer_id:
         return b""
-    return b"GET" if path.endswith(_STATUS) else b"GET, DELETE"
+    return {b"": b"GET, DELETE", _STATUS.strip(b"/"): b"GET"}.get(rest, b"")
 
 
 class StreamHandler:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from quart import Response, request
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from actors.api.errors import ErrorBody, Refusal
 from gateway.http.asgi import STATE
@@ -64,8 +64,11 @@ def answer_errors(
         status = error.code or 500
         code, message = words.get(status, ("bad_request", "The request could not be served."))
         kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
-        body = ErrorBody(status, kind, code, message, should_retry=status >= 500)
-        return answered(body)
+        response = answered(ErrorBody(status, kind, code, message, should_retry=status >= 500))
+        if isinstance(error, MethodNotAllowed):
+            # RFC 9110, 15.5.6
+            response.headers["allow"] = ", ".join(sorted(error.valid_methods or ()))
+        return response
 
     def answered(error: ErrorBody) -> Response:
         return _response(error, error_format(error, head()), refused(error))

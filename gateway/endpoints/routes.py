@@ -66,7 +66,7 @@ class Routes:
         self._uploads = {FILES: files.most_bytes}
         """Most bytes of a body that is read in pieces, by the address that is posted to."""
         response_socket = SocketHandler(api, limits, origins, partial(ResponseSession, responses))
-        self._folders: tuple[tuple[bytes, Callable[[bytes], bytes], Handler, KeyEndpoint | None], ...] = (
+        self.folders: tuple[tuple[bytes, Callable[[bytes], bytes], Handler, KeyEndpoint | None], ...] = (
             (STREAMS, stream_methods, self._streams, None),
             (RESPONSES, response_methods, StoredResponseHandler(api, responses), "responses"),
             (CONVERSATIONS + b"/", conversation_methods, conversations, "responses"),
@@ -75,7 +75,7 @@ class Routes:
         )
         """Beginning of the address, the methods of an address below it, handler, and what a key must permit."""
         tokenize, detokenize = TokenizeHandler(api), DetokenizeHandler(api)
-        self._hot: dict[bytes, tuple[bytes, Handler, KeyEndpoint | None]] = {
+        self.hot: dict[bytes, tuple[bytes, Handler, KeyEndpoint | None]] = {
             b"/v1/chat/completions": (b"POST", completions[CHAT.name], "chat"),
             b"/v1/completions": (b"POST", completions[COMPLETION.name], "completions"),
             b"/v1/messages": (b"POST", completions[MESSAGE.name], "chat"),
@@ -105,9 +105,9 @@ class Routes:
                 check_local(request, self._origins)
             if self._cors.is_preflight(request, origin):
                 return Route(self._cors.answer_preflight, lines=lines)
-            hot = self._hot.get(request.path.removesuffix(b"/"))
+            hot = self.hot.get(request.path.removesuffix(b"/"))
             if hot is None:
-                for folder, methods_of, below, key_endpoint in self._folders:
+                for folder, methods_of, below, key_endpoint in self.folders:
                     if request.path.startswith(folder) and (allowed := methods_of(request.path)):
                         hot = (allowed, below, key_endpoint)
             if hot is None:

@@ -6,7 +6,6 @@ that the app or its framework cancels can affect the connection.
 
 import logging
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any
 
 from hypercorn.config import Config
@@ -59,9 +58,6 @@ class AsgiRoute:
                 await stream.handle(events.Body(stream_id=_STREAM_ID, data=bytes(request.body)))
             await stream.handle(events.EndBody(stream_id=_STREAM_ID))
         lines = [b"%b: %b\r\n" % (name, value) for name, value in response.headers if name.lower() not in _FRAMING]
-        if response.status == HTTPStatus.NOT_MODIFIED:
-            await connection.respond_unchanged(b"".join(lines))
-            return
         await connection.respond(response.status, b"".join(lines), b"".join(response.body))
 
 

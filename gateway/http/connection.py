@@ -13,7 +13,7 @@ from gateway.http.bounds.limits import ServerLimits
 from gateway.http.bounds.token_bucket import TokenBucket
 from gateway.http.event_stream import EventStream
 from gateway.http.request import Request
-from gateway.http.response_head import error_headers, sized_head, unchanged, whole
+from gateway.http.response_head import error_headers, sized_head, whole
 from gateway.http.writer import SocketWriter
 
 INTERNAL_ERROR = ErrorBody(
@@ -160,11 +160,6 @@ class Connection:
             self.keep_alive = False
         data = whole(status, self._lines, headers, body, close=not self.keep_alive, without_body=self._without_body)
         await self.writer.send(data)
-
-    async def respond_unchanged(self, headers: bytes) -> None:
-        """Send a 304: the client has the current representation."""
-        self.answered = True
-        await self.writer.send(unchanged(self._lines, headers, close=not self.keep_alive))
 
     async def next_piece(self) -> bytes:
         """More of the body of a request that is routed `piecewise`; b"" at its end.

@@ -12,6 +12,8 @@ _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nserver: penstock\r\n".encode()
     for status in http.HTTPStatus
 }
+_WITHOUT_CONTENT = frozenset({204, 304})
+"""Their length is not said (RFC 9110, 8.6)."""
 JSON_TYPE = b"content-type: application/json\r\n"
 _STREAM_HEADERS = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
@@ -37,23 +39,19 @@ class DateLine:
 
 def whole(status: int, date: bytes, headers: bytes, body: bytes, *, close: bool, without_body: bool = False) -> bytes:
     """A complete response with its length; `headers` are lines that end in CRLF. `without_body`: for HEAD."""
-    return sized_head(status, date, headers, len(body), close=close) + (b"" if without_body else body)
+    head = sized_head(status, date, headers, len(body), close=close)
+    return head if without_body or status in _WITHOUT_CONTENT else head + body
 
 
 def sized_head(status: int, date: bytes, headers: bytes, size: int, *, close: bool) -> bytes:
     """The head of a response with a body of `size` bytes; the arguments as those of `whole`."""
-    return b"%b%b%b%bcontent-length: %d\r\n\r\n" % (
+    return b"%b%b%b%b%b\r\n" % (
         _STATUS_LINES[status],
         date,
         headers,
         CLOSE if close else b"",
-        size,
+        b"" if status in _WITHOUT_CONTENT else b"content-length: %d\r\n" % size,
     )
-
-
-def unchanged(date: bytes, headers: bytes, *, close: bool) -> bytes:
-    """A 304, which has neither a body nor a length."""
-    return b"%b%b%b%b\r\n" % (_STATUS_LINES[304], date, headers, CLOSE if close else b"")
 
 
 def stream_head(date: bytes, headers: bytes, *, chunked: bool, close: bool) -> bytes:

@@ -1,13 +1,14 @@
 """Conversations: the bodies of requests about them, and how they are shown."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from gateway.errors import BadField
 from gateway.openai.requests.fault import fault
-from gateway.openai.requests.forwarded_fields import RESPONSES
+from gateway.openai.requests.forwarded_fields import LABELS
+from gateway.openai.requests.neutral import field_schema
 from gateway.responses_api.items import items_of, messages_of
 from gateway.responses_api.stored import shown_items
 
@@ -18,8 +19,8 @@ _MOST_ITEMS = 20
 class ConversationFields(msgspec.Struct, forbid_unknown_fields=True):
     """The body of every request that has one."""
 
-    items: list[dict[str, Any]] | None = None
-    metadata: Any = None
+    items: Annotated[list[dict[str, Any]] | None, field_schema(maxItems=_MOST_ITEMS)] = None
+    metadata: Annotated[Any, field_schema(anyOf=[LABELS.schema, {"type": "null"}])] = None
 
 
 class ConversationChange(msgspec.Struct, frozen=True):
@@ -32,8 +33,8 @@ class ConversationChange(msgspec.Struct, frozen=True):
 
 def read_conversation(body: ConversationFields, name: str) -> ConversationChange:
     """`name`: begins the ids of new items. Raises `BadField`."""
-    metadata = body.metadata or {}
-    if not RESPONSES["metadata"](metadata):
+    metadata = {} if body.metadata is None else body.metadata
+    if not LABELS(metadata):
         raise fault("metadata", "must have at most 16 names of 64 characters, with texts of 512.")
     given = body.items or []
     if len(given) > _MOST_ITEMS:

@@ -79,7 +79,7 @@ class ReasoningItem(_Item, kw_only=True):
     encrypted_content: str | None = None
 
 
-_KINDS: Mapping[str, type[_Item]] = {
+ITEM_KINDS: Mapping[str, type[_Item]] = {
     "message": MessageItem,
     "function_call": FunctionCallItem,
     "custom_tool_call": CustomCallItem,
@@ -108,7 +108,7 @@ def messages_of(items: Sequence[Mapping[str, Any]], field: str = "input") -> tup
     turns = _Turns()
     for index, item in enumerate(items):
         where = f"{field}[{index}]"
-        kind = _KINDS.get(item["type"]) if isinstance(item["type"], str) else None
+        kind = ITEM_KINDS.get(item["type"]) if isinstance(item["type"], str) else None
         if kind is None:
             raise BadField(
                 f"{where}.type", f"Items of type '{str(item['type'])[:64]}' are not supported by this server.",

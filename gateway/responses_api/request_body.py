@@ -1,7 +1,7 @@
 """`POST /v1/responses`: the body, checked."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -9,11 +9,13 @@ from actors.api.request import AskedResponse, ChatMessage, ChatPrompt, ParsedBod
 from engine.sampling.grammar import Grammar
 from gateway.errors import BadField
 from gateway.openai.requests.fault import fault
+from gateway.openai.requests.forwarded_fields import FOR_UPSTREAMS, needs_upstream
 from gateway.openai.requests.forwarded_fields import RESPONSES as RESPONSES_FIELDS
-from gateway.openai.requests.forwarded_fields import needs_upstream
-from gateway.openai.requests.grammar_request import schema_grammar
+from gateway.openai.requests.grammar_request import answer_grammar, schema_grammar
 from gateway.openai.requests.json_body import GivenFields
-from gateway.openai.requests.sampling import SamplingBody, check_logprobs, parsed_body, sampling_params
+from gateway.openai.requests.neutral import Schema, any_of, field_schema, field_schemas
+from gateway.openai.requests.sampling import Alternatives, SamplingBody, check_logprobs, parsed_body, sampling_params
+from gateway.openai.requests.tools_request import ToolWord
 from gateway.responses_api.items import check_answers, items_of, messages_of
 from gateway.responses_api.tools import tool_set
 
@@ -38,6 +40,11 @@ _ELSEWHERE = {
     "prompt_logprobs": "a response has none: use /v1/chat/completions.",
 }
 """Fields of the other endpoints."""
+_REFUSED = field_schemas({
+    **dict.fromkeys(_ELSEWHERE, any_of(False)),
+    "n": any_of(1),
+    "truncation": any_of("disabled"),
+})  # fmt: skip
 _READ_HERE = frozenset({
     "background",
     "conversation",
@@ -79,14 +86,22 @@ class TextBody(msgspec.Struct, forbid_unknown_fields=True):
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
+_PLAIN = {"summary": "auto", "generate_summary": "auto", "context": "auto", "mode": "standard"}
+"""Fields of `reasoning` with the only value that each may have."""
+
+
+def _plain(name: str) -> msgspec.Meta:
+    return field_schema(enum=[_PLAIN[name], None])
+
+
 class ReasoningBody(msgspec.Struct, forbid_unknown_fields=True):
     """`reasoning`."""
 
     effort: str | None = None
-    summary: Literal["auto", "concise", "detailed"] | None = None
-    generate_summary: Literal["auto", "concise", "detailed"] | None = None
-    context: str | None = None
-    mode: str | None = None
+    summary: Annotated[Literal["auto", "concise", "detailed"] | None, _plain("summary")] = None
+    generate_summary: Annotated[Literal["auto", "concise", "detailed"] | None, _plain("generate_summary")] = None
+    context: Annotated[str | None, _plain("context")] = None
+    mode: Annotated[str | None, _plain("mode")] = None
 
 
 class ConversationBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -98,13 +113,13 @@ class ConversationBody(msgspec.Struct, forbid_unknown_fields=True):
 class ResponseBody(SamplingBody, kw_only=True):
     """The body of a request for a response. The sampling fields beyond OpenAI's are those of chat completions."""
 
-    forwarded = RESPONSES_FIELDS.keys()
+    forwarded: ClassVar[Mapping[str, Schema]] = {**field_schemas(RESPONSES_FIELDS, FOR_UPSTREAMS), **_REFUSED}
     input: str | list[dict[str, Any]] | None = None
     instructions: str | None = None
     background: bool | None = None
     conversation: str | ConversationBody | None = None
     include: list[Include] | None = None
-    max_output_tokens: int | None = None
+    max_output_tokens: Annotated[int | None, field_schema(minimum=1, exclusiveMaximum=2**31)] = None
     max_tool_calls: int | None = None
     """Without effect: it counts calls of tools that run on the server."""
     parallel_tool_calls: bool | None = None
@@ -112,9 +127,9 @@ class ResponseBody(SamplingBody, kw_only=True):
     reasoning: ReasoningBody | None = None
     store: bool | None = None
     text: TextBody | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tool_choice: ToolWord | dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = None
-    top_logprobs: int | None = None
+    top_logprobs: Alternatives = None
     truncation: Literal["auto", "disabled"] | None = None
 
 
@@ -138,11 +153,13 @@ def read_response(body: ResponseBody, given: GivenFields, _: int = 1) -> ParsedB
     grammar = None
     if form is not None and form.type != "text":
         grammar, forwarded["response_format"] = _grammar(form)
+    also = answer_grammar(body)
+    if grammar is not None and also is not None:
+        raise fault(also.param, "and 'text.format' contradict each other: give one of them.")
     view, asked = _view(body), _asked(body, given)
-    if body.max_output_tokens is not None and body.max_output_tokens < 1:
-        raise fault("max_output_tokens", f"must be at least 1, not {body.max_output_tokens}.")
-    params = sampling_params(body, max_tokens=body.max_output_tokens, default_max_tokens=0, view=view)
-    parsed = parsed_body(body, given, needs, (_prompt(body, asked),), params, 1, view, grammar)
+    limit = "max_output_tokens"
+    params = sampling_params(body, max_tokens=body.max_output_tokens, default_max_tokens=0, view=view, limit=limit)
+    parsed = parsed_body(body, given, needs, (_prompt(body, asked),), params, 1, view, grammar or also)
     written = {name: value for name, value in parsed.written.items() if name not in _READ_HERE}
     return msgspec.structs.replace(
         parsed,
@@ -182,13 +199,8 @@ def _reasoning(given: ReasoningBody | None) -> dict[str, Any]:
     """What an upstream gets of it. Raises `BadField`."""
     if given is None:
         return {}
-    for name, value, plain in (
-        ("summary", given.summary, "auto"),
-        ("generate_summary", given.generate_summary, "auto"),
-        ("context", given.context, "auto"),
-        ("mode", given.mode, "standard"),
-    ):
-        if value not in {None, plain}:
+    for name, plain in _PLAIN.items():
+        if getattr(given, name) not in {None, plain}:
             raise fault(f"reasoning.{name}", f'must be "{plain}", or left out.', "unsupported_parameter")
     return {} if given.effort is None else {"reasoning_effort": given.effort}
 

@@ -10,7 +10,8 @@ from actors.stored.response_store import PutResponse, StoredItem, StoredResponse
 from gateway.openai.json_text import encode
 from gateway.openai.requests.fault import fault
 
-_LONGEST_PAGE = 100
+LONGEST_PAGE = 100
+ORDERS = ("asc", "desc")
 _PREFIXES = {
     "message": "msg",
     "function_call": "fc",
@@ -79,9 +80,9 @@ def items_of_response(response: StoredResponse) -> list[dict[str, Any]]:
 def page_of(parameters: Mapping[str, str]) -> ItemPage:
     """Raises `BadField`."""
     limit, order = parameters.get("limit", "20"), parameters.get("order", "desc")
-    if not limit.isdecimal() or not 1 <= int(limit) <= _LONGEST_PAGE:
-        raise fault("limit", f"must be between 1 and {_LONGEST_PAGE}.")
-    if order not in {"asc", "desc"}:
+    if not limit.isdecimal() or not 1 <= int(limit) <= LONGEST_PAGE:
+        raise fault("limit", f"must be between 1 and {LONGEST_PAGE}.")
+    if order not in ORDERS:
         raise fault("order", 'must be "asc" or "desc".')
     return ItemPage(int(limit), order == "desc", parameters.get("after", ""))
 

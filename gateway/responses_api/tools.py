@@ -48,6 +48,10 @@ class CustomTool(_Offered, kw_only=True):
     format: CustomFormat | None = None
 
 
+TOOL_KINDS: Mapping[str, type[msgspec.Struct]] = {"function": OfferedFunction, "custom": CustomTool}
+"""By `type`."""
+
+
 class ToolChoice(msgspec.Struct, forbid_unknown_fields=True):
     """`tool_choice` as an object."""
 

@@ -1,30 +1,33 @@
 """`POST /rerank`, `/v1/rerank` and `/v2/rerank`: Cohere's and Jina's body, and the answer that both read."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from gateway.errors import BadField
 from gateway.openai.json_text import encode
 from gateway.openai.requests.fault import fault
+from gateway.openai.requests.neutral import field_schema
 from gateway.vllm.asked_scores import AskedScores, FoundScores, compared_texts
 from policies.errors import unsupported
 
 _TEXT_ONLY = [["text"], []]
+_AtLeastOne = Annotated[int | None, field_schema(minimum=1)]
+_Document = Annotated[dict[str, Any], field_schema(properties={"text": {"type": "string"}}, required=["text"])]
 
 
 class RerankBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The body; `null` counts as absent in every field."""
 
     model: str
-    query: str
-    documents: list[str | dict[str, Any]]
-    top_n: int | None = None
+    query: Annotated[str, field_schema(minLength=1)]
+    documents: Annotated[list[str | _Document], field_schema(minItems=1)]
+    top_n: _AtLeastOne = None
     return_documents: bool | None = None
-    max_tokens_per_doc: int | None = None
-    rank_fields: list[str] | None = None
-    max_chunks_per_doc: int | None = None
-    priority: int | None = None
+    max_tokens_per_doc: _AtLeastOne = None
+    rank_fields: Annotated[list[str] | None, field_schema(enum=[*_TEXT_ONLY, None])] = None
+    max_chunks_per_doc: Annotated[int | None, field_schema(enum=[1, None])] = None
+    priority: Annotated[int | None, field_schema(enum=[0, None])] = None
     user: str | None = None
 
 

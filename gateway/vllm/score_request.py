@@ -1,22 +1,25 @@
 """`POST /score`, `/v1/score` and `/classify`: the bodies, checked, and the answers."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from gateway.errors import BadField
 from gateway.openai.json_text import encode, usage_fields
 from gateway.openai.requests.fault import fault
+from gateway.openai.requests.neutral import field_schema
 from gateway.vllm.asked_scores import AskedScores, FoundScores, classified_texts, compared_texts
 from policies.errors import unsupported
+
+_Texts = Annotated[str | list[str], field_schema(minItems=1)]
 
 
 class ScoreBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The body of `/score`; `null` counts as absent in every field."""
 
     model: str
-    text_1: str | list[str]
-    text_2: str | list[str]
+    text_1: _Texts
+    text_2: _Texts
     user: str | None = None
 
 
@@ -24,8 +27,8 @@ class ClassifyBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The body of `/classify`."""
 
     model: str
-    input: str | list[str]
-    activation: bool | None = None
+    input: _Texts
+    activation: Annotated[bool | None, field_schema(enum=[True, None])] = None
     user: str | None = None
 
 

@@ -1,7 +1,6 @@
 """`POST /tokenize` and `POST /detokenize`: the bodies, checked, and the answers."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import msgspec
 
@@ -14,14 +13,16 @@ from gateway.openai.requests.chat_request import ChatBody, MessageBody, read_cha
 from gateway.openai.requests.completion_request import prompts_of
 from gateway.openai.requests.fault import fault
 from gateway.openai.requests.json_body import GivenFields
+from gateway.openai.requests.neutral import NOTHING, Neutral, any_of, field_schemas
+from gateway.openai.requests.sampling import TokenId
 from gateway.openai.requests.tools_request import ToolBody
 from policies.errors import unsupported
 
-_NEUTRAL: Mapping[str, Callable[[Any], bool]] = {
-    "chat_template": lambda _: False,
-    "chat_template_kwargs": lambda value: value == {},
-    "continue_final_message": lambda value: value is False,
-    "mm_processor_kwargs": lambda value: value == {},
+_NEUTRAL: Mapping[str, Neutral] = {
+    "chat_template": NOTHING,
+    "chat_template_kwargs": any_of({}),
+    "continue_final_message": any_of(False),
+    "mm_processor_kwargs": any_of({}),
 }
 """Fields that this server does not have, and which of their values have no effect."""
 _CHAT_ONLY = ("add_generation_prompt", "tools")
@@ -31,7 +32,7 @@ _NO_TOKENS = SamplingParams(max_tokens=0)
 class TokenizeBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The body of `/tokenize`; `null` counts as absent in every field."""
 
-    forwarded = _NEUTRAL.keys()
+    forwarded = field_schemas(_NEUTRAL)
     model: str
     prompt: str | None = None
     messages: list[MessageBody] | None = None
@@ -45,7 +46,7 @@ class DetokenizeBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The body of `/detokenize`."""
 
     model: str
-    tokens: list[int]
+    tokens: list[TokenId]
 
 
 def read_tokenize(body: TokenizeBody, given: GivenFields) -> ParsedBody:

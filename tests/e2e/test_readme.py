@@ -23,6 +23,7 @@ PAGES = (
     "docs/batch.md",
     "docs/responses.md",
     "docs/messages.md",
+    "docs/api.md",
 )
 _ADDRESS = "127.0.0.1:8080"
 

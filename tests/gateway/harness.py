@@ -138,7 +138,7 @@ class Client:
         if headers.get("transfer-encoding") == "chunked":
             body = b"".join([chunk async for chunk in self.chunks()])
         else:
-            size = int(headers["content-length"])
+            size = int(headers.get("content-length", 0))
             while len(self.buffer) < size:
                 await self.more()
             body, self.buffer = self.buffer[:size], self.buffer[size:]

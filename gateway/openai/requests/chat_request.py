@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -13,20 +13,31 @@ from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
 from gateway.openai.requests.fault import fault
 from gateway.openai.requests.forwarded_fields import CHAT as CHAT_FIELDS
-from gateway.openai.requests.forwarded_fields import needs_upstream, switched
+from gateway.openai.requests.forwarded_fields import FOR_UPSTREAMS, needs_upstream, switched
 from gateway.openai.requests.grammar_request import answer_grammar
 from gateway.openai.requests.json_body import GivenFields
+from gateway.openai.requests.neutral import field_schema, field_schemas
 from gateway.openai.requests.sampling import (
+    Alternatives,
     PenstockOptions,
     SamplingBody,
     StreamOptions,
+    TokenLimit,
     check_choices,
     check_logprobs,
     explains,
     parsed_body,
     sampling_params,
 )
-from gateway.openai.requests.tools_request import EarlierCall, NamedChoice, ToolBody, earlier_calls, tool_set
+from gateway.openai.requests.tools_request import (
+    MAX_TOOLS,
+    EarlierCall,
+    NamedChoice,
+    OfferedTool,
+    ToolWord,
+    earlier_calls,
+    tool_set,
+)
 
 MAX_MESSAGES = 2048
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
@@ -79,17 +90,17 @@ class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ChatBody(SamplingBody, kw_only=True):
     """The body of a chat completion."""
 
-    forwarded = CHAT_FIELDS.keys()
-    messages: list[MessageBody]
+    forwarded = field_schemas(CHAT_FIELDS, FOR_UPSTREAMS)
+    messages: Annotated[list[MessageBody], field_schema(minItems=1, maxItems=MAX_MESSAGES)]
     logprobs: bool | None = None
-    max_completion_tokens: int | None = None
+    max_completion_tokens: TokenLimit = None
     penstock: PenstockOptions | None = None
-    top_logprobs: int | None = None
-    function_call: Any = None
-    functions: Any = None
+    top_logprobs: Alternatives = None
+    function_call: Annotated[Any, field_schema(enum=list(_NO_FUNCTIONS))] = None
+    functions: Annotated[Any, field_schema(enum=list(_NO_FUNCTIONS))] = None
     parallel_tool_calls: bool | None = None
-    tool_choice: str | NamedChoice | None = None
-    tools: list[ToolBody] | None = None
+    tool_choice: ToolWord | NamedChoice | None = None
+    tools: Annotated[list[OfferedTool] | None, field_schema(maxItems=MAX_TOOLS)] = None
 
 
 def read_chat(body: ChatBody, given: GivenFields, max_choices: int) -> ParsedBody:
@@ -136,9 +147,9 @@ def _prompt(body: ChatBody) -> ChatPrompt:
 def _params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View]:
     """How to sample, how many choices, and what is shown beside the text. Raises `BadField`."""
     n = check_choices(body.n, 1, max_choices)
-    limit = body.max_completion_tokens
+    limit, limited_by = body.max_completion_tokens, "max_completion_tokens"
     if limit is None:
-        limit = body.max_tokens
+        limit, limited_by = body.max_tokens, "max_tokens"
     elif body.max_tokens is not None and body.max_tokens != limit:
         raise fault("max_tokens", "and 'max_completion_tokens' differ: give one of them.")
     logprobs = None
@@ -155,7 +166,7 @@ def _params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View
         continuous_usage=bool(options.continuous_usage_stats),
         explain=explains(body.penstock),
     )
-    return sampling_params(body, max_tokens=limit, default_max_tokens=0, view=view), n, view
+    return sampling_params(body, max_tokens=limit, default_max_tokens=0, view=view, limit=limited_by), n, view
 
 
 def _message(index: int, message: MessageBody) -> ChatMessage:

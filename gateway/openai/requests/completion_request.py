@@ -1,18 +1,21 @@
 """`POST /v1/completions`: the body, checked; and prompts as texts or token ids, which embeddings have, too."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from actors.api.request import ParsedBody, Prompt, TextPrompt, TokenPrompt, View
 from engine.sampling.params import SamplingParams
 from gateway.openai.requests.fault import fault
 from gateway.openai.requests.forwarded_fields import COMPLETION as COMPLETION_FIELDS
-from gateway.openai.requests.forwarded_fields import needs_upstream
+from gateway.openai.requests.forwarded_fields import FOR_UPSTREAMS, needs_upstream
 from gateway.openai.requests.grammar_request import answer_grammar
 from gateway.openai.requests.json_body import GivenFields
+from gateway.openai.requests.neutral import field_schema, field_schemas
 from gateway.openai.requests.sampling import (
+    Alternatives,
     PenstockOptions,
     SamplingBody,
     StreamOptions,
+    TokenId,
     check_choices,
     check_logprobs,
     explains,
@@ -22,14 +25,17 @@ from gateway.openai.requests.sampling import (
 
 _DEFAULT_MAX_TOKENS = 16
 """The OpenAI API's default for this endpoint."""
+Tokens = Annotated[list[TokenId], field_schema(minItems=1)]
+Prompts = Annotated[str | list[str | TokenId | Tokens], field_schema(minItems=1)]
+"""Texts or token ids, and not a mixture."""
 
 
 class CompletionBody(SamplingBody, kw_only=True):
     """The body of a text completion."""
 
-    forwarded = COMPLETION_FIELDS.keys()
-    prompt: str | list[str | int | list[int]]
-    logprobs: int | None = None
+    forwarded = field_schemas(COMPLETION_FIELDS, FOR_UPSTREAMS)
+    prompt: Prompts
+    logprobs: Alternatives = None
     best_of: int | None = None
     penstock: PenstockOptions | None = None
 

@@ -2,7 +2,7 @@
 
 import binascii
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -11,9 +11,13 @@ from actors.api.request import EmbeddingParams, ParsedBody, Prompt, TextPrompt
 from actors.api.response import Served, Usage
 from engine.sampling.params import SamplingParams
 from gateway.openai.json_text import encode
-from gateway.openai.requests.completion_request import prompts_of
+from gateway.openai.requests.completion_request import Tokens, prompts_of
 from gateway.openai.requests.fault import fault
+from gateway.openai.requests.neutral import field_schema
+from gateway.openai.requests.sampling import TokenId
 
+_Text = Annotated[str, field_schema(minLength=1)]
+_Inputs = Annotated[_Text | list[_Text | TokenId | Tokens], field_schema(minItems=1)]
 _NO_TOKENS = SamplingParams(max_tokens=0)
 
 
@@ -21,9 +25,9 @@ class EmbeddingBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The body of a request for embeddings; `null` counts as absent in every field."""
 
     model: str
-    input: str | list[str | int | list[int]]
+    input: _Inputs
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: int | None = None
+    dimensions: Annotated[int | None, field_schema(minimum=1)] = None
     prompt_name: str | None = None
     """Not OpenAI's: which of the prompts in the model's files stands before each text."""
     user: str | None = None

@@ -4,16 +4,18 @@ A value without effect is accepted, so that clients work which always send the f
 is forwarded if an upstream may support it, and otherwise refused.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.errors import BadField
 from gateway.openai.requests.json_body import GivenFields
+from gateway.openai.requests.neutral import EMPTY, INTEGER, LIST, OBJECT, TEXT, Neutral, any_of, either
 from policies.errors import unsupported
 
 _MAX_LABELS = 16
 _MAX_NAME_CHARACTERS = 64
 _MAX_LABEL_CHARACTERS = 512
+_SWITCHES = {"enable_thinking", "thinking"}
 _READ_HERE = frozenset({
     "best_of",
     "echo",
@@ -28,34 +30,17 @@ _READ_HERE = frozenset({
     "type",
 })  # fmt: skip
 """Fields that the gateway itself handles or replaces."""
-Neutral = Callable[[Any], bool]
-
-
-def _any_of(*values: object) -> Neutral:
-    return lambda value: any(value == each and type(value) is type(each) for each in values)
-
-
-def _empty(value: object) -> bool:
-    return value in ([], {}, "")
-
-
-def _text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _object(value: object) -> bool:
-    return isinstance(value, dict)
 
 
 def switched(value: object) -> bool | None:
     """`chat_template_kwargs` that only switch the reasoning on or off; None: others, or none."""
-    if not isinstance(value, dict) or not value or not value.keys() <= {"enable_thinking", "thinking"}:
+    if not isinstance(value, dict) or not value or not value.keys() <= _SWITCHES:
         return None
     first, *others = value.values()
     return first if isinstance(first, bool) and all(each is first for each in others) else None
 
 
-def _labels(value: object) -> bool:
+def _are_labels(value: object) -> bool:
     """Within the bounds that the OpenAI API sets."""
     return (
         isinstance(value, dict)
@@ -67,84 +52,104 @@ def _labels(value: object) -> bool:
     )
 
 
+_SWITCH = Neutral(
+    lambda value: switched(value) is not None,
+    {
+        "type": "object",
+        "properties": {name: {"type": "boolean"} for name in sorted(_SWITCHES)},
+        "additionalProperties": False,
+        "minProperties": 1,
+    },
+)
+LABELS = Neutral(
+    _are_labels,
+    {
+        "type": "object",
+        "maxProperties": _MAX_LABELS,
+        "propertyNames": {"maxLength": _MAX_NAME_CHARACTERS},
+        "additionalProperties": {"type": "string", "maxLength": _MAX_LABEL_CHARACTERS},
+    },
+)
+
+
 _COMMON: Mapping[str, Neutral] = {
-    "detokenize": _any_of(True),
-    "guided_decoding_backend": _text,
-    "guided_whitespace_pattern": _empty,
-    "kv_transfer_params": _empty,
-    "length_penalty": _any_of(1, 1.0),
-    "logits_processors": _empty,
-    "media_io_kwargs": _empty,
-    "metadata": _labels,
-    "priority": _any_of(0),
-    "prompt_cache_key": _text,
-    "return_token_ids": _any_of(False),
-    "request_id": _empty,
-    "return_tokens_as_token_ids": _any_of(False),
-    "safety_identifier": _text,
-    "service_tier": _any_of("auto", "default"),
-    "store": _any_of(False),
-    "structural_tag": _empty,
-    "use_beam_search": _any_of(False),
-    "vllm_xargs": _empty,
+    "detokenize": any_of(True),
+    "guided_decoding_backend": TEXT,
+    "guided_whitespace_pattern": EMPTY,
+    "kv_transfer_params": EMPTY,
+    "length_penalty": any_of(1, 1.0),
+    "logits_processors": EMPTY,
+    "media_io_kwargs": EMPTY,
+    "metadata": LABELS,
+    "priority": any_of(0),
+    "prompt_cache_key": TEXT,
+    "return_token_ids": any_of(False),
+    "request_id": EMPTY,
+    "return_tokens_as_token_ids": any_of(False),
+    "safety_identifier": TEXT,
+    "service_tier": any_of("auto", "default"),
+    "store": any_of(False),
+    "structural_tag": EMPTY,
+    "use_beam_search": any_of(False),
+    "vllm_xargs": EMPTY,
 }
 CHAT: Mapping[str, Neutral] = {
     **_COMMON,
-    "add_generation_prompt": _any_of(True),
-    "add_special_tokens": _any_of(False),
-    "audio": _empty,
-    "chat_template": _empty,
-    "chat_template_kwargs": lambda value: _empty(value) or switched(value) is not None,
-    "continue_final_message": _any_of(False),
-    "documents": _empty,
-    "echo": _any_of(False),
-    "include_reasoning": _any_of(True),
-    "mm_processor_kwargs": _empty,
-    "modalities": _any_of(["text"]),
-    "prediction": _empty,
-    "prompt_cache_retention": _text,
-    "reasoning_effort": _any_of("none"),
-    "verbosity": _any_of("medium"),
-    "web_search_options": _empty,
+    "add_generation_prompt": any_of(True),
+    "add_special_tokens": any_of(False),
+    "audio": EMPTY,
+    "chat_template": EMPTY,
+    "chat_template_kwargs": either(EMPTY, _SWITCH),
+    "continue_final_message": any_of(False),
+    "documents": EMPTY,
+    "echo": any_of(False),
+    "include_reasoning": any_of(True),
+    "mm_processor_kwargs": EMPTY,
+    "modalities": any_of(["text"]),
+    "prediction": EMPTY,
+    "prompt_cache_retention": TEXT,
+    "reasoning_effort": any_of("none"),
+    "verbosity": any_of("medium"),
+    "web_search_options": EMPTY,
 }
 COMPLETION: Mapping[str, Neutral] = {
     **_COMMON,
-    "add_special_tokens": _any_of(True),
-    "prompt_embeds": _empty,
-    "suffix": _empty,
+    "add_special_tokens": any_of(True),
+    "prompt_embeds": EMPTY,
+    "suffix": EMPTY,
 }
 
 
 RESPONSES: Mapping[str, Neutral] = {
     **_COMMON,
-    "access_programs": _empty,
-    "add_generation_prompt": _any_of(True),
-    "chat_template": _empty,
-    "chat_template_kwargs": _empty,
-    "context_management": _empty,
-    "documents": _empty,
-    "image": _empty,
-    "include_reasoning": _any_of(True),
-    "moderation": _empty,
-    "prompt": _empty,
-    "prompt_cache_options": _any_of({}, {"mode": "implicit"}),
-    "prompt_cache_retention": _text,
-    "store": _any_of(True, False),
+    "access_programs": EMPTY,
+    "add_generation_prompt": any_of(True),
+    "chat_template": EMPTY,
+    "chat_template_kwargs": EMPTY,
+    "context_management": EMPTY,
+    "documents": EMPTY,
+    "image": EMPTY,
+    "include_reasoning": any_of(True),
+    "moderation": EMPTY,
+    "prompt": EMPTY,
+    "prompt_cache_options": any_of({}, {"mode": "implicit"}),
+    "prompt_cache_retention": TEXT,
+    "store": any_of(True, False),
 }
 
 
 FOR_UPSTREAMS: Mapping[str, Neutral] = {
-    "chat_template_kwargs": _object,
-    "documents": lambda value: isinstance(value, list),
-    "include_reasoning": _any_of(True, False),
-    "prediction": _object,
-    "priority": lambda value: type(value) is int,
-    "reasoning_effort": _text,
-    "service_tier": _text,
-    "store": _any_of(True, False),
-    "verbosity": _text,
-    "vllm_xargs": _object,
-    "web_search_options": _object,
+    "chat_template_kwargs": OBJECT,
+    "documents": LIST,
+    "include_reasoning": any_of(True, False),
+    "prediction": OBJECT,
+    "priority": INTEGER,
+    "reasoning_effort": TEXT,
+    "service_tier": TEXT,
+    "store": any_of(True, False),
+    "verbosity": TEXT,
+    "vllm_xargs": OBJECT,
+    "web_search_options": OBJECT,
 }
 """Fields whose other values an upstream may support, and the form of such values."""
 

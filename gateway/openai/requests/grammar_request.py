@@ -1,6 +1,6 @@
 """Grammars for the answer: OpenAI's `response_format`, vLLM's `structured_outputs` and `guided_…` fields."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -8,8 +8,13 @@ from engine.sampling.grammar import MAX_CHARACTERS, Grammar, GrammarKind
 from gateway.errors import BadField
 from gateway.openai.json_text import encode
 from gateway.openai.requests.fault import fault
+from gateway.openai.requests.neutral import field_schema
 
 _MAX_CHOICES = 1024
+_FORMATS = ("text", "json_object", "json_schema")
+_Choices = Annotated[
+    list[Annotated[str, field_schema(minLength=1)]] | None, field_schema(minItems=1, maxItems=_MAX_CHOICES)
+]
 _NOT_SERVED = ("disable_any_whitespace", "disable_additional_properties", "whitespace_pattern", "structural_tag")
 """Fields of `structured_outputs` that vLLM has and this server has not."""
 
@@ -26,7 +31,7 @@ class JsonSchemaFormat(msgspec.Struct, forbid_unknown_fields=True, omit_defaults
 class ResponseFormat(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`response_format`."""
 
-    type: str
+    type: Annotated[str, field_schema(enum=list(_FORMATS))]
     json_schema: JsonSchemaFormat | None = None
 
 
@@ -36,7 +41,7 @@ class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
     json: dict[str, Any] | str | None = None
     json_object: bool | None = None
     regex: str | None = None
-    choice: list[str] | None = None
+    choice: _Choices = None
     grammar: str | None = None
     disable_fallback: Any = None
     """Without effect: there is only one implementation of grammars."""
@@ -53,7 +58,7 @@ class GrammarBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     structured_outputs: StructuredOutputs | None = None
     guided_json: dict[str, Any] | str | None = None
     guided_regex: str | None = None
-    guided_choice: list[str] | None = None
+    guided_choice: _Choices = None
     guided_grammar: str | None = None
 
 

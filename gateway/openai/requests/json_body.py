@@ -4,6 +4,7 @@ import difflib
 import json
 import re
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -77,14 +78,19 @@ def check_content_encoding(value: bytes | None) -> None:
         )
 
 
+@cache
+def whole_body(kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """The type that a body is decoded to: a kind's `forwarded`, if it has that, are further fields with any value."""
+    forwarded: Collection[str] = getattr(kind, "forwarded", ())
+    more = [(name, Any, None) for name in forwarded if name not in kind.__struct_fields__]
+    return msgspec.defstruct(kind.__name__, more, bases=(kind,), kw_only=True)
+
+
 class BodyDecoder:
     """Decodes one kind of body. A wrong field name is compared with the names in `known`."""
 
-    def __init__(self, kind: type[T]) -> None:
-        """A kind's `forwarded`, if it has that, are names of further fields, which may have any value."""
-        forwarded: Collection[str] = getattr(kind, "forwarded", ())
-        more = [(name, Any, None) for name in forwarded if name not in kind.__struct_fields__]
-        whole = msgspec.defstruct(kind.__name__, more, bases=(kind,), kw_only=True)
+    def __init__(self, kind: type[msgspec.Struct]) -> None:
+        whole = whole_body(kind)
         self._decoder = msgspec.json.Decoder(whole)
         self.known = whole.__struct_encode_fields__
 

@@ -1,9 +1,9 @@
 """The sampling fields that chat and text completions share, their ranges, and the conversion to `SamplingParams`."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Mapping
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -15,6 +15,7 @@ from gateway.openai.requests.fault import fault
 from gateway.openai.requests.forwarded_fields import written
 from gateway.openai.requests.grammar_request import GrammarBody, answer_grammar
 from gateway.openai.requests.json_body import GivenFields
+from gateway.openai.requests.neutral import Schema, field_schema
 
 _CONVERSATION = ("conversation_id", "conversation", "thread_id", "session_id", "chat_id")
 """Keys of `metadata` that clients use for it; the first that is there counts."""
@@ -51,45 +52,67 @@ _AS_GIVEN = (
     *("min_tokens", "ignore_eos", "include_stop_str_in_output", "skip_special_tokens"),
 )
 """Fields that are taken over, with the same defaults."""
-_RANGES = (("temperature", 0, 2), ("min_p", 0, 1), ("presence_penalty", -2, 2), ("frequency_penalty", -2, 2))
+_RANGES = {"temperature": (0, 2), "min_p": (0, 1), "presence_penalty": (-2, 2), "frequency_penalty": (-2, 2)}
+_MAX_BIAS = 100
+_MAX_REPETITION_PENALTY = 100
+_MAX_INT = 2**31
+_MAX_SEED = 2**63
 
 
 _taken_over, _chosen = attrgetter(*_AS_GIVEN), attrgetter(*_MODEL_CHOOSES)
 
 
+def _ranged(name: str) -> msgspec.Meta:
+    low, high = _RANGES[name]
+    return field_schema(minimum=low, maximum=high)
+
+
+TokenId = Annotated[int, field_schema(minimum=0, exclusiveMaximum=_MAX_INT)]
+TokenLimit = Annotated[int | None, field_schema(minimum=0, exclusiveMaximum=_MAX_INT)]
+Alternatives = Annotated[int | None, field_schema(minimum=0, maximum=_MAX_LOGPROBS)]
+"""How many of the likeliest tokens are shown."""
+ShortText = Annotated[str, field_schema(minLength=1, maxLength=_MAX_STOP_CHARACTERS)]
+Stops = Annotated[ShortText | list[ShortText] | None, field_schema(maxItems=_MAX_STOPS)]
+StopList = Annotated[list[ShortText] | None, field_schema(maxItems=_MAX_STOPS)]
+_Digits = Annotated[str, field_schema(pattern=f"^[0-9]{{1,{_TOKEN_ID_DIGITS}}}$")]
+_Bias = Annotated[float, field_schema(minimum=-_MAX_BIAS, maximum=_MAX_BIAS)]
+
+
 class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
     """Fields of both kinds of request; `null` counts as absent in every field."""
 
-    forwarded: ClassVar[Collection[str]]
-    """Names of fields that are not used here; see `BodyDecoder`."""
+    forwarded: ClassVar[Mapping[str, Schema]]
+    """Fields that are not used here, and what may be in them; see `BodyDecoder`."""
     model: str
-    allowed_token_ids: list[int] | None = None
-    bad_words: list[str] | None = None
+    allowed_token_ids: Annotated[list[TokenId] | None, field_schema(minItems=1, maxItems=_MAX_ALLOWED)] = None
+    bad_words: Annotated[list[ShortText] | None, field_schema(maxItems=_MAX_BAD_WORDS)] = None
     cache_salt: str | None = None
     echo: bool | None = None
-    frequency_penalty: float | None = None
+    frequency_penalty: Annotated[float | None, _ranged("frequency_penalty")] = None
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
-    logit_bias: dict[str, float] | None = None
-    max_tokens: int | None = None
-    min_p: float | None = None
-    min_tokens: int | None = None
-    n: int | None = None
-    presence_penalty: float | None = None
-    prompt_logprobs: int | None = None
-    repetition_penalty: float | None = None
-    seed: int | None = None
+    logit_bias: Annotated[dict[_Digits, _Bias] | None, field_schema(maxProperties=_MAX_BIASES)] = None
+    max_tokens: TokenLimit = None
+    min_p: Annotated[float | None, _ranged("min_p")] = None
+    min_tokens: TokenLimit = None
+    n: Annotated[int | None, field_schema(minimum=1)] = None
+    presence_penalty: Annotated[float | None, _ranged("presence_penalty")] = None
+    prompt_logprobs: Alternatives = None
+    repetition_penalty: Annotated[float | None, field_schema(exclusiveMinimum=0, maximum=_MAX_REPETITION_PENALTY)] = (
+        None
+    )
+    seed: Annotated[int | None, field_schema(minimum=-_MAX_SEED, exclusiveMaximum=_MAX_SEED)] = None
     skip_special_tokens: bool | None = None
     spaces_between_special_tokens: bool | None = None
     """Accepted without effect: the supported tokenizers add none."""
-    stop: str | list[str] | None = None
-    stop_token_ids: list[int] | None = None
+    stop: Stops = None
+    stop_token_ids: Annotated[list[TokenId] | None, field_schema(maxItems=_MAX_STOP_TOKENS)] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    truncate_prompt_tokens: int | None = None
+    temperature: Annotated[float | None, _ranged("temperature")] = None
+    top_k: Annotated[int | None, field_schema(minimum=-1)] = None
+    top_p: Annotated[float | None, field_schema(exclusiveMinimum=0, maximum=1)] = None
+    truncate_prompt_tokens: Annotated[int | None, field_schema(minimum=1, exclusiveMaximum=_MAX_INT)] = None
     user: str | None = None
     metadata: Any = None
     prompt_cache_key: Any = None
@@ -97,32 +120,34 @@ class SamplingBody(GrammarBody, forbid_unknown_fields=True, kw_only=True):
 
 
 def sampling_params(
-    body: SamplingBody, *, max_tokens: int | None, default_max_tokens: int, view: View
+    body: SamplingBody, *, max_tokens: int | None, default_max_tokens: int, view: View, limit: str = "max_tokens"
 ) -> SamplingParams:
     """Check all ranges and fill in defaults. `max_tokens` in the result is 0 if the service is to choose it.
 
-    If the client sets it to 0, the service counts one token, and `prompt_only` says that it is not sampled.
+    If the client sets it to 0, the service counts one token, and `prompt_only` says that it is not sampled. `limit`:
+    the field that it was in.
     """
     prompt_only = max_tokens == 0 and (view.echo or view.prompt_logprobs is not None)
-    for name, low, high in _RANGES:
+    for name, (low, high) in _RANGES.items():
         value = getattr(body, name)
         if value is not None and not low <= value <= high:
             raise fault(name, f"must be between {low} and {high}, not {value:g}.")
     if body.top_p is not None and not 0 < body.top_p <= 1:
         raise fault("top_p", f"must be above 0 and at most 1, not {body.top_p:g}.")
-    if body.repetition_penalty is not None and not 0 < body.repetition_penalty <= 100:
-        raise fault("repetition_penalty", "must be above 0 and at most 100; 1 switches it off.")
+    if body.repetition_penalty is not None and not 0 < body.repetition_penalty <= _MAX_REPETITION_PENALTY:
+        raise fault("repetition_penalty", f"must be above 0 and at most {_MAX_REPETITION_PENALTY}; 1 switches it off.")
     if body.top_k is not None and body.top_k < -1:
         raise fault("top_k", "must be at least 1, or 0 or -1 to switch it off.")
-    if body.seed is not None and not -(2**63) <= body.seed < 2**63:
+    if body.seed is not None and not -_MAX_SEED <= body.seed < _MAX_SEED:
         raise fault("seed", "must be a 64-bit integer.")
-    if max_tokens is not None and not (1 <= max_tokens < 2**31 or prompt_only):
+    if max_tokens is not None and not (1 <= max_tokens < _MAX_INT or prompt_only):
         also = "; 0 is for 'echo' and 'prompt_logprobs' only" if max_tokens == 0 else ""
-        raise fault("max_tokens", f"must be at least 1, not {max_tokens}{also}.")
-    if body.min_tokens is not None and not 0 <= body.min_tokens < 2**31:
+        bound = "at least 1" if max_tokens < 1 else f"at most {_MAX_INT - 1}"
+        raise fault(limit, f"must be {bound}, not {max_tokens}{also}.")
+    if body.min_tokens is not None and not 0 <= body.min_tokens < _MAX_INT:
         raise fault("min_tokens", "must be 0 or more.")
     if body.min_tokens is not None and max_tokens is not None and body.min_tokens > max_tokens:
-        raise fault("min_tokens", f"({body.min_tokens}) must not be above 'max_tokens' ({max_tokens}).")
+        raise fault("min_tokens", f"({body.min_tokens}) must not be above '{limit}' ({max_tokens}).")
     if body.stream_options is not None and not body.stream:
         raise fault("stream_options", "is allowed only with 'stream': true.")
     if prompt_only:
@@ -156,7 +181,7 @@ def parsed_body(  # noqa: PLR0917  (what the two kinds of body have been read in
 ) -> ParsedBody:
     """The checked parts, with the fields that both kinds of body share. Raises `BadField`."""
     kept = body.truncate_prompt_tokens
-    if kept is not None and not 1 <= kept < 2**31:
+    if kept is not None and not 1 <= kept < _MAX_INT:
         raise fault("truncate_prompt_tokens", f"must be at least 1, not {kept}.")
     metadata = body.metadata or {}
     return ParsedBody(
@@ -215,14 +240,14 @@ def stops_of(field: str, stop: str | list[str]) -> tuple[str, ...]:
 
 
 def _stop_tokens(ids: list[int]) -> tuple[int, ...]:
-    if len(ids) > _MAX_STOP_TOKENS or not all(0 <= each < 2**31 for each in ids):
+    if len(ids) > _MAX_STOP_TOKENS or not all(0 <= each < _MAX_INT for each in ids):
         raise fault("stop_token_ids", f"must hold at most {_MAX_STOP_TOKENS} token ids, each 0 or more.")
     return tuple(ids)
 
 
 def _allowed(body: SamplingBody) -> tuple[int, ...]:
     ids, where = body.allowed_token_ids or [], "allowed_token_ids"
-    if not 1 <= len(ids) <= _MAX_ALLOWED or not all(0 <= each < 2**31 for each in ids):
+    if not 1 <= len(ids) <= _MAX_ALLOWED or not all(0 <= each < _MAX_INT for each in ids):
         raise fault(where, f"must hold 1 to {_MAX_ALLOWED} token ids, each 0 or more.")
     if answer_grammar(body) is not None:
         raise fault(where, "cannot be combined with a grammar for the answer: give one of them.")
@@ -242,7 +267,8 @@ def _biases(biases: dict[str, float]) -> tuple[tuple[int, float], ...]:
     for key, bias in biases.items():
         if not (key.isascii() and key.isdigit() and len(key) <= _TOKEN_ID_DIGITS):
             raise BadField("logit_bias", "The keys of 'logit_bias' must be token ids, written as strings of digits.")
-        if math.isnan(bias) or not -100 <= bias <= 100:
-            raise BadField(f"logit_bias.{key}", f"A value of 'logit_bias' must be between -100 and 100, not {bias:g}.")
+        if math.isnan(bias) or not -_MAX_BIAS <= bias <= _MAX_BIAS:
+            what = f"must be between -{_MAX_BIAS} and {_MAX_BIAS}, not {bias:g}."
+            raise BadField(f"logit_bias.{key}", f"A value of 'logit_bias' {what}")
         pairs.append((int(key), bias))
     return tuple(pairs)

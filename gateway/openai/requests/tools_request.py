@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -10,16 +10,22 @@ from actors.api.request import CallTurn
 from engine.text.tool_calls import Tool, ToolSet
 from gateway.errors import BadField
 from gateway.openai.requests.fault import fault
+from gateway.openai.requests.neutral import field_schema
 
-_MAX_TOOLS = 128
+MAX_TOOLS = 128
 _MAX_CALLS = 128
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+ToolName = Annotated[str, field_schema(pattern=f"^{_NAME.pattern}$")]
+
+
+ToolWord = Annotated[str, field_schema(enum=["none", "auto", "required"])]
+"""`tool_choice` as a string."""
 
 
 class FunctionBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`tools[].function`."""
 
-    name: str
+    name: ToolName
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
@@ -28,8 +34,11 @@ class FunctionBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
 class ToolBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`tools[]`."""
 
-    type: str
+    type: Annotated[str, field_schema(enum=["function"])]
     function: FunctionBody | None = None
+
+
+OfferedTool = Annotated[ToolBody, field_schema(required=["function"], properties={"function": {"type": "object"}})]
 
 
 class NamedFunction(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -100,8 +109,8 @@ def earlier_calls(where: str, calls: Sequence[EarlierCall]) -> tuple[CallTurn, .
 
 def check_tools(offered: Sequence[Tool]) -> frozenset[str]:
     """The names of the tools. Raises `BadField` for too many, and for two of the same name."""
-    if len(offered) > _MAX_TOOLS:
-        raise fault("tools", f"must hold at most {_MAX_TOOLS} tools, not {len(offered)}.")
+    if len(offered) > MAX_TOOLS:
+        raise fault("tools", f"must hold at most {MAX_TOOLS} tools, not {len(offered)}.")
     names = frozenset([tool.name for tool in offered])
     if len(names) < len(offered):
         raise BadField("tools", "Two tools have the same name: each function's name must be its own.")

@@ -62,13 +62,13 @@ def _lines(served: Served | Start, adapter: str, why: str | None) -> bytes:
     )
 
 
-_SERVED = ("route", "rung", "adapter", "model-asked", "model-served", "why", "degraded", "tier", "mark")
+SERVED_NAMES = ("route", "rung", "adapter", "model-asked", "model-served", "why", "degraded", "tier", "mark")
 
 
 @lru_cache(maxsize=1024)
 def _served_lines(*values: str | None) -> bytes:
     """Kept, because most answers have the same: names of the settings, and of the models as upstreams name them."""
-    named = zip(_SERVED, values, strict=True)
+    named = zip(SERVED_NAMES, values, strict=True)
     return b"".join([_line(name, value) for name, value in named if value is not None])
 
 

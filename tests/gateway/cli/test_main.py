@@ -47,6 +47,16 @@ def test_check(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: list
     assert f"{bad}:7:" in said
 
 
+def test_the_document_of_the_api(capsys: pytest.CaptureFixture[str]) -> None:
+    documents = []
+    for arguments in ([], ["--keyless"]):
+        assert main(["openapi", *arguments]) == 0
+        documents.append(json.loads(capsys.readouterr().out))
+    keyed, keyless = documents
+    assert "/v1/chat/completions" in keyed["paths"]
+    assert ({} in keyed["security"], {} in keyless["security"]) == (False, True)
+
+
 def test_check_prints_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["check", "--json", str(embedded_profile())]) == 0
     assert json.loads(capsys.readouterr().out) == []

@@ -75,6 +75,8 @@ async def test_it_grows_once_however_often_the_answer_is_read(headers: str, fiel
     ("path", "body", "param"),
     [
         (PATH, {"metadata": {"a": 1}}, "metadata"),
+        (PATH, {"metadata": []}, "metadata"),
+        (PATH, {"metadata": False}, "metadata"),
         (PATH, {"items": [{"type": "web_search_call"}]}, "items[0].type"),
         (PATH, {"items": [HI] * 21}, "items"),
         (PATH, {"name": "x"}, "name"),

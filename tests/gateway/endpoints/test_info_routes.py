@@ -23,6 +23,17 @@ async def test_models() -> None:
         assert (missing.status, missing.error["code"]) == (404, "model_not_found")
 
 
+async def test_a_page_of_models_is_for_clients_of_openai_too() -> None:
+    async with gateway(FakeService()) as running:
+        client = await running.connect()
+        for query, names in (("limit=1", ["penstock"]), ("after_id=penstock", ["org/other"]), ("other=1", None)):
+            listed = (await client.get(f"/v1/models?{query}")).json["data"]
+            assert [each["id"] for each in listed] == (names or ["penstock", "org/other"])
+        for query in ("limit=null", "limit=0", "after_id=none"):
+            refused = await client.get(f"/v1/models?{query}")
+            assert (refused.status, refused.error["param"]) == (400, query.partition("=")[0])
+
+
 async def test_health_tells_what_is_not_ready() -> None:
     service = FakeService()
     async with gateway(service) as running:

@@ -241,7 +241,9 @@ async def test_the_methods_of_the_address() -> None:
         for path, methods in (("/v1/streams/abc", "GET, DELETE"), ("/v1/streams/abc/status", "GET")):
             response = await client.request(path, {})
             assert (response.status, response.headers["allow"]) == (405, methods)
-        assert (await client.get("/v1/streams/")).status == 404
+        for path in ("/v1/streams/", "/v1/streams/abc/other", "/v1/streams/abc/status/more"):
+            missing = await client.get(path)
+            assert (missing.status, missing.error["code"]) == (404, "not_found")
 
 
 START = {"type": "start", "id": "a", "resumable": True, **CHAT}

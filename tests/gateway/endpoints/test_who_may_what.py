@@ -82,6 +82,8 @@ ROWS = [
     Row("api", "GET", "/version", OPEN),
     Row("api", "GET", "/", OPEN),
     Row("api", "GET", "/console/<path:name>", OPEN, path="/console/main.js"),
+    Row("api", "GET", "/openapi.json", OPEN),
+    Row("api", "GET", "/docs", OPEN),
     Row("api", "GET", "/v1/models",              "401 401 401 200 200 200 200 401 401 401 401 401 401 401"),
     Row("api", "GET", "/v1/models/<path:name>",  "401 401 401 200 200 200 404 401 401 401 401 401 401 401",
         path="/v1/models/small"),

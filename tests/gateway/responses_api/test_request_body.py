@@ -99,6 +99,12 @@ def test_the_form_of_the_text(form: Any, kind: str, lenient: bool, param: str) -
     assert read(text={"format": {"type": "text"}}).grammar is None
 
 
+def test_the_fields_of_chat_completions_for_grammars_count_here_too() -> None:
+    assert read(guided_choice=["a", "b"]).grammar == Grammar("choice", '["a","b"]', param="guided_choice")
+    asked = read(structured_outputs={"regex": "a+"}, text={"format": {"type": "text"}})
+    assert asked.grammar == Grammar("regex", "a+", param="structured_outputs.regex")
+
+
 def test_no_effect_is_no_error() -> None:
     body = read(
         reasoning={"effort": "none", "mode": "standard", "context": "auto"},
@@ -115,6 +121,9 @@ def test_no_effect_is_no_error() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str | None, str]] = [
+    ({"guided_choice": []}, "guided_choice", "invalid_value"),
+    ({"guided_regex": "a", "text": {"format": {"type": "json_object"}}}, "guided_regex", "invalid_value"),
+    ({"max_output_tokens": 2**31}, "max_output_tokens", "invalid_value"),
     ({"input": None}, "input", "missing_field"),
     ({"input": []}, "input", "missing_field"),
     ({"input": 3}, "input", "invalid_type"),

@@ -313,6 +313,8 @@ def test_reasoning_is_switched_on_and_off(
         ({"stop": [""]}, "invalid_value", "stop", "empty"),
         ({"stop": ["a"] * 17}, "invalid_value", "stop", "at most 16"),
         ({"max_tokens": 0}, "invalid_value", "max_tokens", "at least 1"),
+        ({"max_completion_tokens": -1}, "invalid_value", "max_completion_tokens", "at least 1"),
+        ({"max_completion_tokens": 2**31}, "invalid_value", "max_completion_tokens", "at most 2147483647"),
         ({"max_tokens": 1, "max_completion_tokens": 2}, "invalid_value", "max_tokens", "differ: give one"),
         ({"logprobs": True, "top_logprobs": 21}, "invalid_value", "top_logprobs", "between 0 and 20"),
         ({"top_logprobs": 1}, "invalid_value", "top_logprobs", "needs 'logprobs'"),

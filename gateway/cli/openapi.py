@@ -1,0 +1,29 @@
+"""`penstock openapi`: the API's description, as a server has it at `/openapi.json`."""
+
+import argparse
+from typing import Any
+
+_EPILOG = """\
+A client for Python, for example:
+  penstock openapi > openapi.json
+  pipx run openapi-python-client generate --path openapi.json
+"""
+
+
+def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
+    parser = commands.add_parser(
+        "openapi",
+        help="print the OpenAPI document of the server's addresses, without a server",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--keyless", action="store_true", help="as of a server that needs no key")
+    parser.add_argument("--json", action="store_true", help="without effect: the output is always JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from gateway.endpoints.api_description import rendered_document
+
+    print(rendered_document(keyless=arguments.keyless).body.decode())
+    return 0
