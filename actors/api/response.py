@@ -147,6 +147,8 @@ class Served(msgspec.Struct, frozen=True):
     upstream_finish: str | None = None
     """An upstream's own finish reason if it is an unknown one; `finish_reason` is "stop" then."""
     timings: ServerTimings | None = None
+    reasoning_capped: Literal["request", "route"] | None = None
+    """The engine ended the reasoning of a choice where the request's or the route's cap was reached."""
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

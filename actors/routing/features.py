@@ -5,8 +5,10 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import TypeVar
 
-from actors.api.request import ChatPrompt, InferenceRequest, ParsedBody, Prompt, TextPrompt, TokenPrompt
+from actors.api.content import MediaPart
+from actors.api.request import ChatMessage, ChatPrompt, InferenceRequest, ParsedBody, Prompt, TextPrompt, TokenPrompt
 from config.model.conditions import Has
+from config.model.media import Medium
 from config.model.tenancy import TenantSettings
 from policies.model.features import Features, Requirements
 from policies.routing.code_share import code_density
@@ -71,12 +73,23 @@ def _requirements(request: InferenceRequest, lengths: Sequence[int]) -> Requirem
         dimensions=None if embedding is None else embedding.size,
         scores="" if embedding is None else embedding.scores,
         upstream_fields=body.needs_upstream,
+        effort=body.effort_field if body.effort else "",
+        media=_media(body),
         bound_to=body.bound_to,
         prompt_logprobs=params.prompt_logprobs is not None,
         prompt_only=params.prompt_only,
         prompt_lengths=tuple(lengths) if len(lengths) > 1 else (),
         param=body.param,
     )
+
+
+def _media(body: ParsedBody) -> tuple[tuple[Medium, str], ...]:
+    first = {part.medium: part.where for part in reversed(body.media)}
+    return tuple(sorted(first.items()))
+
+
+def _media_of(message: ChatMessage) -> str:
+    return "".join([part.digest.hex() for part in message.parts if isinstance(part, MediaPart)])
 
 
 def last_user_text(prompts: Sequence[Prompt]) -> tuple[str, int]:
@@ -114,6 +127,7 @@ def _has(body: ParsedBody) -> frozenset[Has]:
         has.append("seed")
     if params.stop:
         has.append("stop")
+    has += dict.fromkeys([part.medium for part in body.media])
     return _shared(tuple(has))
 
 
@@ -147,7 +161,7 @@ def _conversation(request: InferenceRequest, tenant: str) -> str:
             if not who and len(turns) < _TELLING_TURNS:
                 return request.request_id
             upto = turns[0 if who else 1] if turns else len(messages)
-            parts = [f"{message.role}\0{message.content}" for message in messages[:upto]]
+            parts = [f"{message.role}\0{message.content}{_media_of(message)}" for message in messages[:upto]]
         case TextPrompt() | TokenPrompt():
             # A text completion has no turns: what comes next begins with other words.
             parts = [body.user or "", body.cache_key] if who else [request.request_id]

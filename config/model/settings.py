@@ -13,6 +13,7 @@ import msgspec
 from config.model.bounds import Count, Natural, NonNegative, Port, within
 from config.model.conditions import SignalSettings
 from config.model.expectations import TestSettings
+from config.model.media import MediaSettings
 from config.model.rollout import ExperimentSettings, ShadowSettings
 from config.model.routing import CascadeSettings, RetryBudgetSettings, RouteSettings, RungSettings
 from config.model.table import (
@@ -363,6 +364,7 @@ class Settings(Table, frozen=True, kw_only=True):
     log: LogSettings = LogSettings()
     cores: CoreSettings = CoreSettings()
     quarantine: QuarantineSettings = QuarantineSettings()
+    media: MediaSettings = MediaSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
     engines: dict[str, EngineSettings] = msgspec.field(default_factory=dict)
     upstreams: dict[str, UpstreamSettings] = msgspec.field(default_factory=dict)

@@ -125,7 +125,7 @@ class Renderer:
             self._tokens,
             delta.index,
             encode(delta.text),
-            b'"reasoning_content":%b,' % encode(delta.reasoning) if delta.reasoning else b"",
+            b'"reasoning_content":%b,' % encode(delta.reasoning) if delta.reasoning and self._view.reasoning else b"",
             b'"tool_calls":%b,' % encode(call_list(delta.calls)) if delta.calls else b"",
             encode(chat_logprobs(delta.logprobs)) if delta.logprobs else b"null",
             b"null" if reason is None else encode(reason),

@@ -135,6 +135,13 @@ def _check_routes(settings: Settings, problems: Problems) -> None:
                 f"a cap of {busy_cap} tokens has no effect beside output_tokens = {cap}",
                 expected=f"less than {cap}",
             )
+        thought = route.caps.reasoning_tokens
+        if cap is not None and thought is not None and thought >= cap:
+            problems.warn(
+                ("routes", index, "caps", "reasoning_tokens"),
+                f"a cap of {thought} tokens has no effect beside output_tokens = {cap}",
+                expected=f"less than {cap}",
+            )
         if cap is None:
             continue
         longest = [_longest(settings, rung) for rung in reached_rungs(settings, route)]
