@@ -215,8 +215,8 @@ async def test_where_there_is_no_reasoning_a_cap_has_no_effect(autojump_clock, t
 
 
 async def test_the_cap_holds_for_both_stages_of_a_cascade(autojump_clock) -> None:
-    half = tokens("<think>\nA f")
-    scripts = {"small": thinks(ENDLESS, margins={half: -9.0}), "large": thinks(ENDLESS)}
+    early = tokens("<think>\n")
+    scripts = {"small": thinks(ENDLESS, margins={early: -9.0}), "large": thinks(ENDLESS)}
     async with stage(scripts, reasoning=THINK) as service:
         answer = await service.ask("both", prompts=(ASKS,), reasoning_tokens=CAP)
         assert answer.end.served.rung == "large"

@@ -74,7 +74,7 @@ def test_a_block_that_the_prompt_has_opened() -> None:
 def test_a_marker_that_the_model_has_begun_is_completed(begun: int) -> None:
     limit = cap(20, opened=True)
     state = CapState(limit, TOKENIZER.token_bytes)
-    before = [*TOKENIZER.encode("the quick brown fox the quick brown fox")[: 20 - ROOM - begun], *CLOSING[:begun]]
+    before = [*TOKENIZER.encode("the quick brown fox jumps over " * 3)[: 20 - ROOM - begun], *CLOSING[:begun]]
     state.advance(before)
     assert len(before) == limit.forced_from
     rest = []
@@ -86,7 +86,7 @@ def test_a_marker_that_the_model_has_begun_is_completed(begun: int) -> None:
 
 
 def test_a_cap_below_the_marker_counts_as_the_marker_and_one_more() -> None:
-    output = written("the quick brown fox jumps", cap(1, opened=True))
+    output = written("the quick brown fox jumps over the lazy dog", cap(1, opened=True))
     assert tuple(output[1 : 1 + ROOM]) == CLOSING
 
 

@@ -76,7 +76,7 @@ CHAT = "/v1/chat/completions"
 def plan(model: str, *has: str, **more: object) -> Plan:
     features = Features(
         model=model, tenant="anonymous", tier="default", prompt_tokens=10, max_tokens=20, has=frozenset(has),
-        requirements=described_requirements(CHAT, has), **more,
+        requirements=described_requirements(CHAT, has), request="r1", **more,
     )  # fmt: skip
     return make_plan(POLICY, features, Load(), 0.0)
 
