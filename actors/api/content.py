@@ -58,6 +58,7 @@ ContentPart = TextPart | MediaPart
 
 
 def media_digest(content: bytes | str) -> bytes:
+    """Identifies a content or an address."""
     return blake2b(content.encode() if isinstance(content, str) else content, digest_size=16, person=b"media").digest()
 
 

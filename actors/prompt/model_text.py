@@ -163,7 +163,7 @@ class ModelText:
         if thinking and markers is None and not has_switch:
             raise RequestRefused(
                 "reasoning_not_supported",
-                "This model does not reason, as far as its chat template says: choose another model, or do not ask it to.",
+                "This model does not reason, as far as its chat template says; choose another, or do not ask for it.",
             )
         if thinking or markers is None:
             return rendered

@@ -197,7 +197,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
             return None
         return ReasoningCap(tokens, text.reasoning, text.closing, self._opened(index, prompt, text))
 
-    def _reasoning_reader(  # noqa: PLR0917  (what a choice begins with)
+    def _reasoning_reader(
         self, index: int, prompt: TokenIds, text: ModelText, params: SamplingParams, cap: ReasoningCap | None
     ) -> ReasoningReader | None:
         """None: all of the choice's text is content. Raises InvalidRequest."""

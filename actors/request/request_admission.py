@@ -191,8 +191,10 @@ class RequestAdmission:
         )
 
     def _named(self, request: InferenceRequest, granted: KeyGrant) -> InferenceRequest:
-        """With its model, adapter and media tokens. Raises Refusal: the key does not permit it, its media are too many or
-        too large, or the model is unknown."""
+        """With its model, adapter and media tokens.
+
+        Raises Refusal: the key does not permit it, its media are beyond a bound, or the model is unknown.
+        """
         check_body(granted, request.body)
         model, adapter = self._router.find_model(request.body.model)
         tokens = media_tokens(request.body, self._router.snapshot.settings.media)
@@ -256,7 +258,9 @@ class RequestAdmission:
         if made is None or made.policy is not snapshot.policy or limits != self._limits:
             named = zip(self._ports.all_published, limits, strict=True)
             lengths = {name: each.max_model_len for name, each in named if each is not None}
-            made = PlanningSnapshot(snapshot.policy, snapshot.tenants, Backends(lengths, self._encoders, self._know_effort))
+            made = PlanningSnapshot(
+                snapshot.policy, snapshot.tenants, Backends(lengths, self._encoders, self._know_effort)
+            )
             self._planning_made, self._limits = made, limits
         return made
 

@@ -70,8 +70,10 @@ class Replicas:
             for number in willing
             if self._replicas[number].backoff_until <= now and not self._outliers.is_ejected(number, now)
         ]
-        if knows is not None and knows in healthy and bears(
-            self._replicas[knows].outstanding, min([self._replicas[each].outstanding for each in healthy])
+        if (
+            knows is not None
+            and knows in healthy
+            and bears(self._replicas[knows].outstanding, min([self._replicas[each].outstanding for each in healthy]))
         ):
             number = knows
         elif healthy:

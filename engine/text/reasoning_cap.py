@@ -34,7 +34,7 @@ class ReasoningCap(msgspec.Struct, frozen=True):
 class CapState:
     """Of one sequence: has consumed `output_prefix` and all output tokens."""
 
-    __slots__ = ("_cap", "_closing", "_consumed", "_inside", "_opening", "_spell", "_text", "over")
+    __slots__ = ("_cap", "_closing", "_consumed", "_opening", "_spell", "_text", "inside", "over")
 
     def __init__(self, cap: ReasoningCap, spell: SpellToken) -> None:
         """`spell`: the bytes of a token in the output's text."""
@@ -43,7 +43,8 @@ class CapState:
         self._opening, self._closing = cap.markers.open.encode(), cap.markers.close.encode()
         self._text = b""
         """What may contain the beginning of a marker."""
-        self._inside = cap.opened
+        self.inside = cap.opened
+        """The block is open."""
         self._consumed = 0
         self.over = False
         """The block is closed, or there is none."""
@@ -55,9 +56,9 @@ class CapState:
                 return
             self._consumed += 1
             self._text += self._spell(token_id)
-            if not self._inside:
+            if not self.inside:
                 self._open()
-            if self._inside:
+            if self.inside:
                 self._close()
 
     def may_force(self, output: int) -> bool:
@@ -72,7 +73,7 @@ class CapState:
         if drafted := output[self._consumed :]:
             state = self._copy()
             state.advance(drafted)
-        if state.over or not state._inside:
+        if state.over or not state.inside:
             return None
         closing = self._cap.closing
         sizes = range(min(len(closing) - 1, len(output)), -1, -1)
@@ -81,13 +82,13 @@ class CapState:
 
     def _copy(self) -> "CapState":
         copied = CapState(self._cap, self._spell)
-        copied._text, copied._inside, copied._consumed = self._text, self._inside, self._consumed
+        copied._text, copied.inside, copied._consumed = self._text, self.inside, self._consumed
         return copied
 
     def _open(self) -> None:
         rest = self._text.lstrip(_SPACE)
         if rest.startswith(self._opening):
-            self._inside, self._text = True, rest[len(self._opening) :]
+            self.inside, self._text = True, rest[len(self._opening) :]
         else:
             self.over = not self._opening.startswith(rest)
 

@@ -1,4 +1,4 @@
-"""`thinking` and `output_config.effort`: how much the model is to reason. In tokens for engines, in a word for upstreams."""
+"""`thinking` and `output_config.effort`: how much to reason, in tokens for engines, in a word for upstreams."""
 
 import msgspec
 

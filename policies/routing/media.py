@@ -11,6 +11,7 @@ _MOST_NAMED = 5
 
 
 def takes_all(rung: PlannedRung | PlannedShadow, media: Collection[Medium]) -> bool:
+    """Whether a prompt to the rung may contain all of it."""
     return all(medium in rung.takes for medium in media)
 
 

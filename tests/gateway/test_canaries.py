@@ -38,8 +38,24 @@ REQUESTS = [
     ("/v1/chat/completions", f'{{"messages": "{PROMPT}'.encode(), KEY.raw),
     ("/v1/chat/completions", {**CHAT, "messages": [{"role": "user", "content": SHOWN}]}, KEY.raw),
     ("/v1/chat/completions", {**CHAT, "messages": [{"role": "user", "content": SHOWN[1:]}]}, KEY.raw),
-    ("/v1/responses", {"model": "small", "input": [{"role": "user", "content": [{"type": "input_file", "file_data": PROMPT}]}]}, KEY.raw),
-    ("/v1/messages", {**CHAT, "messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": f"https://a.example/{PROMPT}"}}]}]}, KEY.raw),
+    (
+        "/v1/responses",
+        {"model": "small", "input": [{"role": "user", "content": [{"type": "input_file", "file_data": PROMPT}]}]},
+        KEY.raw,
+    ),
+    (
+        "/v1/messages",
+        {
+            **CHAT,
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "image", "source": {"type": "url", "url": f"https://a.example/{PROMPT}"}}],
+                }
+            ],
+        },
+        KEY.raw,
+    ),
     ("/v1/completions", {"model": "small", "prompt": PROMPT, "max_tokens": 40}, KEY.raw),
     ("/v1/completions", {"model": "small", "prompt": [PROMPT, 1]}, KEY.raw),
     ("/v1/embeddings", {"model": "small", "input": PROMPT}, KEY.raw),

@@ -98,9 +98,7 @@ def _read(where: str, part: ChatPart) -> ContentPart:
             if part.image_url is None:
                 raise _missing(f"{where}.image_url")
             image = converted(part.image_url, ImageUrl, f"{where}.image_url")
-            return by_address(
-                "image", f"{where}.image_url.url", image.url, detail=image.detail, cache_control=mark
-            )
+            return by_address("image", f"{where}.image_url.url", image.url, detail=image.detail, cache_control=mark)
         case "input_audio":
             if part.input_audio is None:
                 raise _missing(f"{where}.input_audio")

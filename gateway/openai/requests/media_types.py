@@ -47,7 +47,11 @@ _KINDS: Mapping[Medium, str] = {
     "file": "a PDF, a text in UTF-8, or an Office document",
 }
 _TEXTS = ("text/", "application/json", "application/xml", "application/yaml", "application/javascript")
-_DOCUMENTS = ("application/vnd.openxmlformats-officedocument.", "application/vnd.oasis.opendocument.", "application/zip")
+_DOCUMENTS = (
+    "application/vnd.openxmlformats-officedocument.",
+    "application/vnd.oasis.opendocument.",
+    "application/zip",
+)
 
 
 def checked_type(medium: Medium, declared: str, content: bytes) -> str:

@@ -24,7 +24,9 @@ def test_parts_are_kept_where_they_say_more_than_the_text(parts: list[ContentPar
 
 
 def test_neither_content_nor_address_nor_name_is_shown() -> None:
-    linked = MediaPart(medium="file", where="w", url="https://a.example/secret", name="secret", digest=media_digest("b"))
+    linked = MediaPart(
+        medium="file", where="w", url="https://a.example/secret", name="secret", digest=media_digest("b")
+    )
     shown = f"{IMAGE!r} {linked!r}"
     assert SECRET not in shown
     assert "secret" not in shown

@@ -168,7 +168,10 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", sampled(CASES, 6, always=["reasoning that the prompt has opened, streamed", "reasoning with a cap, streamed"]))
+@pytest.mark.parametrize(
+    "case",
+    sampled(CASES, 6, always=["reasoning that the prompt has opened, streamed", "reasoning with a cap, streamed"]),
+)
 async def test_the_answer_is_the_one_that_it_would_have_been(autojump_clock, case):
     """Each engine dies at each step; the next one serves."""
     state, streamed = case

@@ -212,7 +212,9 @@ def test_images_sounds_and_files(marked):
     ]
 
 
-@pytest.mark.parametrize(("supports", "lacks"), [((), "image"), (("vision", "files"), "audio"), (("vision", "audio"), "file")])
+@pytest.mark.parametrize(
+    ("supports", "lacks"), [((), "image"), (("vision", "files"), "audio"), (("vision", "audio"), "file")]
+)
 def test_what_an_upstream_does_not_take_is_named(supports, lacks):
     word = {"image": "vision", "audio": "audio", "file": "files"}[lacks]
     why = unsupported_reason(call(SHOWN), UpstreamSettings(urls=("http://up/v1",), supports=supports))

@@ -245,9 +245,11 @@ def test_a_banned_token_is_never_drawn() -> None:
     assert set(tokens(logits, rows)) == {1, 2}
 
 
-@pytest.mark.parametrize("changes", [{}, {"temperature": 0}, {"logit_bias": ((0, 100.0),)}, {"allowed_token_ids": (0,)}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"temperature": 0}, {"logit_bias": ((0, 100.0),)}, {"allowed_token_ids": (0,)}]
+)
 def test_a_forced_token_comes_whatever_other_rules_say(changes: dict) -> None:
-    cap = CapState(ReasoningCap(2, PRESETS["think"], (2,), opened=True), lambda token: b"x")
+    cap = CapState(ReasoningCap(2, PRESETS["think"], (2,), opened=True), lambda _: b"x")
     cap.advance([0])
     ruled = row(params(logprobs=1, **changes), cap=cap, output_token_ids=[0], banned_token_ids=(2,))
     free = row(params(logprobs=1, **changes), output_token_ids=[0])

@@ -58,7 +58,9 @@ def test_the_reasoning_has_at_most_so_many_tokens_and_then_its_marker(tokens: in
     assert text(output).count("</think>") == 1
 
 
-@pytest.mark.parametrize("said", ["<think>\nA.</think> the quick brown fox jumps over", "the quick brown fox </think>", "<thin air> fox fox"])
+@pytest.mark.parametrize(
+    "said", ["<think>\nA.</think> the quick brown fox jumps over", "the quick brown fox </think>", "<thin air> fox fox"]
+)
 def test_nothing_is_forced_where_the_block_is_closed_or_there_is_none(said: str) -> None:
     assert written(said, cap(ROOM + 8)) == TOKENIZER.encode(said)
 
@@ -91,7 +93,9 @@ def test_a_cap_below_the_marker_counts_as_the_marker_and_one_more() -> None:
 
 
 @given(
-    said=st.lists(st.sampled_from(["<think>", "\n", "</think>", "</", "th", "ink>", "fox ", " ", "<", "ü"]), max_size=20),
+    said=st.lists(
+        st.sampled_from(["<think>", "\n", "</think>", "</", "th", "ink>", "fox ", " ", "<", "ü"]), max_size=20
+    ),
     tokens=st.integers(1, 40),
     opened=st.booleans(),
     start=st.integers(0, 60),

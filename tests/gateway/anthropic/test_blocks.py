@@ -11,6 +11,7 @@ from tests.media import PDF, PNG, encoded
 
 MARK = {"type": "ephemeral"}
 PICTURE = {"type": "base64", "media_type": "image/png", "data": encoded(PNG)}
+CITED = {"type": "text", "data": "a"}
 
 
 def read(*blocks: dict[str, Any]) -> list[ContentPart]:
@@ -29,7 +30,12 @@ def test_images() -> None:
     first, second = read(image(PICTURE, cache_control=MARK), image({"type": "url", "url": "https://a.example/x"}))
     assert isinstance(first, MediaPart)
     assert isinstance(second, MediaPart)
-    assert (first.medium, first.media_type, first.data, first.cache_control) == ("image", "image/png", PICTURE["data"], MARK)
+    assert (first.medium, first.media_type, first.data, first.cache_control) == (
+        "image",
+        "image/png",
+        PICTURE["data"],
+        MARK,
+    )
     assert (first.where, second.where) == ("messages[0].content[0].source.data", "messages[0].content[1].source.url")
     assert second.url == "https://a.example/x"
 
@@ -66,7 +72,7 @@ def test_documents_of_text_can_be_read_by_every_model() -> None:
         (image({**PICTURE, "media_type": "image/gif"}), ".source.data", "invalid_value"),
         (image(PICTURE, title="a"), ".title", "unknown_field"),
         (document({"type": "file", "file_id": "file_1"}), ".source.file_id", "unsupported_parameter"),
-        (document({"type": "text", "data": "a"}, citations={"enabled": True}), ".citations.enabled", "unsupported_parameter"),
+        (document(CITED, citations={"enabled": True}), ".citations.enabled", "unsupported_parameter"),
         ({"type": "search_result"}, ".type", "unsupported_parameter"),
         ({"type": None}, ".type", "invalid_type"),
     ],

@@ -167,7 +167,11 @@ REFUSED: dict[str, tuple[list[tuple[str, object]], str, str]] = {
     "too many": ([("user", "Hi")] * 2049, "messages", "2048"),
     "prefill": ([("user", "Hi"), ("assistant", "The")], "messages", "prefill"),
     "role": ([("tool", "Hi")], "messages[0].role", "assistant"),
-    "image": ([("user", [text("a"), {"type": "image", "source": {}}])], "messages[0].content[1].source.type", "missing"),
+    "image": (
+        [("user", [text("a"), {"type": "image", "source": {}}])],
+        "messages[0].content[1].source.type",
+        "missing",
+    ),
     "document": ([("user", [{"type": "document"}])], "messages[0].content[0].source", "missing"),
     "image in a result": (
         [("user", "Hi"), ("assistant", [use()]), ("user", [result([{"type": "image"}])])],

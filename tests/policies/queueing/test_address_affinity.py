@@ -38,7 +38,7 @@ def test_it_is_bounded_and_the_latest_stay(calls: list[tuple[int, int]], most: i
         assert len(affinity) <= most
         assert affinity.address_of(marks(name)) == number
     latest = dict(calls)
-    remembered = [name for name in dict.fromkeys(name for name, _ in reversed(calls))][:most]
+    remembered = list(dict.fromkeys(name for name, _ in reversed(calls)))[:most]
     assert all(affinity.address_of(marks(name)) == latest[name] for name in remembered)
 
 

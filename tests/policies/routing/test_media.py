@@ -132,6 +132,8 @@ def test_or_that_there_are_none() -> None:
         model="all", tenant="anonymous", tier="default", prompt_tokens=10, max_tokens=20,
         requirements=described_requirements(CHAT, ["image", "file"]),
     )  # fmt: skip
-    with pytest.raises(CannotServe, match="takes no images and files. No model of this server does: leave them out."):
+    with pytest.raises(
+        CannotServe, match=r"takes no images and files\. No model of this server does: leave them out\."
+    ):
         make_plan(policy, features, Load(), 0.0)
     assert policy.digest != POLICY.digest

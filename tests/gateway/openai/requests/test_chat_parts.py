@@ -21,6 +21,10 @@ def image(url: str = "https://a.example/x.png", **more: Any) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url, **more}}
 
 
+def sound(data: str, kind: str = "wav") -> dict[str, Any]:
+    return {"type": "input_audio", "input_audio": {"data": data, "format": kind}}
+
+
 def test_text_and_marks() -> None:
     assert read({"type": "text", "text": "a"}, {"type": "text", "text": "b", "cache_control": MARK}) == [
         TextPart("a"),
@@ -61,8 +65,8 @@ def test_media() -> None:
         (image(size=1), ".image_url.size", "unknown_field"),
         (image("file:///x"), ".image_url.url", "invalid_value"),
         ({"type": "input_audio"}, ".input_audio", "missing_field"),
-        ({"type": "input_audio", "input_audio": {"data": "", "format": "pcm16"}}, ".input_audio.format", "invalid_value"),
-        ({"type": "input_audio", "input_audio": {"data": encoded(PNG), "format": "wav"}}, ".input_audio.data", "invalid_value"),
+        (sound("", "pcm16"), ".input_audio.format", "invalid_value"),
+        (sound(encoded(PNG)), ".input_audio.data", "invalid_value"),
         ({"type": "file"}, ".file", "missing_field"),
         ({"type": "file", "file": {"filename": "a"}}, ".file.file_data", "missing_field"),
         ({"type": "file", "file": {"file_id": "file-1"}}, ".file.file_id", "unsupported_parameter"),

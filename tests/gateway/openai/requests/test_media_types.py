@@ -6,6 +6,7 @@ from config.model.media import Medium
 from gateway.openai.requests.media_types import checked_type
 from tests.media import JPEG, PDF, PNG, WAV
 
+WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 RIGHT: list[tuple[Medium, str, bytes, str]] = [
     ("image", "", PNG, "image/png"),
     ("image", "image/png", PNG, "image/png"),
@@ -27,7 +28,7 @@ RIGHT: list[tuple[Medium, str, bytes, str]] = [
     ("file", "text/csv", b"a,b\n", "text/csv"),
     ("file", "application/json", b"{}", "application/json"),
     ("file", "", "Straße".encode(), "text/plain"),
-    ("file", "application/vnd.openxmlformats-officedocument.x", b"PK\x03\x04..", "application/vnd.openxmlformats-officedocument.x"),
+    ("file", WORD, b"PK\x03\x04..", WORD),
 ]  # fmt: skip
 WRONG: list[tuple[Medium, str, bytes, str]] = [
     ("image", "image/png", JPEG, "the image/png that it states, not image/jpeg"),
