@@ -62,7 +62,7 @@ class RequestAdmission:
             for name, text in self._texts.items()
             if text.sizes is not None
         }
-        self._know_effort = frozenset([name for name, text in self._texts.items() if text.knows_effort])
+        self._knows_effort = any(text.knows_effort for text in self._texts.values())
         self._texts_for = {
             embeds: {name: text for name, text in self._texts.items() if (name in self._encoders) == embeds}
             for embeds in (False, True)
@@ -212,7 +212,13 @@ class RequestAdmission:
         self, request: InferenceRequest, snapshot: PolicySnapshot, tenant: str, lengths: Sequence[int]
     ) -> Features:
         features = features_of(
-            request, snapshot.policy, tenant, snapshot.tenants[tenant], lengths, at=self._ports.wall()
+            request,
+            snapshot.policy,
+            tenant,
+            snapshot.tenants[tenant],
+            lengths,
+            at=self._ports.wall(),
+            knows_effort=self._knows_effort,
         )
         if snapshot.tenants[tenant].budget is None:
             return features
@@ -258,9 +264,7 @@ class RequestAdmission:
         if made is None or made.policy is not snapshot.policy or limits != self._limits:
             named = zip(self._ports.all_published, limits, strict=True)
             lengths = {name: each.max_model_len for name, each in named if each is not None}
-            made = PlanningSnapshot(
-                snapshot.policy, snapshot.tenants, Backends(lengths, self._encoders, self._know_effort)
-            )
+            made = PlanningSnapshot(snapshot.policy, snapshot.tenants, Backends(lengths, self._encoders))
             self._planning_made, self._limits = made, limits
         return made
 

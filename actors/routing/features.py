@@ -31,10 +31,11 @@ def features_of(
     lengths: Sequence[int],
     *,
     at: float = 0.0,
+    knows_effort: bool = True,
 ) -> Features:
     """The features of a request. Those that cost time are computed only if the policy looks at them.
 
-    `lengths`: tokens of each prompt. `at`: seconds since 1970.
+    `lengths`: tokens of each prompt. `at`: seconds since 1970. `knows_effort`: an engine knows `reasoning_effort`.
     """
     body = request.body
     text, turns = last_user_text(body.prompts)
@@ -57,14 +58,14 @@ def features_of(
         language=language(text) if "language" in needs else "und",
         priors=priors_for(policy, text),
         at=at,
-        requirements=_requirements(request, lengths),
+        requirements=_requirements(request, lengths, knows_effort=knows_effort),
         request=request.request_id,
         conversation=_conversation(request, tenant) if "conversation" in needs else "",
         user=body.user or "",
     )
 
 
-def _requirements(request: InferenceRequest, lengths: Sequence[int]) -> Requirements:
+def _requirements(request: InferenceRequest, lengths: Sequence[int], *, knows_effort: bool) -> Requirements:
     body = request.body
     embedding, params = body.embedding, body.params
     return Requirements(
@@ -72,8 +73,9 @@ def _requirements(request: InferenceRequest, lengths: Sequence[int]) -> Requirem
         embedding=embedding is not None,
         dimensions=None if embedding is None else embedding.size,
         scores="" if embedding is None else embedding.scores,
-        upstream_fields=body.needs_upstream,
-        effort=body.effort_field if body.effort else "",
+        upstream_fields=body.needs_upstream
+        if knows_effort or not body.effort
+        else (*body.needs_upstream, body.effort_field),
         media=_media(body),
         bound_to=body.bound_to,
         prompt_logprobs=params.prompt_logprobs is not None,

@@ -37,8 +37,6 @@ class Backends(msgspec.Struct, frozen=True):
     """Tokens of prompt and output together; `UNBOUNDED`: unknown. A missing one has not been loaded yet."""
     encoders: Mapping[str, EmbeddingModel] = MappingProxyType({})
     """Engines that make embeddings or scores; all others make text."""
-    know_effort: frozenset[str] | None = None
-    """Engines whose chat templates say how much a model is to reason; None: unknown."""
 
 
 def upstream_length(context: int | None, *, counts: bool) -> int:

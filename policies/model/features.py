@@ -29,8 +29,6 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Not embeddings are requested but scores: of a model with one label, or with any number of them."""
     upstream_fields: tuple[str, ...] = ()
     """Fields whose values no engine supports."""
-    effort: str = ""
-    """The field that says how much the model is to reason, if one does."""
     media: tuple[tuple[Medium, str], ...] = ()
     """What the conversation contains beside text, with the first field that contains it."""
     bound_to: BoundTo | None = None

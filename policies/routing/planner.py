@@ -125,9 +125,6 @@ def _planned(
         name = needs.upstream_fields[0]
         raise CannotServe(unsupported(name), param=name, code="unsupported_parameter")
     backends = plan.backends
-    knowing = snapshot.backends.know_effort
-    if needs.effort and knowing is not None and not plan.has_upstream and knowing.isdisjoint(backends):
-        raise CannotServe(unsupported(needs.effort), param=needs.effort, code="unsupported_parameter")
     reader = backends[0] if backends else features.model
     lengths = sizes.of(reader)
     if lengths is None:

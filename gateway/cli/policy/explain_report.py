@@ -91,7 +91,6 @@ def _requirements(needs: Requirements) -> list[str]:
     elif needs.embedding:
         parts.append("wants embeddings" if needs.dimensions is None else f"wants embeddings of {needs.dimensions}")
     parts += [f"'{name}' needs an upstream" for name in needs.upstream_fields]
-    parts += [f"'{needs.effort}' needs a model that knows it"] if needs.effort else []
     parts += [f"bound to {needs.bound_to}"] if needs.bound_to else []
     parts += ["asks how likely its prompt is"] if needs.prompt_logprobs else []
     return parts
