@@ -224,8 +224,8 @@ def _count(request: InferenceRequest, settings: Settings) -> tuple[PromptSizes, 
     }
     if not folders:
         note = "no tokenizer on this machine: prompt tokens are estimated, at three bytes each"
-        lengths = tuple([estimated_tokens(prompt) + request.media_tokens for prompt in request.body.prompts])
-        return PromptSizes({}, lengths), (note,), False
+        estimates = [estimated_tokens(prompt) + request.media_tokens for prompt in request.body.prompts]
+        return PromptSizes({}, tuple(estimates)), (note,), False
     counted: dict[Path, tuple[int, ...]] = {}
     knows_effort = False
     for folder in folders.values():
