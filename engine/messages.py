@@ -11,6 +11,7 @@ import msgspec
 from engine.lora.adapters import Adapter, AdapterUse
 from engine.sampling.grammar import CompiledGrammar
 from engine.sampling.params import SamplingParams
+from engine.text.reasoning_cap import ReasoningCap
 
 FinishReason = Literal["stop", "length", "content_filter", "abort", "error"]
 """content_filter: from upstreams only; engines have no such filter."""
@@ -37,6 +38,8 @@ class Submit(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Constrains the answer, `output_prefix` included; compiled for the engine's tokenizer."""
     adapter: str = ""
     """Name of the adapter to use, in the version that is current when this command is executed; "" is none."""
+    reasoning_cap: ReasoningCap | None = None
+    """Counts the output from its beginning, `output_prefix` included. None: the reasoning may be of any length."""
 
 
 class Abort(msgspec.Struct, frozen=True, tag=True):

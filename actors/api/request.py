@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from actors.api.content import ContentPart, MediaPart
 from actors.api.response import ResponseEvent
 from config.model.tenancy import KeyEndpoint
 from engine.sampling.grammar import Grammar
@@ -36,8 +37,9 @@ class ChatMessage(msgspec.Struct, frozen=True):
     """In an assistant's turn: its reasoning, for templates that use it."""
     written: Mapping[str, Any] = {}
     """Fields that an upstream gets as the client wrote them, in addition to the others or instead of them."""
-    parts: tuple[dict[str, Any], ...] = ()
-    """`content` in parts, some of them cache breakpoints, for upstreams that support these; empty: it has none."""
+    parts: tuple[ContentPart, ...] = ()
+    """`content` with images, sounds and files, and with cache breakpoints, for upstreams that take them; empty: it is
+    text alone."""
 
 
 class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
@@ -46,6 +48,12 @@ class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
     messages: tuple[ChatMessage, ...]
     tools: ToolSet | None = None
     """What the model may call in its answer."""
+
+    @property
+    def media(self) -> tuple[MediaPart, ...]:
+        """The images, sounds and files."""
+        parts = [part for message in self.messages for part in message.parts]
+        return tuple([part for part in parts if isinstance(part, MediaPart)])
 
 
 class TextPrompt(msgspec.Struct, frozen=True, tag=True):
@@ -115,7 +123,7 @@ class View(msgspec.Struct, frozen=True):
     continuous_usage: bool = False
     """... and each of its chunks has it so far."""
     reasoning: bool = True
-    """Messages show an upstream's reasoning."""
+    """Messages contain the reasoning."""
     explain: bool = False
     """The field `penstock` has the cost, and what the cascade saw token by token."""
 
@@ -186,6 +194,12 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
     """`prompt_cache_key`: many clients send one per conversation."""
     thinking: bool | None = None
     """Whether the model of an engine is to reason before its content; None: as its chat template has it."""
+    effort: str = ""
+    """How much it is to reason, for chat templates that use `reasoning_effort`; "": as the template has it."""
+    effort_field: str = ""
+    """The field that says so."""
+    reasoning_tokens: int | None = None
+    """Most tokens of a choice's reasoning, for engines; None: the request sets no cap."""
     written: Mapping[str, Any] = {}
     """The fields beside the prompt as the client wrote them, for upstreams."""
     needs_upstream: tuple[str, ...] = ()
@@ -214,6 +228,12 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
         if self.tokenize is not None and isinstance(self.prompts[0], TokenPrompt):
             return "tokens"
         return "messages" if isinstance(self.prompts[0], ChatPrompt) else "prompt"
+
+    @property
+    def media(self) -> tuple[MediaPart, ...]:
+        """The images, sounds and files of the conversation."""
+        prompt = self.prompts[0]
+        return prompt.media if isinstance(prompt, ChatPrompt) else ()
 
     @property
     def tools(self) -> ToolSet | None:
@@ -266,6 +286,8 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     adapter: str = ""
     seed: int | None = None
     """For engines, where the client has given none: drawn for an answer that another process may have to go on with."""
+    media_tokens: int = 0
+    """Estimated tokens of its images, sounds and files."""
     begun: BegunAnswer | None = None
     """What there is of the answer already."""
     of_service: bool = False
@@ -298,6 +320,8 @@ class RequestContent:
                 body.embedding,
                 body.truncate_prompt_tokens,
                 body.thinking,
+                body.effort,
+                body.reasoning_tokens,
             )
             # As text: no encoder takes all that a client may have written (numbers of any size, half a surrogate).
             text = repr(asked).encode("utf-8", "surrogatepass")

@@ -178,6 +178,8 @@ class Served(msgspec.Struct, frozen=True):
     upstream_finish: str | None = None
     """An upstream's own finish reason if it is an unknown one; `finish_reason` is "stop" then."""
     timings: ServerTimings | None = None
+    reasoning_capped: Literal["request", "route"] | None = None
+    """The engine ended the reasoning of a choice where the request's or the route's cap was reached."""
     cost: float | msgspec.UnsetType | None = msgspec.UNSET
     """Money that was charged; None: the policy has no prices. Unset, as the next, if no explanation is asked for."""
     cascade: CascadeTrace | msgspec.UnsetType | None = msgspec.UNSET

@@ -100,6 +100,8 @@ class UpstreamStatistics(msgspec.Struct, frozen=True):
     """Second calls beside a slow one: those that answered first ("won"), and the others."""
     replicas: Mapping[str, ReplicaStatistics]
     """By address."""
+    known_conversations_total: int = 0
+    """Calls whose conversation one of the addresses had answered before."""
 
 
 class AdapterView(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
 """From a request's messages or text to the token ids of the model that will answer."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from policies.queueing.turn_queue import WorkFor
 TokenIds = tuple[int, ...]
 Reading = tuple[str, str, ReasoningMarkers | None]
 """Equal values: every prompt has the same token ids."""
+_EFFORT = "reasoning_effort"
 _SWITCHES = ("enable_thinking", "thinking")
 """Variables by which chat templates switch reasoning on and off: Qwen's and others', DeepSeek's."""
 
@@ -60,6 +61,10 @@ class ModelText:
         self.reading = (digest, template_digest, reasoning)
         self.reasoning = reasoning
         self.sizes = sizes
+        self.closing = () if reasoning is None else tuple(tokenizer.encode_continuation(reasoning.close, marked=True))
+        """The tokens of the marker that closes the reasoning."""
+        self.knows_effort = template.mentions(_EFFORT)
+        """Its chat template says how much the model is to reason."""
         self.grammars = Grammars(tokenizer)
         self._template = template
         self._sentence = sentence or Sentence()
@@ -117,12 +122,13 @@ class ModelText:
         special_tokens: bool | None = None,
         generation_prompt: bool = True,
         thinking: bool | None = None,
+        effort: str = "",
     ) -> TokenIds:
         """Token ids of a prompt. Raises RequestRefused.
 
         `special_tokens`: with those that the tokenizer puts around a text; None: around texts only, because a chat
         template writes its own. `generation_prompt`: a conversation ends with the beginning of the next answer.
-        `thinking`: see `ParsedBody.thinking`.
+        `thinking`, `effort`: see `ParsedBody`.
         """
         match prompt:
             case TokenPrompt(token_ids):
@@ -138,9 +144,13 @@ class ModelText:
                 definitions = [tool.definition for tool in tools.tools] if tools is not None else []
                 turns = [{"tools": definitions}, *map(_turn, messages)]
                 escaped, mark = escape_special_tokens(turns, self.tokenizer.special_texts)
-                rendered = self._rendered(
-                    escaped[1:], escaped[0]["tools"], thinking, generation_prompt=generation_prompt
+                asked = partial(
+                    self._template.render,
+                    escaped[1:],
+                    add_generation_prompt=generation_prompt,
+                    tools=escaped[0]["tools"],
                 )
+                rendered = self._rendered(asked, thinking, {_EFFORT: effort} if effort else {})
                 self._check_length(rendered)
                 first, *others = pieces(rendered, mark)
                 ids = self.tokenizer.encode(first, add_special_tokens=bool(special_tokens))
@@ -173,27 +183,18 @@ class ModelText:
             )
         return prompt or ""
 
-    def _rendered(
-        self, messages: Sequence[Any], tools: Sequence[Any], thinking: bool | None, *, generation_prompt: bool
-    ) -> str:
+    def _rendered(self, render: Callable[..., str], thinking: bool | None, variables: Mapping[str, Any]) -> str:
         """The chat template's text. If it has no switch, an empty block of reasoning keeps the model from thinking."""
         if thinking is None:
-            return self._template.render(messages, add_generation_prompt=generation_prompt, tools=tools)
+            return render(variables=variables)
         rendered, otherwise = [
-            self._template.render(
-                messages,
-                add_generation_prompt=generation_prompt,
-                tools=tools,
-                variables=dict.fromkeys(_SWITCHES, value),
-            )
-            for value in (thinking, not thinking)
+            render(variables={**variables, **dict.fromkeys(_SWITCHES, value)}) for value in (thinking, not thinking)
         ]
         markers, has_switch = self.reasoning, rendered != otherwise
         if thinking and markers is None and not has_switch:
             raise RequestRefused(
                 "reasoning_not_supported",
-                "This model does not reason, as far as its chat template says: choose another model, or leave "
-                "'chat_template_kwargs' out.",
+                "This model does not reason, as far as its chat template says; choose another, or do not ask for it.",
             )
         if thinking or markers is None:
             return rendered
@@ -254,7 +255,7 @@ def _encode(text: ModelText, body: ParsedBody) -> tuple[tuple[TokenIds, int | No
     return tuple([
         text.encode_pair(prompt)
         if isinstance(prompt, TextPrompt) and prompt.second is not None
-        else (text.encode(prompt, thinking=body.engines_think), None)
+        else (text.encode(prompt, thinking=body.engines_think, effort=body.effort), None)
         for prompt in body.prompts
     ])  # fmt: skip
 

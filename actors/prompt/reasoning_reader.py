@@ -13,14 +13,24 @@ from engine.text.tokenizer import Detokenizer
 class ReasoningReader:
     """Reader for one attempt at one choice, before its tool calls are read. Sans-IO."""
 
-    def __init__(self, markers: ReasoningMarkers, detokenizer: Detokenizer, *, opened: bool) -> None:
-        """`detokenizer`: new, of this choice. `opened`: the prompt has opened the block."""
+    def __init__(
+        self, markers: ReasoningMarkers, detokenizer: Detokenizer, *, opened: bool, forced_from: int | None = None
+    ) -> None:
+        """`detokenizer`: new, of this choice. `opened`: the prompt has opened the block.
+
+        `forced_from`: see `ReasoningCap`; None: there is no cap.
+        """
         self._parser = ReasoningParser(markers, opened=opened)
-        self._tokens = _TokenCount(ReasoningParser(markers, opened=opened), detokenizer)
+        self._tokens = _TokenCount(ReasoningParser(markers, opened=opened), detokenizer, forced_from)
         self._reported = 0
         """Tokens of the reasoning that the client has been sent the number of."""
         self._unsent = ("", "")
         """Reasoning and content."""
+
+    @property
+    def capped(self) -> bool:
+        """The engine has closed the block, because its cap was reached."""
+        return self._tokens.capped
 
     def replay(
         self, written: str, token_ids: Iterable[int], *, reasoning: str, content: str | None, reported: int
@@ -58,8 +68,10 @@ class _TokenCount:
     looked for. So each token is read by itself.
     """
 
-    def __init__(self, parser: ReasoningParser, detokenizer: Detokenizer) -> None:
+    def __init__(self, parser: ReasoningParser, detokenizer: Detokenizer, forced_from: int | None) -> None:
         self._parser = parser
+        self._forced_from = forced_from
+        self.capped = False
         self._detokenizer = detokenizer
         self._read = 0
 
@@ -71,5 +83,7 @@ class _TokenCount:
         for token_id in token_ids:
             if self._parser.in_content:
                 return
+            if self._forced_from is not None and self._read >= self._forced_from and self._parser.has_block:
+                self.capped = True
             self._read += 1
             self._parser.push(self._detokenizer.push(token_id))

@@ -1,6 +1,6 @@
 """The parts of a request that depend on the model that answers: prompts as token ids, and constraints on outputs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import chain
 
@@ -103,7 +103,7 @@ class RequestText:
     def sizes(self) -> PromptSizes:
         """As far as they have been counted; rungs without a text of their own read as the first engine does."""
         counted = {
-            name: None if (encoded := self._encoded.get(text.reading)) is None else tuple(map(len, encoded))
+            name: None if (encoded := self._encoded.get(text.reading)) is None else self._with_media(map(len, encoded))
             for name, text in self._texts.items()
         }
         if not counted:
@@ -120,7 +120,7 @@ class RequestText:
         reader = rung if rung in self._texts else next(iter(self._texts), None)
         try:
             if reader is not None:
-                return [len(token_ids) for token_ids in await self.read_by(reader)]
+                return list(self._with_media(map(len, await self.read_by(reader))))
         except InvalidRequest:
             if not lenient:
                 raise
@@ -129,8 +129,13 @@ class RequestText:
     def estimated(self) -> tuple[int, ...]:
         """Tokens of every prompt, without reading it."""
         if self._estimates is None:
-            self._estimates = tuple(map(estimated_tokens, self._body.prompts))
+            self._estimates = self._with_media(map(estimated_tokens, self._body.prompts))
         return self._estimates
+
+    def _with_media(self, lengths: Iterable[int]) -> tuple[int, ...]:
+        """The lengths of all prompts; only a conversation has media, and it is the only prompt then."""
+        more = self._request.media_tokens
+        return tuple([length + more for length in lengths])
 
     @property
     def passed_over(self) -> tuple[str, ...]:

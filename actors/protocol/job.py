@@ -39,6 +39,8 @@ class UpstreamCall(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """False: the upstream is to send the answer whole."""
     cache_salt: bytes = b""
     """For an upstream that supports it; b"": none."""
+    marks: tuple[bytes, ...] = ()
+    """Of the conversation's beginnings, where the upstream has several addresses; shortest first."""
 
 
 class Job(BackendJob, frozen=True, kw_only=True):

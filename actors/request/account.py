@@ -1,6 +1,7 @@
 """The account of one answer: what was emitted to its reader, what that costs, and its one settlement."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import structlog
 import trio
@@ -91,6 +92,7 @@ class Account:
         self.snapshot = snapshot
         self.ports = ports
         self.prompt_tokens = decided.prompt_tokens
+        self.reasoning_cap, self.reasoning_capped_by = _reasoning_cap(request.body.reasoning_tokens, plan.reasoning_cap)
         self.emitted: list[EmittedChoice] = []
         self.worked = False
         """An engine has begun to work on it, so that its prompt is charged."""
@@ -361,6 +363,13 @@ class Account:
             log.warning(notice.event, subject=notice.subject, **notice.details)
         for roll_back in self.ports.rollout.take_roll_backs():
             self.ports.ledger.put_unbounded(WriteRollBack(roll_back))
+
+
+def _reasoning_cap(asked: int | None, route: int | None) -> tuple[int | None, Literal["request", "route"]]:
+    """The most tokens of a choice's reasoning, and who says so."""
+    if asked is not None and (route is None or asked <= route):
+        return asked, "request"
+    return route, "route"
 
 
 def _milliseconds(begin: float | None, end: float | None) -> float | None:

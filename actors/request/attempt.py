@@ -92,6 +92,11 @@ class OutputAssembly:
         return self._tracer.trace(self._machine.least_sure)
 
     @property
+    def reasoning_capped(self) -> bool:
+        """The reasoning of a choice was ended by its cap."""
+        return any(reader.capped for reader in self._thinking.values())
+
+    @property
     def holds_back(self) -> bool:
         """A tool call is being made, of which nothing is shown before it is whole."""
         return any(self._unshown.values()) or any(reader.holding for reader in self._readers.values())

@@ -18,11 +18,13 @@ from actors.request.account import Account
 from actors.request.attempt import Attempt, OutputAssembly
 from actors.request.cascade_tracer import CascadeTracer
 from actors.request.draft_verification import drafter_for
+from actors.upstream.conversation_marks import conversation_marks
 from actors.upstream.request_body import unsupported_reason
 from config.model.upstreams import UpstreamSettings
 from engine.core.limits import EngineLimits
 from engine.messages import Embed, Submit, Weigh
 from engine.sampling.params import SamplingParams
+from engine.text.reasoning_cap import ReasoningCap
 from engine.text.tokenizer import Tokenizer
 from policies.answer.answer_effects import MachineAttempt
 from policies.errors import unsupported
@@ -92,6 +94,8 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         assert text is not None, "every engine has its text"
         for name in body.needs_upstream:
             raise InvalidRequest(unsupported(name), param=name, code="unsupported_parameter")
+        if body.effort and not text.knows_effort:
+            raise InvalidRequest(unsupported(body.effort_field), param=body.effort_field, code="unsupported_parameter")
         return self._for_engine(of, await self.text.read_by(rung), text, await self.text.constraints(rung), limits)
 
     def _for_engine(
@@ -121,7 +125,8 @@ class AttemptFactory(msgspec.Struct, frozen=True):
             if constraints.style is not None and body.tools is not None:
                 id_prefix = f"call_{request.request_id}_{index}_"
                 reader = ToolCallReader(constraints.style, body.tools.names, id_prefix=id_prefix)
-            thought = self._reasoning_reader(index, prompt, text, params)
+            cap = self._reasoning_cap(index, prompt, text)
+            thought = self._reasoning_reader(index, prompt, text, params, cap)
             if prefix:
                 shown, exact = "".join(emitted.texts), constraints.grammar is not None
                 continuation = ContinuationDetokenizer(
@@ -169,6 +174,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
                     cache_salt=salt,
                     grammar=constraints.grammar,
                     adapter=of.wanted.adapter,
+                    reasoning_cap=cap,
                 )
             )
         prompt_tokens = sum([len(each.prompt_token_ids) for each in sequences])
@@ -185,22 +191,37 @@ class AttemptFactory(msgspec.Struct, frozen=True):
             return None
         return CascadeTracer(cascade, of.cascade.mode, choices)
 
+    def _is_content(self, index: int) -> bool:
+        """All of the choice's text is content, whatever model writes it."""
+        body, emitted = self.account.request.body, self.account.emitted[index]
+        is_chat = isinstance(body.prompts[index // body.n], ChatPrompt)
+        # After an upstream's text, in which its reasoning is not, content follows.
+        return body.bound_to is not None or not is_chat or bool(emitted.unnamed)
+
+    def _opened(self, index: int, prompt: TokenIds, text: ModelText) -> bool:
+        """Whether the choice begins inside of its reasoning."""
+        return bool(self.account.emitted[index].reasoning) or text.opens_reasoning(prompt)
+
+    def _reasoning_cap(self, index: int, prompt: TokenIds, text: ModelText) -> ReasoningCap | None:
+        tokens = self.account.reasoning_cap
+        if tokens is None or text.reasoning is None or self._is_content(index):
+            return None
+        return ReasoningCap(tokens, text.reasoning, text.closing, self._opened(index, prompt, text))
+
     def _reasoning_reader(
-        self, index: int, prompt: TokenIds, text: ModelText, params: SamplingParams
+        self, index: int, prompt: TokenIds, text: ModelText, params: SamplingParams, cap: ReasoningCap | None
     ) -> ReasoningReader | None:
         """None: all of the choice's text is content. Raises InvalidRequest."""
-        body, emitted = self.account.request.body, self.account.emitted[index]
-        begun = bool(emitted.reasoning)
-        if body.bound_to or not isinstance(body.prompts[index // body.n], ChatPrompt) or emitted.unnamed:
-            # After an upstream's text, in which its reasoning is not, content follows.
+        if self._is_content(index):
             return None
         if text.reasoning is None:
-            if begun:
+            if self.account.emitted[index].reasoning:
                 message = "The answer has begun with reasoning, which this model does not write."
                 raise InvalidRequest(message, param="model", code="cannot_continue")
             return None
         detokenizer = text.tokenizer.detokenizer(prompt, skip_special=params.skip_special_tokens)
-        return ReasoningReader(text.reasoning, detokenizer, opened=begun or text.opens_reasoning(prompt))
+        opened, forced_from = self._opened(index, prompt, text), None if cap is None else cap.forced_from
+        return ReasoningReader(text.reasoning, detokenizer, opened=opened, forced_from=forced_from)
 
     def _for_vectors(
         self,
@@ -272,6 +293,10 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         if body.truncate_prompt_tokens is not None:
             raise _NotExpressible("truncate_prompt_tokens works on local engines only; leave it out")
         streamed = body.streamed or of.cascade is not None or settings.stream == "always"
+        salt = self.principal.salt_of(body)
+        marks: tuple[bytes, ...] = ()
+        if len(settings.urls) > 1 and settings.affinity == "conversation":
+            marks = conversation_marks(body.prompts[0], model, salt, body.cache_key)
         calls: list[UpstreamCall] = []
         choices: dict[int, int] = {}
         ended: list[Delta] = []
@@ -307,7 +332,8 @@ class AttemptFactory(msgspec.Struct, frozen=True):
                 limit=limit,
                 written=body.written,
                 streamed=streamed,
-                cache_salt=self.principal.salt_of(body) if "cache_salt" in settings.supports else b"",
+                cache_salt=salt if "cache_salt" in settings.supports else b"",
+                marks=marks,
             )
             if (why := unsupported_reason(call, settings)) is not None:
                 raise _NotExpressible(why)

@@ -16,6 +16,7 @@ from actors.protocol.admission import Reserve, Settle, WouldFit
 from actors.protocol.ledger import LedgerEntry, OpenEntry
 from actors.recording.recorder import RecordedRequest
 from actors.request.account import Account
+from actors.request.media_bounds import media_tokens
 from actors.request.ports import RequestPorts
 from actors.request.request_log import LogIdentity
 from actors.request.response_stream import ResponseStream
@@ -66,6 +67,7 @@ class RequestAdmission:
             for name, text in self._texts.items()
             if text.sizes is not None
         }
+        self._knows_effort = any(text.knows_effort for text in self._texts.values())
         self._texts_for = {
             embeds: {name: text for name, text in self._texts.items() if (name in self._encoders) == embeds}
             for embeds in (False, True)
@@ -195,7 +197,7 @@ class RequestAdmission:
         who.route = decided.plan.route
         for rung in decided.plan.backends:
             if rung in self._texts:
-                return sum(map(len, await text.read_by(rung)))
+                return sum(await text.lengths(rung, lenient=False))
         raise InvalidRequest(
             f"The tokens cannot be counted: the model '{request.body.model}' is served by upstreams whose tokenizer "
             "this server does not have.",
@@ -204,11 +206,15 @@ class RequestAdmission:
         )
 
     def _named(self, request: InferenceRequest, granted: KeyGrant) -> InferenceRequest:
-        """With its model and adapter. Raises Refusal if the key does not permit the body, or the model is unknown."""
+        """With its model, adapter and media tokens.
+
+        Raises Refusal: the key does not permit it, its media are beyond a bound, or the model is unknown.
+        """
         if not request.of_service:
             check_body(granted, request.body)
         model, adapter = self._router.find_model(request.body.model)
-        return msgspec.structs.replace(request, model=model, adapter=adapter)
+        tokens = media_tokens(request.body, self._router.snapshot.settings.media)
+        return msgspec.structs.replace(request, model=model, adapter=adapter, media_tokens=tokens)
 
     def _text(self, request: InferenceRequest, snapshot: PolicySnapshot, tenant: str) -> RequestText:
         work_for = WorkFor(tenant, snapshot.ranks[tenant])
@@ -222,7 +228,13 @@ class RequestAdmission:
         self, request: InferenceRequest, snapshot: PolicySnapshot, tenant: str, lengths: Sequence[int]
     ) -> Features:
         features = features_of(
-            request, snapshot.policy, tenant, snapshot.tenants[tenant], lengths, at=self._ports.wall()
+            request,
+            snapshot.policy,
+            tenant,
+            snapshot.tenants[tenant],
+            lengths,
+            at=self._ports.wall(),
+            knows_effort=self._knows_effort,
         )
         if request.batch is not None:
             share = snapshot.settings.batch.price

@@ -38,6 +38,7 @@ class ResponseBuilder:
         """Of the last attempt: tokens drafted, tokens accepted."""
         self._model = ""
         """The model that answered last."""
+        self._reasoning_capped = False
         self._upstream_finish: str | None = None
         """Its upstream's finish reason, if it is an unknown one."""
         self._has_tools = account.request.body.tools is not None
@@ -48,6 +49,7 @@ class ResponseBuilder:
         """Discard what was shown: the client has received none of it."""
         self._account.forget()
         self._held = []
+        self._reasoning_capped = False
 
     def attempt_ended(self, attempt: Attempt, *, ok: bool | None, client_left: bool) -> None:
         """Charge it. A client that leaves, or reads too slowly, is charged for a started attempt."""
@@ -69,6 +71,7 @@ class ResponseBuilder:
             account.margin = assembly.margin
             account.cascade_trace = assembly.trace
         self._drafts = assembly.drafted, assembly.accepted
+        self._reasoning_capped = self._reasoning_capped or assembly.reasoning_capped
         self._model = assembly.model or attempt.model
         self._upstream_finish = assembly.upstream_finish or None
         version = assembly.adapter_version
@@ -199,6 +202,7 @@ class ResponseBuilder:
             self._model,
             self._upstream_finish,
             self._account.timings(trio.current_time()),
+            self._account.reasoning_capped_by if self._reasoning_capped else None,
         )
         return self._explained(served) if self._request.body.view.explain else served
 

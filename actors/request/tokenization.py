@@ -76,6 +76,12 @@ class Tokenization:
         granted = snapshot.grant_of(request.credentials.api_key, self._ports.wall())
         who.tenant = granted.tenant
         check_body(granted, request.body)
+        if media := request.body.media:
+            raise InvalidRequest(
+                f"'{media[0].where}' is no text: how many tokens it is depends on the upstream that reads it.",
+                param=media[0].where,
+                code="media_not_supported",
+            )
         model, _ = self._router.find_model(request.body.model)
         rungs = snapshot.policy.rungs_of(model)
         rung = model if model in rungs else next(iter(rungs), "")

@@ -5,8 +5,10 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import TypeVar
 
-from actors.api.request import ChatPrompt, InferenceRequest, ParsedBody, Prompt, TextPrompt, TokenPrompt
+from actors.api.content import MediaPart
+from actors.api.request import ChatMessage, ChatPrompt, InferenceRequest, ParsedBody, Prompt, TextPrompt, TokenPrompt
 from config.model.conditions import Has
+from config.model.media import Medium
 from config.model.tenancy import TenantSettings
 from policies.model.features import Features, Requirements
 from policies.routing.code_share import code_density
@@ -29,10 +31,11 @@ def features_of(
     lengths: Sequence[int],
     *,
     at: float = 0.0,
+    knows_effort: bool = True,
 ) -> Features:
     """The features of a request. Those that cost time are computed only if the policy looks at them.
 
-    `lengths`: tokens of each prompt. `at`: seconds since 1970.
+    `lengths`: tokens of each prompt. `at`: seconds since 1970. `knows_effort`: an engine knows `reasoning_effort`.
     """
     body = request.body
     text, turns = last_user_text(body.prompts)
@@ -55,14 +58,14 @@ def features_of(
         language=language(text) if "language" in needs else "und",
         priors=priors_for(policy, text),
         at=at,
-        requirements=_requirements(request, lengths),
+        requirements=_requirements(request, lengths, knows_effort=knows_effort),
         request=request.request_id,
         conversation=_conversation(request, tenant) if "conversation" in needs else "",
         user=body.user or "",
     )
 
 
-def _requirements(request: InferenceRequest, lengths: Sequence[int]) -> Requirements:
+def _requirements(request: InferenceRequest, lengths: Sequence[int], *, knows_effort: bool) -> Requirements:
     body = request.body
     embedding, params = body.embedding, body.params
     return Requirements(
@@ -72,13 +75,25 @@ def _requirements(request: InferenceRequest, lengths: Sequence[int]) -> Requirem
         scores="" if embedding is None else embedding.scores,
         compared=embedding is not None and not embedding.scores and embedding.endpoint == "scores",
         decides=bool(body.weighed),
-        upstream_fields=body.needs_upstream,
+        upstream_fields=body.needs_upstream
+        if knows_effort or not body.effort
+        else (*body.needs_upstream, body.effort_field),
+        media=_media(body),
         bound_to=body.bound_to,
         prompt_logprobs=params.prompt_logprobs is not None,
         prompt_only=params.prompt_only,
         prompt_lengths=tuple(lengths) if len(lengths) > 1 else (),
         param=body.param,
     )
+
+
+def _media(body: ParsedBody) -> tuple[tuple[Medium, str], ...]:
+    first = {part.medium: part.where for part in reversed(body.media)}
+    return tuple(sorted(first.items()))
+
+
+def _media_of(message: ChatMessage) -> str:
+    return "".join([part.digest.hex() for part in message.parts if isinstance(part, MediaPart)])
 
 
 def last_user_text(prompts: Sequence[Prompt]) -> tuple[str, int]:
@@ -116,6 +131,7 @@ def _has(body: ParsedBody) -> frozenset[Has]:
         has.append("seed")
     if params.stop:
         has.append("stop")
+    has += dict.fromkeys([part.medium for part in body.media])
     return _shared(tuple(has))
 
 
@@ -149,7 +165,7 @@ def _conversation(request: InferenceRequest, tenant: str) -> str:
             if not who and len(turns) < _TELLING_TURNS:
                 return request.request_id
             upto = turns[0 if who else 1] if turns else len(messages)
-            parts = [f"{message.role}\0{message.content}" for message in messages[:upto]]
+            parts = [f"{message.role}\0{message.content}{_media_of(message)}" for message in messages[:upto]]
         case TextPrompt() | TokenPrompt():
             # A text completion has no turns: what comes next begins with other words.
             parts = [body.user or "", body.cache_key] if who else [request.request_id]

@@ -60,9 +60,10 @@ class AddressCalls:
         published = self._published
         body = build_request_body(call, self._settings)
         tried: list[int] = []
+        knows = published.affinity.address_of(call.marks)
         failure: Failure | None = None
         while True:
-            number = published.replicas.choose(trio.current_time(), tried)
+            number = published.replicas.choose(trio.current_time(), tried, knows)
             if number is None:
                 return failure
             if isinstance(number, AllPaused):
@@ -128,6 +129,8 @@ class AddressCalls:
             pause_s = failure.retry_after_s if failure is not None else None
             self._on_tokens(reader.tokens)
             now = trio.current_time()
+            if ok and call.marks:
+                published.affinity.answered(call.marks, number)
             why = published.replicas.end(number, ok, now, retry_after_s=pause_s, ttft_s=ttft_s)
             if why is not None:
                 log.warning("upstream_address_ejected", upstream=published.name, url=published.urls[number], why=why)

@@ -1,4 +1,7 @@
-"""Load balancing over an upstream's addresses: the healthy one with the fewest outstanding calls. Sans-IO.
+"""Load balancing over an upstream's addresses. Sans-IO.
+
+The healthy one with the fewest outstanding calls is called, or the one that knows the conversation, if it has not many
+more (`policies.queueing.address_affinity`).
 
 An address that fails is skipped for a backoff that doubles with every consecutive failure, and one that does worse than
 the others is ejected (`outliers.py`). If that leaves none, the one whose backoff ends first is used, because the
@@ -14,6 +17,7 @@ import msgspec
 from actors.api.statistics import ReplicaStatistics
 from actors.upstream.outliers import Outliers
 from policies.errors import IntegrityError
+from policies.queueing.address_affinity import bears
 
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
@@ -49,8 +53,11 @@ class Replicas:
         self._replicas = [_Replica() for _ in range(count)]
         self._outliers = Outliers(count)
 
-    def choose(self, now: float, tried: Sequence[int] = ()) -> int | AllPaused | None:
-        """The address for the next call; follow with one `end`. None: all of them were `tried`."""
+    def choose(self, now: float, tried: Sequence[int] = (), knows: int | None = None) -> int | AllPaused | None:
+        """The address for the next call; follow with one `end`. None: all of them were `tried`.
+
+        `knows`: the one that has answered this conversation before, which is preferred within bounds.
+        """
         left = [number for number in range(len(self._replicas)) if number not in tried]
         if not left:
             return None
@@ -63,7 +70,13 @@ class Replicas:
             for number in willing
             if self._replicas[number].backoff_until <= now and not self._outliers.is_ejected(number, now)
         ]
-        if healthy:
+        if (
+            knows is not None
+            and knows in healthy
+            and bears(self._replicas[knows].outstanding, min([self._replicas[each].outstanding for each in healthy]))
+        ):
+            number = knows
+        elif healthy:
             number = min(
                 healthy,
                 key=lambda candidate: (self._replicas[candidate].outstanding, self._replicas[candidate].started_total),

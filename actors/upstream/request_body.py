@@ -4,15 +4,19 @@ Fields that a server may not support are sent only if the upstream `supports` th
 this upstream, never changed.
 """
 
+import mimetypes
+import posixpath
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
+from actors.api.content import AUDIO_FORMATS, ContentPart, MediaPart, TextPart
 from actors.api.request import ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
 from actors.protocol.job import UpstreamCall
-from config.model.upstreams import UpstreamSettings
+from config.model.upstreams import TAKING, UpstreamSettings
 from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
 from engine.text.tool_calls import Tool, ToolSet
@@ -39,8 +43,8 @@ AS_WRITTEN = frozenset({
 SAMPLING_FIELDS = {
     "chat_template_kwargs": {},
     "documents": [],
-    "include_reasoning": True,
     "priority": 0,
+    "thinking_token_budget": None,
     "vllm_xargs": {},
 }
 """vLLM's fields that engines here do not use, with their neutral values."""
@@ -59,7 +63,7 @@ EXTRAS = {
 """Extensions of the OpenAI API in vLLM and SGLang, with their neutral values."""
 _NEUTRAL_EXTRAS = tuple(EXTRAS.values())
 _values_of_neutral = attrgetter(*_NEUTRAL)
-_SAMPLING = frozenset({*SAMPLING_FIELDS, *EXTRAS})
+_SAMPLING = frozenset({*SAMPLING_FIELDS, *EXTRAS, "include_reasoning"})
 _values_of_extras = attrgetter(*EXTRAS)
 
 
@@ -89,6 +93,9 @@ def unsupported_reason(call: UpstreamCall, upstream: UpstreamSettings) -> str | 
             return _not_openai(extras, "sampling")
     if call.written.get("cache_salt") and "cache_salt" not in upstream.supports:
         return _not_openai(["cache_salt"], "cache_salt")
+    media = call.prompt.media if isinstance(call.prompt, ChatPrompt) else ()
+    if (untaken := next((part for part in media if part.medium not in upstream.takes), None)) is not None:
+        return f"{untaken.where} is not text. Leave it out, or {_add_support(TAKING[untaken.medium])}"
     grammar = call.grammar
     plain = grammar is None or (grammar.kind == "json_schema" and isinstance(call.prompt, ChatPrompt))
     if grammar is not None and not plain and "structured_outputs" not in upstream.supports:
@@ -188,9 +195,39 @@ def _turn(message: ChatMessage, *, breakpoints: bool) -> dict[str, Any]:
             }
             for tool_call in message.tool_calls
         ]
-    if breakpoints and message.parts:
-        fields["content"] = list(message.parts)
+    if message.parts and (breakpoints or any(isinstance(part, MediaPart) for part in message.parts)):
+        fields["content"] = [_part(part, breakpoints=breakpoints) for part in message.parts]
     return {**fields, **message.written}
+
+
+def _part(part: ContentPart, *, breakpoints: bool) -> dict[str, Any]:
+    """One part of a content, in the form of the chat API."""
+    match part:
+        case TextPart(text):
+            written: dict[str, Any] = {"type": "text", "text": text}
+        case MediaPart(medium="image"):
+            detail = {} if part.detail is None else {"detail": part.detail}
+            written = {"type": "image_url", "image_url": {"url": _address(part), **detail}}
+        case MediaPart(medium="audio"):
+            audio = {"data": part.data, "format": AUDIO_FORMATS[part.media_type]}
+            written = {"type": "input_audio", "input_audio": audio}
+        case MediaPart():
+            written = {"type": "file", "file": {"filename": part.name or _file_name(part), "file_data": _address(part)}}
+    if breakpoints and part.cache_control is not None:
+        written["cache_control"] = part.cache_control
+    return written
+
+
+def _address(part: MediaPart) -> str:
+    return part.url or f"data:{part.media_type};base64,{part.data}"
+
+
+def _file_name(part: MediaPart) -> str:
+    """Servers know by it what a file is."""
+    if part.url:
+        return posixpath.basename(urlsplit(part.url).path) or "document"
+    extension = mimetypes.guess_extension(part.media_type) or ""
+    return f"document{extension}"
 
 
 def _tools(tools: ToolSet) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from actors.upstream.hedging import Hedging
 from actors.upstream.replicas import Replicas
 from engine.core.limits import EngineLimits
 from policies.model.backends import UNBOUNDED, upstream_length
+from policies.queueing.address_affinity import AddressAffinity
 
 
 class UpstreamStatus(EngineStatus):
@@ -26,6 +27,7 @@ class UpstreamStatus(EngineStatus):
         self.limits = EngineLimits(vocab_size=UNBOUNDED, model_tokens=length, pool_tokens=length)
         self.urls = tuple(urls)
         self.replicas = Replicas(len(self.urls))
+        self.affinity = AddressAffinity()
         self.hedging = hedging
         self.requests_total = 0
         self.failures: Counter[str] = Counter()
@@ -61,4 +63,5 @@ class UpstreamStatus(EngineStatus):
             generation_tokens_total=self.generation_tokens_total,
             hedges_total={} if self.hedging is None else self.hedging.totals(),
             replicas=dict(zip(self.urls, self.replicas.statistics(trio.current_time()), strict=True)),
+            known_conversations_total=self.affinity.known_total,
         )

@@ -6,7 +6,7 @@ import msgspec
 
 from config.model.table import ClockTime, Range, Table
 
-Has = Literal["tools", "schema", "stream", "choices", "logprobs", "seed", "stop"]
+Has = Literal["tools", "schema", "stream", "choices", "logprobs", "seed", "stop", "image", "audio", "file"]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 BreakerStateName = Literal["closed", "open", "half_open"]
 

@@ -34,6 +34,9 @@ class Caps(Table, frozen=True):
     """Upper bounds that a route sets."""
 
     output_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+    """Of the reasoning of engines, its markers included: then the engine closes it, and goes on with the answer. None:
+    it may have as many as the answer."""
     busy_output_tokens: Count | None = None
     """The bound while the first rung is busy: answers become shorter before requests are refused."""
     busy_at: Positive = 0.5

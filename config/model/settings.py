@@ -16,6 +16,7 @@ from config.model.conditions import SignalSettings
 from config.model.expectations import TestSettings
 from config.model.failures import QuarantineSettings, WatchdogSettings
 from config.model.judging import DecisionSettings, GuardrailSettings, ModerationSettings
+from config.model.media import MediaSettings
 from config.model.rerank import RerankSettings
 from config.model.rollout import ExperimentSettings, ShadowSettings
 from config.model.routing import CascadeSettings, RetryBudgetSettings, RouteSettings, RungSettings
@@ -348,6 +349,7 @@ class Settings(Table, frozen=True, kw_only=True):
     cores: CoreSettings = CoreSettings()
     batch: BatchSettings = BatchSettings()
     quarantine: QuarantineSettings = QuarantineSettings()
+    media: MediaSettings = MediaSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
     engines: dict[str, EngineSettings] = msgspec.field(default_factory=dict)
     upstreams: dict[str, UpstreamSettings] = msgspec.field(default_factory=dict)

@@ -1,19 +1,34 @@
 """Settings of upstreams: other servers that speak the OpenAI API."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
 from config.model.bounds import Count, within
+from config.model.media import Medium
 from config.model.table import PositiveSeconds, Seconds, Table
 
-Supports = Literal["sampling", "continue", "max_completion_tokens", "structured_outputs", "cache_salt", "cache_control"]
+Supports = Literal[
+    "sampling",
+    "continue",
+    "max_completion_tokens",
+    "structured_outputs",
+    "cache_salt",
+    "cache_control",
+    "vision",
+    "audio",
+    "files",
+]
 """sampling: vLLM's parameters (top_k, min_p, repetition_penalty, min_tokens, ignore_eos, stop_token_ids). continue: the
 server continues the assistant's last message (continue_final_message), so that it can take over an answer of another
 rung from its text. max_completion_tokens: the server expects this name instead of max_tokens.
 structured_outputs: vLLM's field for answers constrained by a regular expression, a choice or a grammar. cache_salt:
-vLLM's field that divides its prefix cache: each cache domain of tenants gets its own salt."""
+vLLM's field that divides its prefix cache: each cache domain of tenants gets its own salt. cache_control: its mark of
+a prefix to cache, in parts of a message. vision, audio, files: messages may contain images, sounds, files."""
+TAKING: Mapping[Medium, Supports] = {"image": "vision", "audio": "audio", "file": "files"}
+"""By kind of part: the word in `supports`."""
 
 
 class SecretSource(Table, frozen=True):
@@ -59,3 +74,12 @@ class UpstreamSettings(Table, frozen=True, kw_only=True):
     """None: no second calls."""
     stream: Literal["always", "as_asked"] = "always"
     """as_asked: an answer that the client wants whole, and that no cascade judges, is requested whole."""
+    affinity: Literal["conversation", "none"] = "conversation"
+    """With several `urls`. conversation: a request goes to the address that has answered the longest beginning of its
+    conversation, whose cache probably holds that, unless the address has much more to do than the others or is left
+    out. none: to the one with the fewest calls."""
+
+    @property
+    def takes(self) -> tuple[Medium, ...]:
+        """What messages to it may contain beside text."""
+        return tuple([medium for medium, word in TAKING.items() if word in self.supports])

@@ -48,6 +48,7 @@ from engine.scheduling.output import Output
 from engine.scheduling.plan import StepPlan, can_plan_ahead
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.sequence import Sequence
+from engine.text.reasoning_cap import CapState
 from engine.text.tokenizer import Tokenizer
 
 
@@ -185,6 +186,7 @@ class Engine(EngineBase):
             banned=self._banned(params.stop_token_ids, eos_ids) if params.min_tokens else (),
             bad_words=spellings(params.bad_words, self._tokenizer) if params.bad_words else (),
             grammar=grammar,
+            cap=self._cap(command),
             adapter=adapter,
         )
         detokenizer = self._tokenizer.detokenizer(
@@ -234,6 +236,17 @@ class Engine(EngineBase):
                 "The answer cannot continue from here under its grammar: "
                 f"{state.error or 'it is complete already; nothing can follow'}.",
             )
+        return state
+
+    def _cap(self, command: Submit) -> CapState | None:
+        """The state of the cap on the reasoning after `output_prefix`."""
+        if command.reasoning_cap is None:
+            return None
+        spell = self._tokenizer.token_bytes
+        silent = self._tokenizer.special_ids if command.params.skip_special_tokens else ()
+        state = CapState(command.reasoning_cap, lambda token_id: b"" if token_id in silent else spell(token_id))
+        if command.output_prefix:
+            state.advance(command.prompt_token_ids[-command.output_prefix :])
         return state
 
     def _banned(self, stop_ids: tuple[int, ...], eos_ids: frozenset[int]) -> tuple[int, ...]:
@@ -357,6 +370,8 @@ class Engine(EngineBase):
             token_ids.append(token_id)
             if grammar is not None:
                 grammar.advance((token_id,))
+            if sequence.cap is not None:
+                sequence.cap.advance((token_id,))
             text += output.push(token_id, last=grammar is not None and grammar.complete)
             if grammar is not None and grammar.error is not None:
                 output.reason = "error"

@@ -36,6 +36,8 @@ def sample(logits: npt.NDArray[np.float32], rows: list[SampleRow]) -> Sampled:
         changed = changes_logits(row)
         if changed or params.temperature >= GREEDY_BELOW:
             tokens[index] = _choose(change_logits(line, row) if changed else line, row)
+        if row.cap is not None and (forced := row.cap.forced(row.output_token_ids)) is not None:
+            tokens[index], margins[index] = forced, math.inf
         if params.logprobs is not None:
             logprobs[index] = _logprobs(logits[index], tokens[index], params)
     return Sampled(token_ids=tokens, margins=margins.tolist(), logprobs=logprobs)

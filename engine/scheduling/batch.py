@@ -12,6 +12,7 @@ from engine.lora.adapters import AdapterRows, PreparedAdapter
 from engine.sampling.grammar import GrammarState
 from engine.sampling.params import SamplingParams
 from engine.scheduling.host_blocks import Move
+from engine.text.reasoning_cap import CapState
 
 
 class SampleRow(msgspec.Struct, gc=False):
@@ -33,6 +34,8 @@ class SampleRow(msgspec.Struct, gc=False):
     """Token sequences that the sampled token must not complete."""
     grammar: GrammarState | None = None
     """Queried after the forward pass for the tokens that may follow `output_token_ids`; takes precedence over bans."""
+    cap: CapState | None = None
+    """Queried after the forward pass for the token that has to follow `output_token_ids`, whatever other rules say."""
 
 
 def changes_logits(row: SampleRow) -> bool:
@@ -51,7 +54,7 @@ def changes_logits(row: SampleRow) -> bool:
 
 def chosen_by_device(row: SampleRow) -> bool:
     """Whether sampling needs nothing but the logits and numbers known before the step."""
-    return row.grammar is None and row.params.logprobs is None and not changes_logits(row)
+    return row.grammar is None and row.cap is None and row.params.logprobs is None and not changes_logits(row)
 
 
 class ScoredToken(msgspec.Struct, frozen=True, gc=False):

@@ -70,6 +70,7 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
             params, penalty_output = sequence.params, sequence.penalty_output
             free = params.min_tokens - (sequence.known - len(sequence.prompt))
             row = len(token_ids) - sampled
+            cap, written = sequence.cap, len(penalty_output) + (sequence.feed >= 0)
             for drafted in range(sampled):
                 samples.append(
                     SampleRow(
@@ -82,6 +83,7 @@ def make_plan(counts: dict[Sequence, int], table: BlockTable, block_size: int) -
                         sequence.banned if drafted < free else (),
                         sequence.bad_words,
                         sequence.grammar,
+                        cap if cap is not None and cap.may_force(written + drafted) else None,
                     )
                 )
     lengths = np.fromiter(counts.values(), np.int64, len(counts))

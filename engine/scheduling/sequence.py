@@ -6,6 +6,7 @@ from engine.lora.adapters import Adapter
 from engine.messages import Submit, Weigh
 from engine.sampling.grammar import GrammarState
 from engine.scheduling.block_chain import chain_next, chain_root
+from engine.text.reasoning_cap import CapState
 
 
 def chain_root_of(command: Submit | Weigh, adapter: bytes) -> bytes:
@@ -36,6 +37,7 @@ class Sequence:
         banned: tuple[int, ...],
         bad_words: tuple[tuple[int, ...], ...] = (),
         grammar: GrammarState | None = None,
+        cap: CapState | None = None,
         adapter: Adapter | None = None,
     ) -> None:
         self.sequence_id = command.sequence_id
@@ -53,6 +55,8 @@ class Sequence:
         """See `SampleRow`."""
         self.grammar = grammar
         """Has consumed `output_prefix` and all output tokens."""
+        self.cap = cap
+        """The same; None: the reasoning may be of any length."""
         self.adapter = adapter
         self.output: list[int] = []
         self.penalty_output = list(self.prompt[-command.output_prefix :]) if command.output_prefix else self.output

@@ -83,6 +83,8 @@ class FakeRunner:
         sampled = Sampled(token_ids=[], margins=[], logprobs=[])
         for sample in batch.samples:
             token_id, margin = (self._script(sample) if self._script else None) or self._choose(sample, batch)
+            if sample.cap is not None and (forced := sample.cap.forced(sample.output_token_ids)) is not None:
+                token_id, margin = forced, math.inf
             sampled.token_ids.append(token_id)
             sampled.margins.append(margin)
             sampled.logprobs.append(self._logprobs(sample, token_id, margin))

@@ -1,4 +1,4 @@
-"""`thinking` and `output_config.effort`: how much the model is to reason. Engines can only be told not to."""
+"""`thinking` and `output_config.effort`: how much to reason, in tokens for engines, in a word for upstreams."""
 
 from typing import Annotated
 
@@ -29,9 +29,11 @@ class Reasoning(msgspec.Struct, frozen=True):
     """What was asked for."""
 
     effort: str | None = None
-    """`reasoning_effort` for upstreams; None: theirs."""
-    needs: tuple[str, ...] = ()
-    """Fields that no engine can honour."""
+    """`reasoning_effort` for upstreams, which take no number of tokens; None: theirs."""
+    asked: str | None = None
+    """`effort`, if it is not the default."""
+    budget: int | None = None
+    """Most tokens of the reasoning of engines."""
     shown: bool = True
     """The answer has blocks with the reasoning, if there is some."""
 
@@ -40,9 +42,9 @@ def reasoning_of(thinking: Thinking | None, effort: str | None, max_tokens: int 
     """Raises `BadField`."""
     if effort is not None and effort not in EFFORTS:
         raise fault("output_config.effort", f"must be one of {', '.join(EFFORTS)}.")
-    needs = ("output_config.effort",) if effort not in {None, _DEFAULT} else ()
+    asked = effort if effort != _DEFAULT else None
     if thinking is None:
-        return Reasoning(effort if needs else None, needs)
+        return Reasoning(asked, asked)
     if thinking.display not in {None, *_DISPLAYS}:
         raise fault("thinking.display", 'must be "summarized" or "omitted".')
     if (thinking.budget_tokens is not None) != (thinking.type == "enabled"):
@@ -50,17 +52,17 @@ def reasoning_of(thinking: Thinking | None, effort: str | None, max_tokens: int 
     shown = thinking.display != "omitted"
     match thinking.type:
         case "disabled":
-            if needs:
+            if asked:
                 raise fault("output_config.effort", "cannot be honoured while 'thinking' is disabled: leave one out.")
             return Reasoning("none", shown=False)
         case "adaptive":
             # The model decides whether to think: one that cannot has decided.
-            return Reasoning(effort, needs, shown)
+            return Reasoning(effort, asked, shown=shown)
         case "enabled":
             budget = thinking.budget_tokens or 0
             if budget < _LEAST_TOKENS or (max_tokens is not None and budget >= max_tokens):
                 raise fault("thinking.budget_tokens", f"must be at least {_LEAST_TOKENS} and below 'max_tokens'.")
             by_tokens = next((word for tokens, word in _BY_TOKENS if budget < tokens), "high")
-            return Reasoning(effort or by_tokens, ("thinking",), shown)
+            return Reasoning(effort or by_tokens, asked, budget, shown)
         case _:
             raise fault("thinking.type", 'must be "enabled", "disabled" or "adaptive".', "unsupported_parameter")

@@ -8,15 +8,17 @@ import msgspec
 from actors.api.request import ChatPrompt, ParsedBody, View
 from engine.sampling.grammar import Grammar
 from engine.text.tool_calls import Tool
+from gateway.anthropic.blocks import Content
 from gateway.anthropic.effort import EFFORTS, Reasoning, Thinking, reasoning_of
 from gateway.anthropic.message_tools import MessageToolChoice, chosen_tools, offered_tools
-from gateway.anthropic.turns import Content, MessageTurn, conversation
+from gateway.anthropic.turns import MessageTurn, conversation
 from gateway.errors import BadField
 from gateway.openai.requests.chat_request import MAX_MESSAGES
 from gateway.openai.requests.fault import fault
 from gateway.openai.requests.grammar_request import schema_grammar
 from gateway.openai.requests.json_body import GivenFields
 from gateway.openai.requests.neutral import NOTHING, Neutral, any_of, field_schema, field_schemas
+from gateway.openai.requests.reasoning_request import ReasoningFields, with_reasoning
 from gateway.openai.requests.sampling import SamplingBody, StopList, sampling_params, stops_of
 from policies.errors import unsupported
 
@@ -74,6 +76,7 @@ class MessageMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _NO_CONFIG = OutputConfig()
+_REASONING = ReasoningFields("thinking", "output_config.effort", "thinking.budget_tokens")
 
 
 class MessagesBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -128,7 +131,7 @@ def read_count(body: MessagesBody, given: GivenFields) -> ParsedBody:
         top_k=body.top_k,
         stop=None if body.stop_sequences is None else list(stops_of("stop_sequences", body.stop_sequences)),
     )
-    return ParsedBody(
+    parsed = ParsedBody(
         model=body.model,
         prompts=(ChatPrompt(conversation(body.system, body.messages, body.cache_control), tools),),
         params=sampling_params(sampling, max_tokens=body.max_tokens, default_max_tokens=0, view=view),
@@ -137,9 +140,9 @@ def read_count(body: MessagesBody, given: GivenFields) -> ParsedBody:
         view=view,
         user=None if body.metadata is None else body.metadata.user_id,
         written=_for_upstreams(body, reasoning, offered if tools is None else ()),
-        thinking=False if reasoning.effort == "none" else None,
-        needs_upstream=reasoning.needs,
     )
+    thinking = False if reasoning.effort == "none" else (True if reasoning.budget else None)
+    return with_reasoning(parsed, _REASONING, thinking, reasoning.asked, reasoning.budget)
 
 
 def _grammar(requested: OutputFormat | None) -> Grammar | None:

@@ -5,15 +5,14 @@ from typing import Any, Literal
 
 import msgspec
 
+from actors.api.content import ContentPart, TextPart, content_of
 from actors.api.request import CallTurn, ChatMessage
+from gateway.anthropic.blocks import PART_KINDS, Block, Content, block_parts, parts_of, text_of, texts_of
 from gateway.errors import BadField
 from gateway.openai.requests.chat_request import MAX_MESSAGES
 from gateway.openai.requests.fault import fault
 from gateway.openai.requests.json_body import converted
 
-Block = Mapping[str, Any]
-"""A content block as JSON; its `type` decides which fields it may have."""
-Content = str | list[dict[str, Any]]
 _BETWEEN_TURNS = "\n\n"
 """Between the texts of neighbouring turns of one role, which the API makes one turn."""
 _ERROR = "Error: "
@@ -25,14 +24,6 @@ class MessageTurn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     role: str
     content: Content
-
-
-class _Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    type: str
-    text: str
-    cache_control: dict[str, Any] | None = None
-    """For upstreams; engines cache prefixes without breakpoints."""
-    citations: Any = None
 
 
 class _ToolUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,7 +60,7 @@ class _RedactedThinking(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 BLOCK_KINDS: Mapping[str, type[msgspec.Struct]] = {
-    "text": _Text,
+    **PART_KINDS,
     "tool_use": _ToolUse,
     "tool_result": _ToolResult,
     "thinking": _ThinkingBlock,
@@ -94,7 +85,7 @@ def conversation(
         )
     messages: list[ChatMessage] = []
     if system:
-        messages.append(_message("system", _texts("system", system)))
+        messages.append(_message("system", texts_of("system", system)))
     called: set[str] = set()
     for index, turn in enumerate(turns):
         where = f"messages[{index}]"
@@ -107,12 +98,11 @@ def conversation(
                 called.update([call.id for call in message.tool_calls])
                 _append(messages, message)
             case "system":
-                messages.append(_message("system", _texts(f"{where}.content", turn.content)))
+                messages.append(_message("system", texts_of(f"{where}.content", turn.content)))
             case _:
                 raise fault(f"{where}.role", 'must be "user", "assistant" or "system".')
-    if last is not None and messages[-1].content:
-        *before, part = _parts(messages[-1])
-        messages[-1] = msgspec.structs.replace(messages[-1], parts=(*before, {"cache_control": last, **part}))
+    if last is not None:
+        messages[-1] = _marked(messages[-1], last)
     return tuple(messages)
 
 
@@ -122,9 +112,9 @@ def _append(messages: list[ChatMessage], message: ChatMessage) -> None:
         messages.append(message)
         return
     between = _BETWEEN_TURNS if before.content and message.content else ""
-    parts: tuple[dict[str, Any], ...] = ()
+    parts: tuple[ContentPart, ...] = ()
     if before.parts or message.parts:
-        parts = (*_parts(before), *([_part(between)] if between else ()), *_parts(message))
+        parts = (*_parts(before), *([TextPart(between)] if between else ()), *_parts(message))
     messages[-1] = msgspec.structs.replace(
         message,
         content=before.content + between + message.content,
@@ -139,11 +129,11 @@ def _user(where: str, content: Content, called: set[str]) -> list[ChatMessage]:
     if isinstance(content, str):
         return [ChatMessage("user", content)]
     messages: list[ChatMessage] = []
-    texts: list[_Text] = []
+    texts: list[ContentPart] = []
     for index, block in enumerate(content):
         at = f"{where}[{index}]"
         if block.get("type") != "tool_result":
-            texts.append(_text(at, block))
+            texts += block_parts(at, block)
             continue
         if texts:
             messages.append(_message("user", texts))
@@ -151,9 +141,9 @@ def _user(where: str, content: Content, called: set[str]) -> list[ChatMessage]:
         result = converted(block, _ToolResult, at)
         if result.tool_use_id not in called:
             raise fault(f"{at}.tool_use_id", "does not name a 'tool_use' of an earlier assistant message.")
-        said = _texts(f"{at}.content", result.content or "")
+        said = parts_of(f"{at}.content", result.content or "")
         if result.is_error:
-            said = [_Text("text", _ERROR), *said]
+            said = [TextPart(_ERROR), *said]
         if result.cache_control is not None and said:
             said[-1] = msgspec.structs.replace(said[-1], cache_control=result.cache_control)
         messages.append(msgspec.structs.replace(_message("tool", said), tool_call_id=result.tool_use_id))
@@ -165,7 +155,7 @@ def _user(where: str, content: Content, called: set[str]) -> list[ChatMessage]:
 def _assistant(where: str, content: Content) -> ChatMessage:
     if isinstance(content, str):
         return ChatMessage("assistant", content)
-    texts: list[_Text] = []
+    texts: list[ContentPart] = []
     calls: list[CallTurn] = []
     thoughts: list[str] = []
     for index, block in enumerate(content):
@@ -179,7 +169,7 @@ def _assistant(where: str, content: Content) -> ChatMessage:
                 # Encrypted by who made it: no model here can read it.
                 converted(block, _RedactedThinking, at)
             case _:
-                texts.append(_text(at, block))
+                texts.append(text_of(at, block))
     reasoning = "".join(thoughts)
     # Upstreams get it under the name that most of them use.
     written = {"reasoning_content": reasoning} if reasoning else {}
@@ -195,38 +185,18 @@ def _call(where: str, block: Block) -> CallTurn:
     return CallTurn(use.id, use.name, use.input, use.extra_content)
 
 
-def _message(role: Literal["system", "user", "assistant", "tool"], texts: Sequence[_Text]) -> ChatMessage:
-    parts = tuple([_part(each.text, each.cache_control) for each in texts if each.text])
-    content = "".join([each.text for each in texts])
-    return ChatMessage(role, content, parts=parts if any("cache_control" in part for part in parts) else ())
+def _message(role: Literal["system", "user", "assistant", "tool"], parts: Sequence[ContentPart]) -> ChatMessage:
+    content, kept = content_of([part for part in parts if not isinstance(part, TextPart) or part.text])
+    return ChatMessage(role, content, parts=kept)
 
 
-def _parts(message: ChatMessage) -> tuple[dict[str, Any], ...]:
-    return message.parts or ((_part(message.content),) if message.content else ())
+def _parts(message: ChatMessage) -> tuple[ContentPart, ...]:
+    return message.parts or ((TextPart(message.content),) if message.content else ())
 
 
-def _part(text: str, cache_control: dict[str, Any] | None = None) -> dict[str, Any]:
-    part: dict[str, Any] = {"type": "text", "text": text}
-    return part if cache_control is None else {**part, "cache_control": cache_control}
-
-
-def _texts(where: str, content: Content) -> list[_Text]:
-    if isinstance(content, str):
-        return [_Text("text", content)]
-    return [_text(f"{where}[{index}]", block) for index, block in enumerate(content)]
-
-
-def _text(where: str, block: Block) -> _Text:
-    kind = block.get("type")
-    if kind != "text":
-        if not isinstance(kind, str):
-            raise fault(f"{where}.type", "must be a string, the kind of this content block.", "invalid_type")
-        raise BadField(
-            f"{where}.type",
-            f"Content of type '{kind[:64]}' is not supported here: the models read text only.",
-            "unsupported_parameter",
-        )
-    text = converted(block, _Text, where)
-    if text.citations:
-        raise fault(f"{where}.citations", "is not supported: leave it out.", "unsupported_parameter")
-    return text
+def _marked(message: ChatMessage, mark: dict[str, Any]) -> ChatMessage:
+    """With a cache breakpoint at its end, if it has none there."""
+    parts = _parts(message)
+    if not parts or parts[-1].cache_control is not None:
+        return message
+    return msgspec.structs.replace(message, parts=(*parts[:-1], msgspec.structs.replace(parts[-1], cache_control=mark)))

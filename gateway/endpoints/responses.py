@@ -82,15 +82,19 @@ class ResponseHandler(CompletionHandler):
                     "previous_response_not_found",
                 )
             size = sum([len(each.body) + len(each.items) for each in chain])
-            history = await self._api.reading(size, partial(history_of, chain), key)
+            read = partial(history_of, chain)
         elif asked.conversation:
             items = await service.stored.ask(GetItems(tenant, asked.conversation))
             if items is None:
                 raise conversation_not_found(asked.conversation)
-            history = items_of_conversation(items)
+            size = sum([len(each.item) for each in items])
+            read = partial(items_of_conversation, items)
         else:
             return inference
-        return msgspec.structs.replace(inference, body=with_history(inference.body, history))
+        # The body is read again, with what was before it.
+        size += inference.body_bytes
+        body = await self._api.reading(size, lambda: with_history(inference.body, read()), key)
+        return msgspec.structs.replace(inference, body=body)
 
     async def _begun(self, connection: Connection, reader: KeptReader, headers: DecisionHeaders) -> bool:
         answer = reader.answer

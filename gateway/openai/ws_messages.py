@@ -126,7 +126,7 @@ class Renderer:
             delta.index,
             encode(delta.text),
             b'"refuses":true,' if delta.refuses else b"",
-            b'"reasoning_content":%b,' % encode(delta.reasoning) if delta.reasoning else b"",
+            b'"reasoning_content":%b,' % encode(delta.reasoning) if delta.reasoning and self._view.reasoning else b"",
             b'"tool_calls":%b,' % encode(call_list(delta.calls)) if delta.calls else b"",
             encode(chat_logprobs(delta.logprobs)) if delta.logprobs else b"null",
             b"null" if reason is None else encode(reason),

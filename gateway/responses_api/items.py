@@ -5,24 +5,17 @@ from typing import Any, Literal
 
 import msgspec
 
+from actors.api.content import content_of
 from actors.api.request import CallTurn, ChatMessage
 from gateway.errors import BadField
 from gateway.openai.requests.fault import fault
 from gateway.openai.requests.json_body import converted
 from gateway.openai.requests.tools_request import call_arguments
+from gateway.responses_api.input_parts import Part, parts_of, text_of
 
 CUSTOM_INPUT = "input"
 """The only argument of the function as which a custom tool is offered."""
 _MAX_ITEMS = 2048
-_TEXTS = {"input_text", "output_text", "text", "refusal"}
-
-
-class Part(msgspec.Struct):
-    """One part of a content. Annotations and log-probabilities of earlier answers are not read."""
-
-    type: str
-    text: str | None = None
-    refusal: str | None = None
 
 
 class _Item(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -100,14 +93,16 @@ def items_of(given: str | Sequence[Mapping[str, Any]] | None) -> tuple[Mapping[s
     return tuple([{"type": "message", **item} for item in given])
 
 
-def messages_of(items: Sequence[Mapping[str, Any]], field: str = "input") -> tuple[ChatMessage, ...]:
-    """The conversation that the items, which are given in `field`, are. Raises `BadField`.
+def messages_of(
+    items: Sequence[Mapping[str, Any]], field: str = "input", *, stored: int = 0
+) -> tuple[ChatMessage, ...]:
+    """The conversation that the items are, which are given in `field` after so many `stored` ones. Raises `BadField`.
 
     What the assistant said in one turn (reasoning, a text, calls) becomes one message.
     """
     turns = _Turns()
     for index, item in enumerate(items):
-        where = f"{field}[{index}]"
+        where = field if index < stored else f"{field}[{index - stored}]"
         kind = ITEM_KINDS.get(item["type"]) if isinstance(item["type"], str) else None
         if kind is None:
             raise BadField(
@@ -145,10 +140,15 @@ class _Turns:
             case MessageItem(role="assistant"):
                 if self._text is not None or self._calls:
                     self._end_turn()
-                self._text = _text(f"{where}.content", item.content)
+                self._text = text_of(f"{where}.content", item.content)
             case MessageItem():
                 self._end_turn()
-                self._messages.append(ChatMessage(item.role, _text(f"{where}.content", item.content)))
+                at = f"{where}.content"
+                if item.role == "user":
+                    content, parts = content_of(parts_of(at, item.content))
+                    self._messages.append(ChatMessage("user", content, parts=parts))
+                else:
+                    self._messages.append(ChatMessage(item.role, text_of(at, item.content)))
             case FunctionCallItem():
                 arguments = call_arguments(f"{where}.arguments", item.arguments)
                 self._calls.append(CallTurn(item.call_id, item.name, arguments, item.extra_content))
@@ -156,8 +156,8 @@ class _Turns:
                 self._calls.append(CallTurn(item.call_id, item.name, {CUSTOM_INPUT: item.input}, item.extra_content))
             case CallOutputItem():
                 self._end_turn()
-                text = _text(f"{where}.output", item.output)
-                self._messages.append(ChatMessage("tool", text, tool_call_id=item.call_id))
+                content, parts = content_of(parts_of(f"{where}.output", item.output))
+                self._messages.append(ChatMessage("tool", content, tool_call_id=item.call_id, parts=parts))
             case ReasoningItem():
                 if self._text is not None or self._calls:
                     self._end_turn()
@@ -181,25 +181,6 @@ class _Turns:
             )
         # Reasoning that no answer followed says nothing to a model.
         self._reasoning, self._text, self._calls = "", None, []
-
-
-def _text(where: str, content: str | Sequence[Part]) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join([_part(f"{where}[{index}]", part) for index, part in enumerate(content)])
-
-
-def _part(where: str, part: Part) -> str:
-    if part.type not in _TEXTS:
-        raise BadField(
-            f"{where}.type", f"Content of type '{part.type[:64]}' is not supported: the models read text only.",
-            "unsupported_parameter",
-        )  # fmt: skip
-    name = "refusal" if part.type == "refusal" else "text"
-    text: str | None = getattr(part, name)
-    if text is None:
-        raise BadField(f"{where}.{name}", f"The field '{where}.{name}' is missing.", "missing_field")
-    return text
 
 
 def _reasoning(where: str, item: ReasoningItem) -> str:

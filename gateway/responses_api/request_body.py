@@ -14,6 +14,7 @@ from gateway.openai.requests.forwarded_fields import RESPONSES as RESPONSES_FIEL
 from gateway.openai.requests.grammar_request import answer_grammar, schema_grammar
 from gateway.openai.requests.json_body import GivenFields
 from gateway.openai.requests.neutral import Schema, any_of, field_schema, field_schemas
+from gateway.openai.requests.reasoning_request import ReasoningFields, with_reasoning
 from gateway.openai.requests.sampling import Alternatives, SamplingBody, check_logprobs, parsed_body, sampling_params
 from gateway.openai.requests.tools_request import ToolWord
 from gateway.responses_api.items import check_answers, items_of, messages_of
@@ -102,6 +103,12 @@ class ReasoningBody(msgspec.Struct, forbid_unknown_fields=True):
     generate_summary: Annotated[Literal["auto", "concise", "detailed"] | None, _plain("generate_summary")] = None
     context: Annotated[str | None, _plain("context")] = None
     mode: Annotated[str | None, _plain("mode")] = None
+    max_tokens: int | None = None
+    """Most tokens of the reasoning; not OpenAI's."""
+
+
+_NO_REASONING = ReasoningBody()
+_REASONING = ReasoningFields("reasoning", "reasoning.effort", "reasoning.max_tokens")
 
 
 class ConversationBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -144,7 +151,6 @@ def read_response(body: ResponseBody, given: GivenFields, _: int = 1) -> ParsedB
             "truncation", 'must be "disabled": no part of the input is left out. Send less.', "unsupported_parameter"
         )
     needs, forwarded = needs_upstream(given, RESPONSES_FIELDS), _reasoning(body.reasoning)
-    needs += ("reasoning.effort",) if forwarded.get("reasoning_effort", "none") != "none" else ()
     verbosity = body.text.verbosity if body.text is not None else None
     if verbosity is not None:
         forwarded["verbosity"] = verbosity
@@ -160,6 +166,9 @@ def read_response(body: ResponseBody, given: GivenFields, _: int = 1) -> ParsedB
     limit = "max_output_tokens"
     params = sampling_params(body, max_tokens=body.max_output_tokens, default_max_tokens=0, view=view, limit=limit)
     parsed = parsed_body(body, given, needs, (_prompt(body, asked),), params, 1, view, grammar or also)
+    thought = body.reasoning or _NO_REASONING
+    thinking = False if thought.effort == "none" else None
+    parsed = with_reasoning(parsed, _REASONING, thinking, thought.effort, thought.max_tokens)
     written = {name: value for name, value in parsed.written.items() if name not in _READ_HERE}
     return msgspec.structs.replace(
         parsed,
@@ -174,7 +183,7 @@ def with_history(body: ParsedBody, history: tuple[Mapping[str, Any], ...]) -> Pa
     prompt, asked = body.prompts[0], body.response
     assert isinstance(prompt, ChatPrompt)
     assert asked is not None
-    items = messages_of((*history, *asked.items))
+    items = messages_of((*history, *asked.items), stored=len(history))
     messages = (*_instructions(asked.fields["instructions"]), *items)
     check_answers(messages)
     return msgspec.structs.replace(body, prompts=(ChatPrompt(messages, prompt.tools),))
@@ -202,7 +211,8 @@ def _reasoning(given: ReasoningBody | None) -> dict[str, Any]:
     for name, plain in _PLAIN.items():
         if getattr(given, name) not in {None, plain}:
             raise fault(f"reasoning.{name}", f'must be "{plain}", or left out.', "unsupported_parameter")
-    return {} if given.effort is None else {"reasoning_effort": given.effort}
+    fields = {"reasoning_effort": given.effort, "thinking_token_budget": given.max_tokens}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _grammar(form: TextFormat) -> tuple[Grammar, dict[str, Any]]:
@@ -239,7 +249,7 @@ def _asked(body: ResponseBody, given: GivenFields) -> AskedResponse:
 
 def _repeated(body: ResponseBody, given: GivenFields, conversation: str | None) -> Mapping[str, Any]:
     """The fields of the request that the response repeats, with the values that hold where it has none."""
-    text, reasoning = body.text or TextBody(), body.reasoning or ReasoningBody()
+    text, reasoning = body.text or TextBody(), body.reasoning or _NO_REASONING
     form = {"type": "text"} if text.format is None else (given["text"] or {})["format"]
     return {
         "background": bool(body.background),

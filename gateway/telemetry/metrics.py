@@ -173,6 +173,12 @@ def _upstream_families(upstreams: Mapping[str, UpstreamStatistics]) -> Iterator[
     rows: tuple[Row[UpstreamStatistics], ...] = (
         (counter, "upstream_requests", "Calls sent upstream.", lambda it: it.requests_total),
         (counter, "upstream_tokens", "Output tokens, as reported.", lambda it: it.generation_tokens_total),
+        (
+            counter,
+            "upstream_known_conversations",
+            "Calls whose conversation an address had answered before.",
+            lambda it: it.known_conversations_total,
+        ),
         (gauge, "upstream_running", "Calls in progress.", lambda it: it.running),
     )
     yield from table("penstock:", "upstream", upstreams, rows)

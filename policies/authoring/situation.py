@@ -8,7 +8,7 @@ import msgspec
 from config.model.expectations import GivenLoad, GivenRequest
 from config.model.settings import Settings
 from config.tenants import known_tenants
-from policies.model.features import Features, Requirements, described_requirements
+from policies.model.features import Features, Requirements, described_media, described_requirements
 from policies.model.load import BreakerView, EngineLoad, Load
 from policies.routing.busy import BusyBook
 from policies.routing.code_share import code_density
@@ -35,7 +35,9 @@ class Situation(msgspec.Struct, frozen=True):
             needs, sizes = msgspec.structs.replace(needs, prompt_lengths=()), None
         if "has" in features:
             bound_to = (needs.bound_to or "json") if "schema" in features["has"] else None
-            needs = msgspec.structs.replace(needs, bound_to=bound_to)
+            kept = [each for each in needs.media if each[0] in features["has"]]
+            more = [each for each in described_media(features["has"]) if each[0] not in dict(kept)]
+            needs = msgspec.structs.replace(needs, bound_to=bound_to, media=tuple(sorted((*kept, *more))))
         changed = msgspec.structs.replace(self.features, requirements=needs, **features)
         return msgspec.structs.replace(self, features=changed, sizes=sizes)
 

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from config.model.conditions import Has
+from config.model.media import MEDIA, Medium
 
 BoundTo = Literal["json", "tool_calls"]
 EMBEDDINGS_PATH = "/v1/embeddings"
@@ -34,6 +35,8 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Not embeddings are requested but the probabilities of answers, which only engines with a model of text have."""
     upstream_fields: tuple[str, ...] = ()
     """Fields whose values no engine supports."""
+    media: tuple[tuple[Medium, str], ...] = ()
+    """What the conversation contains beside text, with the first field that contains it."""
     bound_to: BoundTo | None = None
     """The kind of answer that a grammar makes atomic: part of one is useless, and no other model continues it."""
     prompt_logprobs: bool = False
@@ -55,9 +58,13 @@ def described_requirements(path: str, has: Collection[str]) -> Requirements:
         return Requirements(embedding=True, decides=True, param="input")
     if path in _SCORES:
         return Requirements(embedding=True, scores=_SCORES[path], param="input")
-    return Requirements(
-        bound_to="json" if "schema" in has else None, param="prompt" if path == "/v1/completions" else "messages"
-    )
+    param = "prompt" if path == "/v1/completions" else "messages"
+    return Requirements(bound_to="json" if "schema" in has else None, media=described_media(has), param=param)
+
+
+def described_media(has: Collection[str]) -> tuple[tuple[Medium, str], ...]:
+    """What a conversation with these features contains beside text."""
+    return tuple([(medium, "messages") for medium in MEDIA if medium in has])
 
 
 class Features(msgspec.Struct, frozen=True, kw_only=True, gc=False):

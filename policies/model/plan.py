@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from config.model.calibration import Statistic
+from config.model.media import Medium
 from config.model.words import STATIC_ANSWER
 
 AttemptOutcome = Literal["answered", "escalated", "failed", "refused"]
@@ -78,6 +79,8 @@ class PlannedRung(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The rung continues from text instead of token ids, so that tokenizers may differ. True for upstreams only."""
     adapter: str = ""
     """The adapter that the backend uses; "" is none."""
+    takes: tuple[Medium, ...] = ()
+    """What its prompts may contain beside text."""
 
 
 class PlannedCascade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -121,6 +124,7 @@ class PlannedShadow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     name: str
     to: str
     adapter: str = ""
+    takes: tuple[Medium, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -146,6 +150,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The longest time between two tokens."""
     output_cap: int | None
     """The route's limit on output tokens of one choice."""
+    reasoning_cap: int | None = None
+    """The route's limit on the tokens of one choice's reasoning."""
     midstream: Midstream
     on_content_filter: OnContentFilter = "stop"
     reasons: tuple[str, ...]

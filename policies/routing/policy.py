@@ -1,7 +1,7 @@
 """Compiles the settings into a `Policy`, and makes the plan of a request from its features and the live load."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal
 
@@ -11,6 +11,7 @@ from config.check.conditions.space import located, nested
 from config.check.names import flat
 from config.model.calibration import PromptModel
 from config.model.conditions import SignalSettings
+from config.model.media import Medium
 from config.model.routing import BreakerSettings, CascadeSettings, RouteSettings, RungSettings
 from config.model.settings import Settings
 from config.model.tenancy import Price, TierSettings
@@ -21,11 +22,13 @@ from policies.admission.prices import cheapest
 from policies.cascade.calibration import threshold_of
 from policies.cascade.prompt_model import Priors, neutral_priors, priors_of, threshold_at, words_of
 from policies.cascade.statistic import falls
+from policies.errors import NoRoute
 from policies.model.features import Features
 from policies.model.load import Load
 from policies.model.plan import Degraded, EmitMode, Plan, PlannedCascade, PlannedRung, PlannedShadow
 from policies.rollout.experiment import Split
 from policies.routing.conditions import Test, condition_compiler
+from policies.routing.media import not_taken, takes_all, taking
 from policies.routing.route_match import Matcher
 
 Need = Literal["code", "language", "conversation"]
@@ -73,6 +76,8 @@ class Policy(msgspec.Struct, frozen=True):
     prompts: Mapping[str, PromptModel]
     """By cascade, where the calibration has a prompt model."""
     tiers: Mapping[str, TierSettings]
+    models: tuple[str, ...]
+    """The names that clients can use."""
 
     @classmethod
     def compile(cls, settings: Settings, tokenizers: Mapping[str, str] = MappingProxyType({})) -> "Policy":
@@ -102,6 +107,7 @@ class Policy(msgspec.Struct, frozen=True):
                 if cascade.defer.artefact is not None and cascade.defer.artefact.prompt is not None
             },
             dict(settings.tiers),
+            tuple(settings.models),
         )
 
     def rungs_of(self, model: str) -> tuple[str, ...]:
@@ -151,7 +157,7 @@ def digest_of(settings: Settings) -> str:
     replace = msgspec.structs.replace
     decides = (
         sorted(settings.engines),
-        sorted(settings.upstreams),
+        [(name, takes) if (takes := each.takes) else name for name, each in sorted(settings.upstreams.items())],
         sorted((name, model.adapters) for name, model in settings.models.items()),
         settings.prices,
         settings.tiers,
@@ -169,7 +175,7 @@ def digest_of(settings: Settings) -> str:
 
 
 def make_plan(policy: Policy, features: Features, load: Load, now: float) -> Plan:
-    """The plan of a request that arrived at `now`; its deadlines are relative to it. Raises NoRoute."""
+    """The plan of a request that arrived at `now`; its deadlines are relative to it. Raises CannotServe."""
     matched = policy.matcher.match(features, load)
     route = policy.routes[matched.index]
     reasons = matched.reasons
@@ -182,19 +188,26 @@ def make_plan(policy: Policy, features: Features, load: Load, now: float) -> Pla
         else:
             arm = route.split.arm(features) or ""
         route = route.arms.get(arm, route)
+    compiled, ladder, shadows = route.cascade, route.rungs, route.shadows
+    if media := [medium for medium, _ in features.requirements.media]:
+        ladder, more = _taking(route, media)
+        if not ladder:
+            raise not_taken(features.model, features.requirements.media, _models_taking(policy, features, load))
+        compiled, reasons = None, reasons + more
+        shadows = tuple([each for each in shadows if takes_all(each[1], media)])
     cascade = None
-    if route.cascade is not None:
-        cascade, more = _plan_cascade(route.cascade, features, load)
+    if compiled is not None:
+        cascade, more = _plan_cascade(compiled, features, load)
         reasons += more
     degraded: list[Degraded] = []
     if features.downgraded_from:
         degraded.append("budget_downgraded")
         reasons += (f"the budget is spent: tier {features.tier} instead of {features.downgraded_from}",)
-    rungs = route.rungs
+    rungs = ladder
     if features.budget_spent:
         rungs, more = _cheapest_only(policy, rungs, cascade)
         reasons += more
-        if rungs != route.rungs or cascade is not None:
+        if rungs != ladder or cascade is not None:
             degraded.append("budget_small_only")
     elif cascade is not None and cascade.why == "busy" and cascade.start_on == "small":
         degraded.append("busy")
@@ -214,19 +227,38 @@ def make_plan(policy: Policy, features: Features, load: Load, now: float) -> Pla
         ladder=route.ladder,
         rungs=rungs,
         cascade=cascade,
-        shadows=tuple([shadow for split, shadow in route.shadows if split.arm(features) == "copy"]),
+        shadows=tuple([shadow for split, shadow in shadows if split.arm(features) == "copy"]),
         queue_s=None if deadlines.queue is None else float(deadlines.queue),
         ttft_at=ttft_at,
         first_by=_first_by(policy.tiers.get(features.tier), now, ttft_at),
         total_at=total_at,
         stall_s=float(deadlines.stall),
         output_cap=output_cap,
+        reasoning_cap=route.settings.caps.reasoning_tokens,
         midstream=route.settings.midstream,
         on_content_filter=route.settings.on_content_filter,
         reasons=reasons,
         policy=policy.digest,
         degraded=tuple(degraded),
     )
+
+
+def _taking(route: CompiledRoute, media: Collection[Medium]) -> tuple[tuple[PlannedRung, ...], tuple[str, ...]]:
+    stages = () if route.cascade is None else (route.cascade.small, route.cascade.large)
+    return taking(stages, route.rungs, media)
+
+
+def _models_taking(policy: Policy, features: Features, load: Load) -> list[str]:
+    """The models that take what this request contains."""
+    names, media = [], [medium for medium, _ in features.requirements.media]
+    for model in policy.models:
+        try:
+            matched = policy.matcher.match(msgspec.structs.replace(features, model=model), load)
+        except NoRoute:
+            continue
+        if _taking(policy.routes[matched.index], media)[0]:
+            names.append(model)
+    return names
 
 
 def _busy_cap(  # noqa: PLR0917  (what a plan is made of)
@@ -399,7 +431,9 @@ def _compile(settings: Settings, tokenizers: Mapping[str, str]) -> list[Compiled
         shadows = tuple(
             (
                 Split(f"shadow {shadow.name}", "request", (("copy", shadow.share), ("none", 1.0))),
-                PlannedShadow(name=shadow.name, to=shadow.to, adapter=shadow.adapter or ""),
+                PlannedShadow(
+                    name=shadow.name, to=shadow.to, adapter=shadow.adapter or "", takes=_takes(settings, shadow.to)
+                ),
             )
             for shadow in settings.shadows
             if route.name in shadow.route
@@ -430,4 +464,10 @@ def _plan_rung(rung: RungSettings, tokenizers: Mapping[str, str], settings: Sett
         goes_on=upstream is None or "continue" in upstream.supports,
         from_text=upstream is not None and "continue" in upstream.supports,
         adapter=rung.adapter or "",
+        takes=_takes(settings, rung.to),
     )
+
+
+def _takes(settings: Settings, rung: str | None) -> tuple[Medium, ...]:
+    upstream = settings.upstreams.get(rung or "")
+    return () if upstream is None else upstream.takes

@@ -226,7 +226,10 @@ class Stage:
         def given(*names: str) -> dict[str, Any]:
             return {name: options.pop(name) for name in names if name in options}
 
-        body = given("n", "grammar", "embedding", "streamed", "truncate_prompt_tokens", "cache_salt")
+        body = given(
+            *("n", "grammar", "embedding", "streamed", "truncate_prompt_tokens", "cache_salt", "cache_key"),
+            *("reasoning_tokens", "effort", "effort_field"),
+        )
         credentials, view, size = given("api_key", "tags"), given("echo", "explain"), given("body_bytes")
         if prompts is None:
             prompts = (TokenPrompt(PROMPT) if text is None else ChatPrompt((ChatMessage("user", text),)),)

@@ -18,6 +18,11 @@ PROMPT, ANSWER, SECRET = "canary-of-a-prompt", "canary-of-an-answer", "canary-of
 QUOTED = "canary-that-its-sender-reads-again"
 """Names of fields and grammars that are wrong are quoted in the error, and nowhere else."""
 CHAT = {"model": "small", "max_tokens": 40, "messages": [{"role": "user", "content": PROMPT}]}
+SHOWN = [
+    {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PROMPT}"}},
+    {"type": "image_url", "image_url": {"url": f"https://a.example/{PROMPT}.png"}},
+    {"type": "file", "file": {"file_data": f"https://a.example/{PROMPT}.pdf", "filename": PROMPT}},
+]
 REQUESTS = [
     # path, body, key
     ("/v1/chat/completions", CHAT, KEY.raw),
@@ -31,6 +36,26 @@ REQUESTS = [
     ("/v1/chat/completions", {**CHAT, "tools": [{"type": "function", "function": {"name": PROMPT}}]}, KEY.raw),
     ("/v1/chat/completions", {**CHAT, "guided_regex": f"({QUOTED}"}, KEY.raw),
     ("/v1/chat/completions", f'{{"messages": "{PROMPT}'.encode(), KEY.raw),
+    ("/v1/chat/completions", {**CHAT, "messages": [{"role": "user", "content": SHOWN}]}, KEY.raw),
+    ("/v1/chat/completions", {**CHAT, "messages": [{"role": "user", "content": SHOWN[1:]}]}, KEY.raw),
+    (
+        "/v1/responses",
+        {"model": "small", "input": [{"role": "user", "content": [{"type": "input_file", "file_data": PROMPT}]}]},
+        KEY.raw,
+    ),
+    (
+        "/v1/messages",
+        {
+            **CHAT,
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "image", "source": {"type": "url", "url": f"https://a.example/{PROMPT}"}}],
+                }
+            ],
+        },
+        KEY.raw,
+    ),
     ("/v1/completions", {"model": "small", "prompt": PROMPT, "max_tokens": 40}, KEY.raw),
     ("/v1/completions", {"model": "small", "prompt": [PROMPT, 1]}, KEY.raw),
     ("/v1/embeddings", {"model": "small", "input": PROMPT}, KEY.raw),

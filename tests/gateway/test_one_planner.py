@@ -62,7 +62,9 @@ urls = ["http://a/v1"]
 model = "llama"
 tokenizer = "large"
 context = 300
-supports = ["continue"]
+supports = ["continue", "vision"]
+[media]
+image_tokens = 20
 [models.chat]
 [models.drafted]
 [models.cloud]
@@ -265,7 +267,10 @@ class Ask:
         return "/v1/completions" if "prompt" in self.body else "/v1/embeddings"
 
 
-def chat(text: str, *earlier: str, model: str = "chat", **fields: Any) -> dict[str, Any]:
+IMAGE = [{"type": "image_url", "image_url": {"url": "https://a.example/x.png"}}]
+
+
+def chat(text: Any, *earlier: str, model: str = "chat", **fields: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": each} for each in (*earlier, text)], **fields}
 
 
@@ -369,6 +374,11 @@ ASKED: dict[str, Ask] = {
     "embeddings of a ladder that makes both": Ask(embed(10, model="mixed")),
     "text of a ladder that makes both": Ask(tokens(10, model="mixed", max_tokens=5), because="mini is left out"),
     # what only an upstream can do
+    "an image": Ask(chat(IMAGE, model="near", max_tokens=10), because="small is left out: it takes no images"),
+    "an image that is estimated longer than the context": Ask(
+        chat(IMAGE, model="near", max_tokens=290), refused=TOO_LONG
+    ),
+    "an image for models that take none": Ask(chat(IMAGE, max_tokens=10), refused="media_not_supported"),
     "an upstream's field": Ask(chat("hi", model="cloud", max_tokens=10, reasoning_effort="high")),
     "an upstream's field for engines": Ask(
         chat("hi", max_tokens=10, reasoning_effort="high"), refused="unsupported_parameter"

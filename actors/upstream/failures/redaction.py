@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 import msgspec
 
+from actors.api.content import MediaPart
 from actors.api.request import ChatPrompt, Prompt, TextPrompt
 from policies.fallback.verdict import UpstreamError
 
@@ -80,6 +81,7 @@ def _texts(prompt: Prompt) -> Iterator[str]:
         case ChatPrompt(messages):
             for message in messages:
                 yield message.content
+                yield from (part.url or part.data for part in message.parts if isinstance(part, MediaPart))
                 yield from (str(value) for call in message.tool_calls for value in call.arguments.values())
 
 

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from config.check.conditions.space import located, nested
 from config.check.names import flat, ladder_of, reached_rungs
 from config.model.conditions import SignalSettings
+from config.model.media import MEDIA
 from config.model.rollout import ExperimentSettings
 from config.model.routing import BreakerSettings, Caps, RouteSettings
 from config.model.settings import Settings
+from config.model.upstreams import TAKING
 from config.problems.problems import Problems
 from config.problems.source_map import Path
 
@@ -117,10 +119,27 @@ def _check_rungs(settings: Settings, problems: Problems) -> None:
                 )
 
 
+def _check_media(settings: Settings, index: int, route: RouteSettings, problems: Problems) -> None:
+    """Warn about a route for images, sounds or files all of whose rungs take none."""
+    asked = [medium for medium in MEDIA if medium in route.when.has]
+    if not asked or len(asked) < len(route.when.has):
+        return
+    upstreams = [settings.upstreams.get(rung) for rung in reached_rungs(settings, route)]
+    if any(upstream is not None and medium in upstream.takes for upstream in upstreams for medium in asked):
+        return
+    words = ", ".join([f'"{TAKING[medium]}"' for medium in asked])
+    problems.warn(
+        ("routes", index, "when", "has"),
+        f"no rung of the route takes {', '.join(asked)}: every request is refused",
+        expected=f"an upstream with supports = [{words}]",
+    )
+
+
 def _check_routes(settings: Settings, problems: Problems) -> None:
     if problems.is_touched(("routes",)):
         return
     for index, route in enumerate(settings.routes):
+        _check_media(settings, index, route, problems)
         path: Path = ("routes", index, "caps", "output_tokens")
         cap, busy_cap = route.caps.output_tokens, route.caps.busy_output_tokens
         if busy_cap is None and route.caps.busy_at != Caps().busy_at:
@@ -133,6 +152,13 @@ def _check_routes(settings: Settings, problems: Problems) -> None:
             problems.warn(
                 ("routes", index, "caps", "busy_output_tokens"),
                 f"a cap of {busy_cap} tokens has no effect beside output_tokens = {cap}",
+                expected=f"less than {cap}",
+            )
+        thought = route.caps.reasoning_tokens
+        if cap is not None and thought is not None and thought >= cap:
+            problems.warn(
+                ("routes", index, "caps", "reasoning_tokens"),
+                f"a cap of {thought} tokens has no effect beside output_tokens = {cap}",
                 expected=f"less than {cap}",
             )
         if cap is None:

@@ -15,6 +15,7 @@ import msgspec
 from actors.api.errors import Refusal
 from actors.api.request import Credentials, InferenceRequest
 from actors.prompt.model_text import ModelText, estimated_tokens
+from actors.request.media_bounds import media_tokens
 from actors.routing.features import features_of, last_user_text
 from config.model.conditions import NUMBERS, BreakerStateName
 from config.model.expectations import GivenLoad, GivenRequest
@@ -146,12 +147,21 @@ def _read_body(
         request = request_of_body(
             path, _bytes(arguments.request), features, settings.server, partial(_reads_pairs, decider)
         )
-        sizes, notes = _count(request, settings)
+        request = msgspec.structs.replace(request, media_tokens=media_tokens(request.body, settings.media))
+        sizes, notes, knows_effort = _count(request, settings)
     except (Refusal, EngineError) as error:
         raise CliError(f"{arguments.request}: {error}", 2) from None
     tenant = decider.tenants[features.tenant]
     model = request.model if request.model in settings.models else request.model.rpartition(":")[0]
-    found = features_of(request, decider.policy, features.tenant, tenant, sizes.of(model) or (), at=features.at)
+    found = features_of(
+        request,
+        decider.policy,
+        features.tenant,
+        tenant,
+        sizes.of(model) or (),
+        at=features.at,
+        knows_effort=knows_effort,
+    )
     text, turns = last_user_text(request.body.prompts)
     return Situation(found, situation.load, sizes), complexity_terms(text, turns), notes
 
@@ -207,8 +217,11 @@ def _bytes(file: Path) -> bytes:
         raise CliError(f"{file} cannot be read: {error.strerror or error}", 2) from None
 
 
-def _count(request: InferenceRequest, settings: Settings) -> tuple[PromptSizes, tuple[str, ...]]:
-    """Tokens of each prompt, by the tokenizers that the server counts with, or an estimate."""
+def _count(request: InferenceRequest, settings: Settings) -> tuple[PromptSizes, tuple[str, ...], bool]:
+    """Tokens of each prompt, by the tokenizers that the server counts with, or an estimate, and notes.
+
+    The last: a chat template knows how much the model is to reason.
+    """
     engines = {
         name: engine
         for name, engine in settings.engines.items()
@@ -217,17 +230,23 @@ def _count(request: InferenceRequest, settings: Settings) -> tuple[PromptSizes, 
     }
     if not engines:
         note = "no tokenizer on this machine: prompt tokens are estimated, at three bytes each"
-        return PromptSizes({}, tuple(map(estimated_tokens, request.body.prompts))), (note,)
+        estimates = [estimated_tokens(prompt) + request.media_tokens for prompt in request.body.prompts]
+        return PromptSizes({}, tuple(estimates)), (note,), False
     counted: dict[tuple[Path, RerankSettings | None], tuple[int, ...]] = {}
+    knows_effort = False
     for engine in engines.values():
         reads = engine.model, engine.rerank
         if reads not in counted:
             text = ModelText.load(engine.model, rerank=engine.rerank)
             body = request.body
-            lengths = [len(text.encode(prompt, thinking=body.engines_think)) for prompt in body.prompts]
+            knows_effort = knows_effort or text.knows_effort
+            lengths = [
+                len(text.encode(prompt, thinking=body.engines_think, effort=body.effort)) + request.media_tokens
+                for prompt in body.prompts
+            ]
             counted[reads] = tuple([min(length, request.body.truncate_prompt_tokens or length) for length in lengths])
     sizes = {name: counted[engine.model, engine.rerank] for name, engine in engines.items()}
-    return PromptSizes(sizes, next(iter(counted.values()))), ()
+    return PromptSizes(sizes, next(iter(counted.values()))), (), knows_effort
 
 
 def _pair(flag: str, text: str) -> tuple[str, str]:

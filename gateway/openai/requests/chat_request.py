@@ -7,16 +7,19 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from actors.api.content import ContentPart, content_of
 from actors.api.request import ChatMessage, ChatPrompt, ParsedBody, View
 from actors.upstream.reading.content_parts import plain
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
+from gateway.openai.requests.chat_parts import REASONING_PARTS, ChatPart, read_parts
 from gateway.openai.requests.fault import fault
 from gateway.openai.requests.forwarded_fields import CHAT as CHAT_FIELDS
 from gateway.openai.requests.forwarded_fields import FOR_UPSTREAMS, needs_upstream, switched
 from gateway.openai.requests.grammar_request import answer_grammar
 from gateway.openai.requests.json_body import GivenFields
 from gateway.openai.requests.neutral import field_schema, field_schemas
+from gateway.openai.requests.reasoning_request import CHAT_REASONING, with_reasoning
 from gateway.openai.requests.sampling import (
     Alternatives,
     PenstockOptions,
@@ -43,36 +46,16 @@ MAX_MESSAGES = 2048
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
 _UNSUPPORTED = ("function_call", "audio", "refusal", "annotations")
 _reasons, _unsupported = attrgetter(*_REASONING), attrgetter(*_UNSUPPORTED)
-_REASONING_PARTS = frozenset({"thinking", "reasoning", "redacted_thinking"})
 _NO_OPTIONS = StreamOptions()
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _NO_FUNCTIONS: tuple[Any, ...] = (None, [], "none", "auto")
-
-
-class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One part of a message's content: text, or an assistant's reasoning."""
-
-    type: str
-    text: str | None = None
-    image_url: Any = None
-    input_audio: Any = None
-    file: Any = None
-    refusal: Any = None
-    prompt_cache_breakpoint: Any = None
-    thinking: Any = None
-    reasoning: Any = None
-    summary: Any = None
-    signature: Any = None
-    data: Any = None
-    closed: Any = None
-    """The last six fields hold reasoning, as Mistral's and Anthropic's servers write it."""
 
 
 class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One message as the client wrote it."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: str | list[ChatPart] | None = None
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: list[EarlierCall] | None = None
@@ -101,6 +84,9 @@ class ChatBody(SamplingBody, kw_only=True):
     parallel_tool_calls: bool | None = None
     tool_choice: ToolWord | NamedChoice | None = None
     tools: Annotated[list[OfferedTool] | None, field_schema(maxItems=MAX_TOOLS)] = None
+    include_reasoning: bool | None = None
+    thinking_token_budget: int | None = None
+    """vLLM's: most tokens of the reasoning."""
 
 
 def read_chat(body: ChatBody, given: GivenFields, max_choices: int) -> ParsedBody:
@@ -111,11 +97,8 @@ def read_chat(body: ChatBody, given: GivenFields, max_choices: int) -> ParsedBod
     if grammar is not None and grammar.kind != "json_schema" and prompt.tools is not None:
         raise fault(grammar.param, "and 'tools' cannot be combined: give one of them.")
     read = parsed_body(body, given, needs, (prompt,), params, n, view, grammar)
-    thinking = _thinking(given)
-    if thinking and read.bound_to is not None:
-        # An engine does not reason where a grammar binds the answer.
-        read = msgspec.structs.replace(read, needs_upstream=(*needs, "chat_template_kwargs"))
-    return msgspec.structs.replace(read, thinking=thinking) if thinking is not None else read
+    effort, tokens = given.get("reasoning_effort"), body.thinking_token_budget
+    return with_reasoning(read, CHAT_REASONING, _thinking(given), effort, tokens)
 
 
 def _thinking(given: GivenFields) -> bool | None:
@@ -157,6 +140,8 @@ def _params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View
         logprobs = check_logprobs("top_logprobs", body.top_logprobs or 0)
     elif body.top_logprobs:
         raise fault("top_logprobs", "needs 'logprobs': true.")
+    if body.include_reasoning is False and logprobs is not None:
+        raise fault("logprobs", "would show the tokens of the reasoning, which 'include_reasoning': false hides.")
     options = body.stream_options or _NO_OPTIONS
     view = View(
         logprobs,
@@ -165,6 +150,7 @@ def _params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View
         usage=bool(options.include_usage),
         continuous_usage=bool(options.continuous_usage_stats),
         explain=explains(body.penstock),
+        reasoning=body.include_reasoning is not False,
     )
     return sampling_params(body, max_tokens=limit, default_max_tokens=0, view=view, limit=limited_by), n, view
 
@@ -183,15 +169,15 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
         why = "'tool_call_id' is required in messages of the role tool, and not allowed in others."
         raise BadField(f"{where}.tool_call_id", why)
     reasoning, written = _reasoning(where, message)
+    parts: tuple[ContentPart, ...] = ()
     content = message.content
     if content is None:
         if message.role != "assistant":
             raise BadField(f"{where}.content", f"The content of a {message.role} message is missing.", "missing_field")
         content = ""
     elif isinstance(content, list):
-        texts = [each for each in enumerate(content) if each[1].type not in _REASONING_PARTS]
-        content = "".join([_text(f"{where}.content[{number}]", part) for number, part in texts])
-    return ChatMessage(message.role, content, message.name, calls, message.tool_call_id, reasoning, written)
+        content, parts = content_of(read_parts(f"{where}.content", message.role, content))
+    return ChatMessage(message.role, content, message.name, calls, message.tool_call_id, reasoning, written, parts)
 
 
 def _reasoning(where: str, message: MessageBody) -> tuple[str, Mapping[str, Any]]:
@@ -200,7 +186,7 @@ def _reasoning(where: str, message: MessageBody) -> tuple[str, Mapping[str, Any]
         return "", _NOTHING
     written = {name: value for name, value in zip(_REASONING, _reasons(message), strict=True) if value}
     parts = (
-        [part for part in message.content if part.type in _REASONING_PARTS] if isinstance(message.content, list) else []
+        [part for part in message.content if part.type in REASONING_PARTS] if isinstance(message.content, list) else []
     )
     if not written and not parts:
         return "", _NOTHING
@@ -209,7 +195,9 @@ def _reasoning(where: str, message: MessageBody) -> tuple[str, Mapping[str, Any]
         raise fault(name, f"is allowed in assistant messages only, not in {message.role} messages.")
     reasoning = plain(next(iter(written.values()), ""))
     if parts:
-        written["content"] = msgspec.to_builtins(message.content)
+        assert isinstance(message.content, list)
+        unmarked = [msgspec.structs.replace(part, cache_control=None) for part in message.content]
+        written["content"] = msgspec.to_builtins(unmarked)
         reasoning = reasoning or plain(msgspec.to_builtins(parts))
     return reasoning, written
 
@@ -223,14 +211,3 @@ def _check_answers(messages: Sequence[ChatMessage]) -> None:
         if message.tool_call_id is not None and message.tool_call_id not in made:
             where = f"messages[{index}].tool_call_id"
             raise fault(where, "does not name a call of an earlier assistant message.")
-
-
-def _text(where: str, part: TextPart) -> str:
-    if part.type != "text":
-        raise BadField(
-            f"{where}.type", f"Content of type '{part.type[:64]}' is not supported: the models read text only.",
-            "unsupported_parameter",
-        )  # fmt: skip
-    if part.text is None:
-        raise BadField(f"{where}.text", f"The field '{where}.text' is missing.", "missing_field")
-    return part.text

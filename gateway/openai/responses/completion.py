@@ -129,7 +129,7 @@ class ChatChunks(Chunks):
 
     def content(self, delta: Delta) -> bytes:
         if delta.reasoning:
-            return self._with_reasoning(delta)
+            return self._with_reasoning(delta) if self._view.reasoning else self._without_reasoning(delta)
         if delta.calls:
             return self._with_calls(delta)
         if delta.refuses:
@@ -161,9 +161,12 @@ class ChatChunks(Chunks):
             b'%b"choices":[{"index":%d,"delta":{"reasoning_content":%b,"reasoning":%b},'
             b'"logprobs":null,"finish_reason":null}]%b' % (self._head, delta.index, reasoning, reasoning, self._tail)
         )
-        if not (delta.text or delta.calls or delta.logprobs):
-            return chunk
-        return chunk + self.content(msgspec.structs.replace(delta, reasoning=""))
+        return chunk + self._without_reasoning(delta)
+
+    def _without_reasoning(self, delta: Delta) -> bytes:
+        """What else the delta has."""
+        has_more = delta.text or delta.calls or delta.logprobs
+        return self.content(msgspec.structs.replace(delta, reasoning="")) if has_more else b""
 
     def _with_calls(self, delta: Delta) -> bytes:
         """A chunk with the text, if there is any, then one with the calls."""
@@ -257,7 +260,7 @@ def _message(choice: Choice, view: View) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
     if choice.refuses:
         message |= {"content": None, "refusal": text}
-    if reasoning := "".join(choice.reasoning):
+    if view.reasoning and (reasoning := "".join(choice.reasoning)):
         message["reasoning_content"] = message["reasoning"] = reasoning
     if choice.calls:
         message["tool_calls"] = [_call(call) for call in choice.calls]

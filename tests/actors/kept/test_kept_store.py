@@ -8,6 +8,7 @@ from types import MappingProxyType
 import msgspec
 import pytest
 
+from actors.api.content import MediaPart, TextPart
 from actors.api.errors import ErrorBody
 from actors.api.request import ChatMessage, ChatPrompt, Credentials, InferenceRequest, ParsedBody
 from actors.api.response import DecisionInfo, Delta, Done, Failed, MadeCall, Served, Start, Usage
@@ -33,6 +34,10 @@ from engine.sampling.params import SamplingParams
 from engine.text.tool_calls import Tool, ToolSet
 
 TOOL = Tool("f", {"type": "function", "function": {"name": "f"}}, {"type": "object"})
+PARTS = (
+    TextPart("What?", {"type": "ephemeral"}),
+    MediaPart(medium="image", where="w", data="aW1n", media_type="image/png", size=3, digest=b"\xff", detail="low"),
+)
 REQUEST = InferenceRequest(
     request_id="a1",
     credentials=Credentials(
@@ -40,13 +45,14 @@ REQUEST = InferenceRequest(
     ),
     body=ParsedBody(
         model="m",
-        prompts=(ChatPrompt((ChatMessage("user", "What?"),), ToolSet((TOOL,))),),
+        prompts=(ChatPrompt((ChatMessage("user", "What?", parts=PARTS),), ToolSet((TOOL,))),),
         params=SamplingParams(max_tokens=7, logit_bias=((3, -1.5),)),
         grammar=Grammar("regex", "a+"),
         written=MappingProxyType({"metadata": {"n": [1, None, 2.5]}}),
     ),
     arrived_at=1.0,
     seed=99,
+    media_tokens=5,
 )
 DECIDED = DecisionInfo("policy", "e", "b", ("x",))
 EVENTS = [

@@ -151,3 +151,103 @@ async def test_where_a_grammar_binds_the_answer_there_is_no_reasoning(autojump_c
             assert (reasoning, count) == ("", 0)
             assert content in {"<think>yes", "no", ""}
             assert answer.end.usage.prompt_tokens == len(text.encode(options["prompts"][0], thinking=False))
+
+
+ENDLESS = "<think>\n" + "A fox is quick. " * 6
+CLOSE = byte_level_tokenizer().encode("</think>")
+CAP = tokens("<think>\nA fox") + len(CLOSE)
+
+
+def capped(said: str = ENDLESS) -> str:
+    """The content where the marker is forced at the cap, and the model then goes on as if nothing had happened."""
+    return byte_level_tokenizer().decode(byte_level_tokenizer().encode(said)[CAP:]).lstrip()
+
+
+def routed(tokens: int | None) -> str:
+    caps = "" if tokens is None else f"\ncaps = {{ reasoning_tokens = {tokens} }}"
+    return CONFIG.replace('name = "small"\nwhen', f'name = "small"{caps}\nwhen')
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize(
+    ("asked", "route", "who"), [(CAP, None, "request"), (None, CAP, "route"), (CAP, 60, "request"), (60, CAP, "route")]
+)
+async def test_the_reasoning_is_closed_at_its_cap_and_the_answer_goes_on(
+    autojump_clock, asked: int | None, route: int | None, who: str, streamed: bool
+) -> None:
+    async with stage({"small": thinks(ENDLESS)}, settings=routed(route), reasoning=THINK) as service:
+        answer = await service.ask("small", prompts=(ASKS,), streamed=streamed, n=2, reasoning_tokens=asked)
+        for choice in range(2):
+            assert parts(answer, choice) == ("A fox", capped(), CAP)
+            assert answer.tokens(choice)[CAP - len(CLOSE) : CAP] == CLOSE
+        assert answer.end.usage.reasoning_tokens == 2 * CAP
+        assert answer.end.served.reasoning_capped == who
+
+
+async def test_a_cap_that_is_not_reached_changes_nothing(autojump_clock) -> None:
+    async with stage({"small": thinks()}, settings=routed(EXPECTED[2] + len(CLOSE)), reasoning=THINK) as service:
+        answer = await service.ask("small", prompts=(ASKS,))
+        assert parts(answer) == EXPECTED
+        assert answer.end.served.reasoning_capped is None
+
+
+async def test_a_cap_inside_a_block_that_the_prompt_has_opened(autojump_clock) -> None:
+    said = ENDLESS.removeprefix("<think>\n")
+    opened = model_text(reasoning=THINK, template=OPENS)
+    script = says(said, prompt=len(opened.encode(ASKS)))
+    async with stage({"small": script}, reasoning=THINK, template=OPENS) as service:
+        answer = await service.ask("small", prompts=(ASKS,), reasoning_tokens=CAP, max_tokens=CAP + 9)
+        reasoning, content, count = parts(answer)
+        assert said.startswith(reasoning)
+        assert count == CAP
+        assert content
+        assert answer.end.served.reasoning_capped == "request"
+
+
+@pytest.mark.parametrize("text_only", [True, False])
+async def test_where_there_is_no_reasoning_a_cap_has_no_effect(autojump_clock, text_only: bool) -> None:
+    prompt = {} if text_only else {"prompts": (ASKS,)}
+    script = says(ENDLESS) if text_only else thinks(ENDLESS)
+    async with stage({"small": script}, reasoning=THINK if text_only else None) as service:
+        answer = await service.ask("small", **prompt, reasoning_tokens=3)
+        assert parts(answer) == ("", ENDLESS, 0)
+        assert answer.end.served.reasoning_capped is None
+
+
+async def test_the_cap_holds_for_both_stages_of_a_cascade(autojump_clock) -> None:
+    early = tokens("<think>\n")
+    scripts = {"small": thinks(ENDLESS, margins={early: -9.0}), "large": thinks(ENDLESS)}
+    async with stage(scripts, reasoning=THINK) as service:
+        answer = await service.ask("both", prompts=(ASKS,), reasoning_tokens=CAP)
+        assert answer.end.served.rung == "large"
+        assert parts(answer) == ("A fox", capped(), CAP)
+        assert answer.end.served.reasoning_capped == "request"
+
+
+EFFORT = TEMPLATE + "{% if reasoning_effort is defined %}{{ 'effort ' + reasoning_effort }}{% endif %}"
+
+
+async def test_a_template_that_knows_the_effort_gets_it(autojump_clock) -> None:
+    text = model_text(template=EFFORT)
+    assert text.tokenizer.decode(text.encode(ASKS, effort="low")) == "why?effort low"
+    assert text.tokenizer.decode(text.encode(ASKS)) == "why?"
+    async with stage(template=EFFORT) as service:
+        answer = await service.ask("small", prompts=(ASKS,), effort="low", effort_field="reasoning.effort")
+        assert answer.end.usage.prompt_tokens == len(text.encode(ASKS, effort="low"))
+
+
+@pytest.mark.parametrize("model", ["small", "both"])
+async def test_where_no_template_knows_it_the_field_is_named(autojump_clock, model: str) -> None:
+    async with stage() as service:
+        answer = await service.ask(model, prompts=(ASKS,), effort="low", effort_field="reasoning.effort")
+        assert answer.refusal is not None
+        assert (answer.refusal.body.status, answer.refusal.body.param) == (400, "reasoning.effort")
+        assert answer.refusal.body.code == "unsupported_parameter"
+
+
+async def test_an_engine_that_does_not_know_it_is_passed_over(autojump_clock) -> None:
+    texts = {"small": model_text(), "large": model_text(template=EFFORT)}
+    async with stage(settings=LADDER, texts=texts) as service:
+        answer = await service.ask("small", prompts=(ASKS,), effort="low", effort_field="reasoning_effort")
+        assert answer.end.served.rung == "large"
+        assert answer.end.served.attempts[0].why == "unsupported_parameter"

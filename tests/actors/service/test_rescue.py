@@ -56,6 +56,8 @@ ASKS = ChatPrompt((ChatMessage("user", "why?"),))
 THINKS = {"reasoning": PRESETS["think"]}
 OPENED = {**THINKS, "template": TEMPLATE + "<think>\n"}
 THOUGHT = "<think>\nA fox </th is\n\nquick.\n</think>\n\nIt </think> jumps."
+ENDLESS = "<think>\nA fox </th is quick, and on it goes, and on, and on."
+CAPPED: dict[str, Any] = {"prompts": (ASKS,), "reasoning_tokens": 18, "max_tokens": 30}
 
 
 def thinks(said: str = THOUGHT, template: str = TEMPLATE, prompt: ChatPrompt = ASKS) -> Any:
@@ -114,6 +116,16 @@ STATES = {
     "reasoning, logprobs and a stop string": State(
         {"prompts": (ASKS,), "logprobs": 1, "stop": ("jumps.",)}, thinks(), steps=44, stage=THINKS
     ),
+    "reasoning with a cap": State({**CAPPED, "n": 2}, thinks(ENDLESS), steps=32, stage=THINKS),
+    "reasoning with a cap that the prompt has opened": State(
+        CAPPED, thinks(ENDLESS[8:], OPENED["template"]), steps=32, stage=OPENED
+    ),
+    "reasoning with a cap, by hash of all before": State(
+        {**CAPPED, "temperature": 1.0, "seed": 3}, steps=32, stage=OPENED, each=True
+    ),
+    "reasoning with a cap and verified drafts": State(
+        CAPPED, thinks(ENDLESS), verified_config(draft_tokens=4, midstream="continue"), "checked", 10, stage=THINKS
+    ),
     "one engine: reasoning": State({"prompts": (ASKS,)}, thinks(), ALONE, steps=44, each=True, stage=THINKS),
     "replicas: seeded": State(SEEDED, settings=REPLICAS),
     "replicas: a JSON schema": State(JSON, settings=REPLICAS, steps=40),
@@ -145,7 +157,8 @@ def seen(answer: Answer) -> dict[str, Any]:
             mine["end"] = (delta.finish_reason, delta.stop)
     usage = answer.end.usage
     counts = usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens
-    return {"choices": choices, "echo": answer.start.echo, "usage": counts}
+    capped = answer.end.served.reasoning_capped
+    return {"choices": choices, "echo": answer.start.echo, "usage": counts, "capped": capped}
 
 
 CASES = [
@@ -155,7 +168,10 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", sampled(CASES, 6, always=["reasoning that the prompt has opened, streamed"]))
+@pytest.mark.parametrize(
+    "case",
+    sampled(CASES, 6, always=["reasoning that the prompt has opened, streamed", "reasoning with a cap, streamed"]),
+)
 async def test_the_answer_is_the_one_that_it_would_have_been(autojump_clock, case):
     """Each engine dies at each step; the next one serves."""
     state, streamed = case

@@ -88,3 +88,18 @@ def test_calls_that_fail_together_are_one_failure():
     for _ in range(5):
         replicas.end(0, ok=False, now=0.0)
     assert replicas.statistics(0.0)[0].rests_for_s == FIRST_BACKOFF_S
+
+
+def test_the_address_that_knows_the_conversation_is_preferred_within_bounds():
+    replicas = Replicas(3)
+    assert [replicas.choose(0.0, knows=2) for _ in range(3)] == [2, 2, 2]
+    assert replicas.choose(0.0, knows=2) == 0, "it has three more calls than the others"
+    assert replicas.choose(0.0, (2,), knows=2) == 1
+    for _ in range(3):
+        replicas.end(2, None, 0.0)
+    assert replicas.choose(0.0, knows=2) == 2
+    replicas.end(2, False, 0.0)
+    assert replicas.choose(0.0, knows=2) in {0, 1}, "it has failed"
+    assert replicas.choose(FIRST_BACKOFF_S, knows=2) == 2
+    replicas.end(2, None, FIRST_BACKOFF_S, retry_after_s=9.0)
+    assert replicas.choose(FIRST_BACKOFF_S, knows=2) in {0, 1}, "it has asked for a pause"

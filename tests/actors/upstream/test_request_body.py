@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from actors.api.content import MediaPart, TextPart
 from actors.api.request import CallTurn, ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
 from actors.protocol.job import UpstreamCall
 from actors.upstream.request_body import build_request_body, unsupported_reason
@@ -170,3 +171,53 @@ def test_the_reason_names_the_way_out():
     way_out = 'let the operator add "sampling" to the upstream\'s `supports`'
     assert one == f"top_k is not part of the OpenAI API. Leave it out, or {way_out}"
     assert two == f"min_p, top_k are not part of the OpenAI API. Leave them out, or {way_out}"
+
+
+def media(medium: str, **more) -> MediaPart:
+    return MediaPart(medium=medium, where=f"messages[0].content[{medium}]", digest=b"d", **more)
+
+
+SHOWN = ChatPrompt(
+    (
+        ChatMessage(
+            "user",
+            "Look:",
+            parts=(
+                TextPart("Look:", {"type": "ephemeral"}),
+                media("image", data="aW1n", media_type="image/png", detail="low"),
+                media("image", url="https://a.example/x.png", cache_control={"type": "ephemeral"}),
+                media("audio", data="c25k", media_type="audio/mpeg"),
+                media("file", data="cGRm", media_type="application/pdf", name="a.pdf"),
+                media("file", data="cGRm", media_type="application/pdf"),
+                media("file", url="https://a.example/b/c.pdf?sig=1"),
+            ),
+        ),
+    )
+)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_images_sounds_and_files(marked):
+    supports = ("vision", "audio", "files", *(("cache_control",) if marked else ()))
+    _, body = sent(call(SHOWN), UpstreamSettings(urls=("http://up/v1",), supports=supports))
+    mark = {"cache_control": {"type": "ephemeral"}} if marked else {}
+    assert body["messages"][0]["content"] == [
+        {"type": "text", "text": "Look:", **mark},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,aW1n", "detail": "low"}},
+        {"type": "image_url", "image_url": {"url": "https://a.example/x.png"}, **mark},
+        {"type": "input_audio", "input_audio": {"data": "c25k", "format": "mp3"}},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,cGRm"}},
+        {"type": "file", "file": {"filename": "document.pdf", "file_data": "data:application/pdf;base64,cGRm"}},
+        {"type": "file", "file": {"filename": "c.pdf", "file_data": "https://a.example/b/c.pdf?sig=1"}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("supports", "lacks"), [((), "image"), (("vision", "files"), "audio"), (("vision", "audio"), "file")]
+)
+def test_what_an_upstream_does_not_take_is_named(supports, lacks):
+    word = {"image": "vision", "audio": "audio", "file": "files"}[lacks]
+    why = unsupported_reason(call(SHOWN), UpstreamSettings(urls=("http://up/v1",), supports=supports))
+    assert why is not None
+    assert why.startswith(f"messages[0].content[{lacks}] is not text.")
+    assert f'"{word}"' in why

@@ -1,9 +1,13 @@
 import pytest
+from msgspec import structs
 
+from config.model.settings import Speculate
 from engine.core.engine import Engine
 from engine.errors import EngineDead, RequestRefused
 from engine.messages import Abort, EngineStats
 from engine.testing.fake_runner import FakeRunner
+from engine.text.reasoning import PRESETS
+from engine.text.reasoning_cap import ReasoningCap
 from tests.engine import tiny_tokenizers
 from tests.engine.driving import Answers, engine_settings, make_engine, run, submit
 
@@ -260,3 +264,17 @@ def test_a_closed_engine_says_so():
     assert runner.closed
     with pytest.raises(EngineDead, match="closed"):
         engine.submit(submit(0, [1]))
+
+
+def test_the_reasoning_ends_at_its_cap_with_its_marker_and_no_margin():
+    closing = TOKENIZER.encode("</think>")
+    cap = ReasoningCap(len(closing) + 4, PRESETS["think"], tuple(closing), opened=False)
+    said = "<think>\nthe quick brown fox jumps over the lazy dog"
+    for speculate in (None, Speculate(ngram=1, tokens=4)):
+        engine = make_engine(saying(said), speculate=speculate)
+        command = structs.replace(submit(0, [1, 2], max_tokens=40, logprobs=1), reasoning_cap=cap)
+        answer = run(engine, command)[0]
+        assert answer.tokens[4 : cap.tokens] == closing
+        assert len(answer.margins) == len(answer.tokens) - len(closing)
+        assert [each.token_id for each in answer.logprobs] == answer.tokens
+        assert answer.text.count("</think>") == 1

@@ -6,15 +6,20 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec import structs
 
 from engine.errors import EngineDead, EngineError
 from engine.messages import ExpectTokens
 from engine.testing.fake_runner import FakeRunner
+from engine.text.reasoning import ReasoningMarkers
+from engine.text.reasoning_cap import ReasoningCap
 from tests.engine.conformance import RunnerConformance
 from tests.engine.driving import Answers, make_engine, run, submit
+from tests.engine.tiny_tokenizers import byte_level_tokenizer
 
 VOCAB = 40
 BLOCK = 4
+CAP = ReasoningCap(5, ReasoningMarkers("!", "#$"), tuple(byte_level_tokenizer().encode("#$")), opened=True)
 
 
 class TestOverlappingFakeRunner(RunnerConformance):
@@ -148,8 +153,9 @@ class Overlap(RuleBasedStateMachine):
         stops=st.lists(st.integers(0, VOCAB - 1), max_size=3),
         least=st.sampled_from([0, 0, 4]),
         logprobs=st.sampled_from([None, None, None, 1]),
+        cap=st.sampled_from([None, None, 4, 9]),
     )
-    def arrive(self, prompt, tokens, temperature, priority, stops, least, logprobs) -> None:  # noqa: PLR0917
+    def arrive(self, prompt, tokens, temperature, priority, stops, least, logprobs, cap) -> None:  # noqa: PLR0917
         sequence_id = len(self.commands)
         command = submit(
             sequence_id,
@@ -162,6 +168,8 @@ class Overlap(RuleBasedStateMachine):
             logprobs=logprobs,
             seed=5,
         )
+        if cap is not None:
+            command = structs.replace(command, reasoning_cap=structs.replace(CAP, tokens=cap))
         self.commands[sequence_id] = command
         self.engine.submit(command)
 

@@ -9,16 +9,20 @@ from config.model.settings import Speculate
 from engine.core.engine import Engine
 from engine.messages import ExpectTokens, Submit
 from engine.testing.fake_runner import FakeRunner
+from engine.text.reasoning import ReasoningMarkers
+from engine.text.reasoning_cap import ReasoningCap
 from tests.engine.driving import Answers, make_engine, run, submit
+from tests.engine.tiny_tokenizers import byte_level_tokenizer
 
 BLOCK = 4
 VOCAB = 50
+CAP = ReasoningCap(5, ReasoningMarkers("!", "#$"), tuple(byte_level_tokenizer().encode("#$")), opened=True)
 
 
 def random_submit(rng: Random, sequence_id: int, stems: list[list[int]]) -> Submit:
     stem = rng.choice(stems)
     prompt = stem[: rng.randrange(len(stem))] + [rng.randrange(VOCAB) for _ in range(rng.randrange(1, 12))]
-    return submit(
+    command = submit(
         sequence_id,
         prompt,
         max_tokens=rng.randrange(1, 30),
@@ -28,6 +32,8 @@ def random_submit(rng: Random, sequence_id: int, stems: list[list[int]]) -> Subm
         stop_token_ids=tuple(rng.sample(range(VOCAB), rng.randrange(2))),
         min_tokens=rng.choice([0, 0, 5]),
     )
+    caps = [None, CAP, structs.replace(CAP, tokens=9), structs.replace(CAP, opened=False)]
+    return structs.replace(command, reasoning_cap=rng.choice(caps))
 
 
 def random_draft(rng: Random, command: Submit) -> tuple[int, ...]:

@@ -9,7 +9,9 @@ from engine.errors import EngineError
 from engine.sampler.logit_rules import change_logits, tail_cut
 from engine.sampler.sampler import sample
 from engine.sampling.params import SamplingParams
-from engine.scheduling.batch import SampleRow
+from engine.scheduling.batch import SampleRow, chosen_by_device
+from engine.text.reasoning import PRESETS
+from engine.text.reasoning_cap import CapState, ReasoningCap
 from tests.engine.sampler.reference_noise import gumbel_noise
 
 
@@ -244,3 +246,19 @@ def test_a_banned_token_is_never_drawn() -> None:
     logits = np.tile(np.array([9.0, 0.0, 0.0], np.float32), (200, 1))
     rows = [row(params(temperature=5.0), position=at, banned_token_ids=(0,)) for at in range(200)]
     assert set(tokens(logits, rows)) == {1, 2}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"temperature": 0}, {"logit_bias": ((0, 100.0),)}, {"allowed_token_ids": (0,)}]
+)
+def test_a_forced_token_comes_whatever_other_rules_say(changes: dict) -> None:
+    cap = CapState(ReasoningCap(2, PRESETS["think"], (2,), opened=True), lambda _: b"x")
+    cap.advance([0])
+    ruled = row(params(logprobs=1, **changes), cap=cap, output_token_ids=[0], banned_token_ids=(2,))
+    free = row(params(logprobs=1, **changes), output_token_ids=[0])
+    assert not chosen_by_device(ruled)
+    result = sample(np.array([[3.0, 1.0, 0.0]] * 2, np.float32), [ruled, free])
+    assert result.token_ids[0] == 2
+    assert result.margins == [math.inf, 2.0]
+    assert result.logprobs[0] is not None
+    assert result.logprobs[0][1][0][0] == 0, "the alternatives are the model's own"

@@ -1,4 +1,4 @@
-"""What `thinking` and `output_config.effort` become for upstreams, and what of them no engine can honour."""
+"""What `thinking` and `output_config.effort` become for upstreams and for engines."""
 
 import msgspec
 import pytest
@@ -11,30 +11,27 @@ def thinking(kind: str, **more: object) -> Thinking:
     return msgspec.convert({"type": kind, **more}, Thinking)
 
 
-EFFORT = ("output_config.effort",)
-
-
 @pytest.mark.parametrize(
     ("asked", "effort", "expected"),
     [
         (None, None, Reasoning()),
         (None, "high", Reasoning()),
-        (None, "low", Reasoning("low", EFFORT)),
+        (None, "low", Reasoning("low", "low")),
         (thinking("disabled"), None, Reasoning("none", shown=False)),
         (thinking("disabled"), "high", Reasoning("none", shown=False)),
         (thinking("adaptive"), None, Reasoning()),
         (thinking("adaptive"), "high", Reasoning("high")),
-        (thinking("adaptive", display="summarized"), "max", Reasoning("max", EFFORT)),
+        (thinking("adaptive", display="summarized"), "max", Reasoning("max", "max")),
         (thinking("adaptive", display="omitted"), None, Reasoning(shown=False)),
-        (thinking("enabled", budget_tokens=1024), None, Reasoning("low", ("thinking",))),
-        (thinking("enabled", budget_tokens=4095), None, Reasoning("low", ("thinking",))),
-        (thinking("enabled", budget_tokens=4096), None, Reasoning("medium", ("thinking",))),
+        (thinking("enabled", budget_tokens=1024), None, Reasoning("low", budget=1024)),
+        (thinking("enabled", budget_tokens=4095), None, Reasoning("low", budget=4095)),
+        (thinking("enabled", budget_tokens=4096), None, Reasoning("medium", budget=4096)),
         (
             thinking("enabled", budget_tokens=16384, display="omitted"),
             None,
-            Reasoning("high", ("thinking",), shown=False),
+            Reasoning("high", budget=16384, shown=False),
         ),
-        (thinking("enabled", budget_tokens=20000), "low", Reasoning("low", ("thinking",))),
+        (thinking("enabled", budget_tokens=20000), "low", Reasoning("low", "low", 20000)),
     ],
 )
 def test_what_is_asked_for(asked: Thinking | None, effort: str | None, expected: Reasoning) -> None:

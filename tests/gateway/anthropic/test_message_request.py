@@ -157,15 +157,22 @@ def test_refused_by_name(fields: dict[str, Any], field: str, code: str) -> None:
     assert (refused.value.body.param, refused.value.body.code) == (field, code)
 
 
+BUDGET = {"type": "enabled", "budget_tokens": 1024}
+BOUND = {"format": {"type": "json_schema", "schema": SCHEMA}}
+
+
 @pytest.mark.parametrize(
-    ("fields", "needs"),
+    ("fields", "asked"),
     [
-        ({"max_tokens": 2000, "thinking": {"type": "enabled", "budget_tokens": 1024}}, ("thinking",)),
-        ({"output_config": {"effort": "max"}}, ("output_config.effort",)),
+        ({"thinking": BUDGET}, (True, 1024, "", ())),
+        ({"thinking": BUDGET, "output_config": {"effort": "max"}}, (True, 1024, "max", ())),
+        ({"output_config": {"effort": "max"}}, (None, None, "max", ())),
+        ({"thinking": BUDGET, "output_config": BOUND}, (True, 1024, "", ("thinking",))),
     ],
 )
-def test_what_only_upstreams_can_do(fields: dict[str, Any], needs: tuple[str, ...]) -> None:
-    assert read(**fields).needs_upstream == needs
+def test_what_engines_are_asked_for(fields: dict[str, Any], asked: object) -> None:
+    body = read(max_tokens=2000, **fields)
+    assert (body.thinking, body.reasoning_tokens, body.effort, body.needs_upstream) == asked
 
 
 def test_a_count_needs_no_limit() -> None:

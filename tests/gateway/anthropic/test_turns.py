@@ -144,7 +144,7 @@ EPHEMERAL = CACHED["cache_control"]
 def shown(*turns: tuple[str, object], **more: object) -> list[object]:
     """The parts of each message: a text, or a text and its breakpoint."""
     return [
-        [part["text"] if len(part) == 2 else (part["text"], part["cache_control"]) for part in message.parts]
+        [part.text if part.cache_control is None else (part.text, part.cache_control) for part in message.parts]
         for message in read(*turns, **more)
     ]
 
@@ -167,11 +167,20 @@ REFUSED: dict[str, tuple[list[tuple[str, object]], str, str]] = {
     "too many": ([("user", "Hi")] * 2049, "messages", "2048"),
     "prefill": ([("user", "Hi"), ("assistant", "The")], "messages", "prefill"),
     "role": ([("tool", "Hi")], "messages[0].role", "assistant"),
-    "image": ([("user", [text("a"), {"type": "image", "source": {}}])], "messages[0].content[1].type", "'image'"),
-    "document": ([("user", [{"type": "document"}])], "messages[0].content[0].type", "'document'"),
+    "image": (
+        [("user", [text("a"), {"type": "image", "source": {}}])],
+        "messages[0].content[1].source.type",
+        "missing",
+    ),
+    "document": ([("user", [{"type": "document"}])], "messages[0].content[0].source", "missing"),
     "image in a result": (
         [("user", "Hi"), ("assistant", [use()]), ("user", [result([{"type": "image"}])])],
-        "messages[2].content[0].content[0].type",
+        "messages[2].content[0].content[0].source",
+        "missing",
+    ),
+    "image by the assistant": (
+        [("user", "Hi"), ("assistant", [{"type": "image"}]), ("user", "")],
+        "messages[1].content[0].type",
         "'image'",
     ),
     "a call by the user": ([("user", [use()])], "messages[0].content[0].type", "'tool_use'"),

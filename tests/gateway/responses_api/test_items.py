@@ -86,16 +86,17 @@ REFUSED: list[tuple[Any, str, str]] = [
     ([{**CALL, "call_id": None}], "input[0].call_id", "invalid_type"),
     (
         [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}],
-        "input[0].content[0].type",
-        "unsupported_parameter",
+        "input[0].content[0].image_url",
+        "invalid_value",
     ),
     (
         [{"role": "user", "content": [{"type": "input_file", "file_id": "x"}]}],
-        "input[0].content[0].type",
+        "input[0].content[0].file_id",
         "unsupported_parameter",
     ),
     ([{"role": "user", "content": [{"type": "input_text"}]}], "input[0].content[0].text", "missing_field"),
-    ([{**RESULT, "output": [{"type": "input_image"}]}], "input[0].output[0].type", "unsupported_parameter"),
+    ([{**RESULT, "output": [{"type": "input_image"}]}], "input[0].output[0].image_url", "missing_field"),
+    ([{"role": "system", "content": [{"type": "input_image"}]}], "input[0].content[0].type", "invalid_value"),
     ([{**THOUGHT, "encrypted_content": "x"}], "input[0].encrypted_content", "unsupported_parameter"),
     ([{"role": "user", "content": "a"}] * 2049, "input", "invalid_value"),
 ]

@@ -70,7 +70,8 @@ def test_upstreams_get_what_chat_completions_have() -> None:
         tools=[{"type": "function", "name": "f"}],
         temperature=1,
     )
-    assert set(body.needs_upstream) == {"service_tier", "reasoning.effort", "text.verbosity"}
+    assert set(body.needs_upstream) == {"service_tier", "text.verbosity"}
+    assert (body.effort, body.effort_field) == ("low", "reasoning.effort")
     assert body.written == {
         "reasoning_effort": "low",
         "verbosity": "low",

@@ -104,6 +104,11 @@ override = { a = { "routes.rest.caps.output_tokens" = 5 }, b = { "routes.rest.ca
         ("caps.output_tokens = 5000\n", "has no effect: no rung of the route holds more than 4096"),
         ("caps.busy_at = 0.9\n", "has no effect without busy_output_tokens"),
         ("caps = { output_tokens = 9, busy_output_tokens = 9 }\n", "has no effect beside output_tokens = 9"),
+        ("caps = { output_tokens = 9, reasoning_tokens = 9 }\n", "has no effect beside output_tokens = 9"),
+        (
+            'when.has = ["image", "file"]\n' + REST.replace("rest", "all"),
+            "no rung of the route takes image, file: every request is refused",
+        ),
         ("when.budget_used = { at_least = 0.5 }\n" + REST.replace("rest", "all"), "no tenant has a budget"),
         (
             THREE_ARMS,

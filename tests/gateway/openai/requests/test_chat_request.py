@@ -106,7 +106,7 @@ VLLM: dict[str, list[tuple[Any, Any]]] = {
     "guided_regex": [("a", "acted")],
     "guided_whitespace_pattern": [(" ", "refused")],
     "ignore_eos": [(True, "acted")],
-    "include_reasoning": [(True, "neutral chat")],
+    "include_reasoning": [(True, "neutral chat"), (False, "acted chat")],
     "include_stop_str_in_output": [(True, "acted")],
     "kv_transfer_params": [({"a": 1}, "refused")],
     "length_penalty": [(1.0, "neutral"), (2.0, "refused")],
@@ -125,7 +125,7 @@ VLLM: dict[str, list[tuple[Any, Any]]] = {
     "priority": [(0, "neutral"), (1, "refused")],
     "prompt_embeds": [("x", "refused completion")],
     "prompt_logprobs": [(1, "acted")],
-    "reasoning_effort": [("high", "refused chat")],
+    "reasoning_effort": [("high", "acted chat"), ("9", "refused chat")],
     "repetition_penalty": [(1.1, "acted")],
     "request_id": [("mine", "refused")],
     "response_format": [({"type": "json_object"}, "acted"), ({"type": "text"}, "neutral")],
@@ -147,6 +147,7 @@ VLLM: dict[str, list[tuple[Any, Any]]] = {
     "truncate_prompt_tokens": [(9, "acted")],
     "use_beam_search": [(True, "refused")],
     "user": [("x", "neutral")],
+    "thinking_token_budget": [(9, "acted chat")],
     "vllm_xargs": [({"a": 1}, "refused")],
 }
 
@@ -237,7 +238,8 @@ SCHEMA_ASKED = {"response_format": {"type": "json_object"}}
     [
         ({}, None, None, ()),
         ({"reasoning_effort": "none"}, False, False, ()),
-        ({"reasoning_effort": "low"}, None, None, ("reasoning_effort",)),
+        ({"reasoning_effort": "low"}, None, None, ()),
+        ({"reasoning_effort": "lowest"}, None, None, ("reasoning_effort",)),
         ({"chat_template_kwargs": {"enable_thinking": False}}, False, False, ()),
         ({"chat_template_kwargs": {"enable_thinking": True, "thinking": True}}, True, True, ()),
         ({"chat_template_kwargs": {"thinking": False}, "reasoning_effort": "none"}, False, False, ()),
@@ -290,9 +292,9 @@ def test_reasoning_is_switched_on_and_off(
         ({"messages": [{"role": "user", "content": "a", "x": 1}]}, "unknown_field", "messages[0].x", "spelling"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
-            "unsupported_parameter",
-            "messages[0].content[0].type",
-            "image_url",
+            "invalid_value",
+            "messages[0].content[0].image_url.url",
+            "https://",
         ),
         ({"messages": []}, "invalid_value", "messages", "at least one"),
         ({"temperature": 2.1}, "invalid_value", "temperature", "between 0 and 2"),

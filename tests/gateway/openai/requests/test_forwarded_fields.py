@@ -80,7 +80,7 @@ FOR_VLLM: list[dict[str, Any]] = [
     {"logit_bias": {"3": 1.5}},
     {"chat_template_kwargs": {"enable_thinking": False}},
     {"documents": [{"text": "x"}]},
-    {"include_reasoning": False},
+    {"thinking_token_budget": 9},
     {"priority": 3},
     {"vllm_xargs": {"a": 1}},
     {"guided_regex": "a+"},
@@ -101,6 +101,7 @@ ANSWERED_HERE = {
     "max_completion_tokens",
     "guided_json",
     "penstock",
+    "include_reasoning",
 }
 """Or said in another way: see the other tests."""
 ACCEPTED_IF_NEUTRAL = {
