@@ -12,7 +12,7 @@ MOST_TOKENS = 8
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
-@schemathesis.hook
+@schemathesis.hook  # type: ignore[untyped-decorator]
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
     """Only values that are valid anyway are replaced, so that a request that is to be refused stays so."""
     body = case.body
@@ -28,7 +28,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         body["n"] = 2
 
 
-@schemathesis.serializer("application/toml")
+@schemathesis.serializer("application/toml")  # type: ignore[untyped-decorator]
 def toml(context: Any, value: Any) -> dict[str, Any]:
     """The text as it is."""
     return {"data": value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")}

@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator.schemas import openapi_v31_schema_validator
 
-from engine.model.encoder_config import EmbeddingSizes
+from engine.model.vectors import EmbeddingSizes
 from gateway.anthropic import turns
 from gateway.anthropic.message_request import MessagesBody, read_count
 from gateway.endpoints.admin_routes import create_admin_app
