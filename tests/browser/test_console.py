@@ -352,7 +352,7 @@ def test_the_live_view_shows_the_service_and_rests_when_hidden(locked: ConsolePa
 def test_without_an_admin_key_the_live_view_says_what_is_missing(driver, keyed: str) -> None:
     page = ConsolePage(driver, keyed).open(api_key=KEY.raw)
     page.one("#tab-live").click()
-    page.until(lambda: "It needs an admin key" in page.text("#live-state"))
+    page.until(lambda: "The live view needs an admin key" in page.text("#live-state"))
     assert "--roles read" in page.text("#live-state")
     page.use_keys(KEY.raw, KEY.raw)
     page.until(lambda: "does not open it" in page.text("#live-state") and not page.one("#keys").is_displayed())
