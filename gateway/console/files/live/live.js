@@ -102,7 +102,7 @@ function begin(place, title, names) {
 
 function missing(error) {
   return [
-    readKey("admin") ? "The admin key that was entered does not open it. " : "It needs an admin key. ",
+    readKey("admin") ? "The admin key that was entered does not open it. " : "The live view needs an admin key. ",
     "A key of the admin API with the role read, or one for metrics, goes under Keys; an operator makes one with ",
     element("code", {}, "penstock keys new --admin --id console --roles read"),
     ". The server says: ",

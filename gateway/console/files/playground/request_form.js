@@ -57,7 +57,7 @@ function format() {
 /** The request's body and headers for these messages. Raises FieldProblem. */
 export function readRequest(messages) {
   const system = byId("system").value;
-  const body = { model: byId("model").value, stream: true, stream_options: { include_usage: true } };
+  const body = { model: byId("model").value || "MODEL", stream: true, stream_options: { include_usage: true } };
   body.messages = system.trim() ? [{ role: "system", content: system }, ...messages] : messages;
   for (const [field, name, ...bounds] of NUMBERS) body[name] = number(field, name, ...bounds);
   const stops = byId("stops").value.split("\n").filter((line) => line !== "");

@@ -1,10 +1,9 @@
-"""The console, used in Chromium against real gateways. Without a browser it is skipped, with the reason."""
+"""The playground, used in Chromium against real gateways. Without a browser it is skipped, with the reason."""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,124 +12,14 @@ pytest.importorskip("selenium", reason="selenium is not installed: `make browser
 
 from selenium.webdriver.common.keys import Keys
 
-from policies.admission.keys import new_key
-from tests.browser.console_page import ConsolePage, missing, start_browser
-from tests.browser.scripted_upstream import ScriptedUpstream, scripted_upstream
-from tests.e2e.process import GatewayProcess
-from tests.paths import ROOT
+from tests.browser.console_page import ConsolePage
+from tests.browser.gateway_config import HOSTILE_NAME, KEY
+from tests.browser.scripted_upstream import ScriptedUpstream
 from tests.patience import PATIENCE_S
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
-
-KEY = new_key("acme", bytes(range(1, 39)), "app")
-ADMIN = new_key("", bytes(range(2, 40)), "ops")
-HOSTILE_NAME = "<img src=x onerror=hacked=1>"
 HOSTILE = (
     "<img src=x onerror=hacked=2></script><script>hacked=3</script>\x1b[31mred \u202egnp.exe\u202c **b** &amp; 👍🏽"
 )
-CONFIG = f"""
-schema = 1
-[ledger]
-path = "ledger.sqlite3"
-[engines.small]
-model = "{ROOT}/engine/zoo/models/small"
-threads = 1
-[engines.large]
-model = "{ROOT}/engine/zoo/models/large"
-threads = 1
-[upstreams.scripted]
-urls = ["URL/v1"]
-supports = ["sampling"]
-[models.penstock]
-description = "both"
-[models."{HOSTILE_NAME}"]
-description = "{HOSTILE_NAME}"
-[[routes]]
-name = "scripted"
-when = {{ model = ["{HOSTILE_NAME}"] }}
-use = {{ ladder = "scripted" }}
-[models.parted]
-[[routes]]
-name = "parted"
-when = {{ model = ["parted"] }}
-use = {{ cascade = "parted" }}
-[[routes]]
-name = "both"
-use = {{ cascade = "thrifty" }}
-[cascades.thrifty]
-stages = ["small", "large"]
-defer = {{ statistic = "min_margin", threshold = 100.0 }}
-emit = {{ mode = "gate" }}
-on_failure = "large"
-[cascades.parted]
-stages = ["small", "large"]
-defer = {{ statistic = "min_margin", threshold = 8.3 }}
-emit = {{ mode = "window", window = 1 }}
-on_failure = "large"
-[[ladders.large]]
-to = "large"
-[[ladders.scripted]]
-to = "scripted"
-[prices]
-small = {{ input = 1.0, output = 2.0 }}
-large = {{ input = 10.0, output = 20.0 }}
-[tenants.acme]
-[[keys]]
-id = "app"
-tenant = "acme"
-hash = "{KEY.settings.hash}"
-[[admin.keys]]
-id = "ops"
-hash = "{ADMIN.settings.hash}"
-roles = ["read"]
-"""
-
-
-@pytest.fixture(scope="module")
-def keyless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The embedded models, as `penstock serve` has them."""
-    process = GatewayProcess(log=tmp_path_factory.mktemp("keyless") / "serve.log")
-    yield process.url
-    process.end()
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[ScriptedUpstream]:
-    with scripted_upstream() as script:
-        yield script
-
-
-@pytest.fixture(scope="module")
-def keyed(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("keyed")
-    (folder / "config.toml").write_text(CONFIG.replace("URL", upstream.url))
-    process = GatewayProcess("--config", str(folder / "config.toml"), log=folder / "serve.log")
-    yield process.url
-    process.end()
-
-
-@pytest.fixture(scope="module")
-def driver():
-    started = start_browser()
-    yield started
-    started.quit()
-
-
-@pytest.fixture
-def page(driver, keyless: str) -> Iterator[ConsolePage]:
-    """Without keys; nothing on it may break a rule of its own policy."""
-    opened = ConsolePage(driver, keyless).open()
-    yield opened
-    assert opened.complaints() == []
-
-
-@pytest.fixture
-def locked(driver, keyed: str) -> Iterator[ConsolePage]:
-    """With keys, and the scripted upstream as its model."""
-    opened = ConsolePage(driver, keyed).open(api_key=KEY.raw, admin_key=ADMIN.raw)
-    opened.choose("#model", HOSTILE_NAME)
-    yield opened
-    assert opened.complaints() == []
 
 
 def test_an_answer_streams_and_says_how_it_was_made(page: ConsolePage) -> None:
@@ -303,104 +192,6 @@ def test_the_code_follows_the_form_and_runs(locked: ConsolePage, upstream: Scrip
     assert "fetch(" in locked.text("#code")
 
 
-def requests_of(page: ConsolePage, path: str) -> int:
-    return page.script(
-        "return performance.getEntriesByType('resource').filter((entry) => entry.name.endsWith(arguments[0])).length",
-        path,
-    )
-
-
-COUNT_TIMERS = """
-window.timers = new Set();
-const [set, clear] = [window.setTimeout, window.clearTimeout];
-window.setTimeout = (call, ms) => {
-  const timer = set(() => { timers.delete(timer); call(); }, ms);
-  timers.add(timer);
-  return timer;
-};
-window.clearTimeout = (timer) => { timers.delete(timer); clear(timer); };
-"""
-SEEN = """
-Object.defineProperty(document, "visibilityState", { get: () => arguments[0], configurable: true });
-document.dispatchEvent(new Event("visibilitychange"));
-"""
-
-
-@pytest.mark.parametrize("way", ["another tab of the page", "another page"])
-def test_the_live_view_shows_the_service_and_rests_when_hidden(locked: ConsolePage, way: str) -> None:
-    locked.script(COUNT_TIMERS)
-    locked.choose("#model", "penstock")
-    locked.ask("What is 2 + 2?")
-    locked.one("#tab-live").click()
-    locked.until(lambda: requests_of(locked, "/metrics") >= 3)
-    shown = locked.text("#live")
-    for words in ("Engines", "Queues", "Rungs", "closed: in use", "Tenants", "acme", "serving", "scripted"):
-        assert words in shown
-    assert locked.all("#live svg polyline")
-    if way == "another page":
-        locked.script(SEEN, "hidden")
-    else:
-        locked.one("#tab-playground").click()
-    # One reading may have been on its way; no other will begin.
-    locked.until(lambda: locked.script("return timers.size") == 0)
-    if way == "another page":
-        before = requests_of(locked, "/metrics")
-        locked.script(SEEN, "visible")
-        locked.until(lambda: requests_of(locked, "/metrics") > before)
-
-
-def test_without_an_admin_key_the_live_view_says_what_is_missing(driver, keyed: str) -> None:
-    page = ConsolePage(driver, keyed).open(api_key=KEY.raw)
-    page.one("#tab-live").click()
-    page.until(lambda: "It needs an admin key" in page.text("#live-state"))
-    assert "--roles read" in page.text("#live-state")
-    page.use_keys(KEY.raw, KEY.raw)
-    page.until(lambda: "does not open it" in page.text("#live-state") and not page.one("#keys").is_displayed())
-    page.use_keys(KEY.raw, ADMIN.raw)
-    page.until(lambda: page.all("#live-figures table"))
-
-
-def test_everything_is_reached_by_the_keyboard_and_has_a_name(page: ConsolePage) -> None:
-    page.script("document.querySelectorAll('details').forEach((each) => (each.open = true)); document.body.focus()")
-    reached = []
-    for _ in range(60):
-        page.press(Keys.TAB)
-        element = page.driver.switch_to.active_element
-        if element.tag_name == "body" or element in reached:
-            break
-        reached.append(element)
-        assert element.accessible_name, element.get_attribute("outerHTML")
-        outlined = page.script("return getComputedStyle(arguments[0]).outlineStyle", element)
-        assert outlined != "none", element.get_attribute("outerHTML")
-    ids = [element.get_attribute("id") for element in reached]
-    for earlier, later in (
-        ("tab-playground", "show-keys"),
-        ("prompt", "send"),
-        ("send", "model"),
-        ("explain", "code-curl"),
-    ):
-        assert ids.index(earlier) < ids.index(later)
-    page.one("#tab-playground").click()
-    page.press(Keys.ARROW_RIGHT)
-    page.until(page.one("#live-figures").is_displayed)
-    page.press(Keys.ARROW_RIGHT)
-    assert page.one("#playground").is_displayed()
-
-
-@pytest.mark.parametrize("width", [320, 390, 768, 1280])
-def test_it_fits_narrow_screens(page: ConsolePage, width: int) -> None:
-    page.look(width=width)
-    page.ask("What is 17 + 25?")
-    page.script("document.querySelectorAll('details').forEach((each) => (each.open = true))")
-    for tab in ("playground", "live"):
-        page.one(f"#tab-{tab}").click()
-        if tab == "live":
-            page.until(lambda: page.all("#live-figures table"))
-        assert page.script("return document.documentElement.scrollWidth") <= width
-    page.one("#tab-playground").click()
-    page.look()
-
-
 def test_the_text_of_each_model_is_marked_where_a_cascade_moves_within_an_answer(locked: ConsolePage) -> None:
     locked.choose("#model", "parted")
     said = locked.ask("Hello!")
@@ -409,23 +200,3 @@ def test_the_text_of_each_model_is_marked_where_a_cascade_moves_within_an_answer
     assert parts["small"] + parts["large"] == said
     assert "the first" in locked.text(".margins figcaption")
     assert "cost" in locked.text(".summary")
-
-
-def test_the_state_of_the_server_is_followed_until_it_is_ready(keyless: str, driver) -> None:
-    """It is served while its models are loaded; here the first answers say so."""
-    page = ConsolePage(driver, keyless)
-    loading = """
-    const fetched = window.fetch;
-    let left = 2;
-    window.fetch = async (path, options) =>
-      String(path) === "readyz" && left-- > 0
-        ? new Response(JSON.stringify({ status: "not ready", state: "loading" }), { status: 503 })
-        : fetched(path, options);
-    """
-    added = driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": loading})
-    try:
-        page.open()
-        page.until(lambda: "loading" in page.text("#server-state"))
-        page.until(lambda: "serving" in page.text("#server-state"))
-    finally:
-        driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
