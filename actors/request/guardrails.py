@@ -118,12 +118,16 @@ def _text(body: ParsedBody) -> str:
 def _parts(prompt: Prompt, param: str) -> list[str]:
     match prompt:
         case ChatPrompt(messages):
+            if prompt.media:
+                part = prompt.media[0]
+                raise _not_text(part.where, f"'{part.where}' ({part.medium}) cannot be judged")
             return [message.content for message in messages if message.role in {"user", "tool"}]
         case TextPrompt(text):
             return [text]
         case _:
-            raise InvalidRequest(
-                "This server judges texts before it answers them, and token ids cannot be judged. Send text.",
-                param=param,
-                code="guardrail_needs_text",
-            )
+            raise _not_text(param, "token ids cannot be judged")
+
+
+def _not_text(param: str, what: str) -> InvalidRequest:
+    message = f"This server judges texts before it answers them, and {what}. Send text."
+    return InvalidRequest(message, param=param, code="guardrail_needs_text")

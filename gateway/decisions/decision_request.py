@@ -96,4 +96,7 @@ def _transcript(model: str, messages: list[MessageBody]) -> str:
     """The conversation as one text. Raises `BadField`."""
     prompt = read_chat(ChatBody(model=model, messages=messages), {}, 1).prompts[0]
     assert isinstance(prompt, ChatPrompt)
+    if prompt.media:
+        medium = prompt.media[0].medium
+        raise fault(prompt.media[0].where, f"({medium}) cannot be judged: send text.", "unsupported_parameter")
     return "\n".join([f"{message.role}: {message.content}" for message in prompt.messages])

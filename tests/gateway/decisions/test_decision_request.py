@@ -9,8 +9,10 @@ from actors.api.request import ChatPrompt
 from gateway.decisions.decision_request import AskedDecision, DecisionBody, read_decision
 from gateway.errors import BadField
 from gateway.openai.requests.json_body import BodyDecoder
+from tests.media import PNG, data_url
 
 PREDICATE = {"type": "predicate", "question": "Is it old?"}
+IMAGE = {"type": "image_url", "image_url": {"url": data_url(PNG)}}
 ASK: dict[str, Any] = {"model": "small", "input": "a ship", "decision": PREDICATE}
 
 
@@ -68,6 +70,7 @@ SCORE = {"type": "score", "question": "How?"}
     [
         ({"input": None}, "input"),
         ({"messages": [{"role": "user", "content": "Hi"}]}, "input"),
+        ({"input": None, "messages": [{"role": "user", "content": [IMAGE]}]}, "messages[0].content[0].image_url.url"),
         ({"input": ""}, "input"),
         ({"decision": None}, "decision"),
         ({"decision": {"type": "vote", "question": "?"}}, "decision.type"),

@@ -13,6 +13,7 @@ from tests.gateway.endpoints.test_decisions import weighed
 from tests.gateway.endpoints.test_refusal_log import KEY, SETTINGS
 from tests.gateway.endpoints.test_scoring import CONFIGURED, ENCODERS
 from tests.gateway.harness import Client, Response, gateway
+from tests.media import PNG, data_url
 
 SHORT = """
 [guardrails.short]
@@ -106,8 +107,10 @@ async def test_a_predicate_is_asked_of_a_model_of_text(more: float) -> None:
         assert answer.status == (400 if more < 0 else 200), answer.body
 
 
+IMAGE = [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"url": data_url(PNG)}}]
 REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
     ("token ids", SHORT, {"model": "small", "prompt": [5, 6], "max_tokens": 8}, "guardrail_needs_text"),
+    ("an image", SHORT, {**CHAT, "messages": [{"role": "user", "content": IMAGE}]}, "guardrail_needs_text"),
     (
         "too long for the classifier",
         SHORT,
@@ -123,7 +126,8 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("table", "body", "code"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
 async def test_what_cannot_be_judged_is_not_served(table: str, body: dict[str, Any], code: str) -> None:
     async with guarded(tables=table) as service, gateway(service.service) as running:
-        refused = await post(await running.connect(), "/v1/completions", body)
+        path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
+        refused = await post(await running.connect(), path, body)
         assert refused.error["code"] == code, refused.body
         assert steps(service, "small") == 0
 
