@@ -94,6 +94,10 @@ def _read(where: str, part: ChatPart) -> ContentPart:
             if part.text is None:
                 raise _missing(f"{where}.text")
             return TextPart(part.text, mark)
+        case "refusal":
+            if not isinstance(part.refusal, str):
+                raise _missing(f"{where}.refusal")
+            return TextPart(part.refusal, mark)
         case "image_url":
             if part.image_url is None:
                 raise _missing(f"{where}.image_url")

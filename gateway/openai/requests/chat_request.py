@@ -44,7 +44,7 @@ from gateway.openai.requests.tools_request import (
 
 MAX_MESSAGES = 2048
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
-_UNSUPPORTED = ("function_call", "audio", "refusal", "annotations")
+_UNSUPPORTED = ("function_call", "audio", "annotations")
 _reasons, _unsupported = attrgetter(*_REASONING), attrgetter(*_UNSUPPORTED)
 _NO_OPTIONS = StreamOptions()
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -59,11 +59,12 @@ class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: list[EarlierCall] | None = None
+    refusal: str | None = None
+    """Of an earlier answer: the model reads it as its content."""
     function_call: Any = None
-    refusal: Any = None
     audio: Any = None
     annotations: Any = None
-    """The last four come back when a client appends an answer as it received it; empty values are ignored."""
+    """The last three come back when a client appends an answer as it received it; empty values are ignored."""
     reasoning_content: str | None = None
     reasoning: str | None = None
     reasoning_details: list[dict[str, Any]] | None = None
@@ -168,13 +169,15 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
     if (message.tool_call_id is not None) != (message.role == "tool"):
         why = "'tool_call_id' is required in messages of the role tool, and not allowed in others."
         raise BadField(f"{where}.tool_call_id", why)
+    if message.refusal and message.role != "assistant":
+        raise fault(f"{where}.refusal", f"is allowed in assistant messages only, not in {message.role} messages.")
     reasoning, written = _reasoning(where, message)
     parts: tuple[ContentPart, ...] = ()
     content = message.content
     if content is None:
         if message.role != "assistant":
             raise BadField(f"{where}.content", f"The content of a {message.role} message is missing.", "missing_field")
-        content = ""
+        content = message.refusal or ""
     elif isinstance(content, list):
         content, parts = content_of(read_parts(f"{where}.content", message.role, content))
     return ChatMessage(message.role, content, message.name, calls, message.tool_call_id, reasoning, written, parts)

@@ -31,6 +31,7 @@ def test_text_and_marks() -> None:
         TextPart("b", MARK),
     ]
     assert read({"type": "thinking", "thinking": "hm"}, role="assistant") == []
+    assert read({"type": "refusal", "refusal": "No."}, role="assistant") == [TextPart("No.")]
 
 
 def test_media() -> None:

@@ -414,6 +414,14 @@ def test_a_field_given_twice(body: bytes, param: str) -> None:
     assert (refused.value.body.code, refused.value.body.param) == ("duplicate_field", param)
 
 
+def test_a_refusal_of_an_earlier_answer_is_read_as_its_text() -> None:
+    asked = chat(messages=[{"role": "assistant", "content": None, "refusal": "I cannot."}])
+    assert asked.prompts[0].messages == (ChatMessage("assistant", "I cannot."),)
+    with pytest.raises(BadField) as refused:
+        chat(messages=[{"role": "user", "content": "Hi", "refusal": "No."}])
+    assert refused.value.body.param == "messages[0].refusal"
+
+
 def test_text_parts_are_joined() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     asked = chat(
