@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from actors.api.request import ChatMessage, ParsedBody
 from engine.sampling.params import SamplingParams
 from gateway.endpoints.completions import CHAT, COMPLETION
-from gateway.errors import HttpError
+from gateway.errors import BadField, HttpError
 from gateway.openai.requests.json_body import check_content_type
 
 MESSAGES = [{"role": "user", "content": "a"}]
