@@ -165,6 +165,7 @@ async def test_a_cancelled_batch_lists_what_was_not_answered(autojump_clock) -> 
         assert len(results) == 60 == record.completed + record.failed
         codes = {result["error"]["code"] for result in results.values() if result["error"]}
         assert codes == {"batch_cancelled"}
+        assert {result["response"]["status_code"] for result in results.values() if result["response"]} == {200}
         with pytest.raises(NotFound):
             await batch.batches.cancel("another", batch_id)
 
@@ -190,6 +191,7 @@ async def test_after_its_window_a_batch_expires(autojump_clock) -> None:
         assert len(results) == record.completed + record.failed == 90
         codes = {result["error"]["code"] for result in results.values() if result["error"]}
         assert codes == {"batch_expired"}
+        assert {result["response"]["status_code"] for result in results.values() if result["response"]} == {200}
 
 
 async def test_what_has_no_result_is_begun_again_by_the_next_process(autojump_clock, tmp_path) -> None:
