@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import trio
 
-from actors.api.errors import Conflict, NotFound, OverQuota
+from actors.api.errors import Conflict, NotFound, OverQuota, Unavailable
 from actors.batches.batch_store import BatchStore
 from actors.batches.file_rows import FileLimits
 from actors.batches.records import ENDED, BatchRecord
@@ -48,9 +48,12 @@ class Batch:
         return batch_id
 
     async def _ask(self, query: Any) -> Any:
-        while not self.batches.store.runs:  # noqa: ASYNC110
-            await trio.sleep(0.1)
-        return await self.batches.store.ask(query)
+        while True:
+            try:
+                return await self.batches.store.ask(query)
+            except Unavailable:
+                # The actor has not begun yet.
+                await trio.sleep(0.1)
 
     async def now(self, batch_id: str, tenant: str = "anonymous") -> BatchRecord:
         return await self.batches.store.ask(GetBatch(tenant, batch_id))
