@@ -115,10 +115,6 @@ class StoreClient:
                 reply.fail(ActorDied("the store has ended"))
             self._waiting.clear()
 
-    @property
-    def runs(self) -> bool:
-        return self._handle is not None
-
     async def ask(self, query: Any) -> Any:
         """What the query gives. Raises what `unavailable` makes."""
         number, reply = self._send(query)

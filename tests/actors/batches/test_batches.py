@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import trio
 
-from actors.api.errors import Conflict, NotFound, OverQuota
+from actors.api.errors import Conflict, NotFound, OverQuota, Unavailable
 from actors.batches.batch_store import BatchStore
 from actors.batches.file_rows import FileLimits
 from actors.batches.records import ENDED, BatchRecord
@@ -48,9 +48,12 @@ class Batch:
         return batch_id
 
     async def _ask(self, query: Any) -> Any:
-        while not self.batches.store.runs:  # noqa: ASYNC110
-            await trio.sleep(0.1)
-        return await self.batches.store.ask(query)
+        while True:
+            try:
+                return await self.batches.store.ask(query)
+            except Unavailable:
+                # The actor has not begun yet.
+                await trio.sleep(0.1)
 
     async def now(self, batch_id: str, tenant: str = "anonymous") -> BatchRecord:
         return await self.batches.store.ask(GetBatch(tenant, batch_id))
@@ -165,6 +168,7 @@ async def test_a_cancelled_batch_lists_what_was_not_answered(autojump_clock) -> 
         assert len(results) == 60 == record.completed + record.failed
         codes = {result["error"]["code"] for result in results.values() if result["error"]}
         assert codes == {"batch_cancelled"}
+        assert {result["response"]["status_code"] for result in results.values() if result["response"]} == {200}
         with pytest.raises(NotFound):
             await batch.batches.cancel("another", batch_id)
 
@@ -190,6 +194,7 @@ async def test_after_its_window_a_batch_expires(autojump_clock) -> None:
         assert len(results) == record.completed + record.failed == 90
         codes = {result["error"]["code"] for result in results.values() if result["error"]}
         assert codes == {"batch_expired"}
+        assert {result["response"]["status_code"] for result in results.values() if result["response"]} == {200}
 
 
 async def test_what_has_no_result_is_begun_again_by_the_next_process(autojump_clock, tmp_path) -> None:
