@@ -34,7 +34,8 @@ class VectorRunner:
         self.total_blocks = runner.total_blocks
         self.kv_bytes = runner.kv_bytes
         self.vocab_size = runner.vocab_size
-        self.max_input_tokens = settings.max_model_len or vectors.sentence.max_tokens or runner.max_model_len
+        meant = settings.max_model_len or vectors.sentence.max_tokens or runner.max_model_len
+        self.max_input_tokens = min(meant, runner.max_model_len)
         self.sizes = vectors.sizes
         self.pooling = "last" if vectors.scored_by is not None else vectors.sentence.pooling
 

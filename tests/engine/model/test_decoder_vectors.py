@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from config.model.rerank import RerankSettings
-from config.model.settings import EngineSettings
+from config.model.settings import EngineSettings, KVSettings
+from config.model.table import Bytes
 from engine.errors import ModelError
 from engine.load import load_engine
 from engine.model.decoder_vectors import read_decoder_vectors
@@ -136,3 +137,13 @@ def test_other_templates_make_other_scores() -> None:
     plain = EngineSettings(model=Path("m"))
     others = [EngineSettings(model=Path("m"), rerank=RerankSettings(instruction=each)) for each in ("a", "b")]
     assert len({vector_identity(each) for each in (plain, *others)}) == 3
+
+
+@pytest.mark.parametrize(("meant", "stated", "longest"), [(10_000, None, 512), (100, None, 100), (100, 300, 300)])
+def test_the_longest_input(directory: Path, meant: int, stated: int | None, longest: int) -> None:
+    decoder_vectors.write_modules(directory, "lasttoken")
+    change(directory / "sentence_bert_config.json", max_seq_length=meant)
+    kv = KVSettings(memory=Bytes(2**21))
+    engine = load_engine(EngineSettings(model=directory, kv=kv, threads=1, max_model_len=stated), "find")
+    assert engine.limits.max_model_len == longest
+    engine.close()
