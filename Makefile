@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell grep '^torch==' requirements.lock)
 TRITON := $(shell grep -o 'triton==[0-9.]*' pyproject.toml)
 
-.PHONY: help setup develop serve test lint types layers unit test-policies test-config test-actors test-gateway test-engine slow parity mutants faults kills soak websocket-suite bench-gateway bench-upstream peers bench-peers verified bench-simulate bench-gpu lock clean
+.PHONY: help setup develop serve test lint types layers unit test-policies test-config test-actors test-gateway test-engine slow parity mutants faults kills soak clients websocket-suite bench-gateway bench-upstream peers bench-peers verified bench-simulate bench-gpu lock clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -108,6 +108,10 @@ kills: develop  ## engines, connections and clients go at random moments under m
 MINUTES ?= 30
 soak: develop  ## everything mixed over real sockets: does anything grow? (MINUTES=30)
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
+# CLIENTS='--only openai-npm langchain'
+clients: develop  ## clients of others, unmodified, against one gateway; writes docs/clients.md (CLIENTS=options)
+	$(BIN)/python -m tests.clients $(CLIENTS)
 
 websocket-suite: develop  ## the cases of Autobahn's suite against the WebSocket layer
 	@$(PIP) install --quiet kosoku==0.1.0

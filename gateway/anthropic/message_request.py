@@ -9,6 +9,7 @@ from actors.api.request import ChatPrompt, ParsedBody, View
 from engine.sampling.grammar import Grammar
 from engine.text.tool_calls import Tool
 from gateway.anthropic.effort import Reasoning, Thinking, reasoning_of
+from gateway.anthropic.errors import NO_THREADS
 from gateway.anthropic.message_tools import MessageToolChoice, chosen_tools, offered_tools
 from gateway.anthropic.turns import Content, MessageTurn, conversation
 from gateway.errors import BadField
@@ -29,6 +30,7 @@ _NEUTRAL: Mapping[str, Callable[[Any], bool]] = {
     "mcp_servers": lambda value: value == [],
     "output_format": lambda _: False,
     "speed": lambda value: value == "standard",
+    "thread": lambda _: False,
 }
 """Fields that this server does not have, and which of their values have no effect."""
 
@@ -93,7 +95,7 @@ def read_count(body: MessagesBody, given: GivenFields) -> ParsedBody:
     for name, accepts in _NEUTRAL.items():
         value = given.get(name)
         if value is not None and not accepts(value):
-            raise BadField(name, unsupported(name), "unsupported_parameter")
+            raise BadField(name, unsupported(name), NO_THREADS if name == "thread" else "unsupported_parameter")
     if body.temperature is not None and not 0 <= body.temperature <= 1:
         raise fault("temperature", f"must be between 0 and 1, not {body.temperature:g}.")
     config = body.output_config or _NO_CONFIG
