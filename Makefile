@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell grep '^torch==' requirements.lock)
 TRITON := $(shell grep -o 'triton==[0-9.]*' pyproject.toml)
 
-.PHONY: help setup develop serve test lint types layers unit test-policies test-config test-actors test-gateway test-engine slow parity mutants faults kills soak browser websocket-suite api-fuzz bench-gateway bench-upstream peers bench-peers verified bench-simulate bench-gpu lock clean
+.PHONY: help setup develop serve test lint types layers unit test-policies test-config test-actors test-gateway test-engine slow parity mutants faults kills soak browser clients websocket-suite api-fuzz bench-gateway bench-upstream peers bench-peers verified bench-simulate bench-gpu lock clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -112,6 +112,10 @@ soak: develop  ## everything mixed over real sockets: does anything grow? (MINUT
 browser: develop  ## the console in Chromium (on Debian: apt install chromium chromium-driver)
 	@$(PIP) install --quiet selenium==4.51.0
 	$(BIN)/pytest -q tests/browser
+
+# CLIENTS='--only openai-npm langchain'
+clients: develop  ## clients of others, unmodified, against one gateway; writes docs/clients.md (CLIENTS=options)
+	$(BIN)/python -m tests.clients $(CLIENTS)
 
 websocket-suite: develop  ## the cases of Autobahn's suite against the WebSocket layer
 	@$(PIP) install --quiet kosoku==0.1.0

@@ -17,6 +17,8 @@ _TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+NO_THREADS = "thread_unsupported_request"
+"""The code by which a client learns to send its conversation itself: it looks for it in `details`."""
 _OURS = ("param", "code", "upstream_code", "stream", "delivered_tokens")
 _encode = msgspec.json.Encoder().encode
 
@@ -34,4 +36,6 @@ def anthropic_error(error: ErrorBody, request_id: str) -> bytes:
     for name in _OURS:
         if (value := getattr(error, name)) is not None:
             fields[name] = value
+    if error.code == NO_THREADS:
+        fields["details"] = {"error_code": NO_THREADS, "unsupported": [error.param]}
     return _encode({"type": "error", "error": fields, "request_id": request_id})

@@ -10,6 +10,7 @@ from engine.sampling.grammar import Grammar
 from engine.text.tool_calls import Tool
 from gateway.anthropic.blocks import Content
 from gateway.anthropic.effort import EFFORTS, Reasoning, Thinking, reasoning_of
+from gateway.anthropic.errors import NO_THREADS
 from gateway.anthropic.message_tools import MessageToolChoice, chosen_tools, offered_tools
 from gateway.anthropic.turns import MessageTurn, conversation
 from gateway.errors import BadField
@@ -46,6 +47,7 @@ _NEUTRAL: Mapping[str, Neutral] = {
     "mcp_servers": any_of([]),
     "output_format": NOTHING,
     "speed": any_of("standard"),
+    "thread": NOTHING,
 }
 """Fields that this server does not have, and which of their values have no effect."""
 
@@ -116,7 +118,7 @@ def read_count(body: MessagesBody, given: GivenFields) -> ParsedBody:
     for name, accepts in _NEUTRAL.items():
         value = given.get(name)
         if value is not None and not accepts(value):
-            raise BadField(name, unsupported(name), "unsupported_parameter")
+            raise BadField(name, unsupported(name), NO_THREADS if name == "thread" else "unsupported_parameter")
     if body.temperature is not None and not 0 <= body.temperature <= _MAX_TEMPERATURE:
         raise fault("temperature", f"must be between 0 and {_MAX_TEMPERATURE}, not {body.temperature:g}.")
     config = body.output_config or _NO_CONFIG

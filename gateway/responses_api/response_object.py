@@ -26,6 +26,7 @@ class ResponseObject:
         asked = asked_of(body)
         self.id = ID_PREFIX + identity.request_id
         self.output = ResponseOutput(identity.request_id, custom_names(asked.fields["tools"]))
+        self._created = identity.created
         self._head = {
             "id": self.id,
             "object": "response",
@@ -48,6 +49,7 @@ class ResponseObject:
         return {
             **self._head,
             "status": status,
+            "completed_at": self._completed_at(served) if status == "completed" else None,
             "error": None if error is None else _error_fields(error),
             "incomplete_details": None if cut is None else {"reason": cut},
             **self._fields,
@@ -61,6 +63,14 @@ class ResponseObject:
         if not self.output.items and not self.output.is_cut:
             self.output.text()
         return self.fields(self.end_status, usage=usage, served=served)
+
+    def _completed_at(self, served: Served | None) -> int:
+        """The same each time that this answer is read."""
+        timings = None if served is None else served.timings
+        if timings is None:
+            return self._created
+        parts = (timings.queue_ms, timings.prefill_ms, timings.decode_ms)
+        return self._created + round(sum(each for each in parts if each is not None) / 1000)
 
     @property
     def end_status(self) -> Literal["incomplete", "completed"]:

@@ -69,6 +69,8 @@ class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reasoning: str | None = None
     reasoning_details: list[dict[str, Any]] | None = None
     """Reasoning of an earlier answer, in the forms that servers use; allowed in an assistant's message only."""
+    provider_specific_fields: Any = None
+    """LiteLLM adds it to an answer, and sends it back. Without effect."""
 
 
 class ChatBody(SamplingBody, kw_only=True):

@@ -59,6 +59,8 @@ class EarlierFunction(msgspec.Struct, forbid_unknown_fields=True):
 
     name: str
     arguments: str
+    provider_specific_fields: Any = None
+    """LiteLLM's; without effect."""
 
 
 class EarlierCall(msgspec.Struct, forbid_unknown_fields=True):
@@ -70,6 +72,8 @@ class EarlierCall(msgspec.Struct, forbid_unknown_fields=True):
     index: int | None = None
     extra_content: dict[str, Any] | None = None
     """Gemini's; returned to an upstream unchanged."""
+    provider_specific_fields: Any = None
+    """LiteLLM's; without effect."""
 
 
 def tool_set(

@@ -72,3 +72,9 @@ def test_what_else_is_known_is_kept() -> None:
         "stream": "s",
         "delivered_tokens": 3,
     }
+
+
+def test_a_client_that_asks_for_a_thread_learns_in_its_own_words_that_there_is_none() -> None:
+    error = ErrorBody(400, "invalid_request_error", "thread_unsupported_request", "No.", "thread")
+    body = msgspec.json.decode(anthropic_error(error, "abc"))
+    assert body["error"]["details"] == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}

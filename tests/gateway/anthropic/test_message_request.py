@@ -145,6 +145,7 @@ def test_what_has_no_effect_is_accepted(fields: dict[str, Any]) -> None:
         ({"context_management": CLEARS}, "context_management", "unsupported_parameter"),
         ({"context_management": {"edits": 5}}, "context_management", "unsupported_parameter"),
         ({"diagnostics": {"previous_message_id": "msg_1"}}, "diagnostics", "unsupported_parameter"),
+        ({"thread": {"type": "create"}}, "thread", "thread_unsupported_request"),
         ({"stop": ["x"]}, "stop", "unknown_field"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "invalid_type"),
         ({"messages": None}, "messages", "invalid_type"),

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from openai.types.responses import Response
 
 from actors.api.errors import ErrorBody
 from actors.api.request import ParsedBody
-from actors.api.response import Delta
+from actors.api.response import Delta, Served, ServerTimings
 from gateway.openai.responses.completion import Identity
 from gateway.responses_api.request_body import ResponseBody, read_response
 from gateway.responses_api.response_object import ResponseObject, WholeResponse, response_body
@@ -67,3 +68,24 @@ def test_an_error_has_the_client_s_code_and_ours(status: int, code: str) -> None
     made = ResponseObject(IDENTITY, asked())
     shown = made.fields("failed", error=error)["error"]
     assert (shown["code"], shown["reason"], shown["message"]) == (code, "engine_failed", "It failed.")
+
+
+TIMED = msgspec.structs.replace(SERVED, timings=ServerTimings(500.0, None, 2400.0))
+
+
+@pytest.mark.parametrize(
+    ("reason", "served", "expected"),
+    [("stop", TIMED, 1_700_000_003), ("stop", SERVED, 1_700_000_000), ("length", TIMED, None)],
+)
+def test_when_it_was_completed(reason: Any, served: Served, expected: int | None) -> None:
+    collected = WholeResponse()
+    collected.take(Delta(0, "Hi", (1,), finish_reason=reason))
+    raw = response_body(IDENTITY, [collected], USAGE, served, asked())
+    assert Response.model_validate_json(raw, strict=True).completed_at == expected
+
+
+def test_numbers_that_were_not_asked_for_are_the_api_s_own() -> None:
+    fields = ResponseObject(IDENTITY, asked()).fields("in_progress")
+    assert [fields[name] for name in ("temperature", "top_p", "presence_penalty", "frequency_penalty")] == [1, 1, 0, 0]
+    fields = ResponseObject(IDENTITY, asked(temperature=0.0, top_p=0.5, presence_penalty=1.0)).fields("in_progress")
+    assert [fields[name] for name in ("temperature", "top_p", "presence_penalty")] == [0, 0.5, 1]

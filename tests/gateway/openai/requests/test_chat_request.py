@@ -472,3 +472,23 @@ def test_any_values_are_either_read_or_refused_with_400(fields: dict[str, Any]) 
         chat(**fields)
     except HttpError as refused:
         must_be_400(refused)
+
+
+def test_what_litellm_adds_to_an_answer_may_come_back() -> None:
+    added = {"provider_specific_fields": {"refusal": None}}
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}", **added}, **added}
+    answer = {"role": "assistant", "content": None, "tool_calls": [call], **added}
+    result = {"role": "tool", "tool_call_id": "c", "content": "x"}
+    (prompt,) = chat(messages=[*MESSAGES, answer, result]).prompts
+    (plain,) = chat(
+        messages=[
+            *MESSAGES,
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{**call, "function": {"name": "f", "arguments": "{}"}}],
+            },
+            result,
+        ]
+    ).prompts
+    assert prompt == plain
