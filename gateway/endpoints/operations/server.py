@@ -4,10 +4,10 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from gateway.anthropic.answer_types import MessageErrorAnswer, MessageModel, MessageModels
+from gateway.anthropic.answer_types import MessageModel, MessageModels
 from gateway.anthropic.model_list import DEFAULT_MODELS, MOST_MODELS
 from gateway.endpoints.operations.common import FIND_ERRORS, found, one_of
-from gateway.openai.responses.answer_types import ErrorAnswer, ModelEntries, ModelEntry
+from gateway.openai.responses.answer_types import ModelEntries, ModelEntry
 from gateway.openapi.operation import JSON, PLAIN, AnswerForm, Operation, Parameter
 from gateway.openapi.words import MODELS, SERVER
 
@@ -145,21 +145,6 @@ SERVER_OPERATIONS = (
         answers={200: AnswerForm(text="The text format of Prometheus.", content={PLAIN: {"type": "string"}})},
         key="scraper",
         listener="both",
-    ),
-    Operation(
-        method="GET",
-        path="/",
-        name="getStartPage",
-        tag=SERVER,
-        summary="A page for people",
-        answers={
-            200: AnswerForm(text="The page.", content=_HTML),
-            401: AnswerForm(
-                text="A key is needed: the page says how to send it, to browsers.",
-                content={**_HTML, JSON: one_of(ErrorAnswer, MessageErrorAnswer)},
-            ),
-        },
-        errors="both",
     ),
     Operation(
         method="GET",

@@ -10,6 +10,8 @@ _BUFFER_BYTES = 1 << 20
 _MOST_PARTS = 16
 _FIELD_BYTES = 1024
 _FILE = "file"
+PURPOSE = "batch"
+"""The only one that is served."""
 KNOWN = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
 
 
