@@ -345,6 +345,11 @@ def test_a_name_that_is_not_described_is_refused() -> None:
 
 
 ENCODERS = {"minilm": EmbeddingSizes(8), "labels": EmbeddingSizes(3, labels=("no", "yes", "so"))}
+JUDGES = """
+[moderations.safety]
+model = "labels"
+categories = { hate = { labels = ["yes"] } }
+"""
 LABELS = """
 [engines.labels]
 model = "labels"
@@ -360,15 +365,15 @@ to = "labels"
 
 async def test_examples_of_encoders_are_answered() -> None:
     """All others are sent in `tests/e2e/test_api_description.py`."""
-    settings = SETTINGS.replace("mini", "minilm").replace(GATE, LABELS + GATE)
+    settings = SETTINGS.replace("mini", "minilm").replace(GATE, LABELS + JUDGES + GATE)
     asked = [
         (each, path, body)
         for each in OPERATIONS
         for path in (each.path, *each.same_as)
         for body in each.examples.values()
-        if body.get("model") in ENCODERS
+        if body.get("model") in {*ENCODERS, "safety"}
     ]
-    assert len(asked) >= 10
+    assert len(asked) >= 12
     async with (
         stage({"small": says("ok")}, settings=settings, encoders=ENCODERS) as service,
         gateway(service.service) as running,
