@@ -42,6 +42,11 @@ to = "{name}"
 """
     for name in ("minilm", "labels")
 )
+SAFETY = """
+[moderations.safety]
+model = "labels"
+categories = { hate = { labels = ["yes"] } }
+"""
 FIRST = '[[routes]]\nname = "small"'
 """Routes are looked at in order, and the last one of the profile is for all."""
 HERE = Path(__file__).parent
@@ -58,7 +63,7 @@ def configuration(folder: Path, more: str) -> Path:
         text = text.replace(f'"{place}/', f'"{(profile.parent / place).resolve()}/')
     file = folder / "penstock.toml"
     assert text.count(FIRST) == 1
-    file.write_text(text.replace(FIRST, ENCODERS + FIRST) + more)
+    file.write_text(text.replace(FIRST, ENCODERS + SAFETY + FIRST) + more)
     return file
 
 

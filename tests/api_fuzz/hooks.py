@@ -5,7 +5,7 @@ from typing import Any
 import schemathesis
 
 MODELS = {"/v1/embeddings": "minilm", "/v1/rerank": "minilm", "/v2/rerank": "minilm", "/rerank": "minilm",
-          "/v1/score": "minilm", "/score": "minilm", "/classify": "labels"}  # fmt: skip
+          "/v1/score": "minilm", "/score": "minilm", "/classify": "labels", "/v1/moderations": "safety"}  # fmt: skip
 """By address; "small" at all others."""
 MOST_TOKENS = 8
 """Of each answer: what is fuzzed is the API, not the model."""
