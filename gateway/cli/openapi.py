@@ -1,6 +1,7 @@
 """`penstock openapi`: the API's description, as a server has it at `/openapi.json`."""
 
 import argparse
+import json
 from typing import Any
 
 _EPILOG = """\
@@ -23,7 +24,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from gateway.endpoints.api_description import rendered_document
+    from gateway.endpoints.operations.all_operations import described
 
-    print(rendered_document(keyless=arguments.keyless).body.decode())
+    print(json.dumps(described(keyless=arguments.keyless), indent=2, ensure_ascii=False))
     return 0

@@ -23,7 +23,7 @@ class Rendered(msgspec.Struct, frozen=True):
 @cache
 def rendered_document(*, keyless: bool) -> Rendered:
     """The document as JSON, made once."""
-    return _rendered(msgspec.json.format(msgspec.json.encode(described(keyless=keyless)), indent=1))
+    return _rendered(msgspec.json.encode(described(keyless=keyless)))
 
 
 @cache

@@ -163,11 +163,11 @@ def position_of(request: Request) -> int:
             last = value
         elif part and part != _BETA:
             raise BadField(name.decode("latin1")[:64], "The only parameter here is 'after', a number of an event.")
-    if not last:
-        return 0
-    if not last.isdigit() or int(last) > _MAX_POSITION:
-        raise BadField("after", "'after' and Last-Event-ID are the number of an event: the last `id` that came.")
-    return int(last)
+    # The one that does not count is checked, too: a client that sends something else there means something else.
+    for given in (last, request.header(b"last-event-id")):
+        if given and (not given.isdigit() or int(given) > _MAX_POSITION):
+            raise BadField("after", "'after' and Last-Event-ID are the number of an event: the last `id` that came.")
+    return int(last) if last else 0
 
 
 AnswerFrom = Callable[[Connection, Request, InferenceRequest, DecisionHeaders, KeptReader | None], Awaitable[None]]

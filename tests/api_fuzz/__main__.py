@@ -76,7 +76,9 @@ def fuzz(url: str, key: str | None, arguments: argparse.Namespace, *chosen: str)
     ]  # fmt: skip
     if key is not None:
         command += ["--header", f"Authorization: Bearer {key}"]
-    return subprocess.run(command, check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode
+    return subprocess.run(
+        command, check=False, cwd=arguments.folder, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    ).returncode
 
 
 def main() -> int:
@@ -88,7 +90,8 @@ def main() -> int:
     arguments = parser.parse_args()
     status = 0
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        # What schemathesis remembers is left there, too.
+        folder = arguments.folder = Path(name)
         if arguments.only in {None, "keyless"}:
             process = GatewayProcess("--config", str(configuration(folder, "")), log=folder / "keyless.log")
             arguments.document = f"{process.url}/openapi.json"

@@ -220,6 +220,7 @@ BAD = [
     (RESUMABLE, "?after=-1", "invalid_value"),
     (RESUMABLE, "?after=" + "9" * 30, "invalid_value"),
     (RESUMABLE, "?since=3", "invalid_value"),
+    (f"{RESUMABLE}Last-Event-ID: x\r\n", "?after=1", "invalid_value"),
 ]
 
 
@@ -229,7 +230,7 @@ async def test_bad_headers_and_parameters(headers: str, query: str, code: str) -
         client = await running.connect()
         if query:
             made = await client.request(CHAT_PATH, STREAM, headers=headers)
-            response = await client.get(f"/v1/streams/{made.headers['x-penstock-stream']}{query}")
+            response = await client.get(f"/v1/streams/{made.headers['x-penstock-stream']}{query}", headers=headers)
         else:
             response = await client.request(CHAT_PATH, STREAM, headers=headers)
         assert (response.status, response.error["code"]) == (400, code)
