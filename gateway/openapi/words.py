@@ -8,7 +8,8 @@ Every address of the server: OpenAI's API, Anthropic's Messages API, vLLM's addr
 **Keys.** `Authorization: Bearer KEY` or `x-api-key: KEY`. A server without keys serves its own machine only, and then \
 none is needed.
 
-**Bodies** are JSON in UTF-8 (of an upload: a form), not compressed. An unknown field is refused by name; `null` counts as absent.
+**Bodies** are JSON in UTF-8 (of an upload: a form), not compressed. An unknown field is refused by name; \
+`null` counts as absent.
 
 **Errors** say what was wrong and what to do. They have the format of the API that the request is for: Anthropic's for \
 `/v1/messages` and for requests with the header `anthropic-version`, OpenAI's for all others. Programs should look at \

@@ -3,9 +3,9 @@
 from typing import Any
 
 from gateway.anthropic.answer_types import AnthropicMessage, MessageEvent, MessageTokens
+from gateway.anthropic.blocks import PART_KINDS, BlockSource
 from gateway.anthropic.message_request import MessagesBody
 from gateway.anthropic.message_tools import MessageTool
-from gateway.anthropic.blocks import PART_KINDS, BlockSource
 from gateway.anthropic.turns import BLOCK_KINDS, MessageTurn
 from gateway.endpoints.operations.common import MODEL, MODEL_ERRORS, QUESTION, WEATHER_SCHEMA, found, made_by_model
 from gateway.endpoints.operations.kept_answers import BEGUN

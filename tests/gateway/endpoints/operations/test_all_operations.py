@@ -16,6 +16,7 @@ from openapi_spec_validator.schemas import openapi_v31_schema_validator
 from engine.model.vectors import EmbeddingSizes
 from gateway.anthropic import blocks, turns
 from gateway.anthropic.message_request import MessagesBody, read_count
+from gateway.decisions.decision_request import DecisionBody, read_decision
 from gateway.endpoints.admin_routes import create_admin_app
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.completions import CHAT, COMPLETION, MESSAGE
@@ -25,7 +26,6 @@ from gateway.endpoints.operations.all_operations import OPERATIONS, described
 from gateway.endpoints.responses import RESPONSE
 from gateway.endpoints.routes import Routes
 from gateway.endpoints.scoring import CLASSIFY, RERANK, SCORE, parse_scoring
-from gateway.decisions.decision_request import DecisionBody, read_decision
 from gateway.errors import HttpError
 from gateway.http.bounds.limits import ServerLimits
 from gateway.openai.batches.batch_object import read_batch
@@ -197,7 +197,9 @@ def test_every_kind_of_block_is_described() -> None:
         cls
         for module in (blocks, turns)
         for cls in vars(module).values()
-        if inspect.isclass(cls) and cls.__module__ == module.__name__ and "type" in getattr(cls, "__struct_fields__", ())
+        if inspect.isclass(cls)
+        and cls.__module__ == module.__name__
+        and "type" in getattr(cls, "__struct_fields__", ())
     }
     assert set(turns.BLOCK_KINDS.values()) == kinds - {blocks.BlockSource}
 
