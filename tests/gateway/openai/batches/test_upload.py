@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.api.errors import Refusal
-from gateway.openai.batches.upload import UploadReader
+from gateway.openai.batches.answer_types import UploadForm
+from gateway.openai.batches.upload import KNOWN, UploadReader
 
 TYPE = b'multipart/form-data; boundary="b-1"'
 
@@ -26,6 +27,10 @@ def read(data: bytes, sizes: list[int]) -> tuple[UploadReader, bytes]:
             found += reader.feed(data[at : at + size])
         at += size
     return reader, found + reader.end()
+
+
+def test_the_fields_of_a_form_are_described() -> None:
+    assert {"file", *KNOWN} == set(UploadForm.__struct_encode_fields__)
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(1, 40)))
