@@ -46,6 +46,17 @@ def test_a_file_and_its_fields(content: bytes, sizes: list[int]) -> None:
     assert reader.fields == {"purpose": "batch", "expires_after[seconds]": "3600"}
 
 
+@pytest.mark.parametrize("content", [b"", b"a", b"a\r", b"\r\n", b"a\n\r"])
+def test_a_form_that_is_cut_anywhere_is_the_same(content: bytes) -> None:
+    data = form(part("file", content, "in.jsonl"), part("purpose", b"batch"), part("expires_after[seconds]", b"3600"))
+    data = data.replace(b"--b-1\r\n", b"--b-1 \t\r\n")
+    for at in range(len(data)):
+        for more in (1, 2, len(data)):
+            reader, found = read(data, [at, more])
+            assert found == content, data[:at]
+            assert reader.fields == {"purpose": "batch", "expires_after[seconds]": "3600"}, data[:at]
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [
