@@ -1,7 +1,7 @@
 """Content blocks that become parts of a message: texts, images and documents."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -10,15 +10,17 @@ from gateway.errors import BadField
 from gateway.openai.requests.fault import fault
 from gateway.openai.requests.json_body import converted
 from gateway.openai.requests.media_part import by_address, by_content, no_file_id
+from gateway.openai.requests.neutral import field_schema
 
 Block = Mapping[str, Any]
 """A content block as JSON; its `type` decides which fields it may have."""
 Content = str | list[dict[str, Any]]
+_IMAGE_SOURCES = ("base64", "url")
 _SOURCE_FIELDS = {"base64": "data", "url": "url", "text": "data", "content": "content"}
 """By type of a source: the field that it needs."""
 
 
-class _Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _TextBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: str
     text: str
     cache_control: dict[str, Any] | None = None
@@ -26,31 +28,33 @@ class _Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     citations: Any = None
 
 
-class _Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    type: str
+class BlockSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the content of an image or a document is."""
+
+    type: Annotated[str, field_schema(enum=list(_SOURCE_FIELDS))]
     media_type: str | None = None
     data: str | None = None
     url: str | None = None
     content: Content | None = None
-    file_id: Any = None
+    file_id: Annotated[Any, field_schema(type="null")] = None
 
 
-class _Image(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _ImageBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: str
-    source: _Source
+    source: Annotated[BlockSource, field_schema(properties={"type": {"enum": list(_IMAGE_SOURCES)}})]
     cache_control: dict[str, Any] | None = None
 
 
-class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _DocumentBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: str
-    source: _Source
+    source: BlockSource
     title: str | None = None
     context: str | None = None
     citations: dict[str, Any] | None = None
     cache_control: dict[str, Any] | None = None
 
 
-PART_KINDS: Mapping[str, type[msgspec.Struct]] = {"text": _Text, "image": _Image, "document": _Document}
+PART_KINDS: Mapping[str, type[msgspec.Struct]] = {"text": _TextBlock, "image": _ImageBlock, "document": _DocumentBlock}
 """Blocks by their `type`, for the API's description."""
 
 
@@ -77,7 +81,7 @@ def text_of(where: str, block: Block) -> TextPart:
         raise BadField(
             f"{where}.type", f"Content of type '{kind[:64]}' is not supported here.", "unsupported_parameter"
         )
-    text = converted(block, _Text, where)
+    text = converted(block, _TextBlock, where)
     if text.citations:
         raise fault(f"{where}.citations", "is not supported: leave it out.", "unsupported_parameter")
     return TextPart(text.text, text.cache_control)
@@ -87,23 +91,23 @@ def block_parts(where: str, block: Block) -> Sequence[ContentPart]:
     """Raises `BadField`."""
     match block.get("type"):
         case "image":
-            image = converted(block, _Image, where)
+            image = converted(block, _ImageBlock, where)
             return [_image(f"{where}.source", image)]
         case "document":
-            return _document(where, converted(block, _Document, where))
+            return _document(where, converted(block, _DocumentBlock, where))
         case _:
             return [text_of(where, block)]
 
 
-def _image(where: str, image: _Image) -> ContentPart:
+def _image(where: str, image: _ImageBlock) -> ContentPart:
     source, mark = image.source, image.cache_control
-    given = _given(where, source, ("base64", "url"))
+    given = _given(where, source, _IMAGE_SOURCES)
     if source.type == "url":
         return by_address("image", f"{where}.url", given, cache_control=mark)
     return by_content("image", f"{where}.data", given, source.media_type or "", cache_control=mark)
 
 
-def _document(where: str, document: _Document) -> Sequence[ContentPart]:
+def _document(where: str, document: _DocumentBlock) -> Sequence[ContentPart]:
     """A text or blocks become parts that every model can read, below the document's title and context."""
     source, mark, at = document.source, document.cache_control, f"{where}.source"
     if document.citations is not None and document.citations.get("enabled"):
@@ -126,7 +130,7 @@ def _document(where: str, document: _Document) -> Sequence[ContentPart]:
     return [*([TextPart(head)] if head else []), *parts]
 
 
-def _given(where: str, source: _Source, kinds: Sequence[str]) -> str:
+def _given(where: str, source: BlockSource, kinds: Sequence[str]) -> str:
     """The content of a source, as far as it is a text. Raises `BadField`."""
     if source.type == "file":
         no_file_id(f"{where}.file_id", source.file_id or "")

@@ -8,12 +8,13 @@ import msgspec
 
 PAGE = "index.html"
 _FOLDER = Path(__file__).parent / "files"
-_TYPES = {
+CONTENT_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+"""By the end of a file's name."""
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
@@ -45,5 +46,5 @@ def console_files() -> Mapping[str, ConsoleFile]:
     for path in _FOLDER.rglob("*.*"):
         content = path.read_bytes()
         etag = hashlib.sha256(content).hexdigest()[:20]
-        found[path.relative_to(_FOLDER).as_posix()] = ConsoleFile(content, _TYPES[path.suffix], etag)
+        found[path.relative_to(_FOLDER).as_posix()] = ConsoleFile(content, CONTENT_TYPES[path.suffix], etag)
     return found

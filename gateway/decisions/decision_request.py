@@ -1,11 +1,14 @@
 """`POST /v1/decisions`: the body, checked."""
 
+from typing import Annotated
+
 import msgspec
 
 from actors.api.request import ChatPrompt, ParsedBody
 from actors.request.judging import judging_body
-from gateway.openai.requests.chat_request import ChatBody, MessageBody, read_chat
+from gateway.openai.requests.chat_request import MAX_MESSAGES, ChatBody, MessageBody, read_chat
 from gateway.openai.requests.fault import fault
+from gateway.openai.requests.neutral import field_schema
 from policies.judging.question import Question, choice, predicate, score
 
 _MOST_OUTCOMES = 64
@@ -15,12 +18,15 @@ _KINDS = ("predicate", "choice", "score")
 class WantedDecision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is to be decided; `null` counts as absent in every field."""
 
-    type: str
-    question: str
-    options: list[str] | None = None
+    type: Annotated[str, field_schema(enum=list(_KINDS))]
+    question: Annotated[str, field_schema(pattern=r"\S")]
+    options: Annotated[
+        list[Annotated[str, field_schema(pattern=r"\S")]] | None,
+        field_schema(minItems=2, maxItems=_MOST_OUTCOMES, uniqueItems=True),
+    ] = None
     """Of a choice."""
-    min: int | None = None
-    max: int | None = None
+    min: Annotated[int | None, field_schema(minimum=0)] = None
+    max: Annotated[int | None, field_schema(minimum=1)] = None
     """Of a score: the ends of its scale; 1 and 5 if left out."""
 
 
@@ -29,8 +35,9 @@ class DecisionBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     model: str
     decision: WantedDecision
-    input: str | None = None
-    messages: list[MessageBody] | None = None
+    input: Annotated[str | None, field_schema(minLength=1)] = None
+    messages: Annotated[list[MessageBody] | None, field_schema(minItems=1, maxItems=MAX_MESSAGES)] = None
+    """A conversation in place of `input`."""
     user: str | None = None
     cache_salt: str | None = None
 

@@ -21,7 +21,7 @@ from gateway.openai.json_text import encode
 BATCHES = b"/v1/batches"
 _CANCEL = b"cancel"
 _METHODS = {b"": b"GET", _CANCEL: b"POST"}
-_DEFAULT_LIMIT, _MOST_LISTED = 20, 100
+DEFAULT_LISTED, MOST_LISTED = 20, 100
 log = structlog.get_logger()
 
 
@@ -90,7 +90,7 @@ class BatchHandler:
     async def _list(self, request: Request) -> bytes:
         """Raises Refusal."""
         tenant, parameters = self._api.service.tenant_of(request.key), parameters_of(request)
-        limit, after = limit_of(parameters, _DEFAULT_LIMIT, _MOST_LISTED), parameters.get("after", "")
+        limit, after = limit_of(parameters, DEFAULT_LISTED, MOST_LISTED), parameters.get("after", "")
         found = await self._batches.store.ask(ListBatches(tenant, after, limit))
         if found is None:
             raise NotFound("batch_not_found", f"'after': there is no batch with the id '{after[:80]}'.")

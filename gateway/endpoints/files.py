@@ -19,7 +19,7 @@ from gateway.http.connection import Connection
 from gateway.http.request import Request
 from gateway.http.response_head import JSON_TYPE
 from gateway.openai.batches.file_object import file_object, kept_for, limit_of, listed
-from gateway.openai.batches.upload import UploadReader
+from gateway.openai.batches.upload import PURPOSE, UploadReader
 from gateway.openai.json_text import encode
 
 FILES = b"/v1/files"
@@ -27,7 +27,8 @@ _CONTENT = b"content"
 _METHODS = {b"": b"GET, DELETE", _CONTENT: b"GET"}
 _FORM_BYTES = 64 * 1024
 """What a form has beside its file, at most."""
-_DEFAULT_LIMIT = _MOST_LISTED = 10_000
+MOST_FILES_LISTED = 10_000
+ORDERS = ("asc", "desc")
 _NAME_CHARACTERS = 256
 _BINARY = b"content-type: application/octet-stream\r\n"
 log = structlog.get_logger()
@@ -93,9 +94,9 @@ class FileHandler:
         return found
 
     async def _list(self, tenant: str, parameters: Mapping[str, str]) -> bytes:
-        limit = limit_of(parameters, _DEFAULT_LIMIT, _MOST_LISTED)
+        limit = limit_of(parameters, MOST_FILES_LISTED, MOST_FILES_LISTED)
         order = parameters.get("order", "desc")
-        if order not in {"asc", "desc"}:
+        if order not in ORDERS:
             raise BadField("order", "'order' must be 'asc' or 'desc'.")
         after = parameters.get("after", "")
         query = ListFiles(tenant, after, limit, order == "desc", parameters.get("purpose", ""))
@@ -178,9 +179,10 @@ class FileHandler:
 def _check_purpose(fields: Mapping[str, str]) -> None:
     purpose = fields.get("purpose")
     if purpose is None:
-        raise BadField("purpose", "The field 'purpose' is missing: send 'batch'.", "missing_field")
-    if purpose != "batch":
-        raise BadField("purpose", f"Files with the purpose '{purpose[:64]}' are not served; 'purpose' must be 'batch'.")
+        raise BadField("purpose", f"The field 'purpose' is missing: send '{PURPOSE}'.", "missing_field")
+    if purpose != PURPOSE:
+        message = f"Files with the purpose '{purpose[:64]}' are not served; 'purpose' must be '{PURPOSE}'."
+        raise BadField("purpose", message)
 
 
 def _keep_s(fields: Mapping[str, str]) -> float | None:

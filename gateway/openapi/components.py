@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import msgspec.inspect
 
-from gateway.openai.requests.neutral import one_of_values
+from gateway.openai.requests.neutral import one_of_values, read_as_of
 from gateway.openapi.operation import OneOf, Parts, Schema
 
 _REF = "#/components/schemas/"
@@ -28,11 +28,15 @@ class Components:
             types.update(dict.fromkeys(_types_of(content)))
         for part in parts:
             types.update(dict.fromkeys(part.kinds.values()))
+        for cls in tuple(_structs(types)):
+            types.update(dict.fromkeys(_converted(cls).values()))
         made, components = msgspec.json.schema_components(types, schema_hook=_of_other, ref_template=_REF + "{name}")
         self._by_type: dict[Any, Schema] = dict(zip(types, made, strict=True))
         docs = _FieldDocs()
         for cls in _structs(types):
             _describe(components[cls.__name__], cls, docs)
+            for field, kind in _converted(cls).items():
+                components[cls.__name__]["properties"][field]["anyOf"] = [self._by_type[kind], {"type": "null"}]
         for part in parts:
             _insert(components[part.owner.__name__]["properties"][part.field], part, self._by_type)
         public = {name.lstrip("_"): _public(schema) for name, schema in components.items()}
@@ -72,6 +76,7 @@ def _structs(types: Iterable[Any]) -> Iterator[type[msgspec.Struct]]:
                     seen.add(cls)
                     yield cls
                     waiting += [field.type for field in fields]
+                    waiting += msgspec.inspect.multi_type_info(_converted(cls).values())
             case msgspec.inspect.Metadata(type=inner):
                 waiting.append(inner)
             case msgspec.inspect.CollectionType(item_type=inner):
@@ -82,6 +87,13 @@ def _structs(types: Iterable[Any]) -> Iterator[type[msgspec.Struct]]:
                 waiting.append(inner)
             case msgspec.inspect.UnionType(types=inner):
                 waiting += inner
+
+
+def _converted(cls: type[msgspec.Struct]) -> dict[str, type[msgspec.Struct]]:
+    """By field: as what its value is read later; see `read_as`."""
+    info = msgspec.inspect.type_info(cls)
+    assert isinstance(info, msgspec.inspect.StructType)
+    return {field.encode_name: kind for field in info.fields if (kind := read_as_of(field.type)) is not None}
 
 
 class _FieldDocs:
@@ -119,7 +131,10 @@ def _docs_of(module: ast.Module) -> dict[str, dict[str, str]]:
 
 def _describe(schema: dict[str, Any], cls: type[msgspec.Struct], docs: _FieldDocs) -> None:
     """Add what msgspec does not know: docstrings, and what the fields of `forwarded` may hold."""
-    schema["description"] = inspect.getdoc(cls) or ""
+    if (said := inspect.getdoc(cls)) != inspect.getdoc(msgspec.Struct):
+        schema["description"] = said
+    else:
+        schema.pop("description", None)
     schema.pop("title", None)
     if not schema["required"]:
         del schema["required"]

@@ -9,6 +9,9 @@ Schema = Mapping[str, Any]
 JSON = "application/json"
 EVENTS = "text/event-stream"
 PLAIN = "text/plain"
+HTML = "text/html"
+BYTES = "application/octet-stream"
+FORM = "multipart/form-data"
 
 ErrorStyle = Literal["openai", "anthropic", "both"]
 """Whose format the errors have; both: by the header `anthropic-version`."""
@@ -69,13 +72,13 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     """Markdown."""
     body: type[msgspec.Struct] | None = None
-    """What is decoded from JSON."""
+    """What is decoded from JSON, or the fields of a form."""
     needs: tuple[str, ...] = ()
     """Fields of the body that only this operation requires."""
     body_text: str = ""
     body_optional: bool = False
     body_media: str = JSON
-    """Of a body that is no JSON, `body` being None."""
+    """JSON, a form, or the type of a text, `body` being None."""
     parts: tuple[Parts, ...] = ()
     examples: Mapping[str, Any] = {}
     """Bodies by a short name; each is answered without an error."""

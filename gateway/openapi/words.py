@@ -8,7 +8,8 @@ Every address of the server: OpenAI's API, Anthropic's Messages API, vLLM's addr
 **Keys.** `Authorization: Bearer KEY` or `x-api-key: KEY`. A server without keys serves its own machine only, and then \
 none is needed.
 
-**Bodies** are JSON in UTF-8, not compressed. An unknown field is refused by name; `null` counts as absent.
+**Bodies** are JSON in UTF-8 (of an upload: a form), not compressed. An unknown field is refused by name; \
+`null` counts as absent.
 
 **Errors** say what was wrong and what to do. They have the format of the API that the request is for: Anthropic's for \
 `/v1/messages` and for requests with the header `anthropic-version`, OpenAI's for all others. Programs should look at \
@@ -30,6 +31,7 @@ offer the key as a subprotocol, `penstock-key.KEY`.
 
 CHAT, MESSAGES, RESPONSES = "Chat and text", "Messages (Anthropic)", "Responses"
 EMBEDDINGS, SCORES, TOKENS = "Embeddings", "Reranking, scores and labels", "Tokens"
+BATCHES, JUDGING = "Files and batches", "Moderations and decisions"
 KEPT, MODELS, SERVER, ADMIN = "Kept answers", "Models", "The server", "Admin API"
 TAGS: Mapping[str, str] = {
     CHAT: "OpenAI's chat completions and completions; the WebSocket for many requests.",
@@ -37,6 +39,8 @@ TAGS: Mapping[str, str] = {
     MESSAGES: "Anthropic's Messages API.",
     EMBEDDINGS: "Vectors of texts.",
     SCORES: "How relevant or similar texts are, and their labels.",
+    JUDGING: "What a text is, by a classifier, or by the probabilities of a model's answers.",
+    BATCHES: "Many requests in one file, answered when the server has time.",
     TOKENS: "The tokens of a prompt, and the text of tokens.",
     KEPT: "Answers that go on without their client.",
     MODELS: "What clients may put into `model`.",
@@ -53,7 +57,7 @@ ERROR_TEXTS: Mapping[int, str] = {
     408: "The body did not arrive in time.",
     409: "The present state does not allow it.",
     413: "The body is too large, or has too many values.",
-    415: "The body is not JSON in UTF-8, or is compressed.",
+    415: "The body is not what this address reads, JSON in UTF-8 or a form; or it is compressed.",
     422: "The Idempotency-Key stands for another request; or the request was running when engines crashed.",
     426: "The address is a WebSocket's: send a handshake.",
     429: "A limit of the tenant, its budget, or the queue is used up; `retry-after` says until when.",
@@ -62,6 +66,7 @@ ERROR_TEXTS: Mapping[int, str] = {
     501: "The transfer encoding is not supported.",
     503: "Nothing can serve this now: models load, the server drains, or every rung has failed.",
     504: "A deadline of the route has passed before any content.",
+    507: "The server's storage for files is full.",
     505: "HTTP/1.1 and HTTP/1.0 are supported.",
 }
 """By status."""

@@ -22,6 +22,12 @@ class OutputText(Struct, tag_field="type", tag="output_text"):
     logprobs: list[ChosenToken]
 
 
+class OutputRefusal(Struct, tag_field="type", tag="refusal"):
+    """The model's refusal, as some upstreams tell it apart."""
+
+    refusal: str
+
+
 class ReasoningText(Struct, tag_field="type", tag="reasoning_text"):
     """The model's reasoning."""
 
@@ -34,7 +40,7 @@ class OutputMessage(Struct, tag_field="type", tag="message"):
     id: str
     status: Status
     role: Literal["assistant"]
-    content: list[OutputText]
+    content: list[OutputText | OutputRefusal]
 
 
 class OutputReasoning(Struct, tag_field="type", tag="reasoning"):

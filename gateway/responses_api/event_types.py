@@ -3,7 +3,7 @@
 from msgspec import UNSET, Struct, UnsetType
 
 from gateway.openai.responses.answer_types import ChosenToken
-from gateway.responses_api.answer_types import AnsweredItem, OutputText, ReasoningText, ResponseAnswer
+from gateway.responses_api.answer_types import AnsweredItem, OutputRefusal, OutputText, ReasoningText, ResponseAnswer
 
 
 class _Numbered(Struct, kw_only=True):
@@ -59,13 +59,13 @@ class ItemDone(_OfItem, tag_field="type", tag="response.output_item.done"):
 class PartAdded(_OfPart, tag_field="type", tag="response.content_part.added", kw_only=True):
     """A part of an item begins."""
 
-    part: OutputText | ReasoningText
+    part: OutputText | OutputRefusal | ReasoningText
 
 
 class PartDone(_OfPart, tag_field="type", tag="response.content_part.done", kw_only=True):
     """A part of an item ends."""
 
-    part: OutputText | ReasoningText
+    part: OutputText | OutputRefusal | ReasoningText
 
 
 class TextAdded(_OfPart, tag_field="type", tag="response.output_text.delta", kw_only=True):
@@ -80,6 +80,18 @@ class TextDone(_OfPart, tag_field="type", tag="response.output_text.done", kw_on
 
     text: str
     logprobs: list[ChosenToken]
+
+
+class RefusalAdded(_OfPart, tag_field="type", tag="response.refusal.delta", kw_only=True):
+    """More of a refusal."""
+
+    delta: str
+
+
+class RefusalDone(_OfPart, tag_field="type", tag="response.refusal.done", kw_only=True):
+    """The whole refusal."""
+
+    refusal: str
 
 
 class ReasoningAdded(_OfPart, tag_field="type", tag="response.reasoning_text.delta", kw_only=True):
@@ -141,6 +153,8 @@ ResponseStreamEvent = (
     | PartDone
     | TextAdded
     | TextDone
+    | RefusalAdded
+    | RefusalDone
     | ReasoningAdded
     | ReasoningDone
     | ArgumentsAdded

@@ -1,7 +1,7 @@
 """The parts of an item's content, as input."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -10,7 +10,8 @@ from gateway.errors import BadField
 from gateway.openai.requests.chat_parts import InputAudio, audio_part, file_part
 from gateway.openai.requests.fault import fault
 from gateway.openai.requests.json_body import converted
-from gateway.openai.requests.media_part import by_address, no_file_id
+from gateway.openai.requests.media_part import FileName, NoFileId, by_address, no_file_id
+from gateway.openai.requests.neutral import field_schema, read_as
 
 _TEXTS = {"input_text", "output_text", "text", "refusal"}
 _MEDIA = {"input_image", "input_audio", "input_file"}
@@ -19,16 +20,25 @@ _MEDIA = {"input_image", "input_audio", "input_file"}
 class Part(msgspec.Struct):
     """One part of a content. Annotations and log-probabilities of earlier answers are not read."""
 
-    type: str
+    type: Annotated[str, field_schema(enum=sorted(_TEXTS | _MEDIA))]
     text: str | None = None
     refusal: str | None = None
     image_url: str | None = None
+    """An address, or `data:MEDIA/TYPE;base64,…`."""
     detail: Literal["auto", "low", "high", "original"] | None = None
-    input_audio: Any = None
+    input_audio: Annotated[Any, read_as(InputAudio)] = None
     file_data: str | None = None
+    """Base64, a data URL, or an address."""
     file_url: str | None = None
-    filename: str | None = None
-    file_id: str | None = None
+    filename: FileName = None
+    file_id: NoFileId = None
+
+
+class ThoughtPart(msgspec.Struct):
+    """One part of an earlier answer's reasoning."""
+
+    type: str
+    text: str | None = None
 
 
 def text_of(where: str, content: str | Sequence[Part]) -> str:

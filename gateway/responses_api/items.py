@@ -1,7 +1,7 @@
 """Items of the Responses API, as input: messages, calls with their outputs, and reasoning become chat messages."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -10,8 +10,9 @@ from actors.api.request import CallTurn, ChatMessage
 from gateway.errors import BadField
 from gateway.openai.requests.fault import fault
 from gateway.openai.requests.json_body import converted
+from gateway.openai.requests.neutral import field_schema
 from gateway.openai.requests.tools_request import call_arguments
-from gateway.responses_api.input_parts import Part, parts_of, text_of
+from gateway.responses_api.input_parts import Part, ThoughtPart, parts_of, text_of
 
 CUSTOM_INPUT = "input"
 """The only argument of the function as which a custom tool is offered."""
@@ -67,9 +68,9 @@ class CallOutputItem(_Item, kw_only=True):
 class ReasoningItem(_Item, kw_only=True):
     """The reasoning of an earlier answer."""
 
-    summary: list[Part] = []
-    content: list[Part] | None = None
-    encrypted_content: str | None = None
+    summary: list[ThoughtPart] = []
+    content: list[ThoughtPart] | None = None
+    encrypted_content: Annotated[str | None, field_schema(enum=[None])] = None
 
 
 ITEM_KINDS: Mapping[str, type[_Item]] = {

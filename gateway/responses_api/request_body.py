@@ -14,7 +14,7 @@ from gateway.openai.requests.forwarded_fields import RESPONSES as RESPONSES_FIEL
 from gateway.openai.requests.grammar_request import answer_grammar, schema_grammar
 from gateway.openai.requests.json_body import GivenFields
 from gateway.openai.requests.neutral import Schema, any_of, field_schema, field_schemas
-from gateway.openai.requests.reasoning_request import ReasoningFields, with_reasoning
+from gateway.openai.requests.reasoning_request import ReasoningFields, ReasoningTokens, with_reasoning
 from gateway.openai.requests.sampling import Alternatives, SamplingBody, check_logprobs, parsed_body, sampling_params
 from gateway.openai.requests.tools_request import ToolWord
 from gateway.responses_api.items import check_answers, items_of, messages_of
@@ -103,7 +103,7 @@ class ReasoningBody(msgspec.Struct, forbid_unknown_fields=True):
     generate_summary: Annotated[Literal["auto", "concise", "detailed"] | None, _plain("generate_summary")] = None
     context: Annotated[str | None, _plain("context")] = None
     mode: Annotated[str | None, _plain("mode")] = None
-    max_tokens: int | None = None
+    max_tokens: ReasoningTokens = None
     """Most tokens of the reasoning; not OpenAI's."""
 
 

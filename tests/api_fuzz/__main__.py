@@ -7,6 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import openai
+
 from config.profiles import embedded_profile
 from gateway.openapi.words import ADMIN
 from policies.admission.keys import ADMIN_PREFIX, new_key
@@ -42,6 +44,16 @@ to = "{name}"
 """
     for name in ("minilm", "labels")
 )
+SAFETY = """
+[moderations.safety]
+model = "labels"
+categories = { hate = { labels = ["yes"] } }
+"""
+LINE = (
+    b'{"custom_id": "sum", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "small", '
+    b'"messages": [{"role": "user", "content": "17 + 25"}], "max_tokens": 8}}\n'
+)
+"""A file of one request."""
 FIRST = '[[routes]]\nname = "small"'
 """Routes are looked at in order, and the last one of the profile is for all."""
 HERE = Path(__file__).parent
@@ -58,7 +70,7 @@ def configuration(folder: Path, more: str) -> Path:
         text = text.replace(f'"{place}/', f'"{(profile.parent / place).resolve()}/')
     file = folder / "penstock.toml"
     assert text.count(FIRST) == 1
-    file.write_text(text.replace(FIRST, ENCODERS + FIRST) + more)
+    file.write_text(text.replace(FIRST, ENCODERS + SAFETY + FIRST) + more)
     return file
 
 
@@ -69,11 +81,13 @@ def fuzz(url: str, key: str | None, arguments: argparse.Namespace, *chosen: str)
         f"{arguments.document}", "--url", url, "--seed", str(arguments.seed), "--max-examples", str(arguments.examples),
         "--checks", "all", "--continue-on-failure", *chosen, *arguments.more,
     ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    if ADMIN in chosen:  # which is left out then: this is the API for clients
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key=key or "none")
+        environment["BATCH_FILE"] = client.files.create(file=("in.jsonl", LINE), purpose="batch").id
     if key is not None:
         command += ["--header", f"Authorization: Bearer {key}"]
-    return subprocess.run(
-        command, check=False, cwd=arguments.folder, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    ).returncode
+    return subprocess.run(command, check=False, cwd=arguments.folder, env=environment).returncode
 
 
 def main() -> int:

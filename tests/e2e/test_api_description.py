@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.endpoints.operations.all_operations import OPERATIONS
-from gateway.openapi.operation import Operation
+from gateway.openapi.operation import FORM, Operation
 from policies.admission.keys import ADMIN_PREFIX, METRICS_PREFIX, new_key
 from tests.e2e.conftest import write_model
-from tests.e2e.process import GatewayProcess
+from tests.e2e.process import GatewayProcess, until
 from tests.gateway.openapi.checks import check_answer
 
 CLIENT = new_key("acme", bytes(range(38)), "app")
@@ -51,6 +51,18 @@ to = "penstock"
 KEYS = {"client": CLIENT.raw, "operator": OPERATOR.raw, "scraper": SCRAPER.raw, "none": None}
 
 
+BOUNDARY = "between"
+
+
+def form(fields: Mapping[str, str]) -> bytes:
+    """As multipart/form-data; the field `file` has a filename."""
+    parts = []
+    for name, value in fields.items():
+        named = '; filename="in.jsonl"' if name == "file" else ""
+        parts.append(f'--{BOUNDARY}\r\ncontent-disposition: form-data; name="{name}"{named}\r\n\r\n{value}\r\n')
+    return f"{''.join(parts)}--{BOUNDARY}--\r\n".encode()
+
+
 class Answered(NamedTuple):
     status: int
     headers: Mapping[str, str]
@@ -80,6 +92,9 @@ class Served(NamedTuple):
         address = urlsplit(self.admin if operation.listener == "admin" else self.api)
         raw = KEYS[operation.key] if key == "" else key
         sent = {"content-type": operation.body_media, **(headers or {})}
+        if operation.body_media == FORM:
+            sent["content-type"] += f"; boundary={BOUNDARY}"
+            body = form(body) if isinstance(body, dict) else body
         if raw is not None:
             sent["authorization"] = f"Bearer {raw}"
         connection = http.client.HTTPConnection(address.hostname or "", address.port)
@@ -114,7 +129,7 @@ def served(folder: Path) -> Iterator[Served]:
 
 
 BY_NAME = {each.name: each for each in OPERATIONS}
-NEED_AN_ID = {"changeConversation", "addItems", "rotateKey", "loadAdapter", "forceBreaker"}
+NEED_AN_ID = {"changeConversation", "addItems", "createBatch", "rotateKey", "loadAdapter", "forceBreaker"}
 EXAMPLES = [
     pytest.param(each, path, body, id=f"{each.method} {path}: {name}")
     for each in OPERATIONS
@@ -136,6 +151,13 @@ def test_what_has_no_body_is_answered(served: Served) -> None:
         if operation.method == "GET" and "{" not in operation.path and 101 not in operation.answers:
             assert served.ask(operation).status == 200, operation.path
     assert served.ask(BY_NAME["postPing"]).status == 200
+    page = served.ask(BY_NAME["getConsole"], headers={"accept": "text/html"})
+    assert page.headers["content-type"].startswith("text/html")
+    known = {"accept": "text/html", "if-none-match": page.headers["etag"]}
+    assert served.ask(BY_NAME["getConsole"], headers=known).status == 304
+    for name in ("main.js", "nothing.js"):
+        status = served.ask(BY_NAME["getConsoleFile"], f"/console/{name}").status
+        assert status == (200 if name == "main.js" else 404)
     assert served.ask(BY_NAME["getModel"], "/v1/models/penstock").json["id"] == "penstock"
     assert served.ask(BY_NAME["openStream"]).status == 426
     assert served.ask(BY_NAME["openResponses"]).status == 426
@@ -172,6 +194,28 @@ def test_a_conversation_from_its_beginning_to_its_end(served: Served) -> None:
     assert served.ask(BY_NAME["getItem"], f"{path}/items/{added}").json["id"] == added
     assert served.ask(BY_NAME["deleteItem"], f"{path}/items/{added}").status == 200
     assert served.ask(BY_NAME["deleteConversation"], path).json["deleted"]
+
+
+def test_a_batch_from_its_beginning_to_its_end(served: Served) -> None:
+    upload, create = BY_NAME["uploadFile"], BY_NAME["createBatch"]
+    wanted = {**upload.examples["requests"], "expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
+    file = served.ask(upload, body=wanted).json["id"]
+    assert file in [each["id"] for each in served.ask(BY_NAME["listFiles"], "/v1/files?limit=2&order=asc").json["data"]]
+    assert served.ask(BY_NAME["getFile"], f"/v1/files/{file}").json["filename"] == "in.jsonl"
+    assert served.ask(BY_NAME["getFileContent"], f"/v1/files/{file}/content").body.decode() == wanted["file"]
+    for example in create.examples.values():
+        made = served.ask(create, body={**example, "input_file_id": file}).json["id"]
+        path = f"/v1/batches/{made}"
+        until(lambda path=path: served.ask(BY_NAME["getBatch"], path).json["status"] == "completed")
+    batch = served.ask(BY_NAME["listBatches"], "/v1/batches?limit=1").json["data"][0]
+    assert (batch["id"], batch["request_counts"]["completed"]) == (made, 1)
+    assert served.ask(BY_NAME["cancelBatch"], f"{path}/cancel").status == 409
+    assert served.ask(BY_NAME["getFileContent"], f"/v1/files/{batch['output_file_id']}/content").status == 200
+    faulty = served.ask(upload, body={**wanted, "file": "nothing"}).json["id"]
+    failed = served.ask(create, body={**create.examples["chat"], "input_file_id": faulty}).json["id"]
+    until(lambda: served.ask(BY_NAME["getBatch"], f"/v1/batches/{failed}").json["errors"])
+    assert served.ask(BY_NAME["deleteFile"], f"/v1/files/{file}").json["deleted"]
+    assert served.ask(BY_NAME["deleteFile"], f"/v1/files/{file}").status == 404
 
 
 @pytest.mark.parametrize("name", ["createChatCompletion", "createCompletion", "createMessage", "createResponse"])

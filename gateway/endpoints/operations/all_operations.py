@@ -5,7 +5,10 @@ from functools import cache
 from typing import Any
 
 from gateway.endpoints.operations.admin import ADMIN_OPERATIONS
+from gateway.endpoints.operations.batches import BATCH_OPERATIONS
 from gateway.endpoints.operations.chat import CHAT_OPERATIONS
+from gateway.endpoints.operations.console import CONSOLE_OPERATIONS
+from gateway.endpoints.operations.judging import JUDGING_OPERATIONS
 from gateway.endpoints.operations.kept_answers import KEPT_OPERATIONS
 from gateway.endpoints.operations.messages import MESSAGE_OPERATIONS
 from gateway.endpoints.operations.responses import RESPONSE_OPERATIONS
@@ -18,8 +21,11 @@ OPERATIONS = (
     *RESPONSE_OPERATIONS,
     *MESSAGE_OPERATIONS,
     *VLLM_OPERATIONS,
+    *JUDGING_OPERATIONS,
+    *BATCH_OPERATIONS,
     *KEPT_OPERATIONS,
     *SERVER_OPERATIONS,
+    *CONSOLE_OPERATIONS,
     *ADMIN_OPERATIONS,
 )
 

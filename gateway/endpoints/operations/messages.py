@@ -3,6 +3,7 @@
 from typing import Any
 
 from gateway.anthropic.answer_types import AnthropicMessage, MessageEvent, MessageTokens
+from gateway.anthropic.blocks import PART_KINDS, BlockSource
 from gateway.anthropic.message_request import MessagesBody
 from gateway.anthropic.message_tools import MessageTool
 from gateway.anthropic.turns import BLOCK_KINDS, MessageTurn
@@ -15,6 +16,8 @@ from gateway.openapi.words import MESSAGES
 
 _PARTS = (
     Parts(MessageTurn, "content", BLOCK_KINDS),
+    Parts(BLOCK_KINDS["tool_result"], "content", PART_KINDS),
+    Parts(BlockSource, "content", PART_KINDS),
     Parts(MessagesBody, "system", {"text": BLOCK_KINDS["text"]}),
     Parts(MessagesBody, "tools", {"custom": MessageTool}, default="custom"),
 )

@@ -4,11 +4,11 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from gateway.anthropic.answer_types import MessageErrorAnswer, MessageModel, MessageModels
+from gateway.anthropic.answer_types import MessageModel, MessageModels
 from gateway.anthropic.model_list import DEFAULT_MODELS, MOST_MODELS
 from gateway.endpoints.operations.common import FIND_ERRORS, found, one_of
-from gateway.openai.responses.answer_types import ErrorAnswer, ModelEntries, ModelEntry
-from gateway.openapi.operation import JSON, PLAIN, AnswerForm, Operation, Parameter
+from gateway.openai.responses.answer_types import ModelEntries, ModelEntry
+from gateway.openapi.operation import HTML, JSON, PLAIN, AnswerForm, Operation, Parameter
 from gateway.openapi.words import MODELS, SERVER
 
 
@@ -50,7 +50,6 @@ class VersionAnswer(Struct):
     version: str
 
 
-_HTML = {"text/html": {"type": "string"}}
 _VERSIONED = Parameter(
     "anthropic-version", "header", {"type": "string"}, "With it, the answer has the format of Anthropic's API."
 )
@@ -148,21 +147,6 @@ SERVER_OPERATIONS = (
     ),
     Operation(
         method="GET",
-        path="/",
-        name="getStartPage",
-        tag=SERVER,
-        summary="A page for people",
-        answers={
-            200: AnswerForm(text="The page.", content=_HTML),
-            401: AnswerForm(
-                text="A key is needed: the page says how to send it, to browsers.",
-                content={**_HTML, JSON: one_of(ErrorAnswer, MessageErrorAnswer)},
-            ),
-        },
-        errors="both",
-    ),
-    Operation(
-        method="GET",
         path="/openapi.json",
         name="getDescription",
         tag=SERVER,
@@ -181,7 +165,7 @@ SERVER_OPERATIONS = (
         tag=SERVER,
         summary="This document as a page",
         answers={
-            200: AnswerForm(text="The page.", content=_HTML, headers=("etag",)),
+            200: AnswerForm(text="The page.", content={HTML: {"type": "string"}}, headers=("etag",)),
             304: AnswerForm(text="It is the one that `If-None-Match` names.", headers=("etag",)),
         },
         parameters=(Parameter("If-None-Match", "header", {"type": "string"}, "The `etag` of the page at hand."),),

@@ -1,14 +1,15 @@
 """The body of a request for a batch, and the `batch` object."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from actors.batches.records import BatchRecord
 from config.model.tenancy import KeyEndpoint
 from gateway.errors import BadField
-from gateway.openai.batches.file_object import kept_for
+from gateway.openai.batches.file_object import Anchor, KeptSeconds, kept_for
 from gateway.openai.requests.json_body import BodyDecoder
+from gateway.openai.requests.neutral import field_schema
 
 ENDPOINTS: dict[str, KeyEndpoint] = {
     "/v1/chat/completions": "chat",
@@ -20,22 +21,26 @@ ENDPOINTS: dict[str, KeyEndpoint] = {
 WINDOW_S = 24 * 3600.0
 _WINDOW = "24h"
 _MOST_METADATA, _KEY_CHARACTERS, _VALUE_CHARACTERS = 16, 64, 512
+_Metadata = Annotated[
+    dict[str, Annotated[str, field_schema(maxLength=_VALUE_CHARACTERS)]] | None,
+    field_schema(maxProperties=_MOST_METADATA, propertyNames={"maxLength": _KEY_CHARACTERS}),
+]
 
 
 class OutputExpiry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """When the results are deleted."""
 
-    anchor: str
-    seconds: int
+    anchor: Anchor
+    seconds: KeptSeconds
 
 
 class BatchBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The body of `POST /v1/batches`; `null` counts as absent."""
 
     input_file_id: str
-    endpoint: str
-    completion_window: str
-    metadata: dict[str, str] | None = None
+    endpoint: Annotated[str, field_schema(enum=list(ENDPOINTS))]
+    completion_window: Annotated[str, field_schema(enum=[_WINDOW])]
+    metadata: _Metadata = None
     output_expires_after: OutputExpiry | None = None
 
     @property

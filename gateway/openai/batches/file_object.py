@@ -1,13 +1,16 @@
 """The `file` object, lists of objects, and how long a client wants a file to be kept."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from actors.batches.records import FileRecord
 from gateway.errors import BadField
+from gateway.openai.requests.neutral import field_schema
 
 _LEAST_S, _MOST_S = 3600, 2_592_000
 _ANCHOR = "created_at"
+Anchor = Annotated[str, field_schema(enum=[_ANCHOR])]
+KeptSeconds = Annotated[int, field_schema(minimum=_LEAST_S, maximum=_MOST_S)]
 
 
 def file_object(record: FileRecord) -> dict[str, Any]:

@@ -9,7 +9,11 @@ from gateway.errors import BadField, HttpError
 _BUFFER_BYTES = 1 << 20
 _MOST_PARTS = 16
 _FIELD_BYTES = 1024
+_MOST_PADDING = 64
+"""Spaces behind a boundary that are waited for."""
 _FILE = "file"
+PURPOSE = "batch"
+"""The only one that is served."""
 KNOWN = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
 
 
@@ -33,11 +37,18 @@ class UploadReader:
         self._field = ""
         """The part that comes: a field's name, or `_FILE`."""
         self._value = b""
+        self._delimiter = b"\r\n--" + boundary
+        self._held = b""
+        """The end of what came, while it may be a part of a delimiter: the decoder takes the beginning of an incomplete
+        one for content."""
 
     def feed(self, data: bytes) -> bytes:
         """What `data` holds of the file. Raises HttpError."""
+        whole = self._held + data
+        at = self._held_from(whole)
+        self._held = whole[at:]
         try:
-            self._decoder.receive_data(data)
+            self._decoder.receive_data(whole[:at])
             return self._take()
         except (ValueError, RequestEntityTooLarge) as error:
             raise _malformed(str(error) if isinstance(error, ValueError) else "a part has a head without end") from None
@@ -45,6 +56,7 @@ class UploadReader:
     def end(self) -> bytes:
         """The body has ended. Raises HttpError if a part of it, or the file, is missing."""
         try:
+            self._decoder.receive_data(self._held)
             self._decoder.receive_data(None)
             rest = self._take()
         except ValueError:
@@ -52,6 +64,16 @@ class UploadReader:
         if self.filename is None:
             raise BadField(_FILE, "The field 'file' is missing.", "missing_field")
         return rest
+
+    def _held_from(self, data: bytes) -> int:
+        """Where a delimiter begins that `data` ends within; its length: nowhere."""
+        at = data.rfind(self._delimiter)
+        behind = data[at + len(self._delimiter) :] if at >= 0 else None
+        if behind is not None and len(behind) <= _MOST_PADDING and not behind.strip(b" \t\r\n-"):
+            is_whole = behind.endswith(b"\n") or behind.startswith(b"--")
+            return len(data) if is_whole else at
+        at = data.rfind(b"\r")
+        return at if at >= 0 and self._delimiter.startswith(data[at:]) else len(data)
 
     def _take(self) -> bytes:
         """Raises ValueError, RequestEntityTooLarge and HttpError."""

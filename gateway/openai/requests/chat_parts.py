@@ -1,7 +1,7 @@
 """The parts of a chat message's content."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -9,21 +9,47 @@ from actors.api.content import AUDIO_FORMATS, ContentPart, MediaPart, TextPart
 from gateway.errors import BadField
 from gateway.openai.requests.fault import fault
 from gateway.openai.requests.json_body import converted
-from gateway.openai.requests.media_part import by_address, by_content, no_file_id
+from gateway.openai.requests.media_part import FileName, NoFileId, by_address, by_content, no_file_id
+from gateway.openai.requests.neutral import field_schema, read_as
 
 REASONING_PARTS = frozenset({"thinking", "reasoning", "redacted_thinking"})
+_KINDS = ("text", "image_url", "input_audio", "file")
 _HAVE_MEDIA = frozenset({"user", "tool"})
 _TYPES = {word: media_type for media_type, word in AUDIO_FORMATS.items()}
+
+
+class ImageUrl(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`image_url`."""
+
+    url: str
+    """An address, or `data:MEDIA/TYPE;base64,…`."""
+    detail: Literal["auto", "low", "high", "original"] | None = None
+
+
+class InputAudio(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`input_audio`."""
+
+    data: Annotated[str, field_schema(contentEncoding="base64", minLength=1)]
+    format: Annotated[str, field_schema(enum=list(_TYPES))]
+
+
+class FileBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`file`."""
+
+    file_data: Annotated[str | None, field_schema(minLength=1)] = None
+    """Required: base64, a data URL, or an address."""
+    file_id: NoFileId = None
+    filename: FileName = None
 
 
 class ChatPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One part of a message's content: text, an image, a sound or a file, or an assistant's reasoning."""
 
-    type: str
+    type: Annotated[str, field_schema(enum=[*_KINDS, *sorted(REASONING_PARTS)])]
     text: str | None = None
-    image_url: Any = None
-    input_audio: Any = None
-    file: Any = None
+    image_url: Annotated[Any, read_as(ImageUrl)] = None
+    input_audio: Annotated[Any, read_as(InputAudio)] = None
+    file: Annotated[Any, read_as(FileBody)] = None
     refusal: Any = None
     cache_control: dict[str, Any] | None = None
     """For upstreams; engines cache prefixes without marks."""
@@ -35,28 +61,6 @@ class ChatPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     data: Any = None
     closed: Any = None
     """The last six fields hold reasoning, as Mistral's and Anthropic's servers write it."""
-
-
-class ImageUrl(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`image_url`."""
-
-    url: str
-    detail: Literal["auto", "low", "high", "original"] | None = None
-
-
-class InputAudio(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`input_audio`."""
-
-    data: str
-    format: str
-
-
-class FileBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`file`."""
-
-    file_data: str | None = None
-    file_id: str | None = None
-    filename: str | None = None
 
 
 def read_parts(where: str, role: str, parts: Sequence[ChatPart]) -> list[ContentPart]:
@@ -119,8 +123,8 @@ def _read(where: str, part: ChatPart) -> ContentPart:
         case _:
             raise BadField(
                 f"{where}.type",
-                f"Content of type '{part.type[:64]}' is not supported: a message may contain text, image_url, "
-                "input_audio and file.",
+                f"Content of type '{part.type[:64]}' is not supported: a message may contain {', '.join(_KINDS[:-1])} "
+                f"and {_KINDS[-1]}.",
                 "unsupported_parameter",
             )
 

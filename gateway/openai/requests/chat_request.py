@@ -19,7 +19,7 @@ from gateway.openai.requests.forwarded_fields import FOR_UPSTREAMS, needs_upstre
 from gateway.openai.requests.grammar_request import answer_grammar
 from gateway.openai.requests.json_body import GivenFields
 from gateway.openai.requests.neutral import field_schema, field_schemas
-from gateway.openai.requests.reasoning_request import CHAT_REASONING, with_reasoning
+from gateway.openai.requests.reasoning_request import CHAT_REASONING, ReasoningTokens, with_reasoning
 from gateway.openai.requests.sampling import (
     Alternatives,
     PenstockOptions,
@@ -88,7 +88,7 @@ class ChatBody(SamplingBody, kw_only=True):
     tool_choice: ToolWord | NamedChoice | None = None
     tools: Annotated[list[OfferedTool] | None, field_schema(maxItems=MAX_TOOLS)] = None
     include_reasoning: bool | None = None
-    thinking_token_budget: int | None = None
+    thinking_token_budget: ReasoningTokens = None
     """vLLM's: most tokens of the reasoning."""
 
 

@@ -1,7 +1,7 @@
 """Images, sounds and files in a request's body: base64 and addresses, checked. Nothing is fetched here."""
 
 import binascii
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from actors.api.content import MediaPart, media_digest
@@ -9,9 +9,13 @@ from config.model.media import Medium
 from gateway.errors import BadField
 from gateway.openai.requests.fault import fault
 from gateway.openai.requests.media_types import checked_type
+from gateway.openai.requests.neutral import field_schema
 
 _MAX_ADDRESS_CHARACTERS = 8192
 _MAX_NAME_CHARACTERS = 256
+FileName = Annotated[str | None, field_schema(maxLength=_MAX_NAME_CHARACTERS)]
+NoFileId = Annotated[str | None, field_schema(enum=[None])]
+"""The id of a file, which is refused: see `no_file_id`."""
 
 
 def by_address(medium: Medium, where: str, url: str, **more: Any) -> MediaPart:

@@ -1,6 +1,6 @@
 """`POST /v1/moderations`: the body, checked."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -8,12 +8,21 @@ from actors.api.request import ParsedBody
 from actors.request.judging import labelling_body
 from gateway.errors import BadField
 from gateway.openai.requests.fault import fault
+from gateway.openai.requests.neutral import field_schema
+
+
+class ModerationPart(msgspec.Struct):
+    """A part of a message. Other fields are not read."""
+
+    type: Literal["text"]
+    text: str
 
 
 class ModerationBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The body; `null` counts as absent in every field."""
 
-    input: str | list[str | dict[str, Any]]
+    input: Annotated[str | list[str | dict[str, Any]], field_schema(minItems=1)]
+    """A text, texts, or the parts of one message."""
     model: str | None = None
     """A name in [moderations]; left out: the first one."""
     user: str | None = None

@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+import msgspec.inspect
 
 Schema = Mapping[str, Any]
+_READ_AS = "read_as"
 
 
 class Neutral(NamedTuple):
@@ -83,6 +85,20 @@ def field_schemas(neutral: Mapping[str, Neutral], others: Mapping[str, Neutral] 
         }
         for name, each in neutral.items()
     }
+
+
+def read_as(kind: type[msgspec.Struct]) -> msgspec.Meta:
+    """Says of a field that its value, decoded as any, is converted to `kind` later, where an error can name its place.
+
+    `null` counts as absent.
+    """
+    return msgspec.Meta(extra={_READ_AS: kind})
+
+
+def read_as_of(field: msgspec.inspect.Type) -> type[msgspec.Struct] | None:
+    """What `read_as` says of a field of this type, if it says something."""
+    extra = field.extra if isinstance(field, msgspec.inspect.Metadata) else None
+    return None if extra is None else extra.get(_READ_AS)
 
 
 def field_schema(**keywords: Any) -> msgspec.Meta:

@@ -1,12 +1,18 @@
 """How much the models of engines are to reason."""
 
+from typing import Annotated
+
 import msgspec
 
 from actors.api.request import ParsedBody
 from gateway.openai.requests.fault import fault
+from gateway.openai.requests.neutral import field_schema
 
 EFFORTS = frozenset({"minimal", "low", "medium", "high", "xhigh", "max"})
 """Words that chat templates may get. Others are for upstreams only: a template would write them into the prompt."""
+_END = 2**31
+ReasoningTokens = Annotated[int | None, field_schema(minimum=1, exclusiveMaximum=_END)]
+"""Most tokens of the reasoning."""
 
 
 class ReasoningFields(msgspec.Struct, frozen=True):
@@ -27,7 +33,7 @@ def with_reasoning(
 
     Raises `BadField`.
     """
-    if tokens is not None and not 1 <= tokens < 2**31:
+    if tokens is not None and not 1 <= tokens < _END:
         raise fault(fields.tokens, f"must be at least 1, not {tokens}.")
     word = effort if isinstance(effort, str) and effort in EFFORTS else ""
     needs: list[str] = []

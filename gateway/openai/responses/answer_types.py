@@ -127,7 +127,8 @@ class AnsweredMessage(Struct, kw_only=True):
 
     role: Literal["assistant"]
     content: str | None
-    refusal: None
+    refusal: str | None
+    """In place of the content: the model's refusal, as some upstreams tell it apart."""
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
     """The same under the other name that clients read."""
@@ -165,6 +166,7 @@ class ChatDelta(Struct, kw_only=True):
 
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
+    refusal: str | UnsetType = UNSET
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
     tool_calls: list[AnsweredCall] | UnsetType = UNSET

@@ -1,13 +1,13 @@
 """Schemas of types: names, docstrings, objects that are told apart by their type."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from gateway.openai.requests.neutral import any_of, field_schemas
+from gateway.openai.requests.neutral import any_of, field_schemas, read_as
 from gateway.openapi.components import Components
 from gateway.openapi.operation import OneOf, Parts
 
@@ -104,3 +104,29 @@ def test_what_is_asked_for(made: Components) -> None:
 def test_what_the_schema_allows(made: Components, fields: dict[str, Any], valid: bool) -> None:
     schema = {**made.of(Whole), "components": {"schemas": made.schemas}}
     assert Draft202012Validator(schema).is_valid({"first": 1, **fields}) == valid
+
+
+class Corner(msgspec.Struct):
+    x: int
+    inner: Annotated[Any, read_as(_Inner)] = None
+
+
+class Shape(msgspec.Struct):
+    """A shape."""
+
+    corners: list[Corner]
+
+
+def test_a_field_that_is_converted_later_has_the_schema_of_its_type() -> None:
+    """Also where only such a field names that type."""
+    made = Components([Shape])
+    assert list(made.schemas) == ["Corner", "Inner", "Shape"]
+    inner = made.schemas["Corner"]["properties"]["inner"]
+    assert inner == {"default": None, "anyOf": [{"$ref": "#/components/schemas/Inner"}, {"type": "null"}]}
+    validator = Draft202012Validator({**made.of(Shape), "components": {"schemas": made.schemas}})
+    assert validator.is_valid({"corners": [{"x": 1, "inner": {"path": "a"}}, {"x": 1, "inner": None}]})
+    assert not validator.is_valid({"corners": [{"x": 1, "inner": {"path": 1}}]})
+
+
+def test_a_type_without_a_docstring_has_no_description() -> None:
+    assert "description" not in Components([Shape]).schemas["Corner"]

@@ -14,8 +14,9 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator.schemas import openapi_v31_schema_validator
 
 from engine.model.vectors import EmbeddingSizes
-from gateway.anthropic import turns
+from gateway.anthropic import blocks, turns
 from gateway.anthropic.message_request import MessagesBody, read_count
+from gateway.decisions.decision_request import DecisionBody, read_decision
 from gateway.endpoints.admin_routes import create_admin_app
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.completions import CHAT, COMPLETION, MESSAGE
@@ -27,7 +28,9 @@ from gateway.endpoints.routes import Routes
 from gateway.endpoints.scoring import CLASSIFY, RERANK, SCORE, parse_scoring
 from gateway.errors import HttpError
 from gateway.http.bounds.limits import ServerLimits
+from gateway.openai.batches.batch_object import read_batch
 from gateway.openai.requests.json_body import BodyDecoder
+from gateway.openai.requests.moderation_request import ModerationBody, read_moderation
 from gateway.responses_api.conversations import ConversationFields, check_items, read_conversation
 from gateway.vllm.tokenize_request import DetokenizeBody, TokenizeBody, read_detokenize, read_tokenize
 from tests.actors.fakes import says, stage
@@ -35,7 +38,7 @@ from tests.gateway.endpoints.test_refusal_log import GATE, KEY, SETTINGS
 from tests.gateway.endpoints.test_who_may_what import ROWS
 from tests.gateway.fakes import FakeService
 from tests.gateway.harness import gateway
-from tests.gateway.openapi.checks import check_answer
+from tests.gateway.openapi.checks import JSON, check_answer
 
 DOCUMENT = described(keyless=False)
 ADD = (
@@ -192,10 +195,13 @@ def test_keys_are_needed_where_the_server_asks_for_them() -> None:
 def test_every_kind_of_block_is_described() -> None:
     kinds = {
         cls
-        for cls in vars(turns).values()
-        if inspect.isclass(cls) and cls.__module__ == turns.__name__ and "type" in getattr(cls, "__struct_fields__", ())
+        for module in (blocks, turns)
+        for cls in vars(module).values()
+        if inspect.isclass(cls)
+        and cls.__module__ == module.__name__
+        and "type" in getattr(cls, "__struct_fields__", ())
     }
-    assert set(turns.BLOCK_KINDS.values()) == kinds
+    assert set(turns.BLOCK_KINDS.values()) == kinds - {blocks.BlockSource}
 
 
 Parse = Callable[[bytes], object]
@@ -218,12 +224,20 @@ def read_items(body: ConversationFields) -> object:
     return change
 
 
+def read_whole_batch(raw: bytes) -> object:
+    body = read_batch(raw)
+    return body, body.output_keep_s
+
+
 PARSERS: dict[str, Parse] = {
     "createChatCompletion": partial(CHAT.parse, max_choices=10_000),
     "createCompletion": partial(COMPLETION.parse, max_choices=10_000),
     "createMessage": partial(MESSAGE.parse, max_choices=1),
     "countMessageTokens": decoded(MessagesBody, read_count, given=True),
     "createResponse": partial(RESPONSE.parse, max_choices=1),
+    "createBatch": read_whole_batch,
+    "createDecision": decoded(DecisionBody, read_decision),
+    "createModeration": decoded(ModerationBody, lambda body: read_moderation(body, "labels", 10_000)),
     "createEmbeddings": partial(parse_embedding, max_inputs=10_000),
     "rerank": partial(SCORING, RERANK),
     "score": partial(SCORING, SCORE),
@@ -239,7 +253,7 @@ READ_ALIKE = {"countInputTokens", "changeConversation"}
 DESCRIBED = {
     each.name: each
     for each in OPERATIONS
-    if each.body is not None and each.key == "client" and each.name not in READ_ALIKE
+    if each.body is not None and each.body_media == JSON and each.key == "client" and each.name not in READ_ALIKE
 }
 VALUES: list[Any] = [
     None, True, False, 0, 1, -1, -2, -3, 2, 3, 20, 21, 0.5, 1.5, 100, 101, -100, -101, 1023, 1024, 2**31 - 1, 2**31,
@@ -259,6 +273,7 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("createChatCompletion", "max_tokens"): {"prompt_logprobs": 0},
     ("createCompletion", "max_tokens"): {"prompt_logprobs": 0},
     ("createChatCompletion", "top_logprobs"): {"logprobs": True},
+    ("createDecision", "messages"): {"input": None},
     ("createChatCompletion", "max_completion_tokens"): {"max_tokens": None, "prompt_logprobs": 0},
 }
 """What a field needs beside it."""
@@ -287,6 +302,7 @@ RELATIONS: dict[str, dict[str, Related]] = {
     "addItems": {"items": is_empty},
     "createChatCompletion": {**WRITTEN, "tool_choice": every},
     "createCompletion": {**WRITTEN, **MIXED, "best_of": every},
+    "createDecision": {"input": lambda value: value is None},
     "createEmbeddings": MIXED,
     "createMessage": {"max_tokens": lambda value: value is None, "thinking": lambda value: "budget_tokens" in value},
     "createResponse": RESPONSE_RELATIONS,
@@ -331,6 +347,11 @@ def test_a_name_that_is_not_described_is_refused() -> None:
 
 
 ENCODERS = {"minilm": EmbeddingSizes(8), "labels": EmbeddingSizes(3, labels=("no", "yes", "so"))}
+JUDGES = """
+[moderations.safety]
+model = "labels"
+categories = { hate = { labels = ["yes"] } }
+"""
 LABELS = """
 [engines.labels]
 model = "labels"
@@ -346,15 +367,15 @@ to = "labels"
 
 async def test_examples_of_encoders_are_answered() -> None:
     """All others are sent in `tests/e2e/test_api_description.py`."""
-    settings = SETTINGS.replace("mini", "minilm").replace(GATE, LABELS + GATE)
+    settings = SETTINGS.replace("mini", "minilm").replace(GATE, LABELS + JUDGES + GATE)
     asked = [
         (each, path, body)
         for each in OPERATIONS
         for path in (each.path, *each.same_as)
         for body in each.examples.values()
-        if body.get("model") in ENCODERS
+        if body.get("model") in {*ENCODERS, "safety"}
     ]
-    assert len(asked) >= 10
+    assert len(asked) >= 12
     async with (
         stage({"small": says("ok")}, settings=settings, encoders=ENCODERS) as service,
         gateway(service.service) as running,

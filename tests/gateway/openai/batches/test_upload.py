@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.api.errors import Refusal
-from gateway.openai.batches.upload import UploadReader
+from gateway.openai.batches.answer_types import UploadForm
+from gateway.openai.batches.upload import KNOWN, UploadReader
 
 TYPE = b'multipart/form-data; boundary="b-1"'
 
@@ -28,6 +29,10 @@ def read(data: bytes, sizes: list[int]) -> tuple[UploadReader, bytes]:
     return reader, found + reader.end()
 
 
+def test_the_fields_of_a_form_are_described() -> None:
+    assert {"file", *KNOWN} == set(UploadForm.__struct_encode_fields__)
+
+
 @given(st.binary(max_size=300), st.lists(st.integers(1, 40)))
 def test_a_file_and_its_fields(content: bytes, sizes: list[int]) -> None:
     data = form(
@@ -39,6 +44,17 @@ def test_a_file_and_its_fields(content: bytes, sizes: list[int]) -> None:
     assert found == content.replace(b"--b-1", b"")
     assert reader.filename == "in.jsonl"
     assert reader.fields == {"purpose": "batch", "expires_after[seconds]": "3600"}
+
+
+@pytest.mark.parametrize("content", [b"", b"a", b"a\r", b"\r\n", b"a\n\r"])
+def test_a_form_that_is_cut_anywhere_is_the_same(content: bytes) -> None:
+    data = form(part("file", content, "in.jsonl"), part("purpose", b"batch"), part("expires_after[seconds]", b"3600"))
+    data = data.replace(b"--b-1\r\n", b"--b-1 \t\r\n")
+    for at in range(len(data)):
+        for more in (1, 2, len(data)):
+            reader, found = read(data, [at, more])
+            assert found == content, data[:at]
+            assert reader.fields == {"purpose": "batch", "expires_after[seconds]": "3600"}, data[:at]
 
 
 @pytest.mark.parametrize(
