@@ -148,6 +148,8 @@ class ResponseAnswer(Struct, kw_only=True):
     id: str
     object: Literal["response"]
     created_at: int
+    completed_at: int | None
+    """Of a response that is complete."""
     model: str
     status: ResponseStatus
     error: ResponseErrorFields | None
@@ -158,23 +160,25 @@ class ResponseAnswer(Struct, kw_only=True):
     """When it has ended."""
     background: bool
     conversation: ConversationName | None
+    frequency_penalty: float
     instructions: str | None
     max_output_tokens: int | None
     max_tool_calls: int | None
     metadata: dict[str, str]
     parallel_tool_calls: bool
+    presence_penalty: float
     previous_response_id: str | None
     prompt_cache_key: str | None
     reasoning: ReasoningShown
     safety_identifier: str | None
     service_tier: str
     store: bool
-    temperature: float | None
+    temperature: float
     text: TextShown
     tool_choice: str | dict[str, Any]
     tools: list[dict[str, Any]]
     top_logprobs: int
-    top_p: float | None
+    top_p: float
     truncation: Literal["disabled"]
     user: str | None
 

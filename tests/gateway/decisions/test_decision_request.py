@@ -94,12 +94,3 @@ def test_what_is_wrong_is_named(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(BadField) as caught:
         read(**fields)
     assert caught.value.body.param == param
-
-
-def test_an_image_in_a_conversation_is_refused_by_name() -> None:
-    """It would be left out of the text that is judged."""
-    image = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
-    content = [{"type": "text", "text": "What is it?"}, image]
-    with pytest.raises(BadField, match="text only") as refused:
-        read(input=None, messages=[{"role": "user", "content": content}])
-    assert refused.value.body.param == "messages[0].content[1].image_url.url"
