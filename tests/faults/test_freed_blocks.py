@@ -55,6 +55,7 @@ class Watched:
         self.statistics = self.service.statistics
         self.tenant_of = self.service.tenant_of
         self.kept = self.service.kept
+        self.batches = self.service.batches
         self.check_scraper = self.service.check_scraper
         self.rate_limits = self.service.rate_limits
         self.request_log = self.service.request_log
