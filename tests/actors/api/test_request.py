@@ -20,7 +20,7 @@ def test_a_chat_as_the_endpoint_reads_it_has_a_digest() -> None:
 
 
 def test_what_is_shown_is_part_of_what_is_asked() -> None:
-    """So that only the request with this image is refused after crashes, whoever sends it and in whatever field."""
+    """So that only the request with this image is refused after crashes, by any client and in any field."""
 
     def digest(content: bytes, **more: str) -> bytes:
         where = more.pop("where", "messages[0]")
