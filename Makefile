@@ -60,7 +60,7 @@ layers: develop  ## who may import whom
 	$(BIN)/lint-imports
 
 unit: develop $(VENV)/.triton  ## pytest in two processes, without the slow suites
-	$(BIN)/pytest -q -n 2 --dist loadfile
+	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 # Decisions and configuration stand on no engine: whoever works on them alone needs neither torch nor any other of the
 # large packages. These are enough, at the versions of the locks; `make develop` has them, too.

@@ -96,6 +96,7 @@ def test_the_day_s_tokens_survive_a_kill_in_mid_load(own: Path, tmp_path: Path) 
         second.end()
 
 
+@pytest.mark.slow
 def test_a_roll_back_survives_a_kill_and_ends_with_its_text(own: Path, tmp_path: Path) -> None:
     own.write_text(own.read_text() + EXPERIMENT)
     first = GatewayProcess("--config", str(own), "--admin-port", "0", log=tmp_path / "first.log")

@@ -34,6 +34,7 @@ async def test_another_tenants_books_are_its_own(autojump_clock):
         assert here.books("bob") == Books()
 
 
+@pytest.mark.slow  # a day of the clock has many thousand of its alarms
 async def test_the_minute_forgets_and_the_day_does_not(autojump_clock):
     async with world() as here:
         await here.ask()
