@@ -36,7 +36,10 @@ ROWS: dict[str, tuple[str, str]] = {
     "benchmarks.gateway.workers": ("--seconds 0.2 --workers 2 --in-flight 2", "| 2 |"),
     "benchmarks.gateway.rendering": ("--rounds 1 --events 10", "| responses |"),
     "benchmarks.gateway.hand_over": ("--rounds 1 --steps 20", "run_sync_soon"),
-    "benchmarks.upstream": ("--tiny --no-install --rounds 1 --gateways penstock relay --cells whole paced many memory", "| memory: resident at"),
+    "benchmarks.upstream": (
+        "--tiny --no-install --rounds 1 --gateways penstock relay --cells whole paced many memory",
+        "| memory: resident at",
+    ),
     "benchmarks.engine.attention": ("--calls 2", "| int8 |"),
     "benchmarks.engine.invariance": ("{model} --rounds 1", "plain torch, batch_invariant"),
     "benchmarks.engine.make_model": ("tiny {folder}/made", "parameters, bfloat16"),

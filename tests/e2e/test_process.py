@@ -125,7 +125,10 @@ def test_a_second_sigterm_ends_the_patience(config: Path, tmp_path: Path) -> Non
     assert all(outcome in {"ok", "failed"} and tokens > 0 for _, outcome, tokens in rows)
 
 
-@pytest.mark.parametrize("held_by", ["a client that does not read", pytest.param("a locked ledger", marks=pytest.mark.slow)])
+HOLDERS = ("a client that does not read", pytest.param("a locked ledger", marks=pytest.mark.slow))
+
+
+@pytest.mark.parametrize("held_by", HOLDERS)
 def test_nothing_holds_a_drain_up(config: Path, tmp_path: Path, held_by: str) -> None:
     for model in ("small", "large"):
         shutil.copytree(config.parent / model, tmp_path / model)

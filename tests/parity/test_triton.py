@@ -23,7 +23,7 @@ OUTPUTS = 5
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-QUICK = ("gemma2", "qwen3-moe")
+QUICK = ("gemma2", "phi3", "qwen3-moe")
 """What differs for these kernels: windows, caps, norms in attention, heads turned in part, experts."""
 CASES = [pytest.param(case, marks=() if case in QUICK else pytest.mark.parity_full) for case in models.CASES]
 
