@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from actors.batches.file_rows import PIECE_BYTES
+from engine.model.vectors import EmbeddingSizes
 from policies.admission.keys import new_key
 from tests.actors.batches.test_batches import line
 from tests.actors.fakes import CONFIG, Stage, says, stage
@@ -160,6 +161,45 @@ async def test_a_batch_from_its_file_to_its_results() -> None:
             assert (await call(client, method, f"/v1/batches/{made['id']}{path}", key="other")).status == 404
         assert (await call(client, "GET", "/v1/batches", key="other")).json["data"] == []
         assert (await call(client, "POST", f"/v1/batches/{made['id']}/cancel")).error["code"] == "batch_ended"
+
+
+MINI = """
+[engines.mini]
+model = "mini"
+[models.mini]
+[[routes]]
+name = "mini"
+when = { model = ["mini"] }
+use = { ladder = "mini" }
+[[ladders.mini]]
+to = "mini"
+"""
+
+
+async def test_embeddings_in_a_batch() -> None:
+    """The same vectors as without it."""
+    gate = '[[routes]]\nname = "gate"'
+    settings = SETTINGS.replace(gate, f"{MINI}\n{gate}")
+    path = "/v1/embeddings"
+    async with (
+        stage(SCRIPTS, settings=settings, step_s=0.001, clean=False, encoders={"mini": EmbeddingSizes(8)}) as service,
+        gateway(service.service) as clients,
+    ):
+        client = await clients.connect()
+        bodies = [{"model": "mini", "input": "a"}, {"model": "mini", "input": ["b", "c"], "encoding_format": "base64"}]
+        lines = [
+            msgspec.json.encode({"custom_id": str(number), "method": "POST", "url": path, "body": body})
+            for number, body in enumerate(bodies)
+        ]
+        file_id = (await upload(client, b"\n".join(lines), key="batch")).json["id"]
+        made = (await call(client, "POST", "/v1/batches", ask(file_id, endpoint=path), key="batch")).json
+        batch = await ended(client, made["id"])
+        assert (batch["status"], batch["request_counts"]["completed"]) == ("completed", 2)
+        content = (await call(client, "GET", f"/v1/files/{batch['output_file_id']}/content")).body
+        found = {each["custom_id"]: each["response"]["body"] for each in map(msgspec.json.decode, content.splitlines())}
+        for number, body in enumerate(bodies):
+            alone = (await call(client, "POST", path, body)).json
+            assert found[str(number)]["data"] == alone["data"]
 
 
 async def test_what_is_wrong_with_a_file_is_told_by_its_lines() -> None:
