@@ -9,6 +9,8 @@ from config.model.media import MediaSettings
 def media_tokens(body: ParsedBody, settings: MediaSettings) -> int:
     """Raises InvalidRequest, which names the field that is beyond a bound."""
     media = body.media
+    if not media:
+        return 0
     if len(media) > settings.max_parts:
         raise InvalidRequest(
             f"The conversation contains {len(media)} images, sounds and files together; this server takes at most "

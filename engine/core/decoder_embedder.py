@@ -6,7 +6,6 @@ KV blocks are free as soon as its last token is computed; there is no prefix cac
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 from typing import Protocol, Self
 
@@ -16,23 +15,17 @@ import numpy.typing as npt
 
 from config.model.settings import EngineSettings
 from engine.core.embedder import check_embed, embedding_output
-from engine.core.lifecycle import EngineBase
 from engine.core.limits import EngineLimits
-from engine.errors import EngineError, ModelError, RequestRefused
-from engine.lora.adapters import Adapter, AdapterUse, PreparedAdapter
+from engine.core.vector_engine import VectorEngine
+from engine.errors import EngineError, ModelError
+from engine.lora.adapters import AdapterUse
 from engine.messages import (
-    Abort,
-    AddAdapter,
-    Command,
-    DropAdapter,
     Embed,
     EngineStats,
-    ExpectTokens,
     Finish,
     Finished,
     SequenceOutput,
     Submit,
-    Weigh,
 )
 from engine.model.sentence_modules import Pooling
 from engine.model.vectors import EmbeddingSizes
@@ -88,8 +81,10 @@ class _Input:
         """The sum of its rows so far [hidden], or the one that counts; None: there is none yet."""
 
 
-class DecoderEmbedder(EngineBase):
+class DecoderEmbedder(VectorEngine):
     """Each accepted input gets exactly one output, which carries its finish, unless the engine itself fails."""
+
+    _makes = "vectors"
 
     def __init__(
         self,
@@ -129,33 +124,6 @@ class DecoderEmbedder(EngineBase):
     @property
     def has_work(self) -> bool:
         return bool(self._pending_outputs or self._inputs)
-
-    def accept(self, command: Command) -> None:
-        """Execute a command that has no reply: a refusal becomes the input's output in the next report."""
-        match command:
-            case Embed():
-                try:
-                    self.submit(command)
-                except RequestRefused as error:
-                    self._refuse(command.sequence_id, len(command.token_ids), error)
-            case Abort(sequence_id):
-                self.abort(sequence_id)
-            case (
-                Submit(sequence_id=sequence_id, prompt_token_ids=prompt)
-                | Weigh(sequence_id=sequence_id, prompt_token_ids=prompt)
-            ):
-                self._refuse(
-                    sequence_id, len(prompt), RequestRefused("not_generating", "This model makes vectors, not text.")
-                )
-            case ExpectTokens() | AddAdapter() | DropAdapter():
-                pass
-
-    @property
-    def adapters(self) -> tuple[Adapter, ...]:
-        return ()
-
-    def read_adapter(self, directory: Path) -> PreparedAdapter:
-        raise ModelError("adapter_unsupported", f"{directory}: adapters are served for models that make text")
 
     def submit(self, command: Embed) -> None:
         """Queue an input for the next steps. Raises RequestRefused if it can never be computed here, EngineDead."""

@@ -6,7 +6,6 @@ steps: attention is bidirectional, so an input is computed whole, in one step.
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 from typing import Protocol, Self
 
@@ -14,24 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from config.model.settings import EngineSettings
-from engine.core.lifecycle import EngineBase
 from engine.core.limits import EngineLimits
+from engine.core.vector_engine import VectorEngine
 from engine.errors import EngineError, ModelError, RequestRefused
-from engine.lora.adapters import Adapter, AdapterUse, PreparedAdapter
+from engine.lora.adapters import AdapterUse
 from engine.messages import (
-    Abort,
-    AddAdapter,
-    Command,
-    DropAdapter,
     Embed,
     Embedding,
     EngineStats,
-    ExpectTokens,
     Finish,
     Finished,
     SequenceOutput,
-    Submit,
-    Weigh,
     failed_output,
 )
 from engine.model.vectors import EmbeddingSizes
@@ -62,8 +54,10 @@ class EmbeddingRunner(Protocol):
         """Release the weights; a second call does nothing."""
 
 
-class Embedder(EngineBase):
+class Embedder(VectorEngine):
     """Each accepted input gets exactly one output, which carries its finish, unless the engine itself fails."""
+
+    _makes = "embeddings"
 
     def __init__(
         self,
@@ -98,33 +92,6 @@ class Embedder(EngineBase):
     @property
     def has_work(self) -> bool:
         return bool(self._pending_outputs or self._waiting)
-
-    def accept(self, command: Command) -> None:
-        """Execute a command that has no reply: a refusal becomes the input's output in the next report."""
-        match command:
-            case Embed():
-                try:
-                    self.submit(command)
-                except RequestRefused as error:
-                    self._refuse(command.sequence_id, len(command.token_ids), error)
-            case Abort(sequence_id):
-                self.abort(sequence_id)
-            case (
-                Submit(sequence_id=sequence_id, prompt_token_ids=prompt)
-                | Weigh(sequence_id=sequence_id, prompt_token_ids=prompt)
-            ):
-                self._refuse(
-                    sequence_id, len(prompt), RequestRefused("not_generating", "This model makes embeddings, not text.")
-                )
-            case ExpectTokens() | AddAdapter() | DropAdapter():
-                pass
-
-    @property
-    def adapters(self) -> tuple[Adapter, ...]:
-        return ()
-
-    def read_adapter(self, directory: Path) -> PreparedAdapter:
-        raise ModelError("adapter_unsupported", f"{directory}: adapters are served for models that make text")
 
     def submit(self, command: Embed) -> None:
         """Queue an input for a later step. Raises RequestRefused if it can never be embedded here, EngineDead."""
