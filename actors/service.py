@@ -236,6 +236,7 @@ class Service:
             request_log=self.request_log,
             wall=wall,
             recording=self._recording,
+            judge=TextJudge(self.open, self.labels, self.decision_temperature),
             numbers=count(1),
         )
         self._copies = CopiesUnderWay(self._shadow_book)
@@ -248,7 +249,7 @@ class Service:
             shadows=ShadowPorts(self._shadow_mail, self._shadow_book),
             on_end=self._ended,
         )
-        self._guardrails = Guardrails(self.open, self.labels, self.decision_temperature)
+        self._guardrails = Guardrails(self._ports.judge)
         self._tokenization = Tokenization(self._router, self._workers, self._ports)
         self._policy = PolicyStatus(wall())
         self._reloader: Mailbox[ReloaderMessage] = Mailbox("policy reloader", _RELOADS)
@@ -475,7 +476,9 @@ class Service:
     async def open(self, request: InferenceRequest) -> ResponseStream:
         """Authenticate, plan and reserve. Raises Refusal; on any error nothing stays reserved."""
         with self._refusals(request) as who:
-            self._check_serving()
+            if not request.of_service:
+                # Otherwise for a request that was let in, and that ends before the server does.
+                self._check_serving()
             if self._books.is_blocked(trio.current_time()):
                 raise ledger_unavailable()
             await self._guard(request, who)

@@ -31,7 +31,7 @@ class AttemptSummary(msgspec.Struct, frozen=True):
     rung: str
     outcome: Literal["answered", "escalated", "failed", "refused"]
     why: str
-    """A stable code: "confident", "low_margin", "asked_for", "engine_failed", "breaker_open", "ttft_timeout" …"""
+    """A stable code: "confident", "low_margin", "judged_bad", "asked_for", "engine_failed", "breaker_open", "ttft_timeout" …"""
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):
@@ -157,6 +157,8 @@ class Served(msgspec.Struct, frozen=True):
     mark: str | None = None
     margin: float | None = None
     """The deferral statistic of the small model's answer, in nats; None without a cascade."""
+    judged: float | None = None
+    """How probably the small model's answer is good, as the cascade's judge says; None: none has judged it."""
     drafted_tokens: int = 0
     """Draft tokens that the answering engine was given or made."""
     accepted_tokens: int = 0

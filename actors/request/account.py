@@ -112,6 +112,8 @@ class Account:
         """When the first backend started a job of it."""
         self.margin: float | None = None
         """The cascade's statistic of the last attempt that had one."""
+        self.judged: float | None = None
+        """How much the cascade's judge held the small answer to be good; None: none has judged it."""
         self.cascade_trace: CascadeTrace | None = None
         """Of the same attempt, if the client asks for it."""
         self.adapter = ""

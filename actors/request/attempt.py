@@ -1,6 +1,6 @@
 """One try of one rung: its job, and how the job's outputs become part of the answer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from actors.api.response import CascadeTrace, Delta, EndReason, MadeCall
@@ -13,9 +13,9 @@ from actors.request.cascade_tracer import CascadeTracer
 from actors.request.draft_verification import Drafter
 from engine.messages import Embedding, Finish, Finished, TokenDelta
 from policies.answer.answer_effects import MachineAttempt
-from policies.cascade.cascade import Accept, CascadeMachine, Escalate, Release
+from policies.cascade.cascade import Accept, AskJudge, CascadeEffect, CascadeMachine, Escalate, Release
 
-AssemblyVerdict = Literal["going", "complete", "escalate", "broken"]
+AssemblyVerdict = Literal["going", "complete", "escalate", "judge", "broken"]
 
 
 class OutputAssembly:
@@ -136,12 +136,24 @@ class OutputAssembly:
         reader = self._readers.get(index)
         if reader is not None:
             delta = reader.read(delta)
-        if self._machine is None or not isinstance(output, TokenDelta):
+        machine = self._machine
+        # Of an upstream there are no margins: only a judge can decide about its answer.
+        if machine is None or not (isinstance(output, TokenDelta) or machine.has_judge):
             ready = delta if reader is None else reader.gather(delta)
             if ready is not None:
                 shown.append(ready)
             return "going" if self._unfinished else "complete"
-        return self._judge(self._machine, delta, output, reader, shown)
+        return self._watch(machine, delta, output, reader, shown)
+
+    @property
+    def answers(self) -> list[str]:
+        """What the judge is to read, by choice: the text, and tool calls as they are."""
+        return ["".join([_readable(delta) for delta in held]) for held in self._held.values()]
+
+    def judged(self, holds: float | None, shown: list[Delta]) -> AssemblyVerdict:
+        """After the verdict "judge": see `CascadeMachine.judged`."""
+        assert self._machine is not None
+        return self._apply(self._machine.judged(holds), shown)
 
     def _end(self, index: int, sequence_id: int, finish: Finish) -> None:
         del self._choices[sequence_id]
@@ -182,29 +194,34 @@ class OutputAssembly:
             refuses=output.refuses,
         )
 
-    def _judge(
+    def _watch(
         self,
         machine: CascadeMachine,
         delta: Delta,
-        output: TokenDelta,
+        output: JobOutput,
         reader: ToolCallReader | None,
         shown: list[Delta],
     ) -> AssemblyVerdict:
         index = delta.index
+        token_ids, margins = (output.token_ids, output.margins) if isinstance(output, TokenDelta) else ((), ())
         self._held[index].append(delta)
-        self._margins[index] += output.margins
+        self._margins[index] += margins
         # What still comes after an escalation was not judged.
         tracer = None if machine.decided else self._tracer
         effects = machine.on_output(
             index,
-            output.token_ids,
+            token_ids,
             "" if reader is not None and reader.holding else delta.reasoning + delta.text,
-            output.margins,
+            margins,
             finish=output.finish is not None,
             opens_call=reader is not None and reader.opened,
         )
         if tracer is not None:
-            tracer.note(index, output.text, output.margins, machine.statistic_of(index))
+            text = output.text if isinstance(output, TokenDelta | TextDelta) else ""
+            tracer.note(index, text, margins, machine.statistic_of(index))
+        return self._apply(effects, shown)
+
+    def _apply(self, effects: Iterable[CascadeEffect], shown: list[Delta]) -> AssemblyVerdict:
         for effect in effects:
             match effect:
                 case Release(choice, _, outputs):
@@ -212,8 +229,10 @@ class OutputAssembly:
                     shown += self._held[choice][:count]
                     del self._held[choice][:count]
                     self._seen[choice] = outputs
-                    if tracer is not None:
-                        tracer.released(choice, outputs)
+                    if self._tracer is not None:
+                        self._tracer.released(choice, outputs)
+                case AskJudge():
+                    return "judge"
                 case Escalate(why=why):
                     self.why = why
                     return "escalate"
@@ -221,6 +240,10 @@ class OutputAssembly:
                     self.why = why
                     return "complete"
         return "going"
+
+
+def _readable(delta: Delta) -> str:
+    return delta.text + "".join([f"{call.name}({call.arguments})" for call in delta.calls])
 
 
 def _of_engine(index: int, output: TokenDelta) -> Delta:

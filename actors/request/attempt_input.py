@@ -11,7 +11,7 @@ from actors.protocol.delivery import (
     Terminate,
 )
 from actors.request.account import Account
-from actors.request.attempt import Attempt
+from actors.request.attempt import AssemblyVerdict, Attempt
 from actors.request.response_builder import ResponseBuilder
 from engine.messages import TokenDelta
 from policies.answer.answer_machine import AnswerMachine
@@ -77,7 +77,16 @@ class AttemptInput:
         if drafter is not None and isinstance(output, TokenDelta) and output.finish is None:
             drafter.on_output(output.token_ids, self._account.plan.total_at)
         shown: list[Delta] = []
-        verdict = assembly.feed(output, shown)
+        self._decide(attempt, assembly.feed(output, shown), shown, now)
+
+    def judged(self, attempt: Attempt, holds: float | None, now: float) -> None:
+        """The judge has read the attempt's answer; None: it could not."""
+        if self._machine.attempt is attempt.of:
+            shown: list[Delta] = []
+            self._decide(attempt, attempt.assembly.judged(holds, shown), shown, now)
+
+    def _decide(self, attempt: Attempt, verdict: AssemblyVerdict, shown: list[Delta], now: float) -> None:
+        machine, assembly, drafter = self._machine, attempt.assembly, attempt.drafter
         if shown:
             self.show(attempt, shown, now)
         match verdict:
@@ -88,6 +97,8 @@ class AttemptInput:
                 machine.on_complete(
                     now, ended=attempt.whole_in_engine, cascade_reason=assembly.why, draft_reason=draft_reason
                 )
+            case "judge":
+                machine.on_whole(now)
             case "escalate":
                 self._account.ports.counters.escalations[self._account.plan.route, assembly.why] += 1
                 machine.on_escalated(assembly.why, now)

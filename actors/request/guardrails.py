@@ -1,62 +1,31 @@
 """Judges the user's text before a request is planned, by requests of the service's own."""
 
-from collections.abc import Awaitable, Callable
-
-import msgspec
-import numpy as np
 import structlog
-import trio
 
-from actors.api.errors import InvalidRequest, Refusal, Unavailable
+from actors.api.errors import InvalidRequest, Refusal
 from actors.api.request import ChatPrompt, InferenceRequest, ParsedBody, Prompt, TextPrompt
-from actors.api.response import Delta, Done, Failed
-from actors.request.judging import judging_body, labelling_body
-from actors.request.response_stream import ResponseStream
+from actors.request.text_judge import TextJudge
 from config.model.judging import GuardrailSettings
 from config.model.wildcard import fits
-from policies.judging.judgement import judged
-from policies.judging.question import predicate
 
 _LATER = frozenset({429, 503})
 """Statuses with which the client should come back."""
-_PATH = "/v1/decisions"
 log = structlog.get_logger()
 
 
 class Guardrails:
-    """Asks for one judgement after the other; the tenant pays for them, as for any request."""
+    """Asks for one judgement after the other."""
 
-    def __init__(
-        self,
-        open_own: Callable[[InferenceRequest], Awaitable[ResponseStream]],
-        labels: Callable[[str], tuple[str, ...]],
-        temperature: Callable[[str], float | None],
-    ) -> None:
-        """`open_own`: opens a request that no key has to permit. `labels`, `temperature`: of a rung."""
-        self._open_own = open_own
-        self._labels = labels
-        self._temperature = temperature
+    def __init__(self, judge: TextJudge) -> None:
+        self._judge = judge
 
     async def check(self, name: str, guardrail: GuardrailSettings, request: InferenceRequest) -> None:
         """Raises Refusal: the guardrail refuses the request, or cannot judge it."""
         about = _text(request.body)
         if not about.strip():
             return
-        body = (
-            judging_body(guardrail.model, predicate(guardrail.predicate), about)
-            if guardrail.predicate
-            else labelling_body(guardrail.model, (about,), "scores")
-        )
-        own = InferenceRequest(
-            request_id=f"{request.request_id}-{name}",
-            credentials=msgspec.structs.replace(request.credentials, path=_PATH),
-            body=body,
-            body_bytes=request.body_bytes,
-            arrived_at=trio.current_time(),
-            of_service=True,
-        )
         try:
-            found = await self._judged(own, guardrail)
+            found = await self._judge.holds(guardrail, about, name=name, request=request)
         except Refusal as refusal:
             if refusal.body.status in _LATER:
                 raise
@@ -71,35 +40,6 @@ class Guardrails:
         if guardrail.action == "refuse":
             message = guardrail.message or f"The guardrail '{name}' has refused this request."
             raise InvalidRequest(message, param=request.body.param, code="guardrail_refused")
-
-    async def _judged(self, own: InferenceRequest, guardrail: GuardrailSettings) -> float:
-        """How much the guardrail's predicate or labels hold, 0 to 1. Raises Refusal."""
-        vector, rung = await self._vector(own)
-        if guardrail.predicate:
-            return judged(vector, self._temperature(rung) or 1.0).probabilities[0]
-        labels = self._labels(rung)
-        missing = [label for label in guardrail.labels if label not in labels]
-        if missing:
-            raise InvalidRequest(f"the classifier has no label '{missing[0]}'; it has: {', '.join(labels)}.")
-        return max(vector[labels.index(label)] for label in guardrail.labels)
-
-    async def _vector(self, own: InferenceRequest) -> tuple[list[float], str]:
-        """What was computed, and the rung that did it."""
-        response = await self._open_own(own)
-        vector: list[float] = []
-        try:
-            while events := await response.next_events():
-                for event in events:
-                    match event:
-                        case Delta(embedding=bytes() as found):
-                            vector = np.frombuffer(found, "<f4").tolist()
-                        case Done(served=served):
-                            return vector, served.rung
-                        case Failed(error=error):
-                            raise Refusal(error)
-        finally:
-            response.close()
-        raise Unavailable("guardrail_failed", "The judgement has ended without a result.")
 
 
 def applies(guardrail: GuardrailSettings, request: InferenceRequest) -> bool:

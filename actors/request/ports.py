@@ -17,6 +17,7 @@ from actors.protocol.job import QueueMessage
 from actors.protocol.ledger import LedgerMessage
 from actors.recording.recorder import Recording
 from actors.request.request_log import RequestLog
+from actors.request.text_judge import TextJudge
 from config.model.upstreams import UpstreamSettings
 from policies.queueing.quarantine import Quarantine
 from policies.records.decision_log import DecisionLog
@@ -44,5 +45,7 @@ class RequestPorts(msgspec.Struct, frozen=True, kw_only=True):
     request_log: RequestLog
     wall: WallClock
     recording: Recording | None
+    judge: TextJudge
+    """Of cascades and guardrails."""
     numbers: "count[int]"
     """For ledger entries, jobs and sequences: unique in this process."""

@@ -191,6 +191,7 @@ class ResponseBuilder:
             tuple([AttemptSummary(note.rung, note.outcome, note.why) for note in self._machine.history]),
             mark,
             self._account.margin,
+            self._account.judged,
             *self._drafts,
             plan.policy,
             experiment,

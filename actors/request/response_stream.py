@@ -10,6 +10,7 @@ from functools import partial
 from typing import NoReturn
 
 import msgspec
+import structlog
 import trio
 
 from actors.api.errors import TOO_BUSY, ErrorBody, Refusal, Unavailable, ledger_unavailable, refusal_of
@@ -33,6 +34,7 @@ from policies.answer.answer_effects import (
     Complete,
     EndAttempt,
     ForgetAnswer,
+    JudgeAnswer,
     MachineAttempt,
     OfferJob,
     Pause,
@@ -47,6 +49,7 @@ from policies.fallback.fallback_machine import AnswerStatic, Break, GiveUp, Pref
 _MERGED_WITHIN_S = 0.005
 """Content that comes sooner after the last waits for the reader's task, where it is merged with what comes meanwhile:
 at such rates fewer events cost less than a task switch for each."""
+log = structlog.get_logger()
 
 
 class EventSink(msgspec.Struct, frozen=True):
@@ -238,6 +241,8 @@ class ResponseStream:
                 case Pause(until):
                     await self._pause(until)
                     machine.resumed()
+                case JudgeAnswer(of, until):
+                    await self._have_judged(of, until)
                 case _:
                     self._carry_out_now(effect)
 
@@ -294,6 +299,21 @@ class ResponseStream:
         self._machine.prepared(of, draft_until=until)
         if until is not None:
             self._ports.timers.move(self._watch, until)
+
+    async def _have_judged(self, of: MachineAttempt, until: float) -> None:
+        attempt, cascade, account = self._attempt, self._account.plan.cascade, self._account
+        assert attempt is not None and cascade is not None and cascade.judge is not None
+        holds: float | None = None
+        try:
+            with trio.move_on_at(until):
+                holds = await self._ports.judge.answer_holds(
+                    cascade.judge, attempt.assembly.answers, request=account.request
+                )
+        except Refusal as refusal:
+            log.warning("answer_not_judged", request_id=account.request.request_id, error=refusal.body.message)
+        if not self._ended and self._machine.attempt is of:
+            account.judged = holds
+            self._input.judged(attempt, holds, trio.current_time())
 
     async def _pause(self, until: float) -> None:
         """Pause between two attempts. Raises Refusal if the answer is ended meanwhile."""

@@ -1,9 +1,11 @@
-"""Checks what judges texts: rerankers, calibrations of decisions, moderations."""
+"""Checks what judges texts: rerankers, calibrations of decisions, moderations, guardrails, judges of cascades."""
 
+from config.model.judging import JudgedBy
 from config.model.rerank import PLACES
 from config.model.settings import Settings
 from config.model.wildcard import fits
 from config.problems.problems import Problems
+from config.problems.source_map import Path
 
 
 def check_judging(settings: Settings, problems: Problems) -> None:
@@ -32,14 +34,19 @@ def check_judging(settings: Settings, problems: Problems) -> None:
             if not each.labels:
                 path = ("moderations", name, "categories", category, "labels")
                 problems.add(path, "no label belongs to it", expected="labels of the classifier")
+    for name, cascade in settings.cascades.items():
+        if cascade.judge is not None:
+            _check_judged_by(settings, ("cascades", name, "judge"), cascade.judge, problems)
     for name, guardrail in settings.guardrails.items():
-        if guardrail.model not in settings.models and not problems.is_broken(("models",)):
-            problems.unknown_name(("guardrails", name, "model"), "model", guardrail.model, settings.models)
-        if bool(guardrail.predicate) == bool(guardrail.labels):
-            problems.add_at_key(
-                ("guardrails", name), "it must have a predicate or labels", expected="exactly one of the two"
-            )
+        _check_judged_by(settings, ("guardrails", name), guardrail, problems)
         for place, pattern in enumerate(guardrail.guards):
             base = pattern.partition(":")[0]
             if not any(fits(model, base) for model in settings.models) and not problems.is_broken(("models",)):
                 problems.unknown_name(("guardrails", name, "guards", place), "model", pattern, settings.models)
+
+
+def _check_judged_by(settings: Settings, path: Path, by: JudgedBy, problems: Problems) -> None:
+    if by.model not in settings.models and not problems.is_broken(("models",)):
+        problems.unknown_name((*path, "model"), "model", by.model, settings.models)
+    if bool(by.predicate) == bool(by.labels):
+        problems.add_at_key(path, "it must have a predicate or labels", expected="exactly one of the two")

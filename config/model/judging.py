@@ -32,20 +32,29 @@ class ModerationSettings(Table, frozen=True, kw_only=True):
     """By OpenAI's names ("hate", "self-harm/intent", ...) or others, which the answer then has, too."""
 
 
-class GuardrailSettings(Table, frozen=True, kw_only=True):
-    """A question or a classifier that judges the user's text before a request for text is planned.
-
-    It has `predicate` or `labels`.
-    """
+class JudgedBy(Table, frozen=True, kw_only=True):
+    """What judges a text: a question to a model of text, or a classifier. It has `predicate` or `labels`."""
 
     model: str
     """A name in [models]: of a model of text for a predicate, of a classifier for labels."""
     predicate: str | None = None
-    """A question about the text whose answer is yes or no; yes is what the guardrail is for."""
+    """A question about the text whose answer is yes or no."""
     labels: tuple[str, ...] = ()
     """Labels of the classifier; the largest of their scores counts."""
     threshold: PositiveShare = 0.5
-    """From this probability or score on the guardrail takes effect."""
+    """From this probability of yes, or this score, on the text is what was asked for."""
+
+
+class JudgeSettings(JudgedBy, frozen=True, kw_only=True):
+    """What judges the small stage's answer when it is whole: below `threshold` the answer escalates."""
+
+    on_failure: Literal["escalate", "accept"] = "escalate"
+    """What happens to an answer that cannot be judged."""
+
+
+class GuardrailSettings(JudgedBy, frozen=True, kw_only=True):
+    """What judges the user's text before a request for text is planned; from `threshold` on it takes effect."""
+
     action: Literal["refuse", "log"] = "refuse"
     """refuse: the request gets 400 `guardrail_refused`. log: it is served, and the log has `guardrail_held`."""
     message: str = ""

@@ -8,6 +8,7 @@ import msgspec
 from config.model.bounds import Count, Finite, Natural, Positive, PositiveShare, Share, within
 from config.model.calibration import Calibration, Statistic
 from config.model.conditions import SignalSettings
+from config.model.judging import JudgeSettings
 from config.model.table import NonNegativeSeconds, PositiveSeconds, Seconds, Table
 
 
@@ -76,6 +77,8 @@ class RouteSettings(Table, frozen=True):
     """If an upstream's content filter refuses: end with 400 `content_filter`, or try the next rung."""
 
 
+LOWEST_THRESHOLD = -1000
+"""In nats: every answer reaches it."""
 TARGETS = ("large_share", "budget_per_day", "accuracy_of_large")
 """A `Target` has exactly one of these."""
 
@@ -96,14 +99,17 @@ class Target(Table, frozen=True):
 
 
 class Defer(Table, frozen=True, kw_only=True):
-    """When the small model's answer escalates: by a calibration and the cascade's target, or by a fixed threshold."""
+    """When the small model's answer escalates: by a calibration and the cascade's target, or by a fixed threshold.
+
+    Neither is needed where a judge decides.
+    """
 
     statistic: Statistic = "min_margin"
     calibration: Path | None = None
     """A file made by `penstock policy calibrate`; relative to the TOML file."""
     stale_after: PositiveSeconds = Seconds(90 * 86_400)
     """Warn about a calibration that is older than this."""
-    threshold: Annotated[float, within(-1000)] | None = None
+    threshold: Annotated[float, within(LOWEST_THRESHOLD)] | None = None
     """Nats: an answer whose statistic is smaller escalates."""
     artefact: Calibration | None = None
     """The calibration, read when the file is loaded."""
@@ -125,6 +131,8 @@ class CascadeSettings(Table, frozen=True, kw_only=True):
     """Names of the small rung and of the large one."""
     target: Target | None = None
     defer: Defer = Defer()
+    judge: JudgeSettings | None = None
+    """What reads an answer that `defer` would accept, or every one if `defer` is left out."""
     emit: Emit = Emit()
     atomic: tuple[Literal["tool_calls", "json"], ...] = ("tool_calls", "json")
     """Parts of an answer that are never released before they are complete, whatever `emit` says."""

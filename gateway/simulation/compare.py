@@ -91,6 +91,8 @@ def _notes(
         elif not all(request.margins for request in trace) and any(cascade.defer.artefact for cascade in cascades):
             notes.append("margins of the small model that were not recorded are drawn from the calibration")
         notes.append("every model's answer has the recorded length")
+        if any(cascade.judge is not None for cascade in cascades):
+            notes.append("judges of cascades are not simulated: what margins or --escalate say decides alone")
         if any(cascade.emit.mode == "verified" for cascade in cascades):
             notes.append("verified cascades run as their large stage alone: the time that drafts save is not simulated")
     if not profile.cores and any(settings.cores.at_once == AUTO for settings in policies.values()):

@@ -62,7 +62,7 @@ class UnknownMargins(Exception):  # noqa: N818  (a fact about the input)
     def __init__(self, cascade: str, lacks: str) -> None:
         """`lacks`: the part of the input without margins."""
         super().__init__(
-            f"cascade '{cascade}' has a threshold and no calibration, and {lacks} has no margins: "
+            f"cascade '{cascade}' has no calibration, and {lacks} has no margins: "
             f"give the share of its answers that are escalated, --escalate {cascade}=0.25"
         )
 

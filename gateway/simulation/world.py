@@ -178,7 +178,7 @@ class World:
             return
         answer.reservation, answer.hold = reserved
         answer.held = self._rollout.on_start(decided.plan, at, answer.hold.amount)
-        answer.start(_without_verification(decided.plan), now)
+        answer.start(_simulated(decided.plan), now)
 
     def _backends(self, profile: Profile) -> Backends:
         """The same as in a server whose engines are loaded."""
@@ -232,9 +232,10 @@ def _kv_usage(stats: EngineStats) -> float:
     return 1 - stats.free_blocks / stats.total_blocks
 
 
-def _without_verification(plan: Plan) -> Plan:
-    """In mode "verified" the large stage answers alone: the time that drafts save is not simulated."""
+def _simulated(plan: Plan) -> Plan:
+    """In mode "verified" the large stage answers alone: the time that drafts save is not simulated, nor are judges."""
     cascade = plan.cascade
-    if cascade is None or cascade.mode != "verified":
+    if cascade is None or (cascade.mode != "verified" and cascade.judge is None):
         return plan
-    return msgspec.structs.replace(plan, cascade=msgspec.structs.replace(cascade, start_on="large"))
+    start_on = "large" if cascade.mode == "verified" else cascade.start_on
+    return msgspec.structs.replace(plan, cascade=msgspec.structs.replace(cascade, start_on=start_on, judge=None))

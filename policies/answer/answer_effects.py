@@ -56,6 +56,16 @@ class OfferJob(msgspec.Struct, frozen=True, gc=False):
     attempt: MachineAttempt
 
 
+class JudgeAnswer(msgspec.Struct, frozen=True, gc=False):
+    """The attempt's answer is whole: have its cascade's judge read it, for so long at the most.
+
+    Answer with `on_complete` or `on_escalated`.
+    """
+
+    attempt: MachineAttempt
+    until: float
+
+
 class EndAttempt(msgspec.Struct, frozen=True, gc=False):
     """The attempt has ended: charge for it."""
 
@@ -95,4 +105,4 @@ class Complete(msgspec.Struct, frozen=True, gc=False):
 AttemptEnding = EndAttempt | WithdrawJob | RecordOutcome
 """These effects are carried out even if the answer is stopped."""
 AnswerEnd = Complete | AnswerStatic | GiveUp | Break
-AnswerEffect = ForgetAnswer | Pause | RequestPermit | Prepare | OfferJob | AttemptEnding | AnswerEnd
+AnswerEffect = ForgetAnswer | Pause | RequestPermit | Prepare | OfferJob | JudgeAnswer | AttemptEnding | AnswerEnd

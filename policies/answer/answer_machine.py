@@ -178,6 +178,15 @@ class AnswerMachine:
         """Content goes to the client: the commit point. See `ContentSent`."""
         self._fallback.on(fallback_machine.ContentSent(atomic=atomic, answer=answer), now)
 
+    def on_whole(self, now: float) -> None:
+        """All choices are complete, and the cascade's judge is to read them."""
+        attempt = self.attempt
+        if attempt is not None:
+            # Nothing more comes of the attempt, which has not failed thereby.
+            self._stall_at = _NEVER
+            until = min(now + self._plan.stall_s, self._plan.total_at)
+            self._effects.append(answer_effects.JudgeAnswer(attempt, until))
+
     def on_complete(self, now: float, *, ended: bool, cascade_reason: str = "", draft_reason: str = "") -> None:
         """All choices are complete. `ended`: its backend knows. The reasons are codes of an accepted answer."""
         attempt = self._end(ok=True, withdraw=not ended)

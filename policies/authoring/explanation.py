@@ -64,8 +64,9 @@ class CascadeTerms(msgspec.Struct, frozen=True):
     """What a cascade's first stage and its escalation depend on."""
 
     planned: PlannedCascade
-    threshold_from: Literal["file", "calibration", "steering", "mode"]
-    """steering: a controller has moved it while serving. mode: the mode does not use a threshold."""
+    threshold_from: Literal["file", "calibration", "steering", "mode", "judge"]
+    """steering: a controller has moved it while serving. mode: the mode does not use a threshold. judge: the cascade
+    has none."""
     target: dict[str, float]
     """The cascade's target: "large_share", "budget_per_day" or "accuracy_of_large"."""
     small_can_serve: bool
@@ -294,11 +295,13 @@ def _cascade(
 
 def _threshold_from(
     settings: CascadeSettings, name: str, load: Load
-) -> Literal["file", "calibration", "steering", "mode"]:
+) -> Literal["file", "calibration", "steering", "mode", "judge"]:
     if settings.emit.mode == "verified":
         return "mode"
     if settings.defer.threshold is not None:
         return "file"
+    if settings.defer.artefact is None:
+        return "judge"
     own = first_threshold(settings)
     return "calibration" if math.isclose(load.thresholds.get(name, own), own) else "steering"
 

@@ -2,8 +2,8 @@
 
 Mode gate: nothing is released before the decision. Mode window: while the statistic is at or above the threshold, all
 but the last `window` tokens are released; when it falls below, the answer escalates and the large model continues after
-the released tokens. Released text is never withdrawn. With several choices, or a statistic that can rise again and
-therefore decides only at the end of the answer, the mode is always gate.
+the released tokens. Released text is never withdrawn. With several choices, a judge, or a statistic that can rise
+again and therefore decides only at the end of the answer, the mode is always gate.
 
 Released text ends only where it may be split (`policies.cascade.text_spans`): not within a word, a number, JSON, code
 or a table. Tool calls are atomic: from the output that opens one the mode is gate, unless the policy's `atomic` does
@@ -45,7 +45,11 @@ class Accept(msgspec.Struct, frozen=True, tag=True, gc=False):
     why: str
 
 
-CascadeEffect = Release | Escalate | Accept
+class AskJudge(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """The answer is whole, and the statistic would accept it: have it judged, and call `judged`."""
+
+
+CascadeEffect = Release | Escalate | Accept | AskJudge
 
 
 class _Choice(msgspec.Struct, eq=False):
@@ -71,9 +75,11 @@ class CascadeMachine:
         self._threshold = cascade.threshold
         self._calls_are_atomic = "tool_calls" in cascade.atomic
         self._decides_early = falls(cascade.statistic)
-        self._window = cascade.window if cascade.mode == "window" and choices == 1 and self._decides_early else None
+        self._judge = cascade.judge
+        windows = choices == 1 and self._decides_early and self._judge is None
+        self._window = cascade.window if cascade.mode == "window" and windows else None
         self.mode: Literal["gate", "window"] = "gate" if self._window is None else "window"
-        """Gate with several choices or a statistic that can rise."""
+        """Gate with several choices, a statistic that can rise, or a judge."""
         self._choices = [
             _Choice(new_statistic(cascade.statistic), TextSpans(structures_whole="json" in cascade.atomic))
             for _ in range(choices)
@@ -81,6 +87,10 @@ class CascadeMachine:
         self._unfinished = choices
         self.decided = False
         """It escalated or accepted: later outputs have no effect."""
+
+    @property
+    def has_judge(self) -> bool:
+        return self._judge is not None
 
     @property
     def statistic(self) -> float:
@@ -126,7 +136,9 @@ class CascadeMachine:
         if finish:
             choice.finished = True
             self._unfinished -= 1
-            return self._accept() if self._unfinished == 0 else ()
+            if self._unfinished:
+                return ()
+            return self._accept("confident") if self._judge is None else (AskJudge(),)
         if opens_call and self._calls_are_atomic:
             self._window = None
         if self._window is None:
@@ -137,6 +149,14 @@ class CascadeMachine:
             choice.spans.feed(text)
             choice.last = choice.tokens, choice.outputs
         return self._slide(index, choice)
+
+    def judged(self, holds: float | None) -> tuple[CascadeEffect, ...]:
+        """How much the judge holds the answer to be good, 0 to 1; None: it could not judge it."""
+        assert self._judge is not None
+        if holds is None:
+            escalates = self._judge.on_failure == "escalate"
+            return self._escalate("not_judged") if escalates else self._accept("not_judged")
+        return self._accept("judged_good") if holds >= self._judge.threshold else self._escalate("judged_bad")
 
     def check_integrity(self) -> None:
         """Raise `IntegrityError` if more was released than received, or if a count is wrong."""
@@ -164,13 +184,13 @@ class CascadeMachine:
         del held[:ready]
         return (Release(index, choice.released, choice.released_outputs),)
 
-    def _escalate(self) -> tuple[CascadeEffect, ...]:
+    def _escalate(self, why: str = "low_margin") -> tuple[CascadeEffect, ...]:
         self.decided = True
-        return (Escalate(tuple(choice.released for choice in self._choices), "low_margin"),)
+        return (Escalate(tuple(choice.released for choice in self._choices), why),)
 
-    def _accept(self) -> tuple[CascadeEffect, ...]:
+    def _accept(self, why: str) -> tuple[CascadeEffect, ...]:
         self.decided = True
         for choice in self._choices:
             choice.released, choice.released_outputs = choice.tokens, choice.outputs
         releases = [Release(index, choice.tokens, choice.outputs) for index, choice in enumerate(self._choices)]
-        return (*releases, Accept("confident"))
+        return (*releases, Accept(why))

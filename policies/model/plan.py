@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from config.model.calibration import Statistic
+from config.model.judging import JudgeSettings
 from config.model.media import Medium
 from config.model.words import STATIC_ANSWER
 
@@ -92,6 +93,8 @@ class PlannedCascade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     statistic: Statistic = "min_margin"
     threshold: float
     """The answer escalates if its statistic is below; nats."""
+    judge: JudgeSettings | None = None
+    """What decides about an answer that is whole and that the statistic would accept."""
     level: float | None = None
     """With a prompt model, the level that `threshold` was computed from: see `policies.cascade.prompt_model`."""
     mode: EmitMode

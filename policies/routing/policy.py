@@ -12,7 +12,7 @@ from config.check.names import flat
 from config.model.calibration import PromptModel
 from config.model.conditions import SignalSettings
 from config.model.media import Medium
-from config.model.routing import BreakerSettings, CascadeSettings, RouteSettings, RungSettings
+from config.model.routing import LOWEST_THRESHOLD, BreakerSettings, CascadeSettings, RouteSettings, RungSettings
 from config.model.settings import Settings
 from config.model.tenancy import Price, TierSettings
 from config.model.units import encodable
@@ -312,6 +312,7 @@ def _plan_cascade(compiled: CompiledCascade, features: Features, load: Load) -> 
         large=compiled.large,
         statistic=settings.defer.statistic,
         threshold=threshold,
+        judge=settings.judge,
         level=level,
         mode=mode,
         window=settings.emit.window,
@@ -443,10 +444,13 @@ def _compile(settings: Settings, tokenizers: Mapping[str, str]) -> list[Compiled
 
 
 def first_threshold(cascade: CascadeSettings) -> float:
-    """The threshold before any controller moves it; 0 in mode "verified", which needs none."""
+    """The threshold before any controller moves it.
+
+    0 in mode "verified", which needs none; where a judge decides alone, one that every answer reaches.
+    """
     defer = cascade.defer
     if defer.threshold is None and (defer.artefact is None or cascade.target is None):
-        return 0.0
+        return 0.0 if cascade.judge is None else LOWEST_THRESHOLD
     return threshold_of(defer, cascade.target)
 
 

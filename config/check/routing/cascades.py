@@ -25,6 +25,12 @@ def check_cascades(settings: Settings, problems: Problems, today: dt.date | None
             problems.add((*path, "stages", 1), "both stages are the same rung", expected="two different rungs")
         for index, stage in enumerate(cascade.stages):
             known_rung(settings, (*path, "stages", index), stage, problems)
+        if cascade.stages[:1] and cascade.stages[0] in settings.upstreams and cascade.judge is None:
+            problems.warn(
+                (*path, "stages", 0),
+                "nothing escalates: upstreams tell no margins, by which `defer` decides",
+                expected="an engine, or a judge",
+            )
         all_stages = all(stage in rungs for stage in cascade.stages)
         for stage, adapter in cascade.adapters.items():
             if stage not in cascade.stages:
@@ -96,11 +102,11 @@ def _check_decision(settings: Settings, path: Path, cascade: CascadeSettings, pr
             "a target needs a calibration, and there is a threshold",
             expected="defer = { calibration = ... } made by `penstock policy calibrate`, or no target",
         )
-    elif defer.threshold is None and defer.calibration is None:
+    elif defer.threshold is None and defer.calibration is None and cascade.judge is None:
         problems.add_at_key(
             (*path, "defer"),
             "no threshold decides when the small answer is escalated",
-            expected="defer = { calibration = ... } and a target, or defer = { threshold = ... }",
+            expected="defer = { calibration = ... } and a target, or defer = { threshold = ... }, or a judge",
         )
     elif defer.calibration is not None and target is None:
         problems.add_at_key(
@@ -147,6 +153,12 @@ def _check_emit(path: Path, cascade: CascadeSettings, problems: Problems) -> Non
             problems.warn_at_key(
                 (*path, "emit", word), f'this has no effect in mode "{emit.mode}"', expected=f'mode = "{mode}"'
             )
+    if cascade.judge is not None and emit.mode != "gate":
+        problems.add(
+            (*path, "emit", "mode"),
+            f'the judge reads an answer when it is whole, and in mode "{emit.mode}" the client has a part by then',
+            expected='mode = "gate", or no judge',
+        )
 
 
 def _check_when_busy(settings: Settings, path: Path, cascade: CascadeSettings, problems: Problems) -> None:

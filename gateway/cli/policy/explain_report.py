@@ -166,12 +166,18 @@ def _cascade(page: Page, terms: CascadeTerms) -> None:
         page.line("may escalate" if planned.may_escalate else f"stays there ({planned.why})", indent=2)
     if terms.threshold_from == "mode":
         page.line("the large model verifies the drafts: no threshold", indent=2)
-    else:
+    elif terms.threshold_from != "judge":
         is_steered = terms.threshold_from == "steering"
         source = "adjusted while serving, to keep the target" if is_steered else f"from the {terms.threshold_from}"
         target = ", ".join([f"{name} {number(value)}" for name, value in terms.target.items()])
         goal = f" for {target}" if target else ""
         page.line(f"escalates where {planned.statistic} < {number(planned.threshold)} nats, {source}{goal}", indent=2)
+    if (judge := planned.judge) is not None:
+        asked = f'"{judge.predicate}"' if judge.predicate else ", ".join(judge.labels)
+        unjudged = "escalates" if judge.on_failure == "escalate" else "is accepted"
+        limit = percent(judge.threshold)
+        page.line(f"when it is whole, {judge.model} judges it by {asked}: escalates below {limit}", indent=2)
+        page.line(f"an answer that cannot be judged {unjudged}", indent=2)
     if terms.calibration is not None:
         known = terms.calibration
         stale = ", STALE" if known.stale else ""

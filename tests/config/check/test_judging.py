@@ -42,6 +42,10 @@ MODERATION = '[moderations.m]\nmodel = "small"\n[moderations.m.categories.hate]\
             "guardrails.g.guards[0]",
             "x*",
         ),
+        ('[cascades.gate.judge]\nmodel = "smal"\nlabels = ["a"]', "cascades.gate.judge.model", "small"),
+        ('[cascades.gate.judge]\nmodel = "small"', "cascades.gate.judge", "a predicate or labels"),
+        ('[cascades.gate.judge]\nmodel = "small"\nthreshold = 2', "cascades.gate.judge.threshold", "0 to 1"),
+        ('[cascades.window.judge]\nmodel = "small"\npredicate = "?"', "cascades.window.emit.mode", "when it is whole"),
         (f"{MODERATION}threshold = 1.5", "moderations.m.categories.hate.threshold", "0 to 1"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from engine.messages import Embedding, Weigh
 from engine.model.vectors import EmbeddingSizes
 from engine.testing.fake_runner import FakeRunner
+from policies.judging.judgement import judged as judgement
 from policies.judging.question import Question, choice, predicate, score
 from tests.actors.fakes import stage
 from tests.engine.driving import make_engine
@@ -37,10 +38,15 @@ async def ask(client: Client, **fields: object) -> Response:
     )  # fmt: skip
 
 
-def weighed(question: Question) -> tuple[int, list[float]]:
+def judged_as(question: Question, about: str, temperature: float) -> float:
+    """How probable the fake model holds the question's first outcome to be."""
+    return judgement(weighed(question, about)[1], temperature).probabilities[0]
+
+
+def weighed(question: Question, about: str = TEXT) -> tuple[int, list[float]]:
     """The prompt's tokens, and what the fake model says to the question, asked without a service."""
     tokenizer = byte_level_tokenizer()
-    prompt = tuple(tokenizer.encode(question.prompt(TEXT), add_special_tokens=False))
+    prompt = tuple(tokenizer.encode(question.prompt(about), add_special_tokens=False))
     answers = tuple([tuple(tokenizer.encode_continuation(each)) for each in question.outcomes])
     engine = make_engine(FakeRunner())
     engine.accept(Weigh(sequence_id=1, prompt_token_ids=prompt, answers=answers))

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 
+from actors.api.errors import Refusal
+from actors.api.request import OfBatch
 from engine.errors import EngineError
 from policies.judging.judgement import judged as judgement
 from policies.judging.question import predicate
@@ -130,6 +133,20 @@ async def test_what_cannot_be_judged_is_not_served(table: str, body: dict[str, A
         refused = await post(await running.connect(), path, body)
         assert refused.error["code"] == code, refused.body
         assert steps(service, "small") == 0
+
+
+@pytest.mark.parametrize("text", ["Hi", LONG])
+async def test_a_request_of_a_batch_is_judged_without_its_key(text: str) -> None:
+    async with guarded() as service:
+        request = service.request(text=text)
+        request = msgspec.structs.replace(request, batch=OfBatch("batch-1", "acme"))
+        if text == LONG:
+            assert await service.read(await service.service.open(request))
+        else:
+            with pytest.raises(Refusal) as refused:
+                await service.service.open(request)
+            assert refused.value.body.code == "guardrail_refused"
+        assert {row["tenant"] for row in service.rows().values()} == {"acme"}
 
 
 async def test_an_unknown_key_is_refused_before_a_guardrail_works() -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.cascade.cascade import Accept, CascadeEffect, CascadeMachine, Escalate, Release
+from config.model.judging import JudgeSettings
+from policies.cascade.cascade import Accept, AskJudge, CascadeEffect, CascadeMachine, Escalate, Release
 from policies.cascade.text_spans import TextSpans
 from policies.model.plan import Atomic, PlannedCascade, PlannedRung
 
@@ -245,3 +246,35 @@ def test_structures_are_not_released_in_part(pieces: tuple[str, ...]) -> None:
     for token, piece in enumerate(pieces):
         machine.on_output(0, (token,), piece, (5.0,), False)
     assert machine.on_output(0, (8,), " and", (5.0,), False) == (Release(0, 3, 3),)
+
+
+@pytest.mark.parametrize("mode", ["gate", "window"])
+@pytest.mark.parametrize(
+    ("holds", "on_failure", "decision"),
+    [
+        (0.5, "escalate", Accept("judged_good")),
+        (0.49, "accept", Escalate((0,), "judged_bad")),
+        (None, "accept", Accept("not_judged")),
+        (None, "escalate", Escalate((0,), "not_judged")),
+    ],
+)
+def test_a_judge_decides_about_the_whole_answer(
+    mode: Literal["gate", "window"],
+    holds: float | None,
+    on_failure: Literal["escalate", "accept"],
+    decision: CascadeEffect,
+) -> None:
+    judge = JudgeSettings(model="judge", predicate="?", on_failure=on_failure)
+    machine = CascadeMachine(msgspec.structs.replace(cascade(mode), judge=judge), 1)
+    for token in range(6):
+        assert machine.on_output(0, (token,), " x", (5.0,), False) == ()
+    assert machine.on_output(0, (6,), " x", (5.0,), True) == (AskJudge(),)
+    assert not machine.decided
+    effects = machine.judged(holds)
+    assert effects == ((Release(0, 7, 7), decision) if isinstance(decision, Accept) else (decision,))
+    assert machine.decided
+
+
+def test_a_low_margin_needs_no_judge() -> None:
+    judged = msgspec.structs.replace(cascade("gate"), judge=JudgeSettings(model="judge", predicate="?"))
+    assert CascadeMachine(judged, 1).on_output(0, (1,), " x", (0.5,), True) == (Escalate((0,), "low_margin"),)

@@ -83,7 +83,7 @@ def test_the_page_is_whole_and_needs_nothing_else(trace: str, tmp_path: Path) ->
     ("arguments", "said"),
     [
         (["--escalate", "thrifty=2"], "expected CASCADE=SHARE"),
-        ([], "cascade 'thrifty' has a threshold and no calibration"),
+        ([], "cascade 'thrifty' has no calibration"),
         (["--escalate", "thrifty=0", "--limit", "0"], "no requests are left"),
         (["--escalate", "thrifty=0", "--speed", "0"], "--speed must be above 0"),
         (["--escalate", "thrifty=0", "--profile", "/none.json"], "make it with `penstock engine profile`"),
