@@ -1,16 +1,15 @@
 """`GET /v1/models` for Anthropic's clients."""
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from actors.service_view import ModelCard
 from gateway.errors import BadField
+from gateway.openai.listing import limit_of
 
 MOST_MODELS = 1000
 DEFAULT_MODELS = 20
-_NUMBER = re.compile(r"[0-9]{1,4}")
 _WORDS = ("limit", "after_id", "before_id")
 
 
@@ -39,10 +38,7 @@ class ModelPage(NamedTuple):
 def chosen_models(cards: Sequence[ModelCard], query: Mapping[str, str], most: int) -> ModelPage:
     """The models that a query asks for; `most`: without a `limit`. Raises `BadField` for a wrong query."""
     if "limit" in query:
-        limit = query["limit"]
-        if not (_NUMBER.fullmatch(limit) and 1 <= int(limit) <= MOST_MODELS):
-            raise BadField("limit", f"'limit' must be between 1 and {MOST_MODELS}.")
-        most = int(limit)
+        most = limit_of(query, most, MOST_MODELS)
     first, end = 0, len(cards)
     places = {card.id: index for index, card in enumerate(cards)}
     for name in ("after_id", "before_id"):

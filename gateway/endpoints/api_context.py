@@ -181,23 +181,6 @@ async def whole_answer(response: ResponseStream | KeptReader, take: Callable[[St
     raise Refusal(INTERNAL_ERROR)
 
 
-VECTOR_BYTES = 5
-"""JSON bytes for each byte of a float32 number, at most."""
-
-
-async def whole_vectors(response: ResponseStream, count: int) -> tuple[list[bytes], Done]:
-    """The vectors of all `count` inputs, float32, and the answer's end. Raises Refusal."""
-    vectors = [b""] * count
-
-    def take(event: Start | Delta) -> None:
-        if isinstance(event, Delta):
-            assert event.embedding is not None, "nothing else is asked for"
-            vectors[event.index] = event.embedding
-
-    done = await whole_answer(response, take)
-    return vectors, done
-
-
 def _tags(value: bytes | None) -> tuple[str, ...]:
     if value is None:
         return ()

@@ -11,7 +11,8 @@ from actors.api.request import InferenceRequest, ParsedBody
 from actors.batches.ports import BatchAnswer, Envelope
 from actors.batches.records import LineFault, WaitingLine
 from actors.request.response_stream import ResponseStream
-from gateway.endpoints.api_context import VECTOR_BYTES, ApiContext, whole_answer, whole_vectors
+from gateway.endpoints.api_context import ApiContext, whole_answer
+from gateway.endpoints.vector_answer import VECTOR_BYTES, whole_vectors
 from gateway.endpoints.completions import CHAT, COMPLETION, Endpoint, gather
 from gateway.endpoints.embeddings import parse_embedding
 from gateway.endpoints.responses import RESPONSE

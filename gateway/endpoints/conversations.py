@@ -31,7 +31,7 @@ from gateway.responses_api.conversations import (
     conversation_fields,
     read_conversation,
 )
-from gateway.responses_api.stored import items_of_conversation, listed, page_of, stored_items
+from gateway.responses_api.stored import items_of_conversation, page_from, page_of, stored_items
 
 CONVERSATIONS = b"/v1/conversations"
 _decoder = BodyDecoder(ConversationFields)
@@ -93,7 +93,7 @@ class ConversationHandler:
             return await self._get(name, tenant)
         items = await self._items(name, tenant)
         if not item_id:
-            return listed(items_of_conversation(items), page_of(parameters_of(request)))
+            return page_from(items_of_conversation(items), page_of(parameters_of(request)))
         for item in items:
             if item.id == item_id:
                 return items_of_conversation([item])[0]
@@ -122,7 +122,7 @@ class ConversationHandler:
         check_items(change)
         if not await self._api.service.stored.ask(AddItems(tenant, name, stored_items(change.items))):
             raise conversation_not_found(name)
-        return listed(change.items, page_of({"limit": "100", "order": "asc"}))
+        return page_from(change.items, page_of({"limit": "100", "order": "asc"}))
 
     async def _get(self, name: str, tenant: str) -> dict[str, Any]:
         found = await self._api.service.stored.ask(GetConversation(tenant, name))

@@ -1,16 +1,19 @@
 """`POST /v1/decisions`: the outcome of a question about a text, by the probabilities of a model's answers."""
 
+from functools import partial
+
 import numpy as np
 
 from actors.api.request import InferenceRequest, ParsedBody
+from actors.api.response import Done
 from gateway.decisions.decision_answer import decision_answer
 from gateway.decisions.decision_request import DecisionBody, read_decision
-from gateway.endpoints.api_context import ApiContext, whole_vectors
+from gateway.endpoints.api_context import ApiContext
+from gateway.endpoints.vector_answer import answer_with_vectors
 from gateway.http.connection import Connection
 from gateway.http.request import Body, Request
-from gateway.http.response_head import JSON_TYPE
 from gateway.openai.requests.json_body import BodyDecoder
-from gateway.openai.responses.headers import DecisionHeaders, served_headers
+from gateway.openai.responses.headers import DecisionHeaders
 from policies.judging.question import Question
 
 DECISION = BodyDecoder(DecisionBody)
@@ -43,18 +46,12 @@ class _Call:
     async def answer(
         self, connection: Connection, _: Request, inference: InferenceRequest, headers: DecisionHeaders
     ) -> None:
+        await answer_with_vectors(self._api, connection, inference, headers, partial(self._written, inference))
+
+    def _written(self, inference: InferenceRequest, vectors: list[bytes], done: Done) -> bytes:
         assert self._question is not None, "it was parsed"
-        response = await self._api.service.open(inference)
-        headers.decided = response.decided
-        try:
-            (vector,), done = await whole_vectors(response, 1)
-            served = done.served
-            identity = self._api.identity(
-                inference.request_id, inference.body.model, served.model_served, served.policy
-            )
-            temperature = self._api.service.decision_temperature(served.rung)
-            logprobs = np.frombuffer(vector, "<f4").tolist()
-            body = decision_answer(identity, self._question, logprobs, temperature, done)
-            await connection.respond(200, headers.headers() + JSON_TYPE + served_headers(served), body)
-        finally:
-            response.close()
+        served = done.served
+        identity = self._api.identity(inference.request_id, inference.body.model, served.model_served, served.policy)
+        temperature = self._api.service.decision_temperature(served.rung)
+        logprobs = np.frombuffer(vectors[0], "<f4").tolist()
+        return decision_answer(identity, self._question, logprobs, temperature, done)

@@ -3,13 +3,14 @@
 from functools import partial
 
 from actors.api.request import InferenceRequest, ParsedBody
-from gateway.endpoints.api_context import VECTOR_BYTES, ApiContext, whole_vectors
+from actors.api.response import Done
+from gateway.endpoints.api_context import ApiContext
+from gateway.endpoints.vector_answer import answer_with_vectors
 from gateway.http.connection import Connection
 from gateway.http.request import Body, Request
-from gateway.http.response_head import JSON_TYPE
 from gateway.openai.requests.embedding_request import EmbeddingBody, embedding_answer, read_embedding
 from gateway.openai.requests.json_body import BodyDecoder
-from gateway.openai.responses.headers import DecisionHeaders, served_headers
+from gateway.openai.responses.headers import DecisionHeaders
 
 EMBEDDING = BodyDecoder(EmbeddingBody)
 
@@ -35,16 +36,10 @@ class EmbeddingHandler:
     async def _answer(
         self, connection: Connection, _: Request, inference: InferenceRequest, headers: DecisionHeaders
     ) -> None:
+        await answer_with_vectors(self._api, connection, inference, headers, partial(self._written, inference))
+
+    def _written(self, inference: InferenceRequest, embeddings: list[bytes], done: Done) -> bytes:
         params = inference.body.embedding
         assert params is not None, "this endpoint parses embedding requests only"
-        response = await self._api.service.open(inference)
-        headers.decided = response.decided
-        try:
-            embeddings, done = await whole_vectors(response, len(inference.body.prompts))
-            size = VECTOR_BYTES * sum(map(len, embeddings))
-            model = self._api.model_field(inference.body.model, done.served.model_served)
-            answer = partial(embedding_answer, model, embeddings, params.encoding, done.usage, done.served)
-            body = await self._api.reading(size, answer, inference.credentials.api_key)
-            await connection.respond(200, headers.headers() + JSON_TYPE + served_headers(done.served), body)
-        finally:
-            response.close()
+        model = self._api.model_field(inference.body.model, done.served.model_served)
+        return embedding_answer(model, embeddings, params.encoding, done.usage, done.served)

@@ -18,8 +18,9 @@ from gateway.errors import BadField, ClientGone, HttpError
 from gateway.http.connection import Connection
 from gateway.http.request import Request
 from gateway.http.response_head import JSON_TYPE
-from gateway.openai.batches.file_object import file_object, kept_for, limit_of, listed
+from gateway.openai.batches.file_object import file_object, kept_for
 from gateway.openai.batches.upload import PURPOSE, UploadReader
+from gateway.openai.listing import limit_of, listed
 from gateway.openai.json_text import encode
 
 FILES = b"/v1/files"

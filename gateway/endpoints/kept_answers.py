@@ -28,6 +28,7 @@ _BETA = b"beta=true"
 """Anthropic's clients write it behind the address of what is beta there."""
 _MAX_KEY = 255
 _MAX_POSITION = 1 << 53
+_DIGITS = 16
 EVENTS_LOST = (
     "The server that was sending this answer ended before the last events that you have were written down. "
     "Read it again from the beginning, without 'after' and Last-Event-ID."
@@ -165,7 +166,7 @@ def position_of(request: Request) -> int:
             raise BadField(name.decode("latin1")[:64], "The only parameter here is 'after', a number of an event.")
     # The one that does not count is checked, too: a client that sends something else there means something else.
     for given in (last, request.header(b"last-event-id")):
-        if given and (not given.isdigit() or int(given) > _MAX_POSITION):
+        if given and (not given.isdigit() or len(given) > _DIGITS or int(given) > _MAX_POSITION):
             raise BadField("after", "'after' and Last-Event-ID are the number of an event: the last `id` that came.")
     return int(last) if last else 0
 

@@ -8,12 +8,12 @@ import msgspec
 
 from actors.api.request import InferenceRequest, ParsedBody
 from actors.api.response import Done
-from gateway.endpoints.api_context import VECTOR_BYTES, ApiContext, whole_vectors
+from gateway.endpoints.api_context import ApiContext
+from gateway.endpoints.vector_answer import answer_with_vectors
 from gateway.http.connection import Connection
 from gateway.http.request import Body, Request
-from gateway.http.response_head import JSON_TYPE
 from gateway.openai.requests.json_body import BodyDecoder
-from gateway.openai.responses.headers import DecisionHeaders, served_headers
+from gateway.openai.responses.headers import DecisionHeaders
 from gateway.vllm.asked_scores import AskedScores, FoundScores
 from gateway.vllm.rerank_request import RerankBody, read_rerank, rerank_answer
 from gateway.vllm.score_request import (
@@ -96,16 +96,7 @@ class _Call:
     async def answer(
         self, connection: Connection, _: Request, inference: InferenceRequest, headers: DecisionHeaders
     ) -> None:
-        response = await self._api.service.open(inference)
-        headers.decided = response.decided
-        try:
-            vectors, done = await whole_vectors(response, len(inference.body.prompts))
-            written = partial(self._written, inference, vectors, done)
-            size = VECTOR_BYTES * sum(map(len, vectors))
-            body = await self._api.reading(size, written, inference.credentials.api_key)
-            await connection.respond(200, headers.headers() + JSON_TYPE + served_headers(done.served), body)
-        finally:
-            response.close()
+        await answer_with_vectors(self._api, connection, inference, headers, partial(self._written, inference))
 
     def _written(self, inference: InferenceRequest, vectors: list[bytes], done: Done) -> bytes:
         assert self._asked is not None, "it was parsed"

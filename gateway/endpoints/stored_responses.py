@@ -22,7 +22,7 @@ from gateway.http.request import Request
 from gateway.http.response_head import JSON_TYPE
 from gateway.openai.json_text import encode
 from gateway.responses_api.response_object import ID_PREFIX, asked_of
-from gateway.responses_api.stored import items_of_response, listed, page_of, put_response, shown_items
+from gateway.responses_api.stored import items_of_response, page_from, page_of, put_response, shown_items
 
 _CANCEL, _INPUT = b"cancel", b"input_items"
 _METHODS = {b"": b"GET, DELETE", _CANCEL: b"POST", _INPUT: b"GET"}
@@ -81,7 +81,7 @@ class StoredResponseHandler:
                 items = shown_items(kept.request.request_id, asked_of(kept.request.body).items)
             else:
                 items = items_of_response(await self._stored(response_id, tenant))
-            return encode(listed(items, page))
+            return encode(page_from(items, page))
         if kept is not None:
             return encode(kept_response(self._api, kept))
         return (await self._stored(response_id, tenant)).body

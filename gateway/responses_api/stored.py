@@ -8,6 +8,7 @@ import msgspec
 from actors.api.request import AskedResponse
 from actors.stored.response_store import PutResponse, StoredItem, StoredResponse
 from gateway.openai.json_text import encode
+from gateway.openai.listing import limit_of, listed
 from gateway.openai.requests.fault import fault
 
 LONGEST_PAGE = 100
@@ -79,30 +80,21 @@ def items_of_response(response: StoredResponse) -> list[dict[str, Any]]:
 
 def page_of(parameters: Mapping[str, str]) -> ItemPage:
     """Raises `BadField`."""
-    limit, order = parameters.get("limit", "20"), parameters.get("order", "desc")
-    if not limit.isdecimal() or not 1 <= int(limit) <= LONGEST_PAGE:
-        raise fault("limit", f"must be between 1 and {LONGEST_PAGE}.")
+    limit, order = limit_of(parameters, 20, LONGEST_PAGE), parameters.get("order", "desc")
     if order not in ORDERS:
         raise fault("order", 'must be "asc" or "desc".')
-    return ItemPage(int(limit), order == "desc", parameters.get("after", ""))
+    return ItemPage(limit, order == "desc", parameters.get("after", ""))
 
 
-def listed(items: Sequence[Mapping[str, Any]], page: ItemPage) -> dict[str, Any]:
-    """One page of a list. Raises `BadField`."""
+def page_from(items: Sequence[Mapping[str, Any]], page: ItemPage) -> dict[str, Any]:
+    """Raises `BadField`."""
     ordered = list(reversed(items)) if page.newest_first else list(items)
     if page.after:
         places = [index for index, item in enumerate(ordered) if item["id"] == page.after]
         if not places:
             raise fault("after", "is not the id of an item of this list.")
         ordered = ordered[places[0] + 1 :]
-    shown = ordered[: page.limit]
-    return {
-        "object": "list",
-        "data": shown,
-        "first_id": shown[0]["id"] if shown else None,
-        "last_id": shown[-1]["id"] if shown else None,
-        "has_more": len(shown) < len(ordered),
-    }
+    return listed(ordered, page.limit)
 
 
 def _shown(name: str, item: Mapping[str, Any]) -> dict[str, Any]:

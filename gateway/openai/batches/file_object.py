@@ -1,6 +1,5 @@
-"""The `file` object, lists of objects, and how long a client wants a file to be kept."""
+"""The `file` object, and how long a client wants a file to be kept."""
 
-from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from actors.batches.records import FileRecord
@@ -26,26 +25,6 @@ def file_object(record: FileRecord) -> dict[str, Any]:
         "status": "processed",
         "status_details": None,
     }
-
-
-def listed(objects: Sequence[dict[str, Any]], limit: int) -> dict[str, Any]:
-    """One page of a list, made from `limit` + 1 objects if there are so many."""
-    page = objects[:limit]
-    return {
-        "object": "list",
-        "data": page,
-        "has_more": len(objects) > limit,
-        "first_id": page[0]["id"] if page else None,
-        "last_id": page[-1]["id"] if page else None,
-    }
-
-
-def limit_of(parameters: Mapping[str, str], default: int, most: int) -> int:
-    """Raises BadField."""
-    given = parameters.get("limit", str(default))
-    if not given.isdecimal() or len(given) > 6 or not 1 <= int(given) <= most:
-        raise BadField("limit", f"'limit' must be a number from 1 to {most}.")
-    return int(given)
 
 
 def kept_for(anchor: str | None, seconds: int | None, name: str) -> float | None:

@@ -221,6 +221,7 @@ BAD = [
     (RESUMABLE, "?after=" + "9" * 30, "invalid_value"),
     (RESUMABLE, "?since=3", "invalid_value"),
     (f"{RESUMABLE}Last-Event-ID: x\r\n", "?after=1", "invalid_value"),
+    (RESUMABLE, f"?after={'9' * 5000}", "invalid_value"),
 ]
 
 
