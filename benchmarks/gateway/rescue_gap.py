@@ -51,8 +51,6 @@ _ARRANGEMENTS = {
 written of each, and how many processes there are with the spare one."""
 _PATIENCE_S = 120.0
 _SETTLE_S = 0.2
-_BETWEEN_S = 13.0
-"""Between two kills: five crashes within a minute mark an engine down."""
 
 
 class Streamed(msgspec.Struct):
@@ -163,9 +161,18 @@ def _cpu_s(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measured(arrangement: str, kills: int, tokens: int, chance: random.Random) -> tuple[list[float], float, int]:
-    """The gaps in seconds, the time of a prompt as long as the whole answer, and how many answers were not the same."""
-    gaps, wrong = [], 0
+class Kill(msgspec.Struct):
+    """One stream whose engine was killed."""
+
+    gap_s: float
+    prefill_s: float
+    """How long a prompt as long as the whole answer takes."""
+    same: bool
+    """The answer is that of a stream that was not cut."""
+
+
+def killed(arrangement: str, tokens: int, chance: random.Random) -> Kill:
+    """In a new gateway: the pause before an engine is started again grows with its crashes within a minute."""
     with tempfile.TemporaryDirectory() as folder:
         served = Served(Path(folder), arrangement)
         try:
@@ -175,16 +182,11 @@ def measured(arrangement: str, kills: int, tokens: int, chance: random.Random) -
             began = time.perf_counter()
             again = served.ask(tokens, prompt + " " + uncut.text, most=1)
             prefill_s = again.arrivals_s[0] - began
-            for number in range(kills):
-                if number:
-                    time.sleep(_BETWEEN_S)
-                served.wait_until_ready()
-                seen = served.ask(tokens, prompt, kill_at=chance.randrange(tokens // 8, tokens // 2))
-                wrong += not seen.ended or seen.text != uncut.text
-                gaps.append(seen.gap_s)
+            served.wait_until_ready()
+            seen = served.ask(tokens, prompt, kill_at=chance.randrange(tokens // 8, tokens // 2))
+            return Kill(seen.gap_s, prefill_s, seen.ended and seen.text == uncut.text)
         finally:
             served.end()
-    return gaps, prefill_s, wrong
 
 
 def main() -> None:
@@ -196,9 +198,12 @@ def main() -> None:
     print("| arrangement | gap p50 / p95 / most, s | a prompt as long, s | answers that differ |")
     print("| --- | --- | --- | --- |")
     for arrangement in arguments.arrangements:
-        gaps, prefill_s, wrong = measured(arrangement, arguments.kills, arguments.tokens, random.Random(1))
-        figures = " / ".join(f"{percentile(gaps, share):.2f}" for share in (0.5, 0.95, 1.0))
-        print(f"| {arrangement} | {figures} | {prefill_s:.2f} | {wrong} of {len(gaps)} |", flush=True)
+        chance = random.Random(1)
+        kills = [killed(arrangement, arguments.tokens, chance) for _ in range(arguments.kills)]
+        figures = " / ".join(f"{percentile([kill.gap_s for kill in kills], share):.2f}" for share in (0.5, 0.95, 1.0))
+        prefill_s = percentile([kill.prefill_s for kill in kills], 0.5)
+        differ = sum(not kill.same for kill in kills)
+        print(f"| {arrangement} | {figures} | {prefill_s:.2f} | {differ} of {len(kills)} |", flush=True)
 
 
 if __name__ == "__main__":
