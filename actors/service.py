@@ -51,7 +51,7 @@ from actors.protocol.job import EngineMessage, Enqueue, Job, QueueMessage, Withd
 from actors.protocol.ledger import CloseEntry, Delivered, Flush, LedgerMessage, OpenEntry, refused_closing
 from actors.queue.dispatcher import Backend, ReplicaSlot
 from actors.recording.recorder import Recording
-from actors.request.guardrails import Guardrails, applies
+from actors.request.guardrails import Guardrails, applying
 from actors.request.ports import RequestPorts
 from actors.request.request_admission import RequestAdmission
 from actors.request.request_log import LogIdentity, RequestLog
@@ -483,18 +483,20 @@ class Service:
                 raise ledger_unavailable()
             await self._guard(request, who)
             response = await self._request_admission.open(request, who)
+        if reading := applying(self._router.snapshot.settings.guardrails, request, "answer"):
+            check = partial(self._guardrails.check_answer, reading, request)
+            response.guard(check, held=any(each.action == "refuse" for _, each in reading))
         self._responses[response] = None
         self._by_entry[response.entry_id] = response
         return response
 
     async def _guard(self, request: InferenceRequest, who: LogIdentity) -> None:
         """Raises Refusal: a guardrail refuses the request."""
-        guardrails = self._router.snapshot.settings.guardrails
-        wanted = [(name, each) for name, each in guardrails.items() if applies(each, request)]
+        wanted = applying(self._router.snapshot.settings.guardrails, request, "request")
         if wanted:
             self._request_admission.check(request, who)
         for name, each in wanted:
-            await self._guardrails.check(name, each, request)
+            await self._guardrails.check_request(name, each, request)
 
     async def count_tokens(self, request: InferenceRequest) -> int:
         """Prompt tokens for the rung that would be tried first, of those whose tokenizer is known. Raises Refusal.

@@ -148,7 +148,7 @@ class OutputAssembly:
     @property
     def answers(self) -> list[str]:
         """What the judge is to read, by choice: the text, and tool calls as they are."""
-        return ["".join([_readable(delta) for delta in held]) for held in self._held.values()]
+        return ["".join([delta.readable for delta in held]) for held in self._held.values()]
 
     def judged(self, holds: float | None, shown: list[Delta]) -> AssemblyVerdict:
         """After the verdict "judge": see `CascadeMachine.judged`."""
@@ -240,10 +240,6 @@ class OutputAssembly:
                     self.why = why
                     return "complete"
         return "going"
-
-
-def _readable(delta: Delta) -> str:
-    return delta.text + "".join([f"{call.name}({call.arguments})" for call in delta.calls])
 
 
 def _of_engine(index: int, output: TokenDelta) -> Delta:

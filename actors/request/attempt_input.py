@@ -21,13 +21,12 @@ from policies.fallback.fallback_machine import AttemptFailed, RungRefused
 class AttemptInput:
     """Handles the outputs of one response: reports them to the machine, the account and the builder."""
 
-    __slots__ = ("_account", "_builder", "_delivery", "_machine", "_streamed", "_watch")
+    __slots__ = ("_account", "_builder", "_delivery", "_machine", "_watch")
 
     def __init__(
         self, account: Account, *, machine: AnswerMachine, builder: ResponseBuilder, delivery: Delivery, watch: Timer
     ) -> None:
         self._account = account
-        self._streamed = account.request.body.streamed
         self._machine = machine
         self._builder = builder
         self._delivery = delivery
@@ -66,7 +65,7 @@ class AttemptInput:
 
     def show(self, attempt: Attempt, deltas: list[Delta], now: float) -> None:
         first_at = self._delivery.first_at
-        if first_at is None or not attempt.quiet(streamed=self._streamed):
+        if first_at is None or not attempt.quiet(streamed=self._builder.streamed):
             # Otherwise the content was there before its reader woke, since `first_at`.
             first_at = now
         self._builder.show(deltas, attempt, first_at, now)

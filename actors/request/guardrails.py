@@ -1,4 +1,7 @@
-"""Judges the user's text before a request is planned, by requests of the service's own."""
+"""Judges the user's text before a request is planned, and a model's before it is sent."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import structlog
 
@@ -19,35 +22,58 @@ class Guardrails:
     def __init__(self, judge: TextJudge) -> None:
         self._judge = judge
 
-    async def check(self, name: str, guardrail: GuardrailSettings, request: InferenceRequest) -> None:
+    async def check_request(self, name: str, guardrail: GuardrailSettings, request: InferenceRequest) -> None:
         """Raises Refusal: the guardrail refuses the request, or cannot judge it."""
-        about = _text(request.body)
+        await self._check(name, guardrail, request, _text(request.body))
+
+    async def check_answer(
+        self, guardrails: Sequence[tuple[str, GuardrailSettings]], request: InferenceRequest, answer: str
+    ) -> None:
+        """Raises Refusal: a guardrail refuses the answer, or cannot judge it."""
+        for name, guardrail in guardrails:
+            await self._check(name, guardrail, request, answer)
+
+    async def _check(self, name: str, guardrail: GuardrailSettings, request: InferenceRequest, about: str) -> None:
         if not about.strip():
             return
         try:
             found = await self._judge.holds(guardrail, about, name=name, request=request)
         except Refusal as refusal:
+            if guardrail.action == "log":
+                message = refusal.body.message
+                log.warning("guardrail_failed", guardrail=name, request_id=request.request_id, error=message)
+                return
             if refusal.body.status in _LATER:
                 raise
             raise InvalidRequest(
-                f"The guardrail '{name}' cannot judge the request: {refusal.body.message}",
-                param=request.body.param,
+                f"The guardrail '{name}' cannot judge the {guardrail.reads}: {refusal.body.message}",
+                param=request.body.param if guardrail.reads == "request" else None,
                 code="guardrail_failed",
             ) from None
         if found < guardrail.threshold:
             return
         log.info("guardrail_held", guardrail=name, request_id=request.request_id, score=found, action=guardrail.action)
         if guardrail.action == "refuse":
-            message = guardrail.message or f"The guardrail '{name}' has refused this request."
-            raise InvalidRequest(message, param=request.body.param, code="guardrail_refused")
+            message = guardrail.message or f"The guardrail '{name}' has refused this {guardrail.reads}."
+            param = request.body.param if guardrail.reads == "request" else None
+            raise InvalidRequest(message, param=param, code="guardrail_refused")
 
 
-def applies(guardrail: GuardrailSettings, request: InferenceRequest) -> bool:
-    """Whether the guardrail judges this request: text is wanted, of a model that it guards."""
-    body = request.body
-    if request.of_service or body.embedding is not None or body.tokenize is not None or request.begun is not None:
-        return False
-    return not guardrail.guards or any(fits(body.model, pattern) for pattern in guardrail.guards)
+def applying(
+    guardrails: Mapping[str, GuardrailSettings], request: InferenceRequest, reads: Literal["request", "answer"]
+) -> list[tuple[str, GuardrailSettings]]:
+    """Those that judge this request, or its answer: text is wanted, of a model that they guard."""
+    body, begun = request.body, request.begun
+    if not guardrails or request.of_service or body.embedding is not None or body.tokenize is not None:
+        return []
+    if begun is not None and (reads == "request" or begun.events):
+        # The process that has begun it has judged it.
+        return []
+    return [(name, each) for name, each in guardrails.items() if each.reads == reads and _guards(each, body.model)]
+
+
+def _guards(guardrail: GuardrailSettings, model: str) -> bool:
+    return not guardrail.guards or any(fits(model, pattern) for pattern in guardrail.guards)
 
 
 def _text(body: ParsedBody) -> str:

@@ -25,7 +25,10 @@ class ResponseBuilder:
         """The client has received the start of the answer, and an HTTP status."""
         self._account = account
         self._request = account.request
-        self._streamed = account.request.body.streamed
+        self.streamed = account.request.body.streamed
+        """Content is sent as it comes, and not with the whole answer."""
+        self.read: dict[int, list[str]] | None = None
+        """By choice: what a guardrail is to read; None: none is."""
         self._plan = account.plan
         self._ports = account.ports
         self._text = text
@@ -50,6 +53,8 @@ class ResponseBuilder:
         self._account.forget()
         self._held = []
         self._reasoning_capped = False
+        if self.read:
+            self.read.clear()
 
     def attempt_ended(self, attempt: Attempt, *, ok: bool | None, client_left: bool) -> None:
         """Charge it. A client that leaves, or reads too slowly, is charged for a started attempt."""
@@ -99,7 +104,10 @@ class ResponseBuilder:
         count = self._account.emit(deltas)
         if self._account.first_content_at is None:
             self._account.first_content_at = content_at
-        if not self._streamed:
+        if self.read is not None:
+            for delta in deltas:
+                self.read.setdefault(delta.index, []).append(delta.readable)
+        if not self.streamed:
             self._held += deltas
             return
         if not self.started:
@@ -151,7 +159,7 @@ class ResponseBuilder:
     # --- ends ---------------------------------------------------------------------------------------------------
 
     def complete(self, attempt: Attempt, reason: str) -> None:
-        if not self._streamed:
+        if not self.streamed:
             self._start(attempt.rung, self._account.prompt_tokens, attempt)
             self.events += self._held
         if attempt.rung in self._ports.upstreams and not attempt.job.goes_on:
@@ -168,7 +176,7 @@ class ResponseBuilder:
         account.adapter = self._model = ""
         self._upstream_finish = None
         account.first_content_at = now
-        if self._streamed:
+        if self.streamed:
             account.first_at = now
         self._start(STATIC_ANSWER, 0, None)
         self.events += [Delta(index, static.text, (), (), "stop") for index in range(len(account.emitted))]

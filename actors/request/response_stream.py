@@ -79,7 +79,6 @@ class ResponseStream:
         self.entry_id = account.entry_id
         """Of the ledger."""
         self._account = account
-        self._streamed = account.request.body.streamed
         self._booked: Reply[None] | None = booked
         self._text = text
         self._ports = ports = account.ports
@@ -99,6 +98,7 @@ class ResponseStream:
         self._sink: EventSink | None = None
         self.on_held_back: Callable[[], None] | None = None
         """Called once, if content is being made of which nothing is shown before it is whole: a tool call."""
+        self._guardrails: Callable[[str], Awaitable[None]] | None = None
         self._failure: Exception | None = None
         """Raised while an output was taken in another task."""
         self._unflushed = False
@@ -118,6 +118,14 @@ class ResponseStream:
         if not self._ended:
             self._sink = sink
             self._delivery.take_now = self._take_now
+
+    def guard(self, check: Callable[[str], Awaitable[None]], *, held: bool) -> None:
+        """Pass the whole answer to `check` before its end, and with `held` before any of it is sent.
+
+        `check` raises Refusal, which ends the answer. Before `next_events`.
+        """
+        self._guardrails, self._builder.read = check, {}
+        self._builder.streamed = self._builder.streamed and not held
 
     def when_started(self, call: Callable[[], None]) -> None:
         """Call it each time a backend begins to work on the answer; it must neither wait nor raise."""
@@ -142,7 +150,7 @@ class ResponseStream:
                 break
             attempt = self._attempt
             assert attempt is not None
-            items = await self._delivery.take(quiet=attempt.quiet(streamed=self._streamed))
+            items = await self._delivery.take(quiet=attempt.quiet(streamed=builder.streamed))
             if self._failure is not None:
                 self._delivery.put_back(items)
                 raise self._failure
@@ -163,6 +171,8 @@ class ResponseStream:
         events, builder.events = builder.events, []
         match events[-1]:
             case Done(served=served):
+                if self._guardrails is not None and not await self._passes(self._guardrails):
+                    return []
                 self._finish("ok", served.why, 200)
             case Failed(error=error):
                 outcome = "overrun" if error.code == "slow_reader" else "failed"
@@ -314,6 +324,19 @@ class ResponseStream:
         if not self._ended and self._machine.attempt is of:
             account.judged = holds
             self._input.judged(attempt, holds, trio.current_time())
+
+    async def _passes(self, check: Callable[[str], Awaitable[None]]) -> bool:
+        """False: the answer was closed meanwhile. Raises Refusal: a guardrail refuses it."""
+        builder = self._builder
+        try:
+            await check("\n\n".join(["".join(parts) for _, parts in sorted((builder.read or {}).items())]))
+        except Refusal as refusal:
+            if not self._ended:
+                # Its work is charged, and nothing of it was sent.
+                builder.forget()
+                self._finish("failed", refusal.body.code, refusal.body.status)
+            raise
+        return not self._ended
 
     async def _pause(self, until: float) -> None:
         """Pause between two attempts. Raises Refusal if the answer is ended meanwhile."""

@@ -53,10 +53,14 @@ class JudgeSettings(JudgedBy, frozen=True, kw_only=True):
 
 
 class GuardrailSettings(JudgedBy, frozen=True, kw_only=True):
-    """What judges the user's text before a request for text is planned; from `threshold` on it takes effect."""
+    """What judges a text of users or of models; from `threshold` on it takes effect."""
 
+    reads: Literal["request", "answer"] = "request"
+    """request: what the user has written, before the request is planned. answer: what a model has written, before any
+    of it is sent."""
     action: Literal["refuse", "log"] = "refuse"
-    """refuse: the request gets 400 `guardrail_refused`. log: it is served, and the log has `guardrail_held`."""
+    """refuse: the client gets 400 `guardrail_refused`. log: it is served, and the log has `guardrail_held`, or
+    `guardrail_failed` if it could not be judged."""
     message: str = ""
     """What the client of a refused request reads. Empty: that the guardrail of this name has refused it."""
     guards: tuple[str, ...] = ()

@@ -5,16 +5,18 @@ from typing import Any
 import msgspec
 import pytest
 import structlog
+import trio
 
 from actors.api.errors import Refusal
 from actors.api.request import OfBatch
 from engine.errors import EngineError
+from engine.scheduling.batch import SampleRow
 from policies.judging.judgement import judged as judgement
 from policies.judging.question import predicate
 from tests.actors.fakes import Stage, says, stage
 from tests.gateway.endpoints.test_decisions import weighed
 from tests.gateway.endpoints.test_refusal_log import KEY, SETTINGS
-from tests.gateway.endpoints.test_scoring import CONFIGURED, ENCODERS
+from tests.gateway.endpoints.test_scoring import CONFIGURED, ENCODERS, TOKENIZER, tokens
 from tests.gateway.harness import Client, Response, gateway
 from tests.media import PNG, data_url
 
@@ -147,6 +149,89 @@ async def test_a_request_of_a_batch_is_judged_without_its_key(text: str) -> None
                 await service.service.open(request)
             assert refused.value.body.code == "guardrail_refused"
         assert {row["tenant"] for row in service.rows().values()} == {"acme"}
+
+
+WRITTEN = "a badly written answer"
+ANSWERS = (
+    SHORT.replace("threshold = 0.2", f"threshold = {0.5 / (1 + tokens(WRITTEN)) * 0.999}").replace(
+        "Write more than four words.", "It has no answer to that."
+    )
+    + 'reads = "answer"\n'
+)
+
+
+def answering(tables: str = ANSWERS, said: str = WRITTEN, **more: Any):
+    ids = [*TOKENIZER.encode(said), *TOKENIZER.eos_ids]
+
+    def script(sample: SampleRow) -> tuple[int, float]:
+        place = sample.position - len(sample.prompt_token_ids)
+        return ids[min(place, len(ids) - 1)], 9.0
+
+    return stage({"small": script}, settings=f"{CONFIGURED}{tables}", encoders=ENCODERS, **more)
+
+
+def longer(body: dict[str, Any]) -> dict[str, Any]:
+    return body | ({"max_tokens": 40} if "max_tokens" in body else {})
+
+
+@pytest.mark.parametrize(("path", "body"), ADDRESSES)
+async def test_an_answer_that_a_guardrail_refuses_is_not_sent_and_is_paid(path: str, body: dict[str, Any]) -> None:
+    async with answering() as service, gateway(service.service) as running:
+        refused = await post(await running.connect(), path, longer(body))
+        assert refused.status == 400, refused.body
+        assert refused.json["error"]["message"] == "It has no answer to that."
+        assert b"badly" not in refused.body
+        rows = {row["model"]: row for row in service.rows().values()}
+        assert set(rows) == {"small", "labels"}
+        row = rows["small"]
+        assert (row["outcome"], row["why"], row["completion_tokens"]) == ("failed", "guardrail_refused", 0)
+        assert row["discarded_tokens"] >= tokens(WRITTEN)
+        assert row["cost"] > 0
+
+
+@pytest.mark.parametrize(("path", "body"), ADDRESSES)
+@pytest.mark.parametrize("action", ["refuse", "log"])
+async def test_an_answer_that_passes_is_sent_whole(path: str, body: dict[str, Any], action: str) -> None:
+    said = f"{WRITTEN}, and more" if action == "refuse" else WRITTEN
+    async with answering(f'{ANSWERS}action = "{action}"\n', said) as service, gateway(service.service) as running:
+        with structlog.testing.capture_logs() as logs:
+            answer = await post(await running.connect(), path, longer(body))
+        assert answer.status == 200, answer.body
+        assert b"written" in answer.body
+        held = [each["guardrail"] for each in logs if each["event"] == "guardrail_held"]
+        assert held == ([] if action == "refuse" else ["short"])
+        assert sum(row["model"] == "labels" for row in service.rows().values()) == 1
+
+
+async def test_nothing_of_a_streamed_answer_is_sent_before_it_is_judged() -> None:
+    async with answering() as service, gateway(service.service) as running:
+        service.worker("labels").hang = True
+        client, answers = await running.connect(), []
+
+        async def ask() -> None:
+            answers.append(await post(client, "/v1/chat/completions", longer({**CHAT, "stream": True})))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            while not any(row["model"] == "labels" for row in service.rows().values()):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            assert not answers
+            service.worker("labels").hang = False
+            service.worker("labels").wake()
+        assert answers[0].status == 400
+
+
+@pytest.mark.parametrize("action", ["refuse", "log"])
+async def test_an_answer_that_cannot_be_judged(action: str) -> None:
+    tables = ANSWERS.replace('"yes"', '"maybe"') + f'action = "{action}"\n'
+    async with answering(tables) as service, gateway(service.service) as running:
+        with structlog.testing.capture_logs() as logs:
+            answer = await post(await running.connect(), "/v1/chat/completions", longer(CHAT))
+        if action == "refuse":
+            assert (answer.status, answer.error["code"]) == (400, "guardrail_failed")
+        else:
+            assert answer.status == 200
+            assert any(each["event"] == "guardrail_failed" for each in logs)
 
 
 async def test_an_unknown_key_is_refused_before_a_guardrail_works() -> None:
