@@ -132,6 +132,7 @@ async def test_a_client_that_leaves_while_it_is_judged_leaves_nothing(autojump_c
         with trio.move_on_after(1):
             await ask(service)
         service.worker("labels").hang = False
+        service.worker("labels").send(None)  # anything wakes it
         await service.assert_clean()
         assert service.row("r1")["outcome"] == "gone"
 

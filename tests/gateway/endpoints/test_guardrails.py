@@ -217,7 +217,7 @@ async def test_nothing_of_a_streamed_answer_is_sent_before_it_is_judged() -> Non
                 await trio.sleep(0.01)
             assert not answers
             service.worker("labels").hang = False
-            service.worker("labels").wake()
+            service.worker("labels").send(None)  # anything wakes it
         assert answers[0].status == 400
 
 
