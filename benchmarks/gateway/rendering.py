@@ -12,7 +12,7 @@ import msgspec
 from actors.api.request import ParsedBody
 from actors.api.response import Delta, ResponseEvent, Start
 from gateway.endpoints.completions import CHAT, COMPLETION, MESSAGE, Endpoint
-from gateway.endpoints.responses import RESPONSE
+from gateway.endpoints.responses.responses import RESPONSE
 from gateway.openai.responses.completion import Identity
 
 _IDENTITY = Identity("0123456789abcdef01234567", "penstock", 1_700_000_000, "fp_0")

@@ -7,27 +7,27 @@ from urllib.parse import unquote_to_bytes
 from actors.api.errors import Refusal
 from config.model.tenancy import KeyEndpoint
 from gateway.endpoints.api_context import ApiContext
-from gateway.endpoints.batches import BATCHES, BatchHandler
-from gateway.endpoints.batches import methods_of as batch_methods
+from gateway.endpoints.batches.batches import BATCHES, BatchHandler
+from gateway.endpoints.batches.batches import methods_of as batch_methods
+from gateway.endpoints.batches.files import FILES, FileHandler
+from gateway.endpoints.batches.files import methods_of as file_methods
 from gateway.endpoints.completions import CHAT, COMPLETION, MESSAGE, CompletionHandler
-from gateway.endpoints.conversations import CONVERSATIONS, ConversationHandler
-from gateway.endpoints.conversations import methods_of as conversation_methods
-from gateway.endpoints.decisions import DecisionHandler
-from gateway.endpoints.embeddings import EmbeddingHandler
-from gateway.endpoints.files import FILES, FileHandler
-from gateway.endpoints.files import methods_of as file_methods
 from gateway.endpoints.info_routes import NOT_FOUND, create_info_app
 from gateway.endpoints.kept_answers import STREAMS, StreamHandler
 from gateway.endpoints.kept_answers import methods_of as stream_methods
-from gateway.endpoints.moderations import ModerationHandler
-from gateway.endpoints.response_socket import ResponseSession
-from gateway.endpoints.responses import RESPONSE, RESPONSES, InputTokensHandler, ResponseHandler
-from gateway.endpoints.scoring import SCORING, ScoringHandler
+from gateway.endpoints.responses.conversations import CONVERSATIONS, ConversationHandler
+from gateway.endpoints.responses.conversations import methods_of as conversation_methods
+from gateway.endpoints.responses.response_socket import ResponseSession
+from gateway.endpoints.responses.responses import RESPONSE, RESPONSES, InputTokensHandler, ResponseHandler
+from gateway.endpoints.responses.stored_responses import StoredResponseHandler
+from gateway.endpoints.responses.stored_responses import methods_of as response_methods
 from gateway.endpoints.socket_session import SocketHandler
-from gateway.endpoints.stored_responses import StoredResponseHandler
-from gateway.endpoints.stored_responses import methods_of as response_methods
 from gateway.endpoints.token_count import TokenCountHandler
 from gateway.endpoints.tokenization import DetokenizeHandler, TokenizeHandler
+from gateway.endpoints.vectors.decisions import DecisionHandler
+from gateway.endpoints.vectors.embeddings import EmbeddingHandler
+from gateway.endpoints.vectors.moderations import ModerationHandler
+from gateway.endpoints.vectors.scoring import SCORING, ScoringHandler
 from gateway.endpoints.ws_session import StreamSession
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute

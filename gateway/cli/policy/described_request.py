@@ -28,9 +28,9 @@ from engine.model.vector_model import made_by
 from gateway.cli.policy.request_flags import LOAD_KEYS
 from gateway.decisions.decision_request import read_decision
 from gateway.endpoints.completions import CHAT, COMPLETION
-from gateway.endpoints.decisions import DECISION
-from gateway.endpoints.embeddings import parse_embedding
-from gateway.endpoints.scoring import SCORING, parse_scoring
+from gateway.endpoints.vectors.decisions import DECISION
+from gateway.endpoints.vectors.embeddings import parse_embedding
+from gateway.endpoints.vectors.scoring import SCORING, parse_scoring
 from gateway.errors import CliError
 from policies.authoring.decision import Decider
 from policies.authoring.situation import Situation, situation_of

@@ -1,7 +1,7 @@
 """Files, and batches of requests that they contain."""
 
-from gateway.endpoints.batches import DEFAULT_LISTED, MOST_LISTED
-from gateway.endpoints.files import MOST_FILES_LISTED, ORDERS
+from gateway.endpoints.batches.batches import DEFAULT_LISTED, MOST_LISTED
+from gateway.endpoints.batches.files import MOST_FILES_LISTED, ORDERS
 from gateway.endpoints.operations.common import FIND_ERRORS, MODEL, QUESTION, found
 from gateway.openai.batches.answer_types import (
     BatchEntries,

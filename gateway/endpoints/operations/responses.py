@@ -12,7 +12,7 @@ from gateway.endpoints.operations.common import (
     made_by_model,
 )
 from gateway.endpoints.operations.kept_answers import BEGUN
-from gateway.endpoints.responses import STARTING_AFTER
+from gateway.endpoints.responses.responses import STARTING_AFTER
 from gateway.openai.requests.json_body import whole_body
 from gateway.openapi.headers import KEEPING, POLICY_TAGS, READ_AGAIN, SERVED
 from gateway.openapi.operation import EVENTS, JSON, AnswerForm, Operation, Parameter, Parts

@@ -15,7 +15,7 @@ from actors.batches.records import ENDED, BatchRecord
 from actors.batches.store_queries import AddPiece, BeginFile, EndFile, GetBatch, ReadFile
 from engine.errors import EngineError
 from gateway.endpoints.api_context import ApiContext
-from gateway.endpoints.batch_formats import GatewayFormats
+from gateway.endpoints.batches.batch_formats import GatewayFormats
 from tests.actors.fakes import CONFIG, Stage, says, stage
 
 CHAT = "/v1/chat/completions"

@@ -14,7 +14,7 @@ from policies.judging.question import predicate
 from tests.actors.fakes import CONFIG, Answer, Stage, model_text, says, stage
 from tests.actors.request.test_response_stream import outcomes
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
-from tests.gateway.endpoints.test_decisions import judged_as
+from tests.gateway.endpoints.vectors.test_decisions import judged_as
 
 ASKED = ChatPrompt((ChatMessage("user", "Hi"),))
 SMALL, LARGE = "a fox", "the quick brown fox"
@@ -152,7 +152,9 @@ async def test_a_predicate_is_asked_about_the_conversation_and_the_answer(autoju
     asked = predicate("Is it good?")
     about = f"user: Hi\n\nassistant: {SMALL}"
     share = judged_as(asked, about, temperature=200.0)
-    table = '[decisions.large]\ntemperature = 200.0\n[cascades.gate.judge]\nmodel = "large"\npredicate = "Is it good?"\n'
+    table = (
+        '[decisions.large]\ntemperature = 200.0\n[cascades.gate.judge]\nmodel = "large"\npredicate = "Is it good?"\n'
+    )
     for more, why in ((1e-6, "judged_bad"), (-1e-6, "judged_good")):
         settings = f"{CONFIG}{table}threshold = {share * (1 + more)!r}\n"
         prompt = len(model_text().encode(ASKED))

@@ -4,7 +4,7 @@ import re
 from typing import get_args
 
 from config.model.words import ADDRESSES, LANGUAGES, STATIC_ANSWER
-from gateway.endpoints.scoring import SCORING
+from gateway.endpoints.vectors.scoring import SCORING
 from policies.authoring import decision
 from policies.model.plan import Degraded, PlannedRung
 from policies.routing.language import language

@@ -14,9 +14,9 @@ from engine.scheduling.batch import SampleRow
 from policies.judging.judgement import judged as judgement
 from policies.judging.question import predicate
 from tests.actors.fakes import Stage, says, stage
-from tests.gateway.endpoints.test_decisions import weighed
 from tests.gateway.endpoints.test_refusal_log import KEY, SETTINGS
-from tests.gateway.endpoints.test_scoring import CONFIGURED, ENCODERS, TOKENIZER, tokens
+from tests.gateway.endpoints.vectors.test_decisions import weighed
+from tests.gateway.endpoints.vectors.test_scoring import CONFIGURED, ENCODERS, TOKENIZER, tokens
 from tests.gateway.harness import Client, Response, gateway
 from tests.media import PNG, data_url
 

@@ -20,12 +20,12 @@ from gateway.decisions.decision_request import DecisionBody, read_decision
 from gateway.endpoints.admin_routes import create_admin_app
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.completions import CHAT, COMPLETION, MESSAGE
-from gateway.endpoints.embeddings import parse_embedding
 from gateway.endpoints.info_routes import create_info_app
 from gateway.endpoints.operations.all_operations import OPERATIONS, described
-from gateway.endpoints.responses import RESPONSE
+from gateway.endpoints.responses.responses import RESPONSE
 from gateway.endpoints.routes import Routes
-from gateway.endpoints.scoring import CLASSIFY, RERANK, SCORE, parse_scoring
+from gateway.endpoints.vectors.embeddings import parse_embedding
+from gateway.endpoints.vectors.scoring import CLASSIFY, RERANK, SCORE, parse_scoring
 from gateway.errors import HttpError
 from gateway.http.bounds.limits import ServerLimits
 from gateway.openai.batches.batch_object import read_batch

@@ -20,8 +20,8 @@ from gateway.http.request import Request
 from gateway.http.response_head import JSON_TYPE
 from gateway.openai.batches.file_object import file_object, kept_for
 from gateway.openai.batches.upload import PURPOSE, UploadReader
-from gateway.openai.listing import limit_of, listed
 from gateway.openai.json_text import encode
+from gateway.openai.listing import limit_of, listed
 
 FILES = b"/v1/files"
 _CONTENT = b"content"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from openai.types.conversations import Conversation, ConversationItemList
 
-from tests.gateway.endpoints.test_responses import ASK, ask, remove
+from tests.gateway.endpoints.responses.test_responses import ASK, ask, remove
 from tests.gateway.fakes import FakeService
 from tests.gateway.harness import gateway, until
 

@@ -15,8 +15,8 @@ from gateway.http.connection import Connection
 from gateway.http.request import Request
 from gateway.http.response_head import JSON_TYPE
 from gateway.openai.batches.batch_object import ENDPOINTS, WINDOW_S, batch_object, read_batch
-from gateway.openai.listing import limit_of, listed
 from gateway.openai.json_text import encode
+from gateway.openai.listing import limit_of, listed
 
 BATCHES = b"/v1/batches"
 _CANCEL = b"cancel"

@@ -8,7 +8,7 @@ from engine.model.vectors import EmbeddingSizes
 from gateway.openai.responses.moderation import CATEGORIES
 from tests.actors.fakes import stage
 from tests.gateway.endpoints.test_refusal_log import KEY, SETTINGS
-from tests.gateway.endpoints.test_scoring import CONFIGURED, ENCODERS, judged, tokens
+from tests.gateway.endpoints.vectors.test_scoring import CONFIGURED, ENCODERS, judged, tokens
 from tests.gateway.harness import Client, Response, gateway
 
 TABLES = """

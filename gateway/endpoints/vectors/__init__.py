@@ -1,0 +1,1 @@
+"""The addresses whose answers are made of vectors."""
