@@ -57,6 +57,7 @@ from actors.request.request_admission import RequestAdmission
 from actors.request.request_log import LogIdentity, RequestLog
 from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import Copy, ShadowPorts
+from actors.request.text_judge import TextJudge
 from actors.request.tokenization import Tokenization, Tokenized
 from actors.routing.key_check import check_body, check_endpoint
 from actors.routing.router import PolicySnapshot, Router

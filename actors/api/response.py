@@ -31,7 +31,7 @@ class AttemptSummary(msgspec.Struct, frozen=True):
     rung: str
     outcome: Literal["answered", "escalated", "failed", "refused"]
     why: str
-    """A stable code: "confident", "low_margin", "judged_bad", "asked_for", "engine_failed", "breaker_open", "ttft_timeout" …"""
+    """A stable code: "confident", "low_margin", "judged_bad", "asked_for", "engine_failed", "ttft_timeout" …"""
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):

@@ -312,7 +312,9 @@ class ResponseStream:
 
     async def _have_judged(self, of: MachineAttempt, until: float) -> None:
         attempt, cascade, account = self._attempt, self._account.plan.cascade, self._account
-        assert attempt is not None and cascade is not None and cascade.judge is not None
+        assert attempt is not None
+        assert cascade is not None
+        assert cascade.judge is not None
         holds: float | None = None
         try:
             with trio.move_on_at(until):
