@@ -76,6 +76,7 @@ class Client:
             # A module finds its packages beside itself.
             for name in (self.script, "features.mjs"):
                 shutil.copy(SCRIPTS / name, self.folder)
-            return ["node", self.script], self.folder
+            own_node = self.folder / "node_modules" / "node" / "bin" / "node"
+            return [str(own_node) if own_node.exists() else "node", self.script], self.folder
         python = str(self.folder / "bin" / "python") if own else sys.executable
         return [python, "-m", f"tests.clients.scripts.{self.script.removesuffix('.py')}"], ROOT

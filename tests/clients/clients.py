@@ -16,5 +16,7 @@ CLIENTS = (
     Client("pydantic-ai", ("pydantic-ai-slim[openai,anthropic]==2.68.0",), "pydantic_ai_agents.py"),
     Client("lm-eval", ("lm-eval[api]==0.4.13", "transformers==5.24.0"), "lm_eval_harness.py"),
     Client("guidellm", ("guidellm==0.8.1",), "guidellm_run.py"),
+    # It needs a newer Node.js than Debian has; npm has one as a package.
+    Client("promptfoo", ("promptfoo@0.123.1", "node@22.23.3"), "promptfoo_eval.mjs", "npm"),
     Client("aiperf", ("aiperf==0.13.0",), "aiperf_profile.py"),
 )
