@@ -45,7 +45,7 @@ from tests.actors.configuration import CONFIG, settings_of
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 
 PROMPT = (5, 6, 7, 8)
-_REAL_PAUSES = 100
+_REAL_PAUSES = 500
 """On the machine's own clock, until all is clean."""
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 
@@ -328,7 +328,7 @@ class Stage:
     async def assert_clean(self) -> None:
         """Nothing is left of any request: no block, no reservation, no money set aside, no line, no work, no watch."""
         virtual = isinstance(trio.lowlevel.current_clock(), MockClock)
-        pause_s = max(self.workers.step_s * 2, 0.1 if virtual else 0.01)
+        pause_s = max(self.workers.step_s * 2, 0.1) if virtual else 0.01
         for left in reversed(range(3 if virtual else _REAL_PAUSES)):
             await trio.sleep(pause_s)
             await wait_all_tasks_blocked()
