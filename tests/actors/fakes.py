@@ -45,9 +45,14 @@ from tests.actors.configuration import CONFIG, settings_of
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 
 PROMPT = (5, 6, 7, 8)
+_REAL_STEP_S = 0.005
 _REAL_PAUSES = 500
 """On the machine's own clock, until all is clean."""
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
+
+
+def _is_virtual() -> bool:
+    return isinstance(trio.lowlevel.current_clock(), MockClock)
 
 
 def model_text(
@@ -151,6 +156,7 @@ class Stage:
         self.settings = settings
         self.encoders = dict(encoders or {})
         workers.setdefault("store", Store(":memory:", "test", wall))
+        workers.setdefault("step_s", 0.1 if _is_virtual() else _REAL_STEP_S)
         self.workers = ClockWorkerThreads(nursery, **workers)
         self.scripts = dict(scripts)
         self.titles = [
@@ -327,7 +333,7 @@ class Stage:
 
     async def assert_clean(self) -> None:
         """Nothing is left of any request: no block, no reservation, no money set aside, no line, no work, no watch."""
-        virtual = isinstance(trio.lowlevel.current_clock(), MockClock)
+        virtual = _is_virtual()
         pause_s = max(self.workers.step_s * 2, 0.1) if virtual else 0.01
         for left in reversed(range(3 if virtual else _REAL_PAUSES)):
             await trio.sleep(pause_s)
