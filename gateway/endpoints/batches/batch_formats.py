@@ -13,9 +13,9 @@ from actors.batches.records import LineFault, WaitingLine
 from actors.request.response_stream import ResponseStream
 from gateway.endpoints.api_context import ApiContext, whole_answer
 from gateway.endpoints.completions import CHAT, COMPLETION, Endpoint, gather
-from gateway.endpoints.embeddings import parse_embedding
-from gateway.endpoints.responses import RESPONSE
-from gateway.endpoints.vector_answer import VECTOR_BYTES, whole_vectors
+from gateway.endpoints.responses.responses import RESPONSE
+from gateway.endpoints.vectors.embeddings import parse_embedding
+from gateway.endpoints.vectors.vector_answer import VECTOR_BYTES, whole_vectors
 from gateway.errors import BadField
 from gateway.http.response_head import error_object
 from gateway.openai.batches.line_format import answered_line, body_of, check_line, unanswered_line

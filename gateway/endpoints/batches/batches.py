@@ -9,8 +9,8 @@ from actors.batches.batches import batch_not_found
 from actors.batches.records import BatchRecord
 from actors.batches.store_queries import GetBatch, ListBatches
 from gateway.endpoints.api_context import ApiContext
-from gateway.endpoints.batch_formats import GatewayFormats
-from gateway.endpoints.responses import parameters_of
+from gateway.endpoints.batches.batch_formats import GatewayFormats
+from gateway.endpoints.responses.responses import parameters_of
 from gateway.http.connection import Connection
 from gateway.http.request import Request
 from gateway.http.response_head import JSON_TYPE

@@ -13,7 +13,7 @@ from actors.batches.file_rows import PIECE_BYTES
 from actors.batches.records import FileRecord
 from actors.batches.store_queries import AddPiece, BeginFile, DropFile, EndFile, GetFile, ListFiles, ReadFile
 from gateway.endpoints.api_context import ApiContext
-from gateway.endpoints.responses import parameters_of
+from gateway.endpoints.responses.responses import parameters_of
 from gateway.errors import BadField, ClientGone, HttpError
 from gateway.http.connection import Connection
 from gateway.http.request import Request

@@ -17,7 +17,7 @@ from actors.stored.response_store import (
     StoredItem,
 )
 from gateway.endpoints.api_context import ApiContext
-from gateway.endpoints.responses import conversation_not_found, parameters_of
+from gateway.endpoints.responses.responses import conversation_not_found, parameters_of
 from gateway.errors import HttpError
 from gateway.http.connection import Connection
 from gateway.http.request import Body, Request

@@ -11,7 +11,7 @@ from actors.api.errors import Refusal
 from actors.api.request import Credentials, InferenceRequest
 from actors.api.response import Start
 from gateway.endpoints.api_context import ApiContext
-from gateway.endpoints.responses import ResponseHandler
+from gateway.endpoints.responses.responses import ResponseHandler
 from gateway.endpoints.socket_session import SocketSession
 from gateway.errors import HttpError
 from gateway.http.connection import INTERNAL_ERROR

@@ -8,7 +8,7 @@ from actors.kept.kept_answer import KeptAnswer
 from actors.stored.response_store import DeleteResponse, GetResponse, StoredResponse
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.kept_answers import log_again
-from gateway.endpoints.responses import (
+from gateway.endpoints.responses.responses import (
     RESPONSE,
     RESPONSES,
     STARTING_AFTER,

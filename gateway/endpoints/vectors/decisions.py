@@ -9,7 +9,7 @@ from actors.api.response import Done
 from gateway.decisions.decision_answer import decision_answer
 from gateway.decisions.decision_request import DecisionBody, read_decision
 from gateway.endpoints.api_context import ApiContext
-from gateway.endpoints.vector_answer import answer_with_vectors
+from gateway.endpoints.vectors.vector_answer import answer_with_vectors
 from gateway.http.connection import Connection
 from gateway.http.request import Body, Request
 from gateway.openai.requests.json_body import BodyDecoder

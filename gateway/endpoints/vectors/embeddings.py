@@ -5,7 +5,7 @@ from functools import partial
 from actors.api.request import InferenceRequest, ParsedBody
 from actors.api.response import Done
 from gateway.endpoints.api_context import ApiContext
-from gateway.endpoints.vector_answer import answer_with_vectors
+from gateway.endpoints.vectors.vector_answer import answer_with_vectors
 from gateway.http.connection import Connection
 from gateway.http.request import Body, Request
 from gateway.openai.requests.embedding_request import EmbeddingBody, embedding_answer, read_embedding

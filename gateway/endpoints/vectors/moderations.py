@@ -9,7 +9,7 @@ from actors.api.request import InferenceRequest, ParsedBody
 from actors.api.response import Done
 from config.model.judging import ModerationSettings
 from gateway.endpoints.api_context import ApiContext
-from gateway.endpoints.vector_answer import answer_with_vectors
+from gateway.endpoints.vectors.vector_answer import answer_with_vectors
 from gateway.errors import HttpError
 from gateway.http.connection import Connection
 from gateway.http.request import Body, Request
