@@ -417,10 +417,7 @@ class FairQueue(Generic[T]):
         beside -= work if is_in else 0
         wait_s: float | None = 0.0
         if above + beside > 0:
-            total = above + (beside + work) / self._left_for(line.of.tier)
-            # While others are refused, no place stays empty for one that is refused because it may come too late.
-            likely = not is_in and self._work.is_refusing(now)
-            wait_s = self._work.wait_s(total, now, at_best=is_in, likely=likely)
+            wait_s = self._work.wait_s(above + (beside + work) / self._left_for(line.of.tier), now, at_best=is_in)
         if wait_s is None or wait_s <= allowed_s:
             return None
         back_s = self._work.come_back_s(wait_s - max(allowed_s, 0.0), work, now)

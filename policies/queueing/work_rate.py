@@ -19,7 +19,6 @@ PROMPT_TOKEN_COST = 1.0
 OUTPUT_TOKEN_COST = 2.0
 _SHORTEST_S = 0.1
 _LONGEST_S = 60.0
-_REFUSING_S = 1.0
 TAKEN_KEPT = 0.98
 """Of the mean output's memory, with each job: the last fifty or so count."""
 
@@ -56,21 +55,14 @@ class WorkRate(msgspec.Struct, eq=False):
     def made(self, tokens: int) -> None:
         self._unfolded += tokens
 
-    def is_refusing(self, now: float) -> bool:
-        """A job was refused for its wait a moment ago: what is not taken in now, another one will be."""
-        return now - self._refused_at < _REFUSING_S
-
-    def wait_s(self, work: float, now: float, *, at_best: bool = False, likely: bool = False) -> float | None:
+    def wait_s(self, work: float, now: float, *, at_best: bool = False) -> float | None:
         """How long it takes; None while the rate is unknown.
 
         Between two jobs the measured rate falls as time passes, at first to a half, so one more job is counted.
         `at_best`: if so many more had been taken as chance could have kept back (two standard deviations of a count).
-        `likely`: so long that five of six wait no longer (one standard deviation of the number of jobs).
         """
         if not self._last:
             return None
-        if likely:
-            work += math.sqrt(work * self._last)
         rate = self._rate(now)
         if at_best:
             rate *= 1 + (2 * math.sqrt(self._counted) + 1) / (self._counted + 1)

@@ -1,4 +1,4 @@
-"""What is stored of a response, and how its items are listed."""
+"""What is stored of a response, and how its items are page_from."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from gateway.responses_api.stored import (
     history_of,
     items_of_conversation,
     items_of_response,
-    listed,
+    page_from,
     page_of,
     put_response,
     shown_items,
@@ -74,7 +74,7 @@ LISTED: list[tuple[ItemPage, list[str], bool]] = [
 
 @pytest.mark.parametrize(("page", "ids", "more"), LISTED)
 def test_pages(page: ItemPage, ids: list[str], more: bool) -> None:
-    made = listed([{"id": name} for name in "abc"], page)
+    made = page_from([{"id": name} for name in "abc"], page)
     assert ([item["id"] for item in made["data"]], made["has_more"]) == (ids, more)
     assert (made["first_id"], made["last_id"]) == ((ids[0], ids[-1]) if ids else (None, None))
 
@@ -96,4 +96,4 @@ def test_wrong_parameters_are_named(given: dict[str, Any], param: str) -> None:
 
 def test_an_item_that_is_not_there_begins_no_page() -> None:
     with pytest.raises(BadField):
-        listed([], ItemPage(after="x"))
+        page_from([], ItemPage(after="x"))

@@ -54,22 +54,6 @@ def test_the_wait_is_the_work_at_the_measured_rate() -> None:
     assert 2.5 < best < 0.8 * found
 
 
-def test_a_likely_wait_is_longer_by_what_chance_does_to_so_many_jobs() -> None:
-    work = steady()
-    found, likely = work.wait_s(1600, 60.0), work.wait_s(1600, 60.0, likely=True)
-    assert found is not None
-    # Sixteen jobs, give or take four.
-    assert likely == pytest.approx(found * 20 / 16)
-
-
-def test_it_refuses_for_a_second_after_a_refusal() -> None:
-    work = steady()
-    assert not work.is_refusing(60.0)
-    work.come_back_s(1.0, 100, 60.0)
-    assert work.is_refusing(60.9)
-    assert not work.is_refusing(61.1)
-
-
 def test_one_job_is_too_few_to_call_a_wait_hopeless() -> None:
     """The next one may come at any moment: the measured rate has fallen to a half of the true one until then."""
     work = WorkRate()
