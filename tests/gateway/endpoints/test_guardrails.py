@@ -1,5 +1,6 @@
 """Guardrails before a whole service: what is judged, who pays, and what the client of a refused request reads."""
 
+import json
 from typing import Any
 
 import msgspec
@@ -153,7 +154,7 @@ async def test_a_request_of_a_batch_is_judged_without_its_key(text: str) -> None
 
 WRITTEN = "a badly written answer"
 ANSWERS = (
-    SHORT.replace("threshold = 0.2", f"threshold = {0.5 / (1 + tokens(WRITTEN)) * 0.999}").replace(
+    SHORT.replace("threshold = 0.2", f"threshold = {0.999 / (1 + tokens(WRITTEN))}").replace(
         "Write more than four words.", "It has no answer to that."
     )
     + 'reads = "answer"\n'
@@ -170,6 +171,14 @@ def answering(tables: str = ANSWERS, said: str = WRITTEN, **more: Any):
     return stage({"small": script}, settings=f"{CONFIGURED}{tables}", encoders=ENCODERS, **more)
 
 
+def _text_of(answer: Response) -> str:
+    """What the client reads, of a stream, too."""
+    if not answer.headers["content-type"].startswith("text/event-stream"):
+        return answer.body.decode()
+    events = [json.loads(line[6:]) for line in answer.body.decode().splitlines() if line.startswith("data: {")]
+    return "".join([choice["delta"].get("content") or "" for event in events for choice in event.get("choices", [])])
+
+
 def longer(body: dict[str, Any]) -> dict[str, Any]:
     return body | ({"max_tokens": 40} if "max_tokens" in body else {})
 
@@ -181,6 +190,7 @@ async def test_an_answer_that_a_guardrail_refuses_is_not_sent_and_is_paid(path: 
         assert refused.status == 400, refused.body
         assert refused.json["error"]["message"] == "It has no answer to that."
         assert b"badly" not in refused.body
+        await service.assert_clean()
         rows = {row["model"]: row for row in service.rows().values()}
         assert set(rows) == {"small", "labels"}
         row = rows["small"]
@@ -197,7 +207,7 @@ async def test_an_answer_that_passes_is_sent_whole(path: str, body: dict[str, An
         with structlog.testing.capture_logs() as logs:
             answer = await post(await running.connect(), path, longer(body))
         assert answer.status == 200, answer.body
-        assert b"written" in answer.body
+        assert said in _text_of(answer)
         held = [each["guardrail"] for each in logs if each["event"] == "guardrail_held"]
         assert held == ([] if action == "refuse" else ["short"])
         assert sum(row["model"] == "labels" for row in service.rows().values()) == 1

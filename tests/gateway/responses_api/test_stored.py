@@ -1,4 +1,4 @@
-"""What is stored of a response, and how its items are page_from."""
+"""What is stored of a response, and how its items are listed."""
 
 from typing import Any
 
