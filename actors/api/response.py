@@ -94,13 +94,6 @@ class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):
     refuses: bool = False
     """`text` is the model's refusal, which some upstreams tell apart from an answer."""
 
-    @property
-    def readable(self) -> str:
-        """What somebody who judges it reads: text, and tool calls as `name(arguments)`."""
-        if not self.calls:
-            return self.text
-        return self.text + "".join([f"{call.name}({call.arguments})" for call in self.calls])
-
 
 class DecisionInfo(msgspec.Struct, frozen=True, gc=False):
     """What clients learn about the decision before the first token."""

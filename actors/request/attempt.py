@@ -11,6 +11,7 @@ from actors.protocol.delivery import JobOutput, JobStarted, StreamNotice, TextDe
 from actors.protocol.job import Job
 from actors.request.cascade_tracer import CascadeTracer
 from actors.request.draft_verification import Drafter
+from actors.request.text_judge import readable
 from engine.messages import Embedding, Finish, Finished, TokenDelta
 from policies.answer.answer_effects import MachineAttempt
 from policies.cascade.cascade import Accept, AskJudge, CascadeEffect, CascadeMachine, Escalate, Release
@@ -148,7 +149,7 @@ class OutputAssembly:
     @property
     def answers(self) -> list[str]:
         """What the judge is to read, by choice: the text, and tool calls as they are."""
-        return ["".join([delta.readable for delta in held]) for held in self._held.values()]
+        return ["".join([readable(delta) for delta in held]) for held in self._held.values()]
 
     def judged(self, holds: float | None, shown: list[Delta]) -> AssemblyVerdict:
         """After the verdict "judge": see `CascadeMachine.judged`."""

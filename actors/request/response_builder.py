@@ -10,6 +10,7 @@ from actors.api.response import AttemptSummary, Delta, Done, Failed, ResponseEve
 from actors.prompt.request_text import RequestText
 from actors.request.account import Account
 from actors.request.attempt import Attempt
+from actors.request.text_judge import readable
 from config.model.words import STATIC_ANSWER
 from policies.answer.answer_machine import AnswerMachine
 from policies.fallback.fallback_machine import AnswerStatic, Begun
@@ -106,7 +107,7 @@ class ResponseBuilder:
             self._account.first_content_at = content_at
         if self.read is not None:
             for delta in deltas:
-                self.read.setdefault(delta.index, []).append(delta.readable)
+                self.read.setdefault(delta.index, []).append(readable(delta))
         if not self.streamed:
             self._held += deltas
             return

@@ -101,6 +101,11 @@ class TextJudge:
         raise Unavailable("not_judged", "The judgement has ended without a result.")
 
 
+def readable(delta: Delta) -> str:
+    """Of an answer: text, and tool calls as `name(arguments)`."""
+    return delta.text + "".join([f"{call.name}({call.arguments})" for call in delta.calls])
+
+
 def question_and_answer(prompt: Prompt, answer: str) -> str | None:
     """What a judge of answers reads; None: the prompt is not text."""
     match prompt:

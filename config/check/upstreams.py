@@ -2,6 +2,7 @@
 
 from config.check.addresses import check_secret_source, check_url
 from config.check.names import emitting, known
+from config.model.routing import Defer
 from config.model.settings import Settings
 from config.model.upstreams import UpstreamSettings
 from config.problems.problems import Problems
@@ -30,14 +31,21 @@ def check_upstreams(settings: Settings, problems: Problems) -> None:
 
 
 def check_upstream_stages(settings: Settings, problems: Problems) -> None:
-    """An upstream cannot be a small stage, because it returns no margins, and cannot verify drafts."""
+    """An upstream returns no margins, so that only a judge can decide about its answer, and cannot verify drafts."""
     for name, cascade in settings.cascades.items():
         small = cascade.stages[0] if cascade.stages else ""
-        if small in settings.upstreams and small not in settings.engines:
+        if small not in settings.upstreams or small in settings.engines:
+            continue
+        if cascade.judge is not None:
+            if cascade.defer != Defer():
+                problems.warn_at_key(
+                    ("cascades", name, "defer"), f"this has no effect: the upstream '{small}' returns no margins"
+                )
+        else:
             problems.add(
                 ("cascades", name, "stages", 0),
                 f"the small stage is the upstream '{small}', which returns no margins",
-                expected="an engine",
+                expected="an engine, or a judge",
             )
     for path, cascade in emitting(settings):
         large = cascade.stages[-1] if cascade.stages else ""

@@ -15,7 +15,8 @@ def test_it_runs_and_tells_shares_of_the_floor(tmp_path: Path, capsys: pytest.Ca
     gpu.main(["--tiny", "--models", str(tmp_path), "--json", str(out)])
     report = msgspec.json.decode(out.read_bytes(), type=gpu.Report)
     assert [(it.batch, it.graphs) for it in report.decodes] == [(1, True), (1, False), (3, True), (3, False)]
-    assert all(0 < it.share < 1 for it in report.decodes)
+    # Of such small models on a busy machine one may be more than the whole.
+    assert all(it.share > 0 for it in report.decodes)
     assert [it.output_tokens for it in report.workloads] == [report.workloads[0].output_tokens] * 2
     assert report.table() in capsys.readouterr().out
     assert report.peer is not None, report.no_peer

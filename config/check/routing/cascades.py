@@ -25,12 +25,6 @@ def check_cascades(settings: Settings, problems: Problems, today: dt.date | None
             problems.add((*path, "stages", 1), "both stages are the same rung", expected="two different rungs")
         for index, stage in enumerate(cascade.stages):
             known_rung(settings, (*path, "stages", index), stage, problems)
-        if cascade.stages[:1] and cascade.stages[0] in settings.upstreams and cascade.judge is None:
-            problems.warn(
-                (*path, "stages", 0),
-                "nothing escalates: upstreams tell no margins, by which `defer` decides",
-                expected="an engine, or a judge",
-            )
         all_stages = all(stage in rungs for stage in cascade.stages)
         for stage, adapter in cascade.adapters.items():
             if stage not in cascade.stages:

@@ -13,6 +13,8 @@ from engine.model.vectors import EmbeddingSizes
 from policies.judging.question import predicate
 from tests.actors.fakes import CONFIG, Answer, Stage, model_text, says, stage
 from tests.actors.request.test_response_stream import outcomes
+from tests.actors.upstream.network import says as upstream_says
+from tests.actors.upstream.test_upstream_actor import stage as upstream_stage
 from tests.engine.tiny_tokenizers import byte_level_tokenizer
 from tests.gateway.endpoints.vectors.test_decisions import judged_as
 
@@ -162,3 +164,47 @@ async def test_a_predicate_is_asked_about_the_conversation_and_the_answer(autoju
             answer = await ask(service, max_tokens=12)
             assert not isinstance(answer.end, Failed)
             assert answer.end.served.why == why
+
+
+UPSTREAMS = f"""
+schema = 1
+[ledger]
+path = ":memory:"
+[engines.labels]
+model = "labels"
+[upstreams.cheap]
+urls = ["http://cheap/v1"]
+[upstreams.cloud]
+urls = ["http://cloud/v1"]
+[models.all]
+[models.labels]
+{ROUTE}
+[[routes]]
+name = "all"
+use = {{ cascade = "judged" }}
+[cascades.judged]
+stages = ["cheap", "cloud"]
+on_failure = "safe"
+[cascades.judged.judge]
+model = "labels"
+labels = ["good"]
+threshold = {score(SMALL)}
+[[ladders.labels]]
+to = "labels"
+[[ladders.safe]]
+to = "cloud"
+"""
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("good", [True, False])
+async def test_between_two_upstreams_only_a_judge_can_decide(autojump_clock, good: bool, streamed: bool) -> None:
+    # The fake classifier likes short answers.
+    cheap = SMALL[:3] if good else f"{SMALL} and more"
+    servers = {"cheap": upstream_says(cheap), "cloud": upstream_says(LARGE)}
+    async with upstream_stage(servers, text=UPSTREAMS, encoders=ENCODERS) as (service, _):
+        answer = await service.ask("all", prompts=(ASKED,), streamed=streamed)
+        assert answer.text() == (cheap if good else LARGE)
+        why = "judged_good" if good else "judged_bad"
+        assert outcomes(answer)[0] == ("cheap", "answered" if good else "escalated", why)
+        assert answer.end.served.judged is not None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from config.load import parse_settings
+from config.load import parse, parse_settings
 from config.problems.errors import ConfigError
 from tests.actors.configuration import CONFIG
 
@@ -61,3 +61,23 @@ def test_what_is_read() -> None:
     assert settings.moderations["m"].categories["hate"].threshold == 0.7
     assert settings.decisions["small"].temperature == 1.5
     assert settings.engines["small"].rerank is not None
+
+
+UPSTREAM = '[upstreams.cheap]\nurls = ["http://cheap/v1"]\n'
+JUDGED = '[cascades.judged]\nstages = ["cheap", "large"]\non_failure = "large-only"\n'
+JUDGE = '[cascades.judged.judge]\nmodel = "large"\npredicate = "?"\n'
+
+
+def told(table: str) -> str:
+    try:
+        found = parse(f"{CONFIG}\n{UPSTREAM}{table}", Path("/nowhere/service.toml")).warnings
+    except ConfigError as error:
+        found = error.problems
+    return "\n".join([str(each) for each in found if "cascades.judged" in str(each)])
+
+
+def test_an_upstream_may_be_the_small_stage_of_a_judge() -> None:
+    assert "expected an engine, or a judge" in told(JUDGED)
+    assert told(f"{JUDGED}{JUDGE}") == ""
+    deferred = told(f"{JUDGED}defer = {{ threshold = 1.0 }}\n{JUDGE}")
+    assert "this has no effect: the upstream 'cheap' returns no margins" in deferred
