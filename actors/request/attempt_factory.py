@@ -292,7 +292,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
             raise _NotExpressible("an upstream cannot continue an answer that an engine began with reasoning")
         if body.truncate_prompt_tokens is not None:
             raise _NotExpressible("truncate_prompt_tokens works on local engines only; leave it out")
-        streamed = body.streamed or of.cascade is not None or settings.stream == "always"
+        streamed = body.streamed or settings.stream == "always"
         salt = self.principal.salt_of(body)
         marks: tuple[bytes, ...] = ()
         if len(settings.urls) > 1 and settings.affinity == "conversation":
@@ -342,7 +342,9 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         prompt_tokens = sum([lengths[index // body.n] + account.emitted[index].tokens for index in choices.values()])
         tokens = prompt_tokens + sum([each.params.max_tokens for each in calls])
         job = self._job(of, tuple(calls), prompt_tokens, tokens, goes_on=goes_on)
-        assembly = OutputAssembly(choices, call_prefix=f"call_{request.request_id}_")
+        # Only a judge can decide about an upstream's answer, which has no margins.
+        machine = of.cascade if of.cascade is not None and of.cascade.has_judge else None
+        assembly = OutputAssembly(choices, machine, call_prefix=f"call_{request.request_id}_")
         return Attempt(of, job, assembly, whole_in_engine=True, model=model), ended
 
     def _job(

@@ -78,6 +78,6 @@ def told(table: str) -> str:
 
 def test_an_upstream_may_be_the_small_stage_of_a_judge() -> None:
     assert "expected an engine, or a judge" in told(JUDGED)
-    assert told(f"{JUDGED}{JUDGE}") == ""
+    assert told(f"{JUDGED}{JUDGE}").endswith("nothing uses the cascade 'judged'")
     deferred = told(f"{JUDGED}defer = {{ threshold = 1.0 }}\n{JUDGE}")
     assert "this has no effect: the upstream 'cheap' returns no margins" in deferred
