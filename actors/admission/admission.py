@@ -46,7 +46,14 @@ class Admission(Actor[AdmissionMessage]):
                 now = trio.current_time()
                 try:
                     answer = set_aside(
-                        self._quota, self._budgets, message.tenant, message.tokens, message.cost, now, self._wall()
+                        self._quota,
+                        self._budgets,
+                        message.tenant,
+                        message.tokens,
+                        message.cost,
+                        now,
+                        self._wall(),
+                        limited=message.limited,
                     )
                 except UnknownTenant:
                     # The tenant was removed from the configuration after its key was checked.

@@ -292,6 +292,8 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What there is of the answer already."""
     of_service: bool = False
     """The service itself asks, for a request whose key was checked."""
+    about_answer: bool = False
+    """It asks about what was answered: the limits of the tenant count it and do not refuse it."""
     batch: OfBatch | None = None
     """It is answered at best effort: whenever nothing else needs the backend. None: a client waits for it."""
 

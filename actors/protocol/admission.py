@@ -19,6 +19,8 @@ class Reserve(msgspec.Struct, frozen=True, tag=True, gc=False):
     cost: float
     """Worst-case cost, which must fit into the remaining budget."""
     reply: Reply[Grant | QuotaRefusal | BudgetRefusal]
+    limited: bool = True
+    """False: it belongs to a request that was let in. It counts, and is not refused."""
 
 
 class WouldFit(msgspec.Struct, frozen=True, tag=True, gc=False):

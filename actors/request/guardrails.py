@@ -37,7 +37,8 @@ class Guardrails:
         if not about.strip():
             return
         try:
-            found = await self._judge.holds(guardrail, about, name=name, request=request)
+            answered = guardrail.reads == "answer"
+            found = await self._judge.holds(guardrail, about, name=name, request=request, answered=answered)
         except Refusal as refusal:
             if guardrail.action == "log":
                 message = refusal.body.message
@@ -66,7 +67,7 @@ def applying(
     body, begun = request.body, request.begun
     if not guardrails or request.of_service or body.embedding is not None or body.tokenize is not None:
         return []
-    if begun is not None and (reads == "request" or begun.events):
+    if begun is not None and reads == "request":
         # The process that has begun it has judged it.
         return []
     return [(name, each) for name, each in guardrails.items() if each.reads == reads and _guards(each, body.model)]

@@ -113,7 +113,7 @@ class RequestAdmission:
                     first = next(iter(decided.plan.backends), "")
                     if first in self._texts and first not in self._ports.upstreams:
                         await text.constraints(first)
-                grant = await self._reserve(decided)
+                grant = await self._reserve(decided, limited=not request.about_answer)
                 if isinstance(grant, Grant):
                     break
                 if wanted.budget_spent:
@@ -174,7 +174,8 @@ class RequestAdmission:
     async def _spent(self, request: InferenceRequest, tenant: str, text: RequestText) -> QuotaRefusal | None:
         """The limit that the tenant has used up, if it is long work to read the request or to compile its grammar."""
         body = request.body
-        if request.body_bytes < LONG_CHARACTERS and body.grammar is None and body.tools is None:
+        short = request.body_bytes < LONG_CHARACTERS and body.grammar is None and body.tools is None
+        if short or request.about_answer:
             return None
         reply: Reply[QuotaRefusal | None] = Reply()
         try:
@@ -240,7 +241,7 @@ class RequestAdmission:
             share = snapshot.settings.batch.price
             requirements = msgspec.structs.replace(features.requirements, price_share=share)
             features = msgspec.structs.replace(features, requirements=requirements)
-        if snapshot.tenants[tenant].budget is None:
+        if snapshot.tenants[tenant].budget is None or request.about_answer:
             return features
         view = self._budgets.view(tenant, self._ports.wall())
         return features if view is None else msgspec.structs.replace(features, budget_used=view.used)
@@ -288,11 +289,11 @@ class RequestAdmission:
             self._planning_made, self._limits = made, limits
         return made
 
-    async def _reserve(self, decided: Planned) -> Grant | BudgetRefusal:
+    async def _reserve(self, decided: Planned, *, limited: bool) -> Grant | BudgetRefusal:
         """Ask the admission actor. A budget that was sufficient when it was read may be spent by then."""
         reply: Reply[Grant | QuotaRefusal | BudgetRefusal] = Reply()
         try:
-            reserve = Reserve(decided.features.tenant, decided.tokens, decided.cost, reply)
+            reserve = Reserve(decided.features.tenant, decided.tokens, decided.cost, reply, limited)
             if not self._ports.admission.handle_now(reserve):
                 self._ports.admission.put_nowait(reserve)
             answer = await reply.wait()

@@ -15,7 +15,7 @@ import trio
 
 from actors.api.errors import TOO_BUSY, ErrorBody, Refusal, Unavailable, ledger_unavailable, refusal_of
 from actors.api.request import Principal
-from actors.api.response import DecisionInfo, Done, Failed, ResponseEvent
+from actors.api.response import DecisionInfo, Delta, Done, Failed, ResponseEvent
 from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.prompt.model_text import ModelText
@@ -29,6 +29,7 @@ from actors.request.attempt_factory import AttemptFactory
 from actors.request.attempt_input import AttemptInput
 from actors.request.request_log import GONE_STATUS
 from actors.request.response_builder import ResponseBuilder
+from actors.request.text_judge import readable
 from policies.answer.answer_effects import (
     AnswerEffect,
     Complete,
@@ -99,6 +100,8 @@ class ResponseStream:
         self.on_held_back: Callable[[], None] | None = None
         """Called once, if content is being made of which nothing is shown before it is whole: a tool call."""
         self._guardrails: Callable[[str], Awaitable[None]] | None = None
+        self._held = False
+        """Nothing is sent before the guardrails have read it."""
         self._failure: Exception | None = None
         """Raised while an output was taken in another task."""
         self._unflushed = False
@@ -124,8 +127,14 @@ class ResponseStream:
 
         `check` raises Refusal, which ends the answer. Before `next_events`.
         """
+        begun = self._account.request.begun
         self._guardrails, self._builder.read = check, {}
-        self._builder.streamed = self._builder.streamed and not held
+        for event in () if begun is None else begun.events:
+            if isinstance(event, Delta):
+                self._builder.read.setdefault(event.index, []).append(readable(event))
+        # What an earlier process has sent without the guardrail cannot be held any more.
+        self._held = held and not (begun is not None and begun.events)
+        self._builder.streamed = self._builder.streamed and not self._held
 
     def when_started(self, call: Callable[[], None]) -> None:
         """Call it each time a backend begins to work on the answer; it must neither wait nor raise."""
@@ -171,8 +180,8 @@ class ResponseStream:
         events, builder.events = builder.events, []
         match events[-1]:
             case Done(served=served):
-                if self._guardrails is not None and not await self._passes(self._guardrails):
-                    return []
+                if self._guardrails is not None and (instead := await self._refused(self._guardrails)) is not None:
+                    return instead
                 self._finish("ok", served.why, 200)
             case Failed(error=error):
                 outcome = "overrun" if error.code == "slow_reader" else "failed"
@@ -312,6 +321,9 @@ class ResponseStream:
 
     async def _have_judged(self, of: MachineAttempt, until: float) -> None:
         attempt, cascade, account = self._attempt, self._account.plan.cascade, self._account
+        if self._machine.attempt is not of:
+            # It has failed after its last token.
+            return
         assert attempt is not None
         assert cascade is not None
         assert cascade.judge is not None
@@ -327,18 +339,35 @@ class ResponseStream:
             account.judged = holds
             self._input.judged(attempt, holds, trio.current_time())
 
-    async def _passes(self, check: Callable[[str], Awaitable[None]]) -> bool:
-        """False: the answer was closed meanwhile. Raises Refusal: a guardrail refuses it."""
+    async def _refused(self, check: Callable[[str], Awaitable[None]]) -> list[ResponseEvent] | None:
+        """What the client gets instead of the answer's end; None: guardrails let it pass.
+
+        The work is charged. Raises the refusal if nothing of the answer was sent.
+        """
         builder = self._builder
+        refusal: Refusal | None = None
+        answer = "\n\n".join(["".join(parts) for _, parts in sorted((builder.read or {}).items())])
         try:
-            await check("\n\n".join(["".join(parts) for _, parts in sorted((builder.read or {}).items())]))
-        except Refusal as refusal:
-            if not self._ended:
-                # Its work is charged, and nothing of it was sent.
-                builder.forget()
-                self._finish("failed", refusal.body.code, refusal.body.status)
-            raise
-        return not self._ended
+            with trio.move_on_at(self._account.plan.total_at) as scope:
+                await check(answer)
+            if scope.cancelled_caught and self._held:
+                message = "The guardrails did not judge the answer in time."
+                refusal = Unavailable("guardrail_failed", message, 1.0)
+        except Refusal as error:
+            refusal = error
+        if self._ended:
+            # Closed meanwhile, and settled.
+            return []
+        if refusal is None:
+            return None
+        if not builder.started:
+            builder.forget()
+            self._finish("failed", refusal.body.code, refusal.body.status)
+            raise refusal
+        builder.fail(refusal.body)
+        events, builder.events = builder.events, []
+        self._finish("failed", refusal.body.code, 200)
+        return events
 
     async def _pause(self, until: float) -> None:
         """Pause between two attempts. Raises Refusal if the answer is ended meanwhile."""

@@ -40,10 +40,12 @@ class TextJudge:
         self._labels = labels
         self._temperature = temperature
 
-    async def holds(self, by: JudgedBy, about: str, *, name: str, request: InferenceRequest) -> float:
+    async def holds(
+        self, by: JudgedBy, about: str, *, name: str, request: InferenceRequest, answered: bool = False
+    ) -> float:
         """How much the predicate or the labels hold of this text, 0 to 1. Raises Refusal.
 
-        `name`: ends the id of its own request.
+        `name`: ends the id of its own request. `answered`: the request was let in, and the text is its answer's.
         """
         body = (
             judging_body(by.model, predicate(by.predicate), about)
@@ -58,6 +60,7 @@ class TextJudge:
             arrived_at=trio.current_time(),
             begun=None if request.begun is None else BegunAnswer(request.begun.tenant),
             of_service=True,
+            about_answer=answered,
             batch=request.batch,
         )
         vector, rung = await self._vector(own)
@@ -77,7 +80,7 @@ class TextJudge:
             if about is None:
                 raise InvalidRequest("token ids, images, sounds and files cannot be judged.")
             name = "judge" if len(answers) == 1 else f"judge-{index}"
-            least = min(least, await self.holds(by, about, name=name, request=request))
+            least = min(least, await self.holds(by, about, name=name, request=request, answered=True))
             if least < by.threshold:
                 break
         return least

@@ -241,16 +241,25 @@ class Grant(NamedTuple):
 
 
 def set_aside(  # noqa: PLR0917  (a quota and a budget, each with its own clock)
-    quota: QuotaBook, budgets: BudgetBook, tenant: str, tokens: int, cost: float, now: float, at: float
+    quota: QuotaBook,
+    budgets: BudgetBook,
+    tenant: str,
+    tokens: int,
+    cost: float,
+    now: float,
+    at: float,
+    *,
+    limited: bool = True,
 ) -> Grant | QuotaRefusal | BudgetRefusal:
     """Reserve both, or neither. Synchronous: no other request can be admitted between the check and the reservation.
 
-    `now` is on the quotas' monotonic clock, `at` in seconds since 1970. Raises UnknownTenant.
+    `now` is on the quotas' monotonic clock, `at` in seconds since 1970. `limited`: False never refuses. Raises
+    UnknownTenant.
     """
-    view = budgets.view(tenant, at)
+    view = budgets.view(tenant, at) if limited else None
     if view is not None and not view.fits(cost):
         return BudgetRefusal(tenant, view, cost)
-    reservation = quota.reserve(tenant, tokens, now)
+    reservation = quota.reserve(tenant, tokens, now, limited=limited)
     if isinstance(reservation, QuotaRefusal):
         return reservation
     return Grant(reservation, budgets.reserve(tenant, cost, at))

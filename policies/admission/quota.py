@@ -159,12 +159,15 @@ class QuotaBook:
         }
         return {name: account.settings for name, account in self._accounts.items()}
 
-    def reserve(self, tenant: str, tokens: int, now: float) -> Reservation | QuotaRefusal:
-        """Reserve `tokens`: the prompt plus the maximum output of all choices. Raises UnknownTenant."""
+    def reserve(self, tenant: str, tokens: int, now: float, *, limited: bool = True) -> Reservation | QuotaRefusal:
+        """Reserve `tokens`: the prompt plus the maximum output of all choices. Raises UnknownTenant.
+
+        `limited`: False counts them, and never refuses.
+        """
         account = self._accounts.get(tenant)
         if account is None:
             raise UnknownTenant(tenant)
-        refusal = self._refusal(account, tenant, tokens, now)
+        refusal = self._refusal(account, tenant, tokens, now) if limited else None
         if refusal is not None:
             account.use.refused_total += 1
             return refusal

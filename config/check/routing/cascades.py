@@ -96,6 +96,12 @@ def _check_decision(settings: Settings, path: Path, cascade: CascadeSettings, pr
             "a target needs a calibration, and there is a threshold",
             expected="defer = { calibration = ... } made by `penstock policy calibrate`, or no target",
         )
+    elif target is not None and defer.calibration is None and cascade.judge is not None:
+        problems.add_at_key(
+            (*path, "target"),
+            "a target needs a calibration, and there is none: the judge decides alone",
+            expected="defer = { calibration = ... } made by `penstock policy calibrate`, or no target",
+        )
     elif defer.threshold is None and defer.calibration is None and cascade.judge is None:
         problems.add_at_key(
             (*path, "defer"),

@@ -29,8 +29,7 @@ class AdmissionUnderTest:
 
     def ask(self, tenant: str = "acme", tokens: int = 10, cost: float = 1.0) -> Reply[Any]:
         reply: Reply[Any] = Reply()
-        fields = {"tenant": tenant, "tokens": tokens, "cost": cost, "must_fit": True, "reply": reply}
-        self.mailbox.put_nowait(Reserve(**{name: fields[name] for name in Reserve.__struct_fields__}))
+        self.mailbox.put_nowait(Reserve(tenant, tokens, cost, reply))
         return reply
 
     def held(self) -> tuple[int, int, float, float]:

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from actors.api.request import ChatMessage, ChatPrompt
-from actors.api.response import Done, Failed
+from actors.api.request import BegunAnswer, ChatMessage, ChatPrompt
+from actors.api.response import Delta, Done, Failed, Start
 from engine.errors import EngineError
 from engine.model.vectors import EmbeddingSizes
 from policies.judging.question import predicate
@@ -126,6 +127,74 @@ async def test_an_answer_that_cannot_be_judged(autojump_clock, why: str, on_fail
         served = answer.end.served
         assert (served.why, served.judged) == ("not_judged", None)
         assert served.rung == ("large" if on_failure == "escalate" else "small")
+
+
+LIMITED = "[tenants.anonymous]\nconcurrent = 1\nrequests_per_minute = 1\ntokens = { per_minute = 40 }\n"
+
+
+async def test_the_limits_of_the_tenant_count_a_judgement_and_do_not_refuse_it(autojump_clock) -> None:
+    async with staged(configured(0.001) + LIMITED) as service:
+        answer = await ask(service, max_tokens=20)
+        assert answer.end.served.why == "judged_good"
+        assert service.quota_use().minute_requests == 2
+        refused = await ask(service, max_tokens=20)
+        assert refused.refusal is not None
+
+
+GUARDRAIL = """
+[guardrails.{name}]
+model = "labels"
+labels = ["good"]
+reads = "answer"
+threshold = 0.001
+action = "{action}"
+"""
+
+
+async def test_a_guardrail_judges_what_an_earlier_process_has_begun(autojump_clock) -> None:
+    """A part was sent by a process that had no such guardrail: the rest ends with the error."""
+    guarded = configured(0.001) + GUARDRAIL.format(name="all", action="refuse")
+    async with staged(guarded) as service:
+        first = (
+            Start("small", "small", 1, (), tokenizer="tiny"),
+            Delta(0, "a", tuple(byte_level_tokenizer().encode("a"))),
+        )
+        request = service.request("small", prompts=(ASKED,))
+        request = msgspec.structs.replace(request, begun=BegunAnswer("anonymous", first))
+        answer = await service.read(await service.service.open(request))
+        assert isinstance(answer.end, Failed)
+        assert answer.end.error.code == "guardrail_refused"
+
+
+async def test_guardrails_have_no_longer_than_the_answer(autojump_clock) -> None:
+    settings = (configured(0.001) + GUARDRAIL.format(name="all", action="refuse")).replace(
+        '[[routes]]\nname = "small"', '[[routes]]\ndeadlines = { total = "5s", ttft = "5s" }\nname = "small"'
+    )
+    async with staged(settings, clean=False) as service:
+        service.worker("labels").hang = True
+        began = trio.current_time()
+        answer = await service.ask("small", prompts=(ASKED,))
+        assert answer.refusal is not None
+        assert answer.refusal.body.code == "guardrail_failed"
+        assert trio.current_time() - began == pytest.approx(5, abs=0.5)
+
+
+async def test_no_judgement_begins_after_a_drain_has_cut_the_answers(autojump_clock) -> None:
+    tables = GUARDRAIL.format(name="first", action="log") + GUARDRAIL.format(name="second", action="refuse")
+    async with staged(configured(0.001) + tables, clean=False) as service:
+        service.worker("labels").hang = True
+        ended = []
+
+        async def read() -> None:
+            ended.append(await service.ask("small", prompts=(ASKED,)))
+
+        with trio.fail_after(15):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                await trio.sleep(3)
+                await service.service.drain(trio.current_time() + 3)
+        assert ended[0].refusal is not None
+        assert set(service.rows()) == {"r1", "r1-first"}
 
 
 async def test_a_client_that_leaves_while_it_is_judged_leaves_nothing(autojump_clock) -> None:

@@ -9,6 +9,9 @@ from config.problems.errors import ConfigError
 from tests.actors.configuration import CONFIG
 
 MODERATION = '[moderations.m]\nmodel = "small"\n[moderations.m.categories.hate]\nlabels = ["toxic"]\n'
+UPSTREAM = '[upstreams.cheap]\nurls = ["http://cheap/v1"]\n'
+JUDGED = '[cascades.judged]\nstages = ["cheap", "large"]\non_failure = "large-only"\n'
+JUDGE = '[cascades.judged.judge]\nmodel = "large"\npredicate = "?"\n'
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,11 @@ MODERATION = '[moderations.m]\nmodel = "small"\n[moderations.m.categories.hate]\
         ('[cascades.gate.judge]\nmodel = "smal"\nlabels = ["a"]', "cascades.gate.judge.model", "small"),
         ('[cascades.gate.judge]\nmodel = "small"', "cascades.gate.judge", "a predicate or labels"),
         ('[cascades.gate.judge]\nmodel = "small"\nthreshold = 2', "cascades.gate.judge.threshold", "0 to 1"),
+        (
+            f"{JUDGED.replace('cheap', 'small')}target = {{ budget_per_day = 5 }}\n{JUDGE}",
+            "cascades.judged.target",
+            "the judge decides alone",
+        ),
         ('[cascades.window.judge]\nmodel = "small"\npredicate = "?"', "cascades.window.emit.mode", "when it is whole"),
         (f"{MODERATION}threshold = 1.5", "moderations.m.categories.hate.threshold", "0 to 1"),
     ],
@@ -61,11 +69,6 @@ def test_what_is_read() -> None:
     assert settings.moderations["m"].categories["hate"].threshold == 0.7
     assert settings.decisions["small"].temperature == 1.5
     assert settings.engines["small"].rerank is not None
-
-
-UPSTREAM = '[upstreams.cheap]\nurls = ["http://cheap/v1"]\n'
-JUDGED = '[cascades.judged]\nstages = ["cheap", "large"]\non_failure = "large-only"\n'
-JUDGE = '[cascades.judged.judge]\nmodel = "large"\npredicate = "?"\n'
 
 
 def told(table: str) -> str:

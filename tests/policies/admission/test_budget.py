@@ -14,6 +14,7 @@ from policies.admission.budget import (
     BudgetHold,
     BudgetRefusal,
     BudgetView,
+    Grant,
     period_begin,
     period_end,
     set_aside,
@@ -241,6 +242,19 @@ def test_both_or_neither(tokens: int, cost: float, kind: type) -> None:
     held = isinstance(found, tuple)
     assert quota.statistics(5.0).open == held
     assert view.reserved == (cost if held else 0.0)
+    quota.check_integrity()
+    budgets.check_integrity()
+
+
+@pytest.mark.parametrize(("tokens", "cost"), [(101, 1.0), (1, 10.5)])
+def test_what_belongs_to_an_answer_counts_and_is_not_refused(tokens: int, cost: float) -> None:
+    quota, budgets = QuotaBook(TENANTS), BudgetBook(TENANTS)
+    found = set_aside(quota, budgets, "acme", tokens, cost, 5.0, MAY, limited=False)
+    assert isinstance(found, Grant)
+    assert quota.statistics(5.0).tenants["acme"].reserved_tokens == tokens
+    view = budgets.view("acme", MAY)
+    assert view is not None
+    assert view.reserved == cost
     quota.check_integrity()
     budgets.check_integrity()
 
