@@ -477,7 +477,7 @@ class Service:
     async def open(self, request: InferenceRequest) -> ResponseStream:
         """Authenticate, plan and reserve. Raises Refusal; on any error nothing stays reserved."""
         with self._refusals(request) as who:
-            # The service's own belong to requests that were let in; after the cut they would end for nobody.
+            # The service's own belong to requests that were let in; after the cut no answer waits for them.
             if not request.of_service or self._drain.state not in {"serving", "draining"}:
                 self._check_serving()
             if self._books.is_blocked(trio.current_time()):

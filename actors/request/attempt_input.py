@@ -79,10 +79,9 @@ class AttemptInput:
         self._decide(attempt, assembly.feed(output, shown), shown, now)
 
     def judged(self, attempt: Attempt, holds: float | None, now: float) -> None:
-        """The judge has read the attempt's answer; None: it could not."""
-        if self._machine.attempt is attempt.of:
-            shown: list[Delta] = []
-            self._decide(attempt, attempt.assembly.judged(holds, shown), shown, now)
+        """The judge has read the answer of the machine's attempt; None: it could not."""
+        shown: list[Delta] = []
+        self._decide(attempt, attempt.assembly.judged(holds, shown), shown, now)
 
     def _decide(self, attempt: Attempt, verdict: AssemblyVerdict, shown: list[Delta], now: float) -> None:
         machine, assembly, drafter = self._machine, attempt.assembly, attempt.drafter

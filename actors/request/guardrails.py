@@ -36,8 +36,9 @@ class Guardrails:
     async def _check(self, name: str, guardrail: GuardrailSettings, request: InferenceRequest, about: str) -> None:
         if not about.strip():
             return
+        answered = guardrail.reads == "answer"
+        param = None if answered else request.body.param
         try:
-            answered = guardrail.reads == "answer"
             found = await self._judge.holds(guardrail, about, name=name, request=request, answered=answered)
         except Refusal as refusal:
             if guardrail.action == "log":
@@ -48,7 +49,7 @@ class Guardrails:
                 raise
             raise InvalidRequest(
                 f"The guardrail '{name}' cannot judge the {guardrail.reads}: {refusal.body.message}",
-                param=request.body.param if guardrail.reads == "request" else None,
+                param=param,
                 code="guardrail_failed",
             ) from None
         if found < guardrail.threshold:
@@ -56,7 +57,6 @@ class Guardrails:
         log.info("guardrail_held", guardrail=name, request_id=request.request_id, score=found, action=guardrail.action)
         if guardrail.action == "refuse":
             message = guardrail.message or f"The guardrail '{name}' has refused this {guardrail.reads}."
-            param = request.body.param if guardrail.reads == "request" else None
             raise InvalidRequest(message, param=param, code="guardrail_refused")
 
 
