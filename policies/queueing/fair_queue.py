@@ -15,6 +15,7 @@
   `admit_below`, it is their newest ones that go.
 - A newcomer whose first content is expected after its `first_by` is refused, and one that waits leaves as soon as that
   is expected (`shed`). The first in line is never refused for its expected wait: its start measures the rate.
+- While a tenant's requests are refused for their wait, only as many of them wait as its turns need (`LineLoad`).
 - No request overtakes the next one because it happens to fit: a large request would starve behind small ones.
 
 Offers and takes cost O(log n) with small constants: heaps with lazy deletion. The drain rate is measured
@@ -144,7 +145,7 @@ class FairQueue(Generic[T]):
         line = tenant_queue.lines[NEWCOMERS if item.is_newcomer else 0]
         if not tenant_queue.use.requests:
             self._lift(tenant_queue)
-        full = self._late(line, item, work, now, is_in=False) if item.is_newcomer else None
+        full = self._overdue(line, item, work, now) if item.is_newcomer else None
         if full is None:
             room = self._room(tenant_queue, item, now)
             if isinstance(room, QueueFull):
@@ -196,6 +197,7 @@ class FairQueue(Generic[T]):
                     if why is None:
                         break
                     self._leave(entry)
+                    line.load.late(now)
                     self._totals.shed_total += 1
                     self._count_refused(why)
                     shed.append((entry.item, why))
@@ -218,6 +220,7 @@ class FairQueue(Generic[T]):
                 return None
             heapq.heappop(heap)
             self._count_taken(entry.item, entry.work, line.of, now)
+            line.load.taken(now)
             self._leave(entry)
             return entry.item
         return None
@@ -404,6 +407,18 @@ class FairQueue(Generic[T]):
 
     # --- the expected wait ----------------------------------------------------------------------------------------
 
+    def _overdue(self, line: Line[T], item: T, work: int, now: float) -> QueueFull | None:
+        """Why a newcomer is refused for its wait, or since enough of its tenant wait; None: it is not."""
+        load = line.load
+        load.offered(now)
+        full = self._late(line, item, work, now, is_in=False)
+        if full is None and item.first_by is not None and (waiting := _due_before(line, item.deadline)) >= load.enough:
+            back_s = self._work.come_back_s(0.0, work, now)
+            full = QueueFull("enough_wait", back_s, waiting, load.ratio)
+        if full is not None:
+            load.late(now)
+        return full
+
     def _late(self, line: Line[T], item: T, work: int, now: float, *, is_in: bool) -> QueueFull | None:
         """Why a newcomer's first content is expected too late; None: it is not, or cannot be known.
 
@@ -530,3 +545,10 @@ class FairQueue(Generic[T]):
                 expiries = self._expiries
                 self._expired.append(entry.item)
                 self._totals.expired_total += 1
+
+
+def _due_before(line: Line[T], deadline: float) -> int:
+    """How many of the line are served before what joins it with this deadline."""
+    if deadline >= line.latest:
+        return line.count
+    return sum([entry.waits and due <= deadline for due, _, entry in line.heap])

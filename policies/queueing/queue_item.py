@@ -6,7 +6,13 @@ from typing import Literal
 import msgspec
 
 FullReason = Literal[
-    "queue_requests_full", "queue_tokens_full", "queue_bytes_full", "saturated", "larger_than_queue", "wait_too_long"
+    "queue_requests_full",
+    "queue_tokens_full",
+    "queue_bytes_full",
+    "saturated",
+    "larger_than_queue",
+    "wait_too_long",
+    "enough_wait",
 ]
 
 
@@ -67,6 +73,11 @@ class QueueFull(msgspec.Struct, frozen=True, gc=False):
             return (
                 f"It would wait about {self.used:.1f} s in the queue, and may wait {self.limit:.1f} s for its first "
                 "token to be in time; try again later."
+            )
+        if self.reason == "enough_wait":
+            return (
+                f"Overloaded: {self.used:.1f} requests come for each that is served, and {self.limit:.0f} of yours "
+                "wait already; more would only wait longer. Try again later."
             )
         if self.reason == "saturated":
             return (

@@ -9,6 +9,7 @@ import msgspec
 from config.model.tenancy import TierSettings
 from policies.errors import IntegrityError
 from policies.queueing.first_token import FirstTokenTime
+from policies.queueing.line_load import LineLoad
 from policies.queueing.queue_item import QueueItem, TierUse
 
 T = TypeVar("T", bound=QueueItem)
@@ -45,6 +46,7 @@ class Line(msgspec.Struct, Generic[T], eq=False):
     """In the order of arrival."""
     latest: float = float("-inf")
     """Not before any deadline in it."""
+    load: LineLoad = msgspec.field(default_factory=LineLoad)
     queued: bool = False
     """The tier's heap holds this line."""
 

@@ -825,6 +825,60 @@ def test_what_waits_is_shed_when_it_is_expected_to_be_too_late() -> None:
     line.check_integrity()
 
 
+def under_load(per_s: int, seconds: int = 20, **more: float) -> tuple[FairQueue[QueueItem], list[int], int, int]:
+    """Four a second are taken, so many offered, each with a second of time; the figures are of the second half.
+
+    (queue, how many wait after each offer, starts that found none, refused after they had waited)
+    """
+    line, waiting, missed, late = measured(), [], 0, 0
+    for tick in range(20 * per_s, (20 + seconds) * per_s):
+        now = tick / per_s
+        half = now >= 20 + seconds / 2
+        if tick % (per_s // 4) == 0:
+            missed += line.take(now) is None and half
+            line.take(now, lambda _: False)
+        late += len([*line.shed(now), *line.expire(now)]) * half
+        line.offer(due(tick, "a", now + 1.0, **more), now)
+        if half:
+            waiting.append(len(line))
+    line.check_integrity()
+    return line, waiting, missed, late
+
+
+@pytest.mark.parametrize(("per_s", "most"), [(8, 3), (20, 2), (80, 1)])
+def test_under_overload_as_many_wait_as_the_turns_need(per_s: int, most: int) -> None:
+    _, waiting, missed, late = under_load(per_s)
+    # In a second four would be served.
+    assert max(waiting) <= most
+    assert (missed, late) == (0, 0)
+
+
+def test_a_line_at_which_nothing_is_late_is_as_long_as_the_time_allows() -> None:
+    line, waiting, _, _ = under_load(4)
+    assert max(waiting) <= 2
+    results = [line.offer(due(number, "a", 41.0), 40.0) for number in range(9000, 9010)]
+    assert sum(isinstance(result, Accepted) for result in results) >= 3
+    assert {result.reason for result in results if isinstance(result, QueueFull)} == {"wait_too_long"}
+
+
+def test_what_overload_does_not_take() -> None:
+    line, _, _, _ = under_load(20, deadline=90.0)
+    refused = [line.offer(due(number, "a", 41.0, deadline=90.0), 40.0) for number in range(9000, 9005)][-1]
+    assert isinstance(refused, QueueFull)
+    assert refused.reason == "enough_wait"
+    assert refused.retry_after_s is not None
+    message = str(msgspec.structs.replace(refused, limit=2, used=5.27))
+    assert message.startswith("Overloaded: 5.3 requests come for each that is served, and 2 of yours wait already;")
+    # Another tenant, what is due before those that wait, what is never refused for its wait, and begun work.
+    for other in (
+        due(9010, "b", 41.0, deadline=90.0),
+        due(9011, "a", 41.0, deadline=80.0),
+        item(9012, "a", prompt=1, deadline=90.0),
+        msgspec.structs.replace(due(9013, "a", 41.0, deadline=90.0), begun=True),
+    ):
+        assert isinstance(line.offer(other, 40.0), Accepted)
+
+
 def test_a_newcomer_expires_when_its_first_content_would_be_late() -> None:
     line = queue()
     line.first_output("a", 0.5)

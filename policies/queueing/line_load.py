@@ -1,0 +1,64 @@
+"""How many requests of a tenant have to wait so that its turns are used: a longer line only makes answers later.
+
+Where more is offered than is served, the place of a request that starts is soon taken again. A queue that is offered
+`r` times what it serves, and holds K, is empty for about 1 / r^K of the time (M/M/1/K; Kleinrock, "Queueing Systems"
+vol. 1, section 3.6). So few suffice when the load is high: `enough` is the K for which that is `_EMPTY`. The rest is
+refused at once, and those that wait are served long before their time is up: without this rule a line under overload
+is always as long as the time allows, and whatever delays it makes requests of it too late.
+
+It holds only while the line has lately been refused requests because of its wait. A burst that can be served in time is
+no overload.
+"""
+
+import math
+
+import msgspec
+
+_EMPTY = 0.2
+"""While a tenant has none, others are served, and the engine holds a few that have not started."""
+_MEMORY_S = 5.0
+_LATELY = 0.5
+"""As much of a refusal is left of one after 3.5 seconds."""
+
+
+class LineLoad(msgspec.Struct, eq=False):
+    """Mutable; one line's requests that came, started and were refused, with exponentially fading memory."""
+
+    _offered: float = 0.0
+    _taken: float = 0.0
+    _late: float = 0.0
+    _at: float = 0.0
+
+    def offered(self, now: float) -> None:
+        """A request came that could not start at once."""
+        self._fade(now)
+        self._offered += 1
+
+    def taken(self, now: float) -> None:
+        self._fade(now)
+        self._taken += 1
+
+    def late(self, now: float) -> None:
+        """A request was refused because of its wait: when it came, or later."""
+        self._fade(now)
+        self._late += 1
+
+    @property
+    def ratio(self) -> float:
+        """Offered for each that was taken; as of the last event."""
+        return self._offered / max(self._taken, 1.0)
+
+    @property
+    def enough(self) -> float:
+        """As many may wait, at least one; infinite while what is offered can be served."""
+        if self._late < _LATELY or self.ratio <= 1:
+            return math.inf
+        return max(math.log(1 / _EMPTY) / math.log(self.ratio), 1.0)
+
+    def _fade(self, now: float) -> None:
+        if now > self._at:
+            kept = math.exp((self._at - now) / _MEMORY_S)
+            self._offered *= kept
+            self._taken *= kept
+            self._late *= kept
+            self._at = now
