@@ -3,6 +3,7 @@
 `WorkerHandle` and `WorkerPool` are what actors see of it.
 """
 
+import ctypes
 import os
 import sys
 import traceback
@@ -35,6 +36,8 @@ _WAKES = 64
 NICE = 5
 """How much nicer than the process threads are that compute without end, with the OpenMP teams that they start (Linux).
 When the event loop wakes while all cores compute, it gets one sooner; where a core is free it costs nothing."""
+_yield_core: Callable[[], object] = getattr(ctypes.CDLL(None), "sched_yield", lambda: None)
+"""Let another thread that waits for this core run. Unlike `os.sched_yield` it holds no lock of the interpreter."""
 _LONGEST_TURN_S = 1.0
 """Other threads no longer wait for a thread that holds its time slice for longer (it hangs, or the machine does)."""
 
@@ -197,6 +200,8 @@ class _Outbox(Generic[P]):
         with self._pipe:
             if not self._closed:
                 os.write(self._writer, b"\0")
+        # Where all cores compute, the loop would otherwise get one at the kernel's next tick only: after up to 4 ms.
+        _yield_core()
 
 
 class LongWork:
