@@ -24,10 +24,11 @@ from gateway.endpoints.responses.stored_responses import methods_of as response_
 from gateway.endpoints.socket_session import SocketHandler
 from gateway.endpoints.token_count import TokenCountHandler
 from gateway.endpoints.tokenization import DetokenizeHandler, TokenizeHandler
-from gateway.endpoints.vectors.decisions import DecisionHandler
-from gateway.endpoints.vectors.embeddings import EmbeddingHandler
-from gateway.endpoints.vectors.moderations import ModerationHandler
-from gateway.endpoints.vectors.scoring import SCORING, ScoringHandler
+from gateway.endpoints.vectors.decisions import DecisionCall
+from gateway.endpoints.vectors.embeddings import EmbeddingCall
+from gateway.endpoints.vectors.moderations import ModerationCall
+from gateway.endpoints.vectors.scoring import SCORING, ScoringCall
+from gateway.endpoints.vectors.vector_answer import VectorHandler
 from gateway.endpoints.ws_session import StreamSession
 from gateway.errors import HttpError
 from gateway.http.asgi import AsgiRoute
@@ -80,7 +81,7 @@ class Routes:
             b"/v1/completions": (b"POST", completions[COMPLETION.name], "completions"),
             b"/v1/messages": (b"POST", completions[MESSAGE.name], "chat"),
             b"/v1/messages/count_tokens": (b"POST", TokenCountHandler(api), "chat"),
-            b"/v1/embeddings": (b"POST", EmbeddingHandler(api), "embeddings"),
+            b"/v1/embeddings": (b"POST", VectorHandler(api, partial(EmbeddingCall, api)), "embeddings"),
             b"/v1/responses": (b"GET, POST", _by_method(response_socket, responses), "responses"),
             b"/v1/responses/input_tokens": (b"POST", InputTokensHandler(api, responses), "responses"),
             CONVERSATIONS: (b"POST", conversations, "responses"),
@@ -90,9 +91,12 @@ class Routes:
             b"/v1/tokenize": (b"POST", tokenize, "tokenize"),
             b"/detokenize": (b"POST", detokenize, "tokenize"),
             b"/v1/detokenize": (b"POST", detokenize, "tokenize"),
-            b"/v1/moderations": (b"POST", ModerationHandler(api), "moderations"),
-            b"/v1/decisions": (b"POST", DecisionHandler(api), "decisions"),
-            **{path.encode(): (b"POST", ScoringHandler(api, each), "scores") for path, each in SCORING.items()},
+            b"/v1/moderations": (b"POST", VectorHandler(api, partial(ModerationCall, api)), "moderations"),
+            b"/v1/decisions": (b"POST", VectorHandler(api, partial(DecisionCall, api)), "decisions"),
+            **{
+                path.encode(): (b"POST", VectorHandler(api, partial(ScoringCall, api, each)), "scores")
+                for path, each in SCORING.items()
+            },
             b"/v1/stream": (b"GET", SocketHandler(api, limits, origins, StreamSession), None),
         }
 

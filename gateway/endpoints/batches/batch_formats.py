@@ -14,12 +14,11 @@ from actors.request.response_stream import ResponseStream
 from gateway.endpoints.api_context import ApiContext, whole_answer
 from gateway.endpoints.completions import CHAT, COMPLETION, Endpoint, gather
 from gateway.endpoints.responses.responses import RESPONSE
-from gateway.endpoints.vectors.embeddings import parse_embedding
-from gateway.endpoints.vectors.vector_answer import VECTOR_BYTES, whole_vectors
+from gateway.endpoints.vectors.embeddings import EmbeddingCall
+from gateway.endpoints.vectors.vector_answer import vector_body
 from gateway.errors import BadField
 from gateway.http.response_head import error_object
 from gateway.openai.batches.line_format import answered_line, body_of, check_line, unanswered_line
-from gateway.openai.requests.embedding_request import embedding_answer
 from gateway.responses_api.response_object import asked_of
 
 _EMBEDDINGS = "/v1/embeddings"
@@ -44,7 +43,7 @@ class GatewayFormats:
         """Raises HttpError."""
         body = body_of(raw)
         if endpoint == _EMBEDDINGS:
-            return parse_embedding(body, self._api.max_inputs)
+            return EmbeddingCall(self._api).parse(body)
         parsed = _ENDPOINTS[endpoint].parse(body, self._api.max_choices)
         if parsed.response is not None:
             parsed = _unstored(parsed)
@@ -55,11 +54,8 @@ class GatewayFormats:
         api, body = self._api, request.body
         stream = cast("ResponseStream", response)
         if endpoint == _EMBEDDINGS:
-            assert body.embedding is not None, "read as a request for embeddings"
-            vectors, done = await whole_vectors(stream, len(body.prompts))
-            model = api.model_field(body.model, done.served.model_served)
-            work = partial(embedding_answer, model, vectors, body.embedding.encoding, done.usage, done.served)
-            return await api.reading(VECTOR_BYTES * sum(map(len, vectors)), work, None)
+            answered, _ = await vector_body(api, EmbeddingCall(api), request, stream)
+            return answered
         of = _ENDPOINTS[endpoint]
         choices = [of.choice() for _ in range(len(body.prompts) * body.n)]
         done = await whole_answer(stream, partial(gather, choices))

@@ -1,7 +1,5 @@
 """`POST /v1/decisions`: the outcome of a question about a text, by the probabilities of a model's answers."""
 
-from functools import partial
-
 import numpy as np
 
 from actors.api.request import InferenceRequest, ParsedBody
@@ -9,28 +7,14 @@ from actors.api.response import Done
 from gateway.decisions.decision_answer import decision_answer
 from gateway.decisions.decision_request import DecisionBody, read_decision
 from gateway.endpoints.api_context import ApiContext
-from gateway.endpoints.vectors.vector_answer import answer_with_vectors
-from gateway.http.connection import Connection
-from gateway.http.request import Body, Request
+from gateway.http.request import Body
 from gateway.openai.requests.json_body import BodyDecoder
-from gateway.openai.responses.headers import DecisionHeaders
 from policies.judging.question import Question
 
 DECISION = BodyDecoder(DecisionBody)
 
 
-class DecisionHandler:
-    """Handles requests for decisions, which are never streamed."""
-
-    def __init__(self, api: ApiContext) -> None:
-        self._api = api
-
-    async def __call__(self, connection: Connection, request: Request) -> None:
-        call = _Call(self._api)
-        await self._api.handle(connection, request, call.parse, call.answer)
-
-
-class _Call:
+class DecisionCall:
     """One request: its question is needed again for its answer."""
 
     def __init__(self, api: ApiContext) -> None:
@@ -43,12 +27,7 @@ class _Call:
         self._question = asked.question
         return asked.body
 
-    async def answer(
-        self, connection: Connection, _: Request, inference: InferenceRequest, headers: DecisionHeaders
-    ) -> None:
-        await answer_with_vectors(self._api, connection, inference, headers, partial(self._written, inference))
-
-    def _written(self, inference: InferenceRequest, vectors: list[bytes], done: Done) -> bytes:
+    def written(self, inference: InferenceRequest, vectors: list[bytes], done: Done) -> bytes:
         assert self._question is not None, "it was parsed"
         served = done.served
         identity = self._api.identity(inference.request_id, inference.body.model, served.model_served, served.policy)

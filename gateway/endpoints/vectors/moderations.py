@@ -1,7 +1,5 @@
 """`POST /v1/moderations`: categories of texts, by a classifier's labels."""
 
-from functools import partial
-
 import numpy as np
 
 from actors.api.errors import NotFound
@@ -9,30 +7,16 @@ from actors.api.request import InferenceRequest, ParsedBody
 from actors.api.response import Done
 from config.model.judging import ModerationSettings
 from gateway.endpoints.api_context import ApiContext
-from gateway.endpoints.vectors.vector_answer import answer_with_vectors
 from gateway.errors import HttpError
-from gateway.http.connection import Connection
-from gateway.http.request import Body, Request
+from gateway.http.request import Body
 from gateway.openai.requests.json_body import BodyDecoder, nearest
 from gateway.openai.requests.moderation_request import ModerationBody, read_moderation
-from gateway.openai.responses.headers import DecisionHeaders
 from gateway.openai.responses.moderation import moderation_answer
 
 MODERATION = BodyDecoder(ModerationBody)
 
 
-class ModerationHandler:
-    """Handles requests for moderations, which are never streamed."""
-
-    def __init__(self, api: ApiContext) -> None:
-        self._api = api
-
-    async def __call__(self, connection: Connection, request: Request) -> None:
-        call = _Call(self._api)
-        await self._api.handle(connection, request, call.parse, call.answer)
-
-
-class _Call:
+class ModerationCall:
     """One request, with the settings that it is answered by."""
 
     def __init__(self, api: ApiContext) -> None:
@@ -77,12 +61,7 @@ class _Call:
                         kind="server_error",
                     )
 
-    async def answer(
-        self, connection: Connection, _: Request, inference: InferenceRequest, headers: DecisionHeaders
-    ) -> None:
-        await answer_with_vectors(self._api, connection, inference, headers, partial(self._written, inference))
-
-    def _written(self, inference: InferenceRequest, vectors: list[bytes], done: Done) -> bytes:
+    def written(self, inference: InferenceRequest, vectors: list[bytes], done: Done) -> bytes:
         assert self._settings is not None, "it was parsed"
         labels = self._api.service.labels(done.served.rung)
         scores = [np.frombuffer(vector, "<f4").tolist() for vector in vectors]

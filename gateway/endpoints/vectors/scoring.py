@@ -1,7 +1,6 @@
 """`POST /rerank`, `/score` and `/classify`."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -9,11 +8,8 @@ import msgspec
 from actors.api.request import InferenceRequest, ParsedBody
 from actors.api.response import Done
 from gateway.endpoints.api_context import ApiContext
-from gateway.endpoints.vectors.vector_answer import answer_with_vectors
-from gateway.http.connection import Connection
-from gateway.http.request import Body, Request
+from gateway.http.request import Body
 from gateway.openai.requests.json_body import BodyDecoder
-from gateway.openai.responses.headers import DecisionHeaders
 from gateway.vllm.asked_scores import AskedScores, FoundScores
 from gateway.vllm.rerank_request import RerankBody, read_rerank, rerank_answer
 from gateway.vllm.score_request import (
@@ -66,19 +62,7 @@ def parse_scoring(
     return body, endpoint.read(body, max_inputs, reads_pairs=reads_pairs(body.model))
 
 
-class ScoringHandler:
-    """Handles the requests of one endpoint, which are never streamed."""
-
-    def __init__(self, api: ApiContext, endpoint: ScoringEndpoint) -> None:
-        self._api = api
-        self._endpoint = endpoint
-
-    async def __call__(self, connection: Connection, request: Request) -> None:
-        call = _Call(self._api, self._endpoint)
-        await self._api.handle(connection, request, call.parse, call.answer)
-
-
-class _Call:
+class ScoringCall:
     """One request: its body is needed again for its answer."""
 
     def __init__(self, api: ApiContext, endpoint: ScoringEndpoint) -> None:
@@ -93,12 +77,7 @@ class _Call:
         self._body, self._asked = parse_scoring(self._endpoint, raw, self._api.max_inputs, reads_pairs)
         return self._asked.body
 
-    async def answer(
-        self, connection: Connection, _: Request, inference: InferenceRequest, headers: DecisionHeaders
-    ) -> None:
-        await answer_with_vectors(self._api, connection, inference, headers, partial(self._written, inference))
-
-    def _written(self, inference: InferenceRequest, vectors: list[bytes], done: Done) -> bytes:
+    def written(self, inference: InferenceRequest, vectors: list[bytes], done: Done) -> bytes:
         assert self._asked is not None, "it was parsed"
         model, served = inference.body.model, done.served
         identity = self._api.identity(inference.request_id, model, served.model_served, served.policy)

@@ -2,41 +2,66 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
-from actors.api.request import InferenceRequest
+from actors.api.request import InferenceRequest, ParsedBody
 from actors.api.response import Delta, Done, Start
 from actors.request.response_stream import ResponseStream
 from gateway.endpoints.api_context import ApiContext, whole_answer
 from gateway.http.connection import Connection
+from gateway.http.request import Body, Request
 from gateway.http.response_head import JSON_TYPE
 from gateway.openai.responses.headers import DecisionHeaders, served_headers
 
-VECTOR_BYTES = 5
+_VECTOR_BYTES = 5
 """JSON bytes for each byte of a float32 number, at most."""
 
 
-async def answer_with_vectors(
-    api: ApiContext,
-    connection: Connection,
-    inference: InferenceRequest,
-    headers: DecisionHeaders,
-    written: Callable[[list[bytes], Done], bytes],
-) -> None:
-    """`written`: the body, of the vectors of all inputs (float32) and the answer's end. Raises Refusal."""
-    response = await api.service.open(inference)
-    headers.decided = response.decided
-    try:
-        vectors, done = await whole_vectors(response, len(inference.body.prompts))
-        size = VECTOR_BYTES * sum(map(len, vectors))
-        body = await api.reading(size, partial(written, vectors, done), inference.credentials.api_key)
-        await connection.respond(200, headers.headers() + JSON_TYPE + served_headers(done.served), body)
-    finally:
-        response.close()
+class VectorCall(Protocol):
+    """One request; what it asked is needed again for its answer."""
+
+    def parse(self, raw: Body) -> ParsedBody:
+        """Raises Refusal."""
+        ...
+
+    def written(self, inference: InferenceRequest, vectors: list[bytes], done: Done) -> bytes:
+        """The answer's body, of the vectors of all inputs (float32) and its end."""
+        ...
 
 
-async def whole_vectors(response: ResponseStream, count: int) -> tuple[list[bytes], Done]:
-    """The vectors of all `count` inputs, float32, and the answer's end. Raises Refusal."""
-    vectors = [b""] * count
+class VectorHandler:
+    """Handles the requests of one address."""
+
+    def __init__(self, api: ApiContext, call: Callable[[], VectorCall]) -> None:
+        self._api = api
+        self._call = call
+
+    async def __call__(self, connection: Connection, request: Request) -> None:
+        call = self._call()
+        await self._api.handle(connection, request, call.parse, partial(self._answer, call))
+
+    async def _answer(
+        self,
+        call: VectorCall,
+        connection: Connection,
+        _: Request,
+        inference: InferenceRequest,
+        headers: DecisionHeaders,
+    ) -> None:
+        response = await self._api.service.open(inference)
+        headers.decided = response.decided
+        try:
+            body, done = await vector_body(self._api, call, inference, response)
+            await connection.respond(200, headers.headers() + JSON_TYPE + served_headers(done.served), body)
+        finally:
+            response.close()
+
+
+async def vector_body(
+    api: ApiContext, call: VectorCall, inference: InferenceRequest, response: ResponseStream
+) -> tuple[bytes, Done]:
+    """The answer's body and its end. Raises Refusal."""
+    vectors = [b""] * len(inference.body.prompts)
 
     def take(event: Start | Delta) -> None:
         if isinstance(event, Delta):
@@ -44,4 +69,6 @@ async def whole_vectors(response: ResponseStream, count: int) -> tuple[list[byte
             vectors[event.index] = event.embedding
 
     done = await whole_answer(response, take)
-    return vectors, done
+    size = _VECTOR_BYTES * sum(map(len, vectors))
+    write = partial(call.written, inference, vectors, done)
+    return await api.reading(size, write, inference.credentials.api_key), done
