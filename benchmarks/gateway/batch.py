@@ -8,7 +8,6 @@ all cores but the last, the client has that.
 
 import argparse
 import json
-import os
 import random
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 import msgspec
 import trio
 
+from benchmarks.cores import apart_from_this
 from benchmarks.process_group import ProcessGroup
 from benchmarks.upstream.figures import percentile
 from gateway.cli.batch.client import BatchClient
@@ -30,6 +30,8 @@ _START_S = 120.0
 _WARM_S = 1.0
 """A batch is counted from so long after its beginning on."""
 _SETTLE_S = 0.5
+_TEXTS = 100_000
+"""More than the interactive requests of a phase."""
 
 
 class Answered(msgspec.Struct):
@@ -71,13 +73,8 @@ def served(folder: Path) -> Iterator[int]:
     store = json.dumps(str(folder / "batches.sqlite3"))
     config.write_text(f"{text}\n[ledger]\npath = {ledger}\n\n[batch]\nfile = {store}\n\n[log]\nrequests = false\n")
     words = [sys.executable, "-m", "gateway.cli.main", "serve", "--config", str(config), "--log-level", "warning"]
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    if len(cores) > 1:
-        # The gateway's are all but the last, which is this process's: it measures what clients see, not what it costs.
-        os.sched_setaffinity(0, cores[:-1])
-    group = ProcessGroup("gateway", words, {}, folder)
-    if len(cores) > 1:
-        os.sched_setaffinity(0, cores[-1:])
+    with apart_from_this():
+        group = ProcessGroup("gateway", words, {}, folder)
     try:
         until = time.monotonic() + _START_S
         while "serving " not in (said := group.log.read_text()):
@@ -87,14 +84,15 @@ def served(folder: Path) -> Iterator[int]:
         yield int(said.split("serving ", 1)[1].splitlines()[0].rsplit(":", 1)[1])
     finally:
         group.end()
-        if cores:
-            os.sched_setaffinity(0, cores)
 
 
-def body(number: int, tokens: int) -> dict[str, Any]:
+def body(number: int, tokens: int, words: int = 0) -> dict[str, Any]:
+    """A short question after a text of so many numbers, each some three tokens."""
+    chance = random.Random(number)
+    before = "".join(f"{chance.randrange(1000)} " for _ in range(words))
     return {
         "model": _MODEL,
-        "messages": [{"role": "user", "content": f"What is {number % 97} + {number % 89}?"}],
+        "messages": [{"role": "user", "content": f"{before}What is {number % 97} + {number % 89}?"}],
         "max_tokens": tokens,
         "temperature": 0,
         "ignore_eos": True,
@@ -115,9 +113,9 @@ def requests_file(folder: Path, requests: int, tokens: int) -> Path:
     return path
 
 
-async def ask(port: int, number: int, tokens: int, began: float, to: list[Answered]) -> None:
+async def ask(port: int, asked: dict[str, Any], began: float, to: list[Answered]) -> None:
     """One streamed request."""
-    data = json.dumps({**body(number, tokens), "stream": True}).encode()
+    data = json.dumps({**asked, "stream": True}).encode()
     head = "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
     sent_at = trio.current_time() - began
     stream = await trio.open_tcp_stream("127.0.0.1", port)
@@ -132,15 +130,18 @@ async def ask(port: int, number: int, tokens: int, began: float, to: list[Answer
         to.append(Answered(sent_at, first_at, trio.current_time() - began))
 
 
-async def interactive(port: int, seconds: float, rate: float, tokens: int, chance: random.Random) -> list[Answered]:
-    """Requests at random times, whatever the server does."""
+async def interactive(
+    port: int, seconds: float, arguments: argparse.Namespace, seed: int, first: int
+) -> list[Answered]:
+    """Requests at random times, whatever the server does. `first`: number of the first; no cache knows their texts."""
+    chance, rate = random.Random(seed), arguments.rate
     answered: list[Answered] = []
     async with trio.open_nursery() as nursery:
         began = trio.current_time()
-        at, number = chance.expovariate(rate), 0
+        at, number = chance.expovariate(rate), first
         while at < seconds:
             await trio.sleep_until(began + at)
-            nursery.start_soon(ask, port, number, tokens, began, answered)
+            nursery.start_soon(ask, port, body(number, arguments.tokens, arguments.words), began, answered)
             at, number = at + chance.expovariate(rate), number + 1
         await trio.sleep_until(began + seconds)
     return answered
@@ -177,17 +178,16 @@ class RunningBatch:
 def one_round(client: BatchClient, file_id: str, port: int, arguments: argparse.Namespace, number: int) -> list[Phase]:
     """Interactive requests alone, the batch alone, both."""
 
-    def ask_all() -> list[Answered]:
-        chance = random.Random(number)
-        return trio.run(interactive, port, arguments.seconds, arguments.rate, arguments.tokens, chance)
+    def ask_all(first: int) -> list[Answered]:
+        return trio.run(interactive, port, arguments.seconds, arguments, number, first)
 
-    alone = Phase(ask_all())
+    alone = Phase(ask_all((2 * number + 1) * _TEXTS))
     time.sleep(_SETTLE_S)
     batch = RunningBatch(client, file_id)
     time.sleep(arguments.seconds)
     batch_alone = Phase(batch_rate=batch.end())
     batch = RunningBatch(client, file_id)
-    both = Phase(ask_all())
+    both = Phase(ask_all((2 * number + 2) * _TEXTS))
     both.batch_rate = batch.end()
     return [alone, batch_alone, both]
 
@@ -200,6 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=2000, help="of a batch")
     parser.add_argument("--tokens", type=int, default=32, help="of each answer")
+    parser.add_argument("--words", type=int, default=150, help="of an interactive prompt, before its question")
     parser.add_argument("--rate", type=float, default=4.0, help="interactive requests per second")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each phase")
     parser.add_argument("--rounds", type=int, default=6)
@@ -209,7 +210,7 @@ def main() -> None:
         with served(folder) as port:
             client = BatchClient(f"http://127.0.0.1:{port}", None)
             file_id = client.upload(requests_file(folder, arguments.requests, arguments.tokens))
-            trio.run(interactive, port, _WARM_S, arguments.rate, arguments.tokens, random.Random(0))
+            trio.run(interactive, port, _WARM_S, arguments, 0, 0)
             rounds = [one_round(client, file_id, port, arguments, number) for number in range(arguments.rounds)]
     alone, batch_alone, both = ([each[place] for each in rounds] for place in range(3))
     print("| interactive requests | answered | TTFT p50, ms | TTFT p99, ms | time without one |")

@@ -7,7 +7,6 @@ server is tested by the same scenario with --url and --model.
 
 import argparse
 import contextlib
-import os
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.cores import apart_from_this
 from loadtests.sweeping.sweep_record import SweepRecord, read_sweep
 
 _WANTED = 0.05
@@ -68,18 +68,15 @@ def _server(arguments: argparse.Namespace) -> Iterator[str]:
     if arguments.url is not None:
         yield arguments.url
         return
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    if len(cores) > 1:
-        os.sched_setaffinity(0, cores[:-1])
     if arguments.fixed:
         command = [sys.executable, "-m", "benchmarks.loadtests.fixed_streams", "0.02"]
     else:
         command = [sys.executable, "-u", "-m", "gateway.cli.main", "serve", "--port", "0"]
         command += [] if arguments.config is None else ["--config", str(arguments.config)]
     log = (arguments.keep / "server.log").open("wb")
-    with log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as server:
-        if len(cores) > 1:
-            os.sched_setaffinity(0, cores[-1:])
+    with apart_from_this():
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    with log, server:
         try:
             assert server.stdout is not None
             yield _address(server.stdout) or _not_served(arguments.keep / "server.log")
