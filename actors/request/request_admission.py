@@ -1,5 +1,6 @@
 """Admits a request: authenticates it, plans it, and reserves what it may use."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -313,7 +314,8 @@ def _granted(request: InferenceRequest, snapshot: PolicySnapshot, at: float) -> 
         _check_tenant(request.batch.tenant, snapshot)
         return KeyGrant(request.batch.tenant, request.batch.key)
     if request.begun is None:
-        return snapshot.grant_of(request.credentials.api_key, at)
+        # A key may expire while its answer is made: what is asked about the answer belongs to it.
+        return snapshot.grant_of(request.credentials.api_key, -math.inf if request.about_answer else at)
     _check_tenant(request.begun.tenant, snapshot)
     # Its key is not stored; its readers have shown one.
     return KeyGrant(request.begun.tenant)

@@ -48,5 +48,9 @@ def check_judging(settings: Settings, problems: Problems) -> None:
 def _check_judged_by(settings: Settings, path: Path, by: JudgedBy, problems: Problems) -> None:
     if by.model not in settings.models and not problems.is_broken(("models",)):
         problems.unknown_name((*path, "model"), "model", by.model, settings.models)
+    elif not settings.engines and not problems.is_broken(("engines",)):
+        problems.add(
+            (*path, "model"), "only engines can judge, and there is none", expected="an engine that serves the model"
+        )
     if bool(by.predicate) == bool(by.labels):
         problems.add_at_key(path, "it must have a predicate or labels", expected="exactly one of the two")

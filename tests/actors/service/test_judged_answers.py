@@ -1,5 +1,6 @@
 """A cascade's judge reads the small answer when it is whole: what it says, what it costs, and when it cannot judge."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from actors.api.request import BegunAnswer, ChatMessage, ChatPrompt
 from actors.api.response import Delta, Done, Failed, Start
 from engine.errors import EngineError
 from engine.model.vectors import EmbeddingSizes
+from policies.admission.keys import RANDOM_BYTES, new_key
 from policies.judging.question import predicate
 from tests.actors.fakes import CONFIG, Answer, Stage, model_text, says, stage
 from tests.actors.request.test_response_stream import outcomes
@@ -20,6 +22,7 @@ from tests.engine.tiny_tokenizers import byte_level_tokenizer
 from tests.gateway.endpoints.vectors.test_decisions import judged_as
 
 ASKED = ChatPrompt((ChatMessage("user", "Hi"),))
+KEY = new_key("alice", bytes(range(RANDOM_BYTES)))
 SMALL, LARGE = "a fox", "the quick brown fox"
 JUDGE = """
 [engines.labels]
@@ -139,6 +142,25 @@ async def test_the_limits_of_the_tenant_count_a_judgement_and_do_not_refuse_it(a
         assert service.quota_use().minute_requests == 2
         refused = await ask(service, max_tokens=20)
         assert refused.refusal is not None
+
+
+async def test_a_key_that_expires_while_the_answer_is_made_may_be_judged_yet(autojump_clock) -> None:
+    expires, now = 1_000_000.0, [999_999.0]
+    settings = (
+        f'{configured(0.001)}[tenants.alice]\n[[keys]]\nid = "{KEY.settings.id}"\ntenant = "alice"\n'
+        f'hash = "{KEY.settings.hash}"\nexpires = {datetime.fromtimestamp(expires, UTC).isoformat()}\n'
+    )
+    async with staged(settings, wall=lambda: now[0]) as service:
+
+        def passes(*_: object) -> None:
+            now[0] = expires + 1
+
+        service.on_step["small"] = passes
+        answer = await ask(service, api_key=KEY.raw)
+        assert (answer.end.served.why, answer.end.served.rung) == ("judged_good", "small")
+        refused = await ask(service, api_key=KEY.raw)
+        assert refused.refusal is not None
+        assert refused.refusal.body.code == "api_key_expired"
 
 
 GUARDRAIL = """

@@ -79,6 +79,34 @@ def told(table: str) -> str:
     return "\n".join([str(each) for each in found if "cascades.judged" in str(each)])
 
 
+ONLY_UPSTREAMS = """
+schema = 1
+[upstreams.cheap]
+urls = ["http://127.0.0.1:9/v1"]
+model = "cheap"
+[[routes]]
+name = "all"
+use = { ladder = "only" }
+[[ladders.only]]
+to = "cheap"
+[models.chat]
+"""
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        '[guardrails.g]\nmodel = "chat"\npredicate = "?"',
+        '[cascades.judged]\nstages = ["cheap", "cheap"]\n[cascades.judged.judge]\nmodel = "chat"\nlabels = ["good"]',
+    ],
+)
+def test_without_an_engine_nothing_can_judge(table: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(f"{ONLY_UPSTREAMS}{table}\n", Path("/nowhere/service.toml"))
+    assert any("only engines can judge, and there is none" in str(each) for each in caught.value.problems)
+    parse_settings(ONLY_UPSTREAMS, Path("/nowhere/service.toml"))
+
+
 def test_an_upstream_may_be_the_small_stage_of_a_judge() -> None:
     assert "expected an engine, or a judge" in told(JUDGED)
     assert told(f"{JUDGED}{JUDGE}").endswith("nothing uses the cascade 'judged'")
