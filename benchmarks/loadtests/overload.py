@@ -62,6 +62,7 @@ _SHARES = {"gold": 0.1, "loud": 0.9 * 10 / 11, "quiet": 0.9 / 11}
 _TIERS = {"gold": "premium", "loud": "standard", "quiet": "standard"}
 _SLO = SloSettings(ttft=Seconds(0.5), itl=Seconds(0.5))
 _CLIENTS = 24
+_LATE_S = 0.05
 _AROUND = (0.7, 0.85, 1.0)
 """Of the capacity: where the peak of goodput is looked for."""
 
@@ -140,6 +141,7 @@ def row(name: str, record: RunRecord, peak: float, resident_mb: float) -> str:
         f"{100 * tenants['quiet'].good / quiet:.0f}",
         f"{jain:.2f}",
         f"{1000 * percentile(refused, 0.5):.0f} / {1000 * percentile(refused, 0.99):.0f}" if refused else "none",
+        f"{100 * sum(each > _LATE_S for each in refused) / len(refused):.1f}" if refused else "",
         str(record.totals.failed),
         f"{resident_mb:.0f}",
         "yes" if record.verdict.valid else "no",
@@ -157,6 +159,7 @@ _HEAD = (
     "quiet served of its share, %",
     "Jain",
     "refused after, p50 / p99, ms",
+    "after 50 ms, %",
     "failed",
     "resident, MB",
     "valid",
