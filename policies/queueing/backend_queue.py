@@ -462,7 +462,7 @@ class BackendQueue(Generic[J]):
 
 
 def _refused(job: J, why: QueueFull) -> Reject[J]:
-    reason = "wait_too_long" if why.reason in {"wait_too_long", "enough_wait"} else "queue_full"
+    reason = "wait_too_long" if why.reason in {"wait_too_long", "overload"} else "queue_full"
     return Reject(job, reason, str(why), why.retry_after_s)
 
 

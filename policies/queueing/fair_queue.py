@@ -162,7 +162,7 @@ class FairQueue(Generic[T]):
         wait_s = tier.settings.queue.wait if item.wait_s is None else item.wait_s
         expires_at = item.deadline if item.goes_on else min(item.deadline, now + wait_s)
         if item.is_newcomer and item.first_by is not None:
-            expires_at = min(expires_at, max(item.first_by - tier.first.allowance_s, now))
+            expires_at = min(expires_at, max(item.first_by - tier.first.least_s, now))
         entry = Entry(item, line, work)
         self._order += 1
         heapq.heappush(line.heap, (item.deadline, self._order, entry))
@@ -193,7 +193,7 @@ class FairQueue(Generic[T]):
         for tier in reversed(self._by_priority):
             for _, _, line in list(tier.groups[NEWCOMERS]):
                 while (entry := newest(line)) is not None:
-                    why = self._late(line, entry.item, entry.work, now, is_in=True)
+                    why = self._hopeless(entry, now)
                     if why is None:
                         break
                     self._leave(entry)
@@ -411,32 +411,40 @@ class FairQueue(Generic[T]):
         """Why a newcomer is refused for its wait, or since enough of its tenant wait; None: it is not."""
         load = line.load
         load.offered(now)
-        full = self._late(line, item, work, now, is_in=False)
-        if full is None and item.first_by is not None and (waiting := _due_before(line, item.deadline)) >= load.enough:
-            back_s = self._work.come_back_s(0.0, work, now)
-            full = QueueFull("enough_wait", back_s, waiting, load.ratio)
+        if item.first_by is None:
+            return None
+        allowed_s = item.first_by - now - line.of.tier.first.allowance_s
+        wait_s = self._wait_s(line, item, work, now)
+        full = self._too_long(wait_s, allowed_s, work, now)
+        if full is None and load.is_over:
+            beyond = wait_s is not None and wait_s * load.caution > allowed_s
+            if beyond or _due_before(line, item.deadline) >= load.enough:
+                full = QueueFull("overload", self._work.come_back_s(0.0, work, now), 1.0, load.ratio)
         if full is not None:
             load.late(now)
         return full
 
-    def _late(self, line: Line[T], item: T, work: int, now: float, *, is_in: bool) -> QueueFull | None:
-        """Why a newcomer's first content is expected too late; None: it is not, or cannot be known.
-
-        `is_in`: it waits in the line already, and is given up only if the best that the figures allow is too late.
-        """
+    def _hopeless(self, entry: Entry[T], now: float) -> QueueFull | None:
+        """Why one that waits is given up: the best that the figures allow is too late."""
+        item, line = entry.item, entry.line
         if item.first_by is None:
             return None
-        first = line.of.tier.first
-        allowed_s = item.first_by - now - ((first.mean_s or 0.0) if is_in else first.allowance_s)
-        above, beside = self._ahead(line, item.deadline)
-        beside -= work if is_in else 0
-        wait_s: float | None = 0.0
-        if above + beside > 0:
-            wait_s = self._work.wait_s(above + (beside + work) / self._left_for(line.of.tier), now, at_best=is_in)
+        wait_s = self._wait_s(line, item, entry.work, now, is_in=True)
+        return self._too_long(wait_s, item.first_by - now - line.of.tier.first.least_s, entry.work, now)
+
+    def _too_long(self, wait_s: float | None, allowed_s: float, work: int, now: float) -> QueueFull | None:
         if wait_s is None or wait_s <= allowed_s:
             return None
         back_s = self._work.come_back_s(wait_s - max(allowed_s, 0.0), work, now)
         return QueueFull("wait_too_long", back_s, allowed_s, wait_s)
+
+    def _wait_s(self, line: Line[T], item: T, work: int, now: float, *, is_in: bool = False) -> float | None:
+        """The expected wait; None: it cannot be known. `is_in`: at best, of one that waits in the line already."""
+        above, beside = self._ahead(line, item.deadline)
+        beside -= work if is_in else 0
+        if above + beside <= 0:
+            return 0.0
+        return self._work.wait_s(above + (beside + work) / self._left_for(line.of.tier), now, at_best=is_in)
 
     def _left_for(self, tier: Tier[T]) -> float:
         """The share of the backend that higher tiers leave, as of late: more of their jobs will come."""

@@ -25,6 +25,11 @@ class FirstTokenTime(msgspec.Struct, eq=False):
         self.mean_s += _GAIN * error
 
     @property
+    def least_s(self) -> float:
+        """What is given up with less left would hardly be in time; 0 while nothing is known."""
+        return self.mean_s or 0.0
+
+    @property
     def allowance_s(self) -> float:
         """What to leave for it so that most first outputs are in time; 0 while nothing is known."""
         return 0.0 if self.mean_s is None else self.mean_s + _DEVIATIONS * self.deviation_s

@@ -4,7 +4,8 @@ Where more is offered than is served, the place of a request that starts is soon
 `r` times what it serves, and holds K, is empty for about 1 / r^K of the time (M/M/1/K; Kleinrock, "Queueing Systems"
 vol. 1, section 3.6). So few suffice when the load is high: `enough` is the K for which that is `_EMPTY`. The rest is
 refused at once, and those that wait are served long before their time is up: without this rule a line under overload
-is always as long as the time allows, and whatever delays it makes requests of it too late.
+is always as long as the time allows, and whatever delays it makes requests of it too late. For the same reason an
+expected wait has a margin then, the larger the more others would come in time (`caution`).
 
 It holds only while the line has lately been refused requests because of its wait. A burst that can be served in time is
 no overload.
@@ -49,11 +50,19 @@ class LineLoad(msgspec.Struct, eq=False):
         return self._offered / max(self._taken, 1.0)
 
     @property
+    def is_over(self) -> bool:
+        """More is offered than is served, and not all in time."""
+        return self._late >= _LATELY and self.ratio > 1
+
+    @property
     def enough(self) -> float:
-        """As many may wait, at least one; infinite while what is offered can be served."""
-        if self._late < _LATELY or self.ratio <= 1:
-            return math.inf
+        """As many may wait while it `is_over`, at least one."""
         return max(math.log(1 / _EMPTY) / math.log(self.ratio), 1.0)
+
+    @property
+    def caution(self) -> float:
+        """So many times its expected wait must be in time of one that comes while it `is_over`: 1 to 2."""
+        return 2 - 1 / self.ratio
 
     def _fade(self, now: float) -> None:
         if now > self._at:

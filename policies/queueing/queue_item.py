@@ -12,7 +12,7 @@ FullReason = Literal[
     "saturated",
     "larger_than_queue",
     "wait_too_long",
-    "enough_wait",
+    "overload",
 ]
 
 
@@ -74,10 +74,10 @@ class QueueFull(msgspec.Struct, frozen=True, gc=False):
                 f"It would wait about {self.used:.1f} s in the queue, and may wait {self.limit:.1f} s for its first "
                 "token to be in time; try again later."
             )
-        if self.reason == "enough_wait":
+        if self.reason == "overload":
             return (
-                f"Overloaded: {self.used:.1f} requests come for each that is served, and {self.limit:.0f} of yours "
-                "wait already; more would only wait longer. Try again later."
+                f"Overload: of yours {self.used:.1f} requests come for each that is served, and enough wait already; "
+                "try again later."
             )
         if self.reason == "saturated":
             return (

@@ -865,10 +865,10 @@ def test_what_overload_does_not_take() -> None:
     line, _, _, _ = under_load(20, deadline=90.0)
     refused = [line.offer(due(number, "a", 41.0, deadline=90.0), 40.0) for number in range(9000, 9005)][-1]
     assert isinstance(refused, QueueFull)
-    assert refused.reason == "enough_wait"
+    assert refused.reason == "overload"
     assert refused.retry_after_s is not None
-    message = str(msgspec.structs.replace(refused, limit=2, used=5.27))
-    assert message.startswith("Overloaded: 5.3 requests come for each that is served, and 2 of yours wait already;")
+    message = str(msgspec.structs.replace(refused, used=5.27))
+    assert message.startswith("Overload: of yours 5.3 requests come for each that is served, and enough wait already;")
     # Another tenant, what is due before those that wait, what is never refused for its wait, and begun work.
     for other in (
         due(9010, "b", 41.0, deadline=90.0),
@@ -882,7 +882,7 @@ def test_what_overload_does_not_take() -> None:
 def test_a_newcomer_expires_when_its_first_content_would_be_late() -> None:
     line = queue()
     line.first_output("a", 0.5)
-    assert line.offer(due(1, "a", 5.0), 0.0) == Accepted(4.0, None)
+    assert line.offer(due(1, "a", 5.0), 0.0) == Accepted(4.5, None)
     begun = msgspec.structs.replace(due(2, "a", 5.0), begun=True)
     assert line.offer(begun, 0.0) == Accepted(30.0, None)
 

@@ -1,7 +1,5 @@
 """How many requests of a tenant have to wait."""
 
-import math
-
 import pytest
 
 from policies.queueing.line_load import LineLoad
@@ -30,12 +28,19 @@ def loaded(offered: int, taken: int, late: int, now: float = 0.0) -> LineLoad:
     ],
 )
 def test_the_higher_the_load_the_fewer_have_to_wait(offered: int, taken: int, enough: float) -> None:
-    assert loaded(offered, taken, 1).enough == pytest.approx(enough, abs=0.06)
+    load = loaded(offered, taken, 1)
+    assert load.is_over
+    assert load.enough == pytest.approx(enough, abs=0.06)
+
+
+@pytest.mark.parametrize(("offered", "caution"), [(101, 1.0), (200, 1.5), (1000, 1.9), (100_000, 2.0)])
+def test_the_higher_the_load_the_larger_the_margin(offered: int, caution: float) -> None:
+    assert loaded(offered, 100, 1).caution == pytest.approx(caution, abs=0.01)
 
 
 @pytest.mark.parametrize(("offered", "taken", "late"), [(0, 0, 0), (500, 100, 0), (100, 100, 5), (90, 100, 5)])
 def test_any_number_may_wait_where_all_is_served_in_time(offered: int, taken: int, late: int) -> None:
-    assert loaded(offered, taken, late).enough == math.inf
+    assert not loaded(offered, taken, late).is_over
 
 
 def test_the_ratio_is_that_of_late() -> None:
@@ -52,6 +57,6 @@ def test_the_ratio_is_that_of_late() -> None:
 def test_a_single_refusal_is_soon_forgotten() -> None:
     load = loaded(50, 10, 1)
     load.taken(3.0)
-    assert load.enough < 2
+    assert load.is_over
     load.taken(4.0)
-    assert load.enough == math.inf
+    assert not load.is_over
