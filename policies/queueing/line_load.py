@@ -56,7 +56,7 @@ class LineLoad(msgspec.Struct, eq=False):
 
     @property
     def enough(self) -> float:
-        """As many may wait while it `is_over`, at least one."""
+        """While it `is_over`, none may join so many that wait: at least one waits."""
         return max(math.log(1 / _EMPTY) / math.log(self.ratio), 1.0)
 
     @property
