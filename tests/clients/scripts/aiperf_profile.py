@@ -17,7 +17,7 @@ def measure(kind: str, model: str, words: str = "") -> None:
         command = Path(sys.executable).with_name("aiperf")
         subprocess.run(
             f"{command} profile -m {model} -u {URL} --endpoint-type {kind} --tokenizer {TOKENIZER} --request-rate 2"
-            f" --request-count 8 --isl 20 --ui none --artifact-dir {folder} {words}".split(),
+            f" --request-count 8 --isl 20 --random-seed 1 --ui none --artifact-dir {folder} {words}".split(),
             check=True,
             stdout=sys.stderr,
         )
@@ -27,12 +27,15 @@ def measure(kind: str, model: str, words: str = "") -> None:
         assert not measured.get("error_summary"), measured["error_summary"]
 
 
+STREAMED = "--streaming --osl 16 --extra-inputs"
+"""An answer without any text counts as an error there: prompts are random words, so the end must not come first."""
+
 if __name__ == "__main__":
     run(
         {
-            "chat, streamed": lambda: measure("chat", "small", "--streaming --osl 16"),
-            "completions, streamed": lambda: measure("completions", "small", "--streaming --osl 16"),
-            "responses, streamed": lambda: measure("responses", "small", "--streaming --osl 16"),
+            "chat, streamed": lambda: measure("chat", "small", f"{STREAMED} min_tokens:16"),
+            "completions, streamed": lambda: measure("completions", "small", f"{STREAMED} min_tokens:16"),
+            "responses, streamed": lambda: measure("responses", "small", f"{STREAMED} temperature:0"),
             "embeddings": lambda: measure("embeddings", "mini"),
         }
     )
