@@ -13,7 +13,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from threading import Lock, Thread, get_native_id
 from threading import enumerate as living_threads
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -38,8 +38,8 @@ NICE = 5
 When the event loop wakes while all cores compute, it gets one sooner; where a core is free it costs nothing."""
 _yield_core: Callable[[], object] = getattr(ctypes.CDLL(None), "sched_yield", lambda: None)
 """Let another thread that waits for this core run. Unlike `os.sched_yield` it holds no lock of the interpreter."""
-_COMPUTES_S = 1e-3
-"""A thread that posts more often than this does not yield each time: the loop takes several posts at once then."""
+_LONG_STEP_S = 1e-3
+"""A thread that computes less between two wakes keeps its core: the loop then takes several posts at once."""
 _LONGEST_TURN_S = 1.0
 """Other threads no longer wait for a thread that holds its time slice for longer (it hangs, or the machine does)."""
 
@@ -161,7 +161,8 @@ class _Outbox(Generic[P]):
         self._woken = False
         """The loop has been woken and has not taken the posts yet."""
         self._ended = False
-        self._yielded_at = 0.0
+        self._computed_s = 0.0
+        """Of the thread's processor time, up to the last wake."""
         self._pipe = Lock()
         """Held while it is written or closed: its numbers are another file's afterwards."""
         self._closed = False
@@ -203,10 +204,9 @@ class _Outbox(Generic[P]):
         with self._pipe:
             if not self._closed:
                 os.write(self._writer, b"\0")
-        now = perf_counter()
-        if now - self._yielded_at >= _COMPUTES_S:
+        before_s, self._computed_s = self._computed_s, thread_time()
+        if self._computed_s - before_s >= _LONG_STEP_S:
             # Where all cores compute, the loop would otherwise get one at the kernel's next tick: after up to 4 ms.
-            self._yielded_at = now
             _yield_core()
 
 
