@@ -42,6 +42,7 @@ from policies.queueing.tenant_queue import (
     TenantQueue,
     Tier,
     check_line,
+    due_before,
     forget,
     newest,
     newest_of_largest,
@@ -418,7 +419,7 @@ class FairQueue(Generic[T]):
         full = self._too_long(wait_s, allowed_s, work, now)
         if full is None and load.is_over:
             beyond = wait_s is not None and wait_s * load.caution > allowed_s
-            if beyond or _due_before(line, item.deadline) >= load.enough:
+            if beyond or due_before(line, item.deadline)[0] >= load.enough:
                 full = QueueFull("overload", self._work.come_back_s(0.0, work, now), 1.0, load.ratio)
         if full is not None:
             load.late(now)
@@ -459,9 +460,7 @@ class FairQueue(Generic[T]):
         """Work of higher tiers and of its own that is served before what joins the line with this deadline."""
         own, tier = line.of, line.of.tier
         ahead = 0.0
-        before = line.work
-        if line.count and deadline < line.latest:
-            before = sum([entry.work for due, _, entry in line.heap if entry.waits and due <= deadline])
+        _, before = due_before(line, deadline)
         reached = own.counter + before * own.per_token
         for group in tier.groups:
             for _, _, each in group:
@@ -553,10 +552,3 @@ class FairQueue(Generic[T]):
                 expiries = self._expiries
                 self._expired.append(entry.item)
                 self._totals.expired_total += 1
-
-
-def _due_before(line: Line[T], deadline: float) -> int:
-    """How many of the line are served before what joins it with this deadline."""
-    if deadline >= line.latest:
-        return line.count
-    return sum([entry.waits and due <= deadline for due, _, entry in line.heap])

@@ -40,7 +40,7 @@ class LineLoad(msgspec.Struct, eq=False):
         self._taken += 1
 
     def late(self, now: float) -> None:
-        """A request was refused because of its wait: when it came, or later."""
+        """A request was refused because of its expected wait: when it came, or while it waited."""
         self._fade(now)
         self._late += 1
 
@@ -56,7 +56,7 @@ class LineLoad(msgspec.Struct, eq=False):
 
     @property
     def enough(self) -> float:
-        """While it `is_over`, none may join so many that wait: at least one waits."""
+        """While it `is_over`, a newcomer is refused where so many wait already; at least 1."""
         return max(math.log(1 / _EMPTY) / math.log(self.ratio), 1.0)
 
     @property

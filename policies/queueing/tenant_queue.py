@@ -124,6 +124,14 @@ def _arrived_last(line: Line[T]) -> Iterator[Entry[T]]:
     return (entry for _, _, entry in reversed(arrivals) if entry.waits)
 
 
+def due_before(line: Line[T], deadline: float) -> tuple[int, int]:
+    """How many of the line are served before what joins it with this deadline, and their work."""
+    if not line.count or deadline >= line.latest:
+        return line.count, line.work
+    works = [entry.work for due, _, entry in line.heap if entry.waits and due <= deadline]
+    return len(works), sum(works)
+
+
 def newest(line: Line[T]) -> Entry[T] | None:
     """The one that came last of those that wait."""
     return next(_arrived_last(line), None)
