@@ -227,6 +227,7 @@ class Service:
             ledger=self._ledger,
             permits=Permits(self._breakers_mail, self._breakers),
             quarantine=self._quarantine,
+            queues={name: backend.queue for name, backend in self._backend_queues.items()},
             all_published=self._all_published,
             upstreams=settings.upstreams,
             texts=self._texts,

@@ -139,7 +139,16 @@ class QueueAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):
     """A job in a queue may have expired."""
 
 
-QueueMessage = Enqueue | Withdraw | DraftTokens | EngineUp | EngineDown | BackendDown | JobsFinished | QueueAlarm
+class TurnedAway(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """A newcomer of this tenant was refused before it had a job, as these backends would have rejected it."""
+
+    tenant: str
+    backends: tuple[str, ...]
+
+
+QueueMessage = (
+    Enqueue | Withdraw | DraftTokens | EngineUp | EngineDown | BackendDown | JobsFinished | QueueAlarm | TurnedAway
+)
 
 
 class StartJob(msgspec.Struct, frozen=True, tag=True, gc=False):

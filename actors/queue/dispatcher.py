@@ -28,6 +28,7 @@ from actors.protocol.job import (
     QueueAlarm,
     QueueMessage,
     StartJob,
+    TurnedAway,
     Withdraw,
 )
 from engine.messages import EngineStats
@@ -132,6 +133,10 @@ class Dispatcher(Actor[QueueMessage]):
                 now = trio.current_time()
                 backend.queue.marked_down(now)
                 self._carry_out(backend, now)
+            case TurnedAway(tenant, names):
+                now = trio.current_time()
+                for name in names:
+                    self._backends[name].queue.turned_away(tenant, now)
             case QueueAlarm():
                 self._alarmed = True
 

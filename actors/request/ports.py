@@ -13,12 +13,13 @@ from actors.kernel.clock import WallClock
 from actors.kernel.timers import TimerWheel
 from actors.prompt.model_text import ModelText
 from actors.protocol.admission import AdmissionMessage
-from actors.protocol.job import QueueMessage
+from actors.protocol.job import Job, QueueMessage
 from actors.protocol.ledger import LedgerMessage
 from actors.recording.recorder import Recording
 from actors.request.request_log import RequestLog
 from actors.request.text_judge import TextJudge
 from config.model.upstreams import UpstreamSettings
+from policies.queueing.backend_queue import BackendQueue
 from policies.queueing.quarantine import Quarantine
 from policies.records.decision_log import DecisionLog
 from policies.rollout.rollout_state import RolloutState
@@ -33,6 +34,8 @@ class RequestPorts(msgspec.Struct, frozen=True, kw_only=True):
     permits: Permits
     quarantine: Quarantine
     """The dispatcher's."""
+    queues: Mapping[str, BackendQueue[Job]]
+    """The dispatcher's, by backend."""
     all_published: Mapping[str, BackendStatus]
     """Of engines and upstreams."""
     upstreams: Mapping[str, UpstreamSettings]

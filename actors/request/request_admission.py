@@ -7,13 +7,22 @@ import msgspec
 import trio
 
 from actors.admission.admission import budget_spent, over_quota
-from actors.api.errors import TOO_BUSY, Forbidden, InvalidRequest, Refusal, RequestQuarantined, Unavailable
+from actors.api.errors import (
+    TOO_BUSY,
+    Forbidden,
+    InvalidRequest,
+    Refusal,
+    RequestQuarantined,
+    Unavailable,
+    refusal_of,
+)
 from actors.api.request import InferenceRequest, RequestContent
 from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.thread_bridge import WorkerPool
 from actors.prompt.request_text import RequestText
 from actors.protocol.admission import Reserve, Settle, WouldFit
+from actors.protocol.job import TurnedAway
 from actors.protocol.ledger import LedgerEntry, OpenEntry
 from actors.recording.recorder import RecordedRequest
 from actors.request.account import Account
@@ -31,13 +40,16 @@ from engine.text.tokenizer import LONG_CHARACTERS
 from policies.admission.budget import BudgetBook, BudgetRefusal, BudgetView, Grant
 from policies.admission.keys import KeyGrant
 from policies.admission.quota import QuotaRefusal
+from policies.answer.early_refusal import EarlyRefusal, early_refusal
 from policies.batching.batch_tier import TIER as BATCH_TIER
 from policies.batching.patient_plan import patient
 from policies.model.backends import Backends, EmbeddingModel
 from policies.model.features import Features
+from policies.queueing.queue_item import QueueItem
 from policies.queueing.turn_queue import WorkFor
 from policies.records.decision_log import DecisionEnd, LoggedDecision
 from policies.routing.planner import Planned, PlanningSnapshot, PlanRefusal, SizesNeeded, decide
+from policies.routing.token_budget import PromptSizes
 
 _MAX_USER = 128
 """Characters of a user's name that the ledger keeps."""
@@ -95,13 +107,22 @@ class RequestAdmission:
             raise RequestQuarantined(quarantine.message)
         text = self._text(request, snapshot, tenant)
         spent = await self._spent(request, tenant, text)
-        lengths = text.estimated() if spent is not None else await self._lengths(request, text)
-        features = self._features(request, snapshot, tenant, lengths)
-        wanted, budget = features, None
+        early = None if spent is not None else self._early(request, snapshot, tenant, text)
         decided: Planned | PlanRefusal | None = None
+        refused: Refusal | None = None
+        if early is not None:
+            decided, found = early
+            features, who.route = decided.features, decided.plan.route
+            refused, who.attempts = refusal_of(found.give_up), found.history
+        elif spent is not None:
+            refused = over_quota(spent)
+            features = self._features(request, snapshot, tenant, text.estimated())
+        else:
+            features = self._features(request, snapshot, tenant, await self._lengths(request, text))
+        wanted, budget = features, None
         try:
-            if spent is not None:
-                raise over_quota(spent)
+            if refused is not None:
+                raise refused
             while True:
                 decided = await self._decide(request, snapshot, text, wanted, budget)
                 if isinstance(decided, PlanRefusal):
@@ -122,7 +143,7 @@ class RequestAdmission:
                 # Only the admission actor decides about money: what was read before may be outdated when it reserves.
                 wanted, budget = msgspec.structs.replace(features, budget_spent=True), grant.view
         except Refusal as refusal:
-            end = DecisionEnd(outcome="refused", code=refusal.body.code, rung="")
+            end = DecisionEnd(outcome="refused", code=refusal.body.code, rung="", attempts=who.attempts)
             self._keep(request, snapshot, decided or features).end = end
             if self._ports.recording is not None and request.body.embedding is None and request.batch is None:
                 self._ports.recording.note(RecordedRequest(features, request.arrived_at))
@@ -184,6 +205,36 @@ class RequestAdmission:
             return await reply.wait()
         except (MailboxFull, ActorDied):
             raise Unavailable("admission_busy", TOO_BUSY, 1.0) from None
+
+    def _early(
+        self, request: InferenceRequest, snapshot: PolicySnapshot, tenant: str, text: RequestText
+    ) -> tuple[Planned, EarlyRefusal] | None:
+        """A newcomer that every queue of its plan refuses, before its prompt is read; None: one may take it."""
+        ports = self._ports
+        if not any(queue.is_over(tenant) for queue in ports.queues.values()):
+            return None
+        goes_on = request.begun is not None or request.about_answer or request.batch is not None
+        if goes_on or "prompt_tokens" in snapshot.policy.needs:
+            return None
+        lengths = text.estimated()
+        features = self._features(request, snapshot, tenant, lengths)
+        budget = self._budgets.view(tenant, ports.wall()) if snapshot.tenants[tenant].budget is not None else None
+        now = trio.current_time()
+        sizes, load = PromptSizes({}, lengths), self._router.load(now)
+        decided = decide(self._planning(snapshot), features, sizes, load, budget, request.arrived_at)
+        if not isinstance(decided, Planned) or decided.plan.experiment:
+            # An experiment counts its refusals by arm, as attempts of an answer.
+            return None
+        newcomer = QueueItem(
+            job_id=request.request_id, tenant=tenant, prompt_tokens=decided.prompt_tokens, tokens=decided.tokens
+        )
+        early = early_refusal(decided.plan, newcomer, ports.queues, now)
+        if early is None:
+            return None
+        message = TurnedAway(tenant, tuple([attempt.rung for attempt in early.history]))
+        if not ports.dispatch.handle_now(message):
+            ports.dispatch.put_unbounded(message)
+        return decided, early
 
     async def count_tokens(self, request: InferenceRequest, who: LogIdentity) -> int:
         """Plan, and count for the first planned rung whose tokenizer is known. Raises Refusal; nothing is reserved."""

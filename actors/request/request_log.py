@@ -21,13 +21,14 @@ log = structlog.get_logger()
 
 
 class LogIdentity:
-    """Tenant and route of a request, filled in during admission."""
+    """Tenant and route of a request, and what would have refused it, filled in during admission."""
 
-    __slots__ = ("route", "tenant")
+    __slots__ = ("attempts", "route", "tenant")
 
     def __init__(self, tenant: str = "", route: str = "") -> None:
         self.tenant = tenant
         self.route = route
+        self.attempts: tuple[AttemptRecord, ...] = ()
 
 
 class RequestLog:
@@ -55,7 +56,8 @@ class RequestLog:
         """Log a request that was read, and refused or abandoned before it ran."""
         if self._enabled():
             outcome, code, status = _outcome(error)
-            end = DecisionEnd(outcome=outcome, code=code, rung="", timings=_total(request.arrived_at))
+            timings = _total(request.arrived_at)
+            end = DecisionEnd(outcome=outcome, code=code, rung="", attempts=who.attempts, timings=timings)
             self._write(request, end, who, policy=self._policy(), why=code, status=status)
 
     def not_read(

@@ -40,10 +40,10 @@ max_running = 16
 [tiers.premium]
 priority = 10
 admit_by = "slo"
-slo = {{ ttft = "500ms", itl = "200ms" }}
+slo = {{ ttft = "{ttft_ms:.0f}ms", itl = "200ms" }}
 [tiers.standard]
 admit_by = "slo"
-slo = {{ ttft = "500ms", itl = "200ms" }}
+slo = {{ ttft = "{ttft_ms:.0f}ms", itl = "200ms" }}
 [[routes]]
 name = "chat"
 use = {{ ladder = "only" }}
@@ -60,7 +60,7 @@ hash = {key_hash}
 """
 _SHARES = {"gold": 0.1, "loud": 0.9 * 10 / 11, "quiet": 0.9 / 11}
 _TIERS = {"gold": "premium", "loud": "standard", "quiet": "standard"}
-_SLO = SloSettings(ttft=Seconds(0.5), itl=Seconds(0.5))
+_ITL = Seconds(0.5)
 _CLIENTS = 24
 _LATE_S = 0.05
 _AROUND = (0.7, 0.85, 1.0)
@@ -68,11 +68,14 @@ _AROUND = (0.7, 0.85, 1.0)
 
 
 @contextmanager
-def gateway() -> Iterator[tuple[str, Mapping[str, str], int]]:
+def gateway(ttft_s: float) -> Iterator[tuple[str, Mapping[str, str], int]]:
     """A running one on the first core: its address, the tenants' keys, its process."""
     with tempfile.TemporaryDirectory() as folder:
         model, ledger = Path("engine/zoo/models/large").resolve(), Path(folder) / "ledger.sqlite3"
-        keys, text = {}, _GATEWAY.format(model=json.dumps(str(model)), ledger=json.dumps(str(ledger)))
+        keys, text = (
+            {},
+            _GATEWAY.format(model=json.dumps(str(model)), ledger=json.dumps(str(ledger)), ttft_ms=1000 * ttft_s),
+        )
         for name, tier in _TIERS.items():
             key = new_key(name, secrets.token_bytes(RANDOM_BYTES), name)
             keys[name] = key.raw
@@ -95,7 +98,7 @@ def gateway() -> Iterator[tuple[str, Mapping[str, str], int]]:
                 process.terminate()
 
 
-def scenario_of(url: str, arrivals: Arrivals, seconds: float) -> Scenario:
+def scenario_of(url: str, arrivals: Arrivals, seconds: float, ttft_s: float) -> Scenario:
     return Scenario(
         schema=1,
         duration=Seconds(seconds),
@@ -114,7 +117,7 @@ def scenario_of(url: str, arrivals: Arrivals, seconds: float) -> Scenario:
             for name, share in _SHARES.items()
         ),
         tenants={name: LoadTenant(tier=tier) for name, tier in _TIERS.items()},
-        slo=_SLO,
+        slo=SloSettings(ttft=Seconds(ttft_s), itl=_ITL),
         rows=1_000_000,
     )
 
@@ -172,12 +175,14 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=40.0, help="of each run")
     parser.add_argument("--overloads", type=float, nargs="*", default=[2.0, 5.0], help="times the capacity")
+    parser.add_argument("--slo", type=float, default=0.5, help="seconds to the first token")
     arguments = parser.parse_args()
-    with gateway() as (url, keys, process):
+    with gateway(arguments.slo) as (url, keys, process):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
         def run(arrivals: Arrivals) -> RunRecord:
-            return trio.run(LoadRun(scenario_of(url, arrivals, arguments.seconds), keys, version="").run)
+            scenario = scenario_of(url, arrivals, arguments.seconds, arguments.slo)
+            return trio.run(LoadRun(scenario, keys, version="").run)
 
         record = run(Arrivals(kind="closed", clients=_CLIENTS))
         capacity = record.totals.ok / record.header.measured_s

@@ -223,6 +223,21 @@ class BackendQueue(Generic[J]):
         elif self._shed_at == _NEVER and job.first_by is not None:
             self._shed_at = now + _SHED_EVERY_S
 
+    def is_over(self, tenant: str) -> bool:
+        """See `FairQueue.is_over`."""
+        return self._queue.is_over(tenant)
+
+    def refuses(self, item: QueueItem, now: float) -> QueueFull | None:
+        """Why `offer` would reject this newcomer, whatever its size; None: it may be accepted. Changes nothing."""
+        if self.changed or not self.up:
+            # What waits may start now, or is not what the rejection would name.
+            return None
+        return self._queue.refuses(item, now)
+
+    def turned_away(self, tenant: str, now: float) -> None:
+        """A newcomer of this tenant was refused because of `refuses`, without an offer."""
+        self._queue.turned_away(tenant, now)
+
     def withdraw(self, job_id: str | int) -> None:
         """The job is not needed any more: dequeue it, or cancel it on its replica."""
         self.changed = True
@@ -461,9 +476,13 @@ class BackendQueue(Generic[J]):
                 self._effects.append(Reject(job, "queue_timeout", "It waited in the queue for too long.", 1.0))
 
 
+def reason_code(why: QueueFull) -> str:
+    """Of a rejection, as clients get it."""
+    return "wait_too_long" if why.reason in {"wait_too_long", "overload"} else "queue_full"
+
+
 def _refused(job: J, why: QueueFull) -> Reject[J]:
-    reason = "wait_too_long" if why.reason in {"wait_too_long", "overload"} else "queue_full"
-    return Reject(job, reason, str(why), why.retry_after_s)
+    return Reject(job, reason_code(why), str(why), why.retry_after_s)
 
 
 _SHED_EVERY_S = 0.1

@@ -32,7 +32,8 @@ import msgspec
 from config.model.tenancy import TenantSettings, TierSettings
 from policies.errors import IntegrityError, UnknownTenant
 from policies.queueing.drain_rate import DrainRate
-from policies.queueing.queue_item import Accepted, FairQueueStatistics, QueueFull, TierUse
+from policies.queueing.line_load import LineLoad
+from policies.queueing.queue_item import Accepted, FairQueueStatistics, FullReason, QueueFull, QueueItem, TierUse
 from policies.queueing.tenant_queue import (
     DEAD_ALLOWED,
     NEWCOMERS,
@@ -122,7 +123,7 @@ class FairQueue(Generic[T]):
         tier = tenant_queue.tier
         full = self._full(tier, item, tier.use, self._use, now)
         if full is not None:
-            self._count_refused(full)
+            self._count_refused(full.reason)
             return full
         self._totals.offered_total += 1
         self._count_taken(item, self._work.of(item), tenant_queue, now)
@@ -152,13 +153,13 @@ class FairQueue(Generic[T]):
             if isinstance(room, QueueFull):
                 full = room
         if full is not None:
-            self._count_refused(full)
+            self._count_refused(full.reason)
             return full
         assert not isinstance(room, QueueFull)
         for each, why in room:
             self._leave(each)
             self._totals.displaced_total += 1
-            self._count_refused(why)
+            self._count_refused(why.reason)
             self._displaced.append((each.item, why))
         wait_s = tier.settings.queue.wait if item.wait_s is None else item.wait_s
         expires_at = item.deadline if item.goes_on else min(item.deadline, now + wait_s)
@@ -182,6 +183,32 @@ class FairQueue(Generic[T]):
             heapq.heappush(tier.groups[line.group], (tenant_queue.counter, tenant_queue.tenant, line))
         return Accepted(expires_at, self._rate.wait_s(len(self._entries), now), len(room))
 
+    def is_over(self, tenant: str) -> bool:
+        """Whether the tenant's newcomers are refused for their wait; as of the last one."""
+        tenant_queue = self._tenant_queues.get(tenant)
+        return tenant_queue is not None and tenant_queue.lines[NEWCOMERS].load.is_over
+
+    def refuses(self, item: QueueItem, now: float) -> QueueFull | None:
+        """Why `offer` would refuse this newcomer, whatever its size; None: it may be accepted. Nothing is counted."""
+        tenant_queue = self._tenant_queues.get(item.tenant)
+        if tenant_queue is None or item.first_by is None:
+            return None
+        if (expiry := self.next_expiry()) is not None and expiry <= now:
+            # What has expired is still in its line.
+            return None
+        line = tenant_queue.lines[NEWCOMERS]
+        load = line.load.with_one_more(now)
+        return self._enough_wait(line, load, item, self._work.of(item), now) if load.is_over else None
+
+    def turned_away(self, tenant: str, now: float) -> None:
+        """A newcomer of this tenant was refused because of `refuses`, without an offer."""
+        tenant_queue = self._tenant_queues.get(tenant)
+        if tenant_queue is not None:
+            load = tenant_queue.lines[NEWCOMERS].load
+            load.offered(now)
+            load.late(now)
+            self._count_refused("overload")
+
     def displaced(self) -> list[tuple[T, QueueFull]]:
         """Those that lost their place since the last call, each exactly once, and why."""
         displaced, self._displaced = self._displaced, []
@@ -200,7 +227,7 @@ class FairQueue(Generic[T]):
                     self._leave(entry)
                     line.load.late(now)
                     self._totals.shed_total += 1
-                    self._count_refused(why)
+                    self._count_refused(why.reason)
                     shed.append((entry.item, why))
         return shed
 
@@ -332,9 +359,9 @@ class FairQueue(Generic[T]):
         tenant_queue.tier.taken += work
         self._totals.taken_total += 1
 
-    def _count_refused(self, why: QueueFull) -> None:
+    def _count_refused(self, reason: FullReason) -> None:
         refused = self._totals.refused_total
-        refused[why.reason] = refused.get(why.reason, 0) + 1
+        refused[reason] = refused.get(reason, 0) + 1
 
     # --- places ---------------------------------------------------------------------------------------------------
 
@@ -419,11 +446,17 @@ class FairQueue(Generic[T]):
         full = self._too_long(wait_s, allowed_s, work, now)
         if full is None and load.is_over:
             beyond = wait_s is not None and wait_s * load.caution > allowed_s
-            if beyond or due_before(line, item.deadline)[0] >= load.enough:
-                full = QueueFull("overload", self._work.come_back_s(0.0, work, now), 1.0, load.ratio)
+            full = self._overload(load, work, now) if beyond else self._enough_wait(line, load, item, work, now)
         if full is not None:
             load.late(now)
         return full
+
+    def _enough_wait(self, line: Line[T], load: LineLoad, item: QueueItem, work: int, now: float) -> QueueFull | None:
+        enough = due_before(line, item.deadline)[0] >= load.enough
+        return self._overload(load, work, now) if enough else None
+
+    def _overload(self, load: LineLoad, work: int, now: float) -> QueueFull:
+        return QueueFull("overload", self._work.come_back_s(0.0, work, now), 1.0, load.ratio)
 
     def _hopeless(self, entry: Entry[T], now: float) -> QueueFull | None:
         """Why one that waits is given up: the best that the figures allow is too late."""

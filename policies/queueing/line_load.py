@@ -35,6 +35,12 @@ class LineLoad(msgspec.Struct, eq=False):
         self._fade(now)
         self._offered += 1
 
+    def with_one_more(self, now: float) -> "LineLoad":
+        """What it is once `offered`; this one stays as it is."""
+        more = msgspec.structs.replace(self)
+        more.offered(now)
+        return more
+
     def taken(self, now: float) -> None:
         self._fade(now)
         self._taken += 1

@@ -31,7 +31,7 @@ from policies.routing.conditions import Test, condition_compiler
 from policies.routing.media import not_taken, takes_all, taking
 from policies.routing.route_match import Matcher
 
-Need = Literal["code", "language", "conversation"]
+Need = Literal["prompt_tokens", "code", "language", "conversation"]
 
 
 class CompiledCascade(msgspec.Struct, frozen=True):
@@ -89,6 +89,7 @@ class Policy(msgspec.Struct, frozen=True):
         """
         conditions = list(conditions_in(settings))
         needed: dict[Need, bool] = {
+            "prompt_tokens": any(when.prompt_tokens is not None for when in conditions),
             "code": any(when.code is not None for when in conditions),
             "language": any(when.language for when in conditions),
             "conversation": any(experiment.unit == "conversation" for experiment in settings.experiments),

@@ -825,10 +825,13 @@ def test_what_waits_is_shed_when_it_is_expected_to_be_too_late() -> None:
     line.check_integrity()
 
 
-def under_load(per_s: int, seconds: int = 20, **more: float) -> tuple[FairQueue[QueueItem], list[int], int, int]:
+def under_load(
+    per_s: int, seconds: int = 20, *, early: bool = False, **more: float
+) -> tuple[FairQueue[QueueItem], list[int], int, int]:
     """Four a second are taken, so many offered, each with a second of time; the figures are of the second half.
 
-    (queue, how many wait after each offer, starts that found none, refused after they had waited)
+    `early`: what would be refused is not offered. Returns (queue, how many wait after each offer, starts that found
+    none, refused after they had waited).
     """
     line, waiting, missed, late = measured(), [], 0, 0
     for tick in range(20 * per_s, (20 + seconds) * per_s):
@@ -838,7 +841,13 @@ def under_load(per_s: int, seconds: int = 20, **more: float) -> tuple[FairQueue[
             missed += line.take(now) is None and half
             line.take(now, lambda _: False)
         late += len([*line.shed(now), *line.expire(now)]) * half
-        line.offer(due(tick, "a", now + 1.0, **more), now)
+        newcomer = due(tick, "a", now + 1.0, **more)
+        why = line.refuses(newcomer, now)
+        if why is not None and early:
+            line.turned_away("a", now)
+        else:
+            given = line.offer(newcomer, now)
+            assert why is None or isinstance(given, QueueFull)
         if half:
             waiting.append(len(line))
     line.check_integrity()
@@ -851,6 +860,41 @@ def test_under_overload_as_many_wait_as_the_turns_need(per_s: int, most: int) ->
     # In a second four would be served.
     assert max(waiting) <= most
     assert (missed, late) == (0, 0)
+
+
+@pytest.mark.parametrize("per_s", [8, 20, 80])
+def test_what_would_be_refused_need_not_be_offered(per_s: int) -> None:
+    line, waiting, missed, late = under_load(per_s, early=True)
+    offered, *figures = under_load(per_s)
+    assert (waiting, missed, late) == tuple(figures)
+    refused, counted = line.statistics().refused_total, offered.statistics().refused_total
+    assert sum(refused.values()) == sum(counted.values())
+    assert refused["overload"] > 0.8 * sum(refused.values())
+
+
+def test_nobody_is_refused_early_where_the_offer_might_be_accepted() -> None:
+    line, _, _, _ = under_load(20, deadline=90.0)
+    newcomer = due(9000, "a", 41.0, deadline=90.0)
+    line.take(40.0)
+    line.offer(newcomer, 40.0)
+    assert line.is_over("a")
+    why = line.refuses(msgspec.structs.replace(newcomer, job_id=9001), 40.0)
+    assert why is not None
+    assert why.reason == "overload"
+    for other in (
+        due(9002, "b", 41.0, deadline=90.0),
+        due(9003, "a", 41.0, deadline=80.0),
+        item(9004, "a", prompt=1, deadline=90.0),
+        due(9005, "unknown", 41.0, deadline=90.0),
+    ):
+        assert line.refuses(other, 40.0) is None
+    assert not line.is_over("b")
+    assert not line.is_over("unknown")
+    line.turned_away("unknown", 40.0)
+    # What waits has expired, and the load is of long ago.
+    assert line.refuses(due(9006, "a", 50.0, deadline=95.0), 49.0) is None
+    line.expire(49.0)
+    assert line.refuses(due(9006, "a", 50.0, deadline=95.0), 49.0) is None
 
 
 def test_a_line_at_which_nothing_is_late_is_as_long_as_the_time_allows() -> None:

@@ -1,5 +1,6 @@
 """How many requests of a tenant have to wait."""
 
+import msgspec
 import pytest
 
 from policies.queueing.line_load import LineLoad
@@ -60,3 +61,12 @@ def test_a_single_refusal_is_soon_forgotten() -> None:
     assert load.is_over
     load.taken(4.0)
     assert not load.is_over
+
+
+def test_one_more_is_looked_at_beforehand() -> None:
+    load = loaded(50, 10, 5)
+    before = msgspec.structs.astuple(load)
+    more = load.with_one_more(2.0)
+    assert msgspec.structs.astuple(load) == before
+    load.offered(2.0)
+    assert msgspec.structs.astuple(more) == msgspec.structs.astuple(load)

@@ -1,0 +1,47 @@
+"""Refuses a request under overload before its prompt is read: what no rung of its plan would take.
+
+Reading the prompt, a reservation and an entry of the ledger cost most of a refusal, on the cores that also compute. So
+where the tenant's lines are over (`LineLoad`), the queues are consulted first. Nothing here depends on the prompt's
+size, so an estimate of it will do for the plan, unless the policy looks at it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from policies.fallback.fallback_machine import FallbackMachine, GiveUp, RungRefused, Try
+from policies.model.plan import AttemptRecord, Plan
+from policies.queueing.backend_queue import BackendQueue, reason_code
+from policies.queueing.queue_item import QueueItem
+
+
+class EarlyRefusal(msgspec.Struct, frozen=True):
+    """Why the request ends before it has begun."""
+
+    give_up: GiveUp
+    history: tuple[AttemptRecord, ...]
+    """The backends that would have rejected it, and why."""
+
+
+def early_refusal(
+    plan: Plan, newcomer: QueueItem, queues: Mapping[str, BackendQueue[Any]], now: float
+) -> EarlyRefusal | None:
+    """What the plan leads to if its queues refuse this newcomer now, whatever its size; None: one may take it.
+
+    `newcomer`: its deadlines are the plan's.
+    """
+    machine = FallbackMachine(plan)
+    effect = machine.start(now)
+    while isinstance(effect, Try):
+        item = msgspec.structs.replace(newcomer, deadline=effect.deadline, first_by=effect.first_by)
+        why = queues[effect.rung].refuses(item, now)
+        if why is None:
+            return None
+        refused = RungRefused(why=reason_code(why), message=str(why), retry_after_s=why.retry_after_s)
+        following = machine.on(refused, now)
+        assert following is not None, "a refusal always leads to something"
+        effect = following
+    if not isinstance(effect, GiveUp) or not machine.history:
+        return None
+    return EarlyRefusal(effect, machine.history)
