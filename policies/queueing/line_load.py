@@ -15,8 +15,9 @@ import math
 
 import msgspec
 
-_EMPTY = 0.2
-"""While a tenant has none, others are served, and the engine holds a few that have not started."""
+_EMPTY = 0.35
+"""While a tenant has none, others are served, the engine holds a few that have not started, and a tenant whose turn that
+was has the next one."""
 _MEMORY_S = 5.0
 _LATELY = 0.5
 """As much of a refusal is left of one after 3.5 seconds."""

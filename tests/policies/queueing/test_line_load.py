@@ -20,9 +20,9 @@ def loaded(offered: int, taken: int, late: int, now: float = 0.0) -> LineLoad:
 @pytest.mark.parametrize(
     ("offered", "taken", "enough"),
     [
-        (100, 90, 15.3),
-        (130, 100, 6.1),
-        (200, 100, 2.3),
+        (100, 90, 9.96),
+        (130, 100, 4.0),
+        (200, 100, 1.5),
         (500, 100, 1.0),
         (1600, 100, 1.0),  # one at least
         (20, 0, 1.0),  # nothing started: the backend hangs
