@@ -1,5 +1,6 @@
 """Checks what judges texts: rerankers, calibrations of decisions, moderations, guardrails, judges of cascades."""
 
+from config.check.names import serving
 from config.model.judging import JudgedBy
 from config.model.rerank import PLACES
 from config.model.settings import Settings
@@ -26,8 +27,7 @@ def check_judging(settings: Settings, problems: Problems) -> None:
         if name not in settings.engines and not problems.is_broken(("engines",)):
             problems.unknown_name(("decisions", name), "engine", name, settings.engines, at_key=True)
     for name, moderation in settings.moderations.items():
-        if moderation.model not in settings.models and not problems.is_broken(("models",)):
-            problems.unknown_name(("moderations", name, "model"), "model", moderation.model, settings.models)
+        _check_judging_model(settings, ("moderations", name, "model"), moderation.model, problems)
         if not moderation.categories:
             problems.add(("moderations", name, "categories"), "nothing is defined", expected="at least one")
         for category, each in moderation.categories.items():
@@ -46,11 +46,18 @@ def check_judging(settings: Settings, problems: Problems) -> None:
 
 
 def _check_judged_by(settings: Settings, path: Path, by: JudgedBy, problems: Problems) -> None:
-    if by.model not in settings.models and not problems.is_broken(("models",)):
-        problems.unknown_name((*path, "model"), "model", by.model, settings.models)
-    elif not settings.engines and not problems.is_broken(("engines",)):
-        problems.add(
-            (*path, "model"), "only engines can judge, and there is none", expected="an engine that serves the model"
-        )
+    _check_judging_model(settings, (*path, "model"), by.model, problems)
     if bool(by.predicate) == bool(by.labels):
         problems.add_at_key(path, "it must have a predicate or labels", expected="exactly one of the two")
+
+
+def _check_judging_model(settings: Settings, path: Path, model: str, problems: Problems) -> None:
+    if any(problems.is_broken((table,)) for table in ("models", "engines", "routes", "ladders", "cascades")):
+        return
+    if model not in settings.models:
+        problems.unknown_name(path, "model", model, settings.models)
+    elif not settings.engines:
+        problems.add(path, "only engines can judge, and there is none", expected="an engine that serves the model")
+    elif settings.routes and not any(name in settings.engines for name in serving(settings, model)):
+        expected = "a model with a route to an engine"
+        problems.add(path, f"only engines can judge, and no engine serves '{model}'", expected=expected)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from config.model.conditions import SignalSettings
 from config.model.routing import CascadeSettings, RouteSettings, RungSettings
 from config.model.settings import Settings
 from config.problems.problems import Problems
@@ -26,6 +27,19 @@ def emitting(settings: Settings) -> Iterator[tuple[Path, CascadeSettings]]:
 def rungs_of(settings: Settings) -> list[str]:
     """The names of all engines and upstreams."""
     return [*settings.engines, *settings.upstreams]
+
+
+def serving(settings: Settings, model: str) -> Iterator[str]:
+    """The engines and upstreams that may answer a request for this model, whatever its other features."""
+    for route in settings.routes:
+        if route.when.model and model not in route.when.model:
+            continue
+        cascade = settings.cascades.get(route.use.cascade or "")
+        yield from () if cascade is None else cascade.stages
+        yield from [rung.to for _, rung in flat(settings, ladder_of(settings, route) or "") if rung.to is not None]
+        if msgspec.structs.replace(route.when, model=()) == SignalSettings():
+            # This route takes every request for the model, so later ones are not reached.
+            return
 
 
 def known(settings: Settings, path: Path, kind: str, name: str, problems: Problems) -> bool:

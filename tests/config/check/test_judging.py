@@ -107,6 +107,39 @@ def test_without_an_engine_nothing_can_judge(table: str) -> None:
     parse_settings(ONLY_UPSTREAMS, Path("/nowhere/service.toml"))
 
 
+ELSEWHERE = """
+[models.remote]
+[[ladders.away]]
+to = "cheap"
+"""
+ROUTES = (
+    '[[routes]]\nname = "remote"\nwhen = {{ model = ["remote"]{more} }}\nuse = {{ ladder = "away" }}\n'
+    '[[routes]]\nname = "small"\n'
+)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        '[guardrails.g]\nmodel = "remote"\npredicate = "?"',
+        '[cascades.gate.judge]\nmodel = "remote"\npredicate = "?"',
+        MODERATION.replace('"small"', '"remote"'),
+    ],
+)
+def test_what_judges_is_served_by_an_engine(table: str) -> None:
+    def problems(more: str) -> str:
+        text = CONFIG.replace('[[routes]]\nname = "small"\n', ROUTES.format(more=more))
+        try:
+            parse_settings(f"{text}{UPSTREAM}{ELSEWHERE}{table}\n", Path("/nowhere/service.toml"))
+        except ConfigError as error:
+            return str(error)
+        return ""
+
+    assert "only engines can judge, and no engine serves 'remote'" in problems("")
+    # Others than short prompts reach a later route, which has engines.
+    assert "only engines" not in problems(", prompt_tokens = { below = 9 }")
+
+
 def test_an_upstream_may_be_the_small_stage_of_a_judge() -> None:
     assert "expected an engine, or a judge" in told(JUDGED)
     assert told(f"{JUDGED}{JUDGE}").endswith("nothing uses the cascade 'judged'")
