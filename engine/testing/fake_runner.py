@@ -172,7 +172,7 @@ class FakeRunner:
         slots = (blocks[:, None] * self.block_size + np.arange(self.block_size)).ravel()[:length]
         tokens: npt.NDArray[np.int64] = self._slots[slots]
         if (tokens == _EMPTY).any():
-            raise EngineError("batch_invalid", "the batch reads KV that nobody wrote")
+            raise EngineError("batch_invalid", "the batch reads KV that was never written")
         return tokens.tobytes()
 
     def _score(self, requested: ScoreRows, batch: Batch) -> Iterator[ScoredToken]:

@@ -434,7 +434,7 @@ async def by_server(service: Stage, number: int, ask: Ask) -> Decided:
         model="", tenant=ask.tenant, tier="", prompt_tokens=0, max_tokens=0, headers=ask.headers,
         tags=frozenset(ask.tags), request=f"r{number}",
     )  # fmt: skip
-    request = request_of_body(ask.path, json.dumps(ask.body).encode(), described_by, service.settings.server)
+    request = request_of_body(ask.path, json.dumps(ask.body).encode(), described_by, service.settings)
     request = with_key(request, KEYS[ask.tenant].raw)
     try:
         response = await service.service.open(request)
@@ -619,7 +619,7 @@ async def test_what_is_reserved_by_others_counts_in_all_three(
         opened = []
         for number, ask in enumerate((first, second)):
             seed = Features(model="", tenant=tenant, tier="", prompt_tokens=0, max_tokens=0, request=f"r{number}")
-            request = request_of_body(ask.path, json.dumps(ask.body).encode(), seed, policy.server)
+            request = request_of_body(ask.path, json.dumps(ask.body).encode(), seed, policy)
             request = with_key(request, key)
             opened.append(await service.service.open(request))
         await service.settled()

@@ -20,18 +20,21 @@ from actors.routing.features import features_of, last_user_text
 from config.model.conditions import NUMBERS, BreakerStateName
 from config.model.expectations import GivenLoad, GivenRequest
 from config.model.rerank import RerankSettings
-from config.model.settings import ServerSettings, Settings
+from config.model.settings import Settings
 from config.model.units import parse_duration
 from config.problems.problems import nearest
 from engine.errors import EngineError
 from engine.model.vector_model import made_by
 from gateway.cli.policy.request_flags import LOAD_KEYS
 from gateway.decisions.decision_request import read_decision
-from gateway.endpoints.completions import CHAT, COMPLETION
+from gateway.endpoints.completions import CHAT, COMPLETION, MESSAGE
+from gateway.endpoints.responses.responses import RESPONSE
 from gateway.endpoints.vectors.decisions import DECISION
 from gateway.endpoints.vectors.embeddings import parse_embedding
+from gateway.endpoints.vectors.moderations import MODERATION, chosen_moderation
 from gateway.endpoints.vectors.scoring import SCORING, parse_scoring
 from gateway.errors import CliError
+from gateway.openai.requests.moderation_request import read_moderation
 from policies.authoring.decision import Decider
 from policies.authoring.situation import Situation, situation_of
 from policies.model.features import DECISIONS_PATH, Features
@@ -40,6 +43,14 @@ from policies.routing.token_budget import PromptSizes
 
 _COMPLETIONS = "/v1/completions"
 _EMBEDDINGS = "/v1/embeddings"
+_MODERATIONS = "/v1/moderations"
+_RESPONSES = "/v1/responses"
+_WRITTEN = {_COMPLETIONS: COMPLETION, "/v1/messages": MESSAGE, _RESPONSES: RESPONSE}
+"""What is written by a model, and is not described as chat completions are."""
+_OF_RESPONSES = frozenset(
+    {"instructions", "max_output_tokens", "previous_response_id", "conversation", "text", "tools"}
+)
+"""Fields beside `input` that embeddings do not have."""
 # By flag: the features that it sets.
 _SETS: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("model", "tier", "path", "has", "language", *NUMBERS)},
@@ -144,9 +155,7 @@ def _read_body(
     path = arguments.path or _path_of(arguments.request)
     features = situation.features
     try:
-        request = request_of_body(
-            path, _bytes(arguments.request), features, settings.server, partial(_reads_pairs, decider)
-        )
+        request = request_of_body(path, _bytes(arguments.request), features, settings, partial(_reads_pairs, decider))
         request = msgspec.structs.replace(request, media_tokens=media_tokens(request.body, settings.media))
         sizes, notes, knows_effort = _count(request, settings)
     except (Refusal, EngineError) as error:
@@ -177,18 +186,23 @@ def request_of_body(
     path: str,
     raw: bytes,
     features: Features,
-    settings: ServerSettings,
+    settings: Settings,
     reads_pairs: Callable[[str], bool] = lambda _: False,
 ) -> InferenceRequest:
     """What a body asks for, with the tags and headers of `features`. Raises Refusal and EngineError."""
+    most = settings.server.max_inputs
     if path in SCORING:
-        body = parse_scoring(SCORING[path], raw, settings.max_inputs, reads_pairs)[1].body
+        body = parse_scoring(SCORING[path], raw, most, reads_pairs)[1].body
     elif path == DECISIONS_PATH:
         body = read_decision(DECISION.decode(raw)[0]).body
+    elif path == _MODERATIONS:
+        moderation = MODERATION.decode(raw)[0]
+        chosen = chosen_moderation(settings.moderations, moderation.model)
+        body = read_moderation(moderation, settings.moderations[chosen].model, most)
     elif path == _EMBEDDINGS:
-        body = parse_embedding(raw, settings.max_inputs)
+        body = parse_embedding(raw, most)
     else:
-        body = (COMPLETION if path == _COMPLETIONS else CHAT).parse(raw, settings.max_choices)
+        body = _WRITTEN.get(path, CHAT).parse(raw, settings.server.max_choices)
     headers = tuple([(name.encode(), value.encode()) for name, value in features.headers.items()])
     return InferenceRequest(
         request_id=features.request,
@@ -200,14 +214,16 @@ def request_of_body(
 
 
 def _path_of(file: Path) -> str:
-    """The endpoint: a body with `prompt` is for completions, one with `input` for embeddings, any other for chat."""
+    """The endpoint, by the body's fields: embeddings and responses have `input`, and most are for chat."""
     try:
         keys = msgspec.json.decode(_bytes(file), type=dict[str, msgspec.Raw]).keys()
     except msgspec.DecodeError as error:
         raise CliError(f"{file}: not a JSON object: {error}", 2) from None
     if "messages" in keys:
         return "/v1/chat/completions"
-    return _COMPLETIONS if "prompt" in keys else _EMBEDDINGS if "input" in keys else "/v1/chat/completions"
+    if "input" in keys:
+        return _RESPONSES if keys & _OF_RESPONSES else _EMBEDDINGS
+    return _COMPLETIONS if "prompt" in keys else "/v1/chat/completions"
 
 
 def _bytes(file: Path) -> bytes:

@@ -22,7 +22,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--tier", metavar="NAME", help="the tier (default: the tenant's)")
     add("--tag", action="append", metavar="TAG", help="a tag; repeatable, as are --header and --has")
     add("--header", action="append", metavar="NAME=VALUE", help="an HTTP header")
-    add("--path", metavar="PATH", help="/v1/chat/completions, /v1/completions, /v1/embeddings or /v1/stream")
+    add("--path", metavar="PATH", help="such as /v1/messages (default: by the body's fields, or /v1/chat/completions)")
     add("--has", action="append", choices=get_args(Has), help="what the request contains")
     add("--text", metavar="TEXT", help="the last user text, for complexity, code and language")
     add("--prompt-tokens", type=int, metavar="N", help="length of the prompt, without --text or --request")

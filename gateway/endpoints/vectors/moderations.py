@@ -1,5 +1,7 @@
 """`POST /v1/moderations`: categories of texts, by a classifier's labels."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from actors.api.errors import NotFound
@@ -16,6 +18,23 @@ from gateway.openai.responses.moderation import moderation_answer
 MODERATION = BodyDecoder(ModerationBody)
 
 
+def chosen_moderation(known: Mapping[str, ModerationSettings], name: str | None) -> str:
+    """The name of the one that a request means. Raises `HttpError` and NotFound."""
+    if not known:
+        raise NotFound(
+            "moderation_not_configured",
+            "This server has no moderation: its operator has to name a classifier and its categories in "
+            "[moderations.NAME].",
+        )
+    chosen = next(iter(known)) if name is None else name
+    if chosen not in known:
+        meant = nearest(chosen, known)
+        hint = f"did you mean '{meant}'?" if meant else f"it has: {', '.join(known)}."
+        message = f"There is no moderation named '{chosen[:100]}'; {hint} Without 'model' the first one answers."
+        raise HttpError(404, "model_not_found", message, param="model")
+    return chosen
+
+
 class ModerationCall:
     """One request, with the settings that it is answered by."""
 
@@ -27,25 +46,10 @@ class ModerationCall:
     def parse(self, raw: Body) -> ParsedBody:
         """Raises `HttpError` and NotFound."""
         body = MODERATION.decode(raw)[0]
-        self._name, self._settings = self._chosen(body.model)
+        self._name = chosen_moderation(self._api.service.moderations, body.model)
+        self._settings = self._api.service.moderations[self._name]
+        self._check_labels(self._name, self._settings)
         return read_moderation(body, self._settings.model, self._api.max_inputs)
-
-    def _chosen(self, name: str | None) -> tuple[str, ModerationSettings]:
-        known = self._api.service.moderations
-        if not known:
-            raise NotFound(
-                "moderation_not_configured",
-                "This server has no moderation: its operator has to name a classifier and its categories in "
-                "[moderations.NAME].",
-            )
-        chosen = next(iter(known)) if name is None else name
-        if chosen not in known:
-            meant = nearest(chosen, known)
-            hint = f"did you mean '{meant}'?" if meant else f"it has: {', '.join(known)}."
-            message = f"There is no moderation named '{chosen[:100]}'; {hint} Without 'model' the first one answers."
-            raise HttpError(404, "model_not_found", message, param="model")
-        self._check_labels(chosen, known[chosen])
-        return chosen, known[chosen]
 
     def _check_labels(self, name: str, settings: ModerationSettings) -> None:
         """Raises `HttpError` if the classifier has not all labels of the categories."""

@@ -103,6 +103,45 @@ def test_explain_reads_bodies_as_the_server_does(
     assert (told["has"], told["complexity"], told["max_tokens"], told["turn"]) == (["schema"], 0.9, 1, 2)
 
 
+EVERY_API: tuple[tuple[str | None, dict[str, Any], dict[str, Any]], ...] = (
+    (
+        "/v1/messages",
+        {"model": "chat", "max_tokens": 7, "system": "Be brief.", "messages": BODY["messages"]},
+        {"path": "/v1/messages", "max_tokens": 7, "turn": 1},  # messages in a row are one turn there
+    ),
+    (
+        None,
+        {"model": "chat", "input": "Hello", "instructions": "Be brief.", "max_output_tokens": 9, "stream": True},
+        {"path": "/v1/responses", "max_tokens": 9, "has": ["stream"]},
+    ),
+    ("/v1/responses", {"model": "chat", "input": "Hello"}, {"path": "/v1/responses", "turn": 1}),
+    ("/v1/moderations", {"input": ["a", "b"]}, {"path": "/v1/moderations", "model": "chat", "choices": 2}),
+    ("/v1/moderations", {"model": "m", "input": "a"}, {"path": "/v1/moderations", "model": "chat"}),
+)
+
+
+def test_explain_reads_the_bodies_of_every_api(
+    capsys: pytest.CaptureFixture[str], policy: Path, tmp_path: Path
+) -> None:
+    table = '[moderations.m]\nmodel = "chat"\n[moderations.m.categories.hate]\nlabels = ["toxic"]\n'
+    policy.write_text(f"{POLICY}\n{table}")
+    for path, body, expected in EVERY_API:
+        file = tmp_path / "asked.json"
+        file.write_text(json.dumps(body))
+        arguments = ["--path", path] if path else []
+        out = json.loads(said(capsys, "explain", "--config", policy, "--request", file, *arguments, "--json"))
+        assert {name: out["features"].get(name) for name in expected} == expected
+        # A model of text makes no scores, which a moderation needs.
+        assert bool(out["rungs"]) is (path != "/v1/moderations")
+
+
+def test_explain_names_an_unknown_moderation(capsys: pytest.CaptureFixture[str], policy: Path, tmp_path: Path) -> None:
+    file = tmp_path / "asked.json"
+    file.write_text('{"model": "n", "input": "a"}')
+    arguments = ("explain", "--config", policy, "--request", file, "--path", "/v1/moderations")
+    assert "This server has no moderation" in said(capsys, *arguments, status=2)
+
+
 def test_explain_refuses_in_words(capsys: pytest.CaptureFixture[str], policy: Path, tmp_path: Path) -> None:
     def complaint(*arguments: object) -> str:
         return said(capsys, "explain", "--config", policy, *arguments, status=2)
