@@ -17,6 +17,7 @@ from engine.sampling.params import SamplingParams
 from engine.scheduling.prefix_marks import prefix_marks
 from policies.queueing.backend_queue import BackendJob
 from policies.queueing.placement import PrefixMark
+from policies.queueing.queue_item import QueueItem
 
 
 class UpstreamCall(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -139,15 +140,15 @@ class QueueAlarm(msgspec.Struct, frozen=True, tag=True, gc=False):
     """A job in a queue may have expired."""
 
 
-class TurnedAway(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """A newcomer of this tenant was refused before it had a job, as these backends would have rejected it."""
+class RefusedEarly(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """This newcomer was refused before it had a job, as these backends would have rejected it: count it there."""
 
-    tenant: str
+    item: QueueItem
     backends: tuple[str, ...]
 
 
 QueueMessage = (
-    Enqueue | Withdraw | DraftTokens | EngineUp | EngineDown | BackendDown | JobsFinished | QueueAlarm | TurnedAway
+    Enqueue | Withdraw | DraftTokens | EngineUp | EngineDown | BackendDown | JobsFinished | QueueAlarm | RefusedEarly
 )
 
 

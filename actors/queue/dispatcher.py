@@ -27,8 +27,8 @@ from actors.protocol.job import (
     JobsFinished,
     QueueAlarm,
     QueueMessage,
+    RefusedEarly,
     StartJob,
-    TurnedAway,
     Withdraw,
 )
 from engine.messages import EngineStats
@@ -133,10 +133,10 @@ class Dispatcher(Actor[QueueMessage]):
                 now = trio.current_time()
                 backend.queue.marked_down(now)
                 self._carry_out(backend, now)
-            case TurnedAway(tenant, names):
+            case RefusedEarly(item, names):
                 now = trio.current_time()
                 for name in names:
-                    self._backends[name].queue.turned_away(tenant, now)
+                    self._backends[name].queue.refused_early(item, now)
             case QueueAlarm():
                 self._alarmed = True
 

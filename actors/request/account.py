@@ -8,7 +8,7 @@ import trio
 
 from actors.api.request import InferenceRequest, RequestContent
 from actors.api.response import CascadeTrace, Delta, ResponseEvent, ServerTimings, Usage
-from actors.api.statistics import RequestKey
+from actors.api.statistics import RequestKey, ServiceCounters
 from actors.protocol.admission import Settle
 from actors.protocol.job import Job
 from actors.protocol.ledger import CloseEntry, Delivered, EntryClosing, WriteRollBack
@@ -321,20 +321,15 @@ class Account:
         self, key: RequestKey, usage: Usage, discarded: int, history: tuple[AttemptRecord, ...], total_s: float
     ) -> None:
         counters = self.ports.counters
-        counters.requests[key] += 1
+        count_request(counters, key, history, None if self.request.batch is not None else total_s)
         counters.prompt_tokens += usage.prompt_tokens
         counters.completion_tokens += usage.completion_tokens
         counters.reasoning_tokens += usage.reasoning_tokens
         counters.discarded_tokens += discarded
-        if self.request.batch is None:
-            counters.e2e.add(total_s)
         if key.outcome == "refused":
             counters.refusals[key.why] += 1
         if key.outcome == "overrun":
             counters.overruns += 1
-        for note in history[:-1]:
-            if note.outcome in {"failed", "refused"}:
-                counters.fallbacks[key.route, note.rung, note.why] += 1
 
     def _learn(self, rung: str, outcome: str, usage: Usage, cost: float, history: tuple[AttemptRecord, ...]) -> None:
         """Report the result to experiments, cascade targets and budgets."""
@@ -365,6 +360,18 @@ class Account:
             log.warning(notice.event, subject=notice.subject, **notice.details)
         for roll_back in self.ports.rollout.take_roll_backs():
             self.ports.ledger.put_unbounded(WriteRollBack(roll_back))
+
+
+def count_request(
+    counters: ServiceCounters, key: RequestKey, history: tuple[AttemptRecord, ...], total_s: float | None
+) -> None:
+    """Count a request that was planned, once it has ended; `total_s`: None does not count its time."""
+    counters.requests[key] += 1
+    if total_s is not None:
+        counters.e2e.add(total_s)
+    for note in history[:-1]:
+        if note.outcome in {"failed", "refused"}:
+            counters.fallbacks[key.route, note.rung, note.why] += 1
 
 
 def _reasoning_cap(asked: int | None, route: int | None) -> tuple[int | None, Literal["request", "route"]]:

@@ -1,7 +1,9 @@
 """Admits a request: authenticates it, plans it, and reserves what it may use."""
 
 import math
+import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 import trio
@@ -17,15 +19,16 @@ from actors.api.errors import (
     refusal_of,
 )
 from actors.api.request import InferenceRequest, RequestContent
+from actors.api.statistics import RequestKey
 from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied, MailboxFull
 from actors.kernel.thread_bridge import WorkerPool
 from actors.prompt.request_text import RequestText
 from actors.protocol.admission import Reserve, Settle, WouldFit
-from actors.protocol.job import TurnedAway
+from actors.protocol.job import RefusedEarly
 from actors.protocol.ledger import LedgerEntry, OpenEntry
 from actors.recording.recorder import RecordedRequest
-from actors.request.account import Account
+from actors.request.account import Account, count_request
 from actors.request.media_bounds import media_tokens
 from actors.request.ports import RequestPorts
 from actors.request.request_log import LogIdentity
@@ -45,9 +48,11 @@ from policies.batching.batch_tier import TIER as BATCH_TIER
 from policies.batching.patient_plan import patient
 from policies.model.backends import Backends, EmbeddingModel
 from policies.model.features import Features
+from policies.model.plan import degraded_codes
 from policies.queueing.queue_item import QueueItem
 from policies.queueing.turn_queue import WorkFor
 from policies.records.decision_log import DecisionEnd, LoggedDecision
+from policies.records.decision_record import Timings
 from policies.routing.planner import Planned, PlanningSnapshot, PlanRefusal, SizesNeeded, decide
 from policies.routing.token_budget import PromptSizes
 
@@ -67,8 +72,9 @@ class RequestAdmission:
         *,
         shadows: ShadowPorts,
         on_end: Callable[[ResponseStream], None],
+        chance: Callable[[], float] = random.random,
     ) -> None:
-        """`budgets` is admission's, which alone writes it."""
+        """`budgets` is admission's, which alone writes it. `chance`: numbers in 0..1, which spread retries."""
         self._router = router
         self._budgets = budgets
         self._texts = ports.texts
@@ -92,6 +98,7 @@ class RequestAdmission:
         self._ports = ports
         self._shadows = shadows
         self._on_end = on_end
+        self._chance = chance
 
     async def open(self, request: InferenceRequest, who: LogIdentity) -> ResponseStream:
         """Authenticate, plan and reserve. Raises Refusal; on any error nothing stays reserved.
@@ -109,20 +116,18 @@ class RequestAdmission:
         spent = await self._spent(request, tenant, text)
         early = None if spent is not None else self._early(request, snapshot, tenant, text)
         decided: Planned | PlanRefusal | None = None
-        refused: Refusal | None = None
         if early is not None:
-            decided, found = early
-            features, who.route = decided.features, decided.plan.route
-            refused, who.attempts = refusal_of(found.give_up), found.history
-        elif spent is not None:
-            refused = over_quota(spent)
-            features = self._features(request, snapshot, tenant, text.estimated())
+            decided = early[0]
+            features = decided.features
         else:
-            features = self._features(request, snapshot, tenant, await self._lengths(request, text))
+            lengths = text.estimated() if spent is not None else await self._lengths(request, text)
+            features = self._features(request, snapshot, tenant, lengths)
         wanted, budget = features, None
         try:
-            if refused is not None:
-                raise refused
+            if spent is not None:
+                raise over_quota(spent)
+            if early is not None:
+                raise self._refused_early(request, *early, who)
             while True:
                 decided = await self._decide(request, snapshot, text, wanted, budget)
                 if isinstance(decided, PlanRefusal):
@@ -143,7 +148,17 @@ class RequestAdmission:
                 # Only the admission actor decides about money: what was read before may be outdated when it reserves.
                 wanted, budget = msgspec.structs.replace(features, budget_spent=True), grant.view
         except Refusal as refusal:
-            end = DecisionEnd(outcome="refused", code=refusal.body.code, rung="", attempts=who.attempts)
+            end = DecisionEnd(
+                outcome="refused",
+                code=refusal.body.code,
+                rung="",
+                attempts=who.attempts,
+                degraded=()
+                if early is None
+                else degraded_codes(early[0].plan.degraded, who.attempts, who.attempts[-1].rung),
+                cost=0.0,
+                timings=Timings(total=trio.current_time() - request.arrived_at),
+            )
             self._keep(request, snapshot, decided or features).end = end
             if self._ports.recording is not None and request.body.embedding is None and request.batch is None:
                 self._ports.recording.note(RecordedRequest(features, request.arrived_at))
@@ -208,33 +223,48 @@ class RequestAdmission:
 
     def _early(
         self, request: InferenceRequest, snapshot: PolicySnapshot, tenant: str, text: RequestText
-    ) -> tuple[Planned, EarlyRefusal] | None:
-        """A newcomer that every queue of its plan refuses, before its prompt is read; None: one may take it."""
-        ports = self._ports
-        if not any(queue.is_over(tenant) for queue in ports.queues.values()):
+    ) -> tuple[Planned, QueueItem, EarlyRefusal] | None:
+        """A newcomer that every queue of its plan refuses, before its prompt is read; None: one may take it.
+
+        Only where the plan is the same whatever the prompt's length, and nothing else is to know the length.
+        """
+        ports, settings = self._ports, snapshot.tenants[tenant]
+        queue = snapshot.callers[tenant, settings.tier].tenant_queue
+        if not any(backend.may_refuse(queue) for backend in ports.queues.values()):
             return None
-        goes_on = request.begun is not None or request.about_answer or request.batch is not None
-        if goes_on or "prompt_tokens" in snapshot.policy.needs:
+        is_newcomer = request.begun is None and request.batch is None and not request.about_answer
+        reads_length = "prompt_tokens" in snapshot.policy.needs or ports.recording is not None
+        if not is_newcomer or reads_length or (settings.budget is not None and settings.budget.when_spent != "refuse"):
             return None
         lengths = text.estimated()
         features = self._features(request, snapshot, tenant, lengths)
-        budget = self._budgets.view(tenant, ports.wall()) if snapshot.tenants[tenant].budget is not None else None
+        budget = None if settings.budget is None else self._budgets.view(tenant, ports.wall())
         now = trio.current_time()
         sizes, load = PromptSizes({}, lengths), self._router.load(now)
         decided = decide(self._planning(snapshot), features, sizes, load, budget, request.arrived_at)
         if not isinstance(decided, Planned) or decided.plan.experiment:
             # An experiment counts its refusals by arm, as attempts of an answer.
             return None
-        newcomer = QueueItem(
-            job_id=request.request_id, tenant=tenant, prompt_tokens=decided.prompt_tokens, tokens=decided.tokens
+        item = QueueItem(
+            job_id=request.request_id, tenant=queue, prompt_tokens=decided.prompt_tokens, tokens=decided.tokens
         )
-        early = early_refusal(decided.plan, newcomer, ports.queues, now)
-        if early is None:
-            return None
-        message = TurnedAway(tenant, tuple([attempt.rung for attempt in early.history]))
-        if not ports.dispatch.handle_now(message):
-            ports.dispatch.put_unbounded(message)
-        return decided, early
+        early = early_refusal(decided.plan, item, ports.queues, now, self._chance())
+        return None if early is None else (decided, item, early)
+
+    def _refused_early(
+        self, request: InferenceRequest, decided: Planned, item: QueueItem, early: EarlyRefusal, who: LogIdentity
+    ) -> Refusal:
+        """Count it as if it had been offered to the queues."""
+        refusal, history, dispatch = refusal_of(early.give_up), early.history, self._ports.dispatch
+        who.route, who.attempts = decided.plan.route, history
+        message = RefusedEarly(item, tuple([attempt.rung for attempt in history]))
+        if not dispatch.handle_now(message):
+            # Nothing depends on a single count.
+            with suppress(MailboxFull):
+                dispatch.put_nowait(message)
+        key = RequestKey(decided.plan.route, history[-1].rung, "refused", refusal.body.code)
+        count_request(self._ports.counters, key, history, trio.current_time() - request.arrived_at)
+        return refusal
 
     async def count_tokens(self, request: InferenceRequest, who: LogIdentity) -> int:
         """Plan, and count for the first planned rung whose tokenizer is known. Raises Refusal; nothing is reserved."""

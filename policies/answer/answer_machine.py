@@ -253,7 +253,7 @@ class AnswerMachine:
         if effect is None or self._ended:
             return
         if not isinstance(effect, Try):
-            self._effects.append(self._spread(effect) if isinstance(effect, GiveUp) else effect)
+            self._effects.append(spread(effect, self._chance()) if isinstance(effect, GiveUp) else effect)
             return
         if self._tried and not self._fallback.committed:
             self._effects.append(answer_effects.ForgetAnswer())
@@ -263,13 +263,6 @@ class AnswerMachine:
             self._effects.append(answer_effects.Pause(effect.not_before))
         else:
             self._effects.append(answer_effects.RequestPermit(effect.rung, effect.is_retry))
-
-    def _spread(self, refusal: GiveUp) -> GiveUp:
-        """Clients that were sent away together do not come back together."""
-        if refusal.code != "wait_too_long" or refusal.retry_after_s is None:
-            return refusal
-        later_s = refusal.retry_after_s * (1 + _SPREAD * self._chance())
-        return msgspec.structs.replace(refusal, retry_after_s=later_s)
 
     def _offer(self, attempt: MachineAttempt) -> None:
         self.due = attempt.wanted.deadline
@@ -318,3 +311,10 @@ class AnswerMachine:
             if note.outcome != "answered":
                 return note.why
         return None
+
+
+def spread(refusal: GiveUp, random01: float) -> GiveUp:
+    """Clients that were sent away together do not come back together. `random01`: a random number in 0..1."""
+    if refusal.code != "wait_too_long" or refusal.retry_after_s is None:
+        return refusal
+    return msgspec.structs.replace(refusal, retry_after_s=refusal.retry_after_s * (1 + _SPREAD * random01))

@@ -1,8 +1,8 @@
 """Refuses a request under overload before its prompt is read: what no rung of its plan would take.
 
 Reading the prompt, a reservation and an entry of the ledger cost most of a refusal, on the cores that also compute. So
-where the tenant's lines are over (`LineLoad`), the queues are consulted first. Nothing here depends on the prompt's
-size, so an estimate of it will do for the plan, unless the policy looks at it.
+where enough of a tenant's requests wait already (`LineLoad`), the queues are consulted first. What they say does not
+depend on the prompt's size, so an estimate of it will do, if the plan does not depend on it either.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from policies.answer.answer_machine import spread
 from policies.fallback.fallback_machine import FallbackMachine, GiveUp, RungRefused, Try
 from policies.model.plan import AttemptRecord, Plan
 from policies.queueing.backend_queue import BackendQueue, reason_code
@@ -25,11 +26,11 @@ class EarlyRefusal(msgspec.Struct, frozen=True):
 
 
 def early_refusal(
-    plan: Plan, newcomer: QueueItem, queues: Mapping[str, BackendQueue[Any]], now: float
+    plan: Plan, newcomer: QueueItem, queues: Mapping[str, BackendQueue[Any]], now: float, random01: float = 0.0
 ) -> EarlyRefusal | None:
     """What the plan leads to if its queues refuse this newcomer now, whatever its size; None: one may take it.
 
-    `newcomer`: its deadlines are the plan's.
+    `newcomer`: its deadlines are the plan's. `random01`: see `spread`.
     """
     machine = FallbackMachine(plan)
     effect = machine.start(now)
@@ -44,4 +45,4 @@ def early_refusal(
         effect = following
     if not isinstance(effect, GiveUp) or not machine.history:
         return None
-    return EarlyRefusal(effect, machine.history)
+    return EarlyRefusal(spread(effect, random01), machine.history)

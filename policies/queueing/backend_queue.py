@@ -223,20 +223,20 @@ class BackendQueue(Generic[J]):
         elif self._shed_at == _NEVER and job.first_by is not None:
             self._shed_at = now + _SHED_EVERY_S
 
-    def is_over(self, tenant: str) -> bool:
-        """See `FairQueue.is_over`."""
-        return self._queue.is_over(tenant)
+    def may_refuse(self, tenant: str) -> bool:
+        """See `FairQueue.may_refuse`."""
+        return self._queue.may_refuse(tenant)
 
     def refuses(self, item: QueueItem, now: float) -> QueueFull | None:
-        """Why `offer` would reject this newcomer, whatever its size; None: it may be accepted. Changes nothing."""
+        """Why `offer` would reject this newcomer, whatever its size; None: it may be accepted. Nothing is counted."""
         if self.changed or not self.up:
             # What waits may start now, or is not what the rejection would name.
             return None
         return self._queue.refuses(item, now)
 
-    def turned_away(self, tenant: str, now: float) -> None:
-        """A newcomer of this tenant was refused because of `refuses`, without an offer."""
-        self._queue.turned_away(tenant, now)
+    def refused_early(self, item: QueueItem, now: float) -> None:
+        """A newcomer was refused because of `refuses`, and not offered: count it."""
+        self._queue.refused_early(item, now)
 
     def withdraw(self, job_id: str | int) -> None:
         """The job is not needed any more: dequeue it, or cancel it on its replica."""

@@ -183,10 +183,13 @@ class FairQueue(Generic[T]):
             heapq.heappush(tier.groups[line.group], (tenant_queue.counter, tenant_queue.tenant, line))
         return Accepted(expires_at, self._rate.wait_s(len(self._entries), now), len(room))
 
-    def is_over(self, tenant: str) -> bool:
-        """Whether the tenant's newcomers are refused for their wait; as of the last one."""
+    def may_refuse(self, tenant: str) -> bool:
+        """Whether `refuses` can be expected to refuse newcomers of this tenant."""
         tenant_queue = self._tenant_queues.get(tenant)
-        return tenant_queue is not None and tenant_queue.lines[NEWCOMERS].load.is_over
+        if tenant_queue is None:
+            return False
+        line = tenant_queue.lines[NEWCOMERS]
+        return line.count > 0 and line.load.is_overloaded
 
     def refuses(self, item: QueueItem, now: float) -> QueueFull | None:
         """Why `offer` would refuse this newcomer, whatever its size; None: it may be accepted. Nothing is counted."""
@@ -198,15 +201,16 @@ class FairQueue(Generic[T]):
             return None
         line = tenant_queue.lines[NEWCOMERS]
         load = line.load.with_one_more(now)
-        return self._enough_wait(line, load, item, self._work.of(item), now) if load.is_over else None
+        return self._too_many(line, load, item, now) if load.is_overloaded else None
 
-    def turned_away(self, tenant: str, now: float) -> None:
-        """A newcomer of this tenant was refused because of `refuses`, without an offer."""
-        tenant_queue = self._tenant_queues.get(tenant)
+    def refused_early(self, item: QueueItem, now: float) -> None:
+        """A newcomer was refused because of `refuses`, and not offered: count it."""
+        tenant_queue = self._tenant_queues.get(item.tenant)
         if tenant_queue is not None:
             load = tenant_queue.lines[NEWCOMERS].load
             load.offered(now)
-            load.late(now)
+            load.refused(now)
+            self._work.refused(self._work.of(item), now)
             self._count_refused("overload")
 
     def displaced(self) -> list[tuple[T, QueueFull]]:
@@ -225,7 +229,8 @@ class FairQueue(Generic[T]):
                     if why is None:
                         break
                     self._leave(entry)
-                    line.load.late(now)
+                    line.load.refused(now)
+                    self._work.refused(entry.work, now)
                     self._totals.shed_total += 1
                     self._count_refused(why.reason)
                     shed.append((entry.item, why))
@@ -443,20 +448,21 @@ class FairQueue(Generic[T]):
             return None
         allowed_s = item.first_by - now - line.of.tier.first.allowance_s
         wait_s = self._wait_s(line, item, work, now)
-        full = self._too_long(wait_s, allowed_s, work, now)
-        if full is None and load.is_over:
+        full = self._too_long(wait_s, allowed_s, now)
+        if full is None and load.is_overloaded:
             beyond = wait_s is not None and wait_s * load.caution > allowed_s
-            full = self._overload(load, work, now) if beyond else self._enough_wait(line, load, item, work, now)
+            full = self._overload(load, now) if beyond else self._too_many(line, load, item, now)
         if full is not None:
-            load.late(now)
+            load.refused(now)
+            self._work.refused(work, now)
         return full
 
-    def _enough_wait(self, line: Line[T], load: LineLoad, item: QueueItem, work: int, now: float) -> QueueFull | None:
-        enough = due_before(line, item.deadline)[0] >= load.enough
-        return self._overload(load, work, now) if enough else None
+    def _too_many(self, line: Line[T], load: LineLoad, item: QueueItem, now: float) -> QueueFull | None:
+        """Why a newcomer is refused because enough wait before it; None: it is not."""
+        return self._overload(load, now) if due_before(line, item.deadline)[0] >= load.enough else None
 
-    def _overload(self, load: LineLoad, work: int, now: float) -> QueueFull:
-        return QueueFull("overload", self._work.come_back_s(0.0, work, now), 1.0, load.ratio)
+    def _overload(self, load: LineLoad, now: float) -> QueueFull:
+        return QueueFull("overload", self._work.come_back_s(0.0, now), 1.0, load.ratio)
 
     def _hopeless(self, entry: Entry[T], now: float) -> QueueFull | None:
         """Why one that waits is given up: the best that the figures allow is too late."""
@@ -464,12 +470,12 @@ class FairQueue(Generic[T]):
         if item.first_by is None:
             return None
         wait_s = self._wait_s(line, item, entry.work, now, is_in=True)
-        return self._too_long(wait_s, item.first_by - now - line.of.tier.first.least_s, entry.work, now)
+        return self._too_long(wait_s, item.first_by - now - line.of.tier.first.least_s, now)
 
-    def _too_long(self, wait_s: float | None, allowed_s: float, work: int, now: float) -> QueueFull | None:
+    def _too_long(self, wait_s: float | None, allowed_s: float, now: float) -> QueueFull | None:
         if wait_s is None or wait_s <= allowed_s:
             return None
-        back_s = self._work.come_back_s(wait_s - max(allowed_s, 0.0), work, now)
+        back_s = self._work.come_back_s(wait_s - max(allowed_s, 0.0), now)
         return QueueFull("wait_too_long", back_s, allowed_s, wait_s)
 
     def _wait_s(self, line: Line[T], item: T, work: int, now: float, *, is_in: bool = False) -> float | None:

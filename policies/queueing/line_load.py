@@ -16,8 +16,8 @@ import math
 import msgspec
 
 _EMPTY = 0.35
-"""While a tenant has none, others are served, the engine holds a few that have not started, and a tenant whose turn that
-was has the next one."""
+"""While a tenant has none, others are served, the engine holds a few that have not started, and the tenant has the next
+turn instead of the lost one."""
 _MEMORY_S = 5.0
 _LATELY = 0.5
 """As much of a refusal is left of one after 3.5 seconds."""
@@ -28,7 +28,7 @@ class LineLoad(msgspec.Struct, eq=False):
 
     _offered: float = 0.0
     _taken: float = 0.0
-    _late: float = 0.0
+    _refused: float = 0.0
     _at: float = 0.0
 
     def offered(self, now: float) -> None:
@@ -46,10 +46,10 @@ class LineLoad(msgspec.Struct, eq=False):
         self._fade(now)
         self._taken += 1
 
-    def late(self, now: float) -> None:
+    def refused(self, now: float) -> None:
         """A request was refused because of its expected wait: when it came, or while it waited."""
         self._fade(now)
-        self._late += 1
+        self._refused += 1
 
     @property
     def ratio(self) -> float:
@@ -57,18 +57,18 @@ class LineLoad(msgspec.Struct, eq=False):
         return self._offered / max(self._taken, 1.0)
 
     @property
-    def is_over(self) -> bool:
+    def is_overloaded(self) -> bool:
         """More is offered than is served, and not all in time."""
-        return self._late >= _LATELY and self.ratio > 1
+        return self._refused >= _LATELY and self.ratio > 1
 
     @property
     def enough(self) -> float:
-        """While it `is_over`, a newcomer is refused where so many wait already; at least 1."""
+        """While it `is_overloaded`, a newcomer is refused where so many wait already; at least 1."""
         return max(math.log(1 / _EMPTY) / math.log(self.ratio), 1.0)
 
     @property
     def caution(self) -> float:
-        """So many times its expected wait must be in time of one that comes while it `is_over`: 1 to 2."""
+        """So many times its expected wait must be in time of one that comes while it `is_overloaded`: 1 to 2."""
         return 2 - 1 / self.ratio
 
     def _fade(self, now: float) -> None:
@@ -76,5 +76,5 @@ class LineLoad(msgspec.Struct, eq=False):
             kept = math.exp((self._at - now) / _MEMORY_S)
             self._offered *= kept
             self._taken *= kept
-            self._late *= kept
+            self._refused *= kept
             self._at = now

@@ -80,15 +80,21 @@ class WorkRate(msgspec.Struct, eq=False):
         """Work that is done in this time, as last measured; 0 while the rate is unknown."""
         return self.rate.last_rate * seconds
 
-    def come_back_s(self, excess_s: float, work: int, now: float) -> float:
+    def come_back_s(self, excess_s: float, now: float) -> float:
         """When a job that is refused now would get in: its wait is too long by `excess_s`.
 
         Where nothing was measured yet, what was refused before is not counted.
         """
         rate = self._rate(now)
-        passed_s = now - self._refused_at
-        before = self._refused - rate * passed_s if math.isfinite(passed_s) else 0.0
-        before = min(max(before, 0.0), rate * _LONGEST_S)
-        self._refused, self._refused_at = before + work, now
-        ahead_s = before / rate if rate > 0 else 0.0
+        ahead_s = self._may_come_back(rate, now) / rate if rate > 0 else 0.0
         return min(max(excess_s + ahead_s, _SHORTEST_S), _LONGEST_S)
+
+    def refused(self, work: int, now: float) -> None:
+        """A job of so much work was refused: it may come back before those that are refused after it."""
+        self._refused, self._refused_at = self._may_come_back(self._rate(now), now) + work, now
+
+    def _may_come_back(self, rate: float, now: float) -> float:
+        """Work that was refused and may not have come back yet."""
+        passed_s = now - self._refused_at
+        left = self._refused - rate * passed_s if math.isfinite(passed_s) else 0.0
+        return min(max(left, 0.0), rate * _LONGEST_S)

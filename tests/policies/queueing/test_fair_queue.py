@@ -844,7 +844,7 @@ def under_load(
         newcomer = due(tick, "a", now + 1.0, **more)
         why = line.refuses(newcomer, now)
         if why is not None and early:
-            line.turned_away("a", now)
+            line.refused_early(newcomer, now)
         else:
             given = line.offer(newcomer, now)
             assert why is None or isinstance(given, QueueFull)
@@ -870,14 +870,18 @@ def test_what_would_be_refused_need_not_be_offered(per_s: int) -> None:
     refused, counted = line.statistics().refused_total, offered.statistics().refused_total
     assert sum(refused.values()) == sum(counted.values())
     assert refused["overload"] > 0.8 * sum(refused.values())
+    # Those that are refused later hear the same, too.
+    another = due(9000, "a", 41.0)
+    assert line.offer(another, 40.0) == offered.offer(another, 40.0)
 
 
 def test_nobody_is_refused_early_where_the_offer_might_be_accepted() -> None:
-    line, _, _, _ = under_load(20, deadline=90.0)
     newcomer = due(9000, "a", 41.0, deadline=90.0)
-    line.take(40.0)
-    line.offer(newcomer, 40.0)
-    assert line.is_over("a")
+    line, unasked = (under_load(20, deadline=90.0)[0] for _ in range(2))
+    for each in (line, unasked):
+        each.take(40.0)
+        each.offer(newcomer, 40.0)
+    assert line.may_refuse("a")
     why = line.refuses(msgspec.structs.replace(newcomer, job_id=9001), 40.0)
     assert why is not None
     assert why.reason == "overload"
@@ -888,13 +892,18 @@ def test_nobody_is_refused_early_where_the_offer_might_be_accepted() -> None:
         due(9005, "unknown", 41.0, deadline=90.0),
     ):
         assert line.refuses(other, 40.0) is None
-    assert not line.is_over("b")
-    assert not line.is_over("unknown")
-    line.turned_away("unknown", 40.0)
+    assert not line.may_refuse("b")
+    assert not line.may_refuse("unknown")
+    line.refused_early(due(9005, "unknown", 41.0), 40.0)
+    # Nothing has changed by that, not even what the next one is told.
+    another = due(9007, "a", 41.0, deadline=95.0)
+    assert line.offer(another, 40.0) == unasked.offer(another, 40.0)
     # What waits has expired, and the load is of long ago.
     assert line.refuses(due(9006, "a", 50.0, deadline=95.0), 49.0) is None
     line.expire(49.0)
     assert line.refuses(due(9006, "a", 50.0, deadline=95.0), 49.0) is None
+    # Nothing waits: whatever the load was, a newcomer may start.
+    assert not line.may_refuse("a")
 
 
 def test_a_line_at_which_nothing_is_late_is_as_long_as_the_time_allows() -> None:

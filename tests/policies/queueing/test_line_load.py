@@ -13,7 +13,7 @@ def loaded(offered: int, taken: int, late: int, now: float = 0.0) -> LineLoad:
     for _ in range(taken):
         load.taken(now)
     for _ in range(late):
-        load.late(now)
+        load.refused(now)
     return load
 
 
@@ -30,7 +30,7 @@ def loaded(offered: int, taken: int, late: int, now: float = 0.0) -> LineLoad:
 )
 def test_the_higher_the_load_the_fewer_have_to_wait(offered: int, taken: int, enough: float) -> None:
     load = loaded(offered, taken, 1)
-    assert load.is_over
+    assert load.is_overloaded
     assert load.enough == pytest.approx(enough, abs=0.06)
 
 
@@ -41,7 +41,7 @@ def test_the_higher_the_load_the_larger_the_margin(offered: int, caution: float)
 
 @pytest.mark.parametrize(("offered", "taken", "late"), [(0, 0, 0), (500, 100, 0), (100, 100, 5), (90, 100, 5)])
 def test_any_number_may_wait_where_all_is_served_in_time(offered: int, taken: int, late: int) -> None:
-    assert not loaded(offered, taken, late).is_over
+    assert not loaded(offered, taken, late).is_overloaded
 
 
 def test_the_ratio_is_that_of_late() -> None:
@@ -51,16 +51,16 @@ def test_the_ratio_is_that_of_late() -> None:
         for _ in range(2):
             load.offered(second)
             load.taken(second)
-        load.late(second)
+        load.refused(second)
     assert load.ratio == pytest.approx(1.0, abs=0.2)
 
 
 def test_a_single_refusal_is_soon_forgotten() -> None:
     load = loaded(50, 10, 1)
     load.taken(3.0)
-    assert load.is_over
+    assert load.is_overloaded
     load.taken(4.0)
-    assert not load.is_over
+    assert not load.is_overloaded
 
 
 def test_one_more_is_looked_at_beforehand() -> None:

@@ -65,25 +65,37 @@ def test_one_job_is_too_few_to_call_a_wait_hopeless() -> None:
     assert best < 0.5
 
 
+def told(work: WorkRate, excess_s: float, size: int, now: float, times: int = 1) -> list[float]:
+    """What so many that are refused one after the other are told."""
+    found = []
+    for _ in range(times):
+        found.append(work.come_back_s(excess_s, now))
+        work.refused(size, now)
+    return found
+
+
 def test_those_who_are_refused_come_back_one_after_the_other() -> None:
     work = steady()
-    told = [work.come_back_s(1.0, 100, 60.0) for _ in range(5)]
-    assert told == pytest.approx([1.0, 1.5, 2.0, 2.5, 3.0], rel=0.1)
+    assert told(work, 1.0, 100, 60.0, 5) == pytest.approx([1.0, 1.5, 2.0, 2.5, 3.0], rel=0.1)
     # What was served since makes room.
-    assert work.come_back_s(1.0, 100, 61.0) == pytest.approx(2.5, rel=0.1)
-    assert work.come_back_s(1.0, 100, 1000.0) == pytest.approx(1.0, rel=0.1)
+    assert told(work, 1.0, 100, 61.0) == pytest.approx([2.5], rel=0.1)
+    assert told(work, 1.0, 100, 1000.0) == pytest.approx([1.0], rel=0.1)
+
+
+def test_looking_counts_nothing() -> None:
+    work = steady()
+    assert len({work.come_back_s(1.0, 60.0) for _ in range(5)}) == 1
 
 
 def test_before_anything_was_measured_only_its_own_excess_counts() -> None:
     work = WorkRate()
-    assert [work.come_back_s(excess_s, 100, 10.0) for excess_s in (0.5, 0.0, 0.5)] == [0.5, 0.1, 0.5]
+    assert [told(work, excess_s, 100, 10.0)[0] for excess_s in (0.5, 0.0, 0.5)] == [0.5, 0.1, 0.5]
 
 
 def test_nobody_is_sent_away_for_more_than_a_minute() -> None:
     work = steady()
-    told = [work.come_back_s(1.0, 1000, 60.0) for _ in range(100)]
-    assert max(told) == 60.0
-    assert work.come_back_s(0.0, 1, 10_000.0) == 0.1
+    assert max(told(work, 1.0, 1000, 60.0, 100)) == 60.0
+    assert told(work, 0.0, 1, 10_000.0) == [0.1]
 
 
 def test_work_in_a_time() -> None:
