@@ -52,8 +52,7 @@ class ChatPrompt(msgspec.Struct, frozen=True, tag=True):
     @property
     def media(self) -> tuple[MediaPart, ...]:
         """The images, sounds and files."""
-        parts = [part for message in self.messages for part in message.parts]
-        return tuple([part for part in parts if isinstance(part, MediaPart)])
+        return tuple([part for message in self.messages for part in message.parts if isinstance(part, MediaPart)])
 
 
 class TextPrompt(msgspec.Struct, frozen=True, tag=True):

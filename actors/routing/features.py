@@ -41,6 +41,7 @@ def features_of(
     text, turns = last_user_text(body.prompts)
     headers = _headers(request, policy.headers)
     needs = policy.needs
+    requirements = _requirements(request, lengths, knows_effort=knows_effort)
     return Features(
         model=request.model,
         tenant=tenant,
@@ -48,7 +49,7 @@ def features_of(
         tags=_shared(request.credentials.tags),
         headers=headers,
         path=request.credentials.path,
-        has=_has(body),
+        has=_has(body, requirements),
         prompt_tokens=sum(lengths),
         max_tokens=body.params.max_tokens,
         choices=len(body.prompts) * body.n,
@@ -58,7 +59,7 @@ def features_of(
         language=language(text) if "language" in needs else "und",
         priors=priors_for(policy, text),
         at=at,
-        requirements=_requirements(request, lengths, knows_effort=knows_effort),
+        requirements=requirements,
         request=request.request_id,
         conversation=_conversation(request, tenant) if "conversation" in needs else "",
         user=body.user or "",
@@ -88,8 +89,8 @@ def _requirements(request: InferenceRequest, lengths: Sequence[int], *, knows_ef
 
 
 def _media(body: ParsedBody) -> tuple[tuple[Medium, str], ...]:
-    first = {part.medium: part.where for part in reversed(body.media)}
-    return tuple(sorted(first.items()))
+    media = body.media
+    return tuple(sorted({part.medium: part.where for part in reversed(media)}.items())) if media else ()
 
 
 def _media_of(message: ChatMessage) -> str:
@@ -114,12 +115,12 @@ def _shared(names: tuple[T, ...]) -> frozenset[T]:
     return frozenset(names)
 
 
-def _has(body: ParsedBody) -> frozenset[Has]:
+def _has(body: ParsedBody, requirements: Requirements) -> frozenset[Has]:
     has: list[Has] = []
     params = body.params
     if body.tools is not None:
         has.append("tools")
-    if body.bound_to is not None:
+    if requirements.bound_to is not None:
         has.append("schema")
     if body.streamed:
         has.append("stream")
@@ -131,7 +132,7 @@ def _has(body: ParsedBody) -> frozenset[Has]:
         has.append("seed")
     if params.stop:
         has.append("stop")
-    has += dict.fromkeys([part.medium for part in body.media])
+    has += [medium for medium, _ in requirements.media]
     return _shared(tuple(has))
 
 
