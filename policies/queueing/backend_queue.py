@@ -163,7 +163,7 @@ class BackendQueue(Generic[J]):
 
     @property
     def anything_waits(self) -> bool:
-        return any(self._queues)
+        return any([queue.use.requests for queue in self._queues])
 
     @property
     def up(self) -> bool:
@@ -204,8 +204,8 @@ class BackendQueue(Generic[J]):
             self.advance(now, figures)
         self.changed = True
         queue = self._queues[-1] if job.best_effort else self._queue
-        before = self._queues if job.best_effort else (queue,)
-        starts = not any(before) and self._fits(job, figures, now)
+        must_wait = self.anything_waits if job.best_effort else queue.use.requests
+        starts = not must_wait and self._fits(job, figures, now)
         answer: QueueFull | Accepted | None
         try:
             answer = queue.pass_by(job, now) if starts else queue.offer(job, now)
@@ -328,13 +328,13 @@ class BackendQueue(Generic[J]):
         if len(self._replicas) > 1:
             self._judge(figures, now)
         for queue in self._queues:
-            while len(queue) and self.up:
+            while queue.use.requests and self.up:
                 job = queue.take(now, lambda each: self._fits(each, figures, now))
                 if job is None:
                     break
                 if not self._refuse_held(job, now):
                     self._start(job, figures, now)
-            if len(queue):
+            if queue.use.requests:
                 break
         self._expire(now)
         if now >= self._shed_at:
@@ -368,7 +368,10 @@ class BackendQueue(Generic[J]):
             self._queues[-1].apply_settings(*best_effort)
 
     def _queue_of(self, tenant: str) -> FairQueue[J]:
-        return next((queue for queue in self._queues if queue.knows(tenant)), self._queue)
+        for queue in self._queues:
+            if queue.knows(tenant):
+                return queue
+        return self._queue
 
     def is_settled(self, sequences: int, blocks: int, figures: Sequence[ReplicaFigures | None]) -> bool:
         """Whether no replica can start such a job before another one ends. See `EngineCapacity`."""

@@ -70,7 +70,8 @@ class FairQueue(Generic[T]):
         self._expired: list[T] = []
         self._displaced: list[tuple[T, QueueFull]] = []
         self._order = 0
-        self._use = TierUse()
+        self.use = TierUse()
+        """What waits, in all tiers."""
         self._rate = DrainRate()
         self._work = WorkRate()
         self._now = 0.0
@@ -121,7 +122,7 @@ class FairQueue(Generic[T]):
         self._sweep(now)
         self._lift(tenant_queue)
         tier = tenant_queue.tier
-        full = self._full(tier, item, tier.use, self._use, now)
+        full = self._full(tier, item, tier.use, self.use, now)
         if full is not None:
             self._count_refused(full.reason)
             return full
@@ -174,7 +175,7 @@ class FairQueue(Generic[T]):
         line.count += 1
         line.work += work
         self._entries[item.job_id] = entry
-        for use in (tenant_queue.use, tier.use, self._use):
+        for use in (tenant_queue.use, tier.use, self.use):
             use.add(item)
         tier.work += work
         self._totals.offered_total += 1
@@ -323,15 +324,15 @@ class FairQueue(Generic[T]):
             tiers={name: msgspec.structs.replace(tier.use) for name, tier in self._tiers.items()},
             counters={name: tenant_queue.counter for name, tenant_queue in self._tenant_queues.items()},
             requests=len(self._entries),
-            tokens=self._use.tokens,
-            bytes=self._use.bytes,
+            tokens=self.use.tokens,
+            bytes=self.use.bytes,
             refused_total=dict(self._totals.refused_total),
         )
 
     def check_integrity(self) -> None:
         """Raise `IntegrityError` if the sums are wrong, a request was lost, or dead entries pile up."""
         entries = self._entries.values()
-        if self._use != use_of(entry.item for entry in entries):
+        if self.use != use_of(entry.item for entry in entries):
             raise IntegrityError("the line's sums differ from its entries")
         for tier in self._tiers.values():
             own = [entry for entry in entries if entry.line.of.tier is tier]
@@ -373,11 +374,11 @@ class FairQueue(Generic[T]):
     def _room(self, own: TenantQueue[T], item: T, now: float) -> list[tuple[Entry[T], QueueFull]] | QueueFull:
         """Those whose places the request gets, none if there is room; `QueueFull` if it cannot have enough."""
         tier = own.tier
-        full = first = self._full(tier, item, tier.use, self._use, now)
+        full = first = self._full(tier, item, tier.use, self.use, now)
         displaced: list[tuple[Entry[T], QueueFull]] = []
         if full is None:
             return displaced
-        use, total = msgspec.structs.replace(tier.use), msgspec.structs.replace(self._use)
+        use, total = msgspec.structs.replace(tier.use), msgspec.structs.replace(self.use)
         left: dict[str, TierUse] = {}
         while full is not None:
             if full.reason == "larger_than_queue":
@@ -567,7 +568,7 @@ class FairQueue(Generic[T]):
         tenant_queue = line.of
         tier = tenant_queue.tier
         del self._entries[item.job_id]
-        for use in (tenant_queue.use, tier.use, self._use):
+        for use in (tenant_queue.use, tier.use, self.use):
             use.remove(item)
         tier.work -= entry.work
         line.work -= entry.work

@@ -562,7 +562,7 @@ def test_the_expected_wait_of_one_that_is_accepted() -> None:
 def test_integrity_is_really_checked() -> None:
     line = queue()
     line.offer(item(1), 0.0)
-    line._use.tokens += 1
+    line.use.tokens += 1
     with pytest.raises(IntegrityError):
         line.check_integrity()
 
