@@ -286,19 +286,18 @@ class Ledger(Actor[LedgerMessage]):
                         self._on_post(post)
 
     def after_batch(self) -> None:
-        books = self._books
-        if books.is_failing(trio.current_time()):
+        books, now = self._books, trio.current_time()
+        if books.is_failing(now):
             self._let_go()
         if books.open or books.waiting:
             # Closings do not wake the actor: a timer does while entries are open.
-            now = trio.current_time()
             if not now < self._watch.due <= now + _LINGER_S:
                 self._timers.move(self._watch, now + _LINGER_S)
         if self._writing or not books.waiting or not (self._hurry or len(books.waiting) >= _GROUP):
             return
         assert self._worker is not None
         self._writing = True
-        books.asked_at = trio.current_time()
+        books.asked_at = now
         self._worker.send(self._next_batch())
         self._hurry = any(reply is not None for _, reply in books.waiting)
 
@@ -306,7 +305,7 @@ class Ledger(Actor[LedgerMessage]):
         books = self._books
         group = [books.waiting.popleft() for _ in range(min(len(books.waiting), _GROUP))]
         books.in_commit += group
-        return LedgerBatch(tuple(entry for entry, _ in group if entry is not None))
+        return LedgerBatch(tuple([entry for entry, _ in group if entry is not None]))
 
     def _note(self, now: float) -> None:
         """Note what was delivered of open entries: a part of them at a time, each once in a round."""

@@ -300,6 +300,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
         calls: list[UpstreamCall] = []
         choices: dict[int, int] = {}
         ended: list[Delta] = []
+        prompt_tokens = tokens = 0
         for index, emitted in enumerate(account.emitted):
             if emitted.finished:
                 continue
@@ -339,8 +340,9 @@ class AttemptFactory(msgspec.Struct, frozen=True):
                 raise _NotExpressible(why)
             choices[number] = index
             calls.append(call)
-        prompt_tokens = sum([lengths[index // body.n] + account.emitted[index].tokens for index in choices.values()])
-        tokens = prompt_tokens + sum([each.params.max_tokens for each in calls])
+            read = lengths[index // body.n] + emitted.tokens
+            prompt_tokens += read
+            tokens += read + params.max_tokens
         job = self._job(of, tuple(calls), prompt_tokens, tokens, goes_on=goes_on)
         # Only a judge can decide about an upstream's answer, which has no margins.
         machine = of.cascade if of.cascade is not None and of.cascade.has_judge else None

@@ -88,7 +88,7 @@ class SimulatedQueue:
 
     def offer(self, job: SimulatedJob, now: float) -> None:
         self.advance(now)
-        blocks = self._blocks(job.prompt_lengths)
+        blocks = self._blocks(job)
         least = min(self._min_blocks, blocks) if len(self.queue) else blocks
         self.queue.offer(job, now, self._engine_stats(now))
         if len(self.queue):

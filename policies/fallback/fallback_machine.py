@@ -28,7 +28,6 @@ to do, or None while the current attempt continues.
 It always ends: every failure uses up an attempt, and the plan bounds attempts.
 """
 
-from collections import Counter
 from typing import Literal
 
 import msgspec
@@ -200,7 +199,8 @@ class FallbackMachine:
         self._waits_left = _MOST_WAITS
         self._broken_off: list[PlannedRung] = []
         """Upstreams that may be asked again when no other rung is left."""
-        self._asked_again: Counter[str] = Counter()
+        self._asked_again: dict[str, int] = {}
+        """How often, by upstream."""
         self._reasons: list[Reason] = []
         self._pauses = Pauses()
         self._not_before = 0.0
@@ -392,12 +392,13 @@ class FallbackMachine:
         while self._broken_off:
             rung = self._broken_off.pop(0)
             assert rung.to is not None
-            if self._asked_again[rung.to] >= rung.retries or not self._can_go_on(rung):
+            asked = self._asked_again.get(rung.to, 0)
+            if asked >= rung.retries or not self._can_go_on(rung):
                 continue
             at = self._pauses.before_retry(now, random01, due)
             if at is None:
                 continue
-            self._asked_again[rung.to] += 1
+            self._asked_again[rung.to] = asked + 1
             self._not_before = at
             return msgspec.structs.replace(self._try(rung, now), is_retry=True)
         return None

@@ -405,7 +405,7 @@ class BackendQueue(Generic[J]):
         """Whether some replica can start it soon; that replica is `_chosen`. What is refused fits, too."""
         if self._is_held(job, now):
             return True
-        sequences, prompts, runs_alone = job.sequence_count, job.prompt_lengths, self._runs_alone(job, now)
+        sequences, runs_alone = job.sequence_count, self._runs_alone(job, now)
         elsewhere = self._is_lost_by(job) if runs_alone else None
         up = [(number, slot) for number, slot in enumerate(self._replicas) if slot.epoch is not None]
         able = [
@@ -413,9 +413,7 @@ class BackendQueue(Generic[J]):
             for number, slot in [each for each in up if not self._pace.is_ejected(each[0], now)] or up
             if not (runs_alone and (slot.jobs or number == elsewhere))
             and (slot.alone is None or now >= slot.alone_until)
-            and slot.capacity.fits(
-                sequences, slot.capacity.blocks(prompts), figures[number], best_effort=job.best_effort
-            )
+            and slot.capacity.fits(sequences, slot.capacity.blocks(job), figures[number], best_effort=job.best_effort)
         ]
         if self._placement is None:
             return bool(able)
@@ -443,7 +441,7 @@ class BackendQueue(Generic[J]):
         assert slot.epoch is not None, "only a replica that is up was chosen"
         self._where[job.job_id] = number
         slot.jobs[job.job_id] = job
-        blocks = slot.capacity.blocks(job.prompt_lengths)
+        blocks = slot.capacity.blocks(job)
         slot.capacity.enter(job.sequence_count, blocks, figures[number], best_effort=job.best_effort)
         if self._placement is not None and self._placed is not None:
             self._placement.enter(number, self._placed, figures[number])

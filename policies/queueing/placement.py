@@ -12,7 +12,7 @@ are kept as its KV pool has room for, the latest ones.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -49,6 +49,13 @@ class ReplicaFigures(Protocol):
     def step_s(self) -> float: ...
 
 
+class JobPrompts(Protocol):
+    """What a job's KV blocks are counted by; `policies.queueing.backend_queue.BackendJob` is one."""
+
+    @property
+    def prompt_lengths(self) -> Sequence[int]: ...
+
+
 class EngineCapacity:
     """One engine's, or one upstream's. Mutable; owned by the task that dispatches jobs."""
 
@@ -81,9 +88,10 @@ class EngineCapacity:
         """By job that the figures do not include yet: (steps at its start, blocks of its prompts)"""
         self._coming = 0
 
-    def blocks(self, prompts: Iterable[int]) -> int:
+    def blocks(self, job: JobPrompts) -> int:
+        """Of its prompts; 0 where only places are limited."""
         size = self._block_size
-        return sum([length // size + 1 for length in prompts]) if size is not None else 0
+        return sum([length // size + 1 for length in job.prompt_lengths]) if size is not None else 0
 
     def fits(self, sequences: int, blocks: int, figures: ReplicaFigures | None, *, best_effort: bool = False) -> bool:
         """Whether a job can start soon. An idle engine takes any job that its limits allow."""

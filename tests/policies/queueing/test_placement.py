@@ -21,6 +21,11 @@ class EngineNow:
     steps_total: int = 0
 
 
+@dataclass
+class Prompts:
+    prompt_lengths: Sequence[int]
+
+
 def test_an_empty_engine_takes_anything() -> None:
     room = EngineCapacity(4, 16)
     assert room.fits(9, 1000, EngineNow(waiting=9, free_blocks=0))
@@ -60,7 +65,7 @@ def test_a_long_line_in_the_engine_is_not_made_longer() -> None:
 
 def test_places_alone() -> None:
     room = EngineCapacity(2, None, ahead=0)
-    assert room.blocks([100, 200]) == 0
+    assert room.blocks(Prompts([100, 200])) == 0
     room.enter(1, 0, None)
     assert room.fits(1, 0, None)
     room.enter(1, 0, None)
@@ -68,7 +73,7 @@ def test_places_alone() -> None:
 
 
 def test_blocks_of_prompts() -> None:
-    assert EngineCapacity(2, 16).blocks([15, 16, 33]) == 1 + 2 + 3
+    assert EngineCapacity(2, 16).blocks(Prompts([15, 16, 33])) == 1 + 2 + 3
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 3), st.integers(0, 5))))
