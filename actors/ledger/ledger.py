@@ -289,10 +289,9 @@ class Ledger(Actor[LedgerMessage]):
         books, now = self._books, trio.current_time()
         if books.is_failing(now):
             self._let_go()
-        if books.open or books.waiting:
-            # Closings do not wake the actor: a timer does while entries are open.
-            if not now < self._watch.due <= now + _LINGER_S:
-                self._timers.move(self._watch, now + _LINGER_S)
+        # Closings do not wake the actor: a timer does while entries are open.
+        if (books.open or books.waiting) and not now < self._watch.due <= now + _LINGER_S:
+            self._timers.move(self._watch, now + _LINGER_S)
         if self._writing or not books.waiting or not (self._hurry or len(books.waiting) >= _GROUP):
             return
         assert self._worker is not None

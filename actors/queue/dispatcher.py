@@ -154,9 +154,12 @@ class Dispatcher(Actor[QueueMessage]):
             self._set_alarm(now)
 
     def _carry_out(self, backend: Backend, now: float) -> None:
-        for number, for_s in backend.queue.ejections():
+        ejections, effects = backend.queue.ejections, backend.queue.effects
+        while ejections:
+            number, for_s = ejections.popleft()
             log.warning("engine_replica_ejected", engine=backend.published.name, replica=number, for_s=for_s)
-        for effect in backend.queue.effects():
+        while effects:
+            effect = effects.popleft()
             job = effect.job
             match effect:
                 case StartOn(replica=replica, epoch=epoch):

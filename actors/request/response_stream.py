@@ -153,7 +153,7 @@ class ResponseStream:
             else:
                 machine.start(trio.current_time())
         while True:
-            if machine.has_effects:
+            if machine.effects:
                 await self._carry_out()
             if builder.events:
                 break
@@ -230,7 +230,7 @@ class ResponseStream:
                 self._unflushed = not sink.emit(events)
         except Exception as error:  # noqa: BLE001  (it is raised in the reader's task)
             self._failure = error
-        if self._failure is not None or self._unflushed or machine.has_effects:
+        if self._failure is not None or self._unflushed or machine.effects:
             self._delivery.alarm()
         return True
 
@@ -250,7 +250,8 @@ class ResponseStream:
     async def _carry_out(self) -> None:
         """Raises Refusal."""
         machine = self._machine
-        for effect in machine.effects():
+        while machine.effects:
+            effect = machine.effects.popleft()
             match effect:
                 case RequestPermit(rung, is_retry):
                     answer = await self._ports.permits.ask(rung, is_retry=is_retry)
@@ -425,9 +426,10 @@ class ResponseStream:
     # --- the end --------------------------------------------------------------------------------------------------
 
     def _stop(self, *, client_left: bool = False) -> None:
-        self._machine.stop(client_left=client_left)
-        for effect in self._machine.effects():
-            self._carry_out_now(effect)
+        machine = self._machine
+        machine.stop(client_left=client_left)
+        while machine.effects:
+            self._carry_out_now(machine.effects.popleft())
 
     def _finish(self, outcome: str, why: str, status: int) -> None:
         self._ended = True

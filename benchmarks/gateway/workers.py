@@ -145,7 +145,8 @@ class State:
         if ended:
             self._queue.finished(ended)
         self._queue.advance(now, [None])
-        started = [effect for effect in self._queue.effects() if isinstance(effect, StartOn)]
+        started = [effect for effect in self._queue.effects if isinstance(effect, StartOn)]
+        self._queue.effects.clear()
         return [int(str(effect.job.job_id).partition(" ")[2]) for effect in started]
 
 

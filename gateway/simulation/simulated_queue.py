@@ -117,7 +117,8 @@ class SimulatedQueue:
     def _carry_out(self, now: float) -> None:
         started: dict[int, list[ReplayedSequence]] = {}
         rejected = []
-        for effect in self.queue.effects():
+        while self.queue.effects:
+            effect = self.queue.effects.popleft()
             job = effect.job
             match effect:
                 case StartOn(replica=replica):

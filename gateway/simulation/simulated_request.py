@@ -145,7 +145,8 @@ class SimulatedRequest:
 
     def _carry_out(self, now: float) -> None:
         machine, service = self._machine, self._service
-        for effect in machine.effects():
+        while machine.effects:
+            effect = machine.effects.popleft()
             match effect:
                 case effects.ForgetAnswer():
                     self.first_content_at = None

@@ -13,7 +13,7 @@ yet, and one `RecordOutcome` for its permit. The answer ends with one of `Comple
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 
@@ -66,7 +66,8 @@ class AnswerMachine:
         self._stopped_on = ""
         """The rung whose attempt was stopped from outside, which the fallback machine does not know."""
         self._ended = False
-        self._effects: deque[AnswerEffect] = deque()
+        self.effects: deque[AnswerEffect] = deque()
+        """The pending ones, in order: take each from the left, and carry it out."""
         self.attempt: MachineAttempt | None = None
         self.due = _NEVER
         """When `on_deadline` must be called, unless another event comes before."""
@@ -97,15 +98,6 @@ class AnswerMachine:
         """Code of the last failure or refusal; else "asked_for", or "budget" if a spent budget changed the plan."""
         return self._last_trouble() or self._default_reason()
 
-    @property
-    def has_effects(self) -> bool:
-        return bool(self._effects)
-
-    def effects(self) -> Iterator[AnswerEffect]:
-        """The pending effects, in order; each is returned once."""
-        while self._effects:
-            yield self._effects.popleft()
-
     def start(self, now: float) -> None:
         self._apply(self._fallback.start(now), now)
 
@@ -116,7 +108,7 @@ class AnswerMachine:
 
     def resumed(self) -> None:
         if self._wanted is not None:
-            self._effects.append(answer_effects.RequestPermit(self._wanted.rung, self._wanted.is_retry))
+            self.effects.append(answer_effects.RequestPermit(self._wanted.rung, self._wanted.is_retry))
 
     def on_permit(self, answer: Permit | RungRefused, now: float) -> None:
         wanted = self._wanted
@@ -131,7 +123,7 @@ class AnswerMachine:
         if wanted.watched:
             assert self._plan.cascade is not None
             cascade = CascadeMachine(self._plan.cascade, self._choices)
-        self._effects.append(answer_effects.Prepare(MachineAttempt(wanted.rung, wanted, answer, cascade)))
+        self.effects.append(answer_effects.Prepare(MachineAttempt(wanted.rung, wanted, answer, cascade)))
 
     def prepared(self, attempt: MachineAttempt, *, draft_until: float | None = None) -> None:
         """Its job is made. `draft_until`: it is offered at `draft_ready`, or at this time if the draft is late."""
@@ -158,7 +150,7 @@ class AnswerMachine:
             event = msgspec.structs.replace(event, prefix=self._prefix(attempt))
         elif wanted is not None and permit is not None:
             self._permit = None
-            self._effects.append(answer_effects.RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
+            self.effects.append(answer_effects.RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
         self._report(event, now)
 
     def on_started(self, at: float) -> None:
@@ -185,7 +177,7 @@ class AnswerMachine:
             # Nothing more comes of the attempt, which has not failed thereby.
             self._stall_at = _NEVER
             until = min(now + self._plan.stall_s, self._plan.total_at)
-            self._effects.append(answer_effects.JudgeAnswer(attempt, until))
+            self.effects.append(answer_effects.JudgeAnswer(attempt, until))
 
     def on_complete(self, now: float, *, ended: bool, cascade_reason: str = "", draft_reason: str = "") -> None:
         """All choices are complete. `ended`: its backend knows. The reasons are codes of an accepted answer."""
@@ -237,13 +229,13 @@ class AnswerMachine:
         self._ended = True
         wanted, permit = self._wanted, self._permit
         self._wanted = self._permit = None
-        if self._effects:
-            self._effects = deque([each for each in self._effects if isinstance(each, answer_effects.AttemptEnding)])
+        if self.effects:
+            self.effects = deque([each for each in self.effects if isinstance(each, answer_effects.AttemptEnding)])
         if self.attempt is not None:
             self._stopped_on = self.attempt.rung
             self._end(ok=None, withdraw=True, client_left=client_left)
         elif wanted is not None and permit is not None:
-            self._effects.append(answer_effects.RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
+            self.effects.append(answer_effects.RecordOutcome(wanted.rung, permit, None, wanted.is_retry))
 
     def _report(self, event: fallback_machine.FallbackEvent, now: float) -> None:
         self._wanted = None
@@ -253,20 +245,20 @@ class AnswerMachine:
         if effect is None or self._ended:
             return
         if not isinstance(effect, Try):
-            self._effects.append(spread(effect, self._chance()) if isinstance(effect, GiveUp) else effect)
+            self.effects.append(spread(effect, self._chance()) if isinstance(effect, GiveUp) else effect)
             return
         if self._tried and not self._fallback.committed:
-            self._effects.append(answer_effects.ForgetAnswer())
+            self.effects.append(answer_effects.ForgetAnswer())
         self._tried = True
         self._wanted = effect
         if effect.not_before > now:
-            self._effects.append(answer_effects.Pause(effect.not_before))
+            self.effects.append(answer_effects.Pause(effect.not_before))
         else:
-            self._effects.append(answer_effects.RequestPermit(effect.rung, effect.is_retry))
+            self.effects.append(answer_effects.RequestPermit(effect.rung, effect.is_retry))
 
     def _offer(self, attempt: MachineAttempt) -> None:
         self.due = attempt.wanted.deadline
-        self._effects.append(answer_effects.OfferJob(attempt))
+        self.effects.append(answer_effects.OfferJob(attempt))
 
     def _end(
         self, attempt: MachineAttempt | None = None, *, ok: bool | None, withdraw: bool, client_left: bool = False
@@ -276,16 +268,16 @@ class AnswerMachine:
         assert attempt is not None
         self.attempt = None
         self.due = _NEVER
-        self._effects.append(answer_effects.EndAttempt(attempt, ok, client_left))
+        self.effects.append(answer_effects.EndAttempt(attempt, ok, client_left))
         if withdraw:
-            self._effects.append(answer_effects.WithdrawJob(attempt))
+            self.effects.append(answer_effects.WithdrawJob(attempt))
         is_retry, ttft_s = attempt.wanted.is_retry, attempt.ttft_s
-        self._effects.append(answer_effects.RecordOutcome(attempt.rung, attempt.permit, ok, is_retry, ttft_s))
+        self.effects.append(answer_effects.RecordOutcome(attempt.rung, attempt.permit, ok, is_retry, ttft_s))
         return attempt
 
     def _complete(self, attempt: MachineAttempt, reason: str, now: float) -> None:
         self._fallback.on(fallback_machine.AttemptFinished(reason), now)
-        self._effects.append(answer_effects.Complete(attempt, reason))
+        self.effects.append(answer_effects.Complete(attempt, reason))
 
     def _prefix(self, attempt: MachineAttempt) -> Prefix:
         return self._client_has(attempt.rung) if self._fallback.committed else ()

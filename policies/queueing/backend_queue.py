@@ -11,7 +11,7 @@ running at a crash is started alone (`Quarantine`).
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
@@ -143,7 +143,8 @@ class BackendQueue(Generic[J]):
         self._prefix_block = prefix_block
         self._placement = Placement(len(self._replicas), prefix_block or 1) if len(self._replicas) > 1 else None
         self._pace = ReplicaPace(len(self._replicas))
-        self._ejections: deque[tuple[int, float]] = deque()
+        self.ejections: deque[tuple[int, float]] = deque()
+        """(replica, seconds): those that get no jobs for so long, as they are too slow; take each from the left."""
         self._placed: Placed | None = None
         """The job that was checked last ..."""
         self._chosen = 0
@@ -153,7 +154,8 @@ class BackendQueue(Generic[J]):
         self._down_why = ("engine_loading", f"The engine {name} is being loaded.")
         self._restarts = False
         """It was up, and has crashed."""
-        self._effects: deque[BackendQueueEffect[J]] = deque()
+        self.effects: deque[BackendQueueEffect[J]] = deque()
+        """The pending ones, in order: take each from the left, and carry it out."""
         self.changed = False
         """Since the last `advance` an event came that may let a job start."""
 
@@ -163,7 +165,7 @@ class BackendQueue(Generic[J]):
 
     @property
     def anything_waits(self) -> bool:
-        return any([queue.use.requests for queue in self._queues])
+        return bool(self._queue.use.requests or self._queues[-1].use.requests)
 
     @property
     def up(self) -> bool:
@@ -177,16 +179,6 @@ class BackendQueue(Generic[J]):
     def replica_of(self, job_id: str | int) -> int | None:
         return self._where.get(job_id)
 
-    def effects(self) -> Iterator[BackendQueueEffect[J]]:
-        """The pending effects, in order; each is returned once."""
-        while self._effects:
-            yield self._effects.popleft()
-
-    def ejections(self) -> Iterator[tuple[int, float]]:
-        """(replica, seconds): those that get no jobs for so long, as they are too slow; each is returned once."""
-        while self._ejections:
-            yield self._ejections.popleft()
-
     @property
     def ejected_total(self) -> Sequence[int]:
         """By replica."""
@@ -195,7 +187,7 @@ class BackendQueue(Generic[J]):
     def offer(self, job: J, now: float, figures: Sequence[ReplicaFigures | None]) -> None:
         """Start the job if none waits before it, enqueue it, or reject it."""
         if not (self.up or (self._restarts and job.waits_for_restart)):
-            self._effects.append(Reject(job, *self._down_why, restarts=self._restarts))
+            self.effects.append(Reject(job, *self._down_why, restarts=self._restarts))
             return
         if self._refuse_held(job, now):
             return
@@ -212,14 +204,14 @@ class BackendQueue(Generic[J]):
         except UnknownTenant:
             # It began under a policy that had a queue for this tenant.
             message = "The policy was changed and has no queue for this tenant now; send the request again."
-            self._effects.append(Reject(job, "line_gone", message, 1.0))
+            self.effects.append(Reject(job, "line_gone", message, 1.0))
             return
         if answer is None:
             self._start(job, figures, now)
             return
-        self._effects += [_refused(other, why) for other, why in queue.displaced()]
+        self.effects += [_refused(other, why) for other, why in queue.displaced()]
         if isinstance(answer, QueueFull):
-            self._effects.append(_refused(job, answer))
+            self.effects.append(_refused(job, answer))
         elif self._shed_at == _NEVER and job.first_by is not None:
             self._shed_at = now + _SHED_EVERY_S
 
@@ -247,7 +239,7 @@ class BackendQueue(Generic[J]):
         if number is not None:
             slot = self._replicas[number]
             slot.alone_ends = slot.alone_ends and slot.alone != job_id
-            self._effects.append(CancelOn(slot.jobs[job_id], number))
+            self.effects.append(CancelOn(slot.jobs[job_id], number))
 
     def finished(self, job_ids: Iterable[str | int]) -> None:
         """These jobs have ended on their replica. Without effect for a job lost with its replica."""
@@ -303,9 +295,9 @@ class BackendQueue(Generic[J]):
             del self._where[job_id]
             if self._quarantine is not None and self._is_held(job, now):
                 quarantined.append(job)
-                self._effects.append(Fail(job, QUARANTINED, self._quarantine.message, self.up, fatal=True))
+                self.effects.append(Fail(job, QUARANTINED, self._quarantine.message, self.up, fatal=True))
             else:
-                self._effects.append(Fail(job, code, message, self.up, restarts=crashed))
+                self.effects.append(Fail(job, code, message, self.up, restarts=crashed))
         if self.up:
             return quarantined
         self._down_why = ("engine_down", f"The engine {self._name} is being restarted.")
@@ -321,7 +313,7 @@ class BackendQueue(Generic[J]):
         self._down_why = ("engine_down", f"The engine {self._name} has failed too often and is down.")
         self._restarts = False
         self._expire(now)
-        self._effects += [Reject(job, *self._down_why) for queue in self._queues for job in queue.clear()]
+        self.effects += [Reject(job, *self._down_why) for queue in self._queues for job in queue.clear()]
 
     def advance(self, now: float, figures: Sequence[ReplicaFigures | None]) -> None:
         self.changed = False
@@ -339,7 +331,7 @@ class BackendQueue(Generic[J]):
         self._expire(now)
         if now >= self._shed_at:
             late = self._queue.shed(now)
-            self._effects += [_refused(job, why) for job, why in late]
+            self.effects += [_refused(job, why) for job, why in late]
             self._shed_at = now + _SHED_EVERY_S if len(self._queue) else _NEVER
 
     def next_expiry(self) -> float | None:
@@ -431,7 +423,7 @@ class BackendQueue(Generic[J]):
                 continue
             for_s = self._pace.step(number, each.steps_total, each.step_tokens, each.step_s, now)
             if for_s is not None:
-                self._ejections.append((number, for_s))
+                self.ejections.append((number, for_s))
 
     def _start(self, job: J, figures: Sequence[ReplicaFigures | None], now: float) -> None:
         number = self._chosen
@@ -445,7 +437,7 @@ class BackendQueue(Generic[J]):
         slot.capacity.enter(job.sequence_count, blocks, figures[number], best_effort=job.best_effort)
         if self._placement is not None and self._placed is not None:
             self._placement.enter(number, self._placed, figures[number])
-        self._effects.append(StartOn(job, number, slot.epoch))
+        self.effects.append(StartOn(job, number, slot.epoch))
 
     def _runs_alone(self, job: J, now: float) -> bool:
         quarantine = self._quarantine
@@ -468,13 +460,13 @@ class BackendQueue(Generic[J]):
         """Whether it is quarantined; then it is rejected."""
         if self._quarantine is None or not self._is_held(job, now):
             return False
-        self._effects.append(Reject(job, QUARANTINED, self._quarantine.message, fatal=True))
+        self.effects.append(Reject(job, QUARANTINED, self._quarantine.message, fatal=True))
         return True
 
     def _expire(self, now: float) -> None:
         for queue in self._queues:
             for job in queue.expire(now):
-                self._effects.append(Reject(job, "queue_timeout", "It waited in the queue for too long.", 1.0))
+                self.effects.append(Reject(job, "queue_timeout", "It waited in the queue for too long.", 1.0))
 
 
 def reason_code(why: QueueFull) -> str:

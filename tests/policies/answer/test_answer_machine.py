@@ -1,6 +1,6 @@
 """One answer without a server: what is asked for in which order, deadlines, the commit point, and no leaks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.answer.answer_effects import (
+    AnswerEffect,
     Complete,
     EndAttempt,
     ForgetAnswer,
@@ -35,13 +36,18 @@ def machine(plan: Plan, *, has: Prefix = (), chance: Callable[[], float] = lambd
     return AnswerMachine(plan, 1, client_has=lambda _rung: has, chance=chance)
 
 
+def taken(answer: AnswerMachine) -> Iterator[AnswerEffect]:
+    while answer.effects:
+        yield answer.effects.popleft()
+
+
 def did(answer: AnswerMachine) -> list[str]:
-    return [type(effect).__name__ for effect in answer.effects()]
+    return [type(effect).__name__ for effect in taken(answer)]
 
 
 def offered(answer: AnswerMachine, now: float = 0.0, permit: Permit = PERMIT) -> None:
     """Through permit and preparation, into the queue of its backend."""
-    for effect in answer.effects():
+    for effect in taken(answer):
         match effect:
             case RequestPermit():
                 answer.on_permit(permit, now)
@@ -72,7 +78,7 @@ def cascade(**more: Any) -> PlannedCascade:
 def test_an_answer_that_goes_well() -> None:
     answer = machine(planned(rung("large")))
     answer.start(0.0)
-    effects = answer.effects()
+    effects = taken(answer)
     assert next(effects) == RequestPermit("large", is_retry=False)
     answer.on_permit(PERMIT, 0.0)
     prepare = next(effects)
@@ -86,7 +92,7 @@ def test_an_answer_that_goes_well() -> None:
     assert (answer.committed, answer.rung) == (True, "large")
     answer.on_output(1.5)
     answer.on_complete(2.0, ended=True)
-    ended, outcome, complete = answer.effects()
+    ended, outcome, complete = taken(answer)
     assert (type(ended), outcome) == (EndAttempt, RecordOutcome("large", PERMIT, True, False, 0.75))
     assert isinstance(complete, Complete)
     assert (answer.attempt, answer.history[-1].why) == (None, "asked_for")
@@ -103,11 +109,11 @@ def test_a_refused_permit_is_not_recorded_and_a_refusal_after_it_is() -> None:
     answer.start(0.0)
     assert did(answer) == ["RequestPermit"]
     answer.on_permit(RungRefused(why="breaker_open"), 0.0)
-    assert list(answer.effects()) == [ForgetAnswer(), RequestPermit("small", is_retry=False)]
+    assert list(taken(answer)) == [ForgetAnswer(), RequestPermit("small", is_retry=False)]
     answer.on_permit(PERMIT, 0.0)
     assert did(answer) == ["Prepare"]
     answer.on_rejected(RungRefused(why="prompt_too_long", lasting=True), 0.0)
-    record, end = answer.effects()
+    record, end = taken(answer)
     assert record == RecordOutcome("small", PERMIT, None, is_retry=False)
     assert isinstance(end, GiveUp)
 
@@ -118,9 +124,9 @@ def test_a_refused_permit_is_not_recorded_and_a_refusal_after_it_is() -> None:
 def test_those_who_would_wait_too_long_are_sent_away_for_different_times(why: str, draw: float, told_s: float) -> None:
     answer = machine(planned(rung("large")), chance=lambda: draw)
     answer.start(0.0)
-    list(answer.effects())
+    list(taken(answer))
     answer.on_permit(RungRefused(why=why, retry_after_s=4.0), 0.0)
-    (gone,) = answer.effects()
+    (gone,) = taken(answer)
     assert isinstance(gone, GiveUp)
     assert (gone.status, gone.code, gone.retry_after_s) == (429, why, told_s)
 
@@ -132,7 +138,7 @@ def test_the_first_output_came_when_it_came_not_when_its_reader_woke() -> None:
     assert answer.attempt is not None
     assert answer.attempt.ttft_s == 2.0
     answer.on_failed(AttemptFailed(kind="engine_failed", retryable=False), 9.0, ok=False, ended=True)
-    (outcome,) = [each for each in answer.effects() if isinstance(each, RecordOutcome)]
+    (outcome,) = [each for each in taken(answer) if isinstance(each, RecordOutcome)]
     assert outcome.ttft_s == 2.0
 
 
@@ -159,7 +165,7 @@ def test_deadlines(
     assert did(answer) == []
     assert answer.due == now
     answer.on_deadline(now)
-    effects = list(answer.effects())
+    effects = list(taken(answer))
     assert [type(effect) for effect in effects[:3]] == [EndAttempt, WithdrawJob, RecordOutcome]
     assert (effects[2].ok, effects[-1].__class__) == (ok, GiveUp)
     assert (answer.history[0].outcome, answer.history[0].why) == outcome
@@ -171,11 +177,11 @@ def test_a_retry_waits_for_its_pause_and_asks_as_a_retry() -> None:
     answer.start(0.0)
     offered(answer)
     answer.on_failed(BROKE, 1.0, ok=False, ended=True)
-    effects = list(answer.effects())
+    effects = list(taken(answer))
     assert [type(effect) for effect in effects] == [EndAttempt, RecordOutcome, ForgetAnswer, Pause]
     assert effects[3].until > 1.0
     answer.resumed()
-    assert list(answer.effects()) == [RequestPermit("cloud", is_retry=True)]
+    assert list(taken(answer)) == [RequestPermit("cloud", is_retry=True)]
 
 
 def test_an_escalation_goes_on_after_what_the_client_has() -> None:
@@ -187,15 +193,15 @@ def test_an_escalation_goes_on_after_what_the_client_has() -> None:
     answer.on_output(0.5)
     answer.content_sent(0.5)
     answer.on_escalated("low_margin", 1.0)
-    effects = list(answer.effects())
+    effects = list(taken(answer))
     assert [type(effect) for effect in effects] == [EndAttempt, WithdrawJob, RecordOutcome, RequestPermit]
     assert (effects[0].ok, effects[3].rung) == (True, "large")
     answer.on_permit(PERMIT, 1.0)
-    (prepare,) = answer.effects()
+    (prepare,) = taken(answer)
     assert (prepare.attempt.wanted.prefix, prepare.attempt.cascade) == (((7, 8),), None)
     answer.prepared(prepare.attempt)
     answer.on_complete(2.0, ended=True)
-    assert list(answer.effects())[-1] == Complete(prepare.attempt, "low_margin")
+    assert list(taken(answer))[-1] == Complete(prepare.attempt, "low_margin")
 
 
 def test_before_the_commit_point_nothing_is_asked_of_the_client() -> None:
@@ -212,26 +218,26 @@ def test_before_the_commit_point_nothing_is_asked_of_the_client() -> None:
 def test_a_first_draft_is_waited_for_before_the_job_is_offered() -> None:
     answer = machine(planned(rung("large")))
     answer.start(0.0)
-    list(answer.effects())
+    list(taken(answer))
     answer.on_permit(PERMIT, 0.0)
-    (prepare,) = answer.effects()
+    (prepare,) = taken(answer)
     answer.prepared(prepare.attempt, draft_until=0.25)
     assert (did(answer), answer.due) == ([], 0.25)
     answer.draft_ready()
     assert did(answer) == ["OfferJob"]
     assert answer.due == prepare.attempt.wanted.deadline
     answer.on_complete(1.0, ended=True, draft_reason="verified")
-    assert list(answer.effects())[-1] == Complete(prepare.attempt, "verified")
+    assert list(taken(answer))[-1] == Complete(prepare.attempt, "verified")
 
 
 def test_what_is_complete_already_needs_no_job() -> None:
     answer = machine(planned(rung("large")))
     answer.start(0.0)
-    list(answer.effects())
+    list(taken(answer))
     answer.on_permit(PERMIT, 0.0)
-    (prepare,) = answer.effects()
+    (prepare,) = taken(answer)
     answer.on_nothing_left(prepare.attempt, 0.0)
-    ended, record, complete = answer.effects()
+    ended, record, complete = taken(answer)
     assert (ended.ok, record.ok, complete.reason) == (None, None, "asked_for")
 
 
@@ -240,21 +246,21 @@ def test_an_answer_that_is_stopped_leaves_no_permit_and_no_job(stage: str) -> No
     answer = machine(planned(rung("large"), rung("small"), ANSWER))
     answer.start(0.0)
     if stage == "asked":
-        list(answer.effects())
+        list(taken(answer))
         answer.stop(client_left=True)
         assert did(answer) == []
         answer.on_permit(PERMIT, 0.0)
     elif stage == "permitted":
-        list(answer.effects())
+        list(taken(answer))
         answer.on_permit(PERMIT, 0.0)
-        (prepare,) = answer.effects()
+        (prepare,) = taken(answer)
         answer.stop(client_left=True)
-        assert list(answer.effects()) == [RecordOutcome("large", PERMIT, None, is_retry=False)]
+        assert list(taken(answer)) == [RecordOutcome("large", PERMIT, None, is_retry=False)]
         answer.prepared(prepare.attempt)
     else:
         offered(answer)
         answer.stop(client_left=True)
-        ended, withdraw, record = answer.effects()
+        ended, withdraw, record = taken(answer)
         assert (ended.client_left, type(withdraw), record.ok) == (True, WithdrawJob, None)
         assert answer.rung == "large"
     answer.stop()
@@ -284,7 +290,7 @@ def test_it_ends_once_and_every_permit_and_job_is_given_back(
     ends: list[object] = []
     answer.start(now)
     for _ in range(400):
-        for effect in answer.effects():
+        for effect in taken(answer):
             assert not ends, "nothing follows the end"
             match effect:
                 case RequestPermit(name):

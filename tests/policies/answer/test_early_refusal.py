@@ -37,7 +37,8 @@ def queue(per_s: int) -> BackendQueue[Job]:
             Job(job_id=tick, tenant="a", prompt_tokens=1, tokens=1, deadline=now + 50, first_by=now + 1), now, [None]
         )
         made.advance(now, [None])
-        running += [effect.job.job_id for effect in made.effects() if type(effect).__name__ == "StartOn"]
+        running += [effect.job.job_id for effect in made.effects if type(effect).__name__ == "StartOn"]
+        made.effects.clear()
     return made
 
 

@@ -1,8 +1,10 @@
 """The way into a backend: nothing is lost, order and capacity are kept, and replicas come and go."""
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 import pytest
@@ -17,6 +19,7 @@ from policies.queueing.fair_queue import FairQueue
 from policies.queueing.placement import EngineCapacity, PrefixMark
 from policies.queueing.quarantine import Quarantine
 
+E = TypeVar("E")
 BLOCK = 16
 TIERS = {"default": TierSettings(queue=QueueLimits(wait=Seconds(10), requests=6))}
 TENANTS = {"a": TenantSettings(), "b": TenantSettings()}
@@ -57,6 +60,11 @@ def job(number: int, tenant: str = "a", *, prompts: tuple[int, ...] = (10,), **m
     return msgspec.structs.replace(made, **more)
 
 
+def taken(pending: deque[E]) -> Iterator[E]:
+    while pending:
+        yield pending.popleft()
+
+
 def backend(
     *,
     replicas: int = 1,
@@ -78,7 +86,7 @@ IDLE = [Figures()]
 def test_a_job_starts_at_once_or_at_the_next_look() -> None:
     queue = backend(places=1)
     queue.offer(job(1), 0.0, IDLE)
-    assert list(queue.effects()) == [StartOn(job(1), 0, 1)]
+    assert list(taken(queue.effects)) == [StartOn(job(1), 0, 1)]
     assert (len(queue), queue.in_hand, queue.replica_of(1)) == (0, 1, 0)
     for number in (2, 3, 4):
         queue.offer(job(number), 0.0, IDLE)
@@ -86,11 +94,11 @@ def test_a_job_starts_at_once_or_at_the_next_look() -> None:
     waiting = len(queue)
     assert waiting > 0
     assert not queue.changed
-    list(queue.effects())
+    list(taken(queue.effects))
     queue.finished([1])
     queue.offer(job(5), 0.0, IDLE)
     # The place is of the one that came first.
-    assert [effect.job.job_id for effect in queue.effects()] == [5 - waiting]
+    assert [effect.job.job_id for effect in taken(queue.effects)] == [5 - waiting]
 
 
 def test_effects_stay_until_they_are_taken_and_are_given_out_once() -> None:
@@ -98,11 +106,10 @@ def test_effects_stay_until_they_are_taken_and_are_given_out_once() -> None:
     for number in (1, 2):
         queue.offer(job(number), 0.0, IDLE)
     queue.advance(0.0, IDLE)
-    effects = queue.effects()
-    assert next(effects).job.job_id == 1
+    assert queue.effects.popleft().job.job_id == 1
     # Whoever carries them out failed here; its next life goes on.
-    assert [effect.job.job_id for effect in queue.effects()] == [2]
-    assert list(queue.effects()) == []
+    assert [effect.job.job_id for effect in taken(queue.effects)] == [2]
+    assert list(taken(queue.effects)) == []
 
 
 def test_more_than_the_backend_holds_waits_and_follows() -> None:
@@ -110,22 +117,22 @@ def test_more_than_the_backend_holds_waits_and_follows() -> None:
     for number in (1, 2, 3):
         queue.offer(job(number), 0.0, IDLE)
     queue.advance(0.0, IDLE)
-    assert [effect.job.job_id for effect in queue.effects()] == [1, 2]
+    assert [effect.job.job_id for effect in taken(queue.effects)] == [1, 2]
     queue.finished((1,))
     assert queue.changed
     queue.advance(1.0, IDLE)
-    assert [effect.job.job_id for effect in queue.effects()] == [3]
+    assert [effect.job.job_id for effect in taken(queue.effects)] == [3]
 
 
 def test_jobs_offered_together_are_not_refused_while_the_backend_has_capacity() -> None:
     queue = backend(places=8)
     for number in range(8):
         queue.offer(job(number), 0.0, IDLE)
-    assert all(isinstance(effect, StartOn) for effect in queue.effects())
+    assert all(isinstance(effect, StartOn) for effect in taken(queue.effects))
     queue = backend(places=1)
     for number in range(8):
         queue.offer(job(number), 0.0, IDLE)
-    effects = list(queue.effects())
+    effects = list(taken(queue.effects))
     assert [type(effect) for effect in effects] == [StartOn, Reject]
     assert (effects[1].job.job_id, effects[1].reason) == (7, "queue_full")  # one runs, six wait
 
@@ -135,36 +142,36 @@ def test_one_that_waits_too_long_is_rejected_once() -> None:
     for number in (1, 2):
         queue.offer(job(number), 0.0, IDLE)
     queue.advance(0.0, IDLE)
-    assert len(list(queue.effects())) == 1
+    assert len(list(taken(queue.effects))) == 1
     assert queue.next_expiry() == 10.0
     queue.advance(10.0, IDLE)
-    assert [(effect.job.job_id, effect.reason) for effect in queue.effects()] == [(2, "queue_timeout")]
+    assert [(effect.job.job_id, effect.reason) for effect in taken(queue.effects)] == [(2, "queue_timeout")]
     queue.advance(20.0, IDLE)
-    assert list(queue.effects()) == []
+    assert list(taken(queue.effects)) == []
 
 
 def test_one_without_a_queue_of_its_tenant_is_rejected() -> None:
     queue = backend()
     queue.offer(job(1, "gone"), 0.0, IDLE)
-    (effect,) = queue.effects()
+    (effect,) = taken(queue.effects)
     assert (effect.reason, effect.retry_after_s) == ("line_gone", 1.0)
 
 
 def test_nothing_waits_for_a_backend_that_is_down() -> None:
     queue = backend(up=False)
     queue.offer(job(1), 0.0, [None])
-    (effect,) = queue.effects()
+    (effect,) = taken(queue.effects)
     assert (effect.reason, effect.message) == ("engine_loading", "The engine small is being loaded.")
     queue.replica_up(0, 1)
     for number in (2, 3, 4):
         queue.offer(job(number), 0.0, [None])
     queue.advance(0.0, IDLE)
-    list(queue.effects())
+    list(taken(queue.effects))
     queue.replica_down(0, "engine_failed", "It fell over.", 1.0)
-    told = [(type(effect), effect.job.job_id) for effect in queue.effects()]
+    told = [(type(effect), effect.job.job_id) for effect in taken(queue.effects)]
     assert told == [(Fail, 2), (Fail, 3), (Reject, 4)]
     queue.offer(job(5), 2.0, [None])
-    (effect,) = queue.effects()
+    (effect,) = taken(queue.effects)
     assert effect.reason == "engine_down"
     # What its last life had is over: it is not counted twice.
     queue.finished((2, 3))
@@ -177,14 +184,16 @@ def test_one_replica_that_goes_down_leaves_the_others_and_what_waits() -> None:
     for number in (1, 2, 3):
         queue.offer(job(number), 0.0, figures)
     queue.advance(0.0, figures)
-    assert [(effect.job.job_id, effect.replica) for effect in queue.effects()] == [(1, 0), (2, 1)]
+    assert [(effect.job.job_id, effect.replica) for effect in taken(queue.effects)] == [(1, 0), (2, 1)]
     queue.replica_down(0, "engine_failed", "It fell over.", 1.0)
-    assert list(queue.effects()) == [Fail(job(1), "engine_failed", "It fell over.", rung_is_up=True, restarts=True)]
+    assert list(taken(queue.effects)) == [
+        Fail(job(1), "engine_failed", "It fell over.", rung_is_up=True, restarts=True)
+    ]
     queue.advance(1.0, figures)
-    assert list(queue.effects()) == []
+    assert list(taken(queue.effects)) == []
     queue.replica_up(0, 7)
     queue.advance(2.0, figures)
-    assert list(queue.effects()) == [StartOn(job(3), 0, 7)]
+    assert list(taken(queue.effects)) == [StartOn(job(3), 0, 7)]
 
 
 WAITS = {"waits_for_restart": True}
@@ -199,7 +208,7 @@ def test_what_waits_for_a_restart_starts_after_it() -> None:
     queue.replica_down(0, "engine_failed", "It fell over.", 1.0)
     queue.offer(job(4), 1.0, IDLE)
     queue.offer(job(5, **WAITS), 1.0, IDLE)
-    assert [(type(effect).__name__, effect.job.job_id) for effect in queue.effects()] == [
+    assert [(type(effect).__name__, effect.job.job_id) for effect in taken(queue.effects)] == [
         ("StartOn", 1),
         ("Fail", 1),
         ("Reject", 2),
@@ -208,7 +217,7 @@ def test_what_waits_for_a_restart_starts_after_it() -> None:
     queue.check_integrity()
     queue.replica_up(0, 2)
     queue.advance(2.0, IDLE)
-    assert list(queue.effects()) == [StartOn(job(3, **WAITS), 0, 2)]
+    assert list(taken(queue.effects)) == [StartOn(job(3, **WAITS), 0, 2)]
 
 
 @pytest.mark.parametrize("ended", ["before it was up", "stopped", "marked down"])
@@ -218,14 +227,14 @@ def test_nothing_waits_for_a_restart_that_does_not_come(ended) -> None:
         queue.replica_down(0, "engine_failed", "It fell over.", 1.0, crashed=ended != "stopped")
     if ended == "marked down":
         queue.offer(job(1, **WAITS), 1.0, IDLE)
-        assert list(queue.effects()) == []
+        assert list(taken(queue.effects)) == []
         queue.marked_down(1.0)
     else:
         queue.offer(job(1, **WAITS), 1.0, IDLE)
-    (rejected,) = queue.effects()
+    (rejected,) = taken(queue.effects)
     assert (rejected.job.job_id, rejected.restarts, len(queue)) == (1, False, 0)
     queue.offer(job(2, **WAITS), 1.0, IDLE)
-    assert [effect.job.job_id for effect in queue.effects()] == [2]
+    assert [effect.job.job_id for effect in taken(queue.effects)] == [2]
 
 
 def test_a_withdrawn_job_leaves_the_queue_or_is_cancelled_where_it_runs() -> None:
@@ -233,12 +242,12 @@ def test_a_withdrawn_job_leaves_the_queue_or_is_cancelled_where_it_runs() -> Non
     for number in (1, 2):
         queue.offer(job(number), 0.0, IDLE)
     queue.advance(0.0, IDLE)
-    list(queue.effects())
+    list(taken(queue.effects))
     queue.withdraw(2)
     queue.withdraw(99)
-    assert (list(queue.effects()), len(queue)) == ([], 0)
+    assert (list(taken(queue.effects)), len(queue)) == ([], 0)
     queue.withdraw(1)
-    assert list(queue.effects()) == [CancelOn(job(1), 0)]
+    assert list(taken(queue.effects)) == [CancelOn(job(1), 0)]
     assert queue.in_hand == 1, "until its replica says that it has ended"
     queue.finished((1,))
     assert queue.in_hand == 0
@@ -251,11 +260,11 @@ def test_a_replica_that_knows_the_prompt_is_preferred() -> None:
     for number, more in ((1, {}), (2, known), (3, {})):
         queue.offer(job(number, **more), 0.0, figures)
         queue.advance(0.0, figures)
-    assert [effect.replica for effect in queue.effects()] == [0, 1, 0]
+    assert [effect.replica for effect in taken(queue.effects)] == [0, 1, 0]
     queue.finished((1, 2, 3))
     queue.offer(job(4, **known), 0.0, figures)
     queue.advance(0.0, figures)
-    assert [effect.replica for effect in queue.effects()] == [1]
+    assert [effect.replica for effect in taken(queue.effects)] == [1]
 
 
 def test_output_tokens_change_whose_turn_it_is() -> None:
@@ -266,7 +275,7 @@ def test_output_tokens_change_whose_turn_it_is() -> None:
     queue.charge({"b": 100, "nobody": 3})
     queue.finished((1,))
     queue.advance(0.0, IDLE)
-    assert [effect.job.job_id for effect in queue.effects()] == [1, 2]
+    assert [effect.job.job_id for effect in taken(queue.effects)] == [1, 2]
 
 
 @pytest.mark.parametrize(("blocks", "settled"), [(5, False), (50, True)])
@@ -281,7 +290,7 @@ def test_steps_alone_let_nothing_start_where_every_replica_lacks_blocks(blocks: 
 
 
 def started(queue: BackendQueue[Job]) -> list[int]:
-    return [effect.job.job_id for effect in queue.effects() if isinstance(effect, StartOn)]
+    return [effect.job.job_id for effect in taken(queue.effects) if isinstance(effect, StartOn)]
 
 
 def crashed() -> tuple[BackendQueue[Job], Quarantine]:
@@ -292,7 +301,7 @@ def crashed() -> tuple[BackendQueue[Job], Quarantine]:
         queue.offer(job(number, content=content), 0.0, IDLE)
     queue.advance(0.0, IDLE)
     assert queue.replica_down(0, "engine_failed", "It fell over.", 1.0) == []
-    assert [(effect.job.job_id, effect.fatal) for effect in queue.effects() if isinstance(effect, Fail)] == [
+    assert [(effect.job.job_id, effect.fatal) for effect in taken(queue.effects) if isinstance(effect, Fail)] == [
         (1, False),
         (2, False),
     ]
@@ -343,12 +352,12 @@ def test_the_one_that_crashes_alone_is_quarantined_wherever_it_waits() -> None:
     queue, quarantine = crashed()
     assert offer_all(queue, 2.0, j3=b"x", j4=b"y", j5=b"x") == [3]
     assert [each.job_id for each in queue.replica_down(0, "engine_failed", "Again.", 3.0)] == [3]
-    (failed, *rejected) = queue.effects()
+    (failed, *rejected) = taken(queue.effects)
     assert (failed.code, failed.fatal, failed.message) == ("request_quarantined", True, quarantine.message)
     assert {effect.reason for effect in rejected} == {"engine_down"}
     queue.replica_up(0, 3)
     queue.offer(job(6, content=b"x"), 4.0, IDLE)
-    (refused,) = queue.effects()
+    (refused,) = taken(queue.effects)
     assert (refused.reason, refused.fatal) == ("request_quarantined", True)
     assert offer_all(queue, 4.0, j7=b"y", j8=b"z") == [7]  # y is a suspect, and z was never one
     assert quarantine.statistics(4.0).quarantined == 1
@@ -360,7 +369,7 @@ def test_one_that_waits_while_it_is_quarantined_elsewhere_is_refused_in_its_turn
     quarantine.crashed([b"x"], 2.5)
     queue.finished((3,))
     queue.advance(3.0, IDLE)
-    told = [(type(effect), effect.job.job_id) for effect in queue.effects()]
+    told = [(type(effect), effect.job.job_id) for effect in taken(queue.effects)]
     assert told == [(Reject, 4), (StartOn, 5)]
 
 
@@ -372,7 +381,7 @@ def test_with_another_replica_only_one_of_them_is_kept_free() -> None:
     for number, content in ((3, b"x"), (4, b"z"), (5, b"z")):
         queue.offer(job(number, content=content), 2.0, both)
     queue.advance(2.0, both)
-    where = {effect.job.job_id: effect.replica for effect in queue.effects() if isinstance(effect, StartOn)}
+    where = {effect.job.job_id: effect.replica for effect in taken(queue.effects) if isinstance(effect, StartOn)}
     assert where[4] == where[5] != where[3]
 
 
@@ -384,7 +393,7 @@ def test_a_suspect_is_tried_on_another_replica_if_one_is_up() -> None:
     def replica_of(number: int) -> list[int]:
         queue.offer(job(number, content=b"x"), 2.0, both)
         queue.advance(2.0, both)
-        return [effect.replica for effect in queue.effects() if isinstance(effect, StartOn)]
+        return [effect.replica for effect in taken(queue.effects) if isinstance(effect, StartOn)]
 
     quarantine.crashed([b"x"], 0.0, ("large", 1))
     assert replica_of(1) == [0]
@@ -439,7 +448,7 @@ class BackendQueueMachine(RuleBasedStateMachine):
 
     def obey(self, offered: int = 0) -> None:
         """`offered`: the job that came last; those before it had their turn before it was in the queue."""
-        for effect in self.queue.effects():
+        for effect in taken(self.queue.effects):
             number = int(effect.job.job_id)
             match effect:
                 case StartOn(done, replica, epoch):
@@ -573,14 +582,14 @@ def test_a_replica_that_is_too_slow_gets_nothing_for_a_while() -> None:
     queue = backend(replicas=3, places=4)
     for steps in range(1, 9):
         queue.advance(0.0, slow(1, steps))
-    assert list(queue.ejections()) == [(1, 5.0)]
-    assert (list(queue.ejections()), queue.ejected_total) == ([], [0, 1, 0])
+    assert list(taken(queue.ejections)) == [(1, 5.0)]
+    assert (list(taken(queue.ejections)), queue.ejected_total) == ([], [0, 1, 0])
 
     def started(first: int, now: float, figures: list[Figures | None]) -> set[int]:
         for number in range(first, first + 6):
             queue.offer(job(number), now, figures)
         queue.advance(now, figures)
-        found = {effect.replica for effect in queue.effects()}
+        found = {effect.replica for effect in taken(queue.effects)}
         queue.finished(range(first, first + 6))
         return found
 
@@ -613,7 +622,7 @@ def offered(queue: BackendQueue[Job], *numbers: int, tenant: str = "a in (batch)
         queue.offer(job(number, tenant, best_effort="batch" in tenant), now, IDLE)
     queue.advance(now, IDLE)
     queue.check_integrity()
-    return [effect.job.job_id for effect in queue.effects() if isinstance(effect, StartOn)]
+    return [effect.job.job_id for effect in taken(queue.effects) if isinstance(effect, StartOn)]
 
 
 def test_best_effort_jobs_wait_apart_and_start_while_no_other_waits() -> None:
@@ -660,8 +669,8 @@ def test_they_leave_the_queue_as_all_others_do() -> None:
     queue.withdraw(2)
     assert queue.next_expiry() == 100.0
     queue.advance(101.0, IDLE)
-    assert [effect.job.job_id for effect in queue.effects() if isinstance(effect, Reject)] == [3, 4]
+    assert [effect.job.job_id for effect in taken(queue.effects) if isinstance(effect, Reject)] == [3, 4]
     offered(queue, 5, now=101.0)
     queue.replica_down(0, "engine_failed", "it broke", 102.0)
-    rejected = [effect.job.job_id for effect in queue.effects() if isinstance(effect, Reject)]
+    rejected = [effect.job.job_id for effect in taken(queue.effects) if isinstance(effect, Reject)]
     assert (rejected, queue.anything_waits) == ([5], False)
