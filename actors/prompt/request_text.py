@@ -102,29 +102,29 @@ class RequestText:
     @property
     def sizes(self) -> PromptSizes:
         """As far as they have been counted; rungs without a text of their own read as the first engine does."""
+        if not self._texts:
+            return PromptSizes({}, self.estimated())
         counted = {
             name: None if (encoded := self._encoded.get(text.reading)) is None else self._with_media(map(len, encoded))
             for name, text in self._texts.items()
         }
-        if not counted:
-            return PromptSizes({}, self.estimated())
         return PromptSizes(counted, next(iter(counted.values())))
 
-    async def lengths(self, rung: str, *, lenient: bool) -> list[int]:
+    async def lengths(self, rung: str, *, lenient: bool) -> tuple[int, ...]:
         """Number of tokens of every prompt for this rung.
 
         Names that are no engine's, and upstreams without a tokenizer, count as the first engine does; where no engine
         can encode the prompt, the count is an estimate. `lenient`: estimate also if the rung refuses the prompt,
         because another one may take it; otherwise that raises InvalidRequest.
         """
-        reader = rung if rung in self._texts else next(iter(self._texts), None)
-        try:
-            if reader is not None:
-                return list(self._with_media(map(len, await self.read_by(reader))))
-        except InvalidRequest:
-            if not lenient:
-                raise
-        return list(self.estimated())
+        if self._texts:
+            reader = rung if rung in self._texts else next(iter(self._texts))
+            try:
+                return self._with_media(map(len, await self.read_by(reader)))
+            except InvalidRequest:
+                if not lenient:
+                    raise
+        return self.estimated()
 
     def estimated(self) -> tuple[int, ...]:
         """Tokens of every prompt, without reading it."""
@@ -140,6 +140,8 @@ class RequestText:
     @property
     def passed_over(self) -> tuple[str, ...]:
         """Parts of the request's schemas that the models used so far do not enforce."""
+        if not self._constraints:
+            return ()
         made = [each.grammar.passed_over for each in self._constraints.values() if each.grammar is not None]
         return tuple(dict.fromkeys(chain.from_iterable(made)))
 

@@ -133,10 +133,8 @@ class Account:
         self._price_share = features.requirements.price_share
         self._held = ports.rollout.on_start(plan, features.at, grant.hold.amount)
         self.forget()
-        self._before = Usage(0, 0)
-        """What an ended process has delivered of the answer."""
-        self._prompt_paid = False
-        """That process has charged the prompt, too."""
+        self._before: Usage | None = None
+        """What an ended process has delivered of the answer, and charged together with the prompt; None: nothing."""
         if request.begun is not None and request.begun.events:
             self._take_over(request.begun.events)
 
@@ -144,7 +142,7 @@ class Account:
         """What the client has of an answer that an ended process has begun, and has paid for."""
         self.emit([event for event in events if isinstance(event, Delta)])
         self._before = self.usage()
-        self._prompt_paid = self.worked = True
+        self.worked = True
 
     def observe(self, job: Job, margins: list[float]) -> None:
         """For the recording: the token ids of the first attempt's prompt, and the small model's margins."""
@@ -182,12 +180,12 @@ class Account:
             return tokens.get(0, 0)
         return sum([tokens.get(index, 0) for index in range(0, len(self.emitted), self.request.body.n)])
 
-    def pay(self, rung: str, prompt_tokens: int, cached: Mapping[int, int], made_tokens: int) -> None:
-        """Charge a successful attempt. Failed attempts are not billed. `cached`: prefix-cache hit tokens by choice."""
+    def pay(self, rung: str, prompt_tokens: int, cached_tokens: int, made_tokens: int) -> None:
+        """Charge a successful attempt. Failed attempts are not billed. `cached_tokens`: prefix-cache hits."""
         price = self.snapshot.policy.prices.get(rung)
-        if self._prompt_paid:
+        if self._before is not None:
             prompt_tokens = 0
-        cost = cost_of(price, prompt_tokens, made_tokens, min(self.once(cached), prompt_tokens))
+        cost = cost_of(price, prompt_tokens, made_tokens, min(cached_tokens, prompt_tokens))
         self.cost += cost * self._price_share
 
     def delivered(self, rung: str, *, ended: bool) -> Delivered:
@@ -201,10 +199,12 @@ class Account:
 
     def _charged(self, usage: Usage) -> Usage:
         """Without what an ended process has charged."""
-        prompt_tokens = 0 if self._prompt_paid else usage.prompt_tokens
-        completion_tokens = max(usage.completion_tokens - self._before.completion_tokens, 0)
-        reasoning_tokens = max(usage.reasoning_tokens - self._before.reasoning_tokens, 0)
-        return Usage(prompt_tokens, completion_tokens, usage.cached_tokens, reasoning_tokens)
+        before = self._before
+        if before is None:
+            return usage
+        completion_tokens = max(usage.completion_tokens - before.completion_tokens, 0)
+        reasoning_tokens = max(usage.reasoning_tokens - before.reasoning_tokens, 0)
+        return Usage(0, completion_tokens, usage.cached_tokens, reasoning_tokens)
 
     def prefix(self, tokenizer: Tokenizer | None) -> Prefix:
         """Token ids of each choice, from which another rung can continue; empty if those of some choice are not known.
@@ -215,10 +215,6 @@ class Account:
         prefix = tuple([choice.ids(tokenizer) for choice in self.emitted])
         known = all(ids or not choice.tokens for ids, choice in zip(prefix, self.emitted, strict=True))
         return prefix if known else ()
-
-    def prompts_read(self, tokens: Mapping[int, int]) -> None:
-        """Prompt tokens by choice as an upstream reports them; they replace our own count."""
-        self.prompt_tokens = self.once(tokens) or self.prompt_tokens
 
     def usage(self) -> Usage:
         tokens = reasoning = 0

@@ -14,7 +14,6 @@ from actors.request.text_judge import readable
 from config.model.words import STATIC_ANSWER
 from policies.answer.answer_machine import AnswerMachine
 from policies.fallback.fallback_machine import AnswerStatic, Begun
-from policies.model.plan import degraded_codes
 
 
 class ResponseBuilder:
@@ -40,6 +39,10 @@ class ResponseBuilder:
         """Part of the answer itself was sent, not only reasoning."""
         self._drafts = (0, 0)
         """Of the last attempt: tokens drafted, tokens accepted."""
+        self._reported_tokens = 0
+        """Of its prompts, as its upstream counts them; 0: by none."""
+        self._cached_tokens = 0
+        """Of its prompts, from a prefix cache."""
         self._model = ""
         """The model that answered last."""
         self._reasoning_capped = False
@@ -63,14 +66,15 @@ class ResponseBuilder:
         made_tokens = assembly.tokens + attempt.unread_tokens
         account.made_tokens += made_tokens
         prompt_tokens = attempt.job.prompt_tokens // self._request.body.n
-        if attempt.rung in self._ports.upstreams:
-            prompt_tokens = account.once(assembly.prompts) or prompt_tokens
+        self._reported_tokens = account.once(assembly.prompts) if attempt.rung in self._ports.upstreams else 0
+        self._cached_tokens = account.once(assembly.cached)
+        prompt_tokens = self._reported_tokens or prompt_tokens
         if ok or (client_left and attempt.of.has_started):
-            account.pay(attempt.rung, prompt_tokens, assembly.cached, made_tokens)
+            account.pay(attempt.rung, prompt_tokens, self._cached_tokens, made_tokens)
         if drafter is not None:
             account.made_tokens += drafter.made_tokens
             if drafter.taken and (ok or client_left):
-                account.pay(drafter.engine, prompt_tokens, {}, drafter.made_tokens)
+                account.pay(drafter.engine, prompt_tokens, 0, drafter.made_tokens)
         if self._ports.recording is not None:
             account.observe(attempt.job, assembly.margins)
         if attempt.of.cascade is not None:
@@ -149,7 +153,7 @@ class ResponseBuilder:
                 tuple([text for text in echo for _ in range(request.body.n)]),
                 adapter,
                 self._machine.mark,
-                self.degraded(rung),
+                self._machine.degraded(rung),
                 self._account.downgraded_to,
                 request.body.model,
                 model,
@@ -160,13 +164,16 @@ class ResponseBuilder:
     # --- ends ---------------------------------------------------------------------------------------------------
 
     def complete(self, attempt: Attempt, reason: str) -> None:
+        """After `attempt_ended`."""
         if not self.streamed:
             self._start(attempt.rung, self._account.prompt_tokens, attempt)
             self.events += self._held
-        if attempt.rung in self._ports.upstreams and not attempt.job.goes_on:
-            self._account.prompts_read(attempt.assembly.prompts)
-        self._account.cached_tokens = self._account.once(attempt.assembly.cached)
-        self.events.append(Done(self._account.usage(), self._served(attempt.rung, reason, self._machine.mark)))
+        account = self._account
+        if self._reported_tokens and not attempt.job.goes_on:
+            # It replaces our own count.
+            account.prompt_tokens = self._reported_tokens
+        account.cached_tokens = self._cached_tokens
+        self.events.append(Done(account.usage(), self._served(attempt.rung, reason, self._machine.mark)))
 
     def answer(self, static: AnswerStatic, now: float) -> None:
         """Answer with a static text."""
@@ -187,9 +194,6 @@ class ResponseBuilder:
         served = self._served(self._machine.rung, error.code, None)
         self.events.append(Failed(error, self._account.usage(), served))
 
-    def degraded(self, rung: str) -> tuple[str, ...]:
-        return degraded_codes(self._plan.degraded, self._machine.history, rung)
-
     def _served(self, rung: str, reason: str, mark: str | None) -> Served:
         plan = self._plan
         experiment, arm = (plan.experiment, plan.arm) if plan.arm else (None, None)
@@ -206,7 +210,7 @@ class ResponseBuilder:
             experiment,
             arm,
             self._account.adapter or None,
-            self.degraded(rung),
+            self._machine.degraded(rung),
             self._account.downgraded_to,
             self._request.body.model,
             self._model,

@@ -443,7 +443,7 @@ class ResponseStream:
         if gone and not builder.started:
             # Of an answer that is not streamed the client has received nothing.
             account.forget()
-        account.degraded = builder.degraded(rung)
+        account.degraded = self._machine.degraded(rung)
         account.settle(outcome, why, rung, self._machine.history, status)
         self._on_end(self)
 

@@ -31,7 +31,7 @@ from policies.fallback.fallback_machine import (
     Try,
 )
 from policies.model.load import Permit
-from policies.model.plan import BY_BUDGET, AttemptRecord, Plan
+from policies.model.plan import BY_BUDGET, AttemptRecord, Degraded, Plan, degraded_codes
 
 _NEVER = float("inf")
 _SPREAD = 0.25
@@ -80,6 +80,10 @@ class AnswerMachine:
     @property
     def history(self) -> tuple[AttemptRecord, ...]:
         return self._fallback.history
+
+    def degraded(self, rung: str) -> tuple[Degraded, ...]:
+        """See `policies.model.plan.Degraded`; `rung`: the one that answers."""
+        return degraded_codes(self._plan.degraded, self._fallback.history, rung)
 
     @property
     def mark(self) -> str | None:
