@@ -255,7 +255,10 @@ class ResponseStream:
             match effect:
                 case RequestPermit(rung, is_retry):
                     answer = await self._ports.permits.ask(rung, is_retry=is_retry)
-                    machine.on_permit(answer, trio.current_time())
+                    if isinstance(answer, RungRefused):
+                        machine.on_rejected(answer, trio.current_time())
+                    else:
+                        machine.on_permit(answer)
                 case Prepare(of):
                     await self._prepare(of)
                 case Pause(until):

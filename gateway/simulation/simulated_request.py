@@ -153,7 +153,11 @@ class SimulatedRequest:
                 case effects.Pause(until):
                     service.wake(until, self._resume)
                 case effects.RequestPermit(rung, is_retry):
-                    machine.on_permit(self._permit(rung, now, is_retry=is_retry), now)
+                    answer = self._permit(rung, now, is_retry=is_retry)
+                    if isinstance(answer, RungRefused):
+                        machine.on_rejected(answer, now)
+                    else:
+                        machine.on_permit(answer)
                 case effects.Prepare(of):
                     self._prepare(of, now)
                 case effects.OfferJob():

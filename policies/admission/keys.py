@@ -113,12 +113,13 @@ class KeyRing:
         unknown id against a dummy entry, so that response times do not reveal which ids exist. Only who has the whole
         key learns that it has expired.
         """
-        parts = raw[:_MAX_KEY_CHARS].split("_", 2)
+        read = raw[:_MAX_KEY_CHARS]
+        parts = read.split("_", 2)
         key_id = parts[1] if len(parts) == 3 else ""
         key, expected = self._by_id.get(key_id, _UNKNOWN_KEY)
-        given = hashlib.sha256(raw[:_MAX_KEY_CHARS].encode("utf-8", "surrogatepass")).digest()
+        given = hashlib.sha256(read.encode("utf-8", "surrogatepass")).digest()
         same = hmac.compare_digest(given, expected)
-        if not same or key is None or len(raw) > _MAX_KEY_CHARS:
+        if not same or key is None or read != raw:
             return "unknown"
         return "expired" if has_expired(key, at) else self._grants[key_id]
 

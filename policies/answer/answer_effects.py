@@ -38,7 +38,10 @@ class Pause(msgspec.Struct, frozen=True, gc=False):
 
 
 class RequestPermit(msgspec.Struct, frozen=True, gc=False):
-    """Request a permit of the rung's breaker, and of the retry budget for a retry; answer with `on_permit`."""
+    """Request a permit of the rung's breaker, and of the retry budget for a retry.
+
+    Answer with `on_permit`, or with `on_rejected` if there is none.
+    """
 
     rung: str
     is_retry: bool

@@ -114,20 +114,17 @@ class AnswerMachine:
         if self._wanted is not None:
             self.effects.append(answer_effects.RequestPermit(self._wanted.rung, self._wanted.is_retry))
 
-    def on_permit(self, answer: Permit | RungRefused, now: float) -> None:
+    def on_permit(self, permit: Permit) -> None:
         wanted = self._wanted
         if wanted is None:
             # Stopped meanwhile.
             return
-        if isinstance(answer, RungRefused):
-            self._report(answer, now)
-            return
-        self._permit = answer
+        self._permit = permit
         cascade = None
         if wanted.watched:
             assert self._plan.cascade is not None
             cascade = CascadeMachine(self._plan.cascade, self._choices)
-        self.effects.append(answer_effects.Prepare(MachineAttempt(wanted.rung, wanted, answer, cascade)))
+        self.effects.append(answer_effects.Prepare(MachineAttempt(wanted.rung, wanted, permit, cascade)))
 
     def prepared(self, attempt: MachineAttempt, *, draft_until: float | None = None) -> None:
         """Its job is made. `draft_until`: it is offered at `draft_ready`, or at this time if the draft is late."""
@@ -147,8 +144,11 @@ class AnswerMachine:
             self._offer(self.attempt)
 
     def on_rejected(self, event: RungRefused, now: float) -> None:
-        """The rung refuses the current attempt, or the one that was to be prepared."""
+        """The rung refuses the current attempt, or the one that was to be permitted or prepared."""
         attempt, wanted, permit = self.attempt, self._wanted, self._permit
+        if attempt is None and wanted is None:
+            # Stopped meanwhile.
+            return
         if attempt is not None:
             self._end(ok=None, withdraw=False)
             event = msgspec.structs.replace(event, prefix=self._prefix(attempt))

@@ -212,8 +212,8 @@ def make_plan(policy: Policy, features: Features, load: Load, now: float) -> Pla
             degraded.append("budget_small_only")
     elif cascade is not None and cascade.why == "busy" and cascade.start_on == "small":
         degraded.append("busy")
-    output_cap = route.settings.caps.output_tokens
-    if (capped := _busy_cap(policy, route, features, load, rungs, cascade)) is not None:
+    tier, output_cap = policy.tiers.get(features.tier), route.settings.caps.output_tokens
+    if (capped := _busy_cap(tier, route, load, rungs, cascade)) is not None:
         output_cap, reason = capped
         reasons += (reason,)
         if not 0 < features.max_tokens <= output_cap:
@@ -231,7 +231,7 @@ def make_plan(policy: Policy, features: Features, load: Load, now: float) -> Pla
         shadows=tuple([shadow for split, shadow in shadows if split.arm(features) == "copy"]),
         queue_s=None if deadlines.queue is None else float(deadlines.queue),
         ttft_at=ttft_at,
-        first_by=_first_by(policy.tiers.get(features.tier), now, ttft_at),
+        first_by=_first_by(tier, now, ttft_at),
         total_at=total_at,
         stall_s=float(deadlines.stall),
         output_cap=output_cap,
@@ -262,16 +262,15 @@ def _models_taking(policy: Policy, features: Features, load: Load) -> list[str]:
     return names
 
 
-def _busy_cap(  # noqa: PLR0917  (what a plan is made of)
-    policy: Policy,
+def _busy_cap(
+    tier: TierSettings | None,
     route: CompiledRoute,
-    features: Features,
     load: Load,
     rungs: tuple[PlannedRung, ...],
     cascade: PlannedCascade | None,
 ) -> tuple[int, str] | None:
     """The bound on output tokens while the first rung is busy, and the reason; None: no such bound holds now."""
-    caps, tier = route.settings.caps, policy.tiers.get(features.tier)
+    caps = route.settings.caps
     if caps.busy_output_tokens is None or tier is None:
         return None
     if cascade is not None:

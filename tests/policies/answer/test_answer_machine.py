@@ -50,7 +50,7 @@ def offered(answer: AnswerMachine, now: float = 0.0, permit: Permit = PERMIT) ->
     for effect in taken(answer):
         match effect:
             case RequestPermit():
-                answer.on_permit(permit, now)
+                answer.on_permit(permit)
             case Prepare(attempt):
                 answer.prepared(attempt)
             case OfferJob():
@@ -80,7 +80,7 @@ def test_an_answer_that_goes_well() -> None:
     answer.start(0.0)
     effects = taken(answer)
     assert next(effects) == RequestPermit("large", is_retry=False)
-    answer.on_permit(PERMIT, 0.0)
+    answer.on_permit(PERMIT)
     prepare = next(effects)
     assert isinstance(prepare, Prepare)
     assert prepare.attempt.cascade is None
@@ -108,9 +108,9 @@ def test_a_refused_permit_is_not_recorded_and_a_refusal_after_it_is() -> None:
     answer = machine(planned(rung("large"), rung("small")))
     answer.start(0.0)
     assert did(answer) == ["RequestPermit"]
-    answer.on_permit(RungRefused(why="breaker_open"), 0.0)
+    answer.on_rejected(RungRefused(why="breaker_open"), 0.0)
     assert list(taken(answer)) == [ForgetAnswer(), RequestPermit("small", is_retry=False)]
-    answer.on_permit(PERMIT, 0.0)
+    answer.on_permit(PERMIT)
     assert did(answer) == ["Prepare"]
     answer.on_rejected(RungRefused(why="prompt_too_long", lasting=True), 0.0)
     record, end = taken(answer)
@@ -125,7 +125,7 @@ def test_those_who_would_wait_too_long_are_sent_away_for_different_times(why: st
     answer = machine(planned(rung("large")), chance=lambda: draw)
     answer.start(0.0)
     list(taken(answer))
-    answer.on_permit(RungRefused(why=why, retry_after_s=4.0), 0.0)
+    answer.on_rejected(RungRefused(why=why, retry_after_s=4.0), 0.0)
     (gone,) = taken(answer)
     assert isinstance(gone, GiveUp)
     assert (gone.status, gone.code, gone.retry_after_s) == (429, why, told_s)
@@ -196,7 +196,7 @@ def test_an_escalation_goes_on_after_what_the_client_has() -> None:
     effects = list(taken(answer))
     assert [type(effect) for effect in effects] == [EndAttempt, WithdrawJob, RecordOutcome, RequestPermit]
     assert (effects[0].ok, effects[3].rung) == (True, "large")
-    answer.on_permit(PERMIT, 1.0)
+    answer.on_permit(PERMIT)
     (prepare,) = taken(answer)
     assert (prepare.attempt.wanted.prefix, prepare.attempt.cascade) == (((7, 8),), None)
     answer.prepared(prepare.attempt)
@@ -219,7 +219,7 @@ def test_a_first_draft_is_waited_for_before_the_job_is_offered() -> None:
     answer = machine(planned(rung("large")))
     answer.start(0.0)
     list(taken(answer))
-    answer.on_permit(PERMIT, 0.0)
+    answer.on_permit(PERMIT)
     (prepare,) = taken(answer)
     answer.prepared(prepare.attempt, draft_until=0.25)
     assert (did(answer), answer.due) == ([], 0.25)
@@ -234,7 +234,7 @@ def test_what_is_complete_already_needs_no_job() -> None:
     answer = machine(planned(rung("large")))
     answer.start(0.0)
     list(taken(answer))
-    answer.on_permit(PERMIT, 0.0)
+    answer.on_permit(PERMIT)
     (prepare,) = taken(answer)
     answer.on_nothing_left(prepare.attempt, 0.0)
     ended, record, complete = taken(answer)
@@ -249,10 +249,10 @@ def test_an_answer_that_is_stopped_leaves_no_permit_and_no_job(stage: str) -> No
         list(taken(answer))
         answer.stop(client_left=True)
         assert did(answer) == []
-        answer.on_permit(PERMIT, 0.0)
+        answer.on_permit(PERMIT)
     elif stage == "permitted":
         list(taken(answer))
-        answer.on_permit(PERMIT, 0.0)
+        answer.on_permit(PERMIT)
         (prepare,) = taken(answer)
         answer.stop(client_left=True)
         assert list(taken(answer)) == [RecordOutcome("large", PERMIT, None, is_retry=False)]
@@ -295,11 +295,11 @@ def test_it_ends_once_and_every_permit_and_job_is_given_back(
             match effect:
                 case RequestPermit(name):
                     if rng.random() < 0.2:
-                        answer.on_permit(RungRefused(why="breaker_open"), now)
+                        answer.on_rejected(RungRefused(why="breaker_open"), now)
                     else:
                         assert name not in permits
                         permits[name] = Permit(rng.randrange(10**6))
-                        answer.on_permit(permits[name], now)
+                        answer.on_permit(permits[name])
                 case Prepare(attempt):
                     if rng.random() < 0.1:
                         answer.on_rejected(RungRefused(why="prompt_too_long", lasting=True), now)
