@@ -122,6 +122,12 @@ class BreakerRegistry:
             )
         return found
 
+    def closed_permit(self, rung: str) -> Permit | None:
+        """A permit of a closed breaker whose backend is not marked down; None: it is not closed."""
+        backend = self._backends.get(rung)
+        is_down = backend is not None and backend.down_until is not None
+        return None if is_down else self.breakers[rung].closed_permit()
+
     def permit(self, rung: str, now: float) -> Permit | BreakerOpen:
         """A permit for one attempt; called by the actor only."""
         down_s = self._down_for_s(rung, now)
@@ -181,7 +187,7 @@ class Permits:
 
     def closed(self, rung: str) -> Permit | None:
         """A permit of a closed breaker; None: it is not closed."""
-        return self._published.view(rung, trio.current_time()).closed_permit()
+        return self._published.closed_permit(rung)
 
     async def ask(self, rung: str, *, is_retry: bool) -> Permit | fallback_machine.RungRefused:
         permit = None if is_retry else self.closed(rung)

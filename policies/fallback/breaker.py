@@ -103,6 +103,10 @@ class Breaker:
         limit = self._settings.slow_after
         return limit is not None and ttft_s is not None and ttft_s >= limit
 
+    def closed_permit(self) -> Permit | None:
+        """A permit while the breaker is closed, which changes nothing; None: it must be requested by `permit`."""
+        return Permit(self._epoch) if self.state == "closed" else None
+
     def permit(self, now: float) -> Permit | BreakerOpen:
         """A permit for one attempt; each permit must be followed by one `record`."""
         if self.state == "closed":

@@ -24,10 +24,6 @@ class BreakerView(msgspec.Struct, frozen=True, gc=False):
     opens_for_s: float = 0.0
     """While open: seconds until the first probe is allowed, counted from the snapshot."""
 
-    def closed_permit(self) -> Permit | None:
-        """A permit if the breaker is closed; None if one must be requested from the breaker's owner."""
-        return Permit(self.epoch) if self.state == "closed" else None
-
 
 class EngineLoad(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Load of one engine and its backend queue."""

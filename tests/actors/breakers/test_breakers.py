@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from actors.api.engine_status import EngineStatus
 from actors.breakers.breakers import BreakerMessage, BreakerRegistry, Permits
 from actors.kernel.actor import Mailbox
 from config.model.routing import BreakerSettings, RetryBudgetSettings
@@ -89,6 +90,16 @@ async def test_the_permit_of_a_closed_breaker_is_read_without_its_actor() -> Non
     assert isinstance(permits.closed("small"), Permit)
     assert isinstance(await permits.ask("small", is_retry=False), Permit)
     assert mailbox.refused_total == 0
+
+
+def test_a_backend_that_is_down_has_no_such_permit() -> None:
+    small = EngineStatus("small")
+    budget = RetryBudget(RetryBudgetSettings(), active=lambda: 0)
+    published = BreakerRegistry({"small": BreakerSettings()}, budget, {"small": small})
+    assert isinstance(published.closed_permit("small"), Permit)
+    small.down_until = 100.0
+    assert published.closed_permit("small") is None
+    assert published.view("small", 40.0).opens_for_s == 60.0
 
 
 async def test_a_retry_is_refused_while_the_actor_is_busy_or_off() -> None:

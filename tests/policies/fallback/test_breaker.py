@@ -293,13 +293,13 @@ def test_late_outcomes_of_an_earlier_epoch_are_ignored() -> None:
     assert breaker.statistics().failed == 0
 
 
-def test_the_view_lets_attempts_go_only_while_closed() -> None:
+def test_attempts_go_without_a_question_only_while_it_is_closed() -> None:
     breaker = Breaker(SETTINGS)
-    permit = breaker.view(0.0).closed_permit()
+    permit = breaker.closed_permit()
     assert permit == breaker.permit(0.0)
     fail(breaker, 4, 0.0)
     view = breaker.view(1.0)
-    assert (view.state, view.opens_for_s, view.closed_permit()) == ("open", 4.0, None)
+    assert (view.state, view.opens_for_s, breaker.closed_permit()) == ("open", 4.0, None)
     assert breaker.view(5.0).state == "half_open"
 
 
@@ -341,7 +341,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @rule()
     def ask(self) -> None:
-        closed = self.breaker.view(self.now).closed_permit()
+        closed = self.breaker.closed_permit()
         given = self.breaker.permit(self.now)
         self.note()
         if isinstance(given, Permit):
