@@ -74,7 +74,7 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
     "tests/policies/admission/test_quota.py": ({"_open"}, SPOILS),
     "tests/policies/admission/test_sliding_window.py": ({"_sum"}, SPOILS),
     "tests/policies/fallback/test_breaker.py": ({"_failed"}, SPOILS),
-    "tests/policies/queueing/test_fair_queue.py": ({"_rate", "_use"}, SPOILS),
+    "tests/policies/queueing/test_fair_queue.py": ({"_rate"}, SPOILS),
     "tests/policies/queueing/test_placement.py": ({"_replicas"}, SPOILS),
     "tests/policies/queueing/test_quarantine.py": ({"_suspects"}, SPOILS),
     "tests/policies/rollout/test_shadow.py": (
