@@ -94,44 +94,43 @@ class UpstreamClient:
         self, url: str, body: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TextDelta], None]
     ) -> Failure | None:
         """None: the answer was complete, and `on_output` received all of it. A failure's text is redacted."""
-        failure = await self._call(url, body, reader, on_output)
+        failure: Failure | None = None
+        headed = False
+        try:
+            # No time limit for reading: the caller cancels the call at the deadlines of its route.
+            lines = self._lines if body.streamed else self._lines_for_whole
+            async with Call(self._pool, address(url, body.path), lines, body.body) as call:
+                headed = True
+                if call.response.status // 100 != 2:
+                    failure = await _refusal(call, self._wall())
+                else:
+                    await _read(call, reader, on_output)
+                    if reader.done and not call.response.complete:
+                        await _drain(call)
+        except UpstreamCallError as error:
+            failure = error.failure
+        except ConnectError:
+            why = "The upstream cannot be connected to."
+            failure = Failure(kind="upstream_unreachable", message=why, reached=False)
+        except HttpCallError as error:
+            if headed:
+                failure = _lost(reader, on_output)
+            else:
+                failure = Failure(kind="upstream_error", message=f"The upstream gave no answer: {error}.")
         if failure is None or failure.upstream_error == NO_UPSTREAM_ERROR:
             return failure
         return msgspec.structs.replace(
             failure, upstream_error=Redactor(self._secrets, url).clean(failure.upstream_error)
         )
 
-    async def _call(
-        self, url: str, body: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TextDelta], None]
-    ) -> Failure | None:
-        headed = False
-        try:
-            # No time limit for reading: the caller cancels the call at the deadlines of its route.
-            lines = self._lines if body.streamed else self._lines_for_whole
-            async with Call(self._pool, address(url, body.path), lines, body.body) as response:
-                headed = True
-                if response.status // 100 != 2:
-                    return await _refusal(response, self._wall())
-                await _read(response, reader, on_output)
-                if reader.done and not response.complete:
-                    await _drain(response)
-        except UpstreamCallError as error:
-            return error.failure
-        except ConnectError:
-            return Failure(kind="upstream_unreachable", message="The upstream cannot be connected to.", reached=False)
-        except HttpCallError as error:
-            if not headed:
-                return Failure(kind="upstream_error", message=f"The upstream gave no answer: {error}.")
-            return _lost(reader, on_output)
-        return None
-
 
 def _lines(headers: Mapping[str, str]) -> bytes:
     return "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode()
 
 
-async def _read(response: Call, reader: ResponseReader, on_output: Callable[[TextDelta], None]) -> None:
+async def _read(call: Call, reader: ResponseReader, on_output: Callable[[TextDelta], None]) -> None:
     """Read the whole answer. Raises UpstreamCallError and HttpCallError."""
+    response = call.response
     unpack = unpacker(response.header(b"content-encoding"))
     _check_type(response.header(b"content-type"))
 
@@ -147,11 +146,11 @@ async def _read(response: Call, reader: ResponseReader, on_output: Callable[[Tex
         return not reader.has_ended
 
     late = False
-    await response.read_each(take)
+    await call.read_each(take)
     while not (reader.done or response.complete or late):
         # What follows an answer's end, its usage for instance, must follow soon.
         with trio.move_on_after(_TAIL_S if reader.has_ended else math.inf) as patience:
-            take(await response.read())
+            take(await call.read())
         late = patience.cancelled_caught
     if reader.done:
         return
@@ -160,10 +159,10 @@ async def _read(response: Call, reader: ResponseReader, on_output: Callable[[Tex
         on_output(output)
 
 
-async def _drain(response: Call) -> None:
+async def _drain(call: Call) -> None:
     """After the answer's end, wait a little for the body's: then the connection can be used again."""
     with trio.move_on_after(_LINGER_S), contextlib.suppress(HttpCallError):
-        while await response.read():
+        while await call.read():
             pass
 
 
@@ -177,9 +176,10 @@ def _lost(reader: ResponseReader, on_output: Callable[[TextDelta], None]) -> Fai
     return None
 
 
-async def _refusal(response: Call, at: float) -> Failure:
+async def _refusal(call: Call, at: float) -> Failure:
+    response = call.response
     headers = response.headers
-    body = await _error_body(response)
+    body = await _error_body(call)
     return of_status(
         response.status,
         body,
@@ -196,12 +196,12 @@ def _check_type(given: str | None) -> None:
         raise garbled(f"it is {kind[:64]}, not an event stream")
 
 
-async def _error_body(response: Call) -> bytes:
+async def _error_body(call: Call) -> bytes:
     """The beginning of an error response's body, as far as it arrives within the time limit."""
     body = b""
     with trio.move_on_after(_ERROR_S), contextlib.suppress(UpstreamCallError, HttpCallError):
-        unpack = unpacker(response.header(b"content-encoding"))
-        while len(body) < _MAX_ERROR_BYTES and (data := await response.read()):
+        unpack = unpacker(call.response.header(b"content-encoding"))
+        while len(body) < _MAX_ERROR_BYTES and (data := await call.read()):
             for piece in unpack(data):
                 body += piece
                 if len(body) >= _MAX_ERROR_BYTES:

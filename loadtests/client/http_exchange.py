@@ -28,7 +28,7 @@ class HttpExchange:
     @property
     def reusable(self) -> bool:
         """Whether the connection can carry another request."""
-        return self._parser.reusable
+        return self._parser.response.reusable
 
     def take(self, data: bytes, at: float) -> bool:
         """Read bytes that arrived at this time. Returns whether to read on."""
@@ -55,11 +55,11 @@ class HttpExchange:
             reader = self._reader
             if reader is None:
                 self.received = True
-                if not parser.status:
+                if not parser.response.status:
                     return True
                 reader = self._begin(at)
             go_on = reader.feed(body, at) if body else True
-            if parser.complete:
+            if parser.response.complete:
                 self._end(at, in_order=True)
                 return False
             if isinstance(reader, EventReader) and reader.is_between_events and _is_chunk(data, body):
@@ -77,13 +77,13 @@ class HttpExchange:
         self._end(at, in_order=False, why=why)
 
     def _begin(self, at: float) -> EventReader | BodyReader:
-        answer, parser = self.answer, self._parser
-        answer.begin(parser.status, parser.headers, at)
-        is_stream = parser.headers.get("content-type", "").lower().startswith("text/event-stream")
-        if parser.status == 200 and is_stream != self._streamed:
-            kind = parser.headers.get("content-type", "") or "none"
+        answer, response = self.answer, self._parser.response
+        answer.begin(response.status, response.headers, at)
+        is_stream = response.headers.get("content-type", "").lower().startswith("text/event-stream")
+        if response.status == 200 and is_stream != self._streamed:
+            kind = response.headers.get("content-type", "") or "none"
             answer.fail(failures.WRONG_TYPE, f"the content type is {kind}")
-        self._reader = EventReader(answer) if is_stream and parser.status == 200 else BodyReader(answer)
+        self._reader = EventReader(answer) if is_stream and response.status == 200 else BodyReader(answer)
         return self._reader
 
     def _end(self, at: float, *, in_order: bool, why: str = "") -> None:

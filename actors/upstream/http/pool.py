@@ -4,7 +4,7 @@ A connection carries one call at a time. It is kept for the next one if the resp
 alive, and nothing more has arrived on it; else it is closed.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from types import TracebackType
 from typing import Self
@@ -79,33 +79,16 @@ class Call:
         self._address = address
         self._data = b"%bContent-Length: %d\r\n\r\n%b" % (_head(address, lines), len(body), body)
         self._parser = ResponseParser()
+        self.response = self._parser.response
+        """Its status, headers, and whether it is complete."""
         self._stream: ByteStream | None = None
         self._first = b""
         """Of the body: what arrived with the head."""
 
-    @property
-    def status(self) -> int:
-        """The response's status."""
-        return self._parser.status
-
-    @property
-    def complete(self) -> bool:
-        """Whether the whole body has arrived."""
-        return self._parser.complete
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The response's headers by lower-case name."""
-        return self._parser.headers
-
-    def header(self, name: bytes) -> str | None:
-        """One of them, by its lower-case name; None: there is none."""
-        return self._parser.header(name)
-
     async def read(self) -> bytes:
         """The next bytes of the body: all that has arrived. b"": the body is complete. Raises ConnectionLostError."""
         data, self._first = self._first, b""
-        while not data and not self._parser.complete:
+        while not data and not self.response.complete:
             data = await self._receive()
         return data
 
@@ -115,12 +98,12 @@ class Call:
         Raises ConnectionLostError, and what `take` raises.
         """
         data, self._first = self._first, b""
-        if (data and not take(data)) or self._parser.complete:
+        if (data and not take(data)) or self.response.complete:
             return
 
         def received(data: bytes) -> bool:
             body = self._parsed(data)
-            return (not body or take(body)) and not self._parser.complete
+            return (not body or take(body)) and not self.response.complete
 
         assert self._stream is not None
         try:
@@ -132,7 +115,7 @@ class Call:
         self._stream = await self._pool.connection(self._address)
         try:
             await self._send()
-            while not self._parser.status:
+            while not self.response.status:
                 self._first += await self._receive()
         except BaseException:
             self._stream.close()
@@ -143,7 +126,7 @@ class Call:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._stream is not None
-        if self._parser.reusable:
+        if self.response.reusable:
             self._pool.give_back(self._address, self._stream)
         else:
             self._stream.close()

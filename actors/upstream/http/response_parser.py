@@ -15,55 +15,24 @@ MAX_HEAD_BYTES = 64 * 1024
 
 
 class ResponseParser:
-    """Pass all bytes to `feed`, and `end` when the connection ends."""
+    """Pass all bytes to `feed`, and `end` when the connection ends; `response` is what they have been so far."""
 
-    __slots__ = ("_head_bytes", "_llhttp", "_response")
+    __slots__ = ("_head_bytes", "_llhttp", "response")
 
     def __init__(self) -> None:
         # llhttp's object refers to its listener. If the listener referred back, every response would be a reference
         # cycle, left to the garbage collector: a tenth of a whole answer's time.
-        self._response = _Response()
-        self._llhttp = httptools.HttpResponseParser(self._response)
+        self.response = Response()
+        self._llhttp = httptools.HttpResponseParser(self.response)
         # Hand-written servers end lines with LF alone; with no other request on the way that is unambiguous.
         self._llhttp.set_dangerous_leniencies(
             lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True, lenient_data_after_close=True
         )
         self._head_bytes = 0
 
-    @property
-    def status(self) -> int:
-        """0: the head is not complete."""
-        return self._response.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """By lower-case name; repeated ones are joined with ", "."""
-        lines = self._response.lines
-        return {name.decode("latin1"): value.decode("latin1") for name, value in lines.items()}
-
-    def header(self, name: bytes) -> str | None:
-        """One of them; None: there is none."""
-        value = self._response.lines.get(name)
-        return None if value is None else value.decode("latin1")
-
-    @property
-    def complete(self) -> bool:
-        """The whole body has arrived."""
-        return self._response.complete
-
-    @property
-    def leftover(self) -> bool:
-        """There were bytes after the response."""
-        return self._response.leftover
-
-    @property
-    def reusable(self) -> bool:
-        """Whether the connection can carry another request."""
-        return self._response.complete and self._response.keep_alive and not self._response.leftover
-
     def feed(self, data: bytes) -> bytes:
         """The body's bytes in `data`. Raises InvalidResponseError."""
-        response = self._response
+        response = self.response
         if response.complete:
             response.leftover = True
             return b""
@@ -90,31 +59,50 @@ class ResponseParser:
 
     def end(self) -> None:
         """The connection has ended. Raises ConnectionLostError unless the response ends with it."""
-        if self.complete:
+        response = self.response
+        if response.complete:
             return
-        lines = self._response.lines
+        lines = response.lines
         framed = b"content-length" in lines or b"chunked" in lines.get(b"transfer-encoding", b"").lower()
-        if not self.status or framed:
+        if not response.status or framed:
             raise ConnectionLostError("the connection was closed")
-        self._response.complete = True
+        response.complete = True
 
 
-class _Response:
-    """What llhttp has found so far. Called by httptools."""
+class Response:
+    """What llhttp has found so far. Its methods `on_...` are for httptools."""
 
     __slots__ = ("complete", "keep_alive", "leftover", "lines", "llhttp", "pieces", "status")
 
     def __init__(self) -> None:
         self.status = 0
+        """0: the head is not complete."""
         self.lines: dict[bytes, bytes] = {}
         """Of the head, by lower-case name."""
         self.complete = False
+        """The whole body has arrived."""
         self.leftover = False
+        """There were bytes after the response."""
         self.keep_alive = False
         self.pieces: list[bytes] = []
         """Of the body, since the last `feed`."""
         self.llhttp: httptools.HttpResponseParser | None = None
         """Set only while bytes are fed."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By lower-case name; repeated ones are joined with ", "."""
+        return {name.decode("latin1"): value.decode("latin1") for name, value in self.lines.items()}
+
+    def header(self, name: bytes) -> str | None:
+        """One of them, by its lower-case name; None: there is none."""
+        value = self.lines.get(name)
+        return None if value is None else value.decode("latin1")
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection can carry another request."""
+        return self.complete and self.keep_alive and not self.leftover
 
     def on_message_begin(self) -> None:
         """A head begins; after a complete response there should be none."""

@@ -96,24 +96,25 @@ class TcpStream(trio.abc.Stream):
             except OSError as error:
                 raise trio.BrokenResourceError from error
         self._reads = 0
-        return self._received(await self._wait(None, max_bytes), max_bytes)
+        self._watch(None, max_bytes)
+        data: bytes = await trio.lowlevel.wait_task_rescheduled(self._abort)
+        return self._received(data, max_bytes)
 
     async def receive_each(self, take: Callable[[bytes], bool]) -> None:
         """`take` is called in the watcher's task, so that a piece costs no task switch. Raises BrokenResourceError."""
-        await self._wait(take, READ_BYTES)
+        self._watch(take, READ_BYTES)
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
 
     def _received(self, data: bytes, max_bytes: int) -> bytes:
         self._drained = len(data) < max_bytes
         return data
 
-    async def _wait(self, take: Callable[[bytes], bool] | None, max_bytes: int) -> bytes:
-        """What arrives next; with `take`, what it was given last."""
+    def _watch(self, take: Callable[[bytes], bool] | None, max_bytes: int) -> None:
+        """The task is rescheduled with what arrives next; with `take`, with what that was given last."""
         self._task, self._take, self._max_bytes = trio.lowlevel.current_task(), take, max_bytes
         if not self._watched:
             self._watched = True
             self._watcher.add(self._socket, self._on_readable)
-        data: bytes = await trio.lowlevel.wait_task_rescheduled(self._abort)
-        return data
 
     def _on_readable(self) -> None:
         if self._task is None:

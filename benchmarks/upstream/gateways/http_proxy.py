@@ -33,22 +33,23 @@ async def serve(port: int, upstream_port: int, key: str) -> None:
     url, lines = f"http://127.0.0.1:{upstream_port}/v1", _HEADERS % key.encode()
 
     async def answer(connection: Connection, request: Request) -> None:
-        async with Call(pool, address(url, "/chat/completions"), lines, bytes(request.body)) as response:
+        async with Call(pool, address(url, "/chat/completions"), lines, bytes(request.body)) as call:
             connection.drop_body(request)
+            response = call.response
             if "event-stream" not in (response.header(b"content-type") or ""):
                 body = b""
-                while data := await response.read():
+                while data := await call.read():
                     body += data
                 await connection.respond(response.status, JSON_TYPE, body)
                 return
             stream = connection.event_stream(request, b"")
-            await stream.send(await response.read(), trio.current_time())
+            await stream.send(await call.read(), trio.current_time())
 
             def take(data: bytes) -> bool:
                 return stream.is_ready() and stream.send_now(data, trio.current_time())
 
             while not response.complete:
-                await response.read_each(take)
+                await call.read_each(take)
                 await stream.flush()
             await stream.send(b"", trio.current_time(), last=True)
 

@@ -45,16 +45,17 @@ def read(data: bytes, size: int, *, end: bool = False) -> tuple[ResponseParser, 
 )
 def test_complete_responses(data: bytes, size: int, status: int, body: bytes, *, reusable: bool) -> None:
     parser, found = read(data, size)
-    assert (parser.status, found, parser.complete, parser.reusable) == (status, body, True, reusable)
+    response = parser.response
+    assert (response.status, found, response.complete, response.reusable) == (status, body, True, reusable)
 
 
 @pytest.mark.parametrize("size", [1, 1000])
 @pytest.mark.parametrize("head", [OK, b"HTTP/1.0 200 OK\r\n", OK + b"transfer-encoding: identity\r\n"])
 def test_a_response_without_a_length_ends_with_its_connection(head: bytes, size: int) -> None:
     parser, body = read(head + b"\r\nabc", size)
-    assert (parser.complete, body) == (False, b"abc")
+    assert (parser.response.complete, body) == (False, b"abc")
     parser.end()
-    assert (parser.complete, parser.reusable) == (True, False)
+    assert (parser.response.complete, parser.response.reusable) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_what_is_no_response(data: bytes, size: int) -> None:
 
 def test_headers_are_joined_by_name() -> None:
     parser, _ = read(OK + b"X-A: 1\r\nx-a: 2\r\nWarning: caf\xe9\r\ncontent-length: 0\r\n\r\n", 1000)
-    assert dict(parser.headers) == {"x-a": "1, 2", "warning": "café", "content-length": "0"}
+    assert dict(parser.response.headers) == {"x-a": "1, 2", "warning": "café", "content-length": "0"}
 
 
 def test_trailers_are_dropped() -> None:
@@ -106,13 +107,13 @@ def test_trailers_are_dropped() -> None:
     parser.feed(CHUNKED + b"1\r\na\r\n0\r\n")
     for _ in range(1000):
         parser.feed(b"x: " + b"y" * 1000 + b"\r\n")
-    assert not parser.complete
+    assert not parser.response.complete
     parser.feed(b"\r\n")
-    assert parser.reusable
-    assert "x" not in parser.headers
+    assert parser.response.reusable
+    assert "x" not in parser.response.headers
 
 
 def test_a_body_larger_than_a_head_may_be() -> None:
     body = b"x" * (2 * MAX_HEAD_BYTES)
     parser, found = read(OK + b"content-length: %d\r\n\r\n%b" % (len(body), body), 1 << 20)
-    assert (found, parser.complete) == (body, True)
+    assert (found, parser.response.complete) == (body, True)
