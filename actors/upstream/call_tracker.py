@@ -49,7 +49,8 @@ class CallTracker:
     def start(self, job: Job, calls: tuple[UpstreamCall, ...]) -> None:
         """Add a job's calls; start those that `next_call` returns."""
         self._left[job.job_id] = len(calls)
-        self._waiting.extend((job, call) for call in calls)
+        for call in calls:
+            self._waiting.append((job, call))
 
     def next_call(self) -> tuple[Job, UpstreamCall] | None:
         """The next call that may start now; None: none may."""

@@ -37,9 +37,10 @@ def text_of(message: Message) -> tuple[str, str]:
 
 def refuses(message: Message) -> bool:
     """Whether its content is a refusal, and says so."""
-    content = message.content
-    parts = content if isinstance(content, list) else ()
-    return bool(message.refusal) or any(isinstance(part, dict) and part.get("type") == "refusal" for part in parts)
+    parts = message.content
+    return bool(message.refusal) or (
+        isinstance(parts, list) and any(isinstance(part, dict) and part.get("type") == "refusal" for part in parts)
+    )
 
 
 def _has_more(message: Message) -> bool:

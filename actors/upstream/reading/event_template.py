@@ -8,8 +8,8 @@ import re
 
 _BEFORE = b"data: "
 _AFTER = b"\n\n"
-_PLAIN = re.compile(rb"[^\"\\\x00-\x1f]+")
-"""Text that JSON writes as it is."""
+_is_plain = re.compile(rb"[^\"\\\x00-\x1f]+").fullmatch
+"""Whether JSON writes the text as it is."""
 
 
 class EventTemplate:
@@ -43,16 +43,12 @@ class EventTemplate:
         if not all(pieces) or not _is_plain(b"".join(pieces)):
             pieces = _plain_ones(pieces, suffix)
         try:
-            texts = [piece.decode() for piece in pieces]
+            texts = list(map(bytes.decode, pieces))
         except UnicodeDecodeError:
             # A character that is split over two events.
             return [], data
         at = sum(map(len, pieces)) + len(pieces) * len(between)
         return texts, data[at:]
-
-
-def _is_plain(text: bytes) -> bool:
-    return _PLAIN.fullmatch(text) is not None
 
 
 def _plain_ones(pieces: list[bytes], suffix: bytes) -> list[bytes]:

@@ -63,6 +63,7 @@ class ResponseReader:
         self._sse = SseReader()
         self._template = EventTemplate()
         self._unlearned = _EVENTS_TO_LEARN
+        """Events that may still become the template."""
         self._body: bytearray | None = None
         """The body of an answer that is not streamed."""
         self._began = False
@@ -168,7 +169,7 @@ class ResponseReader:
                 self._body = bytearray()
 
     def _take_stream(self, data: bytes) -> None:
-        while self._unlearned and not self._template:
+        while self._unlearned:
             # One event at a time: as soon as one is known, those after it need not be parsed.
             self._unlearned -= 1
             end = data.find(b"\n\n") + 2
@@ -240,8 +241,10 @@ class ResponseReader:
             self._counts = self._counts.then(counts_of(usage=chunk.x_groq.get("usage")))
         for choice in chunk.choices or ():
             self._choice(choice)
-        if self._unlearned and not self._template and self._new_texts and _is_text_only(chunk, self._new_texts[-1]):
+        if self._unlearned and self._body is None and self._new_texts and _is_text_only(chunk, self._new_texts[-1]):
             self._template.learn(data, self._new_texts[-1])
+            if self._template:
+                self._unlearned = 0
 
     def _read_leniently(self, data: bytes) -> Chunk | None:
         """Parse leniently. None: it was several events, which were all processed. Raises UpstreamCallError."""
@@ -309,7 +312,7 @@ class ResponseReader:
         self._new_texts += texts
         self._content += texts
         self._counter.add_all(texts)
-        self._count_characters(sum([len(text) for text in texts]))
+        self._count_characters(sum(map(len, texts)))
 
     def _count_characters(self, count: int) -> None:
         self._characters += count

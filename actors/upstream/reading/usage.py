@@ -128,12 +128,12 @@ class TokenCounter:
     def add(self, text: str, positions: int) -> None:
         """Add one event's text. `positions`: number of tokens with log-probabilities in it."""
         self._pieces.append(text)
-        self.tokens += positions or _size(text) // _BYTES_PER_TOKEN or 1
+        self.tokens += positions or len(text.encode("utf-8", "replace")) // _BYTES_PER_TOKEN or 1
 
     def add_all(self, texts: list[str]) -> None:
         """Add several events' texts."""
         self._pieces += texts
-        self.tokens += sum([_size(text) // _BYTES_PER_TOKEN or 1 for text in texts])
+        self.tokens += sum([len(text.encode("utf-8", "replace")) // _BYTES_PER_TOKEN or 1 for text in texts])
 
     def settle(self, counts: UsageCounts) -> None:
         """Replace the count by the upstream's own, if that is plausible."""
@@ -144,14 +144,9 @@ class TokenCounter:
         reported = counts.completion
         if not reported:
             return not self._pieces
-        characters = sum([len(piece) for piece in self._pieces])
+        characters = sum(map(len, self._pieces))
         if reported > max(self._max_tokens, 4 * characters) + (_MAX_HIDDEN if counts.hidden else 0):
             return False
         if reported * _MAX_CHARACTERS_PER_TOKEN >= characters:
             return True
         return reported * _MAX_CHARACTERS_PER_TOKEN >= len(_RUN.sub(r"\1", "".join(self._pieces)))
-
-
-def _size(text: str) -> int:
-    """Bytes in UTF-8."""
-    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
