@@ -8,6 +8,7 @@ import structlog
 import trio
 
 from actors.api.request import ChatPrompt
+from actors.kernel.clock import loop_clock
 from actors.protocol.delivery import TextDelta
 from actors.protocol.job import UpstreamCall
 from actors.upstream.client import UpstreamClient
@@ -54,6 +55,7 @@ class AddressCalls:
         self._client = client
         self._has_slot = has_slot
         self._on_tokens = on_tokens
+        self._clock = loop_clock()
 
     async def run(self, call: UpstreamCall, deadline: float, hand_out: Callable[[TextDelta], None]) -> Failure | None:
         """None: the answer was complete, and `hand_out` received all of it. `deadline`: when content is due."""
@@ -63,7 +65,7 @@ class AddressCalls:
         knows = published.affinity.address_of(call.marks)
         failure: Failure | None = None
         while True:
-            number = published.replicas.choose(trio.current_time(), tried, knows)
+            number = published.replicas.choose(self._clock(), tried, knows)
             if number is None:
                 return failure
             if isinstance(number, AllPaused):
@@ -96,7 +98,7 @@ class AddressCalls:
         """Call one address."""
         published = self._published
         published.requests_total += 1
-        began_at = trio.current_time()
+        began_at = self._clock()
         ttft_s: float | None = None
         offered = call.prompt.tools.names if isinstance(call.prompt, ChatPrompt) and call.prompt.tools else ()
         logprobs = call.params.logprobs is not None
@@ -106,7 +108,7 @@ class AddressCalls:
         def received(output: TextDelta) -> None:
             nonlocal ttft_s
             if ttft_s is None:
-                ttft_s = trio.current_time() - began_at
+                ttft_s = self._clock() - began_at
                 published.ttft.add(ttft_s)
                 if published.hedging is not None:
                     published.hedging.answered(ttft_s)
@@ -120,7 +122,7 @@ class AddressCalls:
             failure = await self._client.call(published.urls[number], body, reader, received)
             ok = True if failure is None else failure.breaker_outcome
         except trio.Cancelled:
-            if ttft_s is None and trio.current_time() >= deadline:
+            if ttft_s is None and self._clock() >= deadline:
                 # The address used up the whole deadline without any output.
                 ok = False
                 published.failures["upstream_silent"] += 1
@@ -128,7 +130,7 @@ class AddressCalls:
         finally:
             pause_s = failure.retry_after_s if failure is not None else None
             self._on_tokens(reader.tokens)
-            now = trio.current_time()
+            now = self._clock()
             if ok and call.marks:
                 published.affinity.answered(call.marks, number)
             why = published.replicas.end(number, ok, now, retry_after_s=pause_s, ttft_s=ttft_s)
@@ -142,7 +144,7 @@ class AddressCalls:
         """The address of a second call beside a slow first one; None: there is to be none."""
         if not (self._has_slot() and hedging.may_begin):
             return None
-        number = self._published.replicas.choose(trio.current_time(), tried)
+        number = self._published.replicas.choose(self._clock(), tried)
         if not isinstance(number, int):
             return None
         hedging.take()

@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from actors.kernel.actor import Actor, Mailbox
+from actors.kernel.clock import loop_clock
 from actors.protocol.delivery import StreamNotice, TextDelta
 from actors.protocol.job import (
     CancelJob,
@@ -40,15 +41,16 @@ _IDLE_CALLERS = 64
 
 
 class _Caller:
-    """A task that makes calls, with the cancel scope by which its present call is cancelled, and the task with it.
+    """A task that makes calls in a cancel scope of its own: its present call is cancelled, and the task with it.
 
     A new task and scope for each call would cost a twentieth of a whole answer.
     """
 
-    __slots__ = ("_idle", "_task", "scope", "work")
+    __slots__ = ("_idle", "_task", "cancelled", "scope", "work")
 
     def __init__(self, work: tuple[Job, UpstreamCall], idle: "list[_Caller]") -> None:
         self.scope = trio.CancelScope()
+        self.cancelled = False
         self.work: tuple[Job, UpstreamCall] | None = work
         self._idle = idle
         self._task: trio.lowlevel.Task | None = None
@@ -59,6 +61,11 @@ class _Caller:
         if self._task is not None:
             task, self._task = self._task, None
             trio.lowlevel.reschedule(task)
+
+    def cancel(self) -> None:
+        """Its present call, and the task."""
+        self.cancelled = True
+        self.scope.cancel()
 
     async def wait(self) -> None:
         """Until it has been given one."""
@@ -92,8 +99,8 @@ class UpstreamActor(Actor[EngineMessage]):
         self._settings = settings
         self._make_client = client
         self._calls = CallTracker(settings.concurrent)
-        self._scopes: dict[int, trio.CancelScope] = {}
-        """By call: the cancel scope of its task."""
+        self._callers: dict[int, _Caller] = {}
+        """By call: the task that makes it."""
         self._idle: list[_Caller] = []
         """Tasks that wait for a call."""
         self._finished: list[Job] = []
@@ -106,6 +113,7 @@ class UpstreamActor(Actor[EngineMessage]):
         """Output tokens of ended calls only, so that corrections cannot decrease the total."""
         self._nursery: trio.Nursery | None = None
         self._address_calls: AddressCalls | None = None
+        self._clock = loop_clock()
 
     async def run(self) -> None:
         published = self._published
@@ -136,7 +144,7 @@ class UpstreamActor(Actor[EngineMessage]):
         match message:
             case StartJob(job, epoch):
                 if epoch == self._published.epoch:
-                    self._silent_since[job.job_id] = trio.current_time()
+                    self._silent_since[job.job_id] = self._clock()
                     self._calls.start(job, tuple([call for call in job.sequences if isinstance(call, UpstreamCall)]))
             case CancelJob(job):
                 self._drop(job)
@@ -157,7 +165,7 @@ class UpstreamActor(Actor[EngineMessage]):
             else:
                 caller = _Caller(started, self._idle)
                 self._nursery.start_soon(self._make_calls, caller)
-            self._scopes[started[1].sequence_id] = caller.scope
+            self._callers[started[1].sequence_id] = caller
 
     def _report_finished(self) -> None:
         tokens = {tenant: tokens for tenant, tokens in self._unreported_tokens.items() if tokens > 0}
@@ -188,7 +196,7 @@ class UpstreamActor(Actor[EngineMessage]):
         if calls is None:
             return
         for call in calls:
-            self._scopes[call].cancel()
+            self._callers[call].cancel()
         self._finished.append(job)
 
     # --- a call's task ------------------------------------------------------------------------------------------
@@ -198,7 +206,7 @@ class UpstreamActor(Actor[EngineMessage]):
             while caller.work is not None:
                 work, caller.work = caller.work, None
                 await self._run_call(*work)
-                if caller.scope.cancel_called or len(self._idle) >= _IDLE_CALLERS:
+                if caller.cancelled or len(self._idle) >= _IDLE_CALLERS:
                     break
                 self._idle.append(caller)
                 self.after_batch()
@@ -222,13 +230,13 @@ class UpstreamActor(Actor[EngineMessage]):
                 # The whole actor is ending: the dispatcher informs the reader.
                 self._calls.drop(job)
             self._calls.gone(call.sequence_id)
-            del self._scopes[call.sequence_id]
+            del self._callers[call.sequence_id]
 
     def _hand_out(self, job: Job, call: UpstreamCall, output: TextDelta) -> None:
         if self._calls.job_of(call.sequence_id) is None:
             return
         if (since := self._silent_since.pop(job.job_id, None)) is not None:
-            self._first_s.append((job.tenant, trio.current_time() - since))
+            self._first_s.append((job.tenant, self._clock() - since))
         self._unreported_tokens[job.tenant] = self._unreported_tokens.get(job.tenant, 0) + output.token_count
         kept = job.delivery.put(job.job_id, output)
         if output.finish is not None:

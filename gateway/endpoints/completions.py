@@ -12,6 +12,7 @@ from actors.api.errors import Conflict, ErrorBody, Refusal
 from actors.api.request import InferenceRequest, ParsedBody
 from actors.api.response import Delta, Done, ResponseEvent, Served, Start, Usage
 from actors.kept.kept_answer import KeptReader
+from actors.kernel.clock import loop_clock
 from actors.request.response_stream import EventSink
 from gateway.anthropic.message_answer import message_body
 from gateway.anthropic.message_events import MessageRenderer, message_error_event
@@ -202,7 +203,7 @@ class CompletionHandler:
                         first = not stream.started
                         await stream.send(data, trio.current_time(), last=renderer.ended)
                         if first:
-                            emit = partial(_emit, stream, renderer)
+                            emit = partial(_emit, stream, renderer, loop_clock())
                             response.emit_through(EventSink(stream.is_ready, emit, stream.flush))
                     if not renderer.ended:
                         events = await response.next_events()
@@ -247,9 +248,11 @@ def gather(choices: Sequence[Choice], event: Start | Delta) -> None:
             choices[event.index].take(event)
 
 
-def _emit(stream: EventStream, renderer: EventRenderer, events: list[ResponseEvent]) -> bool:
+def _emit(
+    stream: EventStream, renderer: EventRenderer, clock: Callable[[], float], events: list[ResponseEvent]
+) -> bool:
     data = renderer.render(events)
-    return not data or stream.send_now(data, trio.current_time())
+    return not data or stream.send_now(data, clock())
 
 
 def _first_headers(events: Sequence[ResponseEvent]) -> bytes:

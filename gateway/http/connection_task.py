@@ -9,6 +9,7 @@ import structlog
 import trio
 
 from actors.api.errors import ErrorBody, Refusal
+from actors.kernel.clock import loop_clock
 from gateway.errors import ClientGone, HttpError
 from gateway.http.bounds.body_book import BodyAccount, BodyBook
 from gateway.http.bounds.body_deadline import BodyDeadline
@@ -71,12 +72,13 @@ class ConnectionTask:
         self._unparsed = b""
         self._idle = True
         """No request is being read or answered."""
-        self._deadline: float | None = trio.current_time() + shared.limits.header_timeout_s
+        self._clock = loop_clock()
+        self._deadline: float | None = self._clock() + shared.limits.header_timeout_s
         self._body_deadline: BodyDeadline | None = None
         self._timed_out = False
 
-    async def run(self) -> None:
-        """Serve the connection to its end. Failures are logged, never raised."""
+    async def run(self, ended: Callable[[], None]) -> None:
+        """Serve the connection to its end, then call `ended`. Failures are logged, never raised."""
         try:
             with self.connection.scope:
                 await self._serve()
@@ -99,6 +101,7 @@ class ConnectionTask:
         finally:
             self.connection.ticking = None
             self._gate.close()
+            ended()
 
     def close_when_idle(self) -> None:
         """End the connection now if it is idle, else after its answer."""
@@ -144,7 +147,7 @@ class ConnectionTask:
                     await self._linger()
                 return
             if not self._parser.requests and not self._unparsed:
-                self._rest(trio.current_time())
+                self._rest(self._clock())
 
     def _rest(self, now: float) -> None:
         """Wait for the next request. Part of it, or the rest of a dropped body, may have arrived already."""
@@ -179,13 +182,13 @@ class ConnectionTask:
         """See `Connection.next_piece`. `keep_alive`: another request may follow the body."""
         parser, connection = self._parser, self.connection
         if parser.mid_body and self._body_deadline is None:
-            self._await_rest(trio.current_time(), 0)
+            self._await_rest(self._clock(), 0)
         while not parser.pieces and parser.mid_body:
             if not self._unparsed:
                 self._unparsed = await connection.receive(_READ_BYTES)
                 if not self._unparsed:
                     raise ClientGone
-            now = trio.current_time()
+            now = self._clock()
             piece = self._piece()
             parser.feed(piece, now)
             if parser.mid_body:
@@ -206,7 +209,7 @@ class ConnectionTask:
                 self._unparsed = await connection.receive(_READ_BYTES)
                 if not self._unparsed:
                     return None
-            now = trio.current_time()
+            now = self._clock()
             piece = self._piece()
             refusal: ErrorBody | None = None
             try:
@@ -225,7 +228,7 @@ class ConnectionTask:
                 await trio.lowlevel.checkpoint()
             elif len(piece) < _TINY_BYTES and (wait_s := connection.slow_down(now)):
                 await trio.sleep(wait_s)
-        if wait_s := connection.slow_down(trio.current_time() if now is None else now):
+        if wait_s := connection.slow_down(self._clock() if now is None else now):
             await trio.sleep(wait_s)
         return parser.requests.popleft()
 
@@ -261,7 +264,7 @@ class ConnectionTask:
     def _error(self, error: ErrorBody) -> bytes:
         shared, request = self._shared, self._parser.read_head
         lines = shared.refused(error, request) + error_headers(error)
-        always = shared.date.at(trio.current_time()) + self._parser.lines
+        always = shared.date.at(self._clock()) + self._parser.lines
         return whole(error.status, always, lines, shared.error_format(error, request), close=True)
 
     async def _linger(self) -> None:

@@ -5,6 +5,7 @@ import errno
 import itertools
 import socket
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import structlog
@@ -174,19 +175,15 @@ class Server:
         if opening.evicted is not None:
             self._connections[opening.evicted].connection.cancel()
         task = self._connections[number] = ConnectionTask(self._shared, sock, number, peer)
-        nursery.start_soon(self._serve, number, task)
-
-    async def _serve(self, number: int, task: ConnectionTask) -> None:
-        sock = task.connection.socket
         self._watcher.watch(sock, task.connection)
-        try:
-            await task.run()
-        finally:
-            self._watcher.forget(sock)
-            sock.close()
-            del self._connections[number]
-            if not self._connections and self._shared.closing:
-                self._all_closed.set()
+        nursery.start_soon(task.run, partial(self._ended, number))
+
+    def _ended(self, number: int) -> None:
+        sock = self._connections.pop(number).connection.socket
+        self._watcher.forget(sock)
+        sock.close()
+        if not self._connections and self._shared.closing:
+            self._all_closed.set()
 
     async def _tick(self) -> None:
         while True:
