@@ -477,20 +477,27 @@ class Service:
 
     async def open(self, request: InferenceRequest) -> ResponseStream:
         """Authenticate, plan and reserve. Raises Refusal; on any error nothing stays reserved."""
-        with self._refusals(request) as who:
-            # The service's own belong to requests that were let in; after the cut no answer waits for them.
-            if not request.of_service or self._drain.state not in {"serving", "draining"}:
-                self._check_serving()
-            if self._books.is_blocked(trio.current_time()):
-                raise ledger_unavailable()
+        who = LogIdentity()
+        try:
+            self._check_open(request)
             await self._guard(request, who)
             response = await self._request_admission.open(request, who)
+        except BaseException as error:
+            self._not_let_in(request, who, error)
+            raise
         if reading := applying(self._router.snapshot.settings.guardrails, request, "answer"):
             check = partial(self._guardrails.check_answer, reading, request)
             response.guard(check, held=any(each.action == "refuse" for _, each in reading))
         self._responses[response] = None
         self._by_entry[response.entry_id] = response
         return response
+
+    def _check_open(self, request: InferenceRequest) -> None:
+        # The service's own belong to requests that were let in; after the cut no answer waits for them.
+        if not request.of_service or self._drain.state not in {"serving", "draining"}:
+            self._check_serving()
+        if self._books.is_blocked(trio.current_time()):
+            raise ledger_unavailable()
 
     async def _guard(self, request: InferenceRequest, who: LogIdentity) -> None:
         """Raises Refusal: a guardrail refuses the request."""
@@ -555,10 +562,13 @@ class Service:
         try:
             yield who
         except BaseException as error:
-            if isinstance(error, Refusal):
-                self._counters.refusals[error.body.code] += 1
-            self.request_log.not_let_in(request, who, error)
+            self._not_let_in(request, who, error)
             raise
+
+    def _not_let_in(self, request: InferenceRequest, who: LogIdentity, error: BaseException) -> None:
+        if isinstance(error, Refusal):
+            self._counters.refusals[error.body.code] += 1
+        self.request_log.not_let_in(request, who, error)
 
     def _check_serving(self) -> None:
         if self._drain.state != "serving":

@@ -16,6 +16,7 @@ way at once, so that no task waits for an actor that does not come.
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar, Generic, TypeVar, cast
 
 import outcome
@@ -180,13 +181,14 @@ class Mailbox(Generic[M]):
         message = self.in_hand = self._messages.popleft()
         return message
 
-    def handle_all(self, on: Callable[[M], None]) -> None:
-        """Call `on` with each message that is there, and with none that comes meanwhile."""
+    def handle_all(self, on: Callable[[M], None], after_batch: Callable[[], None]) -> None:
+        """Call `on` with each message that is there, and with none that comes meanwhile; then `after_batch`."""
         messages = self._messages
         for _ in range(len(messages)):
             self.in_hand = message = messages.popleft()
             on(message)
         self.in_hand = None
+        after_batch()
 
     def done(self) -> None:
         """The message in hand was handled."""
@@ -243,15 +245,11 @@ class Actor(ABC, Generic[M]):
         self.mailbox = mailbox
 
     async def run(self) -> None:
-        """Take messages until cancelled."""
+        """Take messages until cancelled; other tasks run between those that are there and those that come meanwhile."""
+        turn = partial(self.mailbox.handle_all, self.on, self.after_batch)
         while True:
-            await self.mailbox.ready(self._turn)
-            self._turn()
-
-    def _turn(self) -> None:
-        """Handle the messages that are there, and none that come meanwhile, so that other tasks run in between."""
-        self.mailbox.handle_all(self.on)
-        self.after_batch()
+            await self.mailbox.ready(turn)
+            turn()
 
     @abstractmethod
     def on(self, message: M) -> None:

@@ -105,7 +105,8 @@ class Routes:
         origin = request.header(b"origin")
         lines = self._cors.lines(origin)
         try:
-            if self._service.keyless:
+            keyless = self._service.keyless
+            if keyless:
                 check_local(request, self._origins)
             if self._cors.is_preflight(request, origin):
                 return Route(self._cors.answer_preflight, lines=lines)
@@ -119,11 +120,13 @@ class Routes:
             methods, handler, endpoint = hot
             if request.method != methods and request.method not in methods.split(b", "):
                 return self._refused(request, _wrong_method(methods.decode()), lines, allow=methods)
-            return self._work(request, handler, endpoint, lines)
+            return self._work(request, handler, endpoint, lines, keyless=keyless)
         except Refusal as refusal:
             return self._refused(request, refusal, lines)
 
-    def _work(self, request: Request, handler: Handler, endpoint: KeyEndpoint | None, lines: bytes) -> Route:
+    def _work(
+        self, request: Request, handler: Handler, endpoint: KeyEndpoint | None, lines: bytes, *, keyless: bool
+    ) -> Route:
         key = request.key
         tiers_above = self._service.tiers_above(key, endpoint)
         reads = request.method == b"POST"
@@ -132,7 +135,7 @@ class Routes:
         piecewise = self._uploads.get(request.path.removesuffix(b"/"), 0) if reads else 0
         if reads and not piecewise:
             check_content_type(request.header(b"content-type"))
-        name = "" if self._service.keyless else key or ""
+        name = "" if keyless else key or ""
         return Route(handler, reads, piecewise=piecewise, works=True, key=name, tiers_above=tiers_above, lines=lines)
 
     def _to_info_app(self, request: Request, lines: bytes) -> Route:

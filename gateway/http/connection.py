@@ -66,7 +66,8 @@ class Connection:
         """Another request may follow."""
         self.answered = False
         """A complete response was sent, or the protocol switched."""
-        self._bucket = TokenBucket(limits.messages_per_s, trio.current_time())
+        self.slow_down = TokenBucket(limits.messages_per_s, trio.current_time()).take
+        """Counts one message. Returns for how many seconds not to read, so that other connections get their turn."""
         self._lines = b""
         self._without_body = False
         self._error_format = error_format
@@ -144,10 +145,6 @@ class Connection:
         """Free the memory of a body that has been decoded."""
         self.account.give(len(request.body))
         request.body = b""
-
-    def slow_down(self, now: float) -> float:
-        """Count one message. Returns for how many seconds not to read, so that other connections get their turn."""
-        return self._bucket.take(now)
 
     def tick_for(self, ticking: Ticking) -> None:
         """Call `ticking.tick` periodically until this request ends."""

@@ -5,7 +5,8 @@ Heads are refused if another server or a proxy could derive a different body len
 beside an encoding, folded lines, bare line feeds, spaces before a colon) is not checked again.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from os import urandom
 from types import EllipsisType
 
@@ -76,9 +77,11 @@ class Request:
         """Whether there is a header with one of these names."""
         return not names.isdisjoint(self._first)
 
-    def repeats(self, name: bytes) -> bool:
-        """Whether a header occurs more than once."""
-        return len(self._first) != len(self.headers) and [header for header, _ in self.headers].count(name) > 1
+    def repeated(self) -> Collection[bytes]:
+        """The names of the headers that occur more than once."""
+        if len(self._first) == len(self.headers):
+            return ()
+        return {name for name, times in Counter([name for name, _ in self.headers]).items() if times > 1}
 
 
 def new_request_id() -> str:
@@ -122,10 +125,11 @@ def check_head(request: Request, *, is_upgrade: bool) -> int | None:
     """The body length that the head states, if any. Raises `HttpError` if the body must not be read."""
     if request.version not in {"1.0", "1.1"}:
         raise HttpError(505, "http_version_not_supported", "This server supports HTTP/1.1 and HTTP/1.0.")
-    if request.repeats(b"host") or (request.version == "1.1" and request.header(b"host") is None):
+    repeated = request.repeated()
+    if b"host" in repeated or (request.version == "1.1" and request.header(b"host") is None):
         raise HttpError(400, "bad_request", "An HTTP/1.1 request needs exactly one Host header.")
     for name in (b"authorization", b"x-api-key"):
-        if request.repeats(name):
+        if name in repeated:
             raise HttpError(400, "bad_request", f"A request may have only one {name.decode()} header.")
     coded = request.header(b"transfer-encoding") is not None
     if coded:

@@ -141,6 +141,8 @@ class _Listener:
         self._headers = self._request.headers
         self._max_headers = limits.max_headers
         self._route: Route
+        self._most_bytes = 0
+        """Of the body."""
         self._target = b""
         self._body: Body = b""
         self._body_bytes = 0
@@ -231,8 +233,9 @@ class _Listener:
         except HttpError as error:
             self.refusal = error.body
             return
-        self._route = self._admit(request)
-        self.lines = self._route.lines
+        route = self._route = self._admit(request)
+        self.lines = route.lines
+        self._most_bytes = route.piecewise or self._limits.max_body_bytes
         self._await_body(request, length)
 
     def _await_body(self, request: Request, length: int | None) -> None:
@@ -298,10 +301,6 @@ class _Listener:
         self._refuse(
             HttpError(431, "headers_too_large", f"The request's headers {what}. Send fewer or shorter headers.")
         )
-
-    @property
-    def _most_bytes(self) -> int:
-        return self._route.piecewise or self._limits.max_body_bytes
 
     def _refuse_body(self) -> None:
         limit = self._most_bytes

@@ -183,7 +183,7 @@ def parsed_body(  # noqa: PLR0917  (what the two kinds of body have been read in
     kept = body.truncate_prompt_tokens
     if kept is not None and not 1 <= kept < _MAX_INT:
         raise fault("truncate_prompt_tokens", f"must be at least 1, not {kept}.")
-    metadata = body.metadata or {}
+    metadata = body.metadata
     return ParsedBody(
         model=body.model,
         prompts=prompts,
@@ -195,7 +195,7 @@ def parsed_body(  # noqa: PLR0917  (what the two kinds of body have been read in
         view=view,
         # Newer clients send `safety_identifier` instead of `user`.
         user=body.user or body.safety_identifier,
-        conversation=next((metadata[key] for key in _CONVERSATION if metadata.get(key)), ""),
+        conversation=next((metadata[key] for key in _CONVERSATION if metadata.get(key)), "") if metadata else "",
         cache_salt=body.cache_salt or "",
         cache_key=body.prompt_cache_key or "",
         written=written(given),
