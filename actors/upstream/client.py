@@ -143,13 +143,13 @@ async def _read(call: Call, reader: ResponseReader, on_output: Callable[[TextDel
                 raise reader.error
             if reader.done:
                 return False
-        return not reader.has_ended
+        return reader.ending is None
 
     late = False
     await call.read_each(take)
     while not (reader.done or response.complete or late):
         # What follows an answer's end, its usage for instance, must follow soon.
-        with trio.move_on_after(_TAIL_S if reader.has_ended else math.inf) as patience:
+        with trio.move_on_after(math.inf if reader.ending is None else _TAIL_S) as patience:
             take(await call.read())
         late = patience.cancelled_caught
     if reader.done:

@@ -47,11 +47,10 @@ class HttpExchange:
     def _parse(self, data: bytes, at: float) -> bool:
         parser = self._parser
         try:
+            body = parser.feed(data)
             if not data:
-                parser.end()
                 self._end(at, in_order=True)
                 return False
-            body = parser.feed(data)
             reader = self._reader
             if reader is None:
                 self.received = True

@@ -102,7 +102,7 @@ class Call:
             return
 
         def received(data: bytes) -> bool:
-            body = self._parsed(data)
+            body = self._parser.feed(data)
             return (not body or take(body)) and not self.response.complete
 
         assert self._stream is not None
@@ -151,14 +151,7 @@ class Call:
             data = await self._stream.receive_some(READ_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise ConnectionLostError(_RESET) from None
-        return self._parsed(bytes(data))
-
-    def _parsed(self, data: bytes) -> bytes:
-        """The body's bytes in what was received; b"" is the connection's end. Raises ConnectionLostError."""
-        if data:
-            return self._parser.feed(data)
-        self._parser.end()
-        return b""
+        return self._parser.feed(bytes(data))
 
 
 _RESET = "the connection was reset"

@@ -15,7 +15,7 @@ MAX_HEAD_BYTES = 64 * 1024
 
 
 class ResponseParser:
-    """Pass all bytes to `feed`, and `end` when the connection ends; `response` is what they have been so far."""
+    """Pass all bytes to `feed`, b"" for the connection's end; `response` is what they have been so far."""
 
     __slots__ = ("_head_bytes", "_llhttp", "response")
 
@@ -31,7 +31,10 @@ class ResponseParser:
         self._head_bytes = 0
 
     def feed(self, data: bytes) -> bytes:
-        """The body's bytes in `data`. Raises InvalidResponseError."""
+        """The body's bytes in `data`. Raises InvalidResponseError, and ConnectionLostError for an early end."""
+        if not data:
+            self._end()
+            return b""
         response = self.response
         if response.complete:
             response.leftover = True
@@ -57,8 +60,8 @@ class ResponseParser:
         pieces.clear()
         return joined
 
-    def end(self) -> None:
-        """The connection has ended. Raises ConnectionLostError unless the response ends with it."""
+    def _end(self) -> None:
+        """The connection has ended: so may the response."""
         response = self.response
         if response.complete:
             return

@@ -5,6 +5,7 @@ and after a text without escapes means the same, by the grammar of JSON strings 
 """
 
 import re
+from typing import Self
 
 _BEFORE = b"data: "
 _AFTER = b"\n\n"
@@ -13,24 +14,22 @@ _is_plain = re.compile(rb"[^\"\\\x00-\x1f]+").fullmatch
 
 
 class EventTemplate:
-    """`learn` from a parsed event; then `match` what arrives."""
+    """Made `of` a parsed event; then `match` what arrives."""
 
-    def __init__(self) -> None:
-        self._prefix = b""
-        self._suffix = b""
+    def __init__(self, prefix: bytes, suffix: bytes) -> None:
+        self._prefix = prefix
+        self._suffix = suffix
 
-    def __bool__(self) -> bool:
-        return bool(self._prefix)
-
-    def learn(self, event: bytes, text: str) -> None:
-        """`event`: the data of an event whose only content is `text`."""
+    @classmethod
+    def of(cls, event: bytes, text: str) -> Self | None:
+        """`event`: the data of an event whose only content is `text`. None: it cannot be a template."""
         content = text.encode()
         if not _is_plain(content):
-            return
+            return None
         before, quoted, after = event.partition(b'"content":"%b"' % content)
-        if quoted and content not in after and b"\n" not in event and b"\r" not in event:
-            self._prefix = _BEFORE + before + b'"content":"'
-            self._suffix = b'"' + after + _AFTER
+        if not quoted or content in after or b"\n" in event or b"\r" in event:
+            return None
+        return cls(_BEFORE + before + b'"content":"', b'"' + after + _AFTER)
 
     def match(self, data: bytes) -> tuple[list[str], bytes]:
         """The texts of the complete events at the beginning of `data` that match, and the rest of `data`."""

@@ -61,9 +61,8 @@ class ResponseReader:
         self._sequence_id = sequence_id
         self._logprobs = logprobs
         self._sse = SseReader()
-        self._template = EventTemplate()
+        self._template: EventTemplate | None = None
         self._unlearned = _EVENTS_TO_LEARN
-        """Events that may still become the template."""
         self._body: bytearray | None = None
         """The body of an answer that is not streamed."""
         self._began = False
@@ -79,7 +78,8 @@ class ResponseReader:
         self._reasoning: list[str] = []
         """... and reasoning so far."""
         self._calls = ToolCallAssembler(offered)
-        self._ending: FinishMeaning | None = None
+        self.ending: FinishMeaning | None = None
+        """Set by a finish reason: only usage and the end may follow."""
         self._resumed = False
         """There was content after a finish reason, so a finish reason does not prove the end."""
         self._word = ""
@@ -97,11 +97,6 @@ class ResponseReader:
     def tokens(self) -> int:
         """Tokens of the answer so far; exact when `done`."""
         return self._counter.tokens
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether there was a finish reason; only usage and the end may follow."""
-        return self._ending is not None
 
     def feed(self, data: bytes) -> TextDelta | None:
         """The output of these bytes. Raises UpstreamCallError if there is none; with one, the error is in `error`."""
@@ -142,7 +137,7 @@ class ResponseReader:
                 if error.failure.kind != "upstream_garbled":
                     raise
                 # The last event was truncated; those before it decide.
-        if self._ending is None:
+        if self.ending is None:
             raise truncated("it ended without a finish reason")
         self.done = True
         return self._output(before)
@@ -151,7 +146,7 @@ class ResponseReader:
         """The connection was lost, or was silent for too long. Raises UpstreamCallError unless the answer had ended."""
         if self.done:
             return None
-        if self._ending is None or self._resumed:
+        if self.ending is None or self._resumed:
             raise truncated("the connection was lost")
         self.done = True
         return self._output(self._counter.tokens)
@@ -169,7 +164,7 @@ class ResponseReader:
                 self._body = bytearray()
 
     def _take_stream(self, data: bytes) -> None:
-        while self._unlearned:
+        while self._unlearned and self._template is None:
             # One event at a time: as soon as one is known, those after it need not be parsed.
             self._unlearned -= 1
             end = data.find(b"\n\n") + 2
@@ -177,7 +172,7 @@ class ResponseReader:
             data = data[end:] if end > 1 else b""
             if not data:
                 return
-        if self._template and self._ending is None and self._sse.between_events:
+        if self._template is not None and self.ending is None and self._sse.between_events:
             texts, data = self._template.match(data)
             self._add_all(texts)
         if data:
@@ -204,7 +199,7 @@ class ResponseReader:
         if not data or event.name in _NOT_EVENTS:
             return
         if data.strip(b'"').upper() in _DONE:
-            if self._ending is None and not self._counter:
+            if self.ending is None and not self._counter:
                 raise truncated("[DONE] came without a finish reason")
             self.done = True
             return
@@ -215,14 +210,14 @@ class ResponseReader:
     def _take_whole(self, body: bytes) -> None:
         body = body.removeprefix(BOM)
         self._take_chunk(body)
-        if self._ending is None and not self._counter:
+        if self.ending is None and not self._counter:
             # No answer: then the object may be an error in an unknown form.
             failure = of_event(body)
             if failure.upstream_error.message:
                 raise UpstreamCallError(failure)
-        if self._ending is None and self._counter:
+        if self.ending is None and self._counter:
             # A whole response is complete by its form, and some servers omit the finish reason.
-            self._ending = finish_meaning("stop")
+            self.ending = finish_meaning("stop")
 
     def _take_chunk(self, data: bytes) -> None:
         chunk = read_chunk(data) or self._read_leniently(data)
@@ -241,10 +236,9 @@ class ResponseReader:
             self._counts = self._counts.then(counts_of(usage=chunk.x_groq.get("usage")))
         for choice in chunk.choices or ():
             self._choice(choice)
-        if self._unlearned and self._body is None and self._new_texts and _is_text_only(chunk, self._new_texts[-1]):
-            self._template.learn(data, self._new_texts[-1])
-            if self._template:
-                self._unlearned = 0
+        if self._template is None and self._unlearned and self._body is None and self._new_texts:
+            text = self._new_texts[-1]
+            self._template = EventTemplate.of(data, text) if _is_text_only(chunk, text) else None
 
     def _read_leniently(self, data: bytes) -> Chunk | None:
         """Parse leniently. None: it was several events, which were all processed. Raises UpstreamCallError."""
@@ -294,8 +288,8 @@ class ResponseReader:
             self._finish_reason(choice)
 
     def _add(self, text: str, reasoning: str, called: str, positions: list[TokenLogprobs]) -> None:
-        if self._ending is not None:
-            self._ending, self._resumed = None, True
+        if self.ending is not None:
+            self.ending, self._resumed = None, True
         added = text + reasoning + called
         if text:
             self._new_texts.append(text)
@@ -347,7 +341,7 @@ class ResponseReader:
             )
         if ending.calls and not self._counter:
             raise garbled("it announced tool calls but sent none", by_model=True)
-        self._ending = ending
+        self.ending = ending
         self._word = "" if ending.known else str(choice.finish_reason)[:_MAX_FINISH_WORD]
         if isinstance(choice.stop_reason, str | int):
             self._stop = choice.stop_reason
@@ -382,7 +376,7 @@ class ResponseReader:
         counts = self._counts
         self._counter.settle(counts)
         return Finish(
-            reason=self._ending.reason if self._ending is not None else "stop",
+            reason=self.ending.reason if self.ending is not None else "stop",
             prompt_tokens=counts.prompt,
             completion_tokens=self._counter.tokens,
             cached_tokens=counts.cached,

@@ -14,7 +14,7 @@ def read(data: bytes, size: int, *, end: bool = False) -> tuple[ResponseParser, 
     parser = ResponseParser()
     body = b"".join([parser.feed(data[at : at + size]) for at in range(0, len(data), size)])
     if end:
-        parser.end()
+        parser.feed(b"")
     return parser, body
 
 
@@ -54,7 +54,7 @@ def test_complete_responses(data: bytes, size: int, status: int, body: bytes, *,
 def test_a_response_without_a_length_ends_with_its_connection(head: bytes, size: int) -> None:
     parser, body = read(head + b"\r\nabc", size)
     assert (parser.response.complete, body) == (False, b"abc")
-    parser.end()
+    parser.feed(b"")
     assert (parser.response.complete, parser.response.reusable) == (True, False)
 
 

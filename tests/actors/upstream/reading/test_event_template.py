@@ -18,8 +18,8 @@ def events(*texts: str) -> bytes:
 
 
 def learned(text: str = " Hi") -> EventTemplate:
-    template = EventTemplate()
-    template.learn(data(text), text)
+    template = EventTemplate.of(data(text), text)
+    assert template is not None
     return template
 
 
@@ -68,9 +68,7 @@ def test_a_character_that_is_split_over_two_events_is_left() -> None:
     ],
 )
 def test_what_is_no_template(event: bytes, text: str) -> None:
-    template = EventTemplate()
-    template.learn(event, text)
-    assert not template
+    assert EventTemplate.of(event, text) is None
 
 
 TEXTS = ["", " Hello", ", wor", "ld", '"', "\\n", "é", " 🙂", "", "x" * 40, "\n", "end"]
@@ -94,5 +92,5 @@ def test_the_answer_is_the_same_as_without(monkeypatch: pytest.MonkeyPatch, size
         return text, sum([output.token_count for output in given]), given[-1].finish, reader.tokens
 
     with_it = answer()
-    monkeypatch.setattr(EventTemplate, "learn", lambda *_: None)
+    monkeypatch.setattr(EventTemplate, "of", lambda *_: None)
     assert with_it == answer()
