@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 import msgspec
 import trio
 
-from actors.kernel.clock import WallClock, system_time
+from actors.kernel.clock import WallClock, loop_clock, system_time
 from actors.protocol.delivery import TextDelta
 from actors.upstream.failures.failure import Failure, UpstreamCallError, garbled, of_status
 from actors.upstream.failures.redaction import Redactor
@@ -79,6 +79,7 @@ class UpstreamClient:
             keep=keep,
             idle_s=_IDLE_S,
             connect_s=connect_s,
+            clock=loop_clock(),
         )
 
     async def run(self) -> None:

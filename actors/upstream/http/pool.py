@@ -22,19 +22,22 @@ Connect = Callable[[Address], Awaitable[ByteStream]]
 class ConnectionPool:
     """Idle connections by origin. `keep`: at most so many of all origins, each for `idle_s` seconds."""
 
-    def __init__(self, connect: Connect, *, keep: int, idle_s: float, connect_s: float) -> None:
-        """`connect_s`: time limit for a connection with its TLS, and again for sending a request."""
+    def __init__(
+        self, connect: Connect, *, keep: int, idle_s: float, connect_s: float, clock: Callable[[], float]
+    ) -> None:
+        """`connect_s`: time limit for a connection with its TLS, and again for sending a request. `clock`: trio's."""
         self._connect = connect
         self.connect_s = connect_s
         self._keep = keep
         self._idle_s = idle_s
+        self._clock = clock
         self._idle: list[tuple[tuple[bool, str, int], float, ByteStream]] = []
         """(origin, idle since, connection), the longest idle first."""
 
     async def connection(self, address: Address) -> ByteStream:
         """An idle connection that is still good, the last used first, or a new one. Raises ConnectError."""
         if self._idle:
-            self._drop_expired(trio.current_time())
+            self._drop_expired(self._clock())
         for index in range(len(self._idle) - 1, -1, -1):
             if self._idle[index][0] == address.origin:
                 stream = self._idle.pop(index)[2]
@@ -49,7 +52,7 @@ class ConnectionPool:
 
     def give_back(self, address: Address, stream: ByteStream) -> None:
         """Keep a connection for the next call."""
-        now = trio.current_time()
+        now = self._clock()
         self._drop_expired(now)
         self._idle.append((address.origin, now, stream))
         while len(self._idle) > self._keep:

@@ -10,6 +10,7 @@ from functools import partial
 
 import trio
 
+from actors.kernel.clock import loop_clock
 from actors.upstream.http.address import address
 from actors.upstream.http.pool import Call, ConnectionPool
 from actors.upstream.http.read_watcher import ReadWatcher
@@ -29,7 +30,7 @@ _HEADERS = b"content-type: application/json\r\nauthorization: Bearer %b\r\n"
 async def serve(port: int, upstream_port: int, key: str) -> None:
     watcher = ReadWatcher()
     opens = partial(connect, context=ssl.create_default_context(), watcher=watcher)
-    pool = ConnectionPool(opens, keep=_CONNECTIONS, idle_s=4.0, connect_s=5.0)
+    pool = ConnectionPool(opens, keep=_CONNECTIONS, idle_s=4.0, connect_s=5.0, clock=loop_clock())
     url, lines = f"http://127.0.0.1:{upstream_port}/v1", _HEADERS % key.encode()
 
     async def answer(connection: Connection, request: Request) -> None:

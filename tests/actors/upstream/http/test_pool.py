@@ -56,7 +56,7 @@ class World:
     def __init__(self, *pieces: bytes | None, keep: int = 2) -> None:
         self.pieces = pieces
         self.made: list[Scripted] = []
-        self.pool = ConnectionPool(self.connect, keep=keep, idle_s=4.0, connect_s=1.0)
+        self.pool = ConnectionPool(self.connect, keep=keep, idle_s=4.0, connect_s=1.0, clock=trio.current_time)
 
     async def connect(self, _: Address) -> Scripted:
         await trio.lowlevel.checkpoint()
@@ -139,7 +139,7 @@ async def test_limits_of_time(autojump_clock: trio.testing.MockClock) -> None:
     async def never(_: object) -> None:
         await trio.sleep_forever()
 
-    world.pool = ConnectionPool(never, keep=1, idle_s=1.0, connect_s=3.0)  # type: ignore[arg-type]
+    world.pool = ConnectionPool(never, keep=1, idle_s=1.0, connect_s=3.0, clock=trio.current_time)  # type: ignore[arg-type]
     with pytest.raises(ConnectError):
         await world.ask()
     assert trio.current_time() == pytest.approx(3.0, abs=0.01)
