@@ -8,7 +8,7 @@ from msgspec import structs
 from structlog.testing import capture_logs
 
 from actors.api.errors import Refusal
-from actors.api.request import Principal
+from actors.api.request import Principal, TokenPrompt
 from actors.api.response import Done, Failed
 from actors.kernel.actor import Reply
 from actors.kernel.errors import ActorDied
@@ -131,7 +131,8 @@ async def test_a_storm(autojump_clock, seed):
         assert ends.count("Done") > 30
         service.on_step.clear()
         await trio.sleep(60)
-        assert (await service.ask("large")).text() == text
+        # Another prompt: the readers' own may be quarantined, if two of three failures came while it ran.
+        assert (await service.ask("large", prompts=(TokenPrompt((9, 9, 9, 9)),))).text() == text
         assert sum(service.service.statistics().requests_total.values()) + ends.count("refused") >= 121
 
 
