@@ -45,10 +45,10 @@ def test_a_batch_that_contradicts_itself_is_an_error(field):
         FakeRunner(block_size=4, total_blocks=8, max_model_len=16).execute(batch)
 
 
-def test_reading_kv_that_nobody_wrote_is_an_error():
+def test_reading_kv_that_was_never_written_is_an_error():
     batch = a_plan().batch
     batch.token_ids, batch.positions, batch.slots = batch.token_ids[4:], batch.positions[4:], batch.slots[4:]
     batch.query_starts = np.array([0, 1], np.int32)
     batch.samples[0].row = 0
-    with pytest.raises(EngineError, match="nobody wrote"):
+    with pytest.raises(EngineError, match="never written"):
         FakeRunner(block_size=4, total_blocks=8, max_model_len=16).execute(batch)
