@@ -31,7 +31,7 @@ from actors.recording.recorder import RecordedRequest
 from actors.request.account import Account, count_request
 from actors.request.media_bounds import media_tokens
 from actors.request.ports import RequestPorts
-from actors.request.request_log import LogIdentity
+from actors.request.request_log import LogIdentity, total_timings
 from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import CopiedRequest, ShadowPorts
 from actors.routing.features import features_of
@@ -52,7 +52,6 @@ from policies.model.plan import degraded_codes
 from policies.queueing.queue_item import QueueItem
 from policies.queueing.turn_queue import WorkFor
 from policies.records.decision_log import DecisionEnd, LoggedDecision
-from policies.records.decision_record import Timings
 from policies.routing.planner import Planned, PlanningSnapshot, PlanRefusal, SizesNeeded, decide
 from policies.routing.token_budget import PromptSizes
 
@@ -157,7 +156,7 @@ class RequestAdmission:
                 if early is None
                 else degraded_codes(early[0].plan.degraded, who.attempts, who.attempts[-1].rung),
                 cost=0.0,
-                timings=Timings(total=trio.current_time() - request.arrived_at),
+                timings=total_timings(request.arrived_at),
             )
             self._keep(request, snapshot, decided or features).end = end
             if self._ports.recording is not None and request.body.embedding is None and request.batch is None:

@@ -49,14 +49,14 @@ class RequestLog:
     def counted(self, request: InferenceRequest, who: LogIdentity) -> None:
         """Log a request for the number of its tokens, of which none is billed."""
         if self._enabled():
-            end = DecisionEnd(outcome="ok", code="", rung="", timings=_total(request.arrived_at))
+            end = DecisionEnd(outcome="ok", code="", rung="", timings=total_timings(request.arrived_at))
             self._write(request, end, who, policy=self._policy(), why="counted", status=200)
 
     def not_let_in(self, request: InferenceRequest, who: LogIdentity, error: BaseException) -> None:
         """Log a request that was read, and refused or abandoned before it ran."""
         if self._enabled():
             outcome, code, status = _outcome(error)
-            timings = _total(request.arrived_at)
+            timings = total_timings(request.arrived_at)
             end = DecisionEnd(outcome=outcome, code=code, rung="", attempts=who.attempts, timings=timings)
             self._write(request, end, who, policy=self._policy(), why=code, status=status)
 
@@ -73,7 +73,7 @@ class RequestLog:
         """Log what the HTTP layer refused: an invalid body, a wrong method or origin. `gone`: the client left."""
         if self._enabled():
             outcome, code, status = _GONE if gone else _outcome(error)
-            end = DecisionEnd(outcome=outcome, code=code, rung="", timings=_total(arrived_at))
+            end = DecisionEnd(outcome=outcome, code=code, rung="", timings=total_timings(arrived_at))
             path = _shown(path, _PATH_CHARACTERS)
             policy = self._policy()
             _line(request_id, path, "", end, LogIdentity(tenant), policy=policy, why=code, status=status, streamed=None)
@@ -147,7 +147,8 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 6)
 
 
-def _total(arrived_at: float | None) -> Timings:
+def total_timings(arrived_at: float | None) -> Timings:
+    """Of a request that ends now without an attempt; None: it is not known when it came."""
     return Timings(total=None if arrived_at is None else trio.current_time() - arrived_at)
 
 

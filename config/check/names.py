@@ -29,17 +29,24 @@ def rungs_of(settings: Settings) -> list[str]:
     return [*settings.engines, *settings.upstreams]
 
 
-def serving(settings: Settings, model: str) -> Iterator[str]:
-    """The engines and upstreams that may answer a request for this model, whatever its other features."""
-    for route in settings.routes:
+def routes_of(routes: Iterable[RouteSettings], model: str) -> Iterator[int]:
+    """The indexes of the routes that may take a request for this model, whatever its other features."""
+    for index, route in enumerate(routes):
         if route.when.model and model not in route.when.model:
             continue
-        cascade = settings.cascades.get(route.use.cascade or "")
-        yield from () if cascade is None else cascade.stages
-        yield from [rung.to for _, rung in flat(settings, ladder_of(settings, route) or "") if rung.to is not None]
+        yield index
         if msgspec.structs.replace(route.when, model=()) == SignalSettings():
             # This route takes every request for the model, so later ones are not reached.
             return
+
+
+def serving(settings: Settings, model: str) -> Iterator[str]:
+    """The engines and upstreams that may answer a request for this model, whatever its other features."""
+    for index in routes_of(settings.routes, model):
+        route = settings.routes[index]
+        cascade = settings.cascades.get(route.use.cascade or "")
+        yield from () if cascade is None else cascade.stages
+        yield from [rung.to for _, rung in flat(settings, ladder_of(settings, route) or "") if rung.to is not None]
 
 
 def known(settings: Settings, path: Path, kind: str, name: str, problems: Problems) -> bool:

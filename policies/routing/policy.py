@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from config.check.conditions.space import located, nested
-from config.check.names import flat
+from config.check.names import flat, routes_of
 from config.model.calibration import PromptModel
 from config.model.conditions import SignalSettings
 from config.model.media import Medium
@@ -114,16 +114,11 @@ class Policy(msgspec.Struct, frozen=True):
     def rungs_of(self, model: str) -> tuple[str, ...]:
         """All rungs that may answer a request for this model, whatever its other features."""
         names: dict[str, None] = {}
-        for route in self.routes:
-            when = route.settings.when
-            if when.model and model not in when.model:
-                continue
+        for index in routes_of([route.settings for route in self.routes], model):
+            route = self.routes[index]
             for each in (route, *route.arms.values()):
                 stages = (each.cascade.small, each.cascade.large) if each.cascade is not None else ()
                 names |= dict.fromkeys(rung.to for rung in (*stages, *each.rungs) if rung.to is not None)
-            if msgspec.structs.replace(when, model=()) == SignalSettings():
-                # This route takes every request for the model, so later ones are not reached.
-                break
         return tuple(names)
 
 

@@ -49,7 +49,7 @@ async def overloaded(service: Stage, model: str, seconds: int = 20, per_s: int =
     return ended
 
 
-async def test_refused_before_the_prompt_is_read(autojump_clock, monkeypatch):
+async def test_refused_before_the_prompt_is_read(autojump_clock):
     async with stage(settings=BUSY) as service:
         ended = await overloaded(service, "large")
         await service.assert_clean()

@@ -71,15 +71,21 @@ async def test_no_stream_is_lost_and_none_changes_its_policy(tmp_path: Path) -> 
             (answers if response.status == 200 else refused).append(response)
             await who.aclose()
 
+        def begun() -> int:
+            statistics = service.service.statistics()
+            return statistics.in_flight + sum(statistics.requests_total.values())
+
         results = []
         with trio.fail_after(PATIENCE_S):
             async with trio.open_nursery() as serving:
                 await serving.start(server.run)
                 async with trio.open_nursery() as clients:
                     for wave in range(WAVES):
+                        before = begun()
                         for number in range(STREAMS // WAVES):
                             clients.start_soon(client, wave * STREAMS + number)
-                        while service.service.statistics().in_flight < 10:  # noqa: ASYNC110  (their sockets are real)
+                        # So many under this policy, on a busy machine, too.
+                        while begun() < before + 10:  # noqa: ASYNC110  (their sockets are real)
                             await trio.sleep(0.01)
                         write(file, BAD[wave % 3])
                         results.append(await service.service.admin.reload())
@@ -105,6 +111,4 @@ async def test_no_stream_is_lost_and_none_changes_its_policy(tmp_path: Path) -> 
         # Token ids of the vocabulary's end have no text, so choices are counted by their finish alone.
         route = response.headers["x-penstock-route"]
         assert route in {"first", "second", "third"}
-    # On a busy machine a policy may be replaced before a request has come.
-    assert told <= policies
-    assert len(told) > 1
+    assert told == policies
