@@ -111,6 +111,9 @@ class LedgerState:
     def __init__(self, settings: LedgerSettings = LedgerSettings()) -> None:  # noqa: B008  (frozen)
         self.settings = settings
         self.waiting: deque[_Entry] = deque()
+        """To be written at once."""
+        self.ends: deque[EntryClosing | EntryProgress] = deque()
+        """To be written with others of their kind; nobody waits for it."""
         self.in_commit: list[_Entry] = []
         self.open: dict[int, LedgerEntry] = {}
         """The entries that are not closed."""
@@ -144,7 +147,7 @@ class LedgerState:
 
     @property
     def pending(self) -> int:
-        return len(self.waiting) + len(self.in_commit)
+        return len(self.waiting) + len(self.ends) + len(self.in_commit)
 
     def is_failing(self, now: float) -> bool:
         """Whether the file takes nothing, or a commit takes too long: the file is locked, or the disk hangs."""
@@ -160,13 +163,21 @@ class LedgerState:
         return settings.unwritten_cost is not None and self.unwritten_cost >= settings.unwritten_cost
 
     def add(
-        self, entry: LedgerEntry | EntryProgress | EntryClosing | RollBack | None, reply: Reply[None] | None
+        self, entry: LedgerEntry | EntryProgress | EntryClosing | RollBack | None, reply: Reply[None] | None = None
     ) -> None:
         """To be written; `reply` is set when it is."""
+        if isinstance(entry, EntryClosing | EntryProgress):
+            self.ends.append(entry)
+            return
         self.waiting.append((entry, reply))
         if isinstance(entry, LedgerEntry):
             self.unwritten_cost += entry.reserved_cost
             self.held += reply is not None
+
+    def write_all(self) -> None:
+        """At once, what could wait for others of its kind, too."""
+        self.waiting.extend([(each, None) for each in self.ends])
+        self.ends.clear()
 
     def committed(self) -> list[_Entry]:
         """What is written now."""
@@ -223,8 +234,8 @@ class Ledger(Actor[LedgerMessage]):
         self._next_round_at = 0.0
         self._timers = timers
         self._watch = timers.watch(float("inf"), partial(mailbox.put_unbounded, FlushDue()))
-        self._hurry = False
-        """A reply waits for the next group; closings alone may wait for more closings."""
+        self._watched = False
+        """`FlushDue` is on its way. Its time is over up to a tick before it comes, so the time does not tell."""
         self._books = books
         self._path = path
         self._workers = workers
@@ -236,7 +247,7 @@ class Ledger(Actor[LedgerMessage]):
         books = self._books
         books.waiting.extendleft(reversed(books.in_commit))
         books.in_commit = []
-        self._hurry = True
+        books.write_all()
         books.asked_at, books.locked = trio.current_time(), False
         self._worker = self._workers.store(
             self._path, lambda posts: self.mailbox.put_unbounded(WorkerEvents(posts, self))
@@ -250,6 +261,7 @@ class Ledger(Actor[LedgerMessage]):
             # The next life commits this again, but there may be none.
             self._timers.cancel(self._watch)
             self._worker.abandon()
+            books.write_all()
             while books.waiting:
                 self._worker.send(self._next_batch())
             self._worker.send(StoreClosed())
@@ -265,21 +277,20 @@ class Ledger(Actor[LedgerMessage]):
             case OpenEntry(entry, reply):
                 books.open[entry.entry_id] = entry
                 books.add(entry, reply)
-                self._hurry = True
             case CloseEntry(closing):
                 if closing.entry_id in books.open:
                     del books.open[closing.entry_id]
-                    books.add(closing, None)
+                    books.add(closing)
                     books.count(closing)
             case WriteRollBack(roll_back):
-                books.add(roll_back, None)
-                self._hurry = True
+                books.add(roll_back)
             case Flush(reply):
+                books.write_all()
                 books.add(None, reply)
-                self._hurry = True
             case FlushDue():
-                self._hurry = True
+                self._watched = False
                 self._note(trio.current_time())
+                books.write_all()
             case WorkerEvents(posts, life):
                 if life is self:
                     for post in posts:
@@ -290,15 +301,17 @@ class Ledger(Actor[LedgerMessage]):
         if books.is_failing(now):
             self._let_go()
         # Closings do not wake the actor: a timer does while entries are open.
-        if (books.open or books.waiting) and not now < self._watch.due <= now + _LINGER_S:
+        if (books.open or books.ends) and not self._watched:
+            self._watched = True
             self._timers.move(self._watch, now + _LINGER_S)
-        if self._writing or not books.waiting or not (self._hurry or len(books.waiting) >= _GROUP):
+        if len(books.ends) >= _GROUP:
+            books.write_all()
+        if self._writing or not books.waiting:
             return
         assert self._worker is not None
         self._writing = True
         books.asked_at = now
         self._worker.send(self._next_batch())
-        self._hurry = any(reply is not None for _, reply in books.waiting)
 
     def _next_batch(self) -> LedgerBatch:
         books = self._books
@@ -320,7 +333,7 @@ class Ledger(Actor[LedgerMessage]):
             entry_id = self._to_note.popleft()
             delivered = self._delivered(entry_id) if entry_id in books.open else None
             if delivered is not None:
-                books.add(EntryProgress(entry_id, *msgspec.structs.astuple(delivered)), None)
+                books.add(EntryProgress(entry_id, *msgspec.structs.astuple(delivered)))
 
     def _let_go(self) -> None:
         """Answers wait no longer for the file: they go on unwritten, or are refused, as the settings say."""
@@ -397,7 +410,7 @@ class Ledger(Actor[LedgerMessage]):
                     # Nothing of them is in this file; those that are in it stay as they are.
                     log.error("ledger_begins_again", path=str(self._path), open=len(books.open))
                     for entry in books.open.values():
-                        books.add(entry, None)
+                        books.add(entry)
             case StoreFailed(message):
                 raise (ActorError if books.opened else ServiceFailed)(message)
             case StoreClosed():

@@ -8,9 +8,11 @@ Everything here blocks and belongs to one thread. Rows are dated by the clock th
 
 import datetime as dt
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_never, wait_random_exponential
@@ -65,39 +67,31 @@ _ADDED = {
     **dict.fromkeys(("degraded", "cascade", "key", "user", "arm", "tags", "batch"), "TEXT"),
 }
 """Columns that older files lack. `tags` is a JSON array."""
-# One statement for all rows of a batch: the sqlite3 module releases and reacquires the interpreter lock for every
-# statement, which can cost a whole switch interval each time while other threads are busy.
+# One statement for many rows: the sqlite3 module releases and reacquires the interpreter lock for every statement,
+# which can cost a whole switch interval each time while other threads are busy.
 # The order of the primary key and `ifnull` force the good plan: from each closing to its row, by the key.
 # A batch whose commit failed is committed again by the next writer: a row that is there already stays as it is.
 # Values come in the order of the messages' fields.
-_OPEN = f"""
+_ROWS_AT_ONCE = 32
+"""Rows of one statement at most: each number of rows is a statement of its own, which the module keeps."""
+_ENTRY_VALUES, _CLOSING_VALUES, _NOTE_VALUES = 14, 9, 4
+_OPEN = """
 INSERT OR IGNORE INTO requests
     (life, opened_at, number, request_id, tenant, model, route, prompt_tokens, reserved_tokens, reserved_cost, cascade,
     key, user, arm, tags, batch)
-SELECT ?, ?, {", ".join([f"json_extract(value, '$[{place}]')" for place in range(14)])} FROM json_each(?)
-"""  # noqa: S608  (constants of this file)
+SELECT ?, ?, entry.* FROM (VALUES {rows}) AS entry
+"""
 _CLOSE = """
+WITH closing (number, rung, outcome, why, prompt, completion, discarded, cost, degraded) AS (VALUES {rows})
 UPDATE requests SET rung = closing.rung, outcome = closing.outcome, why = closing.why, degraded = closing.degraded,
     prompt_tokens = closing.prompt, completion_tokens = closing.completion, discarded_tokens = closing.discarded,
     cost = closing.cost, closed_at = ?
-FROM (
-    SELECT json_extract(value, '$[0]') AS number, json_extract(value, '$[2]') AS rung,
-        json_extract(value, '$[3]') AS outcome, json_extract(value, '$[4]') AS why,
-        json_extract(value, '$[5]') AS prompt, json_extract(value, '$[6]') AS completion,
-        json_extract(value, '$[7]') AS discarded, json_extract(value, '$[8]') AS cost,
-        json_extract(value, '$[9]') AS degraded
-    FROM json_each(?)
-) AS closing
-WHERE requests.number = closing.number AND life = ? AND ifnull(closed_at, '') = ''
+FROM closing WHERE requests.number = closing.number AND life = ? AND ifnull(closed_at, '') = ''
 """
 _NOTE = """
+WITH noted (number, prompt, completion, cost) AS (VALUES {rows})
 UPDATE requests SET prompt_tokens = noted.prompt, completion_tokens = noted.completion, cost = noted.cost
-FROM (
-    SELECT json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS prompt,
-        json_extract(value, '$[2]') AS completion, json_extract(value, '$[3]') AS cost
-    FROM json_each(?)
-) AS noted
-WHERE requests.number = noted.number AND life = ? AND ifnull(closed_at, '') = ''
+FROM noted WHERE requests.number = noted.number AND life = ? AND ifnull(closed_at, '') = ''
 """
 _RECOVER = (
     "UPDATE requests SET rung = '', outcome = 'crashed', why = 'crashed', "
@@ -171,6 +165,12 @@ def _may_pass(error: BaseException) -> bool:
     """Whether the file, not what is written to it, is to blame: a later try may succeed."""
     damaged = type(error) is sqlite3.DatabaseError
     return damaged or isinstance(error, sqlite3.OperationalError | OSError | LedgerFileError)
+
+
+@lru_cache(maxsize=3 * _ROWS_AT_ONCE)
+def _for_rows(statement: str, values: int, rows: int) -> str:
+    row = f"({', '.join(['?'] * values)})"
+    return statement.format(rows=", ".join([row] * rows))
 
 
 def _connect(path: str) -> sqlite3.Connection:
@@ -280,25 +280,45 @@ class Store:
         """Commit the whole batch or nothing. Raises sqlite3.Error, and LedgerFileError if the file is there no more."""
         if self._identity() != self._file:
             raise LedgerFileError(f"{self._path} was moved or deleted")
-        lines = [msgspec.structs.astuple(each) for each in batch.lines if isinstance(each, LedgerEntry)]
-        closings = [
-            (*msgspec.structs.astuple(each)[:-1], ",".join(each.degraded))
-            for each in batch.lines
-            if isinstance(each, EntryClosing)
-        ]
-        notes = [msgspec.structs.astuple(each) for each in batch.lines if isinstance(each, EntryProgress)]
-        roll_backs = [each for each in batch.lines if isinstance(each, RollBack)]
-        execute = self._connection.execute
+        entries: list[Sequence[Any]] = []
+        closings: list[Sequence[Any]] = []
+        notes: list[Sequence[Any]] = []
+        roll_backs: list[RollBack] = []
+        for each in batch.lines:
+            match each:
+                case LedgerEntry():
+                    *values, tags, in_batch = msgspec.structs.astuple(each)
+                    entries.append((*values, msgspec.json.encode(tags).decode(), in_batch))
+                case EntryClosing():
+                    number, _tenant, *values, degraded = msgspec.structs.astuple(each)
+                    closings.append((number, *values, ",".join(degraded)))
+                case EntryProgress():
+                    notes.append(msgspec.structs.astuple(each))
+                case RollBack():
+                    roll_backs.append(each)
+        now = self._now()
         with transaction(self._connection):
-            if lines:
-                execute(_OPEN, (self._life, self._now(), msgspec.json.encode(lines).decode()))
-            if notes:
-                execute(_NOTE, (msgspec.json.encode(notes).decode(), self._life))
-            if closings:
-                execute(_CLOSE, (self._now(), msgspec.json.encode(closings).decode(), self._life))
+            self._write(_OPEN, _ENTRY_VALUES, entries, before=(self._life, now))
+            self._write(_NOTE, _NOTE_VALUES, notes, after=(self._life,))
+            self._write(_CLOSE, _CLOSING_VALUES, closings, after=(now, self._life))
             for each in roll_backs:
                 self._sums.roll_back(each)
             self._sums.prune(self.wall())
+
+    def _write(
+        self,
+        statement: str,
+        values: int,
+        rows: list[Sequence[Any]],
+        *,
+        before: tuple[str, ...] = (),
+        after: tuple[str, ...] = (),
+    ) -> None:
+        """Carry out a statement for rows of so many values. `before`, `after`: its other values."""
+        for first in range(0, len(rows), _ROWS_AT_ONCE):
+            group = rows[first : first + _ROWS_AT_ONCE]
+            given = [*before, *chain.from_iterable(group), *after]
+            self._connection.execute(_for_rows(statement, values, len(group)), given)
 
     def spent(self, at: float) -> RestoreUsage:
         """Usage from before this process started that still counts at `at`."""

@@ -64,7 +64,7 @@ ERRORS: dict[str, Callable[[], Exception]] = {
     "system": lambda: OSError(errno.EIO, "Input/output error"),
 }
 STATEMENTS = (
-    "BEGIN IMMEDIATE", "\nINSERT OR IGNORE INTO requests", "\nUPDATE requests", "INSERT OR IGNORE INTO rolled_back",
+    "BEGIN IMMEDIATE", "\nINSERT OR IGNORE INTO requests", "\nWITH closing", "INSERT OR IGNORE INTO rolled_back",
     "DELETE FROM used", "COMMIT",
 )  # fmt: skip
 

@@ -16,7 +16,17 @@ from actors.kernel.supervisor import Child, Supervisor
 from actors.kernel.timers import TICK_S, TimerLoop, TimerWheel
 from actors.ledger.ledger import Ledger, LedgerState
 from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreClosed, StoreFailed
-from actors.protocol.ledger import CloseEntry, EntryClosing, Flush, LedgerEntry, LedgerMessage, OpenEntry, WriteRollBack
+from actors.protocol.ledger import (
+    CloseEntry,
+    Delivered,
+    EntryClosing,
+    EntryProgress,
+    Flush,
+    LedgerEntry,
+    LedgerMessage,
+    OpenEntry,
+    WriteRollBack,
+)
 from policies.rollout.experiment import RollBack
 
 with contextlib.closing(Store(":memory:", "nobody")) as empty:
@@ -70,8 +80,15 @@ class LedgerUnderTest:
         self.books = LedgerState()
         self.mailbox: Mailbox[LedgerMessage] = Mailbox("ledger", 4096)
         self.timers = TimerWheel()
+        self.delivered: dict[int, Delivered] = {}
         make = lambda: Ledger(  # noqa: E731
-            self.mailbox, self.books, "file", workers=self, timers=self.timers, on_spent=self.spent.append
+            self.mailbox,
+            self.books,
+            "file",
+            workers=self,
+            timers=self.timers,
+            on_spent=self.spent.append,
+            delivered=self.delivered.get,
         )
         self.supervisor = Supervisor(
             [Child("ledger", make, self.mailbox), Child("timers", lambda: TimerLoop(self.timers))], chance=lambda: 0.0
@@ -144,6 +161,8 @@ async def test_while_one_group_is_committed_the_next_one_gathers(autojump_clock)
         later = await made.book(2, 3)
         await made.close(1)
         await trio.sleep(1)
+        # So long ago that it need not wait for others of its kind.
+        await made.close(2)
         assert made.file.numbers() == [[1]]
         await made.file.says(Committed())
         assert made.file.numbers() == [[1], [2, 3, 1]]
@@ -151,7 +170,7 @@ async def test_while_one_group_is_committed_the_next_one_gathers(autojump_clock)
         await made.file.says(Committed())
         assert all(reply.settled for reply in later)
         await trio.sleep(1)
-        assert made.file.numbers() == [[1], [2, 3, 1]]
+        assert made.file.numbers() == [[1], [2, 3, 1], [2]]
 
 
 async def test_an_entry_that_somebody_waits_for_is_written_at_once(autojump_clock):
@@ -171,7 +190,7 @@ async def test_what_one_group_has_no_place_for_follows_at_once_if_somebody_waits
         await made.file.says(Opened(0, NOTHING_SPENT))
         before = trio.current_time()
         await made.file.says(Committed())
-        assert (made.file.numbers(), trio.current_time()) == ([[1, 2, 3], [4, 1]], before)
+        assert (made.file.numbers(), trio.current_time()) == ([[1, 2, 3], [4]], before)
 
 
 async def test_closings_alone_wait_for_company_but_not_for_long(autojump_clock):
@@ -185,9 +204,57 @@ async def test_closings_alone_wait_for_company_but_not_for_long(autojump_clock):
         await trio.sleep(2 * LINGER_S + 2 * TICK_S)
         assert made.file.numbers() == [[1, 2], [1]]
         await made.file.says(Committed())
+        # An entry that somebody waits for does not wait until more is written than itself.
         await made.close(2)
         await made.book(3)
-        assert made.file.numbers() == [[1, 2], [1], [2, 3]]
+        assert made.file.numbers() == [[1, 2], [1], [3]]
+        await made.file.says(Committed())
+        await trio.sleep(2 * LINGER_S + 2 * TICK_S)
+        assert made.file.numbers() == [[1, 2], [1], [3], [2]]
+
+
+async def test_closings_are_written_although_entries_come_all_the_time(autojump_clock):
+    async with ledger() as made:
+        await made.book(1)
+        await made.file.says(Committed())
+        await made.close(1)
+        began = trio.current_time()
+        for number in range(2, 100):
+            await made.book(number)
+            await made.file.says(Committed())
+            if any(1 in numbers for numbers in made.file.numbers()[1:]):
+                break
+            await trio.sleep(0.005)
+        assert trio.current_time() - began < 2 * LINGER_S + 2 * TICK_S
+
+
+@pytest.mark.parametrize("every_s", [0.005, 0.02, 0.03, 0.3])
+async def test_what_a_long_answer_has_delivered_is_noted_however_often_others_come(autojump_clock, every_s):
+    async with ledger() as made:
+        await made.book(1)
+        await made.file.says(Committed())
+        made.delivered[1] = Delivered(10, 7, 0.5)
+        for number in range(2, 2 + int(12 / every_s)):
+            await made.book(number)
+            await made.close(number)
+            await made.file.says(Committed())
+            await trio.sleep(every_s)
+        written = [each for batch in made.file.sent for each in batch.lines]
+        assert written.count(EntryProgress(1, 10, 7, 0.5)) in {2, 3}
+
+
+@pytest.mark.parametrize("how", ["a new life", "the end"])
+async def test_closings_do_not_wait_for_company(autojump_clock, how):
+    async with ledger() as made:
+        await made.book(1, 2)
+        await made.file.says(Committed())
+        await made.close(1)
+        if how == "a new life":
+            await made.file.says(StoreFailed("disk I/O error"))
+            await trio.sleep(1)
+            await made.file.says(Opened(0, NOTHING_SPENT))
+            assert made.file.numbers() == [[1]]
+    assert made.files[0].numbers() == [[1, 2], [1]]
 
 
 async def test_nobody_looks_for_closings_when_no_line_is_open(autojump_clock):

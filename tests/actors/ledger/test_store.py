@@ -6,7 +6,7 @@ import time
 import pytest
 
 from actors.api.errors import LedgerFileError
-from actors.ledger.store import _CLOSE, Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, keep_books
+from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, keep_books
 from actors.protocol.ledger import Delivered, EntryClosing, EntryProgress, LedgerEntry
 from tests.actors.clock_workers import connection
 
@@ -130,12 +130,61 @@ def test_a_file_of_another_version_is_left_alone(tmp_path):
         Store(path, "life")
 
 
-def test_closing_a_row_does_not_search_all_of_them():
+@pytest.mark.parametrize(("message", "rows"), [(note(1, 2), 1), (note(1, 2), 40), (closing(1), 1), (closing(1), 40)])
+def test_writing_to_a_row_does_not_search_all_of_them(message, rows):
     """A day's rows must not make the next commit slower."""
-    store = Store(":memory:", "life")
-    plan = connection(store).execute(f"EXPLAIN QUERY PLAN {_CLOSE}", ("now", "[]", "life")).fetchall()
-    assert any("number=? AND life=?" in step[3] for step in plan)
+    asked = []
+
+    class Asked(sqlite3.Connection):
+        def execute(self, sql, *parameters):
+            asked.append((sql, *parameters))
+            return super().execute(sql, *parameters)
+
+    store = Store(":memory:", "life", connect=lambda path: sqlite3.connect(path, isolation_level=None, factory=Asked))
+    store.commit(LedgerBatch((message,) * rows))
+    statements = [each for each in asked if "UPDATE requests" in each[0] and "?, ?" in each[0]]
+    assert len(statements) == (2 if rows == 40 else 1)
+    for sql, parameters in statements:
+        plan = connection(store).execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()
+        assert any("number=? AND life=?" in step[3] for step in plan)
     store.close()
+
+
+@pytest.mark.parametrize("many", [1, 2, 31, 32, 33, 64, 512])
+def test_a_commit_of_many_rows_leaves_each_with_its_own_values(many):
+    store = Store(":memory:", "life")
+    numbers = range(many)
+    store.commit(LedgerBatch(tuple([full_line(number) for number in numbers])))
+    store.commit(LedgerBatch(tuple([EntryProgress(number, number, 2 * number, number / 4) for number in numbers])))
+    execute = connection(store).execute
+    noted = "SELECT number, prompt_tokens, completion_tokens, cost FROM requests ORDER BY number"
+    assert execute(noted).fetchall() == [(number, number, 2 * number, number / 4) for number in numbers]
+    store.commit(LedgerBatch(tuple([full_closing(number) for number in numbers])))
+    columns = (
+        "life, request_id, tenant, model, route, reserved_tokens, reserved_cost, cascade, key, user, arm, tags, batch, "
+        "rung, outcome, why, prompt_tokens, completion_tokens, discarded_tokens, cost, degraded"
+    )
+    found = execute(f"SELECT {columns} FROM requests ORDER BY number").fetchall()
+    assert found == [
+        (
+            "life", f"r{n}", f"tenant {n}", "m?", "all", n + 1, n / 2, "thrifty", f"k{n}", "'; --", "try/b",
+            f'["a","{n}"]' if n % 2 else "[]", f"batch {n}",
+            f"rung {n}", "ok", f"why {n}", n + 2, n + 3, n + 4, n / 8, "shorter,other_model" if n % 2 else "",
+        )
+        for n in numbers
+    ]  # fmt: skip
+    store.close()
+
+
+def full_line(n):
+    tags = ("a", str(n)) if n % 2 else ()
+    names = "thrifty", f"k{n}", "'; --", "try/b"
+    return LedgerEntry(n, f"r{n}", f"tenant {n}", "m?", "all", n, n + 1, n / 2, *names, tags, f"batch {n}")
+
+
+def full_closing(n):
+    degraded = ("shorter", "other_model") if n % 2 else ()
+    return EntryClosing(n, f"tenant {n}", f"rung {n}", "ok", f"why {n}", n + 2, n + 3, n + 4, n / 8, degraded)
 
 
 @pytest.mark.parametrize("held_at", ["opening", "writing"])
