@@ -15,14 +15,13 @@ import trio
 from actors.api.engine_status import BackendStatus, EngineStatus, ReplicatedEngineStatus, replica_titles
 from actors.api.errors import (
     SHUTTING_DOWN,
-    BadKey,
     EngineLoadFailed,
     Refusal,
     Unavailable,
     UnknownModel,
     ledger_unavailable,
 )
-from actors.api.request import InferenceRequest, ParsedBody
+from actors.api.request import InferenceRequest
 from actors.api.statistics import ServiceCounters, ServiceStatistics
 from actors.batches.batch_store import BatchStore
 from actors.batches.batches import Batches
@@ -59,7 +58,7 @@ from actors.request.response_stream import ResponseStream
 from actors.request.shadow_port import Copy, ShadowPorts
 from actors.request.text_judge import TextJudge
 from actors.request.tokenization import Tokenization, Tokenized
-from actors.routing.key_check import check_body, check_endpoint
+from actors.routing.clients import Clients
 from actors.routing.router import PolicySnapshot, Router
 from actors.service_view import ModelCard, Readiness, ServiceView
 from actors.shadows.shadows import CopiesUnderWay
@@ -74,12 +73,10 @@ from actors.upstream.upstream_status import UpstreamStatus
 from actors.worker_threads import RealWorkerThreads, WorkerThreads
 from config.model.judging import ModerationSettings
 from config.model.settings import Settings
-from config.model.tenancy import KeyEndpoint
 from config.source import ConfigSource
 from config.tenants import tenant_queues
 from engine.errors import ModelError
 from policies.admission.budget import BudgetBook
-from policies.admission.keys import KeyGrant
 from policies.admission.quota import QuotaBook, RateLimits
 from policies.batching.batch_tier import batch_queues
 from policies.fallback.retry_budget import RetryBudget
@@ -87,7 +84,6 @@ from policies.queueing.backend_queue import BackendQueue
 from policies.queueing.fair_queue import FairQueue
 from policies.queueing.placement import EngineCapacity
 from policies.queueing.quarantine import Quarantine
-from policies.queueing.turn_queue import WorkFor
 from policies.records.decision_log import DecisionLog
 from policies.rollout.rollout_state import RolloutState
 from policies.rollout.shadow import TIER as SHADOW_TIER
@@ -211,6 +207,7 @@ class Service:
         self._timers = TimerWheel()
         self._breakers = BreakerRegistry(rung_breakers(settings), retry_budget, self._all_published)
         self._router = Router(snapshot, self._backend_queues, self._breakers, self._rollout, wall)
+        self.clients = Clients(self._router, self._quota, wall)
         self._restored: set[str] = set()
         self._admission: Mailbox[AdmissionMessage] = Mailbox("admission", _MAILBOX)
         self._dispatch: Mailbox[QueueMessage] = Mailbox("dispatch", _MAILBOX, self._job_lost)
@@ -384,67 +381,12 @@ class Service:
 
     def models(self, key: str | None = None) -> tuple[ModelCard, ...]:
         """The model names that this key may ask for. Raises BadKey."""
-        grant = self._grant_of(key)
+        grant = self.clients.grant_of(key)
         return tuple([card for card in self._view.models() if grant.permits_model(card.id)])
 
     def statistics(self) -> ServiceStatistics:
         """All figures, as they are published now."""
         return self._view.statistics()
-
-    def check_scraper(self, key: str | None) -> None:
-        """Raises BadKey, and Forbidden for a tenant's key."""
-        self._router.snapshot.check_scraper(key, self.wall())
-
-    def rate_limits(self, key: str | None) -> RateLimits | None:
-        """The remaining limits of this key's tenant; None: it has none, or the key is unknown."""
-        tenant = self.known_tenant(key)
-        if not tenant:
-            return None
-        return self._quota.limits(tenant, trio.current_time())
-
-    def known_tenant(self, key: str | None) -> str:
-        """The tenant whose key this is; empty if there is none."""
-        try:
-            return self._grant_of(key).tenant
-        except BadKey:
-            return ""
-
-    def grant_for_batch(self, key: str | None, endpoint: KeyEndpoint) -> KeyGrant:
-        """What the key permits. Raises BadKey, and Forbidden unless it may be used for batches and this endpoint."""
-        grant = self._grant_of(key)
-        check_endpoint(grant, "batch")
-        check_endpoint(grant, endpoint)
-        return grant
-
-    def tenant_of(self, key: str | None, body: ParsedBody | None = None) -> str:
-        """Raises BadKey, and Forbidden if the key may not send this body."""
-        grant = self._grant_of(key)
-        if body is not None:
-            check_body(grant, body)
-        return grant.tenant
-
-    def tiers_above(self, key: str | None, endpoint: KeyEndpoint | None = None) -> int:
-        """How many tiers have a higher priority than the key's tenant.
-
-        Raises BadKey, and Forbidden if the key may not use this endpoint.
-        """
-        grant = self._grant_of(key)
-        if endpoint is not None:
-            check_endpoint(grant, endpoint)
-        return self._router.snapshot.ranks[grant.tenant]
-
-    def work_of(self, key: str | None) -> WorkFor:
-        """Whose work it is to read what comes with this key."""
-        snapshot = self._router.snapshot
-        tenant = self.known_tenant(key)
-        return WorkFor(tenant, snapshot.ranks.get(tenant, len(snapshot.ranks)))
-
-    def _grant_of(self, key: str | None) -> KeyGrant:
-        return self._router.snapshot.grant_of(key, self.wall())
-
-    @property
-    def keyless(self) -> bool:
-        return not self._router.snapshot.settings.keyed
 
     @property
     def policy(self) -> str:

@@ -57,7 +57,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
             raise
 
     def _log_unread(self, request_id: str, path: str, arrived_at: float, key: str | None, error: BaseException) -> None:
-        tenant, gone = self.service.known_tenant(key), isinstance(error, ClientGone)
+        tenant, gone = self.service.clients.known_tenant(key), isinstance(error, ClientGone)
         self.service.request_log.not_read(request_id, path, arrived_at, error, tenant=tenant, gone=gone)
 
     def headers(self, request: Request | None) -> DecisionHeaders:
@@ -71,10 +71,10 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
         return headers
 
     def _limit_lines(self, key: str | None) -> bytes:
-        return limit_lines(self.service.rate_limits(key))
+        return limit_lines(self.service.clients.rate_limits(key))
 
     def _message_limit_lines(self, key: str | None) -> bytes:
-        limits = self.service.rate_limits(key)
+        limits = self.service.clients.rate_limits(key)
         return limit_lines(limits) + message_limit_lines(limits, self.service.wall())
 
     @staticmethod
@@ -124,7 +124,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
         """
         if size <= _AT_ONCE_BYTES:
             return work()
-        return await _long_work.run(work, self.service.work_of(key))
+        return await _long_work.run(work, self.service.clients.work_of(key))
 
     def refused(self, error: ErrorBody, request: Request | None) -> bytes:
         """Log a request that was refused before the service got it; returns header lines for the answer.
@@ -136,7 +136,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
             key, path, arrived_at = request.key, request.path.decode("latin1"), request.arrived_at
         headers = self.headers(request)
         log.debug("request_refused", request_id=headers.request_id, code=error.code, status=error.status)
-        tenant = self.service.known_tenant(key)
+        tenant = self.service.clients.known_tenant(key)
         self.service.request_log.not_read(headers.request_id, path, arrived_at, Refusal(error), tenant=tenant)
         return headers.headers()
 

@@ -89,7 +89,7 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        api.service.check_scraper(head().key)
+        api.service.clients.check_scraper(head().key)
         return Response(exposition(api.service, connections), content_type=CONTENT_TYPE)
 
     @app.get("/")
@@ -110,7 +110,7 @@ def create_info_app(api: ApiContext, connections: Callable[[], int]) -> QuartTri
             raise HttpError(404, *NOT_FOUND)
         return _console_file(file)
 
-    add_description(app, lambda: api.service.keyless)
+    add_description(app, lambda: api.service.clients.keyless)
     answer_errors(app, NOT_FOUND, _TYPES, refused, api.error_format)
     return app
 
@@ -150,7 +150,7 @@ def _welcome(api: ApiContext, host: str) -> str:
     return _WELCOME.format(
         version=importlib.metadata.version("penstock"),
         state=api.service.readiness().state,
-        command=example_request(f"http://{host}", model, key=not api.service.keyless, path=api.example),
+        command=example_request(f"http://{host}", model, key=not api.service.clients.keyless, path=api.example),
         host=host,
     )
 

@@ -73,7 +73,7 @@ def _keep(api: ApiContext, request: Request, inference: InferenceRequest, endpoi
     if key is None and not background and (resumable != b"true" or not inference.body.streamed):
         return None
     service = api.service
-    tenant = service.tenant_of(request.key, inference.body)
+    tenant = service.clients.tenant_of(request.key, inference.body)
     text = "" if key is None else key.decode("ascii")
     created = int(service.wall())
     reader = service.kept.begin(
@@ -204,10 +204,10 @@ class StreamHandler:
             with api.refusal_log(request_id, STREAMS.decode(), request.arrived_at, request.key):
                 connection.watch()
                 position_of(request)
-                tenant = api.service.tenant_of(request.key)
+                tenant = api.service.clients.tenant_of(request.key)
                 await kept.ready()
                 answer = kept.look(answer_id, tenant)
-                api.service.tenant_of(request.key, answer.request.body)
+                api.service.clients.tenant_of(request.key, answer.request.body)
                 if request.method == b"GET" and not path.endswith(_STATUS):
                     reader = kept.find(answer_id, tenant)
             if reader is not None:

@@ -105,7 +105,7 @@ class Routes:
         origin = request.header(b"origin")
         lines = self._cors.lines(origin)
         try:
-            keyless = self._service.keyless
+            keyless = self._service.clients.keyless
             if keyless:
                 check_local(request, self._origins)
             if self._cors.is_preflight(request, origin):
@@ -128,7 +128,7 @@ class Routes:
         self, request: Request, handler: Handler, endpoint: KeyEndpoint | None, lines: bytes, *, keyless: bool
     ) -> Route:
         key = request.key
-        tiers_above = self._service.tiers_above(key, endpoint)
+        tiers_above = self._service.clients.tiers_above(key, endpoint)
         reads = request.method == b"POST"
         if reads:
             check_content_encoding(request.header(b"content-encoding"))

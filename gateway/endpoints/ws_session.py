@@ -87,7 +87,7 @@ class StreamSession(SocketSession):
 
     def _rejection(self, peek: Peek | None, error: ErrorBody) -> bytes:
         """The error message. An `id` in it ends that request, so one that continues is named in `rejected` only."""
-        limits = self._api.service.rate_limits(self._credentials.api_key)
+        limits = self._api.service.clients.rate_limits(self._credentials.api_key)
         if peek is not None and peek.id in self._running:
             return error_message(None, error, limits, rejected=peek)
         return error_message(None if peek is None else peek.id, error, limits)
@@ -99,7 +99,7 @@ class StreamSession(SocketSession):
             inference, resumable = await self._read_start(request_id, peek, raw, arrived_at)
             if resumable:
                 await api.service.kept.ready()
-                tenant, created = api.service.tenant_of(self._credentials.api_key), int(api.service.wall())
+                tenant, created = api.service.clients.tenant_of(self._credentials.api_key), int(api.service.wall())
                 reader = api.service.kept.begin(inference, tenant, endpoint=peek.endpoint, created=created)
         self._running[message_id] = trio.CancelScope()
         nursery.start_soon(self._serve, message_id, inference, reader, 0)
@@ -112,7 +112,7 @@ class StreamSession(SocketSession):
             if resume.after < 0:
                 raise BadField("after", "'after' is the 'number' of the last message that came.")
             await service.kept.ready()
-            reader = service.kept.find(resume.stream, service.tenant_of(self._credentials.api_key))
+            reader = service.kept.find(resume.stream, service.clients.tenant_of(self._credentials.api_key))
         log_again(reader, request_id)
         self._running[message_id] = trio.CancelScope()
         nursery.start_soon(self._serve, message_id, reader.answer.request, reader, resume.after)
@@ -152,7 +152,7 @@ class StreamSession(SocketSession):
         return inference, body.resumable
 
     async def _serve(self, message_id: str, inference: InferenceRequest, reader: KeptReader | None, after: int) -> None:
-        limits = partial(self._api.service.rate_limits, self._credentials.api_key)
+        limits = partial(self._api.service.clients.rate_limits, self._credentials.api_key)
         view = inference.body.view
         renderer = Renderer(message_id, view, limits, None if reader is None else after)
         try:

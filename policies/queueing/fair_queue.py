@@ -24,7 +24,6 @@ while the queue is blocked: from the first request that did not fit until no req
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping
-from itertools import takewhile
 from typing import Generic
 
 import msgspec
@@ -32,7 +31,7 @@ import msgspec
 from config.model.tenancy import TenantSettings, TierSettings
 from policies.errors import IntegrityError, UnknownTenant
 from policies.queueing.drain_rate import DrainRate
-from policies.queueing.line_load import LineLoad
+from policies.queueing.expected_wait import ExpectedWait
 from policies.queueing.queue_item import Accepted, FairQueueStatistics, FullReason, QueueFull, QueueItem, TierUse
 from policies.queueing.tenant_queue import (
     DEAD_ALLOWED,
@@ -43,7 +42,6 @@ from policies.queueing.tenant_queue import (
     TenantQueue,
     Tier,
     check_line,
-    due_before,
     forget,
     newest,
     newest_of_largest,
@@ -55,8 +53,6 @@ from policies.queueing.work_rate import OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST, TA
 
 _CREDIT_S = 1.0
 """A tenant that was idle may be behind the others by the work of so many seconds."""
-_LEAST_LEFT = 0.05
-"""Of the backend, for a tier, however much the tiers above took lately."""
 
 
 class FairQueue(Generic[T]):
@@ -74,6 +70,7 @@ class FairQueue(Generic[T]):
         """What waits, in all tiers."""
         self._rate = DrainRate()
         self._work = WorkRate()
+        self._waits = ExpectedWait[T](self._work)
         self._now = 0.0
         """Of the last call with a time."""
         self._totals = FairQueueStatistics()
@@ -105,6 +102,7 @@ class FairQueue(Generic[T]):
         used = {tenant_queue.tier.name for tenant_queue in self._tenant_queues.values()}
         self._tiers = {name: tier for name, tier in self._tiers.items() if name in tiers or name in used}
         self._by_priority = sorted(self._tiers.values(), key=lambda tier: -tier.settings.priority)
+        self._waits.by_priority = self._by_priority
         queues = [tier.queue for tier in tiers.values()]
         self._bounds = [sum(getattr(queue, word) for queue in queues) for word in ("requests", "tokens", "bytes")]
 
@@ -148,7 +146,7 @@ class FairQueue(Generic[T]):
         line = tenant_queue.lines[NEWCOMERS if item.is_newcomer else 0]
         if not tenant_queue.use.requests:
             self._lift(tenant_queue)
-        full = self._overdue(line, item, work, now) if item.is_newcomer else None
+        full = self._waits.overdue(line, item, work, now) if item.is_newcomer else None
         if full is None:
             room = self._room(tenant_queue, item, now)
             if isinstance(room, QueueFull):
@@ -202,7 +200,7 @@ class FairQueue(Generic[T]):
             return None
         line = tenant_queue.lines[NEWCOMERS]
         load = line.load.with_one_more(now)
-        return self._too_many(line, load, item, now) if load.is_overloaded else None
+        return self._waits.too_many(line, load, item, now) if load.is_overloaded else None
 
     def refused_early(self, item: QueueItem, now: float) -> None:
         """A newcomer was refused because of `refuses`, and not offered: count it."""
@@ -226,7 +224,7 @@ class FairQueue(Generic[T]):
         for tier in reversed(self._by_priority):
             for _, _, line in list(tier.groups[NEWCOMERS]):
                 while (entry := newest(line)) is not None:
-                    why = self._hopeless(entry, now)
+                    why = self._waits.hopeless(entry, now)
                     if why is None:
                         break
                     self._leave(entry)
@@ -438,80 +436,6 @@ class FairQueue(Generic[T]):
                 units = max((fill - admit_below) * waiting, 1.0)
                 return QueueFull("saturated", self._rate.retry_after_s(units, now), admit_below, fill)
         return None
-
-    # --- the expected wait ----------------------------------------------------------------------------------------
-
-    def _overdue(self, line: Line[T], item: T, work: int, now: float) -> QueueFull | None:
-        """Why a newcomer is refused for its wait, or since enough of its tenant wait; None: it is not."""
-        load = line.load
-        load.offered(now)
-        if item.first_by is None:
-            return None
-        allowed_s = item.first_by - now - line.of.tier.first.allowance_s
-        wait_s = self._wait_s(line, item, work, now)
-        full = self._too_long(wait_s, allowed_s, now)
-        if full is None and load.is_overloaded:
-            beyond = wait_s is not None and wait_s * load.caution > allowed_s
-            full = self._overload(load, now) if beyond else self._too_many(line, load, item, now)
-        if full is not None:
-            load.refused(now)
-            self._work.refused(work, now)
-        return full
-
-    def _too_many(self, line: Line[T], load: LineLoad, item: QueueItem, now: float) -> QueueFull | None:
-        """Why a newcomer is refused because enough wait before it; None: it is not."""
-        return self._overload(load, now) if due_before(line, item.deadline)[0] >= load.enough else None
-
-    def _overload(self, load: LineLoad, now: float) -> QueueFull:
-        return QueueFull("overload", self._work.come_back_s(0.0, now), 1.0, load.ratio)
-
-    def _hopeless(self, entry: Entry[T], now: float) -> QueueFull | None:
-        """Why one that waits is given up: the best that the figures allow is too late."""
-        item, line = entry.item, entry.line
-        if item.first_by is None:
-            return None
-        wait_s = self._wait_s(line, item, entry.work, now, is_in=True)
-        return self._too_long(wait_s, item.first_by - now - line.of.tier.first.least_s, now)
-
-    def _too_long(self, wait_s: float | None, allowed_s: float, now: float) -> QueueFull | None:
-        if wait_s is None or wait_s <= allowed_s:
-            return None
-        back_s = self._work.come_back_s(wait_s - max(allowed_s, 0.0), now)
-        return QueueFull("wait_too_long", back_s, allowed_s, wait_s)
-
-    def _wait_s(self, line: Line[T], item: T, work: int, now: float, *, is_in: bool = False) -> float | None:
-        """The expected wait; None: it cannot be known. `is_in`: at best, of one that waits in the line already."""
-        above, beside = self._ahead(line, item.deadline)
-        beside -= work if is_in else 0
-        if above + beside <= 0:
-            return 0.0
-        return self._work.wait_s(above + (beside + work) / self._left_for(line.of.tier), now, at_best=is_in)
-
-    def _left_for(self, tier: Tier[T]) -> float:
-        """The share of the backend that higher tiers leave, as of late: more of their jobs will come."""
-        above = sum([each.taken for each in self._above(tier)])
-        total = sum([each.taken for each in self._tiers.values()])
-        return max(1 - above / total, _LEAST_LEFT) if total else 1.0
-
-    def _above(self, tier: Tier[T]) -> Iterator[Tier[T]]:
-        return takewhile(lambda each: each is not tier, self._by_priority)
-
-    def _ahead(self, line: Line[T], deadline: float) -> tuple[float, float]:
-        """Work of higher tiers and of its own that is served before what joins the line with this deadline."""
-        own, tier = line.of, line.of.tier
-        ahead = 0.0
-        _, before = due_before(line, deadline)
-        reached = own.counter + before * own.per_token
-        for group in tier.groups:
-            for _, _, each in group:
-                if each is line:
-                    continue
-                if each.group != NEWCOMERS or each.of is own:
-                    ahead += each.work
-                elif each.count and (lead := reached - each.of.counter) > 0:
-                    # Of another tenant, what it may have until its counter is where this one's will be.
-                    ahead += min(each.work, lead / each.of.per_token)
-        return sum([other.work for other in self._above(tier)]), ahead + before
 
     # --- the order ------------------------------------------------------------------------------------------------
 

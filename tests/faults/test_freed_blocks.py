@@ -53,16 +53,11 @@ class Watched:
         self.readiness = self.service.readiness
         self.models = self.service.models
         self.statistics = self.service.statistics
-        self.tenant_of = self.service.tenant_of
         self.kept = self.service.kept
         self.batches = self.service.batches
-        self.check_scraper = self.service.check_scraper
-        self.rate_limits = self.service.rate_limits
         self.request_log = self.service.request_log
-        self.known_tenant = self.service.known_tenant
-        self.tiers_above = self.service.tiers_above
         self.wall = self.service.wall
-        self.keyless = False
+        self.clients = self.service.clients
         self.policy = self.service.policy
 
     async def open(self, request: InferenceRequest):

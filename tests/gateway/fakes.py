@@ -162,6 +162,7 @@ class FakeService:
         self.stalled = False
         self.decided = DecisionInfo("test")
         self.policy = "test"
+        self.clients = self
         self.keyless = keyless
         self.check_key = check_key
         self.check_scraper = check_scraper

@@ -54,7 +54,7 @@ class BatchHandler:
                 elif not name:
                     body = await self._list(request)
                 else:
-                    tenant, batch_id = api.service.tenant_of(request.key), name.decode("latin1")
+                    tenant, batch_id = api.service.clients.tenant_of(request.key), name.decode("latin1")
                     if what == _CANCEL:
                         record: BatchRecord | None = await self._batches.cancel(tenant, batch_id)
                     else:
@@ -70,7 +70,7 @@ class BatchHandler:
     async def _create(self, request: Request, raw: bytes) -> BatchRecord:
         """Raises Refusal."""
         asked = read_batch(raw)
-        grant = self._api.service.grant_for_batch(request.key, ENDPOINTS[asked.endpoint])
+        grant = self._api.service.clients.grant_for_batch(request.key, ENDPOINTS[asked.endpoint])
         at = self._api.service.wall()
         record = BatchRecord(
             id=f"batch_{token_hex(12)}",
@@ -89,7 +89,7 @@ class BatchHandler:
 
     async def _list(self, request: Request) -> bytes:
         """Raises Refusal."""
-        tenant, parameters = self._api.service.tenant_of(request.key), parameters_of(request)
+        tenant, parameters = self._api.service.clients.tenant_of(request.key), parameters_of(request)
         limit, after = limit_of(parameters, DEFAULT_LISTED, MOST_LISTED), parameters.get("after", "")
         found = await self._batches.store.ask(ListBatches(tenant, after, limit))
         if found is None:

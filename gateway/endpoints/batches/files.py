@@ -63,7 +63,7 @@ class FileHandler:
                 body = encode(file_object(await self._logged_upload(connection, request, log_refusal)))
             else:
                 with log_refusal():
-                    tenant = api.service.tenant_of(request.key)
+                    tenant = api.service.clients.tenant_of(request.key)
                     connection.watch()
                     if what == _CONTENT:
                         await self._send(connection, headers.headers(), tenant, file_id)
@@ -129,7 +129,7 @@ class FileHandler:
     ) -> FileRecord:
         """Raises Refusal. An upload that is too slow is logged where its connection is ended."""
         try:
-            return await self._upload(connection, request, self._api.service.tenant_of(request.key))
+            return await self._upload(connection, request, self._api.service.clients.tenant_of(request.key))
         except (Refusal, ClientGone):
             with log_refusal():
                 raise

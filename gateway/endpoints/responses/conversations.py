@@ -61,7 +61,7 @@ class ConversationHandler:
         headers = api.headers(request)
         try:
             with api.refusal_log(request.id, CONVERSATIONS.decode(), request.arrived_at, request.key):
-                tenant = api.service.tenant_of(request.key)
+                tenant = api.service.clients.tenant_of(request.key)
                 if not api.service.stored.keeps:
                     raise HttpError(400, "not_supported", "This server stores no conversations.")
                 change = None

@@ -58,7 +58,7 @@ class ResponseHandler(CompletionHandler):
         """The request with the conversation before it. Raises Refusal."""
         service, asked = self._api.service, _asked(inference)
         key = inference.credentials.api_key
-        tenant = service.tenant_of(key, inference.body)
+        tenant = service.clients.tenant_of(key, inference.body)
         if not service.stored.keeps:
             if asked.previous or asked.conversation:
                 name = "previous_response_id" if asked.previous else "conversation"

@@ -50,7 +50,7 @@ class StoredResponseHandler:
         try:
             with api.refusal_log(request.id, RESPONSES.decode(), request.arrived_at, request.key):
                 connection.watch()
-                tenant = api.service.tenant_of(request.key)
+                tenant = api.service.clients.tenant_of(request.key)
                 await api.service.kept.ready()
                 kept = self._kept(response_id, tenant)
                 streams = request.method == b"GET" and not what and _streams(request, kept)

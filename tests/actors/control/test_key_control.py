@@ -136,7 +136,7 @@ async def test_the_last_key_does_not_open_the_door(autojump_clock, file: Path):
         assert await opens(service, made.key)
         await keys.revoke(made.made.id, by="")
         assert isinstance((await service.ask("small")).refusal, BadKey)
-        assert not service.service.keyless
+        assert not service.service.clients.keyless
 
 
 async def test_a_key_whose_tenant_is_gone_opens_nothing(autojump_clock, file: Path):

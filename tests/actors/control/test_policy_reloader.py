@@ -168,7 +168,7 @@ async def test_a_key_that_is_taken_away_is_refused_at_once(autojump_clock, file:
         refused = await service.ask("small", api_key=KEY.raw)
         assert refused.refusal.body.status == 401
         with pytest.raises(BadKey):
-            service.service.tenant_of(KEY.raw)
+            service.service.clients.tenant_of(KEY.raw)
         assert (await service.ask("small", api_key=other.raw)).text() == "ok"
 
 
