@@ -38,7 +38,7 @@ from actors.engines.adapter_registry import AdapterRegistry
 from actors.engines.engine_thread import EngineSource
 from actors.kept.kept_answers import KeptAnswers
 from actors.kernel.actor import Mailbox, Reply
-from actors.kernel.clock import WallClock, system_time
+from actors.kernel.clock import WallClock, loop_clock, system_time
 from actors.kernel.errors import ActorDied, RestartsExhausted, ServiceFailed, ServiceStalled
 from actors.kernel.supervisor import Child
 from actors.kernel.thread_bridge import stacks
@@ -234,6 +234,7 @@ class Service:
             decisions=self._decisions,
             request_log=self.request_log,
             wall=wall,
+            clock=loop_clock(),
             recording=self._recording,
             judge=TextJudge(self.open, self.labels, self.decision_temperature),
             numbers=count(1),
@@ -438,7 +439,7 @@ class Service:
         # The service's own belong to requests that were let in; after the cut no answer waits for them.
         if not request.of_service or self._drain.state not in {"serving", "draining"}:
             self._check_serving()
-        if self._books.is_blocked(trio.current_time()):
+        if self._books.is_blocked(self._ports.clock()):
             raise ledger_unavailable()
 
     async def _guard(self, request: InferenceRequest, who: LogIdentity) -> None:

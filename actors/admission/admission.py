@@ -7,8 +7,6 @@ fails with ActorDied, and its request is refused.
 
 from typing import ClassVar
 
-import trio
-
 from actors.api.errors import BadKey, BudgetSpent, OverQuota
 from actors.kernel.actor import Actor, Mailbox
 from actors.kernel.clock import WallClock
@@ -43,7 +41,7 @@ class Admission(Actor[AdmissionMessage]):
         """Both books keep entries by number, so that each is settled at most once."""
         match message:
             case Reserve():
-                now = trio.current_time()
+                now = self._clock()
                 try:
                     answer = set_aside(
                         self._quota,
@@ -64,7 +62,7 @@ class Admission(Actor[AdmissionMessage]):
                     self._quota.cancel(answer.reservation)
                     self._budgets.settle(answer.hold, 0.0)
             case WouldFit(tenant, tokens, reply):
-                reply.set(self._quota.refusal(tenant, tokens, trio.current_time()))
+                reply.set(self._quota.refusal(tenant, tokens, self._clock()))
             case Settle(grant, None):
                 self._quota.cancel(grant.reservation)
                 self._budgets.settle(grant.hold, 0.0)
@@ -72,7 +70,7 @@ class Admission(Actor[AdmissionMessage]):
                 self._quota.settle(grant.reservation, used)
                 self._budgets.settle(grant.hold, cost)
             case RestoreUsage():
-                self._restore(message, trio.current_time())
+                self._restore(message, self._clock())
 
     def _restore(self, usage: RestoreUsage, now: float) -> None:
         for tenant in {*usage.by_tenant, *usage.used} - self._restored:

@@ -11,10 +11,10 @@ from typing import ClassVar
 
 import msgspec
 import structlog
-import trio
 
 from actors.api.engine_status import BackendStatus
 from actors.kernel.actor import Actor, Mailbox, Reply
+from actors.kernel.clock import loop_clock
 from actors.kernel.errors import ActorDied, MailboxFull
 from config.model.routing import BreakerSettings, RetryBudgetSettings
 from policies.fallback import fallback_machine
@@ -155,7 +155,7 @@ class Breakers(Actor[BreakerMessage]):
     def on(self, message: BreakerMessage) -> None:
         match message:
             case AskPermit(rung, is_retry, reply):
-                now, budget = trio.current_time(), self._published.budget
+                now, budget = self._clock(), self._published.budget
                 if is_retry and not budget.take():
                     reply.set(None)
                     return
@@ -184,6 +184,7 @@ class Permits:
     def __init__(self, breakers: Mailbox[BreakerMessage], published: BreakerRegistry) -> None:
         self._breakers = breakers
         self._published = published
+        self._clock = loop_clock()
 
     def closed(self, rung: str) -> Permit | None:
         """A permit of a closed breaker; None: it is not closed."""
@@ -210,7 +211,7 @@ class Permits:
         self, rung: str, permit: Permit, *, ok: bool | None, is_retry: bool, ttft_s: float | None = None
     ) -> None:
         """Record an attempt's outcome; None: no evidence about the rung."""
-        record = Record(rung, permit, ok, trio.current_time(), is_retry, ttft_s)
+        record = Record(rung, permit, ok, self._clock(), is_retry, ttft_s)
         if ok is False or is_retry or permit.probe or self._published.breakers[rung].is_slow(ttft_s):
             self._breakers.put_unbounded(record)
         else:

@@ -118,7 +118,7 @@ class EngineActor(Actor[EngineMessage]):
         published.state, published.why = "loading", None
         code, message = "engine_stopped", f"The engine {published.title} was stopped."
         self._worker = self._workers.engine(published.title, self._with_adapters(), self._on_posts)
-        self._timers.move(self._watch, trio.current_time() + self._load_stall_s)
+        self._timers.move(self._watch, self._clock() + self._load_stall_s)
         try:
             await super().run()
         except EngineLost as lost:
@@ -201,7 +201,7 @@ class EngineActor(Actor[EngineMessage]):
     def _start(self, job: Job) -> None:
         assert self._worker is not None
         if not self._sequences:
-            self._timers.move(self._watch, trio.current_time() + self._stall_s)
+            self._timers.move(self._watch, self._clock() + self._stall_s)
         running = _RunningJob(job)
         for sequence in job.sequences:
             self._sequences[sequence.sequence_id] = running
@@ -240,7 +240,7 @@ class EngineActor(Actor[EngineMessage]):
     def _on_step(self, report: StepReport) -> None:
         self._published.stats = report.stats
         self._published.adapter_uses = report.adapters
-        self._watch.due = trio.current_time() + self._stall_s
+        self._watch.due = self._clock() + self._stall_s
         for output in report.outputs:
             self._deliver(output)
 
@@ -251,8 +251,8 @@ class EngineActor(Actor[EngineMessage]):
                 self._on_step(post)
             case EngineLoading(what):
                 published.why = what
-                self._watch.due = trio.current_time() + self._load_stall_s
-                if self._loading.is_due(what, trio.current_time()):
+                self._watch.due = self._clock() + self._load_stall_s
+                if self._loading.is_due(what, self._clock()):
                     log.info("engine_loading", engine=published.title, step=what)
             case EngineLoaded(limits, stats, adapters, read_adapter):
                 published.limits, published.stats = limits, stats
@@ -283,7 +283,7 @@ class EngineActor(Actor[EngineMessage]):
             return
         job = inside.job
         if inside.silent_since is not None:
-            self._first_s.append((job.tenant, trio.current_time() - inside.silent_since))
+            self._first_s.append((job.tenant, self._clock() - inside.silent_since))
             inside.silent_since = None
         made = len(output.token_ids) if isinstance(output, TokenDelta) else 0
         self._output_tokens[job.tenant] = self._output_tokens.get(job.tenant, 0) + made
@@ -303,7 +303,7 @@ class EngineActor(Actor[EngineMessage]):
         published, loads = self._published, self._published.state == "loading"
         if not (loads or self._sequences):
             return
-        if trio.current_time() < self._watch.due:
+        if self._clock() < self._watch.due:
             self._timers.move(self._watch, self._watch.due)
             return
         assert self._worker is not None

@@ -22,6 +22,7 @@ from typing import ClassVar, Generic, TypeVar, cast
 import outcome
 import trio
 
+from actors.kernel.clock import loop_clock
 from actors.kernel.errors import ActorDied, MailboxClosed, MailboxFull
 
 M = TypeVar("M")
@@ -243,6 +244,7 @@ class Actor(ABC, Generic[M]):
 
     def __init__(self, mailbox: Mailbox[M]) -> None:
         self.mailbox = mailbox
+        self._clock = loop_clock()
 
     async def run(self) -> None:
         """Take messages until cancelled; other tasks run between those that are there and those that come meanwhile."""

@@ -248,7 +248,7 @@ class Ledger(Actor[LedgerMessage]):
         books.waiting.extendleft(reversed(books.in_commit))
         books.in_commit = []
         books.write_all()
-        books.asked_at, books.locked = trio.current_time(), False
+        books.asked_at, books.locked = self._clock(), False
         self._worker = self._workers.store(
             self._path, lambda posts: self.mailbox.put_unbounded(WorkerEvents(posts, self))
         )
@@ -289,7 +289,7 @@ class Ledger(Actor[LedgerMessage]):
                 books.add(None, reply)
             case FlushDue():
                 self._watched = False
-                self._note(trio.current_time())
+                self._note(self._clock())
                 books.write_all()
             case WorkerEvents(posts, life):
                 if life is self:
@@ -297,7 +297,7 @@ class Ledger(Actor[LedgerMessage]):
                         self._on_post(post)
 
     def after_batch(self) -> None:
-        books, now = self._books, trio.current_time()
+        books, now = self._books, self._clock()
         if books.is_failing(now):
             self._let_go()
         # Closings do not wake the actor: a timer does while entries are open.

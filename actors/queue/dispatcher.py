@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import msgspec
 import structlog
-import trio
 
 from actors.api.engine_status import BackendStatus, EngineStatus
 from actors.api.statistics import QueueStatistics
@@ -96,7 +95,7 @@ class Dispatcher(Actor[QueueMessage]):
             case Enqueue(job):
                 if not job.delivery.closed:
                     backend = self._backends[job.engine]
-                    now = trio.current_time()
+                    now = self._clock()
                     backend.queue.offer(job, now, _figures(backend))
                     self._carry_out(backend, now)
             case JobsFinished(engine, jobs, made, first_s):
@@ -107,7 +106,7 @@ class Dispatcher(Actor[QueueMessage]):
             case Withdraw(job):
                 backend = self._backends[job.engine]
                 backend.queue.withdraw(job.job_id)
-                self._carry_out(backend, trio.current_time())
+                self._carry_out(backend, self._clock())
             case DraftTokens(job):
                 backend = self._backends[job.engine]
                 replica = backend.queue.replica_of(job.job_id)
@@ -117,7 +116,7 @@ class Dispatcher(Actor[QueueMessage]):
                 self._backends[engine].queue.replica_up(replica, epoch)
             case EngineDown(engine, _, code, message=why, replica=replica):
                 backend = self._backends[engine]
-                now = trio.current_time()
+                now = self._clock()
                 for job in backend.queue.replica_down(replica, code, why, now, crashed=code != "engine_stopped"):
                     log.warning(
                         "request_quarantined",
@@ -130,11 +129,11 @@ class Dispatcher(Actor[QueueMessage]):
                 self._carry_out(backend, now)
             case BackendDown(name):
                 backend = self._backends[name]
-                now = trio.current_time()
+                now = self._clock()
                 backend.queue.marked_down(now)
                 self._carry_out(backend, now)
             case RefusedEarly(item, names):
-                now = trio.current_time()
+                now = self._clock()
                 for name in names:
                     self._backends[name].queue.refused_early(item, now)
             case QueueAlarm():
@@ -142,7 +141,7 @@ class Dispatcher(Actor[QueueMessage]):
 
     def after_batch(self) -> None:
         """Start the jobs that fit."""
-        now = trio.current_time()
+        now = self._clock()
         looked = False
         for backend in self._backends.values():
             if backend.queue.changed or self._alarmed:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import structlog
-import trio
 
 from actors.api.request import InferenceRequest, RequestContent
 from actors.api.response import CascadeTrace, Delta, ResponseEvent, ServerTimings, Usage
@@ -266,7 +265,7 @@ class Account:
                 self.degraded,
             )
             (ledger.put_deferred if deferred else ledger.put_unbounded)(CloseEntry(closing))
-        total_s = trio.current_time() - self.request.arrived_at
+        total_s = self.ports.clock() - self.request.arrived_at
         self._count(RequestKey(self.plan.route, rung, outcome, why), usage, discarded, history, total_s)
         self._learn(rung, outcome, usage, cost, history)
         end = self._decision.end = DecisionEnd(

@@ -1,6 +1,6 @@
 """What a request's task uses of the service: mailboxes, and what actors publish."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import count
 
 import msgspec
@@ -47,6 +47,8 @@ class RequestPorts(msgspec.Struct, frozen=True, kw_only=True):
     decisions: DecisionLog
     request_log: RequestLog
     wall: WallClock
+    clock: Callable[[], float]
+    """The event loop's: see `loop_clock`."""
     recording: Recording | None
     judge: TextJudge
     """Of cascades and guardrails."""

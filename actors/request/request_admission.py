@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import msgspec
-import trio
 
 from actors.admission.admission import budget_spent, over_quota
 from actors.api.errors import (
@@ -109,7 +108,7 @@ class RequestAdmission:
         tenant = who.tenant = granted.tenant
         request = self._named(request, granted)
         quarantine = self._ports.quarantine
-        if quarantine and quarantine.holds(RequestContent(request).digest, trio.current_time()):
+        if quarantine and quarantine.holds(RequestContent(request).digest, self._ports.clock()):
             raise RequestQuarantined(quarantine.message)
         text = self._text(request, snapshot, tenant)
         spent = await self._spent(request, tenant, text)
@@ -238,7 +237,7 @@ class RequestAdmission:
         lengths = text.estimated()
         features = self._features(request, snapshot, tenant, lengths)
         budget = None if settings.budget is None else self._budgets.view(tenant, ports.wall())
-        now = trio.current_time()
+        now = self._ports.clock()
         sizes, load = PromptSizes({}, lengths), self._router.load(now)
         decided = decide(self._planning(snapshot), features, sizes, load, budget, request.arrived_at)
         if not isinstance(decided, Planned) or decided.plan.experiment:
@@ -262,7 +261,7 @@ class RequestAdmission:
             with suppress(MailboxFull):
                 dispatch.put_nowait(message)
         key = RequestKey(decided.plan.route, history[-1].rung, "refused", refusal.body.code)
-        count_request(self._ports.counters, key, history, trio.current_time() - request.arrived_at)
+        count_request(self._ports.counters, key, history, self._ports.clock() - request.arrived_at)
         return refusal
 
     async def count_tokens(self, request: InferenceRequest, who: LogIdentity) -> int:
@@ -336,7 +335,7 @@ class RequestAdmission:
             arrived_at=request.arrived_at,
             policy=snapshot.policy.digest,
             features=decided if isinstance(decided, Features) else decided.features,
-            load=decided.load if isinstance(decided, Planned) else self._router.load(trio.current_time()),
+            load=decided.load if isinstance(decided, Planned) else self._router.load(self._ports.clock()),
             plan=None if isinstance(decided, Features) else decided.plan,
         )
         self._ports.decisions.add(decision)
@@ -353,7 +352,7 @@ class RequestAdmission:
         """Raises InvalidRequest if no rung can encode the prompt."""
         sizes = text.sizes
         while True:
-            load = self._router.load(trio.current_time())
+            load = self._router.load(self._ports.clock())
             decided = decide(self._planning(snapshot), features, sizes, load, budget, request.arrived_at)
             if not isinstance(decided, SizesNeeded):
                 return decided

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import msgspec
-import trio
 
 from actors.api.errors import ErrorBody
 from actors.api.response import AttemptSummary, Delta, Done, Failed, ResponseEvent, Served, Start, Usage
@@ -215,7 +214,7 @@ class ResponseBuilder:
             self._request.body.model,
             self._model,
             self._upstream_finish,
-            self._account.timings(trio.current_time()),
+            self._account.timings(self._account.ports.clock()),
             self._account.reasoning_capped_by if self._reasoning_capped else None,
         )
         return self._explained(served) if self._request.body.view.explain else served

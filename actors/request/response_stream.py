@@ -83,6 +83,7 @@ class ResponseStream:
         self._booked: Reply[None] | None = booked
         self._text = text
         self._ports = ports = account.ports
+        self._clock = ports.clock
         self._on_end = on_end
         # Without a method of this object: a reference cycle would leave every answer to the garbage collector.
         client_has = partial(_client_has, account, ports.texts)
@@ -149,9 +150,9 @@ class ResponseStream:
             self._started = True
             begun = self._account.request.begun
             if begun is not None and begun.events:
-                machine.go_on(builder.take_over(begun.events), trio.current_time())
+                machine.go_on(builder.take_over(begun.events), self._clock())
             else:
-                machine.start(trio.current_time())
+                machine.start(self._clock())
         while True:
             if machine.effects:
                 await self._carry_out()
@@ -163,7 +164,7 @@ class ResponseStream:
             if self._failure is not None:
                 self._delivery.put_back(items)
                 raise self._failure
-            terminate = self._input.absorb(attempt, items, trio.current_time())
+            terminate = self._input.absorb(attempt, items, self._clock())
             if self.on_held_back is not None and attempt.assembly.holds_back and not builder.events:
                 held_back, self.on_held_back = self.on_held_back, None
                 held_back()
@@ -208,7 +209,7 @@ class ResponseStream:
 
     def _take_now(self, job_id: int, output: JobOutput) -> bool:
         """Take in one output without the reader's task; False: that is not possible now."""
-        builder, now = self._builder, trio.current_time()
+        builder, now = self._builder, self._clock()
         if now - builder.last_at < _MERGED_WITHIN_S:
             return False
         sink, attempt, machine = self._sink, self._attempt, self._machine
@@ -256,7 +257,7 @@ class ResponseStream:
                 case RequestPermit(rung, is_retry):
                     answer = await self._ports.permits.ask(rung, is_retry=is_retry)
                     if isinstance(answer, RungRefused):
-                        machine.on_rejected(answer, trio.current_time())
+                        machine.on_rejected(answer, self._clock())
                     else:
                         machine.on_permit(answer)
                 case Prepare(of):
@@ -295,7 +296,7 @@ class ResponseStream:
                 assert attempt is not None
                 self._ports.dispatch.put_unbounded(Withdraw(attempt.job))
             case AnswerStatic():
-                self._builder.answer(effect, trio.current_time())
+                self._builder.answer(effect, self._clock())
             case GiveUp():
                 self._refuse(refusal_of(effect))
             case Break():
@@ -306,16 +307,16 @@ class ResponseStream:
     async def _prepare(self, of: MachineAttempt) -> None:
         prepared = await self._attempt_factory.attempt(of)
         if isinstance(prepared, RungRefused):
-            self._machine.on_rejected(prepared, trio.current_time())
+            self._machine.on_rejected(prepared, self._clock())
             return
         if self._ended:
             return
         self._attempt, ended = prepared
         self._delivery.first_at = None
         if ended:
-            self._input.show(self._attempt, ended, trio.current_time())
+            self._input.show(self._attempt, ended, self._clock())
         if not self._attempt.job.sequences:
-            self._machine.on_nothing_left(of, trio.current_time())
+            self._machine.on_nothing_left(of, self._clock())
             return
         drafter = self._attempt.drafter
         until = None if drafter is None else drafter.begin(of.wanted.deadline)
@@ -341,7 +342,7 @@ class ResponseStream:
             log.warning("answer_not_judged", request_id=account.request.request_id, error=refusal.body.message)
         if not self._ended and self._machine.attempt is of:
             account.judged = holds
-            self._input.judged(attempt, holds, trio.current_time())
+            self._input.judged(attempt, holds, self._clock())
 
     async def _refused(self, check: Callable[[str], Awaitable[None]]) -> list[ResponseEvent] | None:
         """What the client gets instead of the answer's end; None: guardrails let it pass.
@@ -376,7 +377,7 @@ class ResponseStream:
     async def _pause(self, until: float) -> None:
         """Pause between two attempts. Raises Refusal if the answer is ended meanwhile."""
         self._ports.timers.move(self._watch, until)
-        while trio.current_time() < until and not self._delivery.overrun and not self._builder.events:
+        while self._clock() < until and not self._delivery.overrun and not self._builder.events:
             # Outputs that come now are of the previous attempt.
             for _, item in await self._delivery.take(quiet=False):
                 if isinstance(item, Terminate):
@@ -393,7 +394,7 @@ class ResponseStream:
                 dispatch.put_nowait(message)
         except MailboxFull:
             refused = RungRefused(why="queue_full", retry_after_s=1.0, message=TOO_BUSY)
-            self._machine.on_rejected(refused, trio.current_time())
+            self._machine.on_rejected(refused, self._clock())
         else:
             self._ports.timers.move(self._watch, self._machine.due)
 

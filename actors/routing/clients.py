@@ -1,10 +1,8 @@
 """Who a client is by its key, what that permits under the policy in force, and what is left of its tenant's limits."""
 
-import trio
-
 from actors.api.errors import BadKey
 from actors.api.request import ParsedBody
-from actors.kernel.clock import WallClock
+from actors.kernel.clock import WallClock, loop_clock
 from actors.routing.key_check import check_body, check_endpoint
 from actors.routing.router import Router
 from config.model.tenancy import KeyEndpoint
@@ -20,6 +18,7 @@ class Clients:
         self._router = router
         self._quota = quota
         self._wall = wall
+        self._clock = loop_clock()
 
     @property
     def keyless(self) -> bool:
@@ -72,7 +71,7 @@ class Clients:
         tenant = self.known_tenant(key)
         if not tenant:
             return None
-        return self._quota.limits(tenant, trio.current_time())
+        return self._quota.limits(tenant, self._clock())
 
     def check_scraper(self, key: str | None) -> None:
         """Raises BadKey, and Forbidden for a tenant's key."""

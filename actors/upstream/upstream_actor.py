@@ -12,7 +12,6 @@ import structlog
 import trio
 
 from actors.kernel.actor import Actor, Mailbox
-from actors.kernel.clock import loop_clock
 from actors.protocol.delivery import StreamNotice, TextDelta
 from actors.protocol.job import (
     CancelJob,
@@ -113,7 +112,6 @@ class UpstreamActor(Actor[EngineMessage]):
         """Output tokens of ended calls only, so that corrections cannot decrease the total."""
         self._nursery: trio.Nursery | None = None
         self._address_calls: AddressCalls | None = None
-        self._clock = loop_clock()
 
     async def run(self) -> None:
         published = self._published
