@@ -90,7 +90,6 @@ class RealWorkerThreads:
         self._spares = SpareProcesses()
         self._life = secrets.token_hex(8)
         self._ledger_was_open = False
-        self._beside = False
         self._wait_for_ledger = wait_for_ledger
 
     def engine(self, name: str, source: EngineSource, on_posts: Callable[[list[EnginePost]], None]) -> WorkerHandle:
@@ -125,12 +124,9 @@ class RealWorkerThreads:
 
         def body(inbox: "SimpleQueue[LedgerBatch | StoreClosed]", post: Callable[[StoreEvent], None]) -> None:
             def open_store() -> Store:
-                beside = False
-                if self._wait_for_ledger is not None and not self._ledger_was_open:
-                    beside = self._wait_for_ledger()
-                # Later lives of this thread leave the rows of the other process alone, too: it may still close them.
-                self._beside = self._beside or beside
-                store = Store(path, self._life, self._wall, beside=self._beside, delivered=self._delivered)
+                # Rows that are open later are of the process before or after this one, which closes them itself.
+                beside = self._ledger_was_open or (self._wait_for_ledger is not None and self._wait_for_ledger())
+                store = Store(path, self._life, self._wall, beside=beside, delivered=self._delivered)
                 self._ledger_was_open = True
                 return store
 

@@ -36,6 +36,7 @@ from actors.ledger.store import (
     StoreEvent,
     StoreFailed,
     StoreFailing,
+    StoreRetries,
 )
 from actors.protocol.admission import RestoreUsage
 from actors.protocol.ledger import (
@@ -117,6 +118,8 @@ class LedgerState:
         self.in_commit: list[_Entry] = []
         self.open: dict[int, LedgerEntry] = {}
         """The entries that are not closed."""
+        self.ending: dict[int, tuple[LedgerEntry, EntryClosing]] = {}
+        """Those whose end is not written yet."""
         self.failure = ""
         """Why the file cannot be written; empty: it can, as far as is known."""
         self.unwritten_cost = 0.0
@@ -129,8 +132,8 @@ class LedgerState:
         self.opened = False
         self.asked_at: float | None = None
         """When the writer got its current batch; None: it has none."""
-        self.locked = False
-        """Another process has locked the file, and the writer tries again and again."""
+        self.heard_at = 0.0
+        """When it last said that it goes on trying."""
         self.usage: dict[tuple[str, str, str], tuple[int, int, int]] = {}
         self.costs: dict[tuple[str, str], float] = {}
 
@@ -179,6 +182,16 @@ class LedgerState:
         self.waiting.extend([(each, None) for each in self.ends])
         self.ends.clear()
 
+    def begin_again(self) -> None:
+        """Write all entries whose end is not written, before all else: a row that the file has stays as it is."""
+        waiting = {entry.entry_id for entry, _ in self.waiting if isinstance(entry, LedgerEntry)}
+        entries = [*self.open.values(), *[entry for entry, _ in self.ending.values()]]
+        missing = [entry for entry in entries if entry.entry_id not in waiting]
+        self.unwritten_cost += sum([entry.reserved_cost for entry in missing])
+        self.waiting.extendleft([(entry, None) for entry in reversed(missing)])
+        # The batch in hand comes first nevertheless, and its ends find no row.
+        self.waiting.extend([(each, None) for each, _ in self.in_commit if isinstance(each, EntryClosing)])
+
     def committed(self) -> list[_Entry]:
         """What is written now."""
         written, self.in_commit = self.in_commit, []
@@ -186,13 +199,15 @@ class LedgerState:
             if isinstance(entry, LedgerEntry):
                 self.unwritten_cost -= entry.reserved_cost
                 self.held -= reply is not None
+            elif isinstance(entry, EntryClosing):
+                self.ending.pop(entry.entry_id, None)
         if not self.pending:
             self.unwritten_cost = 0.0
         return written
 
     def hangs_for_s(self, now: float) -> float:
-        """How long the thread has not returned from a commit, or from the file's opening; 0: it waits for a lock."""
-        return 0.0 if self.asked_at is None or self.locked else now - self.asked_at
+        """How long the thread has not returned from a try to commit or to open the file; 0: it has nothing to do."""
+        return 0.0 if self.asked_at is None else now - max(self.asked_at, self.heard_at)
 
     def count(self, closing: EntryClosing) -> None:
         key = (closing.tenant, closing.rung, closing.outcome)
@@ -248,7 +263,7 @@ class Ledger(Actor[LedgerMessage]):
         books.waiting.extendleft(reversed(books.in_commit))
         books.in_commit = []
         books.write_all()
-        books.asked_at, books.locked = self._clock(), False
+        books.asked_at = self._clock()
         self._worker = self._workers.store(
             self._path, lambda posts: self.mailbox.put_unbounded(WorkerEvents(posts, self))
         )
@@ -279,7 +294,7 @@ class Ledger(Actor[LedgerMessage]):
                 books.add(entry, reply)
             case CloseEntry(closing):
                 if closing.entry_id in books.open:
-                    del books.open[closing.entry_id]
+                    books.ending[closing.entry_id] = books.open.pop(closing.entry_id), closing
                     books.add(closing)
                     books.count(closing)
             case WriteRollBack(roll_back):
@@ -376,7 +391,10 @@ class Ledger(Actor[LedgerMessage]):
         match post:
             case Opened(recovered, spent):
                 books.recovered_total += recovered
-                if not books.opened:
+                if books.opened:
+                    # What happened to the file meanwhile is not known.
+                    books.begin_again()
+                else:
                     self._on_spent(spent)
                 books.opened = True
                 if recovered:
@@ -393,9 +411,12 @@ class Ledger(Actor[LedgerMessage]):
                         reply.set(None)
                 self._free()
             case StoreBusy():
-                books.locked = True
+                books.heard_at = self._clock()
                 log.warning("ledger_locked", path=str(self._path), hint="another process holds it; waiting for it")
+            case StoreRetries():
+                books.heard_at = self._clock()
             case StoreFailing(message):
+                books.heard_at = self._clock()
                 log.error(
                     "ledger_failing",
                     path=str(self._path),
@@ -405,12 +426,10 @@ class Ledger(Actor[LedgerMessage]):
                     hint="it is tried again every second",
                 )
                 books.failure = message
-            case Reopened(is_new):
-                if is_new:
-                    # Nothing of them is in this file; those that are in it stay as they are.
+            case Reopened(is_other):
+                if is_other:
                     log.error("ledger_begins_again", path=str(self._path), open=len(books.open))
-                    for entry in books.open.values():
-                        books.add(entry)
+                    books.begin_again()
             case StoreFailed(message):
                 raise (ActorError if books.opened else ServiceFailed)(message)
             case StoreClosed():
@@ -419,4 +438,3 @@ class Ledger(Actor[LedgerMessage]):
     def _free(self) -> None:
         self._writing = False
         self._books.asked_at = None
-        self._books.locked = False

@@ -74,12 +74,14 @@ _ADDED = {
 # Values come in the order of the messages' fields.
 _ROWS_AT_ONCE = 32
 """Rows of one statement at most: each number of rows is a statement of its own, which the module keeps."""
-_ENTRY_VALUES, _CLOSING_VALUES, _NOTE_VALUES = 14, 9, 4
+_ENTRY_VALUES, _CLOSING_VALUES, _NOTE_VALUES = 15, 9, 4
 _OPEN = """
 INSERT OR IGNORE INTO requests
     (life, opened_at, number, request_id, tenant, model, route, prompt_tokens, reserved_tokens, reserved_cost, cascade,
     key, user, arm, tags, batch)
-SELECT ?, ?, entry.* FROM (VALUES {rows}) AS entry
+SELECT ?, strftime('%Y-%m-%dT%H:%M:%fZ', column15, 'unixepoch'), column1, column2, column3, column4, column5, column6,
+    column7, column8, column9, column10, column11, column12, column13, column14
+FROM (VALUES {rows})
 """
 _CLOSE = """
 WITH closing (number, rung, outcome, why, prompt, completion, discarded, cost, degraded) AS (VALUES {rows})
@@ -139,8 +141,12 @@ class StoreFailing(msgspec.Struct, frozen=True):
 class Reopened(msgspec.Struct, frozen=True):
     """The file was opened again after a failure."""
 
-    is_new: bool
-    """It was not there any more: a new one holds nothing of what was written before."""
+    is_other: bool
+    """It is not the one that was open before, which was deleted or replaced."""
+
+
+class StoreRetries(msgspec.Struct, frozen=True):
+    """The commit has failed once more, for the reason that was reported: the thread does not hang."""
 
 
 class StoreFailed(msgspec.Struct, frozen=True):
@@ -149,7 +155,7 @@ class StoreFailed(msgspec.Struct, frozen=True):
     message: str
 
 
-StoreEvent = Opened | Reopened | Committed | StoreClosed | StoreBusy | StoreFailing | StoreFailed
+StoreEvent = Opened | Reopened | Committed | StoreClosed | StoreBusy | StoreFailing | StoreRetries | StoreFailed
 
 
 def _is_busy(error: BaseException) -> bool:
@@ -192,8 +198,8 @@ class Store:
     ) -> None:
         """`life` names this process: rows that another one has left open are charged now.
 
-        `beside`: another process still runs, which closes its rows itself; until then they count as reserved.
-        `delivered`: by request id, what an ended process is known to have delivered; all others owe what they reserved.
+        `beside`: another process may still run, which closes its rows itself; until then they count as reserved.
+        `delivered`: by request id, what an ended process has delivered; of others what was noted last counts.
 
         Raises sqlite3.Error or LedgerFileError.
         """
@@ -207,7 +213,8 @@ class Store:
         self._connection = connect(str(path))
         try:
             self.recovered = self._prepare(path)
-            self._file = self._identity()
+            self.file = self._identity()
+            """What identifies it; None: it is in memory, or was deleted meanwhile."""
         except BaseException:
             self._connection.close()
             raise
@@ -278,7 +285,7 @@ class Store:
 
     def commit(self, batch: LedgerBatch) -> None:
         """Commit the whole batch or nothing. Raises sqlite3.Error, and LedgerFileError if the file is there no more."""
-        if self._identity() != self._file:
+        if self._identity() != self.file:
             raise LedgerFileError(f"{self._path} was moved or deleted")
         entries: list[Sequence[Any]] = []
         closings: list[Sequence[Any]] = []
@@ -287,8 +294,9 @@ class Store:
         for each in batch.lines:
             match each:
                 case LedgerEntry():
-                    *values, tags, in_batch = msgspec.structs.astuple(each)
-                    entries.append((*values, msgspec.json.encode(tags).decode(), in_batch))
+                    *values, tags, in_batch, admitted_at = msgspec.structs.astuple(each)
+                    at = self.wall() if admitted_at is None else admitted_at
+                    entries.append((*values, msgspec.json.encode(tags).decode(), in_batch, at))
                 case EntryClosing():
                     number, _tenant, *values, degraded = msgspec.structs.astuple(each)
                     closings.append((number, *values, ",".join(degraded)))
@@ -298,7 +306,7 @@ class Store:
                     roll_backs.append(each)
         now = self._now()
         with transaction(self._connection):
-            self._write(_OPEN, _ENTRY_VALUES, entries, before=(self._life, now))
+            self._write(_OPEN, _ENTRY_VALUES, entries, before=(self._life,))
             self._write(_NOTE, _NOTE_VALUES, notes, after=(self._life,))
             self._write(_CLOSE, _CLOSING_VALUES, closings, after=(now, self._life))
             for each in roll_backs:
@@ -339,23 +347,38 @@ class _Insisting:
         self._open_store = open_store
         self._post = post
         self._store: Store | None = None
+        self._file: tuple[int, int] | None = None
+        """The one that was open last, and ..."""
+        self._is_gone = False
+        """... it is not there any more. A new one may look the same: numbers of deleted files are used again."""
         self._reported = ""
 
-    def open(self, *, insists: bool) -> Store:
-        """Open the file; a locked one is waited for. `insists`: so is one that cannot be opened for another reason."""
-        self._store = store = self._patiently(self._open_store, _may_pass if insists else _is_busy)
-        return store
+    def open(self, *, insists: bool) -> Opened:
+        """Open the file; a locked one is waited for. `insists`: so is one that cannot be read for another reason."""
+        return self._patiently(self._open, _may_pass if insists else _is_busy)
+
+    def _open(self) -> Opened:
+        store = self._open_store()
+        try:
+            opened = Opened(store.recovered, store.spent(store.wall()))
+        except BaseException:
+            store.close()
+            raise
+        self._store, self._file = store, store.file
+        return opened
 
     def commit(self, batch: LedgerBatch) -> None:
         self._patiently(lambda: self._try(batch), _may_pass)
 
     def _try(self, batch: LedgerBatch) -> None:
         if self._store is None:
-            self._store = self._open_store()
-            self._post(Reopened(self._store.is_new))
+            store = self._store = self._open_store()
+            self._post(Reopened(self._is_gone or store.is_new or store.file != self._file))
+            self._file, self._is_gone = store.file, False
         try:
             self._store.commit(batch)
         except BaseException as error:
+            self._is_gone = self._is_gone or isinstance(error, LedgerFileError)
             if not _is_busy(error):
                 self.close()
             raise
@@ -392,7 +415,9 @@ class _Insisting:
     def _report(self, error: BaseException) -> None:
         """Post each reason once."""
         what = "busy" if _is_busy(error) else str(error)
-        if what != self._reported:
+        if what == self._reported:
+            self._post(StoreRetries())
+        else:
             self._reported = what
             self._post(StoreBusy() if _is_busy(error) else StoreFailing(what))
 
@@ -410,16 +435,16 @@ def keep_books(
     """
     file = _Insisting(open_store, post)
     try:
-        store = file.open(insists=insists)
-    except (sqlite3.Error, OSError, LedgerFileError) as error:
+        opened = file.open(insists=insists)
+    except Exception as error:  # noqa: BLE001  (nobody would hear of it)
         post(StoreFailed(f"the ledger cannot be opened: {error}"))
         return
-    post(Opened(store.recovered, store.spent(store.wall())))
+    post(opened)
     try:
         while isinstance(command := receive(), LedgerBatch):
             file.commit(command)
             post(Committed())
-    except sqlite3.Error as error:
+    except Exception as error:  # noqa: BLE001  (nobody would hear of it)
         post(StoreFailed(f"the ledger cannot be written: {error}"))
     finally:
         file.close()

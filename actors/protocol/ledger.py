@@ -30,6 +30,8 @@ class LedgerEntry(msgspec.Struct, frozen=True, tag=True, gc=False):
     tags: tuple[str, ...] = ()
     batch: str = ""
     """Id of the batch; empty: in none."""
+    admitted_at: float | None = None
+    """Seconds since 1970, by which it counts; None: when it is written."""
 
 
 class EntryClosing(msgspec.Struct, frozen=True, tag=True, gc=False):

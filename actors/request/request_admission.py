@@ -180,6 +180,7 @@ class RequestAdmission:
             f"{plan.experiment}/{plan.arm}" if plan.arm else "",
             request.credentials.tags,
             "" if request.batch is None else request.batch.batch_id,
+            ports.wall(),
         )
         try:
             ports.ledger.put_nowait(OpenEntry(entry, booked))

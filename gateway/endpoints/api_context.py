@@ -184,7 +184,8 @@ async def whole_answer(response: ResponseStream | KeptReader, take: Callable[[St
 def _tags(value: bytes | None) -> tuple[str, ...]:
     if value is None:
         return ()
-    tags = tuple([tag for each in value.decode("latin1").split(",") if (tag := each.strip())])
+    # Each counts once.
+    tags = tuple(dict.fromkeys([tag for each in value.decode("latin1").split(",") if (tag := each.strip())]))
     if len(tags) > _MAX_TAGS or any(len(tag) > _MAX_TAG_CHARACTERS for tag in tags):
         raise HttpError(
             400, "bad_header", f"x-penstock-tags: at most {_MAX_TAGS} tags of {_MAX_TAG_CHARACTERS} characters each."

@@ -15,7 +15,17 @@ from actors.batches.file_rows import FileLimits
 from actors.engines.engine_thread import EngineLoaded, EngineLoading, LoadFailed
 from actors.kept.kept_store import KeptCommitted, KeptOpened, KeptStore, KeptStoreClosed, KeptStoreFailed
 from actors.kernel.store_calls import StoreCall, StoreReply
-from actors.ledger.store import Committed, LedgerBatch, Opened, Store, StoreBusy, StoreClosed, StoreFailed, StoreFailing
+from actors.ledger.store import (
+    Committed,
+    LedgerBatch,
+    Opened,
+    Store,
+    StoreBusy,
+    StoreClosed,
+    StoreFailed,
+    StoreFailing,
+    StoreRetries,
+)
 from actors.stored.response_store import ResponseStore
 from config.problems.errors import ConfigError
 from config.reader import decode_report, encode_report, report
@@ -129,6 +139,7 @@ class InlineStore:
         if self._workers.locked is not None:
             if not self._workers.locked:
                 self.post(StoreFailing(self._workers.failing) if self._workers.failing else StoreBusy())
+                self._workers.says_it_tries(self)
             self._workers.locked.append(partial(self.send, command))
             return
         if self._workers.ledger_errors:
@@ -271,6 +282,16 @@ class ClockWorkerThreads:
         """`failing`: why the file cannot be written; empty: another process has locked it."""
         self.locked = []
         self.failing = failing
+
+    def says_it_tries(self, store: InlineStore) -> None:
+        locked = self.locked
+
+        async def say() -> None:
+            while self.locked is locked and not self.killed:
+                await trio.sleep(1)
+                store.post(StoreRetries())
+
+        self._nursery.start_soon(say)
 
     def unlock(self) -> None:
         waiting, self.locked = self.locked or [], None

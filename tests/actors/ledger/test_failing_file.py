@@ -27,6 +27,7 @@ from actors.ledger.store import (
     StoreClosed,
     StoreFailed,
     StoreFailing,
+    StoreRetries,
     keep_books,
 )
 from actors.protocol.ledger import EntryClosing, LedgerEntry
@@ -239,7 +240,7 @@ def test_a_file_that_is_not_there_any_more(tmp_path: Path, how: str) -> None:
     posts = written(lambda: Store(path, "life"), goes)
     assert [type(post) for post in posts][:5] == [Opened, Committed, StoreFailing, Reopened, Committed]
     assert posts[2].message == f"{path} was moved or deleted"
-    assert posts[3].is_new
+    assert posts[3].is_other
     connection = sqlite3.connect(path)
     # The row of the first batch went with the file.
     assert connection.execute("SELECT number, outcome FROM requests").fetchall() == [(2, "gone")]
@@ -252,12 +253,58 @@ def test_a_file_that_was_open_before_is_waited_for(tmp_path: Path) -> None:
     Store(path, "life").close()
     Faulty.at, Faulty.times, Faulty.error = "PRAGMA journal_mode", 3, ERRORS["I/O"]
     posts = written(lambda: Store(path, "life", connect=faulty), insists=True)
-    assert [type(post) for post in posts][:2] == [StoreFailing, Opened]
+    kinds = [type(post) for post in posts if not isinstance(post, StoreRetries)]
+    assert kinds[:2] == [StoreFailing, Opened]
     assert_each_is_there_once(path)
     Faulty.times = 3
     (failed,) = written(lambda: Store(path, "life", connect=faulty))
     assert failed == StoreFailed("the ledger cannot be opened: disk I/O error")
     Faulty.times = 0
+
+
+def test_a_file_whose_sums_cannot_be_read_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    Store(path, "life").close()
+    Faulty.at, Faulty.times, Faulty.error = "SELECT tenant, sum(cost)", 1, ERRORS["malformed"]
+    (failed,) = written(lambda: Store(path, "life", connect=faulty))
+    assert failed == StoreFailed("the ledger cannot be opened: malformed")
+    # The actor was restarted: it is tried again.
+    Faulty.times = 3
+    posts = written(lambda: Store(path, "life", connect=faulty), insists=True)
+    kinds = [type(post) for post in posts if not isinstance(post, StoreRetries)]
+    assert kinds[:2] == [StoreFailing, Opened]
+    assert_each_is_there_once(path)
+
+
+def test_whatever_goes_wrong_in_a_commit_is_reported(tmp_path: Path) -> None:
+    Faulty.at, Faulty.times, Faulty.error = "COMMIT", 0, lambda: UnicodeEncodeError("utf-8", "x", 0, 1, "surrogates")
+
+    def fails_from_now(number: int) -> None:
+        Faulty.times = 1
+
+    posts = written(lambda: Store(tmp_path / "ledger.sqlite3", "life", connect=faulty), fails_from_now)
+    Faulty.times = 0
+    assert isinstance(posts[-2], StoreFailed)
+    assert "surrogates" in posts[-2].message
+
+
+def test_a_new_file_that_fails_at_first_is_another_one_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    Faulty.at, Faulty.times, Faulty.error = (
+        "SELECT request_id FROM requests WHERE closed_at IS NULL",
+        0,
+        ERRORS["locked"],
+    )
+
+    def goes(number: int) -> None:
+        if number == 1:
+            for each in list(tmp_path.glob("ledger.sqlite3*")):
+                each.unlink()
+            Faulty.times = 1
+
+    posts = written(lambda: Store(path, "life", connect=faulty), goes)
+    Faulty.times = 0
+    assert [post.is_other for post in posts if isinstance(post, Reopened)] == [True]
 
 
 def test_what_is_wrong_with_a_batch_is_not_tried_for_ever(tmp_path: Path) -> None:

@@ -222,11 +222,11 @@ def test_in_memory_nothing_is_locked():
         pass
 
 
-@pytest.mark.parametrize(("locked", "stalled"), [(True, False), (False, True)])
-async def test_a_commit_that_does_not_return_is_a_stall_and_a_lock_is_none(autojump_clock, locked, stalled):
+@pytest.mark.parametrize(("why", "stalled"), [("locked", False), ("disk is full", False), ("silent", True)])
+async def test_a_commit_that_does_not_return_is_a_stall_and_one_that_fails_is_none(autojump_clock, why, stalled):
     async with stage({"small": says("ok")}, clean=False) as service:
-        service.workers.lock()
-        if not locked:
+        service.workers.lock("" if why == "locked" else why)
+        if stalled:
             service.workers.locked = [lambda: None]  # the file says nothing at all
         await service.ask("small")
         service.service.check_progress()

@@ -187,6 +187,21 @@ def full_closing(n):
     return EntryClosing(n, f"tenant {n}", f"rung {n}", "ok", f"why {n}", n + 2, n + 3, n + 4, n / 8, degraded)
 
 
+def test_a_row_is_dated_by_when_its_request_was_admitted(tmp_path):
+    now = [1_700_000_000.0]
+    store = Store(tmp_path / "ledger.sqlite3", "life", wall=lambda: now[0])
+    late = LedgerEntry(1, "r1", "alice", "small", "route", 10, 100, 0.5, admitted_at=now[0] + 0.25)
+    now[0] += 7200
+    store.commit(LedgerBatch((late, line(2), closing(1), closing(2))))
+    found = connection(store).execute("SELECT opened_at, closed_at FROM requests ORDER BY number").fetchall()
+    assert found == [
+        ("2023-11-14T22:13:20.250Z", "2023-11-15T00:13:20.000Z"),
+        ("2023-11-15T00:13:20.000Z", "2023-11-15T00:13:20.000Z"),
+    ]
+    assert connection(store).execute("SELECT count(*) FROM spent").fetchone() == (2,)
+    store.close()
+
+
 @pytest.mark.parametrize("held_at", ["opening", "writing"])
 def test_a_locked_file_is_waited_for(tmp_path, monkeypatch, held_at):
     monkeypatch.setattr("actors.ledger.store._PATIENCE_MS", 0)
