@@ -22,7 +22,7 @@ async def test_a_whole_chat_completion() -> None:
     async with gateway(service) as running:
         client = await running.connect()
         response = await client.request(
-            "/v1/chat/completions", CHAT, headers="Authorization: Bearer k\r\nX-Penstock-Tags: a, b\r\n"
+            "/v1/chat/completions", CHAT, headers="Authorization: Bearer k\r\nX-Penstock-Tags: a, b, ,a\r\n"
         )
         body = response.json
         assert response.status == 200
