@@ -175,6 +175,7 @@ class Dispatcher(Actor[QueueMessage]):
                         retry_after_s=effect.retry_after_s,
                         fatal=effect.fatal,
                         restarts=effect.restarts,
+                        lasting=effect.lasting,
                     )
                     job.delivery.notify(job.job_id, refused)
                 case Fail(code=code, message=message, fatal=fatal):

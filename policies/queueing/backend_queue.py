@@ -81,6 +81,8 @@ class Reject(msgspec.Struct, Generic[J], frozen=True, gc=False):
     """No backend takes it: it is quarantined."""
     restarts: bool = False
     """No replica is up, but one will be soon."""
+    lasting: bool = False
+    """It never fits."""
 
 
 class Fail(msgspec.Struct, Generic[J], frozen=True, gc=False):
@@ -471,11 +473,14 @@ class BackendQueue(Generic[J]):
 
 def reason_code(why: QueueFull) -> str:
     """Of a rejection, as clients get it."""
+    if why.reason == "larger_than_queue":
+        return why.reason
     return "wait_too_long" if why.reason in {"wait_too_long", "overload"} else "queue_full"
 
 
 def _refused(job: J, why: QueueFull) -> Reject[J]:
-    return Reject(job, reason_code(why), str(why), why.retry_after_s)
+    lasting = why.reason == "larger_than_queue"
+    return Reject(job, reason_code(why), str(why), why.retry_after_s, lasting=lasting)
 
 
 _SHED_EVERY_S = 0.1

@@ -104,6 +104,15 @@ async def test_a_full_queue_refuses_with_a_time(autojump_clock):
         assert service.service.statistics().queues["large"].refused_total == 7
 
 
+async def test_what_is_larger_than_the_whole_queue_is_told_not_to_come_again(autojump_clock):
+    async with stage(settings=CONFIG.replace("tokens = 400_000", "tokens = 40")) as service:
+        body = (await service.ask("large", ignore_eos=True, max_tokens=60)).refusal.body
+        assert (body.status, body.code, body.should_retry) == (400, "larger_than_queue", False)
+        assert body.retry_after_s is None
+        assert "at most 40. Shorten the prompt or lower max_tokens." in body.message
+        assert (await service.ask("large", max_tokens=5)).refusal is None
+
+
 async def test_what_waits_too_long_is_dropped_before_prefill(autojump_clock):
     async with stage(settings=CONFIG.replace('wait = "20s"', 'wait = "2s"')) as service:
         running = [await service.open("large", ignore_eos=True) for _ in range(5)]
