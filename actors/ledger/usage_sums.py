@@ -86,7 +86,7 @@ class UsageSums:
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Rows that are closed through this connection are summed up from now on."""
         self._connection = connection
-        self._pruned_at = float("-inf")
+        self._looked_at: float | None = None
         connection.execute(_ON_CLOSE)
 
     def roll_back(self, roll_back: RollBack) -> None:
@@ -97,11 +97,14 @@ class UsageSums:
         )
 
     def prune(self, at: float) -> None:
-        """Forget sums that count no more."""
-        if not 0 <= at - self._pruned_at < _PRUNE_EVERY_S:
+        """Forget sums that counted no more at the last look, an hour ago: a clock may be ahead for a while."""
+        looked_at = self._looked_at
+        if looked_at is not None and 0 <= at - looked_at < _PRUNE_EVERY_S:
+            return
+        self._looked_at = at
+        if looked_at is not None and at > looked_at:
             for table, kept_s in _KEPT_S.items():
-                self._connection.execute(f"DELETE FROM {table} WHERE start < ?", (at - kept_s,))  # noqa: S608
-            self._pruned_at = at
+                self._connection.execute(f"DELETE FROM {table} WHERE start < ?", (looked_at - kept_s,))  # noqa: S608
 
     def spent(self, at: float, *, with_open: bool = False) -> RestoreUsage:
         """What counts at `at`. Of times to come, as a clock that was set back leaves them, a day is believed.

@@ -66,7 +66,7 @@ ERRORS: dict[str, Callable[[], Exception]] = {
 }
 STATEMENTS = (
     "BEGIN IMMEDIATE", "\nINSERT OR IGNORE INTO requests", "\nWITH closing", "INSERT OR IGNORE INTO rolled_back",
-    "DELETE FROM used", "COMMIT",
+    "COMMIT",
 )  # fmt: skip
 
 

@@ -260,6 +260,32 @@ async def test_the_next_process_goes_on_with_quotas_budgets_and_targets(autojump
         assert (await service.ask("small", max_tokens=3)).refusal is None
 
 
+HOUR, DAY = 3600.0, 86_400.0
+CLOCKS = {
+    # What the clock shows at each commit, seconds from AT; the hours and days of sums that are left.
+    "goes on": ([0, HOUR, 3 * DAY, 4 * DAY, 64 * DAY], ([], [AT])),
+    "goes on for longer": ([0, 64 * DAY, 65 * DAY], ([], [])),
+    "is ahead for a while": ([0, 70 * DAY, 70 * DAY + 60, 120], ([AT], [AT])),
+    "is ahead at the start": ([70 * DAY, 0, 60], ([AT], [AT])),
+    "is set back": ([0, -70 * DAY, 60, HOUR], ([AT], [AT])),
+}
+
+
+@pytest.mark.parametrize("case", CLOCKS)
+def test_sums_that_count_no_more_are_forgotten_but_not_because_of_a_clock_that_is_ahead(tmp_path, case):
+    shows, expected = CLOCKS[case]
+    now = [AT + shows[0]]
+    store = Store(tmp_path / "ledger.sqlite3", "life", wall=lambda: now[0])
+    write(store, 1, (0, "ok", (10, 5, 0), 100))
+    for each in shows:
+        now[0] = AT + each
+        store.commit(LedgerBatch(()))
+    execute = connection(store).execute
+    found = tuple([[start for (start,) in execute(f"SELECT start FROM {table}")] for table in ("used", "spent")])
+    assert found == ([at // 300 * 300 for at in expected[0]], [at // 3600 * 3600 for at in expected[1]])
+    store.close()
+
+
 TWO_CASCADES = """
 [cascades.arm]
 stages = ["small", "large"]
