@@ -71,8 +71,11 @@ def headline(sweep: SweepRecord) -> str:
             known = f"; {_rate(sweep.low)} still held" if sweep.low else ""
             return f"Not valid: the load tester itself could not keep its times{known}"
     known = f"at least {_rate(sweep.low)}" if sweep.low else "no rate that holds is known"
-    why = "cut short" if sweep.outcome == "cut_short" else "not sure enough after the most runs"
-    return f"{why.capitalize()}: {known}, below {_rate(sweep.high)}, with {slo}{first}"
+    why = {
+        "cut_short": "Cut short",
+        "broken_off": f"Broken off, as a run could not be made ({sweep.why})",
+    }.get(sweep.outcome, "Not sure enough after the most runs")
+    return f"{why}: {known}, below {_rate(sweep.high)}, with {slo}{first}"
 
 
 def rows_of(sweep: SweepRecord) -> list[tuple[str, ...]]:

@@ -6,8 +6,10 @@ from random import Random
 import msgspec
 import pytest
 
+from loadtests.model.errors import RunError
 from loadtests.model.run_record import Measures, RunMachine, RunVerdict, RunWindow
 from loadtests.model.scenario import Scenario, SloSettings
+from loadtests.report.sweep_page import headline
 from loadtests.sweeping.sweep import Sweep, SweepProgress, SweepSettings
 from loadtests.sweeping.sweep_record import SweepRecord
 from tests.loadtests.synthetic_runs import SCENARIO, SyntheticRequest, synthetic_record
@@ -102,3 +104,18 @@ async def test_ctrl_c_keeps_what_is_known() -> None:
 
     found = await sweep(run)
     assert (found.outcome, len(found.probes), found.rate) == ("cut_short", 2, 10.0)
+
+
+async def test_a_server_that_is_gone_keeps_what_is_known() -> None:
+    server = QueueServer(0.02)
+
+    async def run(scenario: Scenario):
+        if len(server.asked) == 2:
+            raise RunError("no server")
+        return await server.run(scenario)
+
+    found = await sweep(run)
+    assert (found.outcome, len(found.probes), found.rate, found.why) == ("broken_off", 2, 10.0, "no server")
+    assert headline(found).startswith("Broken off, as a run could not be made (no server): at least 10/s")
+    with pytest.raises(RunError):
+        await sweep(run)
