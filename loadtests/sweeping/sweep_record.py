@@ -13,7 +13,8 @@ from loadtests.model.scenario import Scenario
 
 SweepOutcome = Literal["found", "above", "below", "invalid", "cut_short", "broken_off", "unsure"]
 """above: even the highest rate holds. below: not even the lowest does. invalid: the load tester itself could not keep
-its times. broken_off: a run could not be made, such as because the server was gone. unsure: the most runs were made, and the interval is still wider than was asked for."""
+its times. broken_off: a run could not be made, as the server was gone. unsure: the most runs were made, and
+the interval is still wider than was asked for."""
 
 
 class _Kind(msgspec.Struct):

@@ -29,7 +29,8 @@ def finished(
     answer.begin(200, {}, 0.0)
     for place in range(gaps + 1):
         answer.content("x", 1000 + intended_s + first_s + place * 0.1)
-    answer.finish_reason, answer.done = "stop", True
+    answer.finished.add(0)
+    answer.done = True
     answer.usage = AnswerUsage(3, gaps + 1, gaps + 4)
     if failure:
         answer.fail(failure, "why")
