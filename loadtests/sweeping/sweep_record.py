@@ -45,6 +45,7 @@ class SweepProbe(msgspec.Struct, frozen=True):
     valid: bool
     reasons: tuple[str, ...]
     requests: int
+    """Without those whose clients left on purpose."""
     good: int
     share: float
     """Of good requests."""

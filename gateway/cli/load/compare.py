@@ -132,8 +132,8 @@ def _from_servers(arguments: argparse.Namespace) -> tuple[list[RunRecord], list[
             raise
         ended = 130 if isinstance(error, KeyboardInterrupt) else 1
         say(f"{error or 'cut short'}: compared are the first {pairs} runs of each")
-        for side in runs:
-            del side[pairs:]
+        for made in runs:
+            del made[pairs:]
     return runs[0], runs[1], (arguments.a, arguments.b), ended
 
 

@@ -81,6 +81,15 @@ async def test_a_load_tester_that_is_late_ends_it() -> None:
     assert (found.outcome, len(found.probes)) == ("invalid", 3)
 
 
+async def test_runs_without_a_request_say_so() -> None:
+    async def nothing(scenario: Scenario):
+        return synthetic_record([], scenario)
+
+    found = await sweep(nothing)
+    assert (found.outcome, len(found.probes)) == ("invalid", 3)
+    assert headline(found).startswith("Not valid: no request was due in the measured time")
+
+
 async def test_one_late_run_is_made_again() -> None:
     server = QueueServer(0.02)
 
