@@ -97,7 +97,7 @@ class Latencies(msgspec.Struct, omit_defaults=True):
             yield name, getattr(self, name)
 
 
-class Delivered(msgspec.Struct, omit_defaults=True):
+class DeliveredCounts(msgspec.Struct, omit_defaults=True):
     """What came within the measured time, whenever it was asked for: rates are of these. In a window: what came in it.
 
     An overloaded server answers much of what it was asked after the last request. Counted over the time of the
@@ -114,7 +114,7 @@ class Delivered(msgspec.Struct, omit_defaults=True):
     cost: float = 0.0
     """Of whole answers that ended."""
 
-    def merge(self, other: "Delivered") -> None:
+    def merge(self, other: "DeliveredCounts") -> None:
         for name in self.__struct_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -147,7 +147,7 @@ class Measures(msgspec.Struct, omit_defaults=True):
     """Money for whole answers, as the server says it, else by the scenario's `prices`; 0.0: there was none, or it is
     not known."""
     latencies: Latencies = msgspec.field(default_factory=Latencies)
-    delivered: Delivered = msgspec.field(default_factory=Delivered)
+    delivered: DeliveredCounts = msgspec.field(default_factory=DeliveredCounts)
 
     @property
     def judged(self) -> int:

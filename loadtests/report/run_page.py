@@ -129,7 +129,8 @@ def latency_section(totals: Measures) -> str:
     return section(
         "Latencies of whole answers",
         "Response time is from the intended time, service time from the moment of sending. In brackets: where the "
-        "percentile lies with 95 %; “?” means that there are too few requests to say.",
+        "percentile would lie with 95 % if requests were independent; those that share a queue scatter more. “?” means "
+        "that there are too few requests to say.",
         f'<div class="pair">{"".join(figures)}</div>',
         table(rows),
     )

@@ -10,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtests.client import failures
-from loadtests.model.run_record import Delivered, FailureCount, GeneratorLag, Latencies, Measures, RequestRow, RunWindow
+from loadtests.model.run_record import (
+    DeliveredCounts,
+    FailureCount,
+    GeneratorLag,
+    Latencies,
+    Measures,
+    RequestRow,
+    RunWindow,
+)
 from loadtests.model.scenario import Scenario
 from loadtests.model.timing import duration_of, warm_up_of
 from loadtests.running.finished_request import FinishedRequest, Labels, cost_of, is_good, labels_of, row_of, slo_of
@@ -232,12 +240,12 @@ def _tokens_of(request: FinishedRequest) -> float:
     return len(answer.times) if answer.failure else answer.output_tokens
 
 
-def _add_tokens(delivered: Delivered, tokens: float, *, good: bool) -> None:
+def _add_tokens(delivered: DeliveredCounts, tokens: float, *, good: bool) -> None:
     delivered.tokens += tokens
     delivered.good_tokens += tokens if good else 0.0
 
 
-def _add_answer(delivered: Delivered, request: FinishedRequest, cost: float, *, good: bool) -> None:
+def _add_answer(delivered: DeliveredCounts, request: FinishedRequest, cost: float, *, good: bool) -> None:
     if not request.answer.failure:
         delivered.good += good
         delivered.prompt_tokens += request.answer.prompt_tokens

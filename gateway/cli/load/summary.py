@@ -83,7 +83,10 @@ def _add_counts(page: Page, totals: Measures, seconds: float) -> None:
 
 def _add_latencies(page: Page, record: RunRecord) -> None:
     page.heading("latencies of whole answers, in ms")
-    page.line("from the intended time; in brackets: where the percentile lies with 95 % confidence", style="dim")
+    page.line(
+        "from the intended time; in brackets: 95 % if requests were independent; those that share a queue scatter more",
+        style="dim",
+    )
     rows = [("", "mean", *[f"p{number(each)}" for each in _PERCENTILES], "most")]
     for title, name in _ROWS:
         histogram: LatencyHistogram = getattr(record.totals.latencies, name)
