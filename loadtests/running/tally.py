@@ -106,7 +106,7 @@ class Tally:
         gaps = np.diff(times)
         arrivals = times - request.begun_s if len(times) else np.array([request.end_s])
         weight = _tokens_of(request) / len(arrivals)
-        inside = weight * np.count_nonzero((arrivals >= self._warm_up_s) & (arrivals < self._end_s))
+        inside = weight * int(np.count_nonzero((arrivals >= self._warm_up_s) & (arrivals < self._end_s)))
         ended_inside = self._warm_up_s <= request.end_s < self._end_s
         if measured or inside or ended_inside:
             delivered = self._group(labels).delivered
