@@ -109,7 +109,10 @@ class TimeBlocks:
             (each, self._place(run, row.intended_s))
             for run, record in enumerate(self._records)
             for row in record.rows
-            if self._is_inside(run, row.intended_s) and row.outcome == "ok" and (each := value(row)) is not None
+            if row.measured
+            and self._is_inside(run, row.intended_s)
+            and row.outcome == "ok"
+            and (each := value(row)) is not None
         ]
         values = np.array([each for each, _ in found], dtype=np.float64)
         blocks = np.array([place for _, place in found], dtype=np.int64)
@@ -172,12 +175,18 @@ def _multiplicities(rng: np.random.Generator, blocks: int, draws: int) -> Number
 
 
 def _edges(record: RunRecord, most: int) -> Numbers:
-    """Where blocks begin, and where the last one ends: each is some whole windows, all of them measured."""
+    """Where blocks begin, and where the last one ends: each is some whole windows, all of them measured.
+
+    A run that is too short to have one has a block of all windows that it touches, which no verdict comes from.
+    """
     header = record.header
-    first = math.ceil(header.warm_up_s / header.window_s - _EDGE_S)
-    last = math.floor((header.warm_up_s + header.measured_s) / header.window_s + _EDGE_S)
-    count = max(min(most, last - first), 0)
-    places = np.array([first + (last - first) * place // max(count, 1) for place in range(count + 1)], dtype=np.float64)
+    begin, end = header.warm_up_s / header.window_s, (header.warm_up_s + header.measured_s) / header.window_s
+    first, last = math.ceil(begin - _EDGE_S), math.floor(end + _EDGE_S)
+    count = min(most, last - first)
+    if count < 1:
+        count, first = 1, math.floor(begin)
+        last = max(math.ceil(end), first + 1)
+    places = np.array([first + (last - first) * place // count for place in range(count + 1)], dtype=np.float64)
     return places * header.window_s
 
 

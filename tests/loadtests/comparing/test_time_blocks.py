@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from loadtests.comparing.comparison import compare_runs
 from loadtests.comparing.time_blocks import Drawn, TimeBlocks, TimedValues, draw_blocks
 from tests.loadtests.synthetic_runs import SCENARIO, SyntheticRequest, even_run, synthetic_record
 
@@ -47,9 +48,7 @@ def test_requests_and_counts_have_the_blocks_of_their_times() -> None:
     assert blocks.of_gaps().count == 4 * 9  # those of the last request came after the run
 
 
-@pytest.mark.parametrize(
-    ("warm_up", "duration"), [(0.0, 30), (2.5, 30), (2.999, 31.7), (3.0, 95), (0.4, 5.3), (0.4, 1.2)]
-)
+@pytest.mark.parametrize(("warm_up", "duration"), [(0.0, 30), (2.5, 30), (2.999, 31.7), (3.0, 95), (0.4, 5.3)])
 def test_blocks_are_whole_windows_that_were_measured(warm_up: float, duration: float) -> None:
     """Ten requests a second: each block has as many as its seconds say, by counts and by rows."""
     scenario = msgspec.structs.replace(SCENARIO, duration=duration, warm_up=warm_up)
@@ -60,7 +59,16 @@ def test_blocks_are_whole_windows_that_were_measured(warm_up: float, duration: f
     assert (blocks.of_counts(lambda measures: measures.requests) == 10 * blocks.seconds).all()
     by_block = np.bincount(blocks.of_requests(lambda row: row.end_s).blocks, minlength=blocks.count)
     assert (by_block == 10 * blocks.seconds).all()
-    assert blocks.count == 0 or blocks.seconds.max() - blocks.seconds.min() <= 1
+    assert blocks.seconds.max() - blocks.seconds.min() <= 1
+
+
+@pytest.mark.parametrize(("warm_up", "duration"), [(0.4, 1.2), (0.05, 0.5), (0.0, 0.9)])
+def test_a_run_without_a_whole_window_is_one_block(warm_up: float, duration: float) -> None:
+    scenario = msgspec.structs.replace(SCENARIO, duration=duration, warm_up=warm_up)
+    record = synthetic_record([SyntheticRequest(at=n / 100) for n in range(int(duration * 100))], scenario)
+    blocks = TimeBlocks([record])
+    assert (blocks.count, blocks.of_requests(lambda row: row.end_s).count) == (1, record.totals.ok)
+    assert compare_runs([record], [record]).measures[0].verdict == "unknown"
 
 
 def test_sides_are_drawn_together_only_if_that_is_asked() -> None:
