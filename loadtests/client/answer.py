@@ -3,14 +3,14 @@
 Readers of each transport turn bytes into calls of `chunk`, `done` and `ended`; what they share is judged here.
 """
 
-import math
 from array import array
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from loadtests.client import failures
+from loadtests.client.answer_json import MOST, UNREADABLE, bounded
 
 _SHOWN = 300
 _MOST_TEXT = 4 * 2**20
@@ -20,12 +20,15 @@ _NOTHING = msgspec.Raw(b"")
 _EMPTY = frozenset({b"", b"null", b"[]"})
 
 
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
+
+
 class AnswerUsage(msgspec.Struct, frozen=True):
     """What the server counted."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
+    prompt_tokens: Tokens | None = None
+    completion_tokens: Tokens | None = None
+    total_tokens: Tokens | None = None
     prompt_tokens_details: msgspec.Raw = _NOTHING
     cost: msgspec.Raw = _NOTHING
 
@@ -34,13 +37,23 @@ class AnswerUsage(msgspec.Struct, frozen=True):
         """Of the prompt, as far as the server says it."""
         details = _or_none(self.prompt_tokens_details)
         cached = details.get("cached_tokens") if isinstance(details, dict) else None
-        return min(cached, self.prompt_tokens or 0) if isinstance(cached, int) and cached > 0 else 0
+        return max(min(cached, self.prompt_tokens or 0), 0) if isinstance(cached, int) else 0
 
     @property
     def money(self) -> float | None:
         """What the answer cost, if the server says it (`cost`, as OpenRouter does)."""
-        cost = _or_none(self.cost)
-        return float(cost) if isinstance(cost, int | float) and 0 <= cost < math.inf else None
+        cost = bounded(_or_none(self.cost))
+        return cost if cost is not None and cost >= 0 else None
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether what was not decoded at once can be."""
+        try:
+            cost = _or_none(self.cost)
+            _or_none(self.prompt_tokens_details)
+        except UNREADABLE:
+            return False
+        return not isinstance(cost, int | float) or bounded(cost) is not None
 
 
 class ChunkDelta(msgspec.Struct, frozen=True):
@@ -55,7 +68,7 @@ class ChunkDelta(msgspec.Struct, frozen=True):
 class AnswerChoice(msgspec.Struct, frozen=True):
     """Of a chat (`delta`), of a text completion (`text`), or of a whole answer (`message`)."""
 
-    index: int = 0
+    index: Tokens = 0
     delta: ChunkDelta | None = None
     message: ChunkDelta | None = None
     text: str | None = None
@@ -81,11 +94,15 @@ class ServerSaid(msgspec.Struct, frozen=True):
 class AnswerChunk(msgspec.Struct, frozen=True):
     """What is looked at in an event, or in a whole answer; everything else is skipped without being decoded."""
 
-    choices: tuple[AnswerChoice, ...] = ()
+    choices: tuple[AnswerChoice, ...] | None = ()
     usage: AnswerUsage | None = None
     error: msgspec.Raw = _NOTHING
     penstock: ServerSaid | None = None
     timings: dict[str, Any] | None = None
+
+    @property
+    def has_error(self) -> bool:
+        return bytes(self.error) not in _EMPTY
 
 
 class Answer:
@@ -105,7 +122,8 @@ class Answer:
             "failure",
         ),
         *(
-            "finish_reason",
+            "begun",
+            "finished",
             "first_s",
             "keep_text",
             "last_event_s",
@@ -113,6 +131,7 @@ class Answer:
             "number",
             "one_token_events",
             "own_fault",
+            "plain_index",
             "plain_text",
             "text_size",
         ),
@@ -142,7 +161,10 @@ class Answer:
         self.times = array("d")
         """When each event with content arrived."""
         self.events = 0
-        self.finish_reason: str | None = None
+        self.begun: set[int] = set()
+        """Choices that have content."""
+        self.finished: set[int] = set()
+        """Choices that have a finish reason."""
         self.done = False
         self.closed = False
         """It has ended, in whatever way."""
@@ -153,6 +175,8 @@ class Answer:
         self.text_size = 0
         self.plain_text = ""
         """That of the last chunk, if it was text of one choice and nothing else."""
+        self.plain_index = 0
+        """The choice of the last chunk."""
         self.max_tokens = max_tokens
         self.one_token_events = one_token_events
 
@@ -206,38 +230,43 @@ class Answer:
         self.plain_text = ""
         if self.done:
             self.fail(failures.EARLY_DONE, "an event came after [DONE]")
-        if (error := bytes(chunk.error)) not in _EMPTY:
-            self.error(error)
+        if chunk.has_error:
+            self.error(bytes(chunk.error))
             return
-        for choice in chunk.choices:
+        choices = chunk.choices or ()
+        for choice in choices:
             text = _text(choice)
             if text:
-                self._content(text, at)
-            if choice.finish_reason is not None:
-                self.finish_reason = choice.finish_reason
+                self._content(text, at, choice.index)
+            if choice.finish_reason:
+                self.finished.add(choice.index)
         if chunk.usage is not None:
-            self.usage = chunk.usage
+            if chunk.usage.is_readable:
+                self.usage = chunk.usage
+            else:
+                self.fail(failures.GARBLED, "usage has a number beyond all bounds, or what is no JSON")
         if chunk.penstock is not None:
             self.said(chunk.penstock)
         if chunk.timings:
             self._timed(chunk.timings)
-        if len(chunk.choices) == 1 and chunk.usage is None and chunk.penstock is None and not chunk.timings:
-            (choice,) = chunk.choices
+        if len(choices) == 1 and chunk.usage is None and chunk.penstock is None and not chunk.timings:
+            (choice,) = choices
             said = choice.delta
-            if choice.finish_reason is None:
+            self.plain_index = choice.index
+            if not choice.finish_reason:
                 plain = choice.text or (said.content if said is not None else "")
                 self.plain_text = plain if isinstance(plain, str) else ""
 
     def content(self, text: str, at: float) -> None:
-        """New text by itself. It may be left out unless `keep_text`."""
+        """New text by itself, of the choice of the last chunk. It may be left out unless `keep_text`."""
         if self.done:
             self.fail(failures.EARLY_DONE, "an event came after [DONE]")
         self.events += 1
         self.last_event_s = at
-        self._content(text, at)
+        self._content(text, at, self.plain_index)
 
-    def _content(self, text: str, at: float) -> None:
-        if self.finish_reason is not None:
+    def _content(self, text: str, at: float, index: int) -> None:
+        if index in self.finished:
             self.fail(failures.EARLY_DONE, "content came after the finish reason")
         times = self.times
         if not times:
@@ -245,6 +274,7 @@ class Answer:
         elif len(times) >= _MOST_EVENTS:
             self.fail(failures.GARBLED, f"more than {_MOST_EVENTS} events")
             return
+        self.begun.add(index)
         times.append(at)
         if self.keep_text and self.text_size < _MOST_TEXT:
             self.text_size += len(text)
@@ -279,7 +309,7 @@ class Answer:
             return
         if not in_order:
             self.fail(failures.TRUNCATED if self.status else failures.CONNECTION_LOST, why)
-        elif self.finish_reason is None:
+        elif not self.finished or self.begun - self.finished:
             self.fail(failures.NO_FINISH_REASON, f"after {self.events} events")
         elif not self.done:
             self.fail(failures.NO_DONE, f"after {self.events} events")
@@ -296,8 +326,9 @@ class Answer:
                 self._miscounted(f"{tokens} tokens, and {received} events of one token each came")
             elif tokens < received:
                 self._miscounted(f"{tokens} tokens, and {received} events with content came")
-            elif self.max_tokens and tokens > self.max_tokens:
-                self._miscounted(f"{tokens} tokens, and {self.max_tokens} were asked for at most")
+            elif self.max_tokens and tokens > self.max_tokens * len(self.finished):
+                most = self.max_tokens * len(self.finished)
+                self._miscounted(f"{tokens} tokens, and {most} were asked for at most")
         if tokens is not None and prompt is not None and total is not None and total != tokens + prompt:
             self._miscounted(f"a total of {total}, which is not {prompt} + {tokens}")
 
@@ -308,14 +339,18 @@ class Answer:
         """The server's own times: Penstock's, or llama.cpp's."""
         for name, value in list(timings.items())[:32]:
             if name.endswith("_ms") and isinstance(value, int | float):
-                self.timings[name.removesuffix("_ms")] = value / 1000
+                time_ms = bounded(value)
+                if time_ms is None:
+                    self.fail(failures.GARBLED, f"timings.{name} is beyond all bounds")
+                else:
+                    self.timings[name.removesuffix("_ms")] = time_ms / 1000
 
 
 def error_words(raw: bytes) -> tuple[str, str, int]:
     """The message, code and status in an error's object; what is no such object is its own message."""
     try:
         value = msgspec.json.decode(raw)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return raw[:_SHOWN].decode(errors="replace"), "", 0
     if isinstance(value, dict) and isinstance(value.get("error"), dict):
         value = value["error"]

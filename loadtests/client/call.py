@@ -19,6 +19,7 @@ from loadtests.client.wire import Wire
 from loadtests.model.scenario import Behaviour
 
 _WATCHED_EVERY_S = 0.25
+_SHOWN = 300
 _OWN_FAULTS = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
 """No more files, ports or memory."""
 
@@ -82,6 +83,9 @@ class Caller:
         try:
             with scope:
                 await self._call(request, headers, tenant, behaviour, answer, times)
+        except Exception as error:  # noqa: BLE001  (one answer must not end a worker with all its requests)
+            answer.fail(failures.GARBLED, f"it could not be read: {error!r}")
+            answer.own_fault = f"the load tester could not read an answer: {error!r}"[:_SHOWN]
         finally:
             self._calls.end(answer)
         answer.ended(time.perf_counter(), in_order=False)

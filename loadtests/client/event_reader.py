@@ -4,6 +4,7 @@ import msgspec
 
 from loadtests.client import failures
 from loadtests.client.answer import Answer, AnswerChunk
+from loadtests.client.answer_json import UNREADABLE
 from loadtests.client.known_event import KnownEvent
 
 _LONGEST_EVENT = 4 * 2**20
@@ -81,7 +82,7 @@ class EventReader:
             return
         try:
             chunk = _decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             self.answer.fail(failures.GARBLED, f"an event is not a chunk: {error}")
             return
         self.answer.chunk(chunk, at)
@@ -90,10 +91,12 @@ class EventReader:
 class BodyReader:
     """Reads a whole answer, or an error's body."""
 
-    __slots__ = ("_body", "answer")
+    __slots__ = ("_body", "_only_error", "answer")
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, only_error: bool = False) -> None:
+        """`only_error`: a stream was asked for, so that JSON can be no answer."""
         self.answer = answer
+        self._only_error = only_error
         self._body = bytearray()
 
     def feed(self, data: bytes, at: float) -> bool:
@@ -111,8 +114,11 @@ class BodyReader:
                 answer.error(bytes(self._body))
             else:
                 try:
-                    answer.chunk(_decode(self._body), at)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    chunk = _decode(self._body)
+                    if self._only_error and not chunk.has_error:
+                        answer.fail(failures.WRONG_TYPE, "the content type is that of JSON, and a stream was asked for")
+                    answer.chunk(chunk, at)
+                except UNREADABLE as error:
                     answer.fail(failures.GARBLED, f"the body is no answer: {error}")
                 answer.done = True
         answer.ended(at, in_order=in_order, why=why)

@@ -9,6 +9,8 @@ from loadtests.client.answer import Answer
 from loadtests.client.event_reader import BodyReader, EventReader
 from loadtests.client.known_event import KnownEvent
 
+_WITHOUT_BODY = frozenset({204, 205})
+
 
 class HttpExchange:
     """`take` bytes until it returns False."""
@@ -77,12 +79,19 @@ class HttpExchange:
 
     def _begin(self, at: float) -> EventReader | BodyReader:
         answer, response = self.answer, self._parser.response
-        answer.begin(response.status, response.headers, at)
-        is_stream = response.headers.get("content-type", "").lower().startswith("text/event-stream")
-        if response.status == 200 and is_stream != self._streamed:
-            kind = response.headers.get("content-type", "") or "none"
-            answer.fail(failures.WRONG_TYPE, f"the content type is {kind}")
-        self._reader = EventReader(answer) if is_stream and response.status == 200 else BodyReader(answer)
+        status, kind = response.status, response.headers.get("content-type", "").lower()
+        answer.begin(status, response.headers, at)
+        is_stream = kind.startswith("text/event-stream")
+        is_unwanted = status == 200 and is_stream != self._streamed
+        may_be_error = is_unwanted and "json" in kind
+        if 300 <= status < 400:
+            where = response.headers.get("location", "nowhere")
+            answer.fail(failures.REFUSED, f"a redirect to {where}: it is not followed; give the address that answers")
+        elif status in _WITHOUT_BODY:
+            answer.fail(failures.REFUSED, "this status has no answer")
+        elif is_unwanted and not may_be_error:
+            answer.fail(failures.WRONG_TYPE, f"the content type is {kind or 'none'}")
+        self._reader = EventReader(answer) if is_stream and status == 200 else BodyReader(answer, may_be_error)
         return self._reader
 
     def _end(self, at: float, *, in_order: bool, why: str = "") -> None:

@@ -35,5 +35,5 @@ def _said(retry_after: str, now: float) -> float:
         return float(match[1]) / (1000 if match[2] else 1)
     try:
         return email.utils.parsedate_to_datetime(retry_after).timestamp() - now
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return 0.0

@@ -3,7 +3,8 @@
 import msgspec
 
 from loadtests.client import failures
-from loadtests.client.answer import Answer, AnswerUsage, ServerSaid
+from loadtests.client.answer import Answer, AnswerUsage, ServerSaid, Tokens
+from loadtests.client.answer_json import UNREADABLE
 
 
 class SocketMessage(msgspec.Struct, frozen=True):
@@ -14,8 +15,8 @@ class SocketMessage(msgspec.Struct, frozen=True):
     reasoning_content: str | None = None
     tool_calls: msgspec.Raw = msgspec.Raw(b"")
     finish_reason: str | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: Tokens | None = None
+    completion_tokens: Tokens | None = None
     error: msgspec.Raw = msgspec.Raw(b"null")
     penstock: ServerSaid | None = None
     rung: str = ""
@@ -37,7 +38,7 @@ class SocketReader:
         answer = self.answer
         try:
             message = _decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             answer.fail(failures.GARBLED, f"a message is not of the protocol: {error}")
             answer.ended(at, in_order=False)
             return False
@@ -52,8 +53,8 @@ class SocketReader:
                     answer.content(text, at)
                 else:
                     answer.last_event_s = at
-                if message.finish_reason is not None:
-                    answer.finish_reason = message.finish_reason
+                if message.finish_reason:
+                    answer.finished.add(0)
             case "started":
                 answer.rung = message.rung
                 answer.last_event_s = at

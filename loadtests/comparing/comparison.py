@@ -1,6 +1,8 @@
 """Compares the runs of A and B: a difference for each measure, with its interval, and a verdict. Pure."""
 
+import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Literal
 
 import msgspec
@@ -8,7 +10,7 @@ import numpy as np
 
 from loadtests.comparing.condition import Condition
 from loadtests.comparing.measures import COSTS, COUNTS, SHOWN, TIMES, Measure, measure
-from loadtests.comparing.time_blocks import Drawn, Numbers, TimeBlocks, TimedValues, draw_blocks
+from loadtests.comparing.time_blocks import ENOUGH_BLOCKS, Drawn, Numbers, TimeBlocks, TimedValues, draw_blocks
 from loadtests.model.run_record import RunRecord
 
 _DRAWS = 2000
@@ -16,7 +18,6 @@ _CONFIDENCE = 0.99
 """Of each measure: there are a dozen in a comparison, and one in eight comparisons would see a difference by chance."""
 _LEAST_BEYOND = 10
 """A percentile with fewer values beyond it is not compared: a bootstrap cannot tell how sure it is."""
-_LEAST_BLOCKS = 10
 Difference = Literal["better", "worse", "none", "unknown"]
 Outcome = Literal["broken", "kept", "unknown"]
 
@@ -100,12 +101,13 @@ def compare_runs(
 
 
 def _compared(what: Measure, sides: Sequence[TimeBlocks], drawn: Sequence[Drawn]) -> ComparedMeasure:
+    spread = _spread_of(min(side.count for side in sides))
     if what.source in COUNTS:
         (a, in_a), (b, in_b) = (_counted(what, side, each) for side, each in zip(sides, drawn, strict=True))
         if a is None or b is None:
             why = f"{'A' if a is None else 'B'} has nothing that it can be divided by"
             return ComparedMeasure(what.name, what.unit, a, b, why=why)
-        return _judged(what, (a, b), (in_a, in_b), _too_few_blocks(sides))
+        return _judged(what, (a, b), (in_a, in_b), _too_few_blocks(sides), spread)
     times = [_times(what, side) for side in sides]
     if not times[0].count or not times[1].count:
         known = [_value(each, what.percent) if each.count else None for each in times]
@@ -119,25 +121,27 @@ def _compared(what: Measure, sides: Sequence[TimeBlocks], drawn: Sequence[Drawn]
             needed = _LEAST_BEYOND * 100 / min(what.percent, 100 - what.percent)
             why = f"too few values: it needs {needed:,.0f} on each side"
     if why:
-        return _judged(what, values, (), why)
+        return _judged(what, values, (), why, spread)
     draws = [
         each.means(draw) if what.percent is None else each.percentiles(draw, what.percent)
         for each, draw in zip(times, drawn, strict=True)
     ]
-    return _judged(what, values, draws, "")
+    return _judged(what, values, draws, "", spread)
 
 
-def _judged(what: Measure, values: tuple[float, float], draws: Sequence[Numbers], why: str) -> ComparedMeasure:
-    """`draws`: of A and of B; none if it is unknown, and then `why`."""
+def _judged(
+    what: Measure, values: tuple[float, float], draws: Sequence[Numbers], why: str, spread: float
+) -> ComparedMeasure:
+    """`draws`: of A and of B; none if it is unknown, and then `why`. `spread`: see `_spread_of`."""
     a, b = values
     change = (b - a) / a if a > 0 else None
     if why:
         return ComparedMeasure(what.name, what.unit, a, b, b - a, change=change, why=why)
     in_a, in_b = draws
-    low, high = _bounds(in_b - in_a)
+    low, high = _bounds(in_b - in_a, b - a, spread)
     change_low = change_high = None
     if change is not None:
-        change_low, change_high = _bounds((in_b - in_a) / np.maximum(in_a, 1e-12))
+        change_low, change_high = _bounds((in_b - in_a) / np.maximum(in_a, 1e-12), change, spread)
     verdict: Difference = "none"
     if low > 0 or high < 0:
         verdict = "better" if (low > 0) == what.more_is_better else "worse"
@@ -148,8 +152,15 @@ def _outcome(condition: Condition, compared: ComparedMeasure) -> ConditionOutcom
     relative = condition.relative
     figure = compared.change if relative else compared.difference
     low, high = (compared.change_low, compared.change_high) if relative else (compared.low, compared.high)
-    if compared.a is None or compared.b is None or figure is None:
-        return ConditionOutcome(condition.text, "unknown", compared.why or f"{compared.name} of A is zero")
+    if compared.b is None and compared.a is not None:
+        return ConditionOutcome(condition.text, "broken", f"A has it, and {compared.why}")
+    if compared.a is None or compared.b is None:
+        return ConditionOutcome(condition.text, "unknown", compared.why)
+    if figure is None:
+        # A is zero: as a share of it, any rise is beyond all bounds.
+        bound = 0.0 if condition.change >= 0 else -math.inf
+        figure, low, high = compared.difference, compared.low, compared.high
+        condition = msgspec.structs.replace(condition, change=bound)
     sign = 1 if condition.above else -1
     is_beyond = sign * (figure - condition.change) > 0
     if low is None or high is None:
@@ -180,20 +191,36 @@ def _counted(what: Measure, side: TimeBlocks, drawn: Drawn) -> tuple[float | Non
     return whole, (drawn.times @ above) / np.maximum(drawn.times @ below, 1e-12)
 
 
-def _bounds(values: Numbers) -> tuple[float, float]:
+def _bounds(draws: Numbers, measured: float, spread: float) -> tuple[float, float]:
     rest = 50 * (1 - _CONFIDENCE)
-    low, high = np.percentile(values, [rest, 100 - rest])
-    return float(low), float(high)
+    low, high = np.percentile(draws, [rest, 100 - rest]).tolist()
+    return measured - spread * max(measured - low, 0.0), measured + spread * max(high - measured, 0.0)
+
+
+def _spread_of(blocks: int) -> float:
+    """By how much a bootstrap over so few blocks is too narrow.
+
+    It draws from what was measured, which scatters less than what could have been by sqrt((n - 1) / n), and knows that
+    scatter from n values alone: Student's t in place of the normal distribution (Cornish-Fisher expansion: Abramowitz &
+    Stegun 1964, 26.7.5).
+    """
+    free = max(blocks - 1, 1)
+    z = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2)
+    t = z + (z**3 + z) / (4 * free) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
+    return t / z * math.sqrt(max(blocks, 2) / free)
 
 
 def _too_few_blocks(sides: Sequence[TimeBlocks]) -> str:
     least = min(side.count for side in sides)
-    return "" if least >= _LEAST_BLOCKS else f"too short: it needs {_LEAST_BLOCKS} s measured on each side"
+    return "" if least >= ENOUGH_BLOCKS else f"too short: it needs {ENOUGH_BLOCKS} s measured on each side"
 
 
 def _paired(a: Sequence[RunRecord], b: Sequence[RunRecord]) -> bool:
+    """In a closed loop the server decides when it is asked."""
     return len(a) == len(b) and all(
-        _plan(left) == _plan(right) and left.header.measured_s == right.header.measured_s
+        left.header.scenario.arrivals.kind != "closed"
+        and _plan(left) == _plan(right)
+        and left.header.measured_s == right.header.measured_s
         for left, right in zip(a, b, strict=True)
     )
 

@@ -27,12 +27,12 @@ TIMES: dict[str, Callable[[RequestRow], float | None] | None] = {
 """By name: the time of a request. None: every gap, which is in histograms."""
 
 COUNTS: dict[str, tuple[Unit, Count, Count | None]] = {
-    "goodput": ("/s", lambda measures: measures.good, None),
+    "goodput": ("/s", lambda measures: measures.delivered.good, None),
     "rate": ("/s", lambda measures: measures.requests, None),
-    "tokens": ("/s", lambda measures: measures.output_tokens, None),
-    "good_tokens": ("/s", lambda measures: measures.good_tokens, None),
-    "cost": ("/s", lambda measures: measures.cost, None),
-    "good_share": ("share", lambda measures: measures.good, lambda measures: measures.requests),
+    "tokens": ("/s", lambda measures: measures.delivered.tokens, None),
+    "good_tokens": ("/s", lambda measures: measures.delivered.good_tokens, None),
+    "cost": ("/s", lambda measures: measures.delivered.cost, None),
+    "good_share": ("share", lambda measures: measures.good, lambda measures: measures.judged),
     "shed_share": ("share", lambda measures: measures.shed, lambda measures: measures.requests),
     "failed_share": ("share", lambda measures: measures.failed, lambda measures: measures.requests),
     "token_cost": ("money", lambda measures: measures.cost, lambda measures: measures.output_tokens / 1e6),

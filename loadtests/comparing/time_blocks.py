@@ -5,6 +5,7 @@ give intervals that are too narrow (Künsch 1989; Lahiri 2003). Blocks with the 
 together for both sides: what a hard moment of the schedule costs both is then no difference.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -17,9 +18,11 @@ from loadtests.model.run_record import Measures, RequestRow, RunRecord
 Numbers = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.int32]
-_MOST_BLOCKS = 60
-"""Of one run; of many together `_MOST_TOGETHER`."""
-_MOST_TOGETHER = 240
+ENOUGH_BLOCKS = 10
+"""Of all runs of a side; whole runs if there are so many. More and shorter blocks gain little (Schmeiser 1982), and are
+no longer independent: a queue near its limit is alike for many seconds."""
+_EDGE_S = 1e-6
+"""Sums of seconds are inexact by less."""
 _AT_ONCE = 500
 """Draws that are summed up together: it bounds the memory."""
 
@@ -88,21 +91,17 @@ class TimedValues(msgspec.Struct):
 
 
 class TimeBlocks:
-    """The measured parts of runs of one side."""
+    """The measured parts of runs of one side: their whole windows, as a window tells no more of its requests."""
 
     def __init__(self, records: Sequence[RunRecord]) -> None:
         self._records = records
-        most = max(1, min(_MOST_BLOCKS, _MOST_TOGETHER // len(records)))
-        self._widths = [_width(record, most) for record in records]
-        counts = [
-            max(1, round(record.header.measured_s / width)) for record, width in zip(records, self._widths, strict=True)
-        ]
+        most = -(-ENOUGH_BLOCKS // len(records))
+        self._edges = [_edges(record, most) for record in records]
+        counts = [len(edges) - 1 for edges in self._edges]
         self.by_run = counts
         self._first: list[int] = [0, *np.cumsum(counts)[:-1].tolist()]
         self.count = sum(counts)
-        self.seconds = np.concatenate(
-            [np.full(count, record.header.measured_s / count) for count, record in zip(counts, records, strict=True)]
-        )
+        self.seconds = np.concatenate([np.diff(edges) for edges in self._edges])
 
     def of_requests(self, value: Callable[[RequestRow], float | None]) -> TimedValues:
         """One value for each whole answer that has it."""
@@ -110,7 +109,10 @@ class TimeBlocks:
             (each, self._place(run, row.intended_s))
             for run, record in enumerate(self._records)
             for row in record.rows
-            if row.measured and row.outcome == "ok" and (each := value(row)) is not None
+            if row.measured
+            and self._is_inside(run, row.intended_s)
+            and row.outcome == "ok"
+            and (each := value(row)) is not None
         ]
         values = np.array([each for each, _ in found], dtype=np.float64)
         blocks = np.array([place for _, place in found], dtype=np.int64)
@@ -123,7 +125,7 @@ class TimeBlocks:
         counts: list[float] = []
         for run, record in enumerate(self._records):
             for window in record.windows:
-                if window.begins_s >= record.header.warm_up_s:
+                if self._is_inside(run, window.begins_s):
                     place = self._place(run, window.begins_s)
                     for bucket, number in window.measures.latencies.itl.buckets.items():
                         values.append(middle_of(bucket))
@@ -136,14 +138,16 @@ class TimeBlocks:
         sums = np.zeros(self.count)
         for run, record in enumerate(self._records):
             for window in record.windows:
-                if window.begins_s + record.header.window_s / 2 >= record.header.warm_up_s:
+                if self._is_inside(run, window.begins_s):
                     sums[self._place(run, window.begins_s)] += count(window.measures)
         return sums
 
     def _place(self, run: int, at_s: float) -> int:
-        header = self._records[run].header
-        inside = int((at_s - header.warm_up_s) / header.measured_s * self.by_run[run]) if header.measured_s else 0
-        return self._first[run] + min(max(inside, 0), self.by_run[run] - 1)
+        return self._first[run] + int(np.searchsorted(self._edges[run], at_s + _EDGE_S, side="right")) - 1
+
+    def _is_inside(self, run: int, at_s: float) -> bool:
+        edges = self._edges[run]
+        return bool(edges[0] <= at_s + _EDGE_S < edges[-1])
 
 
 def _sum_at(times: Numbers, reached: Counts, places: Places) -> Numbers:
@@ -170,8 +174,20 @@ def _multiplicities(rng: np.random.Generator, blocks: int, draws: int) -> Number
     return rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=draws).astype(np.float64)
 
 
-def _width(record: RunRecord, most: int) -> float:
-    return max(record.header.window_s, record.header.measured_s / most)
+def _edges(record: RunRecord, most: int) -> Numbers:
+    """Where blocks begin, and where the last one ends: each is some whole windows, all of them measured.
+
+    A run that is too short to have one has a block of all windows that it touches, which no verdict comes from.
+    """
+    header = record.header
+    begin, end = header.warm_up_s / header.window_s, (header.warm_up_s + header.measured_s) / header.window_s
+    first, last = math.ceil(begin - _EDGE_S), math.floor(end + _EDGE_S)
+    count = min(most, last - first)
+    if count < 1:
+        count, first = 1, math.floor(begin)
+        last = max(math.ceil(end), first + 1)
+    places = np.array([first + (last - first) * place // count for place in range(count + 1)], dtype=np.float64)
+    return places * header.window_s
 
 
 def _sorted(values: Numbers, blocks: Places, counts: Numbers) -> TimedValues:

@@ -52,6 +52,6 @@ def _is_below(window: RunWindow, enough: float) -> bool:
 
 
 def _share(windows: Sequence[RunWindow]) -> float | None:
-    """Of good requests; None: there were none at all."""
-    requests = sum(window.measures.requests for window in windows)
+    """Of good requests, without those whose clients left; None: there were none at all."""
+    requests = sum(window.measures.judged for window in windows)
     return sum(window.measures.good for window in windows) / requests if requests else None

@@ -22,7 +22,10 @@ _EXACT_BELOW = 200
 
 
 class PercentileInterval(msgspec.Struct, frozen=True):
-    """A percentile, and where the percentile of all requests that could have been made lies with 95 % confidence."""
+    """A percentile, and where that of all requests that could have been made lies with 95 %, if they were independent.
+
+    Requests that wait in the same queue are not: then it is a lower bound of how unsure the percentile is.
+    """
 
     value: float
     low: float
@@ -81,7 +84,7 @@ class LatencyHistogram(msgspec.Struct, omit_defaults=True):
         return self._of_rank(max(1, math.ceil(percent / 100 * self.count))) if self.count else 0.0
 
     def interval(self, percent: float) -> PercentileInterval:
-        """A percentile with its 95 % confidence interval, by order statistics: no distribution is assumed.
+        """A percentile with its 95 % interval for independent values, by order statistics: no distribution is assumed.
 
         The ranks of the bounds are quantiles of the binomial distribution (David & Nagaraja, Order Statistics, 7.1).
         """

@@ -33,9 +33,9 @@ def decode_record(raw: bytes, name: str) -> RunRecord:
         raise RecordError(f"{name} is not a run record: {error}") from None
     if kind.format != "penstock-load-run":
         raise RecordError(f"{name} is not a run record: penstock load run --out FILE writes one")
-    if kind.version != 1:
+    if kind.version != 2:
         raise RecordError(
-            f"{name} is a run record of version {kind.version}, and this program reads version 1: run the test again"
+            f"{name} is a run record of version {kind.version}, and this program reads version 2: run the test again"
         )
     try:
         return msgspec.json.decode(raw, type=RunRecord, dec_hook=lambda kind, value: kind(value))

@@ -97,6 +97,28 @@ class Latencies(msgspec.Struct, omit_defaults=True):
             yield name, getattr(self, name)
 
 
+class DeliveredCounts(msgspec.Struct, omit_defaults=True):
+    """What came within the measured time, whenever it was asked for: rates are of these. In a window: what came in it.
+
+    An overloaded server answers much of what it was asked after the last request. Counted over the time of the
+    requests alone that would be more than it can deliver.
+    """
+
+    good: int = 0
+    """Good answers that ended."""
+    prompt_tokens: int = 0
+    """Of whole answers that ended."""
+    tokens: float = 0.0
+    """Of all answers, whole or not, by the arrival of their events; those of a whole answer share its tokens evenly."""
+    good_tokens: float = 0.0
+    cost: float = 0.0
+    """Of whole answers that ended."""
+
+    def merge(self, other: "DeliveredCounts") -> None:
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
 class Measures(msgspec.Struct, omit_defaults=True):
     """Counts and latencies of some requests: of all, of a group, or of a second."""
 
@@ -125,6 +147,17 @@ class Measures(msgspec.Struct, omit_defaults=True):
     """Money for whole answers, as the server says it, else by the scenario's `prices`; 0.0: there was none, or it is
     not known."""
     latencies: Latencies = msgspec.field(default_factory=Latencies)
+    delivered: DeliveredCounts = msgspec.field(default_factory=DeliveredCounts)
+
+    @property
+    def judged(self) -> int:
+        """Requests that are good or not: whether a client that left would have been served well is not known."""
+        return self.requests - self.left
+
+    @property
+    def good_share(self) -> float:
+        """Of those that are judged; 0.0: there are none."""
+        return self.good / self.judged if self.judged else 0.0
 
     @property
     def token_cost(self) -> float | None:
@@ -138,10 +171,11 @@ class Measures(msgspec.Struct, omit_defaults=True):
 
     def merge(self, other: "Measures") -> None:
         for name in self.__struct_fields__:
-            if name == "latencies":
-                self.latencies.merge(other.latencies)
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if name in {"latencies", "delivered"}:
+                mine.merge(theirs)
             else:
-                setattr(self, name, getattr(self, name) + getattr(other, name))
+                setattr(self, name, mine + theirs)
 
 
 class RunWindow(msgspec.Struct, omit_defaults=True):
@@ -155,7 +189,7 @@ class RunWindow(msgspec.Struct, omit_defaults=True):
     tokens: int = 0
     """Events with content that arrived."""
     measures: Measures = msgspec.field(default_factory=Measures)
-    """Of requests that were meant to be sent in it; but each ITL is in the second in which its event arrived."""
+    """Of requests that were meant to be sent in it; ITL and what was delivered are in the second of their arrival."""
     lag_p99_s: float = 0.0
 
     def merge(self, other: "RunWindow") -> None:
@@ -274,4 +308,4 @@ class RunRecord(msgspec.Struct):
     """All, the warm-up included: `rows` are so many or fewer."""
     faults: tuple[FaultRecord, ...] = ()
     format: Literal["penstock-load-run"] = "penstock-load-run"
-    version: Literal[1] = 1
+    version: Literal[2] = 2

@@ -112,6 +112,13 @@ def _check_time(scenario: Scenario, problems: Problems) -> None:
         problems.add(
             ("warm_up",), f"the warm-up takes the whole run of {duration:g} s", expected="less than the duration"
         )
+    bound = scenario.arrivals.max_in_flight
+    if bound is not None and bound < scenario.workers:
+        problems.add(
+            ("arrivals", "max_in_flight"),
+            f"{scenario.workers} workers share it, and each needs a place",
+            expected=f"at least {scenario.workers}, or fewer workers",
+        )
     expected = arrivals_of(scenario)
     if expected > MOST_REQUESTS:
         problems.add(

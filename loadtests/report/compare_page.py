@@ -22,6 +22,7 @@ _ROW_HEIGHT = 26
 _LEFT, _RIGHT = 110, 40
 _WIDEST = 2.0
 """A greater change is at the edge."""
+_BEYOND = 1e9
 
 
 def compare_page(comparison: LoadComparison, a: Sequence[RunRecord], b: Sequence[RunRecord]) -> str:
@@ -106,11 +107,11 @@ def _signed_seconds(value: float) -> str:
 
 
 def _intervals(comparison: LoadComparison) -> str:
-    shown = [each for each in comparison.measures if each.change_low is not None and each.change_high is not None]
+    shown = [(each, change) for each in comparison.measures if (change := _relative(each)) is not None]
     if not shown:
         return '<p class="none">No interval is known.</p>'
-    low = min(-0.05, *[each.change_low or 0.0 for each in shown])
-    high = max(0.05, *[each.change_high or 0.0 for each in shown])
+    low = min(-0.05, *[change[0] for _, change in shown])
+    high = max(0.05, *[change[2] for _, change in shown])
     axis = PlotAxis(max(1.05 * low, -1.0), min(1.05 * high, _WIDEST), lambda share: f"{100 * share:+.0f} %")
     height = _ROW_HEIGHT * len(shown) + 34
     bottom = height - 26
@@ -126,14 +127,24 @@ def _intervals(comparison: LoadComparison) -> str:
             f'<text x="{x}" y="{height - 8}" text-anchor="middle">{axis.words(value).replace("+0 ", "0 ")}</text>'
         )
     parts.append(f'<path class="limit" d="M{place(0)} 4V{bottom}"/>')
-    for row, each in enumerate(shown):
+    for row, (each, change) in enumerate(shown):
         y = 4 + _ROW_HEIGHT * (row + 0.5)
         colour = {"better": 2, "worse": 1}.get(each.verdict, 5)
-        begin, end, here = (place(value or 0.0) for value in (each.change_low, each.change_high, each.change))
+        begin, here, end = map(place, change)
         parts.append(f'<text x="{_LEFT - 12}" y="{y + 4}" text-anchor="end">{plain(each.name)}</text>')
         parts.append(f'<path class="line l{colour}" stroke-width="3" d="M{begin} {y}H{end}"/>')
         parts.append(f'<circle class="f{colour}" cx="{here}" cy="{y}" r="4"/>')
     return "".join([*parts, "</svg>"])
+
+
+def _relative(compared: ComparedMeasure) -> tuple[float, float, float] | None:
+    """The change as a share of A, with its interval around it; beyond all bounds where A is zero and B is not."""
+    if compared.change is not None and compared.change_low is not None and compared.change_high is not None:
+        return compared.change_low, compared.change, compared.change_high
+    if compared.a != 0 or compared.low is None or compared.high is None:
+        return None
+    low, here, high = (_BEYOND if each > 0 else 0.0 for each in (compared.low, compared.difference, compared.high))
+    return low, here, high
 
 
 def _all(records: Sequence[RunRecord], field: str) -> LatencyHistogram:

@@ -18,12 +18,12 @@ body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem; background: var(--p
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.55rem; margin: 0 0 .2rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.4rem 0 .3rem; } h3 { font-size: .95rem; margin: 1.1rem 0 .2rem; }
-p { margin: .3rem 0; color: var(--soft); } .none { font-style: italic; }
+p { margin: .3rem 0; color: var(--soft); overflow-wrap: anywhere; } .none { font-style: italic; }
 .verdict { border-left: .35rem solid var(--good); background: var(--card); border-radius: 4px; padding: .7rem 1rem;
   margin: 1rem 0; } .verdict b { color: var(--good); font-size: 1.1rem; }
 .verdict.bad { border-color: var(--bad); } .verdict.bad b { color: var(--bad); }
 .verdict.warn { border-color: var(--warn); } .verdict.warn b { color: var(--warn); }
-.verdict ul { margin: .3rem 0 0; padding-left: 1.2rem; }
+.verdict { overflow-wrap: anywhere; } .verdict ul { margin: .3rem 0 0; padding-left: 1.2rem; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .7rem; margin: 1rem 0; }
 .tile { background: var(--card); border-radius: 6px; padding: .6rem .8rem; } .tile span { color: var(--soft);
   font-size: .82rem; display: block; } .tile strong { font-size: 1.3rem; font-weight: 600; display: block; }

@@ -90,16 +90,16 @@ def verdict_of(record: RunRecord) -> str:
 def totals_tiles(totals: Measures, measured_s: float) -> str:
     """The totals, large."""
     span = measured_s or 1.0
-    share = totals.good / totals.requests if totals.requests else 0.0
+    came = totals.delivered
     values = [
         ("requests", f"{totals.requests:,}"),
         ("rate", f"{number(totals.requests / span)}/s"),
-        ("goodput", f"{number(totals.good / span)}/s"),
-        ("good", percent(share)),
+        ("goodput", f"{number(came.good / span)}/s"),
+        ("good", percent(totals.good_share)),
         ("shed", f"{totals.shed:,}"),
         ("failed", f"{totals.failed:,}"),
-        ("tokens out", f"{number(totals.output_tokens / span)}/s"),
-        ("good tokens", f"{number(totals.good_tokens / span)}/s"),
+        ("tokens out", f"{number(came.tokens / span)}/s"),
+        ("good tokens", f"{number(came.good_tokens / span)}/s"),
     ]
     if totals.cost:
         values.append(("cost", number(totals.cost)))
@@ -129,7 +129,8 @@ def latency_section(totals: Measures) -> str:
     return section(
         "Latencies of whole answers",
         "Response time is from the intended time, service time from the moment of sending. In brackets: where the "
-        "percentile lies with 95 %; “?” means that there are too few requests to say.",
+        "percentile would lie with 95 % if requests were independent; those that share a queue scatter more. “?” means "
+        "that there are too few requests to say.",
         f'<div class="pair">{"".join(figures)}</div>',
         table(rows),
     )
@@ -188,7 +189,7 @@ def _group_row(name: str, measures: Measures, measured_s: float) -> tuple[str, .
     return (
         name,
         *[f"{count:,}" for count in counts],
-        number(measures.output_tokens / (measured_s or 1.0)),
+        number(measures.delivered.tokens / (measured_s or 1.0)),
         *[seconds(histogram.percentile(each)) if histogram.count else "–" for histogram, each in latencies],
     )
 
@@ -224,7 +225,7 @@ def _circumstances(record: RunRecord) -> Sequence[Sequence[str]]:
         ("", ""),
         ("server", f"{header.scenario.target.url} {header.server}".strip()),
         ("arrivals", _arrivals(header.scenario)),
-        ("a request is good with", slo_words(header.scenario.slo)),
+        ("a request is good with", scenario_slo_words(header.scenario)),
         ("connections", connection_words(header.scenario) or "opened when a request needs one"),
         ("warm-up", header.warm_up_rule),
         ("seed", str(header.scenario.seed)),
@@ -268,6 +269,12 @@ def slo_words(slo: SloSettings) -> str:
         if value is not None
     ]
     return ", ".join(given) or "a whole answer"
+
+
+def scenario_slo_words(scenario: Scenario) -> str:
+    """Those of all tiers."""
+    tiers = [f"{name}: {slo_words(slo)}" for name, slo in sorted(scenario.tier_slo.items())]
+    return "; ".join([*tiers, f"others: {slo_words(scenario.slo)}" if tiers else slo_words(scenario.slo)])
 
 
 def _arrivals(scenario: Scenario) -> str:

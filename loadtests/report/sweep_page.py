@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from loadtests.report.axis import PlotAxis, even_axis, log_axis
 from loadtests.report.document import document, section, table, tiles, verdict_box
 from loadtests.report.plot import PlotBand, PlotLine, Point, line_plot
-from loadtests.report.run_page import slo_words
+from loadtests.report.run_page import scenario_slo_words
 from loadtests.report.words import number, percent, plain, seconds
 from loadtests.sweeping.sweep_record import SweepProbe, SweepRecord, TimeParts
 
@@ -56,7 +56,7 @@ def verdict_of(sweep: SweepRecord) -> str:
 
 def headline(sweep: SweepRecord) -> str:
     """What was found, in a sentence."""
-    slo = f"{percent(sweep.target)} of requests good ({slo_words(sweep.scenario.slo)})"
+    slo = f"{percent(sweep.target)} of requests good ({scenario_slo_words(sweep.scenario)})"
     first = f"; first to break: {sweep.first_broken}" if sweep.first_broken else ""
     match sweep.outcome:
         case "found":
@@ -69,10 +69,16 @@ def headline(sweep: SweepRecord) -> str:
             return f"Even {_rate(sweep.high)} is too much for {slo}{first}: give a lower --least-rate or other SLOs"
         case "invalid":
             known = f"; {_rate(sweep.low)} still held" if sweep.low else ""
+            last = sweep.probes[-1] if sweep.probes else None
+            if last is not None and not last.requests:
+                return f"Not valid: {'; '.join(last.reasons)}{known}"
             return f"Not valid: the load tester itself could not keep its times{known}"
     known = f"at least {_rate(sweep.low)}" if sweep.low else "no rate that holds is known"
-    why = "cut short" if sweep.outcome == "cut_short" else "not sure enough after the most runs"
-    return f"{why.capitalize()}: {known}, below {_rate(sweep.high)}, with {slo}{first}"
+    why = {
+        "cut_short": "Cut short",
+        "broken_off": f"Broken off, as a run could not be made ({sweep.why})",
+    }.get(sweep.outcome, "Not sure enough after the most runs")
+    return f"{why}: {known}, below {_rate(sweep.high)}, with {slo}{first}"
 
 
 def rows_of(sweep: SweepRecord) -> list[tuple[str, ...]]:
@@ -212,7 +218,7 @@ def _circumstances(sweep: SweepRecord) -> list[tuple[str, str]]:
     scenario, machine = sweep.scenario, sweep.machine
     return [
         ("", ""),
-        ("a request is good with", slo_words(scenario.slo)),
+        ("a request is good with", scenario_slo_words(scenario)),
         ("wanted", f"{percent(sweep.target)} of requests are good; sheds and failures are not"),
         ("arrivals", f"{scenario.arrivals.kind}, {float(scenario.duration):g} s for each rate"),
         ("seed", f"{scenario.seed}, one more for each run"),

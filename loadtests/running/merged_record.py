@@ -33,7 +33,7 @@ def merge_records(records: Sequence[RunRecord], names: Sequence[str]) -> RunReco
     header = msgspec.structs.replace(
         first,
         hosts=hosts,
-        measured_s=min(record.header.measured_s for record in records),
+        measured_s=max(record.header.measured_s for record in records),
         started_at=min(record.header.started_at for record in records),
         server=next((record.header.server for record in records if record.header.server), ""),
     )
@@ -93,6 +93,9 @@ def _verdict(records: Sequence[RunRecord], header: RunHeader) -> RunVerdict:
         here = f"{host.name}, part {host.part}"
         reasons += [f"{here}: {reason}" for reason in record.verdict.reasons]
         warnings += [f"{here}: {warning}" for warning in record.verdict.warnings]
+        if record.header.measured_s < header.measured_s:
+            only = f"{record.header.measured_s:g} s of {header.measured_s:g} s were measured"
+            warnings.append(f"{here}: only {only}: rates of the whole are too low by what it did not send")
         if host.clock_error_s is None:
             warnings.append(f"{here}: its clock is not known to be synchronised: its requests may be of other seconds")
         elif host.clock_error_s > _CLOCK_BOUND_S:

@@ -10,9 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtests.client import failures
-from loadtests.model.run_record import FailureCount, GeneratorLag, Latencies, Measures, RequestRow, RunWindow
+from loadtests.model.run_record import (
+    DeliveredCounts,
+    FailureCount,
+    GeneratorLag,
+    Latencies,
+    Measures,
+    RequestRow,
+    RunWindow,
+)
 from loadtests.model.scenario import Scenario
-from loadtests.model.timing import warm_up_of
+from loadtests.model.timing import duration_of, warm_up_of
 from loadtests.running.finished_request import FinishedRequest, Labels, cost_of, is_good, labels_of, row_of, slo_of
 from loadtests.running.pending_times import PendingTimes
 
@@ -49,6 +57,7 @@ class Tally:
         """`rows`: to keep of all requests, an even sample."""
         self._scenario = scenario
         self._warm_up_s = warm_up_of(scenario)
+        self._end_s = duration_of(scenario)
         self._window_s = window_s
         self._most_rows = rows
         self._rng = Random(seed)  # noqa: S311  (no secret)
@@ -95,11 +104,17 @@ class Tally:
         is_whole = not request.answer.failure
         times = np.frombuffer(request.answer.times)
         gaps = np.diff(times)
+        arrivals = times - request.begun_s if len(times) else np.array([request.end_s])
+        weight = _tokens_of(request) / len(arrivals)
+        inside = weight * int(np.count_nonzero((arrivals >= self._warm_up_s) & (arrivals < self._end_s)))
+        ended_inside = self._warm_up_s <= request.end_s < self._end_s
+        if measured or inside or ended_inside:
+            delivered = self._group(labels).delivered
+            _add_tokens(delivered, inside, good=good)
+            if ended_inside:
+                _add_answer(delivered, request, cost, good=good)
         if measured:
-            measures = self._groups.get(labels)
-            if measures is None:
-                key = labels if len(self._groups) < _MOST_GROUPS else (*labels[:5], "others")
-                measures = self._groups.setdefault(key, Measures())
+            measures = self._group(labels)
             _count(measures, request, cost, good=good)
             if is_whole:
                 self._time(measures.latencies, request)
@@ -108,9 +123,12 @@ class Tally:
         _count(window, request, cost, good=good)
         if is_whole:
             self._time(window.latencies, request, _STEP)
-        self._window(request.end_s).ended += 1
+        last = self._window(request.end_s)
+        last.ended += 1
+        _add_answer(last.measures.delivered, request, cost, good=good)
+        self._spread_tokens(arrivals, weight, good=good)
         if len(times):
-            self._spread(times - request.begun_s, gaps if is_whole else None)
+            self._spread(arrivals, gaps if is_whole else None)
         self._server = self._server or request.answer.server
         if (fault := request.answer.own_fault) and fault not in self._faults:
             self._faults.append(fault)
@@ -139,6 +157,21 @@ class Tally:
         if window is None:
             window = self._windows[index] = RunWindow(begins_s=index * self._window_s)
         return window
+
+    def _group(self, labels: Labels) -> Measures:
+        measures = self._groups.get(labels)
+        if measures is None:
+            key = labels if len(self._groups) < _MOST_GROUPS else (*labels[:5], "others")
+            measures = self._groups.setdefault(key, Measures())
+        return measures
+
+    def _spread_tokens(self, arrivals: _Times, weight: float, *, good: bool) -> None:
+        """`weight`: tokens of each event, which are of the second of its arrival."""
+        if weight:
+            places, counts = np.unique(np.maximum(arrivals / self._window_s, 0).astype(np.int64), return_counts=True)
+            for place, count in zip(places.tolist(), counts.tolist(), strict=True):
+                delivered = self._window((place + 0.5) * self._window_s).measures.delivered
+                _add_tokens(delivered, weight * count, good=good)
 
     def _spread(self, times: _Times, gaps: _Times | None) -> None:
         """Each event, and each gap, into the second of its arrival. `gaps`: None if they are not to be counted."""
@@ -199,6 +232,24 @@ class Tally:
 def _fields(key: FailureKey) -> tuple[str, int, int, str, str]:
     name, status, code, tier = key
     return name, 1, status, code, tier
+
+
+def _tokens_of(request: FinishedRequest) -> float:
+    """That came. Of an answer that is not whole the events count: what its `usage` says may be what is wrong."""
+    answer = request.answer
+    return len(answer.times) if answer.failure else answer.output_tokens
+
+
+def _add_tokens(delivered: DeliveredCounts, tokens: float, *, good: bool) -> None:
+    delivered.tokens += tokens
+    delivered.good_tokens += tokens if good else 0.0
+
+
+def _add_answer(delivered: DeliveredCounts, request: FinishedRequest, cost: float, *, good: bool) -> None:
+    if not request.answer.failure:
+        delivered.good += good
+        delivered.prompt_tokens += request.answer.prompt_tokens
+        delivered.cost += cost
 
 
 def _count(measures: Measures, request: FinishedRequest, cost: float, *, good: bool) -> None:

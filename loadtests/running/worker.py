@@ -76,7 +76,7 @@ class Worker:
         self._rng = Random(seed)  # noqa: S311  (no secret)
         self._tally = Tally(scenario, window_s=window_width(self._duration_s), rows=scenario.rows, seed=seed)
         bound = scenario.arrivals.max_in_flight
-        self._places = None if bound is None else trio.CapacityLimiter(max(1, part_of(bound, share)))
+        self._places = None if bound is None else trio.CapacityLimiter(part_of(bound, share))
         watcher, loop = ReadWatcher(), LoopClock()
         self._watcher, self._loop = watcher, loop
         target = scenario.target

@@ -10,6 +10,7 @@ from loadtests.sweeping.sweep_record import SweepProbe, TimeParts
 
 _BLOCKS = 12
 _GROWS = 1.5
+_NOTHING = "no request was due in the measured time whose client did not leave: give a longer --for, or a higher --rate"
 _SOME = 8
 """Fewer requests in flight are no queue."""
 _PREFILL = ("prefill", "prompt")
@@ -20,22 +21,22 @@ _DECODE = ("decode", "predicted")
 def probe_of(record: RunRecord, rate: float, target: float) -> SweepProbe:
     """`target`: the share of requests that must be good."""
     totals, seconds = record.totals, record.header.measured_s or 1.0
-    share = totals.good / totals.requests if totals.requests else 0.0
+    share = totals.good_share
     error = share_error(record)
     latencies = totals.latencies
     return SweepProbe(
         rate=rate,
         seed=record.header.scenario.seed,
-        valid=record.verdict.valid and totals.requests > 0,
-        reasons=record.verdict.reasons if totals.requests else ("no request was sent",),
-        requests=totals.requests,
+        valid=record.verdict.valid and totals.judged > 0,
+        reasons=record.verdict.reasons if totals.judged else (_NOTHING,),
+        requests=totals.judged,
         good=totals.good,
         share=share,
         error=error,
         holds=NormalDist().cdf((share - target) / error),
         growing=is_growing(record),
-        goodput=totals.good / seconds,
-        tokens=totals.output_tokens / seconds,
+        goodput=totals.delivered.good / seconds,
+        tokens=totals.delivered.tokens / seconds,
         ttft_p50=latencies.ttft.percentile(50),
         ttft_p99=latencies.ttft.percentile(99),
         itl_p99=latencies.itl.percentile(99),
@@ -53,7 +54,7 @@ def share_error(record: RunRecord) -> float:
     not surely 1.
     """
     totals, header = record.totals, record.header
-    requests = totals.requests
+    requests = totals.judged
     if not requests:
         return 1.0
     likely = (totals.good + 2) / (requests + 4)
@@ -65,7 +66,7 @@ def share_error(record: RunRecord) -> float:
         if window.begins_s >= header.warm_up_s:
             block = sums.setdefault(int((window.begins_s - header.warm_up_s) / width), [0, 0])
             block[0] += window.measures.good
-            block[1] += window.measures.requests
+            block[1] += window.measures.judged
     count = len(sums)
     if count < 2:
         return binomial
@@ -86,16 +87,19 @@ def is_growing(record: RunRecord) -> bool:
 
 
 def missed_shares(record: RunRecord) -> dict[str, float]:
-    """By SLO: the share of requests that missed it, of the rows; sheds and failures have names of their own."""
+    """By SLO: the share of requests that missed it, of the rows without those whose clients left.
+
+    Sheds and failures have names of their own.
+    """
     scenario = record.header.scenario
-    rows = [row for row in record.rows if row.measured]
+    rows = [row for row in record.rows if row.measured and row.outcome != "left"]
     counts = {"shed": 0, "failed": 0}
     for row in rows:
         if row.outcome == "shed":
             counts["shed"] += 1
-        elif row.outcome not in {"ok", "left"}:
+        elif row.outcome != "ok":
             counts["failed"] += 1
-        elif row.outcome == "ok":
+        else:
             for name in _missed(row, scenario.tier_slo.get(row.tier, scenario.slo)):
                 counts[name] = counts.get(name, 0) + 1
     return {name: count / len(rows) for name, count in counts.items() if count}

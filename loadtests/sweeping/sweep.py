@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from loadtests.model.errors import RunError
 from loadtests.model.run_record import RunMachine, RunRecord
 from loadtests.model.scenario import Scenario
 from loadtests.sweeping.probe import probe_of
@@ -67,15 +68,25 @@ class Sweep:
             most=settings.most,
         )
         self._stopped: SweepOutcome | None = None
+        self._why = ""
 
     async def run(self) -> SweepRecord:
-        """Until the rate is found, the most runs were made, or a run was cut short."""
+        """Until the rate is found, the most runs were made, or a run was cut short or could not be made.
+
+        Raises RunError if not even the first run could be made.
+        """
         started_at = dt.datetime.now(dt.UTC)
         invalid = 0
         while self._stopped is None and (rate := self._search.next_rate()) is not None:
             left = self._search.expected_left()
             self._show(SweepProgress(len(self._probes) + 1, left, rate))
-            record = await self._run_once(self._at(rate))
+            try:
+                record = await self._run_once(self._at(rate))
+            except RunError as error:
+                if not self._probes:
+                    raise
+                self._stopped, self._why = "broken_off", str(error)
+                break
             if record.verdict.cut_short:
                 self._stopped = "cut_short"
                 break
@@ -119,6 +130,7 @@ class Sweep:
             high=high,
             first_broken=first_broken(self._probes, rate, settings.target),
             probes=tuple(self._probes),
+            why=self._why,
         )
 
     def _outcome(self) -> SweepOutcome:

@@ -11,9 +11,10 @@ from loadtests.model.record_file import read_bytes, without_secrets
 from loadtests.model.run_record import RunMachine
 from loadtests.model.scenario import Scenario
 
-SweepOutcome = Literal["found", "above", "below", "invalid", "cut_short", "unsure"]
+SweepOutcome = Literal["found", "above", "below", "invalid", "cut_short", "broken_off", "unsure"]
 """above: even the highest rate holds. below: not even the lowest does. invalid: the load tester itself could not keep
-its times. unsure: the most runs were made, and the interval is still wider than was asked for."""
+its times. broken_off: a run could not be made, as the server was gone. unsure: the most runs were made, and
+the interval is still wider than was asked for."""
 
 
 class _Kind(msgspec.Struct):
@@ -44,6 +45,7 @@ class SweepProbe(msgspec.Struct, frozen=True):
     valid: bool
     reasons: tuple[str, ...]
     requests: int
+    """Without those whose clients left on purpose."""
     good: int
     share: float
     """Of good requests."""
@@ -86,6 +88,8 @@ class SweepRecord(msgspec.Struct, frozen=True):
     """Which SLO broke first; "": none did."""
     probes: tuple[SweepProbe, ...]
     """In the order in which they were made."""
+    why: str = ""
+    """broken_off: why the next run could not be made."""
     format: Literal["penstock-load-sweep"] = "penstock-load-sweep"
     version: Literal[1] = 1
 

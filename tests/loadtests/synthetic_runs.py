@@ -44,7 +44,8 @@ def synthetic_record(
             times = [at := at + gap for gap in (0.0, *each.gaps)]
             answer.first_s, answer.times = times[0], array("d", times)
             answer.usage = AnswerUsage(prompt_tokens=30, completion_tokens=len(times), total_tokens=30 + len(times))
-            answer.done, answer.finish_reason = True, "stop"
+            answer.done = True
+            answer.finished.add(0)
         else:
             answer.fail(each.failure, each.detail)
         answer.end_s = at

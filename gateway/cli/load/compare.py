@@ -1,16 +1,18 @@
 """`penstock load compare`: is B different from A, and how sure is that?"""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import trio
 
-from gateway.cli.load.run import INVALID, carry_out
+from gateway.cli.load.result_files import check_folder, check_writable, write_result
+from gateway.cli.load.run import INVALID, carry_out, check_server
 from gateway.cli.load.scenario_flags import add_flags, keys_of, scenario_of
 from gateway.cli.problem_text import print_problems
-from gateway.cli.terminal import Page, print_data, say, write_file
+from gateway.cli.terminal import Page, print_data, say
 from gateway.errors import CliError
 from loadtests.comparing.comparison import LoadComparison, compare_runs
 from loadtests.comparing.condition import parse_condition
@@ -26,7 +28,8 @@ _EPILOG = """\
 Two records are compared as they are. With --a and --b one scenario is run against both servers in turn, several times,
 each time with the same requests at the same times. A condition of --fail-on names a measure and how far B may not be
 from A: "ttft_p99>+10%", "e2e_p50>+20ms", "goodput<-5%", "failed_share>+1pp". Exit code 0: no condition is broken;
-1: one is, or with --strict may be; 2: wrong usage; 3: a run is not valid.
+1: one is, or with --strict may be, a run could not be made, or a file not be written; 2: wrong usage; 3: a run is not
+valid; 130: it was ended by Ctrl-C.
 """
 
 
@@ -57,19 +60,20 @@ def run(arguments: argparse.Namespace) -> int:
         conditions = [parse_condition(text) for text in arguments.fail_on]
     except MeasureError as error:
         raise CliError(f"--fail-on: {error}", 2) from None
+    check_writable(arguments.html)
+    ended = 0
     if arguments.a is None and arguments.b is None:
         a, b, names = _from_files(arguments)
     else:
-        a, b, names = _from_servers(arguments)
+        a, b, names, ended = _from_servers(arguments)
     comparison = compare_runs(a, b, conditions, names=names)
-    if arguments.html is not None:
-        write_file(arguments.html, compare_page(comparison, a, b).encode())
-        say(f"wrote {arguments.html}")
     if arguments.json:
         print_data(comparison)
     else:
         _page(comparison).print()
-    return _exit_code(comparison, strict=arguments.strict)
+    page = partial(compare_page, comparison, a, b)
+    written = write_result(arguments.html, lambda: page().encode(), f"wrote {arguments.html}")
+    return ended or _exit_code(comparison, strict=arguments.strict) or (0 if written else 1)
 
 
 def _exit_code(comparison: LoadComparison, *, strict: bool) -> int:
@@ -92,7 +96,8 @@ def _from_files(arguments: argparse.Namespace) -> tuple[list[RunRecord], list[Ru
     return [a], [b], (str(arguments.files[0]), str(arguments.files[1]))
 
 
-def _from_servers(arguments: argparse.Namespace) -> tuple[list[RunRecord], list[RunRecord], tuple[str, str]]:
+def _from_servers(arguments: argparse.Namespace) -> tuple[list[RunRecord], list[RunRecord], tuple[str, str], int]:
+    """The runs, what they are called, and the exit code if not all were made. Raises CliError."""
     if arguments.a is None or arguments.b is None:
         raise CliError("--a and --b are the two servers: give both", 2)
     if len(arguments.files) > 1:
@@ -109,14 +114,27 @@ def _from_servers(arguments: argparse.Namespace) -> tuple[list[RunRecord], list[
         scenarios.append(loaded.scenario)
     print_problems(loaded.warnings)
     keys = keys_of(scenarios[0], arguments)
+    check_folder(arguments.keep)
+    for scenario in scenarios:
+        trio.run(check_server, scenario)
     runs: tuple[list[RunRecord], list[RunRecord]] = ([], [])
-    for repeat in range(arguments.repeats):
-        # A B, B A, A B: what drifts evenly over time favours neither.
-        for side in ((0, 1), (1, 0))[repeat % 2]:
-            say(f"run {repeat + 1} of {arguments.repeats}: {'AB'[side]}, {scenarios[side].target.url}")
-            runs[side].append(_one(scenarios[side], repeat, keys))
-            _keep(arguments.keep, "ab"[side], repeat, runs[side][-1])
-    return runs[0], runs[1], (arguments.a, arguments.b)
+    ended = 0
+    try:
+        for repeat in range(arguments.repeats):
+            # A B, B A, A B: what drifts evenly over time favours neither.
+            for side in ((0, 1), (1, 0))[repeat % 2]:
+                say(f"run {repeat + 1} of {arguments.repeats}: {'AB'[side]}, {scenarios[side].target.url}")
+                runs[side].append(_one(scenarios[side], repeat, keys))
+                _keep(arguments.keep, "ab"[side], repeat, runs[side][-1])
+    except (CliError, KeyboardInterrupt) as error:
+        pairs = min(map(len, runs))
+        if not pairs:
+            raise
+        ended = 130 if isinstance(error, KeyboardInterrupt) else 1
+        say(f"{error or 'cut short'}: compared are the first {pairs} runs of each")
+        for made in runs:
+            del made[pairs:]
+    return runs[0], runs[1], (arguments.a, arguments.b), ended
 
 
 def _one(scenario: Scenario, repeat: int, keys: dict[str, str]) -> RunRecord:
@@ -128,13 +146,9 @@ def _one(scenario: Scenario, repeat: int, keys: dict[str, str]) -> RunRecord:
 
 
 def _keep(folder: Path | None, side: str, repeat: int, record: RunRecord) -> None:
-    if folder is None:
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CliError(f"{folder} cannot be made: {error.strerror or error}") from None
-    write_file(folder / f"{side}{repeat + 1}.json", encode_record(record))
+    if folder is not None:
+        path = folder / f"{side}{repeat + 1}.json"
+        write_result(path, lambda: encode_record(record), f"the run record is in {path}")
 
 
 def _page(comparison: LoadComparison) -> Page:

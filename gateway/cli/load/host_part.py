@@ -30,6 +30,9 @@ def part_of_run(arguments: argparse.Namespace, scenario: Scenario) -> HostPart:
         raise CliError("a run that several hosts share has no faults: a fault is of one host; leave them out", 2)
     if parts > 1 and arguments.start_at is None:
         raise CliError("--part needs --start-at: all hosts are to begin at the same time", 2)
+    workers, bound = parts * scenario.workers, scenario.arrivals.max_in_flight
+    if bound is not None and bound < workers:
+        raise CliError(f"max_in_flight = {bound} is less than one for each of {workers} workers of {parts} hosts", 2)
     return HostPart(part, parts, None if arguments.start_at is None else _start(arguments.start_at))
 
 

@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from gateway.cli.load.result_files import check_writable
 from gateway.cli.load.run import ended
-from gateway.cli.terminal import write_file
 from gateway.errors import CliError
 from loadtests.model.errors import RecordError
-from loadtests.model.record_file import encode_record, read_record
+from loadtests.model.record_file import read_record
 from loadtests.running.merged_record import merge_records
 
 _EPILOG = """\
@@ -27,10 +27,10 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.out in arguments.parts:
         raise CliError(f"{arguments.out} is one of the parts: name another file by --out", 2)
+    check_writable(arguments.out)
     try:
         records = [read_record(path) for path in arguments.parts]
         record = merge_records(records, [str(path) for path in arguments.parts])
     except RecordError as error:
         raise CliError(str(error), 2) from None
-    write_file(arguments.out, encode_record(record))
     return ended(record, arguments.out)

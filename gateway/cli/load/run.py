@@ -12,11 +12,11 @@ import trio
 from actors.upstream.http.address import address
 from gateway.cli.load.host_part import add_part_flags, part_of_run
 from gateway.cli.load.live_view import LiveView
+from gateway.cli.load.result_files import check_writable, write_result
 from gateway.cli.load.scenario_flags import add_scenario_flags, fault_keys_of, keys_of, pids_of, scenario_of
 from gateway.cli.load.summary import summary
 from gateway.cli.load.trace import traced_requests
 from gateway.cli.problem_text import print_problems
-from gateway.cli.terminal import say, write_file
 from gateway.errors import CliError
 from loadtests.faults.fault_runner import FaultRunner
 from loadtests.model.errors import RunError
@@ -30,8 +30,9 @@ from loadtests.schedule.traced_request import TracedRequest
 INVALID = 3
 _EPILOG = """\
 By default requests are sent at their times, whatever the server does (an open loop), and latencies are counted from
-these intended times. Exit code 0: a valid run; 1: no request was answered; 2: wrong usage; 3: the run is not valid,
-because the load tester itself was too late; 130: it was ended by Ctrl-C, and the record says so.
+these intended times. Exit code 0: a valid run; 1: no request was answered, or the record could not be written; 2:
+wrong usage; 3: the run is not valid, because the load tester itself was too late; 130: it was ended by Ctrl-C, and the
+record says so.
 """
 
 
@@ -50,24 +51,22 @@ def run(arguments: argparse.Namespace) -> int:
 def run_scenario(loaded: LoadedScenario, arguments: argparse.Namespace) -> int:
     """One run with what is printed and written about it. Returns the exit code."""
     print_problems(loaded.warnings)
+    check_writable(arguments.out)
     scenario = loaded.scenario
     part = part_of_run(arguments, scenario)
     record = trio.run(carry_out, scenario, keys_of(scenario, arguments), pids_of(arguments), part)
-    if arguments.out is not None:
-        write_file(arguments.out, encode_record(record))
     return ended(record, arguments.out)
 
 
 def ended(record: RunRecord, out: Path | None) -> int:
-    """What is printed at the end of a run. Returns the exit code."""
+    """What is printed and written at the end of a run. Returns the exit code."""
     summary(record).print()
-    if out is not None:
-        say(f"the run record is in {out}")
+    written = write_result(out, lambda: encode_record(record), f"the run record is in {out}")
     if record.verdict.cut_short:
         return 130
     if not record.verdict.valid:
         return INVALID
-    return 0 if record.totals.ok + record.totals.left else 1
+    return 0 if written and record.totals.ok + record.totals.left else 1
 
 
 async def carry_out(
@@ -81,7 +80,7 @@ async def carry_out(
     fault_keys = fault_keys_of(scenario)
     try:
         async with trio.open_nursery() as nursery, FaultRunner(scenario, pids or {}, fault_keys, nursery) as faults:
-            await _check_server(scenario)
+            await check_server(scenario)
             return await _watched(scenario, keys, trace, faults, part or HostPart())
     except* RunError as group:
         raise CliError(str(_first(group))) from None
@@ -121,7 +120,8 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
-async def _check_server(scenario: Scenario) -> None:
+async def check_server(scenario: Scenario) -> None:
+    """Raise CliError if nothing listens there."""
     where = address(scenario.target.url, "")
     try:
         with trio.fail_after(scenario.target.connect):

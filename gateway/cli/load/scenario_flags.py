@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import msgspec.inspect
 
+from config.model.bounds import bound_of
 from config.model.table import Seconds, Table
 from config.model.units import parse_duration
 from config.model.upstreams import SecretSource
+from config.problems.errors import Problem
 from config.problems.problems import Problems
 from gateway.errors import CliError
 from loadtests.model.lengths import Lengths
@@ -66,7 +69,7 @@ def scenario_of(arguments: argparse.Namespace, arrivals: Arrivals | None = None)
     problems = Problems.unplaced()
     check_scenario(changed, problems)
     if problems.has_errors():
-        raise CliError("\n".join(str(problem).removeprefix(".: ") for problem in problems), 2)
+        raise CliError("\n".join(_words(problem) for problem in problems if problem.severity == "error"), 2)
     return LoadedScenario(changed, loaded.warnings)
 
 
@@ -113,18 +116,37 @@ def _changed(scenario: Scenario, arguments: argparse.Namespace) -> Scenario:
     }
     if whole["duration"] is not None and whole["arrivals"].phases:
         raise CliError("--for cannot be combined with phases, which have their own durations", 2)
+    if arguments.slo is not None:
+        whole["tier_slo"] = {}
     for name, low in (("seed", 0), ("workers", 1), ("clients", 1), ("max_in_flight", 1), ("prompt", 1), ("output", 1)):
         if (value := getattr(arguments, name)) is not None and value < low:
             raise CliError(f"--{name.replace('_', '-')} must be at least {low}", 2)
     if whole["duration"] == 0:
         raise CliError("--for must be above 0", 2)
-    return _with(scenario, whole)
+    return _within_bounds(_with(scenario, whole))
+
+
+def _within_bounds(table: _Table) -> _Table:
+    """Bounds of numbers are in the types of fields, and a flag's value did not come through them. Raises CliError."""
+    for field in msgspec.inspect.type_info(type(table)).fields:  # type: ignore[attr-defined]
+        value, bound = getattr(table, field.name), bound_of(field.type)
+        if bound is not None and isinstance(value, int | float) and not bound.allows(value):
+            raise CliError(f"{field.name}: {value:g} is not allowed; expected {bound}", 2)
+        for each in value if isinstance(value, tuple) else (value,):
+            if isinstance(each, Table):
+                _within_bounds(each)
+    return table
+
+
+def _words(problem: Problem) -> str:
+    """Without a place: values of flags are in no file."""
+    return str(msgspec.structs.replace(problem, line=0)).removeprefix(f"{problem.file}: ")
 
 
 def _arrivals(arrivals: Arrivals, arguments: argparse.Namespace) -> Arrivals:
     if arguments.clients is not None:
-        if arguments.rate is not None or arguments.arrivals is not None:
-            raise CliError("--clients is a closed loop: it has no --rate and no --arrivals", 2)
+        if any(each is not None for each in (arguments.rate, arguments.arrivals, arguments.max_in_flight)):
+            raise CliError("--clients is a closed loop: it has no --rate, no --arrivals and no --max-in-flight", 2)
         return Arrivals(kind="closed", clients=arguments.clients)
     if arguments.rate is not None:
         if not 0 < arguments.rate < 1e6:

@@ -62,18 +62,19 @@ def summary(record: RunRecord) -> Page:
 
 def _add_counts(page: Page, totals: Measures, seconds: float) -> None:
     page.heading("requests")
-    share = totals.good / totals.requests if totals.requests else 0.0
     page.line(
-        f"{totals.requests} sent: {totals.ok} whole, {totals.good} good ({percent(share)}), {totals.shed} shed,"
-        f" {totals.failed} failed, {totals.left} left on purpose; {totals.retries} retries, {totals.resumed} resumed",
+        f"{totals.requests} sent: {totals.ok} whole, {totals.good} good ({percent(totals.good_share)}),"
+        f" {totals.shed} shed, {totals.failed} failed, {totals.left} left on purpose;"
+        f" {totals.retries} retries, {totals.resumed} resumed",
         indent=2,
     )
     if totals.escalated or totals.degraded:
         page.line(f"{totals.escalated} of the whole answers escalated, {totals.degraded} degraded", indent=2)
     if seconds > 0:
+        came = totals.delivered
         page.line(
-            f"goodput {totals.good / seconds:.3g} requests/s of {totals.requests / seconds:.3g} requests/s;"
-            f" {totals.output_tokens / seconds:.4g} tokens/s out, {totals.prompt_tokens / seconds:.4g} tokens/s in",
+            f"goodput {came.good / seconds:.3g} requests/s of {totals.requests / seconds:.3g} requests/s;"
+            f" {came.tokens / seconds:.4g} tokens/s out, {came.prompt_tokens / seconds:.4g} tokens/s in",
             indent=2,
         )
     if totals.cost:
@@ -82,7 +83,10 @@ def _add_counts(page: Page, totals: Measures, seconds: float) -> None:
 
 def _add_latencies(page: Page, record: RunRecord) -> None:
     page.heading("latencies of whole answers, in ms")
-    page.line("from the intended time; in brackets: where the percentile lies with 95 % confidence", style="dim")
+    page.line(
+        "from the intended time; in brackets: 95 % if requests were independent; those that share a queue scatter more",
+        style="dim",
+    )
     rows = [("", "mean", *[f"p{number(each)}" for each in _PERCENTILES], "most")]
     for title, name in _ROWS:
         histogram: LatencyHistogram = getattr(record.totals.latencies, name)
@@ -103,10 +107,10 @@ def _add_groups(page: Page, grouping: str, table: dict[str, Measures], seconds: 
             (
                 _plain(name) or "–",
                 *map(str, (measures.requests, measures.ok, measures.good, measures.shed, measures.failed)),
-                f"{measures.output_tokens / seconds:.3g}" if seconds > 0 else "–",
-                _ms(latencies.ttft.percentile(50)),
-                _ms(latencies.ttft.percentile(99)),
-                _ms(latencies.itl.percentile(99)),
+                f"{measures.delivered.tokens / seconds:.3g}" if seconds > 0 else "–",
+                _percentile(latencies.ttft, 50),
+                _percentile(latencies.ttft, 99),
+                _percentile(latencies.itl, 99),
             )
         )
     page.table(rows)
@@ -117,7 +121,8 @@ def _add_lag(page: Page, record: RunRecord) -> None:
     page.heading("the load tester's own lag, in ms")
     rows: list[tuple[str, ...]] = [("", "p50", "p99", "most")]
     for name, histogram in (("sending", lag.sending), ("reading", lag.reading)):
-        rows.append((name, *[_ms(histogram.percentile(each)) for each in (50.0, 99.0)], _ms(histogram.max_s)))
+        most = _ms(histogram.max_s) if histogram.count else "–"
+        rows.append((name, *[_percentile(histogram, each) for each in (50.0, 99.0)], most))
     page.table(rows)
     page.line(f"the busiest worker took {percent(lag.busiest)} of a core", indent=2)
     for warning in record.verdict.warnings:
@@ -128,6 +133,10 @@ def _interval(histogram: LatencyHistogram, percentile: float) -> str:
     interval = histogram.interval(percentile)
     high = "?" if interval.high is None else _ms(interval.high)
     return f"{_ms(interval.value)} [{_ms(interval.low)}, {high}]"
+
+
+def _percentile(histogram: LatencyHistogram, percentile: float) -> str:
+    return _ms(histogram.percentile(percentile)) if histogram.count else "–"
 
 
 def _ms(seconds: float) -> str:

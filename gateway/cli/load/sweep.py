@@ -7,11 +7,13 @@ from typing import Any
 
 import trio
 
+from gateway.cli.load.result_files import check_writable, write_result
 from gateway.cli.load.run import INVALID, carry_out
 from gateway.cli.load.scenario_flags import add_scenario_flags, keys_of, scenario_of
 from gateway.cli.problem_text import print_problems
-from gateway.cli.terminal import Page, percent, say, write_file
+from gateway.cli.terminal import Page, percent, say
 from gateway.errors import CliError
+from loadtests.model.errors import RunError
 from loadtests.model.run_record import RunRecord
 from loadtests.model.scenario import Scenario, SloSettings
 from loadtests.model.timing import duration_of
@@ -24,8 +26,8 @@ from loadtests.sweeping.sweep_record import SweepRecord, encode_sweep
 _BAR = 40
 _EPILOG = """\
 Each rate gets a run of --for, which should be long beside the time that the server's queues need to fill: a rate a
-little too high looks well for a while. Exit code 0: the rate was found; 1: it was not; 2: wrong usage; 3: the load
-tester itself could not keep its times; 130: it was ended by Ctrl-C.
+little too high looks well for a while. Exit code 0: the rate was found; 1: it was not, or a file could not be written;
+2: wrong usage; 3: the load tester itself could not keep its times; 130: it was ended by Ctrl-C.
 """
 
 
@@ -49,24 +51,27 @@ def run(arguments: argparse.Namespace) -> int:
     scenario = loaded.scenario
     settings = _settings(scenario, arguments)
     keys = keys_of(scenario, arguments)
+    check_writable(arguments.out, arguments.html)
     run_s = duration_of(scenario)
 
     async def once(at_rate: Scenario) -> RunRecord:
-        return await carry_out(at_rate, keys)
+        try:
+            return await carry_out(at_rate, keys)
+        except CliError as error:
+            raise RunError(str(error)) from None
 
     def show(progress: SweepProgress) -> None:
         say(_progress_line(progress, run_s, settings.target))
 
     version = importlib.metadata.version("penstock")
-    found = trio.run(Sweep(scenario, settings, once, show, version=version, machine=this_machine()).run)
-    if arguments.out is not None:
-        write_file(arguments.out, encode_sweep(found))
-        say(f"the sweep is in {arguments.out}")
-    if arguments.html is not None:
-        write_file(arguments.html, sweep_page(found).encode())
-        say(f"wrote {arguments.html}")
+    try:
+        found = trio.run(Sweep(scenario, settings, once, show, version=version, machine=this_machine()).run)
+    except RunError as error:
+        raise CliError(str(error)) from None
     page_of(found).print()
-    return {"found": 0, "invalid": INVALID, "cut_short": 130}.get(found.outcome, 1)
+    written = write_result(arguments.out, lambda: encode_sweep(found), f"the sweep is in {arguments.out}")
+    written &= write_result(arguments.html, lambda: sweep_page(found).encode(), f"wrote {arguments.html}")
+    return {"found": 0 if written else 1, "invalid": INVALID, "cut_short": 130}.get(found.outcome, 1)
 
 
 def _settings(scenario: Scenario, arguments: argparse.Namespace) -> SweepSettings:

@@ -4,6 +4,7 @@ import socket
 import struct
 import time
 
+import msgspec
 import pytest
 import trio
 
@@ -15,6 +16,7 @@ from loadtests.model.scenario import Arrivals, Behaviour, LoadTarget, RequestKin
 from loadtests.running.tally import WorkerTally
 from loadtests.running.verdict import totals_of
 from loadtests.running.worker import Worker, WorkerShare
+from loadtests.running.worker_messages import WorkerDone, decode_from_worker
 from tests.loadtests.scripted_server import FINISH, Conversation, Script, chunk, event, events, said, serving, usage
 from tests.patience import PATIENCE_S
 
@@ -131,6 +133,110 @@ async def test_each_wrong_server_is_named(name: str, script: Script) -> None:
     assert row.outcome == name
     assert [each.name for each in tally.failures] == [name]
     assert sum(measures.ok for _, measures in tally.groups) == 0
+
+
+MANY = 9 * int("1" * 400)
+NESTED = "[" * 100_000 + "]" * 100_000
+ODD: list[tuple[str, object]] = [
+    *[
+        (failures.GARBLED, {"choices": [], "usage": {"completion_tokens": 1, **counts}})
+        for counts in (
+            {"cost": MANY},
+            {"cost": 1e300},
+            {"prompt_tokens": 10**25},
+            {"prompt_tokens": 10**15},
+            {"prompt_tokens": -1},
+            {"completion_tokens": -1},
+            {"total_tokens": MANY},
+        )
+    ],
+    (failures.GARBLED, {"choices": [], "timings": {"predicted_ms": MANY}}),
+    (failures.GARBLED, {"choices": [], "timings": {"predicted_ms": 1e300}}),
+    (failures.GARBLED, {"choices": [], "penstock": {"timings": {"queue_ms": MANY}}}),
+    (failures.GARBLED, {"choices": [{"index": MANY, "delta": {"content": "a"}}]}),
+    (failures.GARBLED, '{"usage": {"cost": 1%s}}' % ("0" * 5000)),
+    (failures.GARBLED, f'{{"usage": {{"prompt_tokens_details": {NESTED}}}}}'),
+    (failures.GARBLED, '{"timings": {"x_ms": 1%s}}' % ("0" * 5000)),
+    (failures.GARBLED, f'{{"choices": {NESTED}}}'),
+    (failures.ERROR_EVENT, {"error": {"message": MANY, "code": MANY, "status": MANY}}),
+    (failures.ERROR_EVENT, '{"error": {"code": 1%s}}' % ("0" * 5000)),
+]
+
+
+@pytest.mark.parametrize(("name", "odd"), ODD, ids=[f"{name}-{place}" for place, (name, _) in enumerate(ODD)])
+async def test_nothing_that_an_answer_says_takes_those_of_others(name: str, odd: object) -> None:
+    async def script(conversation: Conversation) -> None:
+        await conversation.stream_events([said("a"), odd, FINISH, DONE] if conversation.number == 2 else events(1))
+
+    tally, _ = await run_one(script, requests=3)
+    assert sorted(row.outcome for row in tally.rows) == sorted([name, "ok", "ok"])
+    assert not tally.faults
+    decode_from_worker(msgspec.msgpack.encode(WorkerDone(tally)))
+
+
+async def test_a_fault_of_the_reader_is_of_one_answer_and_is_said(monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("odd")
+
+    monkeypatch.setattr("loadtests.client.answer.Answer.chunk", fail)
+    tally, _ = await run_one(streamed(events()), requests=2)
+    assert [row.outcome for row in tally.rows] == [failures.GARBLED] * 2
+    assert tally.faults == ["the load tester could not read an answer: ZeroDivisionError('odd')"]
+
+
+def of(index: int, text: str = "", finish: str | None = None) -> dict[str, object]:
+    return {"choices": [{"index": index, "delta": {"content": text}, "finish_reason": finish}]}
+
+
+BOTH = [of(0, "a"), of(2, "b"), of(0, "c"), of(2, "d")]
+EMPTY_REASON = [of(0, "a", ""), of(0, "b", ""), of(0, "", "stop")]
+CHOICES: list[tuple[str, list[object]]] = [
+    ("ok", [*BOTH, of(0, "", "stop"), of(2, "e"), of(2, "f"), of(2, "", "stop"), usage(18), DONE]),
+    (failures.USAGE_MISMATCH, [*BOTH, of(0, "", "stop"), of(2, "", "stop"), usage(19), DONE]),
+    (failures.NO_FINISH_REASON, [*BOTH, of(0, "", "stop"), of(2, "e"), DONE]),
+    (failures.EARLY_DONE, [*BOTH, of(0, "", "stop"), of(2, "e"), of(0, "f"), of(2, "", "stop"), DONE]),
+    ("ok", [*EMPTY_REASON, usage(2), DONE]),
+    (failures.NO_FINISH_REASON, [*EMPTY_REASON[:2], DONE]),
+    ("ok", [said("a"), {"choices": None}, FINISH, {"choices": None, "usage": usage(1)["usage"]}, DONE]),
+]
+
+
+@pytest.mark.parametrize(("name", "what"), CHOICES, ids=[str(place) for place in range(len(CHOICES))])
+async def test_each_choice_ends_by_itself(name: str, what: list[object]) -> None:
+    assert (await run_one(streamed(what)))[0].rows[0].outcome == name
+
+
+def with_head(head: str, body: bytes = b"") -> Script:
+    async def script(conversation: Conversation) -> None:
+        await conversation.send(f"HTTP/1.1 {head}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+
+    return script
+
+
+JSON = "200 OK\r\ncontent-type: application/json"
+
+
+@pytest.mark.parametrize("transport", ["sse", "whole"])
+@pytest.mark.parametrize(
+    ("script", "name", "words"),
+    [
+        (with_head("307 Temporary Redirect\r\nlocation: http://b/v1"), failures.REFUSED, "a redirect to http://b/v1"),
+        (with_head("301 Moved\r\ncontent-type: text/html", b"<p>"), failures.REFUSED, "a redirect to nowhere"),
+        (with_head("204 No Content"), failures.REFUSED, "no answer"),
+        (with_head(JSON, b'{"error":{"message":"no such model"}}'), failures.ERROR_EVENT, "no such model"),
+        (with_head(JSON, b'{"error":{"message":"full","code":503}}'), failures.SHED, "full"),
+    ],
+)
+async def test_what_the_server_says_in_place_of_an_answer_is_kept(
+    script: Script, name: str, words: str, transport
+) -> None:
+    tally, _ = await run_one(script, transport=transport)
+    assert [(each.name, words in each.example) for each in tally.failures] == [(name, True)], tally.failures
+
+
+async def test_json_in_place_of_a_stream_is_no_answer() -> None:
+    tally, _ = await run_one(with_head(JSON, b'{"choices":[]}'))
+    assert tally.failures[0].name == failures.WRONG_TYPE
 
 
 async def test_a_whole_stream_is_a_success() -> None:

@@ -22,7 +22,7 @@ def read(parts: list[bytes], **more) -> Answer:
 
 
 def seen(answer: Answer) -> tuple[object, ...]:
-    return answer.failure, "".join(answer.text), len(answer.times), answer.usage, answer.finish_reason, answer.done
+    return answer.failure, "".join(answer.text), len(answer.times), answer.usage, answer.finished, answer.done
 
 
 TEXTS = st.lists(st.text(max_size=6), max_size=8)

@@ -104,7 +104,7 @@ def exchanged(reads: list[bytes], end: bytes) -> tuple[object, ...]:
     if answer.failure:
         return (answer.failure,)
     texts = len(answer.times), answer.events, "".join(answer.text)
-    return answer.finish_reason, answer.done, exchange.reusable, texts
+    return answer.finished, answer.done, exchange.reusable, texts
 
 
 def test_a_stream_of_chunks_that_are_alike_is_not_parsed() -> None:

@@ -11,7 +11,7 @@ from config.model.tenancy import Price
 from loadtests.comparing.comparison import ComparedMeasure, LoadComparison, compare_runs
 from loadtests.comparing.condition import parse_condition
 from loadtests.model.run_record import RunRecord, RunVerdict
-from loadtests.model.scenario import SloSettings
+from loadtests.model.scenario import Arrivals, SloSettings
 from tests.loadtests.synthetic_runs import SCENARIO, SyntheticRequest, synthetic_record
 
 
@@ -112,12 +112,70 @@ def test_a_hard_moment_of_the_schedule_is_no_difference() -> None:
         ("ttft_p999>+10%", 1.5, "unknown"),
         ("queue_p50>+10%", 1.5, "unknown"),
         ("failed_share>+1pp", 1.0, "kept"),
-        ("failed_share>+1%", 1.0, "unknown"),
+        ("failed_share>+1%", 1.0, "kept"),
     ],
 )
 def test_conditions(text: str, slower: float, outcome: str) -> None:
     comparison = compare_runs([noisy(1)], [noisy(2, slower=slower)], [parse_condition(text)])
     assert comparison.conditions[0].outcome == outcome, comparison.conditions
+
+
+NOTHING = noisy(3, failing=1.0)
+SOME = noisy(2, failing=0.001)
+
+
+@pytest.mark.parametrize(
+    ("text", "b", "outcome"),
+    [
+        ("ttft_p99>+10%", NOTHING, "broken"),
+        ("ttft_p50<-10%", NOTHING, "broken"),
+        ("itl_p50>+20ms", NOTHING, "broken"),
+        ("goodput<-5%", NOTHING, "broken"),
+        ("good_share<-5%", NOTHING, "broken"),
+        ("failed_share>+1%", NOTHING, "broken"),
+        ("failed_share>+1pp", NOTHING, "broken"),
+        ("failed_share>+1%", SOME, "unknown"),
+        ("failed_share<-1%", NOTHING, "kept"),
+        ("queue_p50>+10%", NOTHING, "unknown"),
+    ],
+)
+def test_a_server_that_answers_nothing_keeps_no_condition(text: str, b: RunRecord, outcome: str) -> None:
+    comparison = compare_runs([noisy(1)], [b], [parse_condition(text)])
+    assert comparison.conditions[0].outcome == outcome, comparison.conditions
+
+
+SLO = SloSettings(ttft=Seconds(0.5))
+
+
+def queue(seed: int, service_s: float, slo: SloSettings = SLO, duration: float = 60.0) -> RunRecord:
+    """M/M/1: one server, one request after the other; ten requests a second, always at the same times."""
+    arrivals, work = Random(1), Random(seed)
+    requests, at, free = [], 0.0, 0.0
+    while (at := at + arrivals.expovariate(10)) < duration:
+        free = max(at, free) + work.expovariate(1 / service_s)
+        requests.append(SyntheticRequest(at=at, ttft=free - at, gaps=()))
+    scenario = msgspec.structs.replace(SCENARIO, duration=duration, warm_up=0.0, slo=slo)
+    return synthetic_record(requests, scenario)
+
+
+def test_equal_servers_near_their_limit_differ_seldom() -> None:
+    """Blocks of one second claimed a difference in 25 to 35 of 100 such comparisons."""
+    pairs = [compare_runs([queue(n, 0.08)], [queue(n + 1000, 0.08)]) for n in range(20)]
+    assert sum(any(each.verdict in {"better", "worse"} for each in pair.measures) for pair in pairs) <= 2
+
+
+def test_a_server_that_is_twice_as_fast_delivers_twice_as_much() -> None:
+    """Both are asked for more than they can, and answer all of it in the end."""
+    found = by_name(compare_runs([queue(1, 0.4, SloSettings())], [queue(2, 0.2, SloSettings())]))
+    for name in ("tokens", "goodput"):
+        assert found[name].verdict == "better"
+    assert found["tokens"].change == pytest.approx(1.0, abs=0.3), found["tokens"]
+
+
+def test_a_closed_loop_has_no_pairs() -> None:
+    closed = msgspec.structs.replace(SCENARIO, arrivals=Arrivals(kind="closed", clients=2))
+    record = synthetic_record([SyntheticRequest(at=n / 10) for n in range(300)], closed)
+    assert not compare_runs([record], [record]).paired
 
 
 def test_the_same_seed_gives_the_same_intervals() -> None:

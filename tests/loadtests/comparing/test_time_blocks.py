@@ -1,12 +1,16 @@
 """Blocks of time, and percentiles of what is drawn of them."""
 
+import math
+
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from loadtests.comparing.comparison import compare_runs
 from loadtests.comparing.time_blocks import Drawn, TimeBlocks, TimedValues, draw_blocks
-from tests.loadtests.synthetic_runs import SyntheticRequest, even_run, synthetic_record
+from tests.loadtests.synthetic_runs import SCENARIO, SyntheticRequest, even_run, synthetic_record
 
 
 def once(blocks: int) -> Drawn:
@@ -36,18 +40,35 @@ def test_a_block_that_is_not_drawn_counts_for_nothing() -> None:
 def test_requests_and_counts_have_the_blocks_of_their_times() -> None:
     record = synthetic_record([SyntheticRequest(at=at) for at in (1.0, 3.5, 10.2, 29.9)])
     blocks = TimeBlocks([record, record])
-    assert blocks.by_run == [27, 27]
+    assert blocks.by_run == [5, 5]
     assert blocks.seconds.sum() == pytest.approx(2 * 27.0)
-    assert blocks.of_requests(lambda row: row.tpot_s).blocks.tolist() == [
-        0,
-        7,
-        26,
-        27,
-        34,
-        53,
-    ]  # the warm-up is left out
+    # The warm-up is left out.
+    assert blocks.of_requests(lambda row: row.tpot_s).blocks.tolist() == [0, 1, 4, 5, 6, 9]
     assert blocks.of_counts(lambda measures: measures.requests).sum() == 6
-    assert blocks.of_gaps().count == 6 * 9
+    assert blocks.of_gaps().count == 4 * 9  # those of the last request came after the run
+
+
+@pytest.mark.parametrize(("warm_up", "duration"), [(0.0, 30), (2.5, 30), (2.999, 31.7), (3.0, 95), (0.4, 5.3)])
+def test_blocks_are_whole_windows_that_were_measured(warm_up: float, duration: float) -> None:
+    """Ten requests a second: each block has as many as its seconds say, by counts and by rows."""
+    scenario = msgspec.structs.replace(SCENARIO, duration=duration, warm_up=warm_up)
+    requests = [SyntheticRequest(at=n / 10 + 0.01) for n in range(int(duration * 10))]
+    blocks = TimeBlocks([synthetic_record(requests, scenario)])
+    assert all(each % 1 == 0 for each in blocks.seconds)
+    assert blocks.seconds.sum() == max(math.floor(duration) - math.ceil(warm_up), 0)
+    assert (blocks.of_counts(lambda measures: measures.requests) == 10 * blocks.seconds).all()
+    by_block = np.bincount(blocks.of_requests(lambda row: row.end_s).blocks, minlength=blocks.count)
+    assert (by_block == 10 * blocks.seconds).all()
+    assert blocks.seconds.max() - blocks.seconds.min() <= 1
+
+
+@pytest.mark.parametrize(("warm_up", "duration"), [(0.4, 1.2), (0.05, 0.5), (0.0, 0.9)])
+def test_a_run_without_a_whole_window_is_one_block(warm_up: float, duration: float) -> None:
+    scenario = msgspec.structs.replace(SCENARIO, duration=duration, warm_up=warm_up)
+    record = synthetic_record([SyntheticRequest(at=n / 100) for n in range(int(duration * 100))], scenario)
+    blocks = TimeBlocks([record])
+    assert (blocks.count, blocks.of_requests(lambda row: row.end_s).count) == (1, record.totals.ok)
+    assert compare_runs([record], [record]).measures[0].verdict == "unknown"
 
 
 def test_sides_are_drawn_together_only_if_that_is_asked() -> None:

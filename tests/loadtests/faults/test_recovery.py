@@ -40,6 +40,15 @@ def test_the_rule(shares: list[float | None], effect: bool, recovered: float | N
     assert (found.had_effect, found.recovered_after_s) == (effect, recovered)
 
 
+def test_clients_that_leave_are_neither_good_nor_bad() -> None:
+    seconds = windows([*WELL, 0.0, 1.0, 1.0, 1.0, 1.0])
+    for each in seconds[:10] + seconds[11:]:
+        each.measures = Measures(requests=100, good=5, left=95)
+    fault = FaultRecord("f", "stall", 10.0, 12.0)
+    (found,) = with_recovery([fault], seconds, warm_up_s=2.0, window_s=1.0, end_s=100.0)
+    assert (found.share_before, found.had_effect, found.recovered_after_s) == (1.0, True, 1.0)
+
+
 @pytest.mark.parametrize("shares", [[0.0] * 20, [None] * 10 + WELL, []])
 def test_without_good_requests_before_nothing_is_said(shares: list[float | None]) -> None:
     fault = FaultRecord("f", "stall", 10.0, 12.0)

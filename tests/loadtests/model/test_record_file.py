@@ -69,8 +69,8 @@ def test_a_record_is_what_its_schema_says() -> None:
     [
         (b"{", "run.json is not a run record"),
         (b"{}", "penstock load run --out"),
-        (b'{"format":"penstock-load-run","version":2}', "version 2"),
-        (b'{"format":"penstock-load-run","version":1}', "damaged"),
+        (b'{"format":"penstock-load-run","version":1}', "version 1"),
+        (b'{"format":"penstock-load-run","version":2}', "damaged"),
     ],
 )
 def test_what_is_no_record_says_so(raw: bytes, words: str) -> None:

@@ -44,3 +44,10 @@ def test_short_runs_have_no_intervals() -> None:
     comparison = compare_runs(runs, runs)
     assert headline(comparison) == "Too little was measured to see any difference"
     assert "No interval is known" in compare_page(comparison, runs, runs)
+
+
+def test_a_change_from_nothing_is_drawn() -> None:
+    a, b = [even_run()], [even_run(failure="truncated")]
+    page = compare_page(compare_runs(a, b), a, b)
+    drawn = page[page.index("Change from A to B") :]
+    assert "failed_share" in drawn[: drawn.index("</svg>")]

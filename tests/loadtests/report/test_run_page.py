@@ -9,7 +9,7 @@ from config.model.table import Seconds
 from config.model.tenancy import Price
 from loadtests.model.run_record import Measures, RunVerdict
 from loadtests.model.scenario import LoadTarget, LoadTenant, SloSettings
-from loadtests.report.run_page import connection_words, cost_words, run_page, slo_words
+from loadtests.report.run_page import connection_words, cost_words, run_page, scenario_slo_words, slo_words
 from tests.loadtests.synthetic_runs import SCENARIO, SyntheticRequest, even_run, synthetic_record
 
 _EVIL = '<script>alert("x")</script>&\u202e'
@@ -119,6 +119,14 @@ def test_groups_and_failures_have_tables() -> None:
 )
 def test_objectives_in_words(slo: SloSettings, words: str) -> None:
     assert slo_words(slo) == words
+
+
+def test_objectives_of_tiers_are_shown() -> None:
+    tiers = {"gold": SloSettings(ttft=0.1), "free": SloSettings(e2e=9.0)}
+    scenario = msgspec.structs.replace(SCENARIO, slo=SloSettings(ttft=0.5), tier_slo=tiers)
+    assert scenario_slo_words(scenario) == "free: E2E ≤ 9 s; gold: TTFT ≤ 100 ms; others: TTFT ≤ 500 ms"
+    assert scenario_slo_words(SCENARIO) == "a whole answer"
+    assert "gold: TTFT" in run_page(even_run(scenario))
 
 
 def test_costs_are_shown_where_a_price_is_known() -> None:

@@ -79,6 +79,20 @@ def test_one_late_host_makes_the_run_invalid() -> None:
     assert (verdict.valid, verdict.reasons, verdict.cut_short) == (False, ("h2, part 2: late",), True)
 
 
+def test_a_part_that_was_cut_short_does_not_raise_the_rates() -> None:
+    short = part(2, [request for request in REQUESTS[1::2] if request.at < 10.0])
+    short = msgspec.structs.replace(
+        short,
+        header=msgspec.structs.replace(short.header, measured_s=7.0),
+        verdict=RunVerdict(cut_short=True),
+    )
+    for records in ([part(1, REQUESTS[::2]), short], [short, part(1, REQUESTS[::2])]):
+        found = merged(*records)
+        assert found.header.measured_s == part(1, REQUESTS).header.measured_s
+        assert found.totals.requests / found.header.measured_s < 10
+        assert any("h2, part 2: only 7 s of 27 s were measured" in each for each in found.verdict.warnings)
+
+
 @pytest.mark.parametrize(
     ("changes", "valid", "words"),
     [

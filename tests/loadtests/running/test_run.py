@@ -57,6 +57,20 @@ async def test_a_run_that_is_stopped_says_so() -> None:
     assert shown
 
 
+async def test_a_run_that_is_stopped_before_it_begins_is_no_fault_of_its_workers(monkeypatch) -> None:
+    def stop_when_all_are_ready() -> float:
+        run.stop()
+        return 0.0
+
+    async with serving(whole) as server:
+        run = LoadRun(scenario(server, workers=2), {}, version="9")
+        monkeypatch.setattr(run, "_until_begin", stop_when_all_are_ready)
+        with trio.fail_after(PATIENCE_S):
+            record = await run.run()
+    assert (record.verdict.valid, record.verdict.reasons, record.verdict.cut_short) == (True, (), True)
+    assert not server.asked
+
+
 async def test_a_worker_that_dies_makes_the_run_invalid() -> None:
     async def ask_and_kill(conversation: Conversation) -> None:
         await whole(conversation)

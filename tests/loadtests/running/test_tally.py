@@ -29,7 +29,8 @@ def finished(
     answer.begin(200, {}, 0.0)
     for place in range(gaps + 1):
         answer.content("x", 1000 + intended_s + first_s + place * 0.1)
-    answer.finish_reason, answer.done = "stop", True
+    answer.finished.add(0)
+    answer.done = True
     answer.usage = AnswerUsage(3, gaps + 1, gaps + 4)
     if failure:
         answer.fail(failure, "why")
@@ -100,6 +101,29 @@ def test_events_are_in_the_second_of_their_arrival() -> None:
     windows = tally_of([finished(0, intended_s=2.0, first_s=0.65, gaps=5)]).windows
     assert {index: window.tokens for index, window in windows.items() if window.tokens} == {2: 4, 3: 2}
     assert {index: window.measures.latencies.itl.count for index, window in windows.items()} == {2: 3, 3: 2}
+
+
+def test_what_comes_in_the_measured_time_is_delivered_whenever_it_was_asked_for() -> None:
+    """It is from 1 s to 10 s. Each has five tokens, a tenth of a second apart."""
+    requests = [
+        finished(0, intended_s=0.5),  # its last event comes at 1.0 s
+        finished(1, intended_s=0.75),  # 0.85 to 1.25 s
+        finished(2, intended_s=5.0, failure="truncated"),
+        finished(3, intended_s=9.75),  # 9.85 to 10.25 s
+        finished(4, intended_s=9.95),  # nothing before the end
+    ]
+    tally = tally_of(requests)
+    totals = totals_of(tally.groups)
+    came = totals.delivered
+    assert (totals.requests, totals.good, totals.output_tokens) == (3, 2, 10)
+    assert (came.tokens, came.good_tokens, came.good, came.prompt_tokens) == (1 + 3 + 5 + 2, 6, 2, 6)
+    assert sum(window.measures.delivered.tokens for window in tally.windows.values()) == 25
+
+
+def test_tokens_of_an_answer_are_shared_by_its_events() -> None:
+    request = finished(0, intended_s=9.75)
+    request.answer.usage = AnswerUsage(3, 50, 53)
+    assert totals_of(tally_of([request]).groups).delivered.tokens == 20
 
 
 def test_an_event_may_seem_to_have_come_before_the_last_one() -> None:

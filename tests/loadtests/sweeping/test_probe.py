@@ -75,4 +75,24 @@ def test_where_the_time_went(timings: dict[str, float], parts: tuple[float | Non
 def test_a_run_without_requests_is_not_valid() -> None:
     probe = probe_of(synthetic_record([]), 5.0, 0.95)
     assert not probe.valid
-    assert probe.reasons == ("no request was sent",)
+    assert "no request was due" in probe.reasons[0]
+
+
+def test_clients_that_leave_are_neither_good_nor_bad() -> None:
+    requests = [SyntheticRequest(at=n / 5, failure="left" if n % 2 else "") for n in range(150)]
+    probe = probe_of(synthetic_record(requests, _STRICT), 5.0, 0.95)
+    assert (probe.share, probe.good, probe.missed) == (1.0, probe.requests, {})
+    assert probe.error < 0.05
+    requests = [SyntheticRequest(at=n / 5, failure="left" if n % 2 else "truncated") for n in range(150)]
+    assert missed_shares(synthetic_record(requests, _STRICT)) == {"failed": 1.0}
+    requests = [SyntheticRequest(at=n / 5, failure="left") for n in range(150)]
+    assert not probe_of(synthetic_record(requests, _STRICT), 5.0, 0.95).valid
+
+
+def test_what_comes_after_the_run_is_not_in_its_rates() -> None:
+    """A server that does one request in 0.4 s, one after the other, and is asked every 0.2 s."""
+    requests = [SyntheticRequest(at=n / 5, ttft=0.1 + n / 5) for n in range(150)]
+    record = synthetic_record(requests)
+    probe = probe_of(record, 5.0, 0.95)
+    assert (record.totals.good, record.totals.output_tokens) == (135, 1350)
+    assert (probe.goodput, probe.tokens) == pytest.approx((2.5, 25.0), rel=0.02)

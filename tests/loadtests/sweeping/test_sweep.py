@@ -6,8 +6,10 @@ from random import Random
 import msgspec
 import pytest
 
+from loadtests.model.errors import RunError
 from loadtests.model.run_record import Measures, RunMachine, RunVerdict, RunWindow
 from loadtests.model.scenario import Scenario, SloSettings
+from loadtests.report.sweep_page import headline
 from loadtests.sweeping.sweep import Sweep, SweepProgress, SweepSettings
 from loadtests.sweeping.sweep_record import SweepRecord
 from tests.loadtests.synthetic_runs import SCENARIO, SyntheticRequest, synthetic_record
@@ -79,6 +81,15 @@ async def test_a_load_tester_that_is_late_ends_it() -> None:
     assert (found.outcome, len(found.probes)) == ("invalid", 3)
 
 
+async def test_runs_without_a_request_say_so() -> None:
+    async def nothing(scenario: Scenario):
+        return synthetic_record([], scenario)
+
+    found = await sweep(nothing)
+    assert (found.outcome, len(found.probes)) == ("invalid", 3)
+    assert headline(found).startswith("Not valid: no request was due in the measured time")
+
+
 async def test_one_late_run_is_made_again() -> None:
     server = QueueServer(0.02)
 
@@ -102,3 +113,18 @@ async def test_ctrl_c_keeps_what_is_known() -> None:
 
     found = await sweep(run)
     assert (found.outcome, len(found.probes), found.rate) == ("cut_short", 2, 10.0)
+
+
+async def test_a_server_that_is_gone_keeps_what_is_known() -> None:
+    server = QueueServer(0.02)
+
+    async def run(scenario: Scenario):
+        if len(server.asked) == 2:
+            raise RunError("no server")
+        return await server.run(scenario)
+
+    found = await sweep(run)
+    assert (found.outcome, len(found.probes), found.rate, found.why) == ("broken_off", 2, 10.0, "no server")
+    assert headline(found).startswith("Broken off, as a run could not be made (no server): at least 10/s")
+    with pytest.raises(RunError):
+        await sweep(run)

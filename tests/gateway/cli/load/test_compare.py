@@ -7,6 +7,7 @@ import pytest
 
 from gateway.cli.load.run import INVALID
 from gateway.cli.main import main
+from gateway.errors import CliError
 from loadtests.model.record_file import encode_record
 from loadtests.model.run_record import RunVerdict
 from tests.loadtests.synthetic_runs import even_run
@@ -86,3 +87,30 @@ def test_two_servers_take_turns(tmp_path, capsys) -> None:
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["a1.json", "a2.json", "b1.json", "b2.json"]
     texts = [[each["body"]["messages"] for each in server.asked] for server in (a, b)]
     assert sorted(map(str, texts[0])) == sorted(map(str, texts[1]))
+
+
+def test_both_servers_must_be_there_before_either_is_asked(capsys) -> None:
+    with ThreadedServer() as server:
+        words = f"--a {server.url} --b http://127.0.0.1:1 --rate 20 --for 0.3s"
+        assert main(["load", "compare", *words.split()]) == 1
+        assert not server.asked
+    assert "no server at http://127.0.0.1:1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "status"), [(CliError("no server"), 1), (KeyboardInterrupt(), 130)])
+def test_a_run_that_could_not_be_made_does_not_take_the_others(error, status: int, monkeypatch, capsys) -> None:
+    made = iter([even_run(), even_run(), even_run(), error])
+
+    async def carry_out(scenario, keys):
+        record = next(made)
+        if isinstance(record, BaseException):
+            raise record
+        return record
+
+    monkeypatch.setattr("gateway.cli.load.compare.carry_out", carry_out)
+    with ThreadedServer() as server:
+        words = f"--a {server.url} --b {server.url} --repeats 2"
+        assert main(["load", "compare", *words.split()]) == status
+    said = capsys.readouterr()
+    assert "No difference seen" in said.out
+    assert "compared are the first 1 runs of each" in said.err

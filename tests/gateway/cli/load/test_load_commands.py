@@ -4,6 +4,7 @@ import io
 import json
 import sys
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -13,7 +14,7 @@ from gateway.cli.load.run import INVALID
 from gateway.cli.load.summary import summary
 from gateway.cli.main import main
 from loadtests.model.record_file import read_record
-from loadtests.model.run_record import FailureCount, RunVerdict
+from loadtests.model.run_record import FailureCount, Measures, RunVerdict
 from loadtests.model.scenario import Arrivals, Scenario
 from loadtests.running.progress import WorkerProgress
 from tests.loadtests.model.test_record_file import a_record
@@ -76,7 +77,11 @@ WRONG = [
     ("--for 10", "--for: '10' is not a duration"),
     ("--slo ttfb=1s", "--slo has no 'ttfb'"),
     ("--clients 2 --rate 3", "--clients is a closed loop"),
-    ("--url localhost", "this is not an address"),
+    ("--url localhost", "penstock: target.url: this is not an address"),
+    ("--clients 2 --max-in-flight 3", "--clients is a closed loop"),
+    ("--workers 4 --max-in-flight 3", "arrivals.max_in_flight: 4 workers share it, and each needs a place"),
+    ("--workers 2 --max-in-flight 3 --part 1/2 --start-at 2999-01-01T00:00:00Z", "less than one for each of 4 workers"),
+    ("--workers 100", "workers: 100 is not allowed; expected 1 to 64"),
     ("--workers 0", "--workers must be at least 1"),
     ("--key-env PENSTOCK_NO_SUCH_KEY", "PENSTOCK_NO_SUCH_KEY is not set"),
     ("--rate 900000 --for 1h", "requests, and a run has at most"),
@@ -120,6 +125,23 @@ def test_what_the_wire_says_is_printed_without_what_a_terminal_obeys(capsys) -> 
     assert "\x1b" not in said
     assert "a?b" in said
     assert "CUT SHORT" in said
+
+
+def test_what_was_not_measured_is_no_zero(capsys) -> None:
+    groups = {"kind": {"a": Measures(requests=3), "b": Measures()}}
+    summary(msgspec.structs.replace(a_record(), groups=groups)).print()
+    said = capsys.readouterr().out
+    rows = said[said.index("by kind") :].splitlines()[2:4]
+    assert [row.split()[-3:] for row in rows] == [["–"] * 3] * 2
+
+
+def test_objectives_that_are_given_hold_for_all_tiers(server, tmp_path) -> None:
+    text = SCENARIO + '[tenants.a]\ntier = "gold"\n[[mix]]\ntenant = "a"\n[tier_slo.gold]\nttft = "1ms"\n'
+    (tmp_path / "s.toml").write_text(text)
+    out = tmp_path / "run.json"
+    main(["load", "run", str(tmp_path / "s.toml"), "--url", server.url, "--slo", "ttft=60s", "--out", str(out)])
+    record = read_record(out)
+    assert (record.header.scenario.tier_slo, record.totals.good) == ({}, record.totals.ok)
 
 
 PROGRESS = WorkerProgress(at_s=5.0, sent=20, ok=15, in_flight=5)

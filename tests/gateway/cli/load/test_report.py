@@ -27,7 +27,7 @@ def test_a_run_and_a_sweep_become_pages(tmp_path, capsys) -> None:
         (b"{", "is not a record"),
         (b"{}", "is not a run record: penstock load run --out FILE writes one"),
         (b'{"format": "penstock-load-run", "version": 7}', "of version 7"),
-        (b'{"format": "penstock-load-run", "version": 1}', "damaged run record"),
+        (b'{"format": "penstock-load-run", "version": 2}', "damaged run record"),
         (b'{"format": "penstock-load-sweep"}', "is not a sweep of this version, or is damaged"),
     ],
 )
