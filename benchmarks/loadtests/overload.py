@@ -125,7 +125,7 @@ def scenario_of(url: str, arrivals: Arrivals, seconds: float, ttft_s: float) -> 
 def row(name: str, record: RunRecord, peak: float, resident_mb: float) -> str:
     seconds, groups = record.header.measured_s, record.groups
     tenants = {each: groups.get("tenant", {}).get(each, Measures()) for each in _TIERS}
-    goodput = record.totals.good / seconds
+    goodput = record.totals.delivered.good / seconds
     refused = [each.end_s - each.intended_s for each in record.rows if each.outcome == "shed" and each.measured]
     # The quiet tenant may have all that it asks for up to half of what the two get.
     served = sum(tenants[each].good for each in ("loud", "quiet"))
@@ -191,7 +191,7 @@ def main() -> None:
         peak = 0.0
         for times in sorted({*_AROUND, *arguments.overloads}):
             record = run(Arrivals(kind="poisson", rate=times * capacity))
-            peak = max(peak, record.totals.good / record.header.measured_s)
+            peak = max(peak, record.totals.delivered.good / record.header.measured_s)
             print(row(f"{times:g} × capacity", record, peak, _resident_mb(process)), flush=True)
 
 
