@@ -12,7 +12,7 @@ from typing import Self
 import trio
 
 from actors.upstream.http.address import Address
-from actors.upstream.http.errors import ConnectError, ConnectionLostError
+from actors.upstream.http.errors import ConnectError, ConnectionLostError, InvalidResponseError
 from actors.upstream.http.response_parser import ResponseParser
 from actors.upstream.http.stream import READ_BYTES, ByteStream
 
@@ -25,7 +25,7 @@ class ConnectionPool:
     def __init__(
         self, connect: Connect, *, keep: int, idle_s: float, connect_s: float, clock: Callable[[], float]
     ) -> None:
-        """`connect_s`: time limit for a connection with its TLS, and again for sending a request. `clock`: trio's."""
+        """`connect_s`: limit for a connection with its TLS, and again for each piece of a request. `clock`: trio's."""
         self._connect = connect
         self.connect_s = connect_s
         self._keep = keep
@@ -48,7 +48,7 @@ class ConnectionPool:
             with trio.fail_after(self.connect_s):
                 return await self._connect(address)
         except trio.TooSlowError:
-            raise ConnectError("TimeoutError") from None
+            raise ConnectError(f"no connection within {self.connect_s:g} s") from None
 
     def give_back(self, address: Address, stream: ByteStream) -> None:
         """Keep a connection for the next call."""
@@ -87,12 +87,21 @@ class Call:
         self._stream: ByteStream | None = None
         self._first = b""
         """Of the body: what arrived with the head."""
+        self._broken: InvalidResponseError | None = None
+        """To be raised by the next read: what is no response came after the last bytes of the body."""
 
     async def read(self) -> bytes:
         """The next bytes of the body: all that has arrived. b"": the body is complete. Raises ConnectionLostError."""
         data, self._first = self._first, b""
+        if self._broken is not None:
+            raise self._broken
         while not data and not self.response.complete:
-            data = await self._receive()
+            try:
+                data = await self._receive()
+            except InvalidResponseError as error:
+                if not error.body:
+                    raise
+                self._broken, data = error, error.body
         return data
 
     async def read_each(self, take: Callable[[bytes], bool]) -> None:
@@ -105,7 +114,11 @@ class Call:
             return
 
         def received(data: bytes) -> bool:
-            body = self._parser.feed(data)
+            try:
+                body = self._parser.feed(data)
+            except InvalidResponseError as error:
+                take(error.body)
+                raise
             return (not body or take(body)) and not self.response.complete
 
         assert self._stream is not None
@@ -137,10 +150,12 @@ class Call:
     async def _send(self) -> None:
         assert self._stream is not None
         try:
-            sent = self._stream.send_now(self._data)
-            if sent < len(self._data):
+            left = memoryview(self._data)[self._stream.send_now(self._data) :]
+            while left:
+                # A long request takes its time on a slow line: the limit is for each piece of it.
                 with trio.fail_after(self._pool.connect_s):
-                    await self._stream.send_all(self._data[sent:])
+                    await self._stream.send_all(bytes(left[:_PIECE_BYTES]))
+                left = left[_PIECE_BYTES:]
         except trio.TooSlowError:
             raise ConnectionLostError("the request was not read in time") from None
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -157,6 +172,7 @@ class Call:
         return self._parser.feed(bytes(data))
 
 
+_PIECE_BYTES = 16 * 1024
 _RESET = "the connection was reset"
 
 

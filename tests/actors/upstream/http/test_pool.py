@@ -149,3 +149,24 @@ async def test_limits_of_time(autojump_clock: trio.testing.MockClock) -> None:
     with pytest.raises(ConnectionLostError, match="not read in time"):
         await world.ask()
     assert world.made[0].closed
+
+
+async def test_a_long_request_may_take_its_time(autojump_clock: trio.testing.MockClock) -> None:
+    """Each piece has the limit for itself; a server that takes nothing more is left."""
+    world = World(OK)
+    await world.ask()
+    taken: list[bytes] = []
+
+    async def slowly(data: bytes) -> None:
+        await trio.sleep(0.9 if len(taken) < 20 else 1.1)
+        taken.append(data)
+        world.made[0].left = iter(world.pieces)
+
+    world.made[0].send_all = slowly  # type: ignore[method-assign]
+    body = bytes(range(256)) * 1024
+    async with Call(world.pool, HERE, b"A: b\r\n", body):
+        assert b"".join(taken).endswith(body)
+    assert trio.current_time() > 10
+    with pytest.raises(ConnectionLostError, match="not read in time"):
+        async with Call(world.pool, HERE, b"A: b\r\n", body):
+            pass
