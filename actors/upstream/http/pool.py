@@ -34,8 +34,8 @@ class ConnectionPool:
         self._idle: list[tuple[tuple[bool, str, int], float, ByteStream]] = []
         """(origin, idle since, connection), the longest idle first."""
 
-    async def connection(self, address: Address) -> ByteStream:
-        """An idle connection that is still good, the last used first, or a new one. Raises ConnectError."""
+    def kept(self, address: Address) -> ByteStream | None:
+        """An idle connection that is still good, the last used first; None: there is none."""
         if self._idle:
             self._drop_expired(self._clock())
         for index in range(len(self._idle) - 1, -1, -1):
@@ -44,6 +44,10 @@ class ConnectionPool:
                 if not stream.has_unread():
                     return stream
                 stream.close()
+        return None
+
+    async def connect(self, address: Address) -> ByteStream:
+        """A new connection. Raises ConnectError."""
         try:
             with trio.fail_after(self.connect_s):
                 return await self._connect(address)
@@ -87,6 +91,8 @@ class Call:
         self._stream: ByteStream | None = None
         self._first = b""
         """Of the body: what arrived with the head."""
+        self._heard = False
+        """A byte of the response has arrived."""
         self._broken: InvalidResponseError | None = None
         """To be raised by the next read: what is no response came after the last bytes of the body."""
 
@@ -128,15 +134,38 @@ class Call:
             raise ConnectionLostError(_RESET) from None
 
     async def __aenter__(self) -> Self:
-        self._stream = await self._pool.connection(self._address)
+        kept = self._pool.kept(self._address)
+        if kept is None or not await self._sent_on(kept):
+            await self._begin(await self._pool.connect(self._address))
+        self._data = b""
+        return self
+
+    async def _sent_on(self, kept: ByteStream) -> bool:
+        """Whether the server still read from a connection that was idle. Raises HttpCallError.
+
+        False: it was closed at once and without a byte, as a server closes what has been idle. A request is then sent a
+        second time, on a new connection, though a POST is not idempotent (RFC 9110, section 9.2.2): all that an answer
+        made twice would change is its cost. A server that takes its time has read the request, and is not asked again.
+        """
+        until = trio.current_time() + min(_CLOSING_S, self._pool.connect_s / 2)
+        try:
+            await self._begin(kept)
+        except ConnectionLostError:
+            if self._heard or trio.current_time() > until:
+                raise
+            return False
+        return True
+
+    async def _begin(self, stream: ByteStream) -> None:
+        """Send the request, and receive the head."""
+        self._stream = stream
         try:
             await self._send()
             while not self.response.status:
                 self._first += await self._receive()
         except BaseException:
-            self._stream.close()
+            stream.close()
             raise
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -161,7 +190,6 @@ class Call:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             # A server may answer and close before it has read the whole request: its answer counts.
             pass
-        self._data = b""
 
     async def _receive(self) -> bytes:
         assert self._stream is not None
@@ -169,10 +197,13 @@ class Call:
             data = await self._stream.receive_some(READ_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise ConnectionLostError(_RESET) from None
+        self._heard = self._heard or bool(data)
         return self._parser.feed(bytes(data))
 
 
 _PIECE_BYTES = 16 * 1024
+_CLOSING_S = 1.0
+"""Half of the time limit for sending, where that is less: a request that is not read in time is not sent again."""
 _RESET = "the connection was reset"
 
 
