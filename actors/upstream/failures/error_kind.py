@@ -113,7 +113,7 @@ _TOO_LONG = re.compile(
 )
 _OTHER_LIMIT = re.compile(
     r"(?i)(max_(completion_|new_|output_)?tokens\b|maxOutputTokens|\b(n|best_of|image|audio|video|file|picture|document"
-    r"|description|schema|name|id|stop|user|metadata|seed|tools?|functions?|logprobs)\b)"
+    r"|description|schema|name|id|stop|metadata|seed|tools?|functions?|logprobs)\b)"
     r".{0,60}(too (large|long|big|many)|exceed|longer than)"
     r"|\.(id|name|arguments|description)\b.{0,20}too long|(can|may|able to) (output|generate|produce)"
 )

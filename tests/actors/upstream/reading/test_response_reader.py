@@ -194,6 +194,22 @@ def test_an_upstream_that_never_ends_is_left():
     assert kind(*[ping] * 70) == "upstream_garbled"
 
 
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_small_limit_does_not_bound_the_reasoning(size):
+    thought = event(choices=[{"index": 0, "delta": {"reasoning_content": "hm" * size}}])
+    *_, last = outputs(*[thought] * 400, said("42"), ended(), DONE, max_tokens=1)
+    assert last.finish is not None
+
+
+@pytest.mark.parametrize(
+    "piece", [said("x" * 300_000), called("f", "x" * 300_000), b": " + b"x" * 1_000_000, b"data: " + b"x" * (2 << 20)]
+)
+def test_an_answer_that_is_too_long_is_the_models_fault(piece):
+    with pytest.raises(UpstreamCallError) as caught:
+        outputs(*[piece] * 80, max_tokens=1)
+    assert caught.value.failure.breaker_outcome is None
+
+
 def test_our_own_sentence_on_an_error_quotes_nothing():
     with pytest.raises(UpstreamCallError) as caught:
         outputs(event(error={"message": "the prompt 'my secret' is bad", "code": "bad_thing"}))
