@@ -1,6 +1,7 @@
 """One attempt's work for one backend, and the messages about it: to the dispatcher and to the backend's actor."""
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 import msgspec
@@ -38,6 +39,8 @@ class UpstreamCall(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """The text that the client has received: the answer continues after it."""
     streamed: bool = True
     """False: the upstream is to send the answer whole."""
+    stall_s: float = inf
+    """The route's: an answer that is silent for so long is given up."""
     cache_salt: bytes = b""
     """For an upstream that supports it; b"": none."""
     marks: tuple[bytes, ...] = ()

@@ -333,6 +333,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
                 limit=limit,
                 written=body.written,
                 streamed=streamed,
+                stall_s=account.plan.stall_s,
                 cache_salt=salt if "cache_salt" in settings.supports else b"",
                 marks=marks,
             )

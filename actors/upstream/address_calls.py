@@ -11,15 +11,17 @@ from actors.api.request import ChatPrompt
 from actors.kernel.clock import loop_clock
 from actors.protocol.delivery import TextDelta
 from actors.protocol.job import UpstreamCall
-from actors.upstream.client import UpstreamClient
+from actors.upstream.client import TAIL_S, UpstreamClient
 from actors.upstream.failures.failure import Failure
 from actors.upstream.failures.redaction import without_prompt_quotes
+from actors.upstream.failures.request_fault import blamed
 from actors.upstream.hedging import Hedging
 from actors.upstream.reading.response_reader import ResponseReader
 from actors.upstream.replicas import AllPaused
 from actors.upstream.request_body import UpstreamRequestBody, build_request_body
 from actors.upstream.upstream_status import UpstreamStatus
 from config.model.upstreams import UpstreamSettings
+from policies.fallback.verdict import UpstreamError
 
 _MAX_TOKENS = 1 << 20
 """Limit for counting the tokens of an answer that has none."""
@@ -119,7 +121,10 @@ class AddressCalls:
         ok: bool | None = None
         failure: Failure | None = None
         try:
-            failure = await self._client.call(published.urls[number], body, reader, received)
+            tail_s = min(TAIL_S, call.stall_s / 4)
+            failure = await self._client.call(published.urls[number], body, reader, received, tail_s=tail_s)
+            if failure is not None:
+                failure = blamed(failure, call)
             ok = True if failure is None else failure.breaker_outcome
         except trio.Cancelled:
             if ttft_s is None and self._clock() >= deadline:
@@ -154,11 +159,15 @@ class AddressCalls:
     def _counted(self, failure: Failure, number: int, call: UpstreamCall) -> Failure:
         """Count and log a failure; returns it without quotes of the prompt."""
         published = self._published
-        failure = msgspec.structs.replace(
-            failure, upstream_error=without_prompt_quotes(failure.upstream_error, call.prompt)
-        )
+        said = without_prompt_quotes(failure.upstream_error, call.prompt)
+        reason = without_prompt_quotes(UpstreamError(message=failure.reason), call.prompt).log_message
+        if not (said.code or said.message):
+            # The decision record has at least our own reason.
+            said = msgspec.structs.replace(said, log_message=reason)
+        failure = msgspec.structs.replace(failure, upstream_error=said)
         published.failures[failure.kind] += 1
-        details = {"code": failure.upstream_error.code, "words": failure.upstream_error.log_message}
+        words = said.log_message if said.message else ""
+        details = {"status": failure.status, "reason": reason, "code": said.code, "words": words}
         details = {name: value for name, value in details.items() if value}
         level = {"operator": log.error, "client": log.info}.get(failure.fault, log.warning)
         level("upstream_call_ended", upstream=published.name, url=published.urls[number], kind=failure.kind, **details)

@@ -38,7 +38,7 @@ _IDLE_S = 4.0
 a call sent on a closing connection is lost."""
 _LINGER_S = 0.25
 """After [DONE], time to wait for the end of the body; later the connection is closed instead of reused."""
-_TAIL_S = 5.0
+TAIL_S = 5.0
 """After the finish reason, time to wait for usage and the end: some servers send neither and keep the connection open.
 """
 _NO_ANSWERS = ("image/", "audio/", "video/", "multipart/", "application/xml", "text/xml")
@@ -72,7 +72,8 @@ class UpstreamClient:
         given |= {name.lower(): value for name, value in headers.items()}
         self._lines = _lines({"accept": "text/event-stream"} | given)
         self._lines_for_whole = _lines({"accept": "application/json"} | given)
-        self._secrets = (*headers.values(), *([key.reveal()] if key is not None else []))
+        self._headers = headers
+        self._key = key
         self._watcher = ReadWatcher()
         self._pool = ConnectionPool(
             network or partial(connect, context=ssl.create_default_context(), watcher=self._watcher),
@@ -92,9 +93,18 @@ class UpstreamClient:
         self._watcher.close()
 
     async def call(
-        self, url: str, body: UpstreamRequestBody, reader: ResponseReader, on_output: Callable[[TextDelta], None]
+        self,
+        url: str,
+        body: UpstreamRequestBody,
+        reader: ResponseReader,
+        on_output: Callable[[TextDelta], None],
+        *,
+        tail_s: float = TAIL_S,
     ) -> Failure | None:
-        """None: the answer was complete, and `on_output` received all of it. A failure's text is redacted."""
+        """None: the answer was complete, and `on_output` received all of it. A failure's texts are redacted.
+
+        `tail_s`: how long to read on after the finish reason.
+        """
         failure: Failure | None = None
         headed = False
         try:
@@ -105,23 +115,27 @@ class UpstreamClient:
                 if call.response.status // 100 != 2:
                     failure = await _refusal(call, self._wall())
                 else:
-                    await _read(call, reader, on_output)
+                    await _read(call, reader, on_output, tail_s)
                     if reader.done and not call.response.complete:
                         await _drain(call)
         except UpstreamCallError as error:
             failure = error.failure
-        except ConnectError:
+        except ConnectError as error:
             why = "The upstream cannot be connected to."
-            failure = Failure(kind="upstream_unreachable", message=why, reached=False)
+            failure = Failure(kind="upstream_unreachable", message=why, reason=str(error), reached=False)
         except HttpCallError as error:
             if headed:
                 failure = _lost(reader, on_output)
             else:
                 failure = Failure(kind="upstream_error", message=f"The upstream gave no answer: {error}.")
-        if failure is None or failure.upstream_error == NO_UPSTREAM_ERROR:
-            return failure
+        if failure is None:
+            return None
+        redactor = Redactor(self._headers, url, key=self._key.reveal() if self._key is not None else "")
+        said = failure.upstream_error
         return msgspec.structs.replace(
-            failure, upstream_error=Redactor(self._secrets, url).clean(failure.upstream_error)
+            failure,
+            reason=redactor.clean_text(failure.reason or failure.message),
+            upstream_error=said if said == NO_UPSTREAM_ERROR else redactor.clean(said),
         )
 
 
@@ -129,7 +143,7 @@ def _lines(headers: Mapping[str, str]) -> bytes:
     return "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode()
 
 
-async def _read(call: Call, reader: ResponseReader, on_output: Callable[[TextDelta], None]) -> None:
+async def _read(call: Call, reader: ResponseReader, on_output: Callable[[TextDelta], None], tail_s: float) -> None:
     """Read the whole answer. Raises UpstreamCallError and HttpCallError."""
     response = call.response
     unpack = unpacker(response.header(b"content-encoding"))
@@ -146,18 +160,39 @@ async def _read(call: Call, reader: ResponseReader, on_output: Callable[[TextDel
                 return False
         return reader.ending is None
 
-    late = False
-    await call.read_each(take)
-    while not (reader.done or response.complete or late):
-        # What follows an answer's end, its usage for instance, must follow soon.
-        with trio.move_on_after(math.inf if reader.ending is None else _TAIL_S) as patience:
-            take(await call.read())
-        late = patience.cancelled_caught
+    broken = False
+    try:
+        await call.read_each(take)
+        if not (reader.done or response.complete):
+            broken = not await _read_tail(call, reader, take, tail_s)
+    except UpstreamCallError:
+        # Of what followed the answer's end, nothing matters but its usage.
+        if not reader.has_ended or reader.done:
+            raise
+        broken = True
     if reader.done:
         return
-    output = reader.lost() if late else reader.end()
+    output = reader.lost() if broken else reader.end()
     if output is not None:
         on_output(output)
+
+
+async def _read_tail(call: Call, reader: ResponseReader, take: Callable[[bytes], bool], tail_s: float) -> bool:
+    """Read what follows a finish reason, its usage for instance, for at most `tail_s`. False: that was too short.
+
+    Text, which means that the answer had not ended, sets the time anew; keep-alives do not.
+    """
+    until, tokens = math.inf, -1
+    while not (reader.done or call.response.complete):
+        if reader.ending is None:
+            until = math.inf
+        elif until == math.inf or reader.tokens != tokens:
+            until, tokens = trio.current_time() + tail_s, reader.tokens
+        with trio.CancelScope(deadline=until) as patience:
+            take(await call.read())
+        if patience.cancelled_caught:
+            return False
+    return True
 
 
 async def _drain(call: Call) -> None:

@@ -111,10 +111,21 @@ _TOO_LONG = re.compile(
     r"|context ?window ?exceeded|range of input length|exceeded model token limit|超长"
     r"|context.{0,10} overflow|context length of only|reduce the length of the (messages|prompt|input)"
 )
+_OTHER_LIMIT = re.compile(
+    r"(?i)(max_(completion_|new_|output_)?tokens\b|maxOutputTokens|\b(n|best_of|image|audio|video|file|picture|document"
+    r"|description|schema|name|id|stop|metadata|seed|tools?|functions?|logprobs)\b)"
+    r".{0,60}(too (large|long|big|many)|exceed|longer than)"
+    r"|\.(id|name|arguments|description)\b.{0,20}too long|(can|may|able to) (output|generate|produce)"
+)
+"""Something else than the prompt is too long ..."""
+_CONTEXT = re.compile(r"(?i)context|\b(prompt|input|messages)\W.{0,30}\b(too (long|many)|exceed)|input tokens|超长")
+"""... unless the words are about the context."""
+_PROMPT_PARAM = re.compile(r"(messages|prompt|input)(\[\d+\])*(\.content)?(\[\d+\])*(\.text)?")
 _NEVER_FITS = re.compile(r"(?i)request too large|must be reduced in order to run")
 _FILTERED = re.compile(
     r"(?i)content ?(management |usage )?polic(y|ies)|usage (policy|policies|guidelines)|content filter"
-    r"|flagged (as|by|for)|safety system|safety[ _]check"
+    r"|flagged (as|by|for)(?! (an? )?(unsupported|unknown|unexpected|invalid|deprecated|not ))"
+    r"|safety system|safety[ _]check"
     r"|(new_|contains? )sensitive|sensitive (content|information|words?)|敏感内容|不安全"
 )
 _UNPAID = re.compile(
@@ -159,18 +170,22 @@ def _specific_kind(codes: Iterable[str], error: ErrorObject, status: int | None)
         return "prompt_too_long"
     if kind is not None:
         return kind
-    if "stringabovemaxlength" in codes and (error.param or "").startswith(("messages", "prompt", "input")):
-        return "prompt_too_long"
+    if "stringabovemaxlength" in codes:
+        return "prompt_too_long" if _PROMPT_PARAM.fullmatch(error.param or "") else None
     if status is None or status in {400, 402, 403, 429}:
         if _UNPAID.search(words):
             return "upstream_quota_spent"
         if status != 429 and _FILTERED.search(words):
             return "content_filter"
-    if (status is None or status in {400, 413, 422, 500}) and _TOO_LONG.search(words):
+    if (status is None or status in {400, 413, 422, 500}) and _is_about_the_prompt(words):
         return "prompt_too_long"
     if status is None and (_NO_MODEL.search(words) or _NO_KEY.search(words)):
         return "upstream_misconfigured"
     return None
+
+
+def _is_about_the_prompt(words: str) -> bool:
+    return bool(_TOO_LONG.search(words)) and (not _OTHER_LIMIT.search(words) or bool(_CONTEXT.search(words)))
 
 
 def _kind_of_status(status: int) -> FailureKind:

@@ -21,6 +21,18 @@ _STATUS_NAMES = ("status", "status_code", "statusCode", "http_status", "http_sta
 _CODE_NAMES = ("code", "type", "status", "error_type", "error_code", "errorCode", "reason", "__type")
 _FLAT_WORDS = ("message", "msg", "error_message", "errorMessage", "error_msg", "errorMsg")
 _WORD_NAMES = (*_FLAT_WORDS, "status_msg", "detail", "title", "description")
+_OWN_WORDS = frozenset({"error_message", "errorMessage", "error_msg", "errorMsg"})
+"""Names that only an error's message has."""
+_STATE_NAMES = ("status", "state", "level", "severity", "type", "object", "event", "result")
+_FAILURES = frozenset({"error", "failed", "failure", "fail", "fatal", "critical", "exception"})
+"""Values of those names."""
+_BARE = frozenset({"message", "msg", "id", "requestId", "request_id", "request-id", "timestamp"})
+"""API gateways send a message beside these at most ..."""
+_FAILED_WORDS = re.compile(
+    r"(?i)error|fail|exception|tim(ed?|ing)[ -]?out|unavailable|abort|crash|denied|forbidden|invalid|refused|exceeded"
+    r"|too many|not found|unauthori|went wrong|closed|lost"
+)
+"""... and one of these words in it."""
 _FLAT_CODES = ("code", "error_code", "errorCode", "status_code", "statusCode")
 _NO_ERROR = frozenset({"0", "200", "ok", "success", "none", "null", "false", ""})
 _CODE = re.compile(r"[A-Za-z0-9_.#:/-]{1,64}")
@@ -79,7 +91,7 @@ def _data_line(data: bytes) -> bytes | None:
 
 
 def _of_object(top: dict[str, Any], *, is_error: bool) -> ErrorObject | None:
-    error = top.get("error") or top.get("errors") or _base_response(top)
+    error = top.get("error") or top.get("errors") or top.get("exception") or _base_response(top)
     if isinstance(error, list):
         error = error[0] if error else None
     flat = top.get("object") == "error" or top.get("type") == "error" or "detail" in top
@@ -109,9 +121,14 @@ def _base_response(top: dict[str, Any]) -> Any:
 
 
 def _is_flat_error(top: dict[str, Any]) -> bool:
-    """A message next to a status, next to a code other than 0, or next to a code that ends in "error"."""
-    if not any(isinstance(top.get(name), str) and top[name] for name in _FLAT_WORDS):
+    """A message next to a status, a code other than 0, a code that ends in "error", or alone; a state that is one."""
+    if any(str(top.get(name)).lower() in _FAILURES for name in _STATE_NAMES):
+        return True
+    words = next((top[name] for name in _FLAT_WORDS if isinstance(top.get(name), str) and top[name]), None)
+    if words is None:
         return False
+    if not _OWN_WORDS.isdisjoint(top) or (top.keys() <= _BARE and _FAILED_WORDS.search(words)):
+        return True
     names_itself = any(code.lower().endswith(("error", "exception")) for code in _codes(top))
     coded = any(name in top and str(top[name]).lower() not in _NO_ERROR for name in _FLAT_CODES)
     return names_itself or coded or top.get("success") is False or _status(top) is not None

@@ -55,6 +55,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     kind: FailureKind
     message: str
     """The gateway's own sentence: no addresses, no quotes."""
+    reason: str = ""
+    """The cause, for the log and the decision record; clients read `message`."""
+    status: int | None = None
+    """The HTTP status, of the response or in the error's text."""
     upstream_error: UpstreamError = NO_UPSTREAM_ERROR
     """The upstream's text. Unredacted until it has passed a `Redactor`."""
     retryable: bool = True
@@ -110,10 +114,18 @@ def truncated(what: str) -> UpstreamCallError:
     )
 
 
+def rejected(status: int | None) -> Failure:
+    """The upstream does not take what the request contains."""
+    fact = f" (it answered {status})" if status is not None else ""
+    message = f"{_SENTENCES['upstream_rejected']}{fact}."
+    return Failure(kind="upstream_rejected", message=message, status=status, retryable=False)
+
+
 def of_status(status: int, body: bytes, *, pause_s: float | None = None, retryable: bool = True) -> Failure:
     """The failure for a status other than 200. `body`: what was read of it; `pause_s`: requested by its headers."""
     error = read_error(body) or NO_OBJECT
-    return _failure(kind_of(error, status), error, f"it answered {status}", pause_s=pause_s, retryable=retryable)
+    kind = kind_of(error, status)
+    return _failure(kind, error, f"it answered {status}", status=status, pause_s=pause_s, retryable=retryable)
 
 
 def of_event(data: bytes) -> Failure:
@@ -131,11 +143,18 @@ def _of_object(error: ErrorObject) -> Failure:
     kind = kind_of(error, None)
     if kind == "upstream_error":
         kind = "upstream_failed"
-    return _failure(kind, error, f"its stream says {error.status}" if error.status is not None else "")
+    fact = f"its stream says {error.status}" if error.status is not None else ""
+    return _failure(kind, error, fact, status=error.status)
 
 
 def _failure(
-    kind: FailureKind, error: ErrorObject, fact: str, *, pause_s: float | None = None, retryable: bool = True
+    kind: FailureKind,
+    error: ErrorObject,
+    fact: str,
+    *,
+    status: int | None,
+    pause_s: float | None = None,
+    retryable: bool = True,
 ) -> Failure:
     pause_s = pause_s if pause_s is not None else error.retry_after_s
     blame = _FAULT.get(kind, "upstream")
@@ -146,6 +165,7 @@ def _failure(
     return Failure(
         kind=kind,
         message=f"{_SENTENCES[kind]} ({fact})." if fact else f"{_SENTENCES[kind]}.",
+        status=status,
         upstream_error=UpstreamError(code=_shown_code(error), message=error.words, param=error.param),
         retryable=retryable and blame in {"upstream", "load"},
         retry_after_s=pause_s,

@@ -4,7 +4,7 @@ An error may quote the request. The client may read its own prompt; a log must n
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import msgspec
@@ -17,6 +17,10 @@ MAX_CHARACTERS = 500
 _HIDDEN = "[hidden]"
 _MIN_SECRET = 4
 """Minimum length of a secret that is searched for: shorter ones such as "1" would match everywhere."""
+_ORDINARY = re.compile(r".{0,7}|[A-Z]?[a-z]+|[A-Z]+", re.DOTALL)
+"""Short, or one word: found in messages that have nothing to do with it."""
+_SECRET_NAME = re.compile(r"(?i)auth|key|token|secret|cookie|password|credential|\bsig")
+"""Names of headers and of a query's fields whose values are secret, however short."""
 _LEFT_OUT = "[…]"
 _QUOTE = 24
 """Minimum characters that a text must share with the prompt to count as a quote."""
@@ -38,23 +42,37 @@ _ADDRESSES = re.compile(
 
 
 class Redactor:
-    """`secrets`: the API key and the values of configured headers; `url`: the called address."""
+    """Hides the API key, the values of configured headers, and the called address.
 
-    def __init__(self, secrets: Iterable[str], url: str) -> None:
+    An ordinary word (a team's name in a header, a host named "model") is no secret on its own: hidden, it would be
+    missing from every message that happens to contain it.
+    """
+
+    def __init__(self, headers: Mapping[str, str], url: str, *, key: str = "") -> None:
+        """`headers`: the configured ones; `url`: the called address."""
         parts = urlsplit(url)
+        named = [*headers.items(), *parse_qsl(parts.query), ("key", key), ("password", parts.password or "")]
         values = {url, url.rstrip("/"), parts.netloc, parts.hostname or ""}
-        values |= {value for _, value in parse_qsl(parts.query)}
-        for secret in secrets:
-            values |= {secret, quote(secret, safe=""), *secret.split()}
-        searched = sorted((value for value in values if len(value) >= _MIN_SECRET), key=len, reverse=True)
+        for _, value in named:
+            values |= {value, quote(value, safe=""), *value.split()}
+        secrets = {value for value in values if not _ORDINARY.fullmatch(value)}
+        for name, value in named:
+            if _SECRET_NAME.search(name):
+                # After the name of a scheme, such as "Bearer".
+                secrets |= {value, *value.split()[-1:]}
+        searched = sorted((value for value in secrets if len(value) >= _MIN_SECRET), key=len, reverse=True)
         self._values = re.compile("|".join(map(re.escape, searched)), re.IGNORECASE) if searched else None
 
     def clean(self, error: UpstreamError) -> UpstreamError:
         """The redacted text, fit for a client."""
-        words = _short(self._hide(error.message))
+        words = self.clean_text(error.message)
         code = error.code if self._hide(error.code) == error.code else ""
         param = error.param if error.param is not None and self._hide(error.param) == error.param else None
         return UpstreamError(code=code, message=words, log_message=words, param=param)
+
+    def clean_text(self, text: str) -> str:
+        """The redacted text."""
+        return _short(self._hide(text))
 
     def _hide(self, text: str) -> str:
         if self._values is not None:

@@ -20,4 +20,8 @@ class ConnectionLostError(HttpCallError):
 
 
 class InvalidResponseError(ConnectionLostError):
-    """What arrived is not an HTTP/1.1 response."""
+    """What arrived is not an HTTP/1.1 response; `body`: what arrived before, of its body."""
+
+    def __init__(self, message: str, body: bytes = b"") -> None:
+        super().__init__(message)
+        self.body = body

@@ -12,7 +12,7 @@ from typing import Self
 import trio
 
 from actors.upstream.http.address import Address
-from actors.upstream.http.errors import ConnectError, ConnectionLostError
+from actors.upstream.http.errors import ConnectError, ConnectionLostError, InvalidResponseError
 from actors.upstream.http.response_parser import ResponseParser
 from actors.upstream.http.stream import READ_BYTES, ByteStream
 
@@ -25,7 +25,7 @@ class ConnectionPool:
     def __init__(
         self, connect: Connect, *, keep: int, idle_s: float, connect_s: float, clock: Callable[[], float]
     ) -> None:
-        """`connect_s`: time limit for a connection with its TLS, and again for sending a request. `clock`: trio's."""
+        """`connect_s`: limit for a connection with its TLS, and again for each piece of a request. `clock`: trio's."""
         self._connect = connect
         self.connect_s = connect_s
         self._keep = keep
@@ -34,8 +34,8 @@ class ConnectionPool:
         self._idle: list[tuple[tuple[bool, str, int], float, ByteStream]] = []
         """(origin, idle since, connection), the longest idle first."""
 
-    async def connection(self, address: Address) -> ByteStream:
-        """An idle connection that is still good, the last used first, or a new one. Raises ConnectError."""
+    def kept(self, address: Address) -> ByteStream | None:
+        """An idle connection that is still good, the last used first; None: there is none."""
         if self._idle:
             self._drop_expired(self._clock())
         for index in range(len(self._idle) - 1, -1, -1):
@@ -44,11 +44,15 @@ class ConnectionPool:
                 if not stream.has_unread():
                     return stream
                 stream.close()
+        return None
+
+    async def connect(self, address: Address) -> ByteStream:
+        """A new connection. Raises ConnectError."""
         try:
             with trio.fail_after(self.connect_s):
                 return await self._connect(address)
         except trio.TooSlowError:
-            raise ConnectError("TimeoutError") from None
+            raise ConnectError(f"no connection within {self.connect_s:g} s") from None
 
     def give_back(self, address: Address, stream: ByteStream) -> None:
         """Keep a connection for the next call."""
@@ -87,12 +91,23 @@ class Call:
         self._stream: ByteStream | None = None
         self._first = b""
         """Of the body: what arrived with the head."""
+        self._heard = False
+        """A byte of the response has arrived."""
+        self._broken: InvalidResponseError | None = None
+        """To be raised by the next read: what is no response came after the last bytes of the body."""
 
     async def read(self) -> bytes:
         """The next bytes of the body: all that has arrived. b"": the body is complete. Raises ConnectionLostError."""
         data, self._first = self._first, b""
+        if self._broken is not None:
+            raise self._broken
         while not data and not self.response.complete:
-            data = await self._receive()
+            try:
+                data = await self._receive()
+            except InvalidResponseError as error:
+                if not error.body:
+                    raise
+                self._broken, data = error, error.body
         return data
 
     async def read_each(self, take: Callable[[bytes], bool]) -> None:
@@ -105,7 +120,11 @@ class Call:
             return
 
         def received(data: bytes) -> bool:
-            body = self._parser.feed(data)
+            try:
+                body = self._parser.feed(data)
+            except InvalidResponseError as error:
+                take(error.body)
+                raise
             return (not body or take(body)) and not self.response.complete
 
         assert self._stream is not None
@@ -115,15 +134,38 @@ class Call:
             raise ConnectionLostError(_RESET) from None
 
     async def __aenter__(self) -> Self:
-        self._stream = await self._pool.connection(self._address)
+        kept = self._pool.kept(self._address)
+        if kept is None or not await self._sent_on(kept):
+            await self._begin(await self._pool.connect(self._address))
+        self._data = b""
+        return self
+
+    async def _sent_on(self, kept: ByteStream) -> bool:
+        """Whether the server still read from a connection that was idle. Raises HttpCallError.
+
+        False: it was closed at once and without a byte, as a server closes what has been idle. A request is then sent a
+        second time, on a new connection, though a POST is not idempotent (RFC 9110, section 9.2.2): all that an answer
+        made twice would change is its cost. A server that takes its time has read the request, and is not asked again.
+        """
+        until = trio.current_time() + min(_CLOSING_S, self._pool.connect_s / 2)
+        try:
+            await self._begin(kept)
+        except ConnectionLostError:
+            if self._heard or trio.current_time() > until:
+                raise
+            return False
+        return True
+
+    async def _begin(self, stream: ByteStream) -> None:
+        """Send the request, and receive the head."""
+        self._stream = stream
         try:
             await self._send()
             while not self.response.status:
                 self._first += await self._receive()
         except BaseException:
-            self._stream.close()
+            stream.close()
             raise
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -137,16 +179,17 @@ class Call:
     async def _send(self) -> None:
         assert self._stream is not None
         try:
-            sent = self._stream.send_now(self._data)
-            if sent < len(self._data):
+            left = memoryview(self._data)[self._stream.send_now(self._data) :]
+            while left:
+                # A long request takes its time on a slow line: the limit is for each piece of it.
                 with trio.fail_after(self._pool.connect_s):
-                    await self._stream.send_all(self._data[sent:])
+                    await self._stream.send_all(bytes(left[:_PIECE_BYTES]))
+                left = left[_PIECE_BYTES:]
         except trio.TooSlowError:
             raise ConnectionLostError("the request was not read in time") from None
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             # A server may answer and close before it has read the whole request: its answer counts.
             pass
-        self._data = b""
 
     async def _receive(self) -> bytes:
         assert self._stream is not None
@@ -154,9 +197,13 @@ class Call:
             data = await self._stream.receive_some(READ_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise ConnectionLostError(_RESET) from None
+        self._heard = self._heard or bool(data)
         return self._parser.feed(bytes(data))
 
 
+_PIECE_BYTES = 16 * 1024
+_CLOSING_S = 1.0
+"""Half of the time limit for sending, where that is less: a request that is not read in time is not sent again."""
 _RESET = "the connection was reset"
 
 

@@ -48,7 +48,7 @@ class ResponseParser:
             raise InvalidResponseError("it switches to another protocol") from None
         except httptools.HttpParserError as error:
             if not response.complete:
-                raise InvalidResponseError(f"it is not HTTP: {error}"[:200]) from None
+                raise InvalidResponseError(f"it is not HTTP: {error}"[:200], b"".join(response.pieces)) from None
         finally:
             response.llhttp = None
         if not response.status and self._head_bytes > MAX_HEAD_BYTES:

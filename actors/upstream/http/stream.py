@@ -225,7 +225,24 @@ async def connect(address: Address, context: ssl.SSLContext, watcher: ReadWatche
         tcp = TcpStream(socket.socket(fileno=opened.socket.detach()), watcher)
         return await _over_tls(tcp, context, address.host) if address.tls else tcp
     except (OSError, ValueError, trio.BrokenResourceError) as error:
-        raise ConnectError(type(error).__name__) from error
+        raise ConnectError(_cause(error)) from error
+
+
+def _cause(error: BaseException) -> str:
+    """What the system, or TLS, says of the first cause."""
+    while True:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        elif error.__cause__ is not None:
+            error = error.__cause__
+        else:
+            break
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {error.reason or type(error).__name__}"
+    said = error.strerror if isinstance(error, OSError) else None
+    return said or type(error).__name__
 
 
 async def _over_tls(tcp: TcpStream, context: ssl.SSLContext, host: str) -> TlsStream:

@@ -12,6 +12,8 @@ from actors.upstream.failures.failure import garbled
 from engine.messages import TokenLogprobs
 
 UNKNOWN_TOKEN = -1
+_LEAST_LIKELY = -9999.0
+"""OpenAI's value for a token whose log-probability is not known; 0.0 would call it certain."""
 
 
 class TopLogprob(msgspec.Struct, gc=False):
@@ -156,7 +158,7 @@ def token_logprobs_of(raw: msgspec.Raw) -> list[TokenLogprobs]:
 
 
 def _likely(logprob: float | None) -> float:
-    return 0.0 if logprob is None else logprob
+    return _LEAST_LIKELY if logprob is None else logprob
 
 
 def _bytes_of(token: str, given: list[int] | None) -> bytes:

@@ -10,7 +10,8 @@ import msgspec
 
 from engine.messages import FinishReason
 
-AbnormalEnd = Literal["failed", "broke_off", "load"]
+AbnormalEnd = Literal["failed", "by_model", "broke_off", "load"]
+"""by_model: the server works, but its model's output is invalid, which a prompt can cause."""
 
 
 class FinishMeaning(msgspec.Struct, frozen=True):
@@ -26,8 +27,9 @@ class FinishMeaning(msgspec.Struct, frozen=True):
 
 _STOP, _LENGTH, _FILTER = FinishMeaning("stop"), FinishMeaning("length"), FinishMeaning("content_filter")
 _CALLS = FinishMeaning("stop", calls=True)
-_FAILED, _BROKE_OFF, _LOAD = (
+_FAILED, _BY_MODEL, _BROKE_OFF, _LOAD = (
     FinishMeaning("error", "failed"),
+    FinishMeaning("error", "by_model"),
     FinishMeaning("abort", "broke_off"),
     FinishMeaning("error", "load"),
 )
@@ -56,7 +58,8 @@ ENDINGS = {
     # Gemini
     **_words(_FILTER, "safety recitation blocklist prohibited_content spii language"),
     **_words(_FILTER, "image_safety image_prohibited_content image_recitation"),
-    **_words(_FAILED, "malformed_function_call unexpected_tool_call too_many_tool_calls"),
+    **_words(_BY_MODEL, "malformed_function_call malformed_tool_call malformed_response invalid_tool_call"),
+    **_words(_BY_MODEL, "unexpected_tool_call too_many_tool_calls"),
     # DeepSeek
     **_words(_LOAD, "insufficient_system_resource"),
     **_words(_FAILED, "error error_finish internal_error server_error network_error model_error failed timeout"),

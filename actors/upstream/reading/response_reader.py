@@ -28,8 +28,9 @@ from actors.upstream.reading.usage import TokenCounter, UsageCounts, counts_of
 from engine.messages import Finish, TokenLogprobs
 from engine.text.tool_calls import ToolCall
 
+_LARGE_ANSWER = 4096
+"""Tokens for which every answer has room: servers whose `max_tokens` does not limit the reasoning send many more."""
 _MAX_CHARACTERS_PER_TOKEN = 256
-"""Maximum characters per allowed token; an upstream that sends more is malfunctioning."""
 _MAX_CHARACTERS = 4 << 20
 _MAX_BYTES = 1 << 30
 """Maximum size of a body, for any `max_tokens`."""
@@ -40,7 +41,18 @@ _EVENTS_TO_LEARN = 4
 _MAX_FINISH_WORD = 64
 _MAX_MODEL_NAME = 256
 _DONE = frozenset({b"[DONE]", b"DONE"})
-_NOT_EVENTS = frozenset({b"ping", b"heartbeat", b"keepalive", b"keep-alive"})
+_FAILURE_NAMES = frozenset({b"error", b"exception", b"failed", b"failure", b"fatal"})
+"""Event names, and the last parts of such names after a dot."""
+_KEEP_ALIVE = frozenset({b"ping", b"pong", b"heartbeat", b"keepalive", b"keep-alive", b"keep_alive"})
+"""Event names; data may be one of these, too."""
+_NO_DATA = _KEEP_ALIVE | {b"", b"null", b"none", b"undefined"}
+_STATE_NAMES = frozenset({b"status", b"progress", b"queue", b"info", b"comment"})
+"""Names of events that are no part of the answer if their data is a plain word."""
+_KNOWN_FIELDS = frozenset({
+    "id", "object", "created", "model", "system_fingerprint", "provider", "service_tier", "choices", "usage", "timings",
+    "x_groq", "citations", "search_results", "prompt_filter_results", "request_id",
+})  # fmt: skip
+"""An object with other fields, and without a choice, may be the error of a server in a form that is not known."""
 
 
 class ResponseReader:
@@ -66,8 +78,9 @@ class ResponseReader:
         self._body: bytearray | None = None
         """The body of an answer that is not streamed."""
         self._began = False
-        self._max_characters = min(max_tokens * _MAX_CHARACTERS_PER_TOKEN, _MAX_CHARACTERS)
-        self._max_bytes = min((1 << 16) + max_tokens * (1 << 14), _MAX_BYTES)
+        room = max(max_tokens, _LARGE_ANSWER)
+        self._max_characters = min(room * _MAX_CHARACTERS_PER_TOKEN, _MAX_CHARACTERS)
+        self._max_bytes = min(room * (1 << 14), _MAX_BYTES)
         self._characters = 0
         self._bytes = 0
         self._counter = TokenCounter(max_tokens)
@@ -82,6 +95,8 @@ class ResponseReader:
         """Set by a finish reason: only usage and the end may follow."""
         self._resumed = False
         """There was content after a finish reason, so a finish reason does not prove the end."""
+        self._not_understood = False
+        """There was an event of an unknown kind: without a finish reason, it may have been the answer's failure."""
         self._word = ""
         """The finish reason if it is an unknown one."""
         self._refuses = False
@@ -94,6 +109,11 @@ class ResponseReader:
         self._positions: list[TokenLogprobs] = []
 
     @property
+    def has_ended(self) -> bool:
+        """All of the answer has arrived: whatever follows, or fails to follow, the answer is complete."""
+        return self.ending is not None and not self._resumed
+
+    @property
     def tokens(self) -> int:
         """Tokens of the answer so far; exact when `done`."""
         return self._counter.tokens
@@ -102,20 +122,19 @@ class ResponseReader:
         """The output of these bytes. Raises UpstreamCallError if there is none; with one, the error is in `error`."""
         if self.done:
             return None
-        self._bytes += len(data)
-        if self._bytes > self._max_bytes:
-            raise garbled("it is longer than the limit")
-        if not self._began:
-            self._begin(data)
-        if self._body is not None:
-            self._body += data
-            if len(self._body) > _MAX_JSON_BYTES:
-                raise garbled("it is longer than the limit")
-            return None
         before = self._counter.tokens
         try:
+            self._count_bytes(len(data))
+            if not self._began:
+                self._begin(data)
+            if self._body is not None:
+                self._body += data
+                return None
             self._take_stream(data)
         except UpstreamCallError as error:
+            if self.has_ended:
+                self.done = True
+                return self._output(before)
             output = self._output(before)
             if output is None:
                 raise
@@ -134,19 +153,19 @@ class ResponseReader:
             try:
                 self._take_all(self._sse.close())
             except UpstreamCallError as error:
-                if error.failure.kind != "upstream_garbled":
+                if error.failure.kind != "upstream_garbled" and not self.has_ended:
                     raise
-                # The last event was truncated; those before it decide.
+                # The last event was truncated, or came after the end; those before it decide.
         if self.ending is None:
             raise truncated("it ended without a finish reason")
         self.done = True
         return self._output(before)
 
     def lost(self) -> TextDelta | None:
-        """The connection was lost, or was silent for too long. Raises UpstreamCallError unless the answer had ended."""
+        """Nothing more will be read. Raises UpstreamCallError unless the answer had ended."""
         if self.done:
             return None
-        if self.ending is None or self._resumed:
+        if not self.has_ended:
             raise truncated("the connection was lost")
         self.done = True
         return self._output(self._counter.tokens)
@@ -162,6 +181,11 @@ class ResponseReader:
                 raise garbled("it is an HTML page, not an event stream")
             if first in {b"{", b"["}:
                 self._body = bytearray()
+
+    def _count_bytes(self, count: int) -> None:
+        self._bytes += count
+        if self._bytes > (self._max_bytes if self._body is None else _MAX_JSON_BYTES):
+            raise _too_long()
 
     def _take_stream(self, data: bytes) -> None:
         while self._unlearned and self._template is None:
@@ -182,7 +206,7 @@ class ResponseReader:
         try:
             return self._sse.feed(data)
         except EventTooLong:
-            raise garbled("an event is too long") from None
+            raise _too_long() from None
 
     def _take_all(self, events: list[SseEvent]) -> None:
         for event in events:
@@ -195,16 +219,18 @@ class ResponseReader:
         if not event.name and data.startswith(b"{"):
             self._take_chunk(data)
             return
-        data = data.strip()
-        if not data or event.name in _NOT_EVENTS:
+        data, name = data.strip(), event.name.strip().lower()
+        if name.rpartition(b".")[2] in _FAILURE_NAMES:
+            raise UpstreamCallError(of_event(data))
+        if name in _KEEP_ALIVE or (len(data) < 16 and data.strip(b'"[]').lower() in _NO_DATA):
             return
         if data.strip(b'"').upper() in _DONE:
-            if self.ending is None and not self._counter:
+            if self.ending is None and (not self._counter or self._not_understood):
                 raise truncated("[DONE] came without a finish reason")
             self.done = True
             return
-        if event.name == b"error":
-            raise UpstreamCallError(of_event(data))
+        if name in _STATE_NAMES and not data.startswith(b"{"):
+            return
         self._take_chunk(data)
 
     def _take_whole(self, body: bytes) -> None:
@@ -223,11 +249,12 @@ class ResponseReader:
         chunk = read_chunk(data) or self._read_leniently(data)
         if chunk is None:
             return
-        if chunk.error or chunk.choices is None:
+        if chunk.error or not chunk.choices:
             # Errors in forms without an "error" key.
             failure = error_in(data)
             if failure is not None:
                 raise UpstreamCallError(failure)
+            self._not_understood = self._not_understood or not _is_harmless(data)
         if not self.model and isinstance(chunk.model, str):
             self.model = chunk.model[:_MAX_MODEL_NAME]
         if chunk.usage is not None or chunk.timings is not None:
@@ -311,7 +338,7 @@ class ResponseReader:
     def _count_characters(self, count: int) -> None:
         self._characters += count
         if self._characters > self._max_characters:
-            raise garbled("it is longer than the limit")
+            raise _too_long()
 
     def _parts(self, message: Message) -> str:
         """Keep fragments of tool calls; returns their text, for counting."""
@@ -385,6 +412,18 @@ class ResponseReader:
         )
 
 
+def _is_harmless(data: bytes) -> bool:
+    """Whether all that an event without a choice says is known, or is a keep-alive."""
+    try:
+        fields = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    if not isinstance(fields, dict):
+        return False
+    kind = str(fields.get("type") or fields.get("event")).lower().encode()
+    return kind in _KEEP_ALIVE or all(name in _KNOWN_FIELDS for name, value in fields.items() if value)
+
+
 def _is_text_only(chunk: Chunk, text: str) -> bool:
     """Whether the chunk says nothing beside `text`, apart from names and times."""
     match chunk:
@@ -417,11 +456,18 @@ def _is_text_only(chunk: Chunk, text: str) -> bool:
     return False
 
 
+def _too_long() -> UpstreamCallError:
+    """A prompt can make a model write without end, so this is no evidence against the upstream."""
+    return garbled("it is longer than the limit", by_model=True)
+
+
 def _abnormal_end(ending: FinishMeaning, word: str, *, has_content: bool) -> Failure:
     """The failure for an abnormal finish reason."""
     cause = f"its finish reason is '{word}'"
     if ending.abnormal == "broke_off":
         return truncated(cause).failure
+    if ending.abnormal == "by_model":
+        return garbled(cause, by_model=True).failure
     if ending.abnormal == "load" and not has_content:
         return Failure(kind="upstream_busy", message=f"The upstream is busy: {cause}.", retry_after_s=1.0)
     return Failure(kind="upstream_failed", message=f"The upstream ended its answer with an error: {cause}.")

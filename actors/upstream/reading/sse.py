@@ -2,7 +2,7 @@
 
 The grammar is that of the HTML standard, section 9.2.6: lines end with CR, LF or CRLF; a line with a leading colon is a
 comment; an empty line ends an event. An event without an empty line after it is discarded there; `close` returns it,
-because some servers omit the last empty line.
+because some servers omit the last empty line. Nor is one discarded that has only a name, which may be "error".
 """
 
 import msgspec
@@ -79,7 +79,7 @@ class SseReader:
             self._first = False
             line = line.removeprefix(BOM)
         if not line:
-            if self._data:
+            if self._data or self._name:
                 events.append(SseEvent(self._name, b"\n".join(self._data)))
             self._name, self._data, self._size = b"", [], 0
             return

@@ -16,8 +16,9 @@ _MAX_TOKENS = 1 << 31
 _BYTES_PER_TOKEN = 8
 _MAX_CHARACTERS_PER_TOKEN = 16
 """No tokenizer averages more characters per token, not counting runs of one character."""
-_MAX_HIDDEN = 1 << 20
-"""Maximum tokens of hidden reasoning without a limit; no model reasons longer."""
+_MAX_EXCESS = 1 << 20
+"""Maximum tokens beyond those requested: `max_tokens` limits no reasoning at some servers, and no model reasons longer.
+"""
 _RUN = re.compile(r"(.)\1+", re.DOTALL)
 
 
@@ -29,8 +30,6 @@ class UsageCounts(msgspec.Struct, frozen=True):
     """Includes reasoning."""
     cached: int = 0
     """Part of the prompt that was cached."""
-    hidden: bool = False
-    """Part of the completion is reasoning that may not have been sent."""
     reasoning: int = 0
     """Part of the completion that is reasoning, where it is reported."""
 
@@ -40,7 +39,6 @@ class UsageCounts(msgspec.Struct, frozen=True):
             later.prompt or self.prompt,
             later.completion or self.completion,
             later.cached or self.cached,
-            later.hidden or self.hidden,
             later.reasoning or self.reasoning,
         )
 
@@ -71,9 +69,7 @@ def _of_usage(usage: Mapping[str, Any]) -> UsageCounts:
     if not (prompt or usual):
         prompt = hit + _count(usage, "prompt_cache_miss_tokens")
     reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
-    hidden = bool(reasoning)
     if prompt and total > prompt + completion:
-        hidden = hidden or bool(completion)
         # Gemini and xAI report reasoning only in total_tokens; it is billed as completion.
         reasoning = reasoning or (total - prompt - completion if completion else 0)
         completion = total - prompt
@@ -83,7 +79,7 @@ def _of_usage(usage: Mapping[str, Any]) -> UsageCounts:
     if not (cached or usual):
         cached = _detail(usage, "input_tokens_details", "cached_tokens") or _count(usage, "cached_tokens")
         cached = cached or hit or read
-    return UsageCounts(prompt, completion, min(cached, prompt), hidden, min(reasoning, completion))
+    return UsageCounts(prompt, completion, min(cached, prompt), min(reasoning, completion))
 
 
 _USUAL = frozenset({
@@ -145,7 +141,7 @@ class TokenCounter:
         if not reported:
             return not self._pieces
         characters = sum(map(len, self._pieces))
-        if reported > max(self._max_tokens, 4 * characters) + (_MAX_HIDDEN if counts.hidden else 0):
+        if reported > max(self._max_tokens, 4 * characters) + _MAX_EXCESS:
             return False
         if reported * _MAX_CHARACTERS_PER_TOKEN >= characters:
             return True

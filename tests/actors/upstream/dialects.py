@@ -383,7 +383,8 @@ REASONS = [
     *[ends(word, "content_filter") for word in ("content_filter", "SAFETY", "RECITATION", "refusal", "sensitive")],
     *[ends(word, "content_filter") for word in ("guardrail_intervened", "ContentFilter", "IMAGE_SAFETY")],
     ends({"type": "abort"}, broken="upstream_truncated"),
-    *[ends(word, broken="upstream_failed") for word in ("error", "MALFORMED_FUNCTION_CALL", "network_error")],
+    *[ends(word, broken="upstream_failed") for word in ("error", "network_error")],
+    *[ends(word, broken="upstream_garbled") for word in ("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL")],
     *[ends(word, broken="upstream_truncated") for word in ("abort", "cancelled")],
     Row(
         "insufficient_system_resource before any text", sse(end("insufficient_system_resource")), broken="upstream_busy"
@@ -438,6 +439,64 @@ ENDS = [
     Row(
         "older llama.cpp: a field called error", b'error: {"code": 400, "message": "x"}\n\n', broken="upstream_rejected"
     ),
+    *[
+        Row(f"an error in another form: {given}", sse(*HELLO, given), "Hello", broken="upstream_failed")
+        for given in (
+            {"message": "Internal server error"},
+            {"message": "Endpoint request timed out", "requestId": "x"},
+            {"status": "error", "message": "x"},
+            {"status": "failed", "message": "x"},
+            {"error_message": "x"},
+            {"errorMessage": "x", "trace": []},
+            {"exception": "x"},
+            {"exception": {"message": "x"}},
+            {"object": "error", "choices": [], "message": "x"},
+            {"level": "error", "msg": "x"},
+            {"type": "exception"},
+        )
+    ],
+    *[
+        Row(f"an event by name: {given!r}", sse(*HELLO, given), "Hello", broken="upstream_failed")
+        for given in (
+            b"event: Error\ndata: x\n\n",
+            b"event: error \ndata: x\n\n",
+            b"event: error\ndata:\n\n",
+            b"event: error\n\n",
+            b"event: exception\ndata: x\n\n",
+            b'event: failed\ndata: {"at": 1}\n\n',
+            b"event: response.failed\ndata: {}\n\n",
+        )
+    ],
+    Row("an event of an unknown kind, and no reason", sse(*HELLO, {"oops": "x"}), "Hello", broken=LOST),
+    Row("an event of an unknown kind, and a reason", sse(*HELLO, {"oops": "x"}, end()), "Hello"),
+    *[
+        Row(f"known fields beside a choice, and no reason: {given}", sse(*HELLO, given), "Hello")
+        for given in ({"type": "ping"}, {"error": None}, {"id": "x", "citations": ["y"]}, {})
+    ],
+    *[
+        Row(f"a keep-alive: {given!r}", sse(delta("Hel"), given, delta("lo"), given, end(), given), "Hello")
+        for given in (
+            b"data: ping\n\n",
+            b"data: null\n\n",
+            b"data: [PING]\n\n",
+            b'data: ""\n\n',
+            b"event: status\ndata: processing\n\n",
+            b"event: Ping\ndata: x\n\n",
+            b"event: keepalive\ndata: alive\n\n",
+            b"event: heartbeat\n\n",
+        )
+    ],
+    *[
+        Row(f"after a reason: {given!r}", sse(*HELLO, end(), given, done=False), "Hello", framing="open")
+        for given in (
+            b"event: done\ndata: stream finished\n\n",
+            {"error": {"message": "x"}},
+            b"event: error\ndata: x\n\n",
+            b"data: garbage\n\n",
+            b"data: " + b"[" * 5000 + b"\n\n",
+            end("error"),
+        )
+    ],
     Row("an error after text", sse(*HELLO, {"error": {"message": "no"}}), "Hello", broken="upstream_failed"),
     Row(
         "openrouter: an error with a reason",
@@ -768,7 +827,8 @@ COUNTS = [
     counts("negative", {"prompt_tokens": -7, "completion_tokens": -1}, 2),
     counts("a part of a token", {"prompt_tokens": 7, "completion_tokens": 2.5}, 2, 7),
     counts("beyond all", {"prompt_tokens": 10**30, "completion_tokens": 10**30}, 2),
-    counts("more than was asked for", {"prompt_tokens": 7, "completion_tokens": 1_000_000_000}, 2, 7),
+    counts("more than was asked for", {"prompt_tokens": 7, "completion_tokens": 140}, 140, 7),
+    counts("a million more than was asked for", {"prompt_tokens": 7, "completion_tokens": 1_000_000_000}, 2, 7),
     counts(
         "more than was asked for, of reasoning",
         {"prompt_tokens": 7, "completion_tokens": 9000, "completion_tokens_details": {"reasoning_tokens": 8998}},

@@ -8,7 +8,18 @@ from actors.api.request import ChatMessage, ChatPrompt, TextPrompt
 from actors.upstream.failures.redaction import MAX_CHARACTERS, Redactor, without_prompt_quotes
 from policies.fallback.verdict import UpstreamError
 
-OURS = Redactor(["abcd1234", "team blue/1"], "https://host-7.example:8443/v1?key=query-secret&v=1")
+OURS = Redactor(
+    {
+        "x-team": "team blue/1",
+        "x-app": "search",
+        "x-owner": "assistants",
+        "x-token": "abc",
+        "authorization": "Basic abcdef",
+    },
+    "https://host-7.example:8443/v1?key=query-secret&v=1",
+    key="abcd1234",
+)
+INSIDE = Redactor({}, "http://model:8000/v1", key="letters")
 
 
 @pytest.mark.parametrize(
@@ -19,6 +30,9 @@ OURS = Redactor(["abcd1234", "team blue/1"], "https://host-7.example:8443/v1?key
         ("gpt-4o-mini-2024-07-18 and Llama-3.1-70B-Instruct take no top_k", None),
         ("see section 3.1.2 of 10.2", None),
         ("got ABCD1234", "got [hidden]"),
+        # A header's value or a host that is an ordinary word is in many messages.
+        ("search is no tool of assistants", None),
+        ("not Basic: abcdef", "not Basic: [hidden]"),
         ("got team%20blue%2F1", "got [hidden]"),
         ("went to host-7.example", "went to [hidden]"),
         ("went to https://host-7.example:8443/v1?key=query-secret&v=1!", "went to [hidden]!"),
@@ -30,6 +44,11 @@ OURS = Redactor(["abcd1234", "team blue/1"], "https://host-7.example:8443/v1?key
 )
 def test_what_is_hidden_and_what_is_not(words: str, left: str | None) -> None:
     assert OURS.clean(UpstreamError(message=words)).message == (words if left is None else left)
+
+
+def test_a_host_of_one_word_is_hidden_with_its_port_only() -> None:
+    error = INSIDE.clean(UpstreamError(code="model_is_bad", param="model", message="no model at model:8000: letters"))
+    assert (error.code, error.param, error.message) == ("model_is_bad", "model", "no model at [hidden]: [hidden]")
 
 
 def test_a_code_and_a_parameter_that_are_ours_are_left_out() -> None:

@@ -28,6 +28,18 @@ SENT_AT = 784_111_777.0
         ({"retry-after": "2s"}, 2.0),
         ({"retry-after": "1m30s"}, 90.0),
         ({"retry-after": "250ms"}, 0.25),
+        # Two headers joined by a proxy; quotes; words; ISO 8601.
+        ({"retry-after": "9, 9"}, 9.0),
+        ({"retry-after": "9,soon"}, 9.0),
+        ({"retry-after": "," * 60}, None),
+        ({"retry-after": '"9"'}, 9.0),
+        ({"retry-after": "9 seconds"}, 9.0),
+        ({"retry-after": "9 s"}, 9.0),
+        ({"retry-after": "1 minute 30 seconds"}, 90.0),
+        ({"retry-after": "1994-11-06T08:50:07Z", **DATE}, 30.0),
+        ({"retry-after": "1994-11-06T09:50:07+01:00", **DATE}, 30.0),
+        ({"retry-after": "1994-11-06T08:50:07", **DATE}, 30.0),
+        ({"retry-after": "1994-11-06T99:50:07Z", **DATE}, None),
         # Unix timestamps in seconds or milliseconds.
         ({"retry-after": "784111807", **DATE}, 600.0),
         ({"retry-after": "1764370030", "date": "Fri, 28 Nov 2025 22:46:40 GMT"}, 30.0),
@@ -53,7 +65,16 @@ SENT_AT = 784_111_777.0
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9d"}, 600.0),
         ({"x-ratelimit-remaining-requests": "4", "x-ratelimit-reset-requests": "1s"}, None),
         ({"x-ratelimit-reset-requests": "1s"}, None),
-        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1741305600000"}, None),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "62"}, 62.0),
+        (
+            {
+                "x-ratelimit-remaining-requests": "0",
+                "x-ratelimit-reset-requests": "1764370030000",
+                "date": "Fri, 28 Nov 2025 22:46:40 GMT",
+            },
+            30.0,
+        ),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1994-11-06T08:50:07Z"}, 30.0),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1s", "retry-after": "9"}, 9.0),
     ],
 )

@@ -149,3 +149,68 @@ async def test_limits_of_time(autojump_clock: trio.testing.MockClock) -> None:
     with pytest.raises(ConnectionLostError, match="not read in time"):
         await world.ask()
     assert world.made[0].closed
+
+
+async def test_a_long_request_may_take_its_time(autojump_clock: trio.testing.MockClock) -> None:
+    """Each piece has the limit for itself; a server that takes nothing more is left."""
+    world = World(OK)
+    await world.ask()
+    taken: list[bytes] = []
+
+    async def slowly(data: bytes) -> None:
+        await trio.sleep(0.9 if len(taken) < 20 else 1.1)
+        taken.append(data)
+        world.made[0].left = iter(world.pieces)
+
+    world.made[0].send_all = slowly  # type: ignore[method-assign]
+    body = bytes(range(256)) * 1024
+    async with Call(world.pool, HERE, b"A: b\r\n", body):
+        assert b"".join(taken).endswith(body)
+    assert trio.current_time() > 10
+    with pytest.raises(ConnectionLostError, match="not read in time"):
+        async with Call(world.pool, HERE, b"A: b\r\n", body):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("first", "after_s", "again"),
+    [
+        # The server closed the connection while it was idle, or before it read the request.
+        (b"", 0.0, True),
+        (None, 0.0, True),
+        # It has begun to answer, or has worked on it.
+        (OK[:10], 0.0, False),
+        (b"", 0.6, False),
+    ],
+)
+async def test_one_that_is_closed_before_a_byte_is_replaced_once(
+    autojump_clock: trio.testing.MockClock, first: bytes | None, after_s: float, again: bool
+) -> None:
+    """`first`: what arrives before the end; None: a reset."""
+    world = World(OK)
+    await world.ask()
+    said = iter([first or b"", b""])
+
+    async def receive(_: int) -> bytes:
+        await trio.sleep(after_s)
+        if first is None:
+            raise trio.BrokenResourceError
+        return next(said)
+
+    world.made[0].receive_some = receive  # type: ignore[method-assign]
+    if again:
+        assert await world.ask() == b"ok"
+        assert [len(each.sent) for each in world.made] == [2, 1]
+    else:
+        with pytest.raises(ConnectionLostError):
+            await world.ask()
+        assert len(world.made) == 1
+    assert world.made[0].closed
+    world.pool.close()
+
+
+async def test_a_new_connection_is_not_replaced(autojump_clock: trio.testing.MockClock) -> None:
+    world = World()
+    with pytest.raises(ConnectionLostError):
+        await world.ask()
+    assert len(world.made) == 1

@@ -106,7 +106,7 @@ def test_log_probabilities_of_a_text_completion():
     logprobs = {"tokens": ["a", "b"], "token_logprobs": [None, -1.0], "top_logprobs": [None, {"b": -1.0, "c": -3.0}]}
     chunk = event(choices=[{"index": 0, "text": "ab", "logprobs": logprobs}])
     (first, _) = outputs(chunk, event(choices=[{"text": "", "finish_reason": "stop"}]), DONE)
-    assert (first.text, [each.logprob for each in first.logprobs]) == ("ab", [0.0, -1.0])
+    assert (first.text, [each.logprob for each in first.logprobs]) == ("ab", [-9999.0, -1.0])
     assert first.logprobs[1].top == ((-1, -1.0, b"b"), (-1, -3.0, b"c"))
 
 
@@ -167,7 +167,7 @@ def test_a_stop_string_and_a_filter_are_reported():
         ((called("", "{}"), ended("tool_calls"), DONE), "upstream_garbled"),
         ((*[called("f", "{}", index=number) for number in range(129)], ended("tool_calls"), DONE), "upstream_garbled"),
         ((called("h", "{}"), ended("tool_calls"), DONE), "upstream_garbled"),
-        ((called("f", "x" * 30_000),), "upstream_garbled"),
+        ((*[called("f", "x" * 300_000)] * 4,), "upstream_garbled"),
         ((called("f", "{}"),), "upstream_truncated"),
         ((said("a"), event(error={"message": "out of memory", "type": "server_error"}), DONE), "upstream_failed"),
         ((said("a"), event(error="boom")), "upstream_failed"),
@@ -182,7 +182,7 @@ def test_a_stop_string_and_a_filter_are_reported():
         ((said("a", logprobs={"tokens": ["a"], "token_logprobs": []}),), "upstream_garbled"),
         ((said("a", logprobs={"content": [{"token": "a", "logprob": 0, "bytes": [999]}]}),), "upstream_garbled"),
         ((b"data: " + b"x" * (2 << 20),), "upstream_garbled"),
-        ((said("x" * 30_000),), "upstream_garbled"),
+        ((*[said("x" * 300_000)] * 4,), "upstream_garbled"),
     ],
 )
 def test_nothing_else_is_an_answer(pieces, expected):
@@ -190,8 +190,24 @@ def test_nothing_else_is_an_answer(pieces, expected):
 
 
 def test_an_upstream_that_never_ends_is_left():
-    ping = b": " + b"x" * 1000 + b"\n\n"
-    assert kind(*[ping] * 2000) == "upstream_garbled"
+    ping = b": " + b"x" * 1_000_000 + b"\n\n"
+    assert kind(*[ping] * 70) == "upstream_garbled"
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_small_limit_does_not_bound_the_reasoning(size):
+    thought = event(choices=[{"index": 0, "delta": {"reasoning_content": "hm" * size}}])
+    *_, last = outputs(*[thought] * 400, said("42"), ended(), DONE, max_tokens=1)
+    assert last.finish is not None
+
+
+@pytest.mark.parametrize(
+    "piece", [said("x" * 300_000), called("f", "x" * 300_000), b": " + b"x" * 1_000_000, b"data: " + b"x" * (2 << 20)]
+)
+def test_an_answer_that_is_too_long_is_the_models_fault(piece):
+    with pytest.raises(UpstreamCallError) as caught:
+        outputs(*[piece] * 80, max_tokens=1)
+    assert caught.value.failure.breaker_outcome is None
 
 
 def test_our_own_sentence_on_an_error_quotes_nothing():

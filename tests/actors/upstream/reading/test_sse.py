@@ -14,7 +14,7 @@ VALUE = st.text(st.characters(blacklist_characters="\r\n", blacklist_categories=
 
 @st.composite
 def streams(draw) -> tuple[bytes, list[SseEvent]]:
-    """A stream, and the events in it according to the standard."""
+    """A stream, and the events in it according to the standard, and those that have only a name."""
     written, events = [], []
     for _ in range(draw(st.integers(0, 5))):
         name, data = "", []
@@ -35,7 +35,7 @@ def streams(draw) -> tuple[bytes, list[SseEvent]]:
                 elif kind == "event":
                     name = said
         written.append(draw(st.sampled_from(ENDS)))
-        if data:
+        if data or name:
             events.append(SseEvent(name.encode(), "\n".join(data).encode()))
     text = ""
     for piece in written:
