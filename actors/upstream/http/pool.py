@@ -30,14 +30,14 @@ class ConnectionPool:
         self.connect_s = connect_s
         self._keep = keep
         self._idle_s = idle_s
-        self._clock = clock
+        self.clock = clock
         self._idle: list[tuple[tuple[bool, str, int], float, ByteStream]] = []
         """(origin, idle since, connection), the longest idle first."""
 
     def kept(self, address: Address) -> ByteStream | None:
         """An idle connection that is still good, the last used first; None: there is none."""
         if self._idle:
-            self._drop_expired(self._clock())
+            self._drop_expired(self.clock())
         for index in range(len(self._idle) - 1, -1, -1):
             if self._idle[index][0] == address.origin:
                 stream = self._idle.pop(index)[2]
@@ -56,7 +56,7 @@ class ConnectionPool:
 
     def give_back(self, address: Address, stream: ByteStream) -> None:
         """Keep a connection for the next call."""
-        now = self._clock()
+        now = self.clock()
         self._drop_expired(now)
         self._idle.append((address.origin, now, stream))
         while len(self._idle) > self._keep:
@@ -147,11 +147,11 @@ class Call:
         second time, on a new connection, though a POST is not idempotent (RFC 9110, section 9.2.2): all that an answer
         made twice would change is its cost. A server that takes its time has read the request, and is not asked again.
         """
-        until = trio.current_time() + min(_CLOSING_S, self._pool.connect_s / 2)
+        until = self._pool.clock() + min(_CLOSING_S, self._pool.connect_s / 2)
         try:
             await self._begin(kept)
         except ConnectionLostError:
-            if self._heard or trio.current_time() > until:
+            if self._heard or self._pool.clock() > until:
                 raise
             return False
         return True

@@ -124,7 +124,9 @@ class ResponseReader:
             return None
         before = self._counter.tokens
         try:
-            self._count_bytes(len(data))
+            self._bytes += len(data)
+            if self._bytes > (self._max_bytes if self._body is None else _MAX_JSON_BYTES):
+                raise _too_long()
             if not self._began:
                 self._begin(data)
             if self._body is not None:
@@ -181,11 +183,6 @@ class ResponseReader:
                 raise garbled("it is an HTML page, not an event stream")
             if first in {b"{", b"["}:
                 self._body = bytearray()
-
-    def _count_bytes(self, count: int) -> None:
-        self._bytes += count
-        if self._bytes > (self._max_bytes if self._body is None else _MAX_JSON_BYTES):
-            raise _too_long()
 
     def _take_stream(self, data: bytes) -> None:
         while self._unlearned and self._template is None:
