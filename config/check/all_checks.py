@@ -42,14 +42,16 @@ def check_settings(
         check_adapters,
         check_upstreams,
         check_prices,
-        check_judging,
+        check_tenants,
+        check_keys,
+        check_admin,
     ):
-        check(settings, problems)
-    for check in (check_tenants, check_keys, check_admin, check_conditions):
         check(settings, problems)
 
     def check_flow(settings: Settings, problems: Problems) -> None:
-        check_ladders(settings, problems)
+        """All checks of what an arm may override: they run on the settings of every arm, too."""
+        for check in (check_judging, check_conditions, check_ladders):
+            check(settings, problems)
         check_cascades(settings, problems, today)
         for check in (check_emits, check_upstream_stages, check_routes, check_deadlines):
             check(settings, problems)
