@@ -41,6 +41,11 @@ def within(
     return msgspec.Meta(extra={"bound": Bound(low, high, above, multiple_of), "auto": auto})
 
 
+def is_64_bit(value: int) -> bool:
+    """Whether TOML and MessagePack, in which settings pass between processes, have this whole number."""
+    return -(2**63) <= value < 2**63
+
+
 Count = Annotated[int, within(1)]
 Natural = Annotated[int, within(0)]
 Port = Annotated[int, within(0, 65_535)]
