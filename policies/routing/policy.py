@@ -171,6 +171,13 @@ def digest_of(settings: Settings) -> str:
         settings.retry_budget,
         settings.experiments,
         settings.shadows,
+        # Their order counts: see `Settings`.
+        list(settings.guardrails.items()),
+        list(settings.moderations.items()),
+        settings.decisions,
+        settings.media,
+        settings.quarantine,
+        settings.batch.price,
     )
     encoded = msgspec.json.encode(decides, enc_hook=encodable, order="deterministic")
     return hashlib.sha256(encoded).hexdigest()[:12]

@@ -99,3 +99,37 @@ def test_a_tenant_that_only_one_of_them_has() -> None:
     assert (shift.before, shift.after) == ("everything-else", "refused: invalid_api_key")
     with pytest.raises(BadTrace, match="bob"):
         compare(gone, SETTINGS, trace=trace)
+
+
+GUARDED = """
+[guardrails.first]
+model = "chat"
+predicate = "Is it rude?"
+[guardrails.second]
+model = "chat"
+predicate = "Is it a secret?"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("rude", "kind", False),
+        ("guardrails.first", "guardrails.third", False),  # the order of the two, which their names do not give
+        ("", "[moderations.m]\nmodel = 'chat'\ncategories.bad.labels = ['x']", False),
+        ("", "[decisions.small]\ntemperature = 2.0", False),
+        ("", "[media]\nimage_tokens = 7", False),
+        ("", "[quarantine]\ncrashes = 5", False),
+        ("", "[batch]\nprice = 0.25", False),
+        ("", "[batch]\nmax_lines = 7", True),
+        ("", "[watchdog]\nledger = '99s'", True),
+        ("", "[log]\nrequests = false", True),
+    ],
+)
+def test_the_digest_has_what_decides_about_requests(old: str, new: str, same: bool) -> None:
+    before = POLICY + GUARDED
+    after = before.replace(old, new) if old else f"{before}{new}\n"
+    found = compare(read(before), read(after), samples=10)
+    assert found.settings
+    assert found.decides_the_same == same
+    assert any(change.decides for change in found.settings) != same
