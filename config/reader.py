@@ -41,7 +41,7 @@ def encoded(path: Path, text: str | None) -> bytes:
     """The encoded report. A fault of this program is a problem in it, and its traceback goes to the error stream."""
     try:
         return encode_report(report(path, text))
-    except Exception as error:  # noqa: BLE001  (whoever asked must read why, whatever it was)
+    except Exception as error:  # noqa: BLE001  (the process that asked prints why, whatever it was)
         traceback.print_exc()
         message = f"it cannot be used, by a fault of penstock itself ({type(error).__name__}: {error})"
         return encode_report(ReaderReport(problems=(Problem(file=path, message=message),)))
