@@ -91,7 +91,8 @@ class _Decoder:
                 return self._custom(info, cls, value, path)
         accepted, made, expected = _SCALARS[type(info)]
         if isinstance(value, int) and not is_64_bit(value):
-            return self._too_large(value, path)
+            self._too_large(value, path)
+            return None
         if isinstance(value, accepted) and (made is bool or not isinstance(value, bool)):
             return made(value)
         return self._wrong(info, path, expected, value, None)
@@ -219,7 +220,8 @@ class _Decoder:
         except ValueError:
             return self._wrong(info, path, NOTATIONS[cls].expected, value, None)
         if isinstance(parsed, int) and not is_64_bit(parsed):
-            return self._too_large(value, path)
+            self._too_large(value, path)
+            return None
         return parsed
 
     def _too_large(self, value: object, path: Path) -> None:
