@@ -62,6 +62,13 @@ def bound_of(info: msgspec.inspect.Type) -> Bound | None:
     return bound
 
 
+def bounds_in(table: type[msgspec.Struct]) -> dict[str, Bound]:
+    """By field of the table, where it has one."""
+    info = msgspec.inspect.type_info(table)
+    assert isinstance(info, msgspec.inspect.StructType)
+    return {field.name: bound for field in info.fields if (bound := bound_of(field.type)) is not None}
+
+
 def may_be_auto(info: msgspec.inspect.Type) -> bool:
     """Whether a field of this type may be "auto"."""
     return bool(_extra(info).get("auto"))

@@ -4,11 +4,11 @@ import argparse
 from collections.abc import Callable
 from typing import TypeVar
 
-from config.model.bounds import Bound
+from config.model.bounds import Bound, is_64_bit
 
-AT_LEAST_1 = Bound(1, 2**63 - 1)
+AT_LEAST_1 = Bound(1)
 N = TypeVar("N", int, float)
-SEED = Bound(-(2**63), 2**63 - 1)
+SEED = Bound(-(2**63))
 
 
 def whole(bound: Bound) -> Callable[[str], int]:
@@ -26,6 +26,6 @@ def _within(bound: Bound, text: str, kind: Callable[[str], N], expected: str) ->
         value = kind(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not {expected}") from None
-    if not bound.allows(value):
+    if not bound.allows(value) or (isinstance(value, int) and not is_64_bit(value)):
         raise argparse.ArgumentTypeError(f"{text} is out of range; expected {bound}")
     return value
