@@ -1,6 +1,7 @@
 """Loads a TOML file, or a folder of them, into checked settings; reports all problems at once."""
 
 import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -33,12 +34,17 @@ class LoadedConfig(msgspec.Struct, frozen=True):
     """The TOML files that were read, without the calibrations and models that they name."""
 
 
+MadeBy = Callable[[EngineSettings], str | None]
+"""What an engine's model makes: "text", "embeddings" or "scores"; None if its files cannot be read."""
+
+
 def load(
-    path: Path, *, today: dt.date | None = None, with_models: bool = False, calibrated: bool = True
+    path: Path, *, today: dt.date | None = None, made_by: MadeBy | None = None, calibrated: bool = True
 ) -> LoadedConfig:
     """The checked settings of a file or a folder, with absolute paths. Raises `ConfigError`.
 
-    `today`: warn about stale calibrations. `with_models`: check the models' files and compare their tokenizers.
+    `today`: warn about stale calibrations. `made_by`: check the models' files, too, compare their tokenizers and what
+    they make.
     `calibrated=False`: do not read calibrations, because one is about to be made.
     """
     path = path.absolute()
@@ -56,7 +62,7 @@ def load(
         except ConfigError as error:
             faults += error.problems
         raise ConfigError(faults)
-    return _loaded(texts, path, today, with_models=with_models, calibrated=calibrated)
+    return _loaded(texts, path, today, made_by=made_by, calibrated=calibrated)
 
 
 def load_settings(path: Path) -> Settings:
@@ -79,7 +85,7 @@ def _loaded(
     path: Path,
     today: dt.date | None,
     *,
-    with_models: bool = False,
+    made_by: MadeBy | None = None,
     calibrated: bool = True,
 ) -> LoadedConfig:
     try:
@@ -89,8 +95,12 @@ def _loaded(
             problems.add(clash, message, expected=expected, position=position)
         folder = path.absolute() if path.is_dir() else path.absolute().parent
         settings = _resolved(decode_settings(document.tables, problems), folder, problems, calibrated=calibrated)
-        tokenizers = check_model_files(settings, problems) if with_models else None
-        check_settings(settings, problems, today=today, tokenizers=tokenizers)
+        if made_by is None:
+            check_settings(settings, problems, today=today)
+        else:
+            tokenizers = check_model_files(settings, problems)
+            makes = {name: made for name, engine in settings.engines.items() if (made := made_by(engine)) is not None}
+            check_settings(settings, problems, today=today, tokenizers=tokenizers, makes=makes)
     except RecursionError:
         raise file_error(path, "tables or lists are nested too deeply", Position(1, 1)) from None
     if problems.has_errors():

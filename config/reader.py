@@ -7,6 +7,7 @@ interpreter lock and delay streams; a separate process does not.
 import datetime as dt
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import msgspec
@@ -36,6 +37,16 @@ def report(path: Path, text: str | None) -> ReaderReport:
         return ReaderReport(problems=error.problems)
 
 
+def encoded(path: Path, text: str | None) -> bytes:
+    """The encoded report. A fault of this program is a problem in it, and its traceback goes to the error stream."""
+    try:
+        return encode_report(report(path, text))
+    except Exception as error:  # noqa: BLE001  (the process that asked prints why, whatever it was)
+        traceback.print_exc()
+        message = f"it cannot be used, by a fault of penstock itself ({type(error).__name__}: {error})"
+        return encode_report(ReaderReport(problems=(Problem(file=path, message=message),)))
+
+
 def encode_report(result: ReaderReport) -> bytes:
     """For `decode_report`, as MessagePack, which can represent infinities."""
     return msgspec.msgpack.encode(result, enc_hook=encodable)
@@ -51,7 +62,7 @@ def main() -> None:
     *options, path = sys.argv[1:]
     text = sys.stdin.buffer.read().decode() if "--stdin" in options else None
     try:
-        sys.stdout.buffer.write(encode_report(report(Path(path), text)))
+        sys.stdout.buffer.write(encoded(Path(path), text))
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         # The parent process has died. Python flushes the buffer again at exit, which must not print another error.

@@ -29,11 +29,12 @@ def check_settings(
     *,
     today: dt.date | None = None,
     tokenizers: Mapping[str, str] | None = None,
+    makes: Mapping[str, str] | None = None,
 ) -> None:
     """Report all inconsistencies.
 
     `today`: warn about stale calibrations. `tokenizers` (by engine, a digest of its tokenizer): check which engines can
-    continue each other's tokens.
+    continue each other's tokens. `makes` (by engine): see `check_judging`.
     """
     for check in (
         check_server,
@@ -42,13 +43,16 @@ def check_settings(
         check_adapters,
         check_upstreams,
         check_prices,
-        check_judging,
+        check_tenants,
+        check_keys,
+        check_admin,
     ):
-        check(settings, problems)
-    for check in (check_tenants, check_keys, check_admin, check_conditions):
         check(settings, problems)
 
     def check_flow(settings: Settings, problems: Problems) -> None:
+        """All checks of what an arm may override: they run on the settings of every arm, too."""
+        check_judging(settings, problems, makes)
+        check_conditions(settings, problems)
         check_ladders(settings, problems)
         check_cascades(settings, problems, today)
         for check in (check_emits, check_upstream_stages, check_routes, check_deadlines):

@@ -41,6 +41,11 @@ def within(
     return msgspec.Meta(extra={"bound": Bound(low, high, above, multiple_of), "auto": auto})
 
 
+def is_64_bit(value: int) -> bool:
+    """Whether TOML and MessagePack, in which settings pass between processes, have this whole number."""
+    return -(2**63) <= value < 2**63
+
+
 Count = Annotated[int, within(1)]
 Natural = Annotated[int, within(0)]
 Port = Annotated[int, within(0, 65_535)]
@@ -55,6 +60,13 @@ def bound_of(info: msgspec.inspect.Type) -> Bound | None:
     """The bound in a field's type; None: there is none."""
     bound: Bound | None = _extra(required(info)).get("bound")
     return bound
+
+
+def bounds_in(table: type[msgspec.Struct]) -> dict[str, Bound]:
+    """By field of the table, where it has one."""
+    info = msgspec.inspect.type_info(table)
+    assert isinstance(info, msgspec.inspect.StructType)
+    return {field.name: bound for field in info.fields if (bound := bound_of(field.type)) is not None}
 
 
 def may_be_auto(info: msgspec.inspect.Type) -> bool:

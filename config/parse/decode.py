@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import msgspec.inspect
 
-from config.model.bounds import Bound, bound_of, may_be_auto, plain, required
+from config.model.bounds import Bound, bound_of, is_64_bit, may_be_auto, plain, required
 from config.model.routing import Use
 from config.model.settings import Settings
 from config.model.table import AUTO, Table
@@ -90,6 +90,9 @@ class _Decoder:
             case msgspec.inspect.CustomType(cls=cls):
                 return self._custom(info, cls, value, path)
         accepted, made, expected = _SCALARS[type(info)]
+        if isinstance(value, int) and not is_64_bit(value):
+            self._too_large(value, path)
+            return None
         if isinstance(value, accepted) and (made is bool or not isinstance(value, bool)):
             return made(value)
         return self._wrong(info, path, expected, value, None)
@@ -213,9 +216,18 @@ class _Decoder:
             return self._wrong(info, path, "a path", value, None)
         text = value if isinstance(value, str) else value.isoformat() if isinstance(value, dt.datetime) else ""
         try:
-            return NOTATIONS[cls].parse(text)
+            parsed = NOTATIONS[cls].parse(text)
         except ValueError:
             return self._wrong(info, path, NOTATIONS[cls].expected, value, None)
+        if isinstance(parsed, int) and not is_64_bit(parsed):
+            self._too_large(value, path)
+            return None
+        return parsed
+
+    def _too_large(self, value: object, path: Path) -> None:
+        shown = _show(value)
+        shown = shown if len(shown) <= 60 else f"a number of {len(shown)} digits"
+        self._problems.add(path, f"{shown} is too large", expected="what fits into 64 bits", breaks=True)
 
     def _wrong(self, info: _Info, path: Path, expected: str, value: object, placeholder: object) -> object:
         """Report a value of the wrong type. Returns a guess of what was meant, or the placeholder."""

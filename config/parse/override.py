@@ -1,5 +1,6 @@
 """Replaces the value of one key of the settings, given by its dotted name, for the arms of experiments."""
 
+import re
 from collections.abc import Iterable
 
 import msgspec
@@ -14,6 +15,19 @@ from config.problems.source_map import Path
 _TABLES = ("routes", "cascades", "ladders")
 """The tables whose keys can be overridden."""
 _Info = msgspec.inspect.Type
+_STEP = re.compile(r""""([^"]*)"|'([^']*)'|([^."']+)""")
+
+
+def steps_of(key: str) -> list[str]:
+    """The names in a dotted name. A name that contains a dot is in quotes: `cascades."gpt-4.1".emit`."""
+    steps: list[str] = []
+    at = 0
+    while found := _STEP.match(key, at):
+        steps.append(found[found.lastindex or 0])
+        at = found.end() + 1
+        if key[found.end() : at] != ".":
+            break
+    return steps if at > len(key) else key.split(".")
 
 
 def apply_override(settings: Settings, key: str, value: object, problems: Problems, place: Path) -> Settings:
@@ -21,7 +35,7 @@ def apply_override(settings: Settings, key: str, value: object, problems: Proble
 
     An override that cannot be applied is reported at `place`, and the settings are returned unchanged.
     """
-    steps = key.split(".")
+    steps = steps_of(key)
     if steps[0] not in _TABLES:
         problems.add_at_key(
             place,
@@ -80,7 +94,8 @@ class _Override(msgspec.Struct):
     def _unknown(self, step: str, known: Iterable[str], present: object) -> object:
         if self._problems.is_unknown(step):
             return present
-        names = sorted(known)
+        # As they are written in a dotted name.
+        names = sorted([f'"{name}"' if "." in name else name for name in known])
         self._problems.add_at_key(
             self._place,
             f"there is no '{step}' there",

@@ -8,6 +8,9 @@ from typing import Any
 import msgspec
 
 from config.load import LoadedConfig, load
+from config.model.settings import EngineSettings
+from engine.errors import ModelError
+from engine.model.vector_model import made_by
 from gateway.cli.checked_file import add_options, check_file
 
 _EPILOG = """\
@@ -33,7 +36,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _load(path: Path) -> LoadedConfig:
-    return load(path, today=dt.datetime.now(dt.UTC).date(), with_models=True)
+    return load(path, today=dt.datetime.now(dt.UTC).date(), made_by=_made_by)
+
+
+def _made_by(engine: EngineSettings) -> str | None:
+    if not (engine.model / "config.json").is_file():
+        return None
+    try:
+        return made_by(engine.model, engine.rerank)
+    except ModelError:
+        return None
 
 
 def _summary(loaded: LoadedConfig) -> str:

@@ -1,7 +1,9 @@
 """The command `penstock`. Its parser suggests the nearest valid word, and lists the commands if none is given."""
 
 import argparse
+import errno
 import importlib.metadata
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -22,6 +24,8 @@ from gateway.cli.load import schema as load_schema
 from gateway.cli.load import sweep as load_sweep
 from gateway.cli.policy import calibrate, diff, evaluate, expectations, explain, schema, simulate
 from gateway.errors import CliError
+
+_NO_OUTPUT = frozenset({errno.ENOSPC, errno.EPIPE, errno.EIO})
 
 
 class Parser(argparse.ArgumentParser):
@@ -74,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)
+        sys.stdout.flush()
     except ConfigError as error:
         from gateway.cli.problem_text import print_problems
 
@@ -84,6 +89,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.status if isinstance(error, CliError) else 1
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        if error.errno not in _NO_OUTPUT:
+            raise
+        # Python flushes standard output again at exit, which must not print another error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"penstock: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
     return status
 
 

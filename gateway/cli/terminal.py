@@ -67,6 +67,17 @@ def write_file(path: Path, content: bytes, *, if_new: str = "") -> None:
         raise CliError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
+def check_writable(path: Path) -> None:
+    """Try the path of a result before the work whose result would be lost. Raises CliError."""
+    is_new = not path.exists()
+    try:
+        path.open("ab").close()
+        if is_new:
+            path.unlink()
+    except OSError as error:
+        raise CliError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
 def print_data(value: object) -> None:
     """Print as JSON; the same value gives the same bytes."""
     text = msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=2).decode()

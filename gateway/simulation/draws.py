@@ -59,10 +59,11 @@ class Margins(msgspec.Struct, frozen=True):
 class UnknownMargins(Exception):  # noqa: N818  (a fact about the input)
     """A cascade needs margins that neither the trace nor a calibration provides; the message names the option."""
 
-    def __init__(self, cascade: str, lacks: str) -> None:
-        """`lacks`: the part of the input without margins."""
+    def __init__(self, cascade: str, number: int) -> None:
+        """`number`: of the request without margins, counted from 0."""
         super().__init__(
-            f"cascade '{cascade}' has no calibration, and {lacks} has no margins: "
+            f"cascade '{cascade}' has no calibration, and request {number + 1} of the trace, which it takes, "
+            "has no margins: "
             f"give the share of its answers that are escalated, --escalate {cascade}=0.25"
         )
 
@@ -70,16 +71,11 @@ class UnknownMargins(Exception):  # noqa: N818  (a fact about the input)
 class SimulatedDraws:
     """Provides the margins for one simulation."""
 
-    def __init__(self, seed: int, policy: Policy, shares: Mapping[str, float], trace: tuple[TraceRequest, ...]) -> None:
-        """`shares`: by cascade, the share of answers to escalate among requests without recorded margins.
-
-        Raises UnknownMargins if a cascade needs margins and no request has any. In a trace where some have, requests
-        that upstreams or large models answered have none and may need none: `margins` raises for those that do.
-        """
+    def __init__(self, seed: int, policy: Policy, shares: Mapping[str, float]) -> None:
+        """`shares`: by cascade, the share of answers to escalate among requests without recorded margins."""
         self._seed = seed.to_bytes(16, "big", signed=True)
         self._shares = shares
         self._calibrations = {}
-        recorded = any(request.margins for request in trace)
         for route in policy.routes:
             for variant in (route, *route.arms.values()):
                 cascade = variant.cascade
@@ -87,8 +83,6 @@ class SimulatedDraws:
                     continue
                 if cascade.settings.defer.artefact is not None:
                     self._calibrations[cascade.name] = cascade.settings.defer.artefact
-                elif not recorded and cascade.settings.emit.mode != "verified":
-                    raise UnknownMargins(cascade.name, "the trace")
 
     def margins(self, number: int, request: TraceRequest, cascade: PlannedCascade, output_tokens: int) -> Margins:
         """The margins of the small model's answer to request `number`.
@@ -106,17 +100,16 @@ class SimulatedDraws:
         else:
             calibration = self._calibrations.get(cascade.name)
             if calibration is None:
-                raise UnknownMargins(cascade.name, f"request {number + 1} of the trace, which it takes,")
+                raise UnknownMargins(cascade.name, number)
             value = threshold_for_share(calibration, chance)
             if calibration.prompt is not None:
                 # A prompt without recorded priors counts as the average one.
                 priors = request.priors.get(cascade.name) or neutral_priors(calibration.prompt)
                 value = threshold_at(calibration.prompt, priors, value)
-        return _margins_with(cascade.statistic, value, place)
+        return margins_with(cascade.statistic, value, place)
 
 
-def _margins_with(statistic: Statistic, value: float, place: int) -> Margins:
-    if statistic == "joint_margin" and value >= -30:
-        # The margin of one token that gives the answer this joint margin if all other margins are infinite.
-        value = math.inf if value >= 0 else -math.log(math.expm1(-value))
-    return Margins((), 0 if statistic == "low_quantile" else place, value)
+def margins_with(statistic: Statistic, value: float, place: int) -> Margins:
+    """Margins of an answer whose statistic is `value`, of which token `place` is the doubtful one."""
+    # A statistic that falls is the margin of that one token if all others are infinite; a quantile is that of all.
+    return Margins((), place if falls(statistic) else 0, value)

@@ -51,7 +51,7 @@ class SimulatedService:
         for name, upstream in settings.upstreams.items():
             tokenizers[name] = tokenizers.get(upstream.tokenizer or "", "")
         self.policy = Policy.compile(settings, tokenizers)
-        self.draws = SimulatedDraws(seed, self.policy, shares, trace)
+        self.draws = SimulatedDraws(seed, self.policy, shares)
         self.active = 0
         """Requests in progress."""
         self.retries = RetryBudget(settings.retry_budget, active=lambda: self.active)

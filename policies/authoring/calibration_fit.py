@@ -50,14 +50,19 @@ class Fit(msgspec.Struct, frozen=True):
     error: CalibrationError
 
 
+def check_enough(prompts: int) -> None:
+    """Raises ValueError if they are too few to calibrate on."""
+    if prompts < 2 * _FOLDS:
+        raise ValueError(f"{prompts} prompts are too few to calibrate on: at least {2 * _FOLDS} are needed")
+
+
 def fit(scored: Sequence[Scored]) -> Fit:
     """Fit thresholds (by sorting) and probabilities (by isotonic regression; its error by cross-validation).
 
     Raises:
         ValueError: fewer than ten prompts, or a score that is not finite.
     """
-    if len(scored) < 2 * _FOLDS:
-        raise ValueError(f"{len(scored)} prompts are too few to calibrate on: at least {2 * _FOLDS} are needed")
+    check_enough(len(scored))
     if not all(math.isfinite(prompt.score) for prompt in scored):
         raise ValueError("every score must be a finite number")
     ordered = sorted(scored, key=lambda prompt: prompt.score)

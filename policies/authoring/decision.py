@@ -10,6 +10,7 @@ from config.model.settings import Settings
 from config.model.words import STATIC_ANSWER
 from config.tenants import known_tenants
 from policies.admission.budget import BudgetView
+from policies.admission.quota import QuotaBook
 from policies.authoring.situation import Situation
 from policies.errors import NoSuchModel
 from policies.model.backends import UNBOUNDED, Backends, upstream_length
@@ -31,7 +32,10 @@ Decision = Plan | DecisionRefusal
 
 
 class Decider:
-    """All decisions of a policy file. Immutable. Without quotas and queues, which depend on other requests."""
+    """All decisions of a policy file. Immutable.
+
+    Without queues, and with the quotas of a tenant that nobody else uses: the rest depends on other requests.
+    """
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class Decider:
         self.policy = Policy.compile(settings, tokenizers)
         self.tenants = known_tenants(settings)
         known = backends or Backends()
+        self._of_unknown_length = settings.engines.keys() - known.max_model_len.keys()
         lengths = {name: known.max_model_len.get(name, UNBOUNDED) for name in settings.engines}
         for name, upstream in settings.upstreams.items():
             lengths[name] = upstream_length(upstream.context, counts=upstream.tokenizer is not None)
@@ -80,7 +85,21 @@ class Decider:
         sizes = situation.sizes or PromptSizes.alike(features)
         decided = decide(self._planning, features, sizes, situation.load, budget, now)
         assert not isinstance(decided, SizesNeeded), "a situation has a size for every rung"
-        return decided
+        return decided if isinstance(decided, PlanRefusal) else self._within_quota(decided)
+
+    def _within_quota(self, planned: Planned) -> Planned | PlanRefusal:
+        """A refusal if the request alone is more than its tenant may ever use in the time of a quota."""
+        features, plan = planned.features, planned.plan
+        tokens = planned.tokens
+        if not features.max_tokens and plan.output_cap is None and self._of_unknown_length & set(plan.backends):
+            # The server reserves what such an engine can make, which is a token at the least.
+            tokens = planned.prompt_tokens + min(planned.output_bound, 1) * features.choices
+        tenant = self.tenants[features.tenant]
+        if tokens <= min(tenant.tokens.per_minute or tokens, tenant.tokens.per_day or tokens):
+            return planned
+        refusal = QuotaBook({features.tenant: tenant}).refusal(features.tenant, tokens, 0.0)
+        assert refusal is not None, "the limit is exceeded"
+        return PlanRefusal(f"{refusal.limit}_exceeded", str(refusal), features, plan=plan)
 
     def findings(self, situation: Situation) -> tuple[tuple[str, Finding], ...]:
         """The finding of each route's condition, the first that holds last; empty for an unknown tenant or model."""

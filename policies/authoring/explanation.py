@@ -21,7 +21,7 @@ from policies.rollout.experiment import unit_of
 from policies.routing.complexity import Term
 from policies.routing.conditions import Finding, condition_compiler
 from policies.routing.planner import BUDGET_SPENT, Planned, PlanRefusal
-from policies.routing.policy import CompiledCascade, CompiledRoute, first_threshold
+from policies.routing.policy import CompiledCascade, CompiledRoute
 
 _DAY_S = 86_400
 
@@ -60,13 +60,16 @@ class BusyTerms(msgspec.Struct, frozen=True):
     finding: Finding
 
 
+ThresholdFrom = Literal["file", "calibration", "steering", "arm", "mode", "judge"]
+
+
 class CascadeTerms(msgspec.Struct, frozen=True):
     """What a cascade's first stage and its escalation depend on."""
 
     planned: PlannedCascade
-    threshold_from: Literal["file", "calibration", "steering", "mode", "judge"]
-    """steering: a controller has moved it while serving. mode: the mode does not use a threshold. judge: the cascade
-    has none."""
+    threshold_from: ThresholdFrom
+    """steering: a controller has moved it while serving. arm: from the calibration for the arm's own target, which no
+    controller moves. mode: the mode does not use a threshold. judge: the cascade has none."""
     target: dict[str, float]
     """The cascade's target: "large_share", "budget_per_day" or "accuracy_of_large"."""
     small_can_serve: bool
@@ -283,7 +286,7 @@ def _cascade(
     settings = compiled.settings
     return CascadeTerms(
         planned=planned,
-        threshold_from=_threshold_from(settings, compiled.name, load),
+        threshold_from=_threshold_from(compiled, load),
         target={name: value for name in TARGETS if (value := getattr(settings.target, name, None)) is not None},
         small_can_serve=load.can_serve(planned.small.to or ""),
         large_can_serve=load.can_serve(planned.large.to or ""),
@@ -293,17 +296,17 @@ def _cascade(
     )
 
 
-def _threshold_from(
-    settings: CascadeSettings, name: str, load: Load
-) -> Literal["file", "calibration", "steering", "mode", "judge"]:
+def _threshold_from(compiled: CompiledCascade, load: Load) -> ThresholdFrom:
+    settings = compiled.settings
     if settings.emit.mode == "verified":
         return "mode"
     if settings.defer.threshold is not None:
         return "file"
     if settings.defer.artefact is None:
         return "judge"
-    own = first_threshold(settings)
-    return "calibration" if math.isclose(load.thresholds.get(name, own), own) else "steering"
+    if not compiled.follows_controller:
+        return "arm"
+    return "calibration" if math.isclose(compiled.threshold_under(load), compiled.threshold) else "steering"
 
 
 def _calibration(

@@ -4,7 +4,7 @@ Of decisions it counts what changes to what, how often, with an example.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -19,6 +19,10 @@ from policies.model.plan import Plan
 from policies.records.trace import TraceRequest, trace_features
 
 _REFUSED = "refused"
+_MOST_TAGS = 3
+"""So many are named in a label."""
+_EVERY = 1000
+"""Requests between two reports of progress."""
 
 
 class Compared(msgspec.Struct, frozen=True):
@@ -149,7 +153,9 @@ def _terms(decision: Decision) -> Decision:
 def label_of(features: Features) -> str:
     """A short description of a request: the features that are not at their defaults."""
     parts = [features.model, features.tenant]
-    parts += sorted(features.tags)
+    tags = sorted(features.tags)
+    parts += tags[:_MOST_TAGS]
+    parts += [f"{len(tags) - _MOST_TAGS} more tags"] if len(tags) > _MOST_TAGS else []
     parts += [f"has {name}" for name in sorted(features.has)]
     parts += [f"{name}={value}" for name, value in sorted(features.headers.items())]
     parts.append(f"{features.prompt_tokens} tokens")
@@ -192,8 +198,11 @@ def policy_diff(
     seed: int,
     trace: Iterable[TraceRequest] | None = None,
     notes: tuple[str, ...] = (),
+    progress: Callable[[int], None] = lambda _decided: None,
 ) -> PolicyDiff:
     """Compare two policies on `samples` synthetic requests, and on a trace if there is one.
+
+    `progress` gets the number of synthetic requests that were decided, from time to time.
 
     Raises BadTrace if the trace has tenants, tiers or models that `before` does not have.
     """
@@ -204,14 +213,18 @@ def policy_diff(
         decides_the_same=before.policy.digest == after.policy.digest,
         settings=changes,
         words=tuple(map(str, changes)),
-        synthetic=decision_diff(_synthetic(before, after, samples, seed)),
+        synthetic=decision_diff(_synthetic(before, after, samples, seed, progress)),
         trace=None if trace is None else decision_diff(_recorded(before, after, trace)),
         notes=notes,
     )
 
 
-def _synthetic(before: Decider, after: Decider, samples: int, seed: int) -> Iterator[Compared]:
-    for given in synthetic_requests((before.settings, after.settings), samples, seed):
+def _synthetic(
+    before: Decider, after: Decider, samples: int, seed: int, progress: Callable[[int], None]
+) -> Iterator[Compared]:
+    for number, given in enumerate(synthetic_requests((before.settings, after.settings), samples, seed)):
+        if number % _EVERY == 0:
+            progress(number)
         old = situation_of(given, before.settings)
         new = situation_of(given, after.settings)
         yield Compared(_label(old), before.decide(old), after.decide(new))

@@ -19,7 +19,7 @@ ChangeKind = Literal["added", "removed", "changed", "moved", "follows"]
 _NAMES = {"keys": "id"}
 """The field that identifies the members of a list, where it is not `name`."""
 _SECRET = {("keys", "hash"), ("upstreams", "headers")}
-_INERT = {"keys", "tests", "server", "ledger", "cores", "admin", "metrics", "log"}
+_INERT = {"keys", "tests", "server", "ledger", "cores", "admin", "metrics", "log", "watchdog"}
 _INERT_INSIDE = {"engines", "upstreams", "models"}
 """Decisions depend only on the names in these tables."""
 _MAX_SUMMARY_CHARS = 120
@@ -116,6 +116,8 @@ def _summary(table: str, value: Any) -> str:
 
 
 def _decides(table: str, key: tuple[str, ...]) -> bool:
+    if table == "batch":
+        return key == ("price",)
     return table not in _INERT | _INERT_INSIDE and not (table == "routes" and key and key[0] in _INERT_KEYS)
 
 

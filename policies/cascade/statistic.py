@@ -40,7 +40,8 @@ class JointMargin(msgspec.Struct):
     """Minus the log-probability that the best token is drawn at every step."""
 
     def add(self, margin: float) -> None:
-        self._loss += math.log1p(math.exp(-margin))
+        # Both forms are log(1 + e^-margin); for a margin far below 0, which a simulation may draw, the first overflows.
+        self._loss += math.log1p(math.exp(-margin)) if margin >= 0 else math.log1p(math.exp(margin)) - margin
 
     @property
     def value(self) -> float:

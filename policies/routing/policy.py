@@ -44,6 +44,12 @@ class CompiledCascade(msgspec.Struct, frozen=True):
     threshold: float
     skip_to_large: Test | None
     same_tokenizer: bool
+    follows_controller: bool
+    """False in an arm with another target or deferral rule than the one that the cascade's controller keeps."""
+
+    def threshold_under(self, load: Load) -> float:
+        """The threshold now: where it follows a controller, the one that the controller has set."""
+        return load.thresholds.get(self.name, self.threshold) if self.follows_controller else self.threshold
 
 
 class CompiledRoute(msgspec.Struct, frozen=True):
@@ -165,6 +171,13 @@ def digest_of(settings: Settings) -> str:
         settings.retry_budget,
         settings.experiments,
         settings.shadows,
+        # Their order counts: see `Settings`.
+        list(settings.guardrails.items()),
+        list(settings.moderations.items()),
+        settings.decisions,
+        settings.media,
+        settings.quarantine,
+        settings.batch.price,
     )
     encoded = msgspec.json.encode(decides, enc_hook=encodable, order="deterministic")
     return hashlib.sha256(encoded).hexdigest()[:12]
@@ -294,7 +307,7 @@ def _plan_cascade(compiled: CompiledCascade, features: Features, load: Load) -> 
     if mode == "window" and start_on == "small" and may_escalate and (why_gate := _why_gate(compiled, load)):
         mode = "gate"
         reasons += (f"gate instead of window: {why_gate}",)
-    threshold = load.thresholds.get(compiled.name, compiled.threshold)
+    threshold = compiled.threshold_under(load)
     level = None
     artefact = settings.defer.artefact
     if artefact is not None and artefact.prompt is not None:
@@ -372,12 +385,12 @@ def _cheapest_only(
 
 def _with_experiment(settings: Settings, tokenizers: Mapping[str, str]) -> Iterator[CompiledRoute]:
     variants = {
-        (experiment.name, arm): _compile(_overridden(settings, overrides), tokenizers)
+        (experiment.name, arm): _compile(_overridden(settings, overrides), tokenizers, settings.cascades)
         for experiment in settings.experiments
         for arm, overrides in experiment.override.items()
     }
     experiments = {route: experiment for experiment in settings.experiments for route in experiment.route}
-    for index, route in enumerate(_compile(settings, tokenizers)):
+    for index, route in enumerate(_compile(settings, tokenizers, settings.cascades)):
         experiment = experiments.get(route.settings.name)
         if experiment is None:
             yield route
@@ -395,7 +408,10 @@ def _overridden(settings: Settings, overrides: Mapping[str, object]) -> Settings
     return settings
 
 
-def _compile(settings: Settings, tokenizers: Mapping[str, str]) -> list[CompiledRoute]:
+def _compile(
+    settings: Settings, tokenizers: Mapping[str, str], controlled: Mapping[str, CascadeSettings]
+) -> list[CompiledRoute]:
+    """The routes. `controlled`: the cascades without any arm's overrides, whose targets controllers keep."""
     compile_condition = condition_compiler(settings)
     ladders = {
         name: tuple(_plan_rung(rung, tokenizers, settings) for _, rung in flat(settings, name))
@@ -415,6 +431,7 @@ def _compile(settings: Settings, tokenizers: Mapping[str, str]) -> list[Compiled
             threshold=first_threshold(given),
             skip_to_large=compile_condition(given.skip_to_large) if given.skip_to_large is not None else None,
             same_tokenizer=bool(small.tokenizer) and small.tokenizer == large.tokenizer,
+            follows_controller=(given.target, given.defer) == (controlled[name].target, controlled[name].defer),
         )
     routes = []
     for route in settings.routes:

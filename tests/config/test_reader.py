@@ -8,7 +8,7 @@ import pytest
 
 from config.load import load
 from config.profiles import embedded_profile
-from config.reader import COMMAND, ReaderReport, decode_report, encode_report, report
+from config.reader import COMMAND, ReaderReport, decode_report, encode_report, encoded, report
 from tests.actors.configuration import CONFIG
 from tests.patience import PATIENCE_S
 
@@ -36,6 +36,16 @@ def test_encoding_keeps_everything(text: str) -> None:
     result = report(Path("/nowhere/service.toml"), text)
     assert decode_report(encode_report(result)) == result
     assert (result.loaded is None) == bool(result.problems)
+
+
+def test_a_fault_of_the_reader_is_a_problem_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise OverflowError("too much")
+
+    monkeypatch.setattr("config.reader.report", fails)
+    (problem,) = decode_report(encoded(Path("/nowhere/x.toml"), None)).problems
+    assert problem.file == Path("/nowhere/x.toml")
+    assert "OverflowError: too much" in problem.message
 
 
 def test_the_process_reads_the_same() -> None:

@@ -10,6 +10,7 @@ from config.model.rollout import ExperimentSettings
 from config.model.routing import BreakerSettings, Caps, RouteSettings
 from config.model.settings import Settings
 from config.model.upstreams import TAKING
+from config.parse.override import steps_of
 from config.problems.problems import Problems
 from config.problems.source_map import Path
 
@@ -226,7 +227,7 @@ def _check_overrides(
         for name in words & settings.cascades.keys():
             list(flat(settings, settings.cascades[name].on_failure, ladders))
         for key in overrides:
-            match key.split("."):
+            match steps_of(key):
                 case ["cascades", name, *_] if name not in cascades:
                     kind = "cascade"
                 case ["ladders", name, *_] if name not in ladders:
@@ -291,7 +292,7 @@ def _words(value: object) -> Iterator[str]:
             yield value
         case dict():
             for key, inner in value.items():
-                yield from key.split(".")
+                yield from steps_of(key)
                 yield from _words(inner)
         case list():
             for inner in value:

@@ -6,9 +6,9 @@ import msgspec
 
 from config.check.names import check_distinct, flat, known_adapter, known_routes, known_rung
 from config.model.rollout import CONTROL, ExperimentSettings, ShadowSettings
-from config.model.routing import RungSettings
+from config.model.routing import BreakerSettings, RungSettings, Target
 from config.model.settings import Settings
-from config.parse.override import apply_override
+from config.parse.override import apply_override, steps_of
 from config.problems.problems import Problems, nearest
 from config.problems.source_map import Path
 
@@ -109,7 +109,7 @@ def _check_override(path: Path, settings: Settings, experiment: ExperimentSettin
     changed = settings
     for key, value in overrides.items():
         place: Path = (*path, key)
-        match key.split("."):
+        match steps_of(key):
             case ["routes", _]:
                 problems.add_at_key(place, "a whole route cannot be overridden", expected="a key of it")
                 continue
@@ -122,10 +122,48 @@ def _check_override(path: Path, settings: Settings, experiment: ExperimentSettin
                 continue
             case ["routes", route, *_] if route not in experiment.route:
                 problems.warn_at_key(place, f"the route '{route}' takes no part in the experiment")
-        changed = apply_override(changed, key, value, problems, place)
+        before, changed = changed, apply_override(changed, key, value, problems, place)
+        _check_kept(place, before, changed, problems)
     if changed == settings and not problems.is_touched(path):
         problems.warn_at_key(path, f"the arm '{arm}' changes nothing")
     return changed
+
+
+def _check_kept(path: Path, before: Settings, after: Settings, problems: Problems) -> None:
+    """Report an override of what all arms share: breakers, switches and controllers exist once, not for each arm."""
+    for name, now in after.cascades.items():
+        was = before.cascades[name]
+        if now is was:
+            continue
+        elsewhere = f"another cascade with it, and \"routes.NAME.use\" = {{ cascade = ... }} in place of '{name}'"
+        if now.when_busy != was.when_busy:
+            problems.add_at_key(
+                path, f"'when_busy' of the cascade '{name}' is the same in all arms", expected=elsewhere
+            )
+        if now.defer.calibration not in {None, was.defer.calibration}:
+            problems.add_at_key(path, f"an arm cannot have its own calibration of '{name}'", expected=elsewhere)
+        old, new = was.target or Target(), now.target or Target()
+        if new.budget_per_day is not None and new != old:
+            problems.add_at_key(
+                path, f"the budget of the cascade '{name}' counts the money of all arms", expected=elsewhere
+            )
+        elif new.hold and not old.hold:
+            problems.add_at_key(
+                path, f"the share of the cascade '{name}' is held over all arms alike", expected=elsewhere
+            )
+    for name, rungs in after.ladders.items():
+        ladder = before.ladders[name]
+        if rungs is ladder:
+            continue
+        stated = {rung.to: rung.breaker for rung in ladder}
+        for number, rung in enumerate(rungs):
+            same_place = ladder[number].breaker if number < len(ladder) else BreakerSettings()
+            if rung.breaker != stated.get(rung.to, same_place):
+                problems.add_at_key(
+                    path,
+                    f"the breaker of '{rung.to}' is the same in all arms",
+                    expected="its values in the ladder itself, or another engine or upstream for the arm",
+                )
 
 
 class _AffectedParts:
@@ -144,7 +182,7 @@ class _AffectedParts:
         numbers: set[int] = set()
         cascades: set[str] = set()
         for key in keys:
-            match key.split("."):
+            match steps_of(key):
                 case ["routes", name, *_] if name in self._by_name:  # an unknown route was reported
                     numbers.add(self._by_name[name])
                 case ["cascades", name, *_]:

@@ -10,10 +10,17 @@ import msgspec
 
 from config.model.calibration import Calibration, Statistic
 from engine.threads import prepare_environment
-from gateway.cli.terminal import say, write_file
+from gateway.cli.terminal import check_writable, say, write_file
 from gateway.errors import CliError
 from gateway.evaluation.cascade_run import CascadeOutcomes, add_arguments, load_pair, load_prompts, run_pair
-from policies.authoring.calibration_fit import Scored, encode_calibration, fit, fit_prompt_model, scores_unseen
+from policies.authoring.calibration_fit import (
+    Scored,
+    check_enough,
+    encode_calibration,
+    fit,
+    fit_prompt_model,
+    scores_unseen,
+)
 from policies.cascade.calibration import threshold_for_accuracy, threshold_for_share
 from policies.cascade.statistic import statistic_of
 
@@ -44,6 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the models, fit, write the file, print a summary."""
     pair = load_pair(arguments, calibrated=False)
     prompt_set = load_prompts(arguments)
+    try:
+        check_enough(len(prompt_set.prompts))
+    except ValueError as error:
+        raise CliError(str(error), 2) from None
+    check_writable(arguments.out)
     prepare_environment()
     outcomes = run_pair(pair, prompt_set, say)
     try:

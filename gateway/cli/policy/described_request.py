@@ -17,6 +17,7 @@ from actors.api.request import Credentials, InferenceRequest
 from actors.prompt.model_text import ModelText, estimated_tokens
 from actors.request.media_bounds import media_tokens
 from actors.routing.features import features_of, last_user_text
+from config.model.bounds import bounds_in
 from config.model.conditions import NUMBERS, BreakerStateName
 from config.model.expectations import GivenLoad, GivenRequest
 from config.model.rerank import RerankSettings
@@ -51,6 +52,7 @@ _OF_RESPONSES = frozenset(
     {"instructions", "max_output_tokens", "previous_response_id", "conversation", "text", "tools"}
 )
 """Fields beside `input` that embeddings do not have."""
+_LOAD_BOUNDS = bounds_in(GivenLoad)
 # By flag: the features that it sets.
 _SETS: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("model", "tier", "path", "has", "language", *NUMBERS)},
@@ -99,6 +101,8 @@ def _given(arguments: argparse.Namespace, decider: Decider) -> GivenRequest:
     _known("tier", arguments.tier, settings.tiers)
     for name in arguments.busy or ():
         _known("busy", name, settings.cascades)
+        if settings.cascades[name].when_busy is None:
+            raise CliError(f"--busy {name}: the cascade has no when_busy", 2)
     for name in arguments.rolled_back or ():
         _known("rolled-back", name, [experiment.name for experiment in settings.experiments])
     words = ("model", "tenant", "tier", "path", "text", "language", "time", "unit")
@@ -119,7 +123,11 @@ def _load(given: list[str] | tuple[()], decider: Decider) -> dict[str, GivenLoad
             raise CliError(f"--load {flag}: expected RUNG.KEY=VALUE, such as {known[0]}.queue_wait=3s", 2)
         _known("load", rung, known)
         _known("load", key, LOAD_KEYS)
-        changed = {key: _load_value(flag, key, value)}
+        read = _load_value(flag, key, value)
+        bound = _LOAD_BOUNDS.get(key)
+        if bound is not None and isinstance(read, int | float) and not bound.allows(read):
+            raise CliError(f"--load {flag}: {value} is out of range; expected {bound}", 2)
+        changed = {key: read}
         rungs[rung] = msgspec.structs.replace(rungs.get(rung, GivenLoad()), **changed)
     return rungs
 

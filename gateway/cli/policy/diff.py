@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gateway.cli.terminal import Page, percent, print_data
+from gateway.cli.terminal import Page, percent, print_data, say
 from gateway.errors import CliError
 from policies.authoring.policy_diff import DecisionDiff, PolicyDiff, policy_diff
 from policies.records.trace import BadTrace, read_trace
@@ -48,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.samples < 0:
         raise CliError("--samples must not be negative", 2)
+    say(f"reading {arguments.before} and {arguments.after}")
     before, notes = read_policy(arguments.before)
     after, more = read_policy(arguments.after)
     try:
@@ -59,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             trace=trace,
             notes=tuple(dict.fromkeys((*notes, *more))),
+            progress=lambda decided: say(f"{decided} of {arguments.samples} generated requests decided"),
         )
     except BadTrace as error:
         raise CliError(str(error), 2) from None

@@ -10,7 +10,7 @@ import numpy as np
 
 from config.model.calibration import BadCalibration, Calibration, Statistic, read_calibration
 from engine.threads import prepare_environment
-from gateway.cli.terminal import say, write_file
+from gateway.cli.terminal import check_writable, say, write_file
 from gateway.errors import CliError
 from gateway.evaluation import cascade_run
 from gateway.evaluation.cascade_run import CascadeOutcomes, CascadePair
@@ -114,6 +114,9 @@ def run(arguments: argparse.Namespace) -> int:
     shares = arguments.share or _SHARES
     if not all(0 <= share <= 1 for share in shares):
         raise CliError("--share must be a number from 0 to 1", 2)
+    for path in (arguments.save, arguments.plot):
+        if path is not None:
+            check_writable(path)
     pair = cascade_run.load_pair(arguments, calibrated=arguments.calibration is None)
     calibration = _calibration(arguments, pair)
     prompt_set = None

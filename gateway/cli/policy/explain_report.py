@@ -13,6 +13,12 @@ from policies.routing.conditions import Finding
 _MOST_OUTCOMES = 12
 _MOST_CHANGES = 3
 _YES, _NO = "✓", "✗"
+_THRESHOLD_FROM = {
+    "file": "from the file",
+    "calibration": "from the calibration",
+    "steering": "adjusted while serving, to keep the target",
+    "arm": "from the calibration, not adjusted while serving, as the arm has its own target",
+}
 
 
 def explanation_page(explanation: Explanation, *, everything: bool = False) -> Page:
@@ -167,8 +173,7 @@ def _cascade(page: Page, terms: CascadeTerms) -> None:
     if terms.threshold_from == "mode":
         page.line("the large model verifies the drafts: no threshold", indent=2)
     elif terms.threshold_from != "judge":
-        is_steered = terms.threshold_from == "steering"
-        source = "adjusted while serving, to keep the target" if is_steered else f"from the {terms.threshold_from}"
+        source = _THRESHOLD_FROM[terms.threshold_from]
         target = ", ".join([f"{name} {number(value)}" for name, value in terms.target.items()])
         goal = f" for {target}" if target else ""
         page.line(f"escalates where {planned.statistic} < {number(planned.threshold)} nats, {source}{goal}", indent=2)

@@ -8,17 +8,22 @@ from typing import Any
 import msgspec
 
 from config.load import load_settings
+from config.model.bounds import Bound
 from config.model.settings import Settings
 from config.model.table import Seconds
 from config.model.units import parse_duration
 from config.profiles import embedded_profile
-from gateway.cli.terminal import say, write_file
+from gateway.cli.policy.number_flag import AT_LEAST_1, SEED, real, whole
+from gateway.cli.terminal import check_writable, say, write_file
 from gateway.errors import CliError
 from gateway.profiling.profile import BadProfile, UpstreamProfile, read_profile
 from gateway.simulation.compare import simulate
 from gateway.simulation.draws import UnknownMargins
 from gateway.simulation.table import table
 from policies.records.trace import BadTrace, TraceRequest, read_trace
+
+_SPEED = Bound(1e-6, 1e6)
+_SECONDS = Bound(0, 1e12, above=True)
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -33,11 +38,17 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
     add("--config", type=Path, metavar="A", help="the policy (default: the embedded one)")
     add("--against", type=Path, metavar="B", help="a second policy, with the same trace and random numbers")
     add("--profile", type=Path, metavar="P", required=True, help="file from `penstock engine profile`")
-    add("--seed", type=int, default=0, help="seed of all random numbers (%(default)s)")
-    add("--speed", type=float, default=1.0, metavar="X", help="speed arrivals up by a factor")
-    add("--limit", type=int, metavar="N", help="only the first N requests")
-    add("--seconds", type=float, metavar="S", help="only requests of the first S seconds")
-    add("--max-tokens", type=int, default=0, metavar="N", help="max_tokens of requests without a recorded one")
+    add("--seed", type=whole(SEED), default=0, help="seed of all random numbers (%(default)s)")
+    add("--speed", type=real(_SPEED), default=1.0, metavar="X", help="speed arrivals up by a factor")
+    add("--limit", type=whole(AT_LEAST_1), metavar="N", help="only the first N requests")
+    add("--seconds", type=real(_SECONDS), metavar="S", help="only requests of the first S seconds")
+    add(
+        "--max-tokens",
+        type=whole(AT_LEAST_1),
+        default=0,
+        metavar="N",
+        help="max_tokens of requests without a recorded one",
+    )
     add(
         "--escalate",
         action="append",
@@ -58,8 +69,8 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.speed <= 0:
-        raise CliError("--speed must be above 0", 2)
+    if arguments.html is not None:
+        check_writable(arguments.html)
     policies: dict[str, Settings] = {}
     for path in (arguments.config or embedded_profile(), arguments.against):
         if path is not None:
@@ -78,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
             profile_name=f"{arguments.profile.name} ({profile.machine})",
             seed=arguments.seed,
             speed=arguments.speed,
-            shares=_shares(arguments.escalate),
+            shares=_shares(arguments.escalate, {name for settings in policies.values() for name in settings.cascades}),
             progress=say,
         )
     except (BadTrace, BadProfile, UnknownMargins) as error:
@@ -108,7 +119,7 @@ def _part(trace: tuple[TraceRequest, ...], arguments: argparse.Namespace) -> tup
     return trace
 
 
-def _shares(given: list[str]) -> dict[str, float]:
+def _shares(given: list[str], known: set[str]) -> dict[str, float]:
     shares = {}
     for word in given:
         name, _, share = word.partition("=")
@@ -118,6 +129,9 @@ def _shares(given: list[str]) -> dict[str, float]:
             shares[name] = -1.0
         if not 0 <= shares[name] <= 1:
             raise CliError(f"--escalate {word}: expected CASCADE=SHARE with a share of 0 to 1, such as thrifty=0.25", 2)
+        if name not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise CliError(f"--escalate {word}: there is no cascade '{name}'; the policies have: {names}", 2)
     return shares
 
 

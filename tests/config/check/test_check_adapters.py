@@ -106,5 +106,5 @@ def test_the_same_rung_with_and_without_its_adapter_is_no_duplicate(tmp_path: Pa
 def test_a_folder_that_is_none_is_reported_with_the_models(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(TEXT)
     with pytest.raises(ConfigError) as caught:
-        load(tmp_path / "x.toml", with_models=True)
+        load(tmp_path / "x.toml", made_by=lambda _: None)
     assert "engines.mine.adapters.legal.path" in {problem.where for problem in caught.value.problems}

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from config.load import parse, parse_settings
+from config.load import load, parse, parse_settings
 from config.problems.errors import ConfigError
+from gateway.cli.main import main
 from tests.actors.configuration import CONFIG
+from tests.paths import ROOT
 
 MODERATION = '[moderations.m]\nmodel = "small"\n[moderations.m.categories.hate]\nlabels = ["toxic"]\n'
 UPSTREAM = '[upstreams.cheap]\nurls = ["http://cheap/v1"]\n'
@@ -145,3 +147,46 @@ def test_an_upstream_may_be_the_small_stage_of_a_judge() -> None:
     assert told(f"{JUDGED}{JUDGE}").endswith("nothing uses the cascade 'judged'")
     deferred = told(f"{JUDGED}defer = {{ threshold = 1.0 }}\n{JUDGE}")
     assert "this has no effect: the upstream 'cheap' returns no margins" in deferred
+
+
+@pytest.mark.parametrize(
+    ("made", "table", "said"),
+    [
+        ("text", '[guardrails.g]\nmodel = "small"\nlabels = ["a"]', "expected a classifier, for labels"),
+        ("embeddings", '[guardrails.g]\nmodel = "small"\nlabels = ["a"]', "'small' makes embeddings"),
+        (
+            "scores",
+            '[guardrails.g]\nmodel = "small"\npredicate = "?"',
+            "expected a model of text",
+        ),
+        ("embeddings", '[guardrails.g]\nmodel = "small"\npredicate = "?"', "'small' makes embeddings"),
+        ("text", MODERATION, "'small' makes text"),
+        ("text", '[cascades.gate.judge]\nmodel = "small"\nlabels = ["a"]', "'small' makes text"),
+        ("scores", '[cascades.gate.judge]\nmodel = "small"\npredicate = "?"', "'small' makes scores"),
+        ("scores", '[guardrails.g]\nmodel = "small"\nlabels = ["a"]', ""),
+        ("text", '[guardrails.g]\nmodel = "small"\npredicate = "?"', ""),
+        (None, MODERATION, ""),
+    ],
+)
+def test_what_judges_makes_what_is_asked(tmp_path: Path, made: str | None, table: str, said: str) -> None:
+    path = tmp_path / "service.toml"
+    path.write_text(f"{CONFIG}\n{table}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path, made_by=lambda _: made)  # there are no models: their files are missing in any case
+    found = [str(each) for each in caught.value.problems if "cannot judge" in str(each)]
+    assert len(found) == bool(said), found
+    assert said in "".join(found)
+
+
+def test_the_models_of_this_machine_are_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "service.toml"
+    path.write_text(f"""\
+schema = 1
+models.chat = {{}}
+engines.mine.model = "{ROOT / "engine/zoo/models/small"}"
+ladders.only = [{{ to = "mine" }}]
+routes = [{{ name = "all", use.ladder = "only" }}]
+guardrails.g = {{ model = "chat", labels = ["rude"] }}
+""")
+    assert main(["check", str(path)]) == 2
+    assert "it cannot judge: 'mine' makes text" in capsys.readouterr().err

@@ -223,3 +223,18 @@ def test_quantize_writes_a_model(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert "29 matrices in int4 in groups of 64" in said.out
     assert "quantizing model.layers.3.mlp.up_proj" in said.err
     assert (tmp_path / "out" / "tokenizer_config.json").is_file()
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["check", "--json"], ["policy", "explain", "--config"]])
+def test_a_full_disk_is_told_in_a_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway.cli.main", *arguments, str(embedded_profile())],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "penstock: the output cannot be written: No space left on device"
+    assert "Traceback" not in done.stderr

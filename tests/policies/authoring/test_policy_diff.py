@@ -5,9 +5,9 @@ import pytest
 
 from config.model.settings import Settings
 from policies.authoring.decision import Decider
-from policies.authoring.policy_diff import Aspect, DecisionDiff, PolicyDiff, policy_diff
+from policies.authoring.policy_diff import Aspect, DecisionDiff, PolicyDiff, label_of, policy_diff
 from policies.records.trace import BadTrace, TraceRequest
-from tests.policies.authoring.test_explanation import POLICY, SAME, SETTINGS
+from tests.policies.authoring.test_explanation import POLICY, SAME, SETTINGS, asking
 from tests.policies.authoring.test_settings_diff import read
 
 
@@ -99,3 +99,48 @@ def test_a_tenant_that_only_one_of_them_has() -> None:
     assert (shift.before, shift.after) == ("everything-else", "refused: invalid_api_key")
     with pytest.raises(BadTrace, match="bob"):
         compare(gone, SETTINGS, trace=trace)
+
+
+GUARDED = """
+[guardrails.first]
+model = "chat"
+predicate = "Is it rude?"
+[guardrails.second]
+model = "chat"
+predicate = "Is it a secret?"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("rude", "kind", False),
+        ("guardrails.first", "guardrails.third", False),  # the order of the two, which their names do not give
+        ("", "[moderations.m]\nmodel = 'chat'\ncategories.bad.labels = ['x']", False),
+        ("", "[decisions.small]\ntemperature = 2.0", False),
+        ("", "[media]\nimage_tokens = 7", False),
+        ("", "[quarantine]\ncrashes = 5", False),
+        ("", "[batch]\nprice = 0.25", False),
+        ("", "[batch]\nmax_lines = 7", True),
+        ("", "[watchdog]\nledger = '99s'", True),
+        ("", "[log]\nrequests = false", True),
+    ],
+)
+def test_the_digest_has_what_decides_about_requests(old: str, new: str, same: bool) -> None:
+    before = POLICY + GUARDED
+    after = before.replace(old, new) if old else f"{before}{new}\n"
+    found = compare(read(before), read(after), samples=10)
+    assert found.settings
+    assert found.decides_the_same == same
+    assert any(change.decides for change in found.settings) != same
+
+
+def test_a_label_names_a_few_tags() -> None:
+    features = asking(tag=tuple(f"tag-{number:02}" for number in range(40))).features
+    assert "tag-00, tag-01, tag-02, 37 more tags, 100 tokens" in label_of(features)
+
+
+def test_progress_is_reported_while_requests_are_decided() -> None:
+    seen: list[int] = []
+    policy_diff(Decider(SETTINGS), Decider(SETTINGS), samples=2500, seed=0, progress=seen.append)
+    assert seen == [0, 1000, 2000]

@@ -10,6 +10,7 @@ import pytest
 from config.load import parse_settings
 from config.model.routing import Target
 from config.model.settings import Settings
+from policies.cascade.calibration import threshold_for_share
 from policies.model.features import Features
 from policies.model.load import Load
 from policies.model.plan import Plan
@@ -129,3 +130,13 @@ def test_a_budget_moves_the_threshold_of_the_next_plan() -> None:
     tomorrow = rollout.cascades(NOON + 86_400)["thrifty"]
     assert tomorrow.spent_today == 0.0
     assert tomorrow.threshold > later.cascade.threshold
+
+
+def test_an_arm_with_its_own_target_does_not_follow_the_cascades_controller() -> None:
+    experiments = parse_settings(TEXT, Path("/etc/x.toml")).experiments
+    override = {"b": {"cascades.thrifty.target.large_share": 0.1}}
+    experiment = msgspec.structs.replace(experiments[0], override=override)
+    settings = msgspec.structs.replace(calibrated(large_share=0.2, hold=True), experiments=(experiment,))
+    planned = [plan_of(settings, f"r{number}", Load(thresholds={"thrifty": 0.9})) for number in range(20)]
+    expected = {"control": 0.9, "b": threshold_for_share(CALIBRATION, 0.1)}
+    assert {(plan.arm, plan.cascade.threshold) for plan in planned if plan.cascade} == set(expected.items())

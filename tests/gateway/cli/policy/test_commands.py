@@ -162,6 +162,66 @@ def test_explain_refuses_in_words(capsys: pytest.CaptureFixture[str], policy: Pa
     assert "not a JSON object" in complaint("--request", bad)
 
 
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--prompt-tokens=-1",
+        f"--prompt-tokens={2**70}",
+        "--max-tokens=-1",
+        "--turn=0",
+        "--complexity=3",
+        "--code=-0.1",
+        "--code=nan",
+        "--budget-used=nan",
+        "--budget-used=-1",
+        "--language=english",
+        "--path=/v1/foo",
+        "--load=large.kv_usage=5",
+        "--load=large.kv_usage=nan",
+        "--load=large.running=-1",
+        "--busy=exact",
+    ],
+)
+def test_explain_takes_what_a_test_in_the_file_takes(
+    capsys: pytest.CaptureFixture[str], policy: Path, flag: str
+) -> None:
+    policy.write_text(policy.read_text() + CASCADE)
+    try:
+        status = main(["policy", "explain", "--config", str(policy), flag])
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    assert status == 2
+    assert flag.partition("=")[0] in capsys.readouterr().err
+
+
+CASCADE = """
+[cascades.exact]
+stages = ["small", "large"]
+defer = { threshold = 1.0 }
+on_failure = "safe"
+"""
+
+
+@pytest.mark.parametrize(
+    ("quota", "flags", "refused"),
+    [
+        ("per_minute = 250", ("--max-tokens", "200"), "tokens_per_minute_exceeded"),
+        ("per_minute = 300", ("--max-tokens", "200"), ""),
+        ("per_day = 299", ("--max-tokens", "200"), "tokens_per_day_exceeded"),
+        # How much an engine that is not on this machine can make is not known.
+        ("per_minute = 101", (), ""),
+        ("per_minute = 100", (), "tokens_per_minute_exceeded"),
+    ],
+)
+def test_explain_tells_of_a_request_that_no_quota_ever_allows(
+    capsys: pytest.CaptureFixture[str], policy: Path, quota: str, flags: tuple[str, ...], refused: str
+) -> None:
+    policy.write_text(f"{policy.read_text()}\n[tenants.small]\ntokens = {{ {quota} }}\ntier = 'interactive'\n")
+    arguments = ("explain", "--config", policy, "--tenant", "small", "--prompt-tokens", "100", *flags, "--json")
+    found = json.loads(said(capsys, *arguments))
+    assert (found["outcome"]["refused"] or "") == refused
+
+
 @contextlib.contextmanager
 def admin(answers: dict[str, bytes]) -> Iterator[tuple[str, list[str | None]]]:
     """A server that has these records, and the keys that it was asked with."""

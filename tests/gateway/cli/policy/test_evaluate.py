@@ -164,7 +164,7 @@ def test_labelled_takes_answers(capsys: pytest.CaptureFixture[str], tmp_path: Pa
 
 
 def test_too_few_prompts_and_too_long_ones(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    said = complaint(capsys, 1, *CALIBRATE, "--embedded", "4", "--out", str(tmp_path / "c.json"))
+    said = complaint(capsys, 2, *CALIBRATE, "--embedded", "4", "--out", str(tmp_path / "c.json"))
     assert "4 prompts are too few to calibrate on: at least 10" in said
     path = tmp_path / "prompts.jsonl"
     path.write_text(json.dumps({"prompt": "x " * 5000}))
@@ -178,7 +178,9 @@ def test_files_that_are_not_there_or_wrong(capsys: pytest.CaptureFixture[str], t
     assert "cannot be read" in complaint(capsys, 1, *EVAL, "--outcomes", gone)
     assert "contains no outcomes" in complaint(capsys, 2, *EVAL, "--outcomes", str(wrong))
     out = str(tmp_path / "no" / "c.json")
-    assert "cannot be written" in complaint(capsys, 1, *CALIBRATE, "--embedded", "10", "--out", out)
+    said = complaint(capsys, 1, *CALIBRATE, "--embedded", "10", "--out", out)
+    assert "cannot be written" in said
+    assert len(said.splitlines()) == 1, "it was tried before the models ran"
 
 
 def test_a_stage_that_is_no_engine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -84,8 +84,7 @@ def test_the_page_is_whole_and_needs_nothing_else(trace: str, tmp_path: Path) ->
     [
         (["--escalate", "thrifty=2"], "expected CASCADE=SHARE"),
         ([], "cascade 'thrifty' has no calibration"),
-        (["--escalate", "thrifty=0", "--limit", "0"], "no requests are left"),
-        (["--escalate", "thrifty=0", "--speed", "0"], "--speed must be above 0"),
+        (["--escalate", "nope=0.5"], "there is no cascade 'nope'; the policies have: thrifty"),
         (["--escalate", "thrifty=0", "--profile", "/none.json"], "make it with `penstock engine profile`"),
         (["--escalate", "thrifty=0", "--html", "/none/page.html"], "cannot be written"),
     ],
@@ -93,6 +92,30 @@ def test_the_page_is_whole_and_needs_nothing_else(trace: str, tmp_path: Path) ->
 def test_bad_input_is_reported(trace: str, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
     assert simulate(trace, *ARGUMENTS, *arguments) in {1, 2}
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *[f"--speed={value}" for value in ("0", "-1", "nan", "inf", "1e-300", "fast")],
+        *[f"--limit={value}" for value in ("0", "-3", "1.5")],
+        *[f"--seconds={value}" for value in ("0", "-1", "nan", "inf")],
+        *[f"--max-tokens={value}" for value in ("0", "-4")],
+        f"--seed={2**200}",
+    ],
+)
+def test_a_number_out_of_range_is_refused(trace: str, capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        simulate(trace, *ARGUMENTS, "--escalate", "thrifty=0", flag)
+    assert ended.value.code == 2
+    assert flag.partition("=")[0] in capsys.readouterr().err
+
+
+def test_the_page_is_tried_before_anything_is_simulated(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulate(trace, *ARGUMENTS, "--escalate", "thrifty=0", "--html", "/none/page.html") == 1
+    said = capsys.readouterr().err
+    assert "cannot be written" in said
+    assert "virtual clock" not in said
 
 
 def test_a_trace_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
