@@ -22,7 +22,6 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
         "the one place where the owners' statistics() and check_integrity() are reached",
     ),
     "tests/actors/kernel/test_loop_watchdog.py": ({"_watch"}, "what the thread does, without a thread"),
-    "tests/actors/ledger/test_store.py": ({"_CLOSE"}, "the statement whose query plan is looked at"),
     "tests/actors/prompt/test_output_constraints.py": ({"_router"}, INSIDE),
     "tests/actors/protocol/test_delivery.py": ({"_items"}, "a closed slot keeps nothing, and has no way to say so"),
     "tests/actors/request/test_emit_through.py": ({"_attempt", "_delivery"}, FAULT),

@@ -184,10 +184,10 @@ async def whole_answer(response: ResponseStream | KeptReader, take: Callable[[St
 def _tags(value: bytes | None) -> tuple[str, ...]:
     if value is None:
         return ()
-    # Each counts once.
-    tags = tuple(dict.fromkeys([tag for each in value.decode("latin1").split(",") if (tag := each.strip())]))
+    tags = [tag for each in value.decode("latin1").split(",") if (tag := each.strip())]
     if len(tags) > _MAX_TAGS or any(len(tag) > _MAX_TAG_CHARACTERS for tag in tags):
         raise HttpError(
             400, "bad_header", f"x-penstock-tags: at most {_MAX_TAGS} tags of {_MAX_TAG_CHARACTERS} characters each."
         )
-    return tags
+    # Each counts once.
+    return tuple(dict.fromkeys(tags))
