@@ -112,7 +112,9 @@ def test_two_ranks_are_one_that_splits_its_sums_alike_to_the_bit(directory: Path
     # the cache, so sums may differ in the last bit where two compile at once. New processes load the same code.
     code = f"from {__name__} import *; compare_to_the_bit(Path({str(directory)!r}))"
     for _ in range(2):
-        run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=300)
+        run = subprocess.run(
+            [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=PATIENCE_S
+        )
         if run.returncode != OTHER_BITS:
             break
     assert run.returncode == 0, run.stderr
