@@ -114,7 +114,7 @@ class LedgerState:
         self.waiting: deque[_Entry] = deque()
         """To be written at once."""
         self.ends: deque[EntryClosing | EntryProgress] = deque()
-        """To be written with others of their kind; nobody waits for it."""
+        """To be written with others of their kind; no reply waits for it."""
         self.in_commit: list[_Entry] = []
         self.open: dict[int, LedgerEntry] = {}
         """The entries that are not closed."""
@@ -133,7 +133,7 @@ class LedgerState:
         self.asked_at: float | None = None
         """When the writer got its current batch; None: it has none."""
         self.heard_at = 0.0
-        """When it last said that it goes on trying."""
+        """When it last posted anything: between two posts it may hang."""
         self.usage: dict[tuple[str, str, str], tuple[int, int, int]] = {}
         self.costs: dict[tuple[str, str], float] = {}
 
@@ -388,6 +388,7 @@ class Ledger(Actor[LedgerMessage]):
 
     def _on_post(self, post: StoreEvent) -> None:
         books = self._books
+        books.heard_at = self._clock()
         match post:
             case Opened(recovered, spent):
                 books.recovered_total += recovered
@@ -411,12 +412,8 @@ class Ledger(Actor[LedgerMessage]):
                         reply.set(None)
                 self._free()
             case StoreBusy():
-                books.heard_at = self._clock()
                 log.warning("ledger_locked", path=str(self._path), hint="another process holds it; waiting for it")
-            case StoreRetries():
-                books.heard_at = self._clock()
             case StoreFailing(message):
-                books.heard_at = self._clock()
                 log.error(
                     "ledger_failing",
                     path=str(self._path),
@@ -432,7 +429,7 @@ class Ledger(Actor[LedgerMessage]):
                     books.begin_again()
             case StoreFailed(message):
                 raise (ActorError if books.opened else ServiceFailed)(message)
-            case StoreClosed():
+            case StoreRetries() | StoreClosed():
                 pass
 
     def _free(self) -> None:

@@ -74,7 +74,6 @@ _ADDED = {
 # Values come in the order of the messages' fields.
 _ROWS_AT_ONCE = 32
 """Rows of one statement at most: each number of rows is a statement of its own, which the module keeps."""
-_ENTRY_VALUES, _CLOSING_VALUES, _NOTE_VALUES = 15, 9, 4
 _OPEN = """
 INSERT OR IGNORE INTO requests
     (life, opened_at, number, request_id, tenant, model, route, prompt_tokens, reserved_tokens, reserved_cost, cascade,
@@ -306,9 +305,9 @@ class Store:
                     roll_backs.append(each)
         now = self._now()
         with transaction(self._connection):
-            self._write(_OPEN, _ENTRY_VALUES, entries, before=(self._life,))
-            self._write(_NOTE, _NOTE_VALUES, notes, after=(self._life,))
-            self._write(_CLOSE, _CLOSING_VALUES, closings, after=(now, self._life))
+            self._write(_OPEN, entries, before=(self._life,))
+            self._write(_NOTE, notes, after=(self._life,))
+            self._write(_CLOSE, closings, after=(now, self._life))
             for each in roll_backs:
                 self._sums.roll_back(each)
             self._sums.prune(self.wall())
@@ -316,17 +315,16 @@ class Store:
     def _write(
         self,
         statement: str,
-        values: int,
         rows: list[Sequence[Any]],
         *,
         before: tuple[str, ...] = (),
         after: tuple[str, ...] = (),
     ) -> None:
-        """Carry out a statement for rows of so many values. `before`, `after`: its other values."""
+        """Carry out a statement for rows of equally many values. `before`, `after`: its other values."""
         for first in range(0, len(rows), _ROWS_AT_ONCE):
             group = rows[first : first + _ROWS_AT_ONCE]
             given = [*before, *chain.from_iterable(group), *after]
-            self._connection.execute(_for_rows(statement, values, len(group)), given)
+            self._connection.execute(_for_rows(statement, len(group[0]), len(group)), given)
 
     def spent(self, at: float) -> RestoreUsage:
         """Usage from before this process started that still counts at `at`."""
@@ -436,7 +434,7 @@ def keep_books(
     file = _Insisting(open_store, post)
     try:
         opened = file.open(insists=insists)
-    except Exception as error:  # noqa: BLE001  (nobody would hear of it)
+    except Exception as error:  # noqa: BLE001  (else the thread ends without a post)
         post(StoreFailed(f"the ledger cannot be opened: {error}"))
         return
     post(opened)
@@ -444,7 +442,7 @@ def keep_books(
         while isinstance(command := receive(), LedgerBatch):
             file.commit(command)
             post(Committed())
-    except Exception as error:  # noqa: BLE001  (nobody would hear of it)
+    except Exception as error:  # noqa: BLE001  (else the thread ends without a post)
         post(StoreFailed(f"the ledger cannot be written: {error}"))
     finally:
         file.close()

@@ -67,15 +67,15 @@ def write_file(path: Path, content: bytes, *, if_new: str = "") -> None:
         raise CliError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def check_writable(path: Path) -> None:
-    """Try the path of a result before the work whose result would be lost. Raises CliError."""
+def check_writable(path: Path, status: int = 1) -> None:
+    """Try the path of a result before the work whose result would be lost. Raises CliError with this exit status."""
     is_new = not path.exists()
     try:
         path.open("ab").close()
         if is_new:
             path.unlink()
     except OSError as error:
-        raise CliError(f"{path} cannot be written: {error.strerror or error}") from None
+        raise CliError(f"{path} cannot be written: {error.strerror or error}", status) from None
 
 
 def print_data(value: object) -> None:

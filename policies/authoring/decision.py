@@ -34,7 +34,7 @@ Decision = Plan | DecisionRefusal
 class Decider:
     """All decisions of a policy file. Immutable.
 
-    Without queues, and with the quotas of a tenant that nobody else uses: the rest depends on other requests.
+    Without queues, and with the quotas of a tenant without other requests: the rest depends on other requests.
     """
 
     def __init__(

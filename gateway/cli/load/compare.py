@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import trio
 
-from gateway.cli.load.result_files import check_folder, check_writable, write_result
+from gateway.cli.load.result_files import check_folder, check_results, write_result
 from gateway.cli.load.run import INVALID, carry_out, check_server
 from gateway.cli.load.scenario_flags import add_flags, keys_of, scenario_of
 from gateway.cli.problem_text import print_problems
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         conditions = [parse_condition(text) for text in arguments.fail_on]
     except MeasureError as error:
         raise CliError(f"--fail-on: {error}", 2) from None
-    check_writable(arguments.html)
+    check_results(arguments.html)
     ended = 0
     if arguments.a is None and arguments.b is None:
         a, b, names = _from_files(arguments)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gateway.cli.load.result_files import check_writable
+from gateway.cli.load.result_files import check_results
 from gateway.cli.load.run import ended
 from gateway.errors import CliError
 from loadtests.model.errors import RecordError
@@ -27,7 +27,7 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.out in arguments.parts:
         raise CliError(f"{arguments.out} is one of the parts: name another file by --out", 2)
-    check_writable(arguments.out)
+    check_results(arguments.out)
     try:
         records = [read_record(path) for path in arguments.parts]
         record = merge_records(records, [str(path) for path in arguments.parts])

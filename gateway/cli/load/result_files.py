@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.cli.terminal import say, write_file
+from gateway.cli.terminal import check_writable, say, write_file
 from gateway.errors import CliError
 
 
-def check_writable(*paths: Path | None) -> None:
+def check_results(*paths: Path | None) -> None:
     """Raise CliError where a file cannot be written; None: it is not wanted. What a file holds stays as it is."""
     for path in paths:
         if path is not None and (path.is_dir() or path.is_file() or not path.exists()):
-            _try(path)
+            check_writable(path, 2)
 
 
 def check_folder(path: Path | None) -> None:
@@ -22,7 +22,7 @@ def check_folder(path: Path | None) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CliError(f"{path} cannot be made: {error.strerror or error}", 2) from None
-    _try(path / ".writable")
+    check_writable(path / ".writable", 2)
 
 
 def write_result(path: Path | None, content: Callable[[], bytes], said: str) -> bool:
@@ -36,13 +36,3 @@ def write_result(path: Path | None, content: Callable[[], bytes], said: str) -> 
         return False
     say(said)
     return True
-
-
-def _try(path: Path) -> None:
-    is_new = not path.exists()
-    try:
-        path.open("ab").close()
-        if is_new:
-            path.unlink()
-    except OSError as error:
-        raise CliError(f"{path} cannot be written: {error.strerror or error}", 2) from None

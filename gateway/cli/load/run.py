@@ -12,7 +12,7 @@ import trio
 from actors.upstream.http.address import address
 from gateway.cli.load.host_part import add_part_flags, part_of_run
 from gateway.cli.load.live_view import LiveView
-from gateway.cli.load.result_files import check_writable, write_result
+from gateway.cli.load.result_files import check_results, write_result
 from gateway.cli.load.scenario_flags import add_scenario_flags, fault_keys_of, keys_of, pids_of, scenario_of
 from gateway.cli.load.summary import summary
 from gateway.cli.load.trace import traced_requests
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
 def run_scenario(loaded: LoadedScenario, arguments: argparse.Namespace) -> int:
     """One run with what is printed and written about it. Returns the exit code."""
     print_problems(loaded.warnings)
-    check_writable(arguments.out)
+    check_results(arguments.out)
     scenario = loaded.scenario
     part = part_of_run(arguments, scenario)
     record = trio.run(carry_out, scenario, keys_of(scenario, arguments), pids_of(arguments), part)

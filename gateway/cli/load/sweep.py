@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from gateway.cli.load.result_files import check_writable, write_result
+from gateway.cli.load.result_files import check_results, write_result
 from gateway.cli.load.run import INVALID, carry_out
 from gateway.cli.load.scenario_flags import add_scenario_flags, keys_of, scenario_of
 from gateway.cli.problem_text import print_problems
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     scenario = loaded.scenario
     settings = _settings(scenario, arguments)
     keys = keys_of(scenario, arguments)
-    check_writable(arguments.out, arguments.html)
+    check_results(arguments.out, arguments.html)
     run_s = duration_of(scenario)
 
     async def once(at_rate: Scenario) -> RunRecord:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.load.result_files import check_folder, check_writable, write_result
+from gateway.cli.load.result_files import check_folder, check_results, write_result
 from gateway.cli.main import main
 from gateway.errors import CliError
 from loadtests.model.record_file import encode_record
@@ -37,14 +37,14 @@ def test_nothing_is_asked_if_the_result_cannot_be_written(words: str, place: str
 
 def test_looking_changes_nothing(tmp_path) -> None:
     (tmp_path / "old").write_text("kept")
-    check_writable(tmp_path / "old", tmp_path / "new", None)
+    check_results(tmp_path / "old", tmp_path / "new", None)
     check_folder(tmp_path / "a" / "b")
     check_folder(None)
     assert (tmp_path / "old").read_text() == "kept"
     assert not (tmp_path / "new").exists()
     assert not list((tmp_path / "a" / "b").iterdir())
     with pytest.raises(CliError, match="cannot be written"):
-        check_writable(tmp_path)
+        check_results(tmp_path)
 
 
 def full(tmp_path: Path, words: str) -> list[str]:
