@@ -4,14 +4,17 @@ import json
 import re
 import signal
 import sqlite3
+import time
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.process import GatewayProcess
 from tests.e2e.test_process import BODY, begin_stream
+from tests.patience import PATIENCE_S
 
 QUOTA = """
 [tenants.anonymous]
@@ -61,11 +64,22 @@ def kill(process: GatewayProcess) -> None:
     process.end()
 
 
+def await_closed(ledger: Path, rows: int) -> None:
+    """Until so many requests have their end in the file."""
+    deadline = time.monotonic() + PATIENCE_S
+    with closing(sqlite3.connect(ledger)) as books:
+        while (found := books.execute("SELECT count(*) FROM requests WHERE closed_at NOT NULL").fetchone()[0]) < rows:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.01)
+
+
 def test_the_day_s_tokens_survive_a_kill_in_mid_load(own: Path, tmp_path: Path) -> None:
     own.write_text(own.read_text() + QUOTA)
     first = GatewayProcess("--config", str(own), log=tmp_path / "first.log")
     try:
         assert ask(first, max_tokens=300)[0] == 200
+        # Ends are written in groups, within a twentieth of a second.
+        await_closed(tmp_path / "ledger.sqlite3", 1)
         streams = [begin_stream(first, {**BODY, "max_tokens": 900}) for _ in range(3)]
     finally:
         kill(first)
