@@ -5,6 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from actors.api.errors import ErrorBody
+from actors.api.extra_fields import ExtraFields, Fields
 from engine.messages import FinishReason, TokenLogprobs
 
 EndReason = FinishReason | Literal["tool_calls"]
@@ -23,6 +24,8 @@ class Usage(msgspec.Struct, frozen=True):
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     """Part of the completion."""
+    extra: Fields = {}
+    """What else an upstream says of it; sums of the numbers of all choices."""
 
 
 class AttemptSummary(msgspec.Struct, frozen=True):
@@ -93,6 +96,8 @@ class Delta(msgspec.Struct, frozen=True, tag=True, gc=False):
     end."""
     refuses: bool = False
     """`text` is the model's refusal, which some upstreams tell apart from an answer."""
+    extras: ExtraFields | None = None
+    """What else an upstream says."""
 
 
 class DecisionInfo(msgspec.Struct, frozen=True, gc=False):

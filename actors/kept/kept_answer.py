@@ -204,7 +204,8 @@ def _size(event: ResponseEvent) -> int:
         case Delta():
             texts = len(event.text) + len(event.reasoning) + sum([len(call.arguments) for call in event.calls])
             positions = len(event.logprobs) + len(event.prompt_logprobs)
-            return _EVENT_BYTES + 4 * texts + 36 * len(event.token_ids) + _LOGPROB_BYTES * positions
+            extras = 0 if event.extras is None else _EVENT_BYTES + 4 * event.extras.size
+            return _EVENT_BYTES + extras + 4 * texts + 36 * len(event.token_ids) + _LOGPROB_BYTES * positions
         case Start():
             return _EVENT_BYTES + 4 * sum(map(len, event.echo))
     return _EVENT_BYTES

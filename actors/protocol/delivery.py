@@ -10,6 +10,7 @@ from itertools import chain
 import msgspec
 import trio
 
+from actors.api.extra_fields import ExtraFields, joined
 from engine.messages import Finish, SequenceOutput, TokenDelta, TokenLogprobs
 from engine.text.tool_calls import ToolCall
 from policies.fallback.fallback_machine import AttemptFailed, RungRefused
@@ -35,6 +36,8 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
     """The model's name as the upstream sends it; "" if it sends none."""
     refuses: bool = False
     """`text` is the model's refusal."""
+    extras: ExtraFields | None = None
+    """What else the upstream says."""
 
 
 JobOutput = SequenceOutput | TextDelta
@@ -64,6 +67,8 @@ SEPARATE_OUTPUTS = 32
 """If more than this many outputs wait, the later ones are merged, one for each sequence."""
 MOST_TOKENS = 16_384
 MOST_CHARACTERS = 262_144
+"""Of text; for sounds and images sixteen times as many bytes. A single output may be longer."""
+_BYTES_PER_CHARACTER = 16
 
 
 class Delivery:
@@ -119,7 +124,7 @@ class Delivery:
         ):
             return True
         self._count(output)
-        if self._tokens > MOST_TOKENS or self._characters > MOST_CHARACTERS:
+        if self._items and (self._tokens > MOST_TOKENS or self._characters > MOST_CHARACTERS):
             self.overrun = True
             self._wake()
             return False
@@ -196,6 +201,8 @@ class Delivery:
             self._characters += len(item.text)
         elif isinstance(item, TextDelta):
             self._characters += len(item.text) + len(item.reasoning)
+            if item.extras is not None:
+                self._characters += item.extras.size // _BYTES_PER_CHARACTER
 
     def _wake(self) -> None:
         if self._waiter is not None:
@@ -241,6 +248,7 @@ def _merged(outputs: list[JobOutput]) -> JobOutput:
             "".join([piece.reasoning for piece in pieces]),
             next((piece.model for piece in pieces if piece.model), ""),
             last.refuses,
+            joined([piece.extras for piece in pieces if piece.extras is not None]),
         )
     deltas = [output for output in outputs if isinstance(output, TokenDelta)]
     return TokenDelta(

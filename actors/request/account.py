@@ -5,6 +5,7 @@ from typing import Literal
 
 import structlog
 
+from actors.api.extra_fields import Fields, added
 from actors.api.request import InferenceRequest, RequestContent
 from actors.api.response import CascadeTrace, Delta, ResponseEvent, ServerTimings, Usage
 from actors.api.statistics import RequestKey, ServiceCounters
@@ -34,7 +35,7 @@ log = structlog.get_logger()
 class EmittedChoice:
     """What was handed to the reader of one choice."""
 
-    __slots__ = ("calls", "finished", "reasoning", "reasoning_tokens", "texts", "token_ids", "unnamed")
+    __slots__ = ("about_usage", "calls", "finished", "reasoning", "reasoning_tokens", "texts", "token_ids", "unnamed")
 
     def __init__(self) -> None:
         self.token_ids: list[int] = []
@@ -47,6 +48,8 @@ class EmittedChoice:
         self.unnamed = 0
         """Tokens beside `token_ids` whose ids are not known."""
         self.finished = False
+        self.about_usage: Fields = {}
+        """What an upstream says of its usage beside the counts."""
 
     @property
     def tokens(self) -> int:
@@ -167,6 +170,8 @@ class Account:
                 mine.reasoning.append(delta.reasoning)
             mine.reasoning_tokens += delta.reasoning_tokens
             mine.calls += len(delta.calls)
+            if delta.extras is not None and delta.extras.usage:
+                mine.about_usage = delta.extras.usage
             count += len(delta.token_ids) + delta.unnamed
             if delta.finish_reason is not None:
                 mine.finished = True
@@ -220,7 +225,8 @@ class Account:
         for each in self.emitted:
             tokens += len(each.token_ids) + each.unnamed
             reasoning += each.reasoning_tokens
-        return Usage(self.prompt_tokens if self.worked else 0, tokens, self.cached_tokens, reasoning)
+        about = added([each.about_usage for each in self.emitted if each.about_usage])
+        return Usage(self.prompt_tokens if self.worked else 0, tokens, self.cached_tokens, reasoning, about)
 
     def timings(self, now: float) -> ServerTimings:
         """Of an answer that ends now."""

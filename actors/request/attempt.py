@@ -123,7 +123,7 @@ class OutputAssembly:
             case TokenDelta():
                 delta = _of_engine(index, output)
             case TextDelta():
-                if not (output.text or output.reasoning or output.logprobs or finish):
+                if not (output.text or output.reasoning or output.logprobs or output.extras or finish):
                     self._unshown[index] = self._unshown.get(index, 0) + output.token_count
                     return "going"
                 delta = self._of_upstream(index, output)
@@ -193,6 +193,7 @@ class OutputAssembly:
             reasoning=output.reasoning,
             reasoning_tokens=0 if finish is None else finish.reasoning_tokens,
             refuses=output.refuses,
+            extras=output.extras,
         )
 
     def _watch(

@@ -109,6 +109,7 @@ class ResponseBuilder:
         if self._account.first_content_at is None:
             self._account.first_content_at = content_at
         if self.read is not None:
+            deltas = [_without_unread(delta) for delta in deltas]
             for delta in deltas:
                 self.read.setdefault(delta.index, []).append(readable(delta))
         if not self.streamed:
@@ -227,4 +228,13 @@ class ResponseBuilder:
 
 def _is_answer(delta: Delta) -> bool:
     """It holds more than reasoning."""
-    return bool(delta.text or delta.token_ids or delta.logprobs or delta.calls or delta.finish_reason)
+    if delta.text or delta.token_ids or delta.logprobs or delta.calls or delta.finish_reason:
+        return True
+    return delta.extras is not None and bool(delta.extras.message)
+
+
+def _without_unread(delta: Delta) -> Delta:
+    """Without the parts of its message that no guardrail reads."""
+    if delta.extras is None or not delta.extras.message:
+        return delta
+    return msgspec.structs.replace(delta, extras=msgspec.structs.replace(delta.extras, message={}))

@@ -105,7 +105,13 @@ class AddressCalls:
         offered = call.prompt.tools.names if isinstance(call.prompt, ChatPrompt) and call.prompt.tools else ()
         logprobs = call.params.logprobs is not None
         max_tokens = call.limit if call.limit is not None else _MAX_TOKENS
-        reader = ResponseReader(call.sequence_id, max_tokens, offered=offered, logprobs=logprobs)
+        reader = ResponseReader(
+            call.sequence_id,
+            max_tokens,
+            offered=offered,
+            logprobs=logprobs,
+            extra_fields=self._settings.extra_fields == "pass_on",
+        )
 
         def received(output: TextDelta) -> None:
             nonlocal ttft_s

@@ -26,6 +26,7 @@ _NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "presence_penalty": 0.0, "frequenc
 _SET_TOKENIZER = "let the operator set the upstream's `tokenizer`"
 _TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
 AS_WRITTEN = frozenset({
+    "audio",
     "metadata",
     "modalities",
     "prediction",

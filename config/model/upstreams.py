@@ -74,6 +74,9 @@ class UpstreamSettings(Table, frozen=True, kw_only=True):
     """None: no second calls."""
     stream: Literal["always", "as_asked"] = "always"
     """as_asked: an answer that the client wants whole, and that no cascade judges, is requested whole."""
+    extra_fields: Literal["pass_on", "omit"] = "pass_on"
+    """What its answers say beside the fields of chat and text completions that are read here (citations, sounds, costs)
+    reaches clients, or not."""
     affinity: Literal["conversation", "none"] = "conversation"
     """With several `urls`. conversation: a request goes to the address that has answered the longest beginning of its
     conversation, whose cache probably holds that, unless the address has much more to do than the others or is left

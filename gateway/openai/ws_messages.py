@@ -5,13 +5,14 @@ from collections.abc import Callable
 import msgspec
 
 from actors.api.errors import ErrorBody
+from actors.api.extra_fields import ExtraFields
 from actors.api.request import View
 from actors.api.response import DecisionInfo, Delta, Done, Start, Usage
 from gateway.openai.json_text import encode, usage_fields
 from gateway.openai.logprobs import chat_logprobs, prompt_logprobs_field
 from gateway.openai.requests.chat_request import ChatBody
 from gateway.openai.requests.completion_request import CompletionBody
-from gateway.openai.responses.completion import call_list, finish_word
+from gateway.openai.responses.completion import call_list, finish_word, shown_fields
 from gateway.openai.responses.headers import limit_fields
 from policies.admission.quota import RateLimits
 
@@ -121,17 +122,23 @@ class Renderer:
     def token(self, delta: Delta) -> bytes:
         """`token`: new text of one choice, or its end."""
         reason = None if delta.finish_reason is None else finish_word(delta.finish_reason)
-        return b'%b%d,"text":%b,%b%b%b"logprobs":%b,"finish_reason":%b%b}' % (
+        return b'%b%d,"text":%b,%b%b%b%b"logprobs":%b,"finish_reason":%b%b}' % (
             self._tokens,
             delta.index,
             encode(delta.text),
             b'"refuses":true,' if delta.refuses else b"",
             b'"reasoning_content":%b,' % encode(delta.reasoning) if delta.reasoning and self._view.reasoning else b"",
             b'"tool_calls":%b,' % encode(call_list(delta.calls)) if delta.calls else b"",
+            b"" if delta.extras is None else self._extra_fields(delta.extras),
             encode(chat_logprobs(delta.logprobs)) if delta.logprobs else b"null",
             b"null" if reason is None else encode(reason),
             prompt_logprobs_field(self._view, delta.prompt_logprobs),
         )
+
+    def _extra_fields(self, extras: ExtraFields) -> bytes:
+        fields = {"message": shown_fields(extras, self._view), "choice": extras.choice, "body": extras.body}
+        fields = {name: value for name, value in fields.items() if value}
+        return b'"extra":%b,' % encode(fields) if fields else b""
 
     def usage(self, usage: Usage) -> bytes:
         return b'{"type":"usage","id":%b,%b' % (self._id, encode(usage_fields(usage))[1:])

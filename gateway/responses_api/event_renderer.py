@@ -12,7 +12,15 @@ from gateway.http.event_renderer import EventRenderer
 from gateway.openai.json_text import encode
 from gateway.openai.logprobs import chat_logprobs
 from gateway.openai.responses.completion import Identity
-from gateway.responses_api.output import CallItem, OutputItem, Status, TextItem, ThoughtItem, shows_text
+from gateway.responses_api.output import (
+    CallItem,
+    OutputItem,
+    Status,
+    TextItem,
+    ThoughtItem,
+    annotations_of,
+    shows_text,
+)
 from gateway.responses_api.response_object import ResponseObject
 
 _TEXT = "response.output_text"
@@ -82,6 +90,10 @@ class ResponseRenderer(EventRenderer):
             grow(delta.text)
             parts.append(self._template + encode(delta.text) + _PLAIN_END % self._sequence)
             self._sequence += 1
+        if delta.extras is not None:
+            for annotation in annotations_of(delta):
+                self._annotate(annotation, parts)
+            self._output.end(delta)
         if delta.calls:
             for made in delta.calls:
                 self._close(parts, "completed")
@@ -114,6 +126,12 @@ class ResponseRenderer(EventRenderer):
             item.index,
         )
         return item
+
+    def _annotate(self, annotation: dict[str, Any], parts: list[bytes]) -> None:
+        item = self._open if isinstance(self._open, TextItem) else self._open_text(parts)
+        place = {**_place(item), "annotation_index": len(item.annotations)}
+        item.annotations.append(annotation)
+        parts.append(self._event(f"{_TEXT}.annotation.added", **place, annotation=annotation))
 
     def _refuse(self, text: str, parts: list[bytes]) -> None:
         if not text:

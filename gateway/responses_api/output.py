@@ -25,6 +25,7 @@ class TextItem:
         """The text is a refusal."""
         self.texts: list[str] = []
         self.logprobs: list[TokenLogprobs] = []
+        self.annotations: list[Any] = []
 
     @property
     def part(self) -> dict[str, Any]:
@@ -32,7 +33,7 @@ class TextItem:
         if self.refuses:
             return {"type": "refusal", "refusal": text}
         logprobs = chat_logprobs(self.logprobs)
-        return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}
+        return {"type": "output_text", "text": text, "annotations": self.annotations, "logprobs": logprobs}
 
     def fields(self, status: Status, *, empty: bool = False) -> dict[str, Any]:
         """`empty`: as it begins."""
@@ -103,6 +104,8 @@ class ResponseOutput:
         self._custom = custom
         self.items: list[OutputItem] = []
         self.finish_reason: EndReason | None = None
+        self.service_tier: str | None = None
+        """The one that an upstream has used, if it says so."""
 
     @property
     def last(self) -> OutputItem | None:
@@ -132,12 +135,17 @@ class ResponseOutput:
             item = self.text(refuses=delta.refuses)
             item.texts.append(delta.text)
             item.logprobs += delta.logprobs
+        if annotations := annotations_of(delta):
+            self.text(refuses=delta.refuses).annotations += annotations
         for made in delta.calls:
             self.call(made)
         self.end(delta)
 
     def end(self, delta: Delta) -> None:
-        """Note why the answer ended, if it did."""
+        """Note why the answer ended, if it did, and in which tier."""
+        tier = None if delta.extras is None else delta.extras.body.get("service_tier")
+        if isinstance(tier, str):
+            self.service_tier = tier
         if delta.finish_reason is not None:
             self.finish_reason = delta.finish_reason
 
@@ -165,6 +173,18 @@ class ResponseOutput:
 def shows_text(delta: Delta) -> bool:
     """Whether a message shows something of it."""
     return bool(delta.text) or (bool(delta.logprobs) and any(not each.special for each in delta.logprobs))
+
+
+def annotations_of(delta: Delta) -> list[dict[str, Any]]:
+    """Citations, as this API writes them: without an object of their own within each."""
+    given = None if delta.extras is None else delta.extras.message.get("annotations")
+    return [_annotation(each) for each in given if isinstance(each, dict)] if isinstance(given, list) else []
+
+
+def _annotation(given: dict[str, Any]) -> dict[str, Any]:
+    kind = given.get("type")
+    inner = given.get(kind) if isinstance(kind, str) else None
+    return {"type": kind, **inner} if isinstance(inner, dict) else given
 
 
 def _custom_input(arguments: str) -> str:

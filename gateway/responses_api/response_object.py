@@ -53,6 +53,7 @@ class ResponseObject:
             "error": None if error is None else _error_fields(error),
             "incomplete_details": None if cut is None else {"reason": cut},
             **self._fields,
+            **({} if output.service_tier is None else {"service_tier": output.service_tier}),
             "output": output.fields(_LAST_ITEM.get(status, "incomplete")),
             "usage": None if usage is None else usage_fields(usage),
             **({} if served is None else {"penstock": served}),

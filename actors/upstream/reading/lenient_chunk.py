@@ -35,6 +35,8 @@ class LenientReader:
     def __init__(self) -> None:
         self._content_halves = _Halves()
         self._reasoning_halves = _Halves()
+        self.event: Mapping[str, Any] = {}
+        """The last one."""
 
     def read(self, data: bytes) -> Chunk | None:
         """None: it is not an object, even leniently."""
@@ -44,6 +46,7 @@ class LenientReader:
             return None
         if not isinstance(value, dict):
             return None
+        self.event = _clean(value)
         return Chunk(
             choices=self._choices(value.get("choices")),
             usage=value.get("usage"),

@@ -11,7 +11,8 @@ Tokens have no ids. They are counted by the upstream's usage if it is plausible,
 event, or one per eight bytes of a longer event. The last output corrects the estimate.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import msgspec
 
@@ -20,6 +21,7 @@ from actors.upstream.failures.failure import Failure, UpstreamCallError, error_i
 from actors.upstream.reading.chunk import Chunk, ChunkChoice, Message, read_chunk, token_logprobs_of
 from actors.upstream.reading.content_parts import refuses, text_of
 from actors.upstream.reading.event_template import EventTemplate
+from actors.upstream.reading.extra_fields_reader import ExtraFieldsReader
 from actors.upstream.reading.finish_reason import FinishMeaning, finish_meaning
 from actors.upstream.reading.lenient_chunk import LenientReader
 from actors.upstream.reading.sse import BOM, EventTooLong, SseEvent, SseReader
@@ -36,6 +38,8 @@ _MAX_BYTES = 1 << 30
 """Maximum size of a body, for any `max_tokens`."""
 _MAX_JSON_BYTES = 16 << 20
 """Maximum bytes of an answer that is one JSON object."""
+_MAX_EXTRA_BYTES = 16 << 20
+"""Maximum bytes of events with fields that are passed on unread: images, sounds."""
 _EVENTS_TO_LEARN = 4
 """The first of these that has only text is the template of those after it."""
 _MAX_FINISH_WORD = 64
@@ -48,6 +52,7 @@ _KEEP_ALIVE = frozenset({b"ping", b"pong", b"heartbeat", b"keepalive", b"keep-al
 _NO_DATA = _KEEP_ALIVE | {b"", b"null", b"none", b"undefined"}
 _STATE_NAMES = frozenset({b"status", b"progress", b"queue", b"info", b"comment"})
 """Names of events that are no part of the answer if their data is a plain word."""
+_decode = msgspec.json.Decoder().decode
 _KNOWN_FIELDS = frozenset({
     "id", "object", "created", "model", "system_fingerprint", "provider", "service_tier", "choices", "usage", "timings",
     "x_groq", "citations", "search_results", "prompt_filter_results", "request_id",
@@ -59,9 +64,18 @@ class ResponseReader:
     """Pass bytes to `feed` until `done`; if they end earlier, call `end` or `lost`."""
 
     def __init__(
-        self, sequence_id: int, max_tokens: int, *, offered: Collection[str] = (), logprobs: bool = False
+        self,
+        sequence_id: int,
+        max_tokens: int,
+        *,
+        offered: Collection[str] = (),
+        logprobs: bool = False,
+        extra_fields: bool = True,
     ) -> None:
-        """`offered`: names of the tools that may be called. `logprobs`: they were requested."""
+        """`offered`: names of the tools that may be called. `logprobs`: they were requested.
+
+        `extra_fields`: pass on what is not read here.
+        """
         self.done = False
         """The answer is complete, and its finish was emitted."""
         self.error: UpstreamCallError | None = None
@@ -91,6 +105,7 @@ class ResponseReader:
         self._reasoning: list[str] = []
         """... and reasoning so far."""
         self._calls = ToolCallAssembler(offered)
+        self._extras = ExtraFieldsReader() if extra_fields else None
         self.ending: FinishMeaning | None = None
         """Set by a finish reason: only usage and the end may follow."""
         self._resumed = False
@@ -243,9 +258,13 @@ class ResponseReader:
             self.ending = finish_meaning("stop")
 
     def _take_chunk(self, data: bytes) -> None:
-        chunk = read_chunk(data) or self._read_leniently(data)
+        event: Mapping[str, Any] | None = None
+        chunk = read_chunk(data)
         if chunk is None:
-            return
+            chunk = self._read_leniently(data)
+            if chunk is None or self._lenient is None:
+                return
+            event = self._lenient.event
         if chunk.error or not chunk.choices:
             # Errors in forms without an "error" key.
             failure = error_in(data)
@@ -260,9 +279,25 @@ class ResponseReader:
             self._counts = self._counts.then(counts_of(usage=chunk.x_groq.get("usage")))
         for choice in chunk.choices or ():
             self._choice(choice)
+        if self._extras is not None and self._take_extras(self._extras, data, event):
+            return
         if self._template is None and self._unlearned and self._body is None and self._new_texts:
             text = self._new_texts[-1]
             self._template = EventTemplate.of(data, text) if _is_text_only(chunk, text) else None
+
+    def _take_extras(self, extras: ExtraFieldsReader, data: bytes, event: Mapping[str, Any] | None) -> bool:
+        """Whether the event has more of the message than is read here. `event`: `data`, if it is no valid JSON."""
+        if event is None:
+            try:
+                event = _decode(data)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                # Numbers or depths that are ignored in fields that nobody reads.
+                return False
+        if not isinstance(event, Mapping) or not extras.take(event, len(data)):
+            return False
+        if extras.bytes > _MAX_EXTRA_BYTES:
+            raise _too_long()
+        return True
 
     def _read_leniently(self, data: bytes) -> Chunk | None:
         """Parse leniently. None: it was several events, which were all processed. Raises UpstreamCallError."""
@@ -382,18 +417,31 @@ class ResponseReader:
         text = "".join(self._new_texts)
         count = self._counter.tokens - before
         self._new_texts.clear()
-        if not self._new_reasoning and not self._positions and self._is_named and not self._refuses:
+        extras = None
+        if self._extras is not None and (text or count or finish is not None or self._extras.has_content):
+            extras = self._extras.take_out(at_end=self.done)
+        if not self._new_reasoning and not self._positions and self._is_named and not self._refuses and extras is None:
             if not text and not count and finish is None:
                 return None
             return TextDelta(self._sequence_id, text, count, (), finish, self._word, calls)
         thought, positions = "".join(self._new_reasoning), tuple(self._positions)
         self._new_reasoning.clear()
         self._positions.clear()
-        if not text and not thought and not positions and not count and finish is None:
+        if not text and not thought and not positions and not count and finish is None and extras is None:
             return None
         self._is_named = True
         return TextDelta(
-            self._sequence_id, text, count, positions, finish, self._word, calls, thought, self.model, self._refuses
+            self._sequence_id,
+            text,
+            count,
+            positions,
+            finish,
+            self._word,
+            calls,
+            thought,
+            self.model,
+            self._refuses,
+            extras,
         )
 
     def _finish(self) -> Finish:

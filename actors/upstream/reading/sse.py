@@ -7,8 +7,8 @@ because some servers omit the last empty line. Nor is one discarded that has onl
 
 import msgspec
 
-MAX_EVENT_BYTES = 1 << 20
-"""Maximum bytes of one line, and of one event's data."""
+MAX_EVENT_BYTES = 8 << 20
+"""Maximum bytes of one line, and of one event's data: it may hold an image."""
 BOM = b"\xef\xbb\xbf"
 
 

@@ -44,8 +44,8 @@ from gateway.openai.requests.tools_request import (
 
 MAX_MESSAGES = 2048
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
-_UNSUPPORTED = ("function_call", "audio", "annotations")
-_reasons, _unsupported = attrgetter(*_REASONING), attrgetter(*_UNSUPPORTED)
+_ANSWERED = ("annotations", "audio", "images", "thinking_blocks", "citations", "extra_content")
+_reasons, _answered = attrgetter(*_REASONING), attrgetter(*_ANSWERED)
 _NO_OPTIONS = StreamOptions()
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _NO_FUNCTIONS: tuple[Any, ...] = (None, [], "none", "auto")
@@ -62,9 +62,17 @@ class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refusal: str | None = None
     """Of an earlier answer: the model reads it as its content."""
     function_call: Any = None
-    audio: Any = None
+    """Comes back when a client appends an answer as it received it; an empty value is ignored."""
     annotations: Any = None
-    """The last three come back when a client appends an answer as it received it; empty values are ignored."""
+    audio: Any = None
+    images: Any = None
+    thinking_blocks: Any = None
+    citations: Any = None
+    extra_content: Any = None
+    """These six, too: what upstreams say in an answer beside its content. Upstreams get them as they were; an engine
+    reads none of them."""
+    parsed: Any = None
+    """OpenAI's SDK adds it to an answer. Without effect."""
     reasoning_content: str | None = None
     reasoning: str | None = None
     reasoning_details: list[dict[str, Any]] | None = None
@@ -160,10 +168,11 @@ def _params(body: ChatBody, max_choices: int) -> tuple[SamplingParams, int, View
 
 def _message(index: int, message: MessageBody) -> ChatMessage:
     where = f"messages[{index}]"
-    if any(_unsupported(message)):
-        name = next(name for name, value in zip(_UNSUPPORTED, _unsupported(message), strict=True) if value)
+    if message.function_call:
         raise BadField(
-            f"{where}.{name}", f"'{name}' in a message is not supported by this server.", "unsupported_parameter"
+            f"{where}.function_call",
+            "'function_call' in a message is not supported by this server: use 'tool_calls'.",
+            "unsupported_parameter",
         )
     calls = earlier_calls(f"{where}.tool_calls", message.tool_calls) if message.tool_calls else ()
     if calls and message.role != "assistant":
@@ -182,7 +191,18 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
         content = message.refusal or ""
     elif isinstance(content, list):
         content, parts = content_of(read_parts(f"{where}.content", message.role, content))
+    if any(_answered(message)):
+        written = {**written, **_extra_fields(where, message)}
     return ChatMessage(message.role, content, message.name, calls, message.tool_call_id, reasoning, written, parts)
+
+
+def _extra_fields(where: str, message: MessageBody) -> Mapping[str, Any]:
+    """What an earlier answer had beside its content. Raises `BadField`."""
+    fields = {name: value for name, value in zip(_ANSWERED, _answered(message), strict=True) if value}
+    if message.role != "assistant":
+        name = next(iter(fields))
+        raise fault(f"{where}.{name}", f"is allowed in assistant messages only, not in {message.role} messages.")
+    return fields
 
 
 def _reasoning(where: str, message: MessageBody) -> tuple[str, Mapping[str, Any]]:

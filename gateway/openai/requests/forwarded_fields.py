@@ -139,8 +139,10 @@ RESPONSES: Mapping[str, Neutral] = {
 
 
 FOR_UPSTREAMS: Mapping[str, Neutral] = {
+    "audio": OBJECT,
     "chat_template_kwargs": OBJECT,
     "documents": LIST,
+    "modalities": LIST,
     "prediction": OBJECT,
     "priority": INTEGER,
     "service_tier": TEXT,

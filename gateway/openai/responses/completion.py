@@ -7,12 +7,16 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from actors.api.extra_fields import ExtraFields, Fields, joined
 from actors.api.request import ParsedBody, View
 from actors.api.response import Delta, EndReason, MadeCall, Served, Usage
 from engine.messages import TokenLogprobs
 from gateway.openai.json_text import encode, usage_fields
 from gateway.openai.logprobs import CompletionLogprobs, chat_logprobs, prompt_logprobs, prompt_logprobs_field
 
+_NO_EXTRAS = ExtraFields()
+_REASONING = frozenset({"reasoning_details", "thinking_blocks"})
+"""Further fields of a message that have reasoning, with its signatures."""
 _FINISH = frozenset({"stop", "length", "content_filter", "tool_calls"})
 """Finish reasons of the API. All other ends are errors."""
 
@@ -41,6 +45,7 @@ class Choice(msgspec.Struct):
     """The stop string or token at which it ended, if it did and that is known."""
     echo: str = ""
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+    extras: list[ExtraFields] = msgspec.field(default_factory=list)
 
     def take(self, delta: Delta) -> None:
         self.texts.append(delta.text)
@@ -49,6 +54,8 @@ class Choice(msgspec.Struct):
         self.calls.extend(delta.calls)
         self.logprobs.extend(delta.logprobs)
         self.prompt_logprobs += delta.prompt_logprobs
+        if delta.extras is not None:
+            self.extras.append(delta.extras)
         if delta.finish_reason is not None:
             self.finish_reason = finish_word(delta.finish_reason)
             self.stop = delta.stop
@@ -83,6 +90,25 @@ class Chunks(ABC):
     @abstractmethod
     def content(self, delta: Delta) -> bytes:
         """New text of a choice; b"" if there is nothing to show."""
+
+    def extra_fields(self, index: int, extras: ExtraFields) -> bytes:
+        """A chunk with what an upstream says beside the content; b"" if that is nothing."""
+        empty, body = self._empty(extras), encode(extras.body)[1:-1]
+        if not (empty != self.empty or extras.choice or body):
+            return b""
+        choice = encode(extras.choice)[1:-1]
+        return b'%b"choices":[{"index":%d,%b,"logprobs":null,"finish_reason":null%b}]%b%b' % (
+            self._head,
+            index,
+            empty,
+            b"," + choice if choice else b"",
+            b"," + body if body else b"",
+            self._tail,
+        )
+
+    def _empty(self, extras: ExtraFields) -> bytes:
+        """A choice without content, but with these parts of a message, if it is one."""
+        return self.empty
 
     def finish(self, index: int, reason: str, served: Served | None) -> bytes:
         """A choice's end; with `served` it is the answer's last chunk."""
@@ -145,6 +171,9 @@ class ChatChunks(Chunks):
             encode(logprobs),
             self._tail,
         )
+
+    def _empty(self, extras: ExtraFields) -> bytes:
+        return b'"delta":%b' % encode(shown_fields(extras, self._view))
 
     def _refusal(self, delta: Delta) -> bytes:
         return b'%b"choices":[{"index":%d,"delta":{"refusal":%b},"logprobs":null,"finish_reason":null}]%b' % (
@@ -226,6 +255,14 @@ class CompletionChunks(Chunks):
         )
 
 
+def shown_fields(extras: ExtraFields, view: View) -> Fields:
+    """Further fields of a message, without the reasoning if it is not to be shown."""
+    fields = extras.message
+    if view.reasoning or fields.keys().isdisjoint(_REASONING):
+        return fields
+    return {name: value for name, value in fields.items() if name not in _REASONING}
+
+
 def finish_word(reason: EndReason) -> str | None:
     """OpenAI's finish reason; None if the answer ended in an error."""
     return reason if reason in _FINISH else None
@@ -234,17 +271,24 @@ def finish_word(reason: EndReason) -> str | None:
 def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, served: Served, body: ParsedBody) -> bytes:
     """The body of a chat completion."""
     view = body.view
+    extras = [joined(choice.extras) or _NO_EXTRAS for choice in choices]
     rendered = [
         {
+            **extra.choice,
             "index": index,
-            "message": _message(choice, view),
+            "message": {**shown_fields(extra, view), **_message(choice, view)},
             "logprobs": {"content": chat_logprobs(choice.logprobs), "refusal": None} if choice.logprobs else None,
             "finish_reason": choice.finish_reason,
         }
-        for index, choice in enumerate(choices)
+        for index, (choice, extra) in enumerate(zip(choices, extras, strict=True))
     ]
-    more = _prompt_field(choices[0], view)
+    more = {**_of_bodies(extras), **_prompt_field(choices[0], view)}
     return _body(ChatChunks.id_prefix, "chat.completion", identity, rendered, usage, served, more)
+
+
+def _of_bodies(extras: Sequence[ExtraFields]) -> dict[str, Any]:
+    """What was said beside the choices: each choice of an upstream is a call of its own."""
+    return {name: value for extra in extras for name, value in extra.body.items()}
 
 
 def _prompt_field(choice: Choice, view: View) -> dict[str, Any]:
@@ -282,17 +326,20 @@ def completion_body(
 ) -> bytes:
     """The body of a text completion."""
     view = body.view
+    extras = [joined(choice.extras) or _NO_EXTRAS for choice in choices]
     rendered = [
         {
+            **extra.choice,
             "index": index,
             "text": (text := choice.echo + "".join(choice.texts)),
             "logprobs": _completion_logprobs(choice, text, view),
             "finish_reason": choice.finish_reason,
             **_prompt_field(choice, view),
         }
-        for index, choice in enumerate(choices)
+        for index, (choice, extra) in enumerate(zip(choices, extras, strict=True))
     ]
-    return _body(CompletionChunks.id_prefix, CompletionChunks.kind, identity, rendered, usage, served)
+    more = _of_bodies(extras)
+    return _body(CompletionChunks.id_prefix, CompletionChunks.kind, identity, rendered, usage, served, more)
 
 
 def _completion_logprobs(choice: Choice, text: str, view: View) -> dict[str, Any] | None:

@@ -64,6 +64,8 @@ class SseRenderer(EventRenderer):
             parts.append(self._chunks.opening(delta, self._echo[index] if self._echo else ""))
         if delta.text or delta.logprobs or delta.calls or delta.reasoning:
             parts.append(self._chunks.content(delta))
+        if delta.extras is not None:
+            parts.append(self._chunks.extra_fields(index, delta.extras))
         if delta.finish_reason is not None and (word := finish_word(delta.finish_reason)) is not None:
             if self._held is not None:
                 parts.append(self._chunks.finish(*self._held, None))

@@ -11,6 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 from actors.api.request import ChatMessage, ChatPrompt, TextPrompt
 from actors.api.response import Delta, Failed
 from actors.protocol.job import StartJob
+from actors.upstream.reading.sse import MAX_EVENT_BYTES
 from engine.sampling.grammar import Grammar
 from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.fakes import CONFIG, Answer, Stage, says
@@ -251,8 +252,8 @@ async def _only_done(asked: Asked) -> None:
 
 async def _huge_line(asked: Asked) -> None:
     await asked.say()
-    for _ in range(40):
-        await asked.chunk(b"x" * 65536)
+    for _ in range(MAX_EVENT_BYTES // (1 << 20) + 1):
+        await asked.chunk(b"x" * (1 << 20))
 
 
 async def _endless_head(asked: Asked) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from actors.protocol.delivery import TextDelta
 from actors.upstream.failures.failure import UpstreamCallError
 from actors.upstream.reading.response_reader import ResponseReader
+from actors.upstream.reading.sse import MAX_EVENT_BYTES
 
 
 def event(**fields) -> bytes:
@@ -181,7 +182,7 @@ def test_a_stop_string_and_a_filter_are_reported():
         ((b'data: {"choices":[{"text":"\\ud800"}]}\n\n',), "upstream_truncated"),
         ((said("a", logprobs={"tokens": ["a"], "token_logprobs": []}),), "upstream_garbled"),
         ((said("a", logprobs={"content": [{"token": "a", "logprob": 0, "bytes": [999]}]}),), "upstream_garbled"),
-        ((b"data: " + b"x" * (2 << 20),), "upstream_garbled"),
+        ((b"data: " + b"x" * (MAX_EVENT_BYTES + 1),), "upstream_garbled"),
         ((*[said("x" * 300_000)] * 4,), "upstream_garbled"),
     ],
 )
@@ -202,7 +203,13 @@ def test_a_small_limit_does_not_bound_the_reasoning(size):
 
 
 @pytest.mark.parametrize(
-    "piece", [said("x" * 300_000), called("f", "x" * 300_000), b": " + b"x" * 1_000_000, b"data: " + b"x" * (2 << 20)]
+    "piece",
+    [
+        said("x" * 300_000),
+        called("f", "x" * 300_000),
+        b": " + b"x" * 1_000_000,
+        b"data: " + b"x" * (MAX_EVENT_BYTES + 1),
+    ],
 )
 def test_an_answer_that_is_too_long_is_the_models_fault(piece):
     with pytest.raises(UpstreamCallError) as caught:

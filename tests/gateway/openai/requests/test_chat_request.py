@@ -263,7 +263,7 @@ def test_reasoning_is_switched_on_and_off(
         ({"functions": [{"name": "f"}]}, "unsupported_parameter", "functions", "use 'tools'"),
         ({"function_call": {"name": "f"}}, "unsupported_parameter", "function_call", "use 'tools'"),
         ({"store": "yes"}, "unsupported_parameter", "store", "Remove"),
-        ({"modalities": ["text", "audio"]}, "unsupported_parameter", "modalities", "Remove"),
+        ({"modalities": "audio"}, "unsupported_parameter", "modalities", "Remove"),
         (
             {"reasoning_effort": "none", "chat_template_kwargs": {"thinking": True}},
             "invalid_value",

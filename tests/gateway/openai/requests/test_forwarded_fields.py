@@ -48,6 +48,8 @@ AS_WRITTEN: list[dict[str, Any]] = [
     {"reasoning_effort": "none"},
     {"verbosity": "low"},
     {"modalities": ["text"]},
+    {"modalities": ["text", "audio"]},
+    {"audio": {"voice": "alloy", "format": "wav"}},
     {"prediction": {"type": "content", "content": "x"}},
     {"web_search_options": {"search_context_size": "low"}},
     {"response_format": {"type": "text"}},

@@ -1,0 +1,110 @@
+"""Gathers what the events of an upstream's answer say beside the fields that are read. Sans-IO; one per call."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from actors.api.extra_fields import ExtraFields, joined
+
+_READ_BODY = frozenset({
+    "id", "object", "created", "model", "system_fingerprint", "choices", "usage", "error", "penstock",
+    "type", "event", "status", "code", "message", "msg", "detail", "base_resp",
+})  # fmt: skip
+"""The second line: in forms of errors and keep-alives."""
+_READ_CHOICE = frozenset({"index", "delta", "message", "text", "logprobs", "finish_reason", "usage", "error"})
+_READ_MESSAGE = frozenset({
+    "role", "name", "content", "refusal", "reasoning_content", "reasoning", "thinking", "tool_calls", "function_call",
+})  # fmt: skip
+_READ_USAGE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+_READ_DETAILS = {
+    "prompt_tokens_details": frozenset({"cached_tokens"}),
+    "completion_tokens_details": frozenset({"reasoning_tokens"}),
+}
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
+
+
+class ExtraFieldsReader:
+    """Give it every event to `take`."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        """Of all events that were kept: those with fragments of the message, or with a field for the first time."""
+        self._body: dict[str, Any] = {}
+        """What was said so far ..."""
+        self._choice: dict[str, Any] = {}
+        self._usage: dict[str, Any] = {}
+        self._new_body: dict[str, Any] = {}
+        """... and what is new since the last `take_out`."""
+        self._new_choice: dict[str, Any] = {}
+        self._new_bytes = 0
+        self._messages: list[ExtraFields] = []
+        self._names: set[str] = set()
+        """Fields of which there were fragments."""
+
+    @property
+    def has_content(self) -> bool:
+        """There are new fragments of the message, not only what is said about it."""
+        return bool(self._messages)
+
+    def take(self, event: Mapping[str, Any], size: int) -> bool:
+        """Take in one event of `size` bytes. True: it has fragments of the message."""
+        before = len(self._messages)
+        is_new = _note(event, _READ_BODY, self._body, self._new_body)
+        self._take_usage(event.get("usage"))
+        choices = event.get("choices")
+        choices = choices if isinstance(choices, list) else [choices]
+        for choice in choices:
+            if isinstance(choice, Mapping):
+                is_new = _note(choice, _READ_CHOICE, self._choice, self._new_choice) or is_new
+                self._take_usage(choice.get("usage"))
+                self._take_message(choice.get("delta"), is_whole=False)
+                self._take_message(choice.get("message"), is_whole=True)
+        has_message = len(self._messages) > before
+        if is_new or has_message:
+            self.bytes += size
+            self._new_bytes += size
+        return has_message
+
+    def take_out(self, *, at_end: bool) -> ExtraFields | None:
+        """What is new; what belongs to the usage comes at the end."""
+        usage = self._usage if at_end else {}
+        if not (self._messages or self._new_body or self._new_choice or usage):
+            return None
+        new = ExtraFields(self._new_body, self._new_choice, usage=usage, size=self._new_bytes)
+        extras = joined([new, *self._messages])
+        self._new_body, self._new_choice, self._messages, self._new_bytes = {}, {}, [], 0
+        return extras
+
+    def _take_message(self, message: Any, *, is_whole: bool) -> None:
+        if not isinstance(message, Mapping):
+            return
+        fields = {
+            name: value
+            for name, value in message.items()
+            # Some servers send the whole message at the end of a stream.
+            if name not in _READ_MESSAGE and value not in _NOTHING and not (is_whole and name in self._names)
+        }
+        if fields:
+            self._names.update(fields)
+            self._messages.append(ExtraFields(message=fields))
+
+    def _take_usage(self, usage: Any) -> None:
+        if not isinstance(usage, Mapping) or usage.keys() <= _READ_USAGE:
+            return
+        for name, given in usage.items():
+            read = _READ_DETAILS.get(name)
+            value = given
+            if read is not None and isinstance(given, Mapping):
+                value = {each: number for each, number in given.items() if each not in read}
+            if name not in _READ_USAGE and value not in _NOTHING:
+                self._usage[name] = value
+
+
+def _note(given: Mapping[str, Any], read: frozenset[str], known: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Take in what has changed. True: there is a field that was not known."""
+    if given.keys() <= read:
+        return False
+    before = len(known)
+    for name, value in given.items():
+        if name not in read and value not in _NOTHING and known.get(name) != value:
+            known[name] = new[name] = value
+    return len(known) > before

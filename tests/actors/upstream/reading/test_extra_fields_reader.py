@@ -1,0 +1,175 @@
+"""What real servers say beside the fields that are read: one row each."""
+
+from typing import Any
+
+import pytest
+
+from actors.api.extra_fields import ExtraFields, joined
+from actors.protocol.delivery import TextDelta
+from actors.upstream.reading.response_reader import ResponseReader
+from tests.actors.upstream.dialects import delta, end, sse, usage, whole
+
+CITED = {"type": "url_citation", "url_citation": {"url": "https://a.example", "title": "A"}}
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}, "index": 0}
+FILTERED = {"hate": {"filtered": False, "severity": "safe"}}
+OPEN, HI = delta("", role="assistant"), delta("Hi")
+ROWS: dict[str, tuple[bytes, ExtraFields | None]] = {
+    "nothing": (sse(OPEN, HI, end(), usage(3, 1)), None),
+    "nothing, as nulls and empty values": (
+        sse(
+            delta("", role="assistant", audio=None, annotations=[]),
+            HI | {"service_tier": None, "citations": [], "prompt_token_ids": None},
+            end(stop_reason=None, token_ids=None),
+            usage(3, 1, prompt_tokens_details=None, completion_tokens_details={"reasoning_tokens": 0}),
+        ),
+        None,
+    ),
+    "nothing, whole": (whole({"content": "Hi", "annotations": []}, service_tier=None), None),
+    "openai: a tier, in all events": (
+        sse(*[each | {"service_tier": "flex"} for each in (OPEN, HI, delta(" you"), end())]),
+        ExtraFields({"service_tier": "flex"}),
+    ),
+    "openai: annotations": (
+        sse(OPEN, HI, delta(annotations=[CITED]), end()),
+        ExtraFields(message={"annotations": [CITED]}),
+    ),
+    "openai: annotations, whole": (
+        whole({"content": "Hi", "annotations": [CITED]}),
+        ExtraFields(message={"annotations": [CITED]}),
+    ),
+    "openai: a sound": (
+        sse(
+            OPEN,
+            delta(audio={"id": "a1", "transcript": "Hel"}),
+            delta(audio={"transcript": "lo", "data": "QU"}),
+            delta(audio={"data": "JD", "expires_at": 9}),
+            delta("Hi"),
+            end(),
+        ),
+        ExtraFields(message={"audio": {"id": "a1", "transcript": "Hello", "data": "QUJD", "expires_at": 9}}),
+    ),
+    "openai: details of the usage": (
+        sse(HI, end(), usage(3, 1, completion_tokens_details={"reasoning_tokens": 0, "audio_tokens": 5})),
+        ExtraFields(usage={"completion_tokens_details": {"audio_tokens": 5}}),
+    ),
+    "openrouter: an image, a cost, its own finish reason": (
+        sse(
+            OPEN,
+            HI,
+            delta("", images=[IMAGE]),
+            end(native_finish_reason="STOP"),
+            usage(3, 1, cost=0.5) | {"provider": "p"},
+        ),
+        ExtraFields({"provider": "p"}, {"native_finish_reason": "STOP"}, {"images": [IMAGE]}, {"cost": 0.5}),
+    ),
+    "openrouter: reasoning with a signature": (
+        sse(
+            delta(reasoning="Hm", reasoning_details=[{"type": "reasoning.text", "text": "Hm", "index": 0}]),
+            delta(reasoning_details=[{"type": "reasoning.text", "signature": "s", "index": 0}]),
+            HI,
+            end(),
+        ),
+        ExtraFields(
+            message={"reasoning_details": [{"type": "reasoning.text", "text": "Hm", "signature": "s", "index": 0}]}
+        ),
+    ),
+    "perplexity: citations so far": (
+        sse(*[HI | {"citations": ["a", "b"][:count]} for count in (1, 2, 2)], end()),
+        ExtraFields({"citations": ["a", "b"]}),
+    ),
+    "perplexity: the whole message in the last event": (
+        sse(
+            delta("Hi", annotations=[CITED]),
+            {"choices": [{"index": 0, "message": {"content": "Hi", "annotations": [CITED]}, "finish_reason": "stop"}]},
+        ),
+        ExtraFields(message={"annotations": [CITED]}),
+    ),
+    "azure: filters, before the answer and in its events": (
+        sse(
+            {"choices": [], "prompt_filter_results": [{"prompt_index": 0}]},
+            OPEN,
+            *[{"choices": [each["choices"][0] | {"content_filter_results": FILTERED}]} for each in (HI, end())],
+        ),
+        ExtraFields({"prompt_filter_results": [{"prompt_index": 0}]}, {"content_filter_results": FILTERED}),
+    ),
+    "vllm: what stopped it": (sse(HI, end(stop_reason="###")), ExtraFields(choice={"stop_reason": "###"})),
+    "llama.cpp: times": (
+        sse(HI, end(), {"choices": [], "timings": {"predicted_ms": 1.5}}),
+        ExtraFields({"timings": {"predicted_ms": 1.5}}),
+    ),
+    "groq": (sse(HI | {"x_groq": {"id": "r"}}, end()), ExtraFields({"x_groq": {"id": "r"}})),
+    "leniently read": (
+        b'data: {"choices": [{"index": "0", "delta": {"content": "Hi", "annotations": [{"at": 1}]}}],'
+        b' "citations": ["\\ud800"]}\n\n' + sse(end()),
+        ExtraFields({"citations": ["\ufffd"]}, message={"annotations": [{"at": 1}]}),
+    ),
+    "a text completion": (
+        sse({"choices": [{"index": 0, "text": "Hi", "safe": True}], "service_tier": "flex"}, end()),
+        ExtraFields({"service_tier": "flex"}, {"safe": True}),
+    ),
+    "of errors and keep-alives": (sse({"type": "ping"}, HI | {"code": 0, "msg": "ok", "base_resp": {}}, end()), None),
+}
+
+
+def read(spoken: bytes, size: int = 1 << 24, **options: Any) -> list[TextDelta]:
+    reader = ResponseReader(1, 100, **options)
+    said = [reader.feed(spoken[start : start + size]) for start in range(0, len(spoken), size)]
+    said.append(reader.end())
+    return [each for each in said if each is not None]
+
+
+def of(said: list[TextDelta]) -> ExtraFields | None:
+    found = joined([each.extras for each in said if each.extras is not None])
+    return None if found is None else ExtraFields(found.body, found.choice, found.message, found.usage)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 24])
+@pytest.mark.parametrize("name", ROWS)
+def test_what_is_not_read_is_passed_on(name: str, size: int) -> None:
+    spoken, expected = ROWS[name]
+    said = read(spoken, size)
+    assert of(said) == expected
+    assert "".join([each.text for each in said])[:2] == "Hi"
+    assert of(read(spoken, size, extra_fields=False)) is None
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_nothing_is_passed_on_before_there_is_content(name: str) -> None:
+    """Until then another rung may answer."""
+    spoken, _ = ROWS[name]
+    for said in read(spoken, 1):
+        has_message = said.extras is not None and said.extras.message
+        assert said.text or said.reasoning or has_message or said.finish
+
+
+def test_what_has_not_changed_is_passed_on_once() -> None:
+    said = read(sse(*[HI | {"service_tier": "flex", "n": number // 2} for number in range(8)], end()), 1)
+    assert [each.extras.body for each in said if each.extras is not None] == [
+        {"service_tier": "flex", "n": 0},
+        {"n": 1},
+        {"n": 2},
+        {"n": 3},
+    ]
+
+
+def test_events_of_text_alone_stay_unread_beside_it() -> None:
+    """The template of an event is not that of one with fragments of other fields."""
+    said = read(sse(delta("Hi", annotations=[CITED]), *[HI] * 20, end()), 50)
+    assert "".join([each.text for each in said]) == "Hi" * 21
+    assert of(said) == ExtraFields(message={"annotations": [CITED]})
+
+
+def test_an_image_may_take_megabytes_but_not_any_number() -> None:
+    large = {"url": "x" * (3 << 20)}
+    assert of(read(sse(HI, delta(images=[large]), end()))) == ExtraFields(message={"images": [large]})
+    reader = ResponseReader(1, 100)
+    assert reader.feed(sse(HI, *[delta(images=[large, number]) for number in range(6)], end())) is not None
+    assert reader.error is not None
+    assert reader.error.failure.by_model
+
+
+def test_what_cannot_be_written_again_is_left_out() -> None:
+    event = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}}], "n": 1e999}\n\n'
+    said = read(event + sse(end()))
+    assert said[0].text == "Hi"
+    assert of(said) is None
