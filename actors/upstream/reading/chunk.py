@@ -4,6 +4,7 @@ Unknown fields are ignored. Fields that servers write in several forms are typed
 `tool_call_assembler`, `usage` and `finish_reason`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -101,7 +102,7 @@ class ChunkChoice(msgspec.Struct, gc=False):
 class Chunk(msgspec.Struct, gc=False):
     """One event of a stream, or a whole response, of chat or text completions."""
 
-    choices: list[ChunkChoice] | None = None
+    choices: Sequence[ChunkChoice] | None = None
     usage: Any = None
     x_groq: Any = None
     timings: Any = None
@@ -109,7 +110,45 @@ class Chunk(msgspec.Struct, gc=False):
     error: Any = None
 
 
+class PlainMessage(Message, gc=False, forbid_unknown_fields=True):
+    """One that says nothing beside what is read. Names that many servers write without a value are null here."""
+
+    role: Any = None
+    name: Any = None
+    reasoning_details: None = None
+    annotations: None = None
+    audio: None = None
+
+
+class PlainChoice(ChunkChoice, gc=False, forbid_unknown_fields=True):
+    """The same."""
+
+    delta: PlainMessage | None = None
+    message: PlainMessage | None = None
+    stop_reason: None = None
+    token_ids: None = None
+    prompt_token_ids: None = None
+    prompt_logprobs: None = None
+
+
+class PlainChunk(Chunk, gc=False, forbid_unknown_fields=True):
+    """The same."""
+
+    choices: Sequence[PlainChoice] | None = None
+    id: Any = None
+    object: Any = None
+    created: Any = None
+    system_fingerprint: Any = None
+    x_groq: None = None
+    timings: None = None
+    service_tier: None = None
+    prompt_token_ids: None = None
+    prompt_logprobs: None = None
+    kv_transfer_params: None = None
+
+
 _decoder = msgspec.json.Decoder(Chunk)
+_plain_decoder = msgspec.json.Decoder(PlainChunk)
 _logprobs = msgspec.json.Decoder(Logprobs)
 
 
@@ -117,6 +156,14 @@ def read_chunk(data: bytes) -> Chunk | None:
     """Decode a chunk. None: it does not match the schema; `lenient_chunk` may still parse it."""
     try:
         return _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def read_plain_chunk(data: bytes) -> PlainChunk | None:
+    """The same of a chunk without further fields. None: it is none, or it has some."""
+    try:
+        return _plain_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 

@@ -26,10 +26,12 @@ class EventTemplate:
         content = text.encode()
         if not _is_plain(content):
             return None
-        before, quoted, after = event.partition(b'"content":"%b"' % content)
+        # Some servers write a blank after a colon.
+        name = b'"content":"' if b'"content":"' in event else b'"content": "'
+        before, quoted, after = event.partition(b'%b%b"' % (name, content))
         if not quoted or content in after or b"\n" in event or b"\r" in event:
             return None
-        return cls(_BEFORE + before + b'"content":"', b'"' + after + _AFTER)
+        return cls(_BEFORE + before + name, b'"' + after + _AFTER)
 
     def match(self, data: bytes) -> tuple[list[str], bytes]:
         """The texts of the complete events at the beginning of `data` that match, and the rest of `data`."""

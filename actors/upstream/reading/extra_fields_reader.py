@@ -49,13 +49,13 @@ class ExtraFieldsReader:
         """Take in one event of `size` bytes. True: it has fragments of the message."""
         before = len(self._messages)
         is_new = _note(event, _READ_BODY, self._body, self._new_body)
-        self._take_usage(event.get("usage"))
+        self.take_usage(event.get("usage"))
         choices = event.get("choices")
         choices = choices if isinstance(choices, list) else [choices]
         for choice in choices:
             if isinstance(choice, Mapping):
                 is_new = _note(choice, _READ_CHOICE, self._choice, self._new_choice) or is_new
-                self._take_usage(choice.get("usage"))
+                self.take_usage(choice.get("usage"))
                 self._take_message(choice.get("delta"), is_whole=False)
                 self._take_message(choice.get("message"), is_whole=True)
         has_message = len(self._messages) > before
@@ -63,6 +63,18 @@ class ExtraFieldsReader:
             self.bytes += size
             self._new_bytes += size
         return has_message
+
+    def take_usage(self, usage: Any) -> None:
+        """Of an event of which nothing else is to be taken in."""
+        if not isinstance(usage, Mapping) or usage.keys() <= _READ_USAGE:
+            return
+        for name, given in usage.items():
+            read = _READ_DETAILS.get(name)
+            value = given
+            if read is not None and isinstance(given, Mapping):
+                value = {each: number for each, number in given.items() if each not in read}
+            if name not in _READ_USAGE and value not in _NOTHING:
+                self._usage[name] = value
 
     def take_out(self, *, at_end: bool) -> ExtraFields | None:
         """What is new; what belongs to the usage comes at the end."""
@@ -86,17 +98,6 @@ class ExtraFieldsReader:
         if fields:
             self._names.update(fields)
             self._messages.append(ExtraFields(message=fields))
-
-    def _take_usage(self, usage: Any) -> None:
-        if not isinstance(usage, Mapping) or usage.keys() <= _READ_USAGE:
-            return
-        for name, given in usage.items():
-            read = _READ_DETAILS.get(name)
-            value = given
-            if read is not None and isinstance(given, Mapping):
-                value = {each: number for each, number in given.items() if each not in read}
-            if name not in _READ_USAGE and value not in _NOTHING:
-                self._usage[name] = value
 
 
 def _note(given: Mapping[str, Any], read: frozenset[str], known: dict[str, Any], new: dict[str, Any]) -> bool:

@@ -18,7 +18,15 @@ import msgspec
 
 from actors.protocol.delivery import TextDelta
 from actors.upstream.failures.failure import Failure, UpstreamCallError, error_in, garbled, of_event, truncated
-from actors.upstream.reading.chunk import Chunk, ChunkChoice, Message, read_chunk, token_logprobs_of
+from actors.upstream.reading.chunk import (
+    Chunk,
+    ChunkChoice,
+    Message,
+    PlainChunk,
+    read_chunk,
+    read_plain_chunk,
+    token_logprobs_of,
+)
 from actors.upstream.reading.content_parts import refuses, text_of
 from actors.upstream.reading.event_template import EventTemplate
 from actors.upstream.reading.extra_fields_reader import ExtraFieldsReader
@@ -106,6 +114,8 @@ class ResponseReader:
         """... and reasoning so far."""
         self._calls = ToolCallAssembler(offered)
         self._extras = ExtraFieldsReader() if extra_fields else None
+        self._is_plain = extra_fields
+        """All events so far have no field that is passed on."""
         self.ending: FinishMeaning | None = None
         """Set by a finish reason: only usage and the end may follow."""
         self._resumed = False
@@ -258,8 +268,12 @@ class ResponseReader:
             self.ending = finish_meaning("stop")
 
     def _take_chunk(self, data: bytes) -> None:
+        chunk: Chunk | None = read_plain_chunk(data) if self._is_plain else None
         event: Mapping[str, Any] | None = None
-        chunk = read_chunk(data)
+        if chunk is None:
+            # Nearly all events of an answer have the same fields.
+            self._is_plain = False
+            chunk = read_chunk(data)
         if chunk is None:
             chunk = self._read_leniently(data)
             if chunk is None or self._lenient is None:
@@ -279,21 +293,21 @@ class ResponseReader:
             self._counts = self._counts.then(counts_of(usage=chunk.x_groq.get("usage")))
         for choice in chunk.choices or ():
             self._choice(choice)
-        if self._extras is not None and self._take_extras(self._extras, data, event):
+        if self._extras is not None and self._take_extras(self._extras, chunk, data, event):
             return
         if self._template is None and self._unlearned and self._body is None and self._new_texts:
             text = self._new_texts[-1]
             self._template = EventTemplate.of(data, text) if _is_text_only(chunk, text) else None
 
-    def _take_extras(self, extras: ExtraFieldsReader, data: bytes, event: Mapping[str, Any] | None) -> bool:
-        """Whether the event has more of the message than is read here. `event`: `data`, if it is no valid JSON."""
-        if event is None:
-            try:
-                event = _decode(data)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                # Numbers or depths that are ignored in fields that nobody reads.
-                return False
-        if not isinstance(event, Mapping) or not extras.take(event, len(data)):
+    @staticmethod
+    def _take_extras(extras: ExtraFieldsReader, chunk: Chunk, data: bytes, event: Mapping[str, Any] | None) -> bool:
+        """Whether the event has more of the message than `chunk` has. `event`: `data`, if it was read leniently."""
+        if isinstance(chunk, PlainChunk):
+            for usage in (chunk.usage, *[choice.usage for choice in chunk.choices or ()]):
+                if usage is not None:
+                    extras.take_usage(usage)
+            return False
+        if not extras.take(_decoded(data) if event is None else event, len(data)):
             return False
         if extras.bytes > _MAX_EXTRA_BYTES:
             raise _too_long()
@@ -455,6 +469,15 @@ class ResponseReader:
             stop=self._stop,
             reasoning_tokens=min(counts.reasoning, self._counter.tokens),
         )
+
+
+def _decoded(data: bytes) -> Mapping[str, Any]:
+    """Without fields: numbers or depths that are ignored where nobody reads them."""
+    try:
+        event = _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    return event if isinstance(event, Mapping) else {}
 
 
 def _is_harmless(data: bytes) -> bool:

@@ -29,6 +29,14 @@ def test_complete_events_at_the_beginning() -> None:
     assert learned().match(events(" a", " b")[:-1]) == ([" a"], events(" b")[:-1])
 
 
+def test_blanks_after_colons() -> None:
+    spaced = [json.dumps(json.loads(data(text)), ensure_ascii=False).encode() for text in (" Hi", "ü")]
+    template = EventTemplate.of(spaced[0], " Hi")
+    assert template is not None
+    assert template.match(b"data: %b\n\ndata: %b\n\n" % tuple(spaced)) == ([" Hi", "ü"], b"")
+    assert template.match(events("a")) == ([], events("a"))
+
+
 @pytest.mark.parametrize(
     "rest",
     [
