@@ -62,8 +62,13 @@ def media_digest(content: bytes | str) -> bytes:
     return blake2b(content.encode() if isinstance(content, str) else content, digest_size=16, person=b"media").digest()
 
 
-def content_of(parts: Sequence[ContentPart]) -> tuple[str, tuple[ContentPart, ...]]:
-    """The text of a message, and its parts if it has more than that."""
-    text = "".join([part.text for part in parts if isinstance(part, TextPart)])
+def content_of(parts: Sequence[ContentPart], role: str) -> tuple[str, tuple[ContentPart, ...]]:
+    """The text of a message, and its parts if it has more than that.
+
+    Texts are separated by line ends, as vLLM does it for chat templates that take one text; those of an assistant are
+    pieces of what it has written.
+    """
+    between = "" if role == "assistant" else "\n"
+    text = between.join([part.text for part in parts if isinstance(part, TextPart)])
     is_plain = all(isinstance(part, TextPart) and part.cache_control is None for part in parts)
     return text, () if is_plain else tuple(parts)

@@ -143,7 +143,11 @@ def _user(where: str, content: Content, called: set[str]) -> list[ChatMessage]:
             raise fault(f"{at}.tool_use_id", "does not name a 'tool_use' of an earlier assistant message.")
         said = parts_of(f"{at}.content", result.content or "")
         if result.is_error:
-            said = [TextPart(_ERROR), *said]
+            first = said[0] if said else None
+            if isinstance(first, TextPart):
+                said[0] = msgspec.structs.replace(first, text=_ERROR + first.text)
+            else:
+                said.insert(0, TextPart(_ERROR))
         if result.cache_control is not None and said:
             said[-1] = msgspec.structs.replace(said[-1], cache_control=result.cache_control)
         messages.append(msgspec.structs.replace(_message("tool", said), tool_call_id=result.tool_use_id))
@@ -186,7 +190,7 @@ def _call(where: str, block: Block) -> CallTurn:
 
 
 def _message(role: Literal["system", "user", "assistant", "tool"], parts: Sequence[ContentPart]) -> ChatMessage:
-    content, kept = content_of([part for part in parts if not isinstance(part, TextPart) or part.text])
+    content, kept = content_of([part for part in parts if not isinstance(part, TextPart) or part.text], role)
     return ChatMessage(role, content, parts=kept)
 
 

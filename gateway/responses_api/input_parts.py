@@ -41,11 +41,11 @@ class ThoughtPart(msgspec.Struct):
     text: str | None = None
 
 
-def text_of(where: str, content: str | Sequence[Part]) -> str:
-    """Raises `BadField` if there is something else than text."""
+def text_of(where: str, content: str | Sequence[Part], *, between: str = "") -> str:
+    """`between`: separates the parts. Raises `BadField` if there is something else than text."""
     if isinstance(content, str):
         return content
-    return "".join([_text(f"{where}[{index}]", part) for index, part in enumerate(content)])
+    return between.join([_text(f"{where}[{index}]", part) for index, part in enumerate(content)])
 
 
 def parts_of(where: str, content: str | Sequence[Part]) -> list[ContentPart]:

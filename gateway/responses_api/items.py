@@ -146,10 +146,10 @@ class _Turns:
                 self._end_turn()
                 at = f"{where}.content"
                 if item.role == "user":
-                    content, parts = content_of(parts_of(at, item.content))
+                    content, parts = content_of(parts_of(at, item.content), "user")
                     self._messages.append(ChatMessage("user", content, parts=parts))
                 else:
-                    self._messages.append(ChatMessage(item.role, text_of(at, item.content)))
+                    self._messages.append(ChatMessage(item.role, text_of(at, item.content, between="\n")))
             case FunctionCallItem():
                 arguments = call_arguments(f"{where}.arguments", item.arguments)
                 self._calls.append(CallTurn(item.call_id, item.name, arguments, item.extra_content))
@@ -157,7 +157,7 @@ class _Turns:
                 self._calls.append(CallTurn(item.call_id, item.name, {CUSTOM_INPUT: item.input}, item.extra_content))
             case CallOutputItem():
                 self._end_turn()
-                content, parts = content_of(parts_of(f"{where}.output", item.output))
+                content, parts = content_of(parts_of(f"{where}.output", item.output), "tool")
                 self._messages.append(ChatMessage("tool", content, tool_call_id=item.call_id, parts=parts))
             case ReasoningItem():
                 if self._text is not None or self._calls:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from actors.api.content import ContentPart, content_of
+from actors.api.content import ContentPart, TextPart, content_of
 from actors.api.request import ChatMessage, ChatPrompt, ParsedBody, View
 from actors.upstream.reading.content_parts import plain
 from engine.sampling.params import SamplingParams
@@ -190,7 +190,10 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
             raise BadField(f"{where}.content", f"The content of a {message.role} message is missing.", "missing_field")
         content = message.refusal or ""
     elif isinstance(content, list):
-        content, parts = content_of(read_parts(f"{where}.content", message.role, content))
+        given = read_parts(f"{where}.content", message.role, content)
+        content, parts = content_of(given, message.role)
+        if len(given) > 1 and not parts and not written:
+            written = {"content": [{"type": "text", "text": part.text} for part in given if isinstance(part, TextPart)]}
     if any(_answered(message)):
         written = {**written, **_extra_fields(where, message)}
     return ChatMessage(message.role, content, message.name, calls, message.tool_call_id, reasoning, written, parts)

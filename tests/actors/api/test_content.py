@@ -13,14 +13,15 @@ MARKED = TextPart("b", {"type": "ephemeral"})
     ("parts", "text", "kept"),
     [
         ([], "", False),
-        ([TextPart("a"), TextPart("b")], "ab", False),
-        ([TextPart("a"), MARKED], "ab", True),
-        ([TextPart("a"), IMAGE, TextPart("b")], "ab", True),
+        ([TextPart("a"), TextPart("b")], "a\nb", False),
+        ([TextPart("a"), MARKED], "a\nb", True),
+        ([TextPart("a"), IMAGE, TextPart("b")], "a\nb", True),
         ([IMAGE], "", True),
     ],
 )
 def test_parts_are_kept_where_they_say_more_than_the_text(parts: list[ContentPart], text: str, kept: bool) -> None:
-    assert content_of(parts) == (text, tuple(parts) if kept else ())
+    assert content_of(parts, "user") == (text, tuple(parts) if kept else ())
+    assert content_of(parts, "assistant")[0] == text.replace("\n", "")
 
 
 def test_neither_content_nor_address_nor_name_is_shown() -> None:

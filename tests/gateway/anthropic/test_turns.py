@@ -32,12 +32,12 @@ USER = ChatMessage("user", "Hi")
 CALL = ChatMessage("assistant", "", tool_calls=(CallTurn("c1", "clock", {"zone": "UTC"}),))
 ROWS: dict[str, tuple[list[tuple[str, object]], object, list[ChatMessage]]] = {
     "text": ([("user", "Hi")], None, [USER]),
-    "blocks": ([("user", [text("H", **CACHED), text("i", citations=None)])], None, [USER]),
+    "blocks": ([("user", [text("H", **CACHED), text("i", citations=None)])], None, [ChatMessage("user", "H\ni")]),
     "system": ([("user", "Hi")], "Be brief.", [ChatMessage("system", "Be brief."), USER]),
     "system in blocks": (
         [("user", "Hi")],
-        [text("Be "), text("brief.", **CACHED)],
-        [ChatMessage("system", "Be brief."), USER],
+        [text("Be"), text("brief.", **CACHED)],
+        [ChatMessage("system", "Be\nbrief."), USER],
     ),
     "empty system": ([("user", "Hi")], "", [USER]),
     "system in between": (
@@ -72,7 +72,7 @@ ROWS: dict[str, tuple[list[tuple[str, object]], object, list[ChatMessage]]] = {
             ("user", [result([text("no"), text("on")])]),
         ],
         None,
-        [USER, CALL, ChatMessage("tool", "noon", tool_call_id="c1")],
+        [USER, CALL, ChatMessage("tool", "no\non", tool_call_id="c1")],
     ),
     "a result, and more": (
         [
@@ -156,8 +156,8 @@ def test_cache_breakpoints_are_kept_beside_the_text() -> None:
     assert shown(("user", "a"), system=[text("s", **CACHED)]) == [[("s", EPHEMERAL)], []]
     assert shown(("user", "a"), ("user", [end])) == [["a", "\n\n", ("b", EPHEMERAL)]]
     assert shown(("user", [end]), ("user", "")) == [[("b", EPHEMERAL)]]
-    assert shown(("user", "a"), called, ("user", [answered])) == [[], [], ["Error: ", ("c", EPHEMERAL)]]
-    assert shown(("user", [text("a"), text("c")]), last=EPHEMERAL) == [[("ac", EPHEMERAL)]]
+    assert shown(("user", "a"), called, ("user", [answered])) == [[], [], [("Error: c", EPHEMERAL)]]
+    assert shown(("user", [text("a"), text("c")]), last=EPHEMERAL) == [[("a\nc", EPHEMERAL)]]
     assert shown(("user", [end, text("c")]), last=EPHEMERAL) == [[("b", EPHEMERAL), ("c", EPHEMERAL)]]
     assert shown(("user", ""), last=EPHEMERAL) == [[]]
 

@@ -33,7 +33,7 @@ READ: list[tuple[str, Any, list[ChatMessage]]] = [
     (
         "parts are joined",
         [{"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]}],
-        [ChatMessage("user", "ab")],
+        [ChatMessage("user", "a\nb")],
     ),
     ("an earlier answer as it came", [SAID], [assistant("Hi")]),
     (

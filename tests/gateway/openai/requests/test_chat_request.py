@@ -428,7 +428,8 @@ def test_text_parts_are_joined() -> None:
         messages=[{"role": "developer", "content": parts, "name": "x"}, {"role": "assistant", "content": None}]
     )
     (prompt,) = asked.prompts
-    assert prompt.messages == (ChatMessage("developer", "ab", "x"), ChatMessage("assistant", ""))
+    written = {"content": parts}
+    assert prompt.messages == (ChatMessage("developer", "a\nb", "x", written=written), ChatMessage("assistant", ""))
 
 
 @pytest.mark.parametrize("value", [None, b"application/json", b"Application/JSON; charset=UTF-8"])

@@ -107,7 +107,7 @@ ANSWERED_HERE = {
 }
 """Or said in another way: see the other tests."""
 ACCEPTED_IF_NEUTRAL = {
-    "add_generation_prompt", "add_special_tokens", "audio", "chat_template", "continue_final_message", "detokenize",
+    "add_generation_prompt", "add_special_tokens", "chat_template", "continue_final_message", "detokenize",
     "function_call", "functions", "guided_decoding_backend", "guided_whitespace_pattern", "kv_transfer_params",
     "length_penalty", "logits_processors", "media_io_kwargs", "mm_processor_kwargs", "prompt_embeds", "request_id",
     "return_token_ids", "return_tokens_as_token_ids", "spaces_between_special_tokens", "structural_tag", "suffix",
@@ -154,6 +154,21 @@ def test_nothing_is_added():
 def test_what_the_api_has_goes_there_as_it_was_written(fields, upstream):
     bare = sent(call({}), upstream)
     assert sent(call(fields), upstream) == {**bare, **fields}
+
+
+def texts(*given: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text} for text in given]
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant"])
+@pytest.mark.parametrize(
+    ("content", "goes"),
+    [("Hi", "Hi"), (texts("Hi"), "Hi"), (texts("Sum up:", "a text"), texts("Sum up:", "a text"))],
+)
+def test_texts_stay_apart(role, content, goes):
+    """One alone is a plain text, which more servers take."""
+    turns = [{"role": role, "content": content}, {"role": "user", "content": "And?"}]
+    assert sent(call({"messages": turns}))["messages"][0] == {"role": role, "content": goes}
 
 
 @pytest.mark.parametrize("fields", FOR_VLLM, ids=str)
