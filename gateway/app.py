@@ -55,6 +55,7 @@ async def serve(
         service=service,
         max_choices=settings.server.max_choices,
         max_inputs=settings.server.max_inputs,
+        extra_names=settings.extra_request_fields,
         example=example_path(settings),
         shows_served=settings.server.answer_model == "served",
     )

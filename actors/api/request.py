@@ -203,6 +203,8 @@ class ParsedBody(msgspec.Struct, frozen=True, kw_only=True):
     """The fields beside the prompt as the client wrote them, for upstreams."""
     needs_upstream: tuple[str, ...] = ()
     """Names of fields whose values no engine supports."""
+    extra: tuple[str, ...] = ()
+    """Those among them that are beyond the API, and known to some upstreams only."""
 
     response: AskedResponse | None = None
     """The answer is a response of the Responses API."""

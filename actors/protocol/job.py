@@ -35,6 +35,8 @@ class UpstreamCall(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Output tokens that the client or the route allow; None: no limit. `params` always has a bound."""
     written: Mapping[str, Any] = {}
     """The fields of the request, as the client wrote them."""
+    extra: tuple[str, ...] = ()
+    """The names of those among them that only some upstreams know."""
     begun: str = ""
     """The text that the client has received: the answer continues after it."""
     streamed: bool = True

@@ -332,6 +332,7 @@ class AttemptFactory(msgspec.Struct, frozen=True):
                 begun=begun,
                 limit=limit,
                 written=body.written,
+                extra=body.extra,
                 streamed=streamed,
                 stall_s=account.plan.stall_s,
                 cache_salt=salt if "cache_salt" in settings.supports else b"",

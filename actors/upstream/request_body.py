@@ -92,6 +92,13 @@ def unsupported_reason(call: UpstreamCall, upstream: UpstreamSettings) -> str | 
         }
         if extras := sorted(written.union(_extras(call.params))):
             return _not_openai(extras, "sampling")
+    unknown = [name for name in call.extra if name not in upstream.extra_request_fields]
+    if unknown:
+        them = "it" if len(unknown) == 1 else "them"
+        return (
+            f"{_are(unknown)} not known to the upstream. "
+            f"Leave {them} out, or let the operator add {them} to its `extra_request_fields`"
+        )
     if call.written.get("cache_salt") and "cache_salt" not in upstream.supports:
         return _not_openai(["cache_salt"], "cache_salt")
     media = call.prompt.media if isinstance(call.prompt, ChatPrompt) else ()
@@ -111,8 +118,12 @@ def _add_support(name: str) -> str:
 
 
 def _not_openai(names: Sequence[str], support: str) -> str:
-    verb, them = ("is", "it") if len(names) == 1 else ("are", "them")
-    return f"{', '.join(names)} {verb} not part of the OpenAI API. Leave {them} out, or {_add_support(support)}"
+    them = "it" if len(names) == 1 else "them"
+    return f"{_are(names)} not part of the OpenAI API. Leave {them} out, or {_add_support(support)}"
+
+
+def _are(names: Sequence[str]) -> str:
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}"
 
 
 def build_request_body(call: UpstreamCall, upstream: UpstreamSettings) -> UpstreamRequestBody:
@@ -138,6 +149,8 @@ def build_request_body(call: UpstreamCall, upstream: UpstreamSettings) -> Upstre
         fields |= {name: value for name, value in written.items() if name in AS_WRITTEN}
     if not _SAMPLING.isdisjoint(written) and "sampling" in upstream.supports:
         fields |= {name: value for name, value in written.items() if name in _SAMPLING}
+    for name in call.extra:
+        fields[name] = written[name]
     if call.cache_salt:
         fields["cache_salt"] = call.cache_salt.hex()
     if chat and "response_format" in written:

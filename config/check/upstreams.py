@@ -1,6 +1,9 @@
 """Checks upstreams: their URLs, keys, headers and tokenizers, and their use in cascades."""
 
+import re
+
 from config.check.addresses import check_secret_source, check_url
+from config.check.api_fields import API_FIELDS
 from config.check.names import emitting, known
 from config.model.routing import Defer
 from config.model.settings import Settings
@@ -9,6 +12,7 @@ from config.problems.problems import Problems
 from config.problems.secrets import HEADER_NAME, is_secret_name
 from config.problems.source_map import Path
 
+_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _RESERVED = frozenset(
     {"content-length", "content-type", "host", "transfer-encoding", "accept", "accept-encoding", "connection"}
 )
@@ -26,6 +30,7 @@ def check_upstreams(settings: Settings, problems: Problems) -> None:
             problems.add(
                 (*path, "hedge"), "there is no second address to call", expected="two or more urls", at_key=True
             )
+        _check_extra_fields(path, upstream, problems)
         if upstream.tokenizer is not None:
             known(settings, (*path, "tokenizer"), "engine", upstream.tokenizer, problems)
 
@@ -64,6 +69,19 @@ def _check_urls(path: Path, upstream: UpstreamSettings, problems: Problems) -> N
         here: Path = (*path, "urls", index)
         if check_url(here, url, problems) and url.rstrip("/") in {other.rstrip("/") for other in upstream.urls[:index]}:
             problems.add(here, "the address is given twice")
+
+
+def _check_extra_fields(path: Path, upstream: UpstreamSettings, problems: Problems) -> None:
+    for index, name in enumerate(upstream.extra_request_fields):
+        here: Path = (*path, "extra_request_fields", index)
+        if not _FIELD_NAME.fullmatch(name):
+            problems.add(here, f"{name!r} is not the name of a field", expected="letters, digits and _ . -, at most 64")
+        elif name in API_FIELDS:
+            problems.add(
+                here, f"'{name}' is a field of the API, which needs no entry", expected="fields beyond the API"
+            )
+        elif name in upstream.extra_request_fields[:index]:
+            problems.add(here, f"'{name}' is given twice")
 
 
 def _check_headers(path: Path, upstream: UpstreamSettings, problems: Problems) -> None:

@@ -377,6 +377,11 @@ class Settings(Table, frozen=True, kw_only=True):
     tests: tuple[TestSettings, ...] = ()
 
     @property
+    def extra_request_fields(self) -> frozenset[str]:
+        """Those that some upstream knows."""
+        return frozenset([name for each in self.upstreams.values() for name in each.extra_request_fields])
+
+    @property
     def keyed(self) -> bool:
         """Every client needs a key."""
         return bool(self.keys) or self.admin.keys_file is not None

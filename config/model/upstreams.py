@@ -77,6 +77,9 @@ class UpstreamSettings(Table, frozen=True, kw_only=True):
     extra_fields: Literal["pass_on", "omit"] = "pass_on"
     """What its answers say beside the fields of chat and text completions that are read here (citations, sounds, costs)
     reaches clients, or not."""
+    extra_request_fields: tuple[str, ...] = ()
+    """Names of fields beyond the API that it reads in the bodies of chat and text completions ("provider",
+    "enable_thinking"): a request that has one goes to such upstreams only."""
     affinity: Literal["conversation", "none"] = "conversation"
     """With several `urls`. conversation: a request goes to the address that has answered the longest beginning of its
     conversation, whose cache probably holds that, unless the address has much more to do than the others or is left

@@ -42,6 +42,8 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     service: Service
     max_choices: int
     max_inputs: int
+    extra_names: frozenset[str] = frozenset()
+    """Fields beyond the API that some upstream knows."""
     example: ExamplePath = "/v1/chat/completions"
     """The address of the request that the home page shows."""
     shows_served: bool = False

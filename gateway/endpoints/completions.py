@@ -1,6 +1,6 @@
 """`POST /v1/chat/completions`, `/v1/completions` and `/v1/messages`, with and without streaming."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -67,9 +67,12 @@ class Endpoint(msgspec.Struct, frozen=True):
     choice: Callable[[], Any] = Choice
     """Collects one choice of an answer that is not streamed."""
 
-    def parse(self, raw: Body, max_choices: int) -> ParsedBody:
-        """Raises `BadField`."""
-        body, given = self.decoder.decode(raw)
+    takes_extra: bool = False
+    """A body may have fields beyond the API that some upstream knows."""
+
+    def parse(self, raw: Body, max_choices: int, extra_names: Collection[str] = ()) -> ParsedBody:
+        """`extra_names`: of such fields. Raises `BadField`."""
+        body, given = self.decoder.decode(raw, extra_names if self.takes_extra else ())
         return self.read(body, given, max_choices)
 
 
@@ -79,9 +82,16 @@ def _in_chunks(chunks: type[Chunks], identity: Identity, body: ParsedBody, after
     return SseRenderer(made, include_usage=view.usage, continuous=view.continuous_usage, after=after)
 
 
-CHAT = Endpoint("chat.completions", BodyDecoder(ChatBody), read_chat, partial(_in_chunks, ChatChunks), chat_body)
+CHAT = Endpoint(
+    "chat.completions", BodyDecoder(ChatBody), read_chat, partial(_in_chunks, ChatChunks), chat_body, takes_extra=True
+)
 COMPLETION = Endpoint(
-    "completions", BodyDecoder(CompletionBody), read_completion, partial(_in_chunks, CompletionChunks), completion_body
+    "completions",
+    BodyDecoder(CompletionBody),
+    read_completion,
+    partial(_in_chunks, CompletionChunks),
+    completion_body,
+    takes_extra=True,
 )
 
 
@@ -107,7 +117,7 @@ class CompletionHandler:
 
     def _parse(self, request: Request, raw: Body) -> ParsedBody:
         request.digest = digest_of(request, raw)
-        return self._endpoint.parse(raw, self._api.max_choices)
+        return self._endpoint.parse(raw, self._api.max_choices, self._api.extra_names)
 
     async def _answer(
         self, connection: Connection, request: Request, inference: InferenceRequest, headers: DecisionHeaders

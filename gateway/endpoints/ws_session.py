@@ -133,7 +133,9 @@ class StreamSession(SocketSession):
         if peek.endpoint not in _ENDPOINTS:
             raise BadField("endpoint", "'endpoint' must be 'chat.completions' or 'completions'.")
         decoder, read = _ENDPOINTS[peek.endpoint]
-        body, given = await self._api.reading(len(raw), partial(decoder.decode, raw), self._credentials.api_key)
+        body, given = await self._api.reading(
+            len(raw), partial(decoder.decode, raw, self._api.extra_names), self._credentials.api_key
+        )
         if body.stream is False:
             raise BadField("stream", "Answers on this connection are always streamed: leave 'stream' out.")
         body.stream = True

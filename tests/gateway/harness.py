@@ -1,7 +1,7 @@
 """A gateway on a real socket inside the test's own event loop, and clients that say exactly what the test wants."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -63,9 +63,13 @@ async def gateway(
     *,
     limits: dict[str, Any] | None = None,
     within_s: float = PATIENCE_S,
+    extra_names: Collection[str] = (),
     **server: Any,
 ) -> AsyncIterator[Gateway]:
-    """`server` goes into `ServerSettings`, `limits` over what comes of it. `within_s`: for all of it."""
+    """`server` goes into `ServerSettings`, `limits` over what comes of it. `within_s`: for all of it.
+
+    `extra_names`: of requests, which some upstream knows.
+    """
     settings = ServerSettings(
         **{name: Seconds(value) if isinstance(value, float) else value for name, value in (_UNSET | server).items()}
     )
@@ -75,6 +79,7 @@ async def gateway(
         max_choices=settings.max_choices,
         max_inputs=settings.max_inputs,
         shows_served=settings.answer_model == "served",
+        extra_names=frozenset(extra_names),
     )
     routes = Routes(api, bounds, frozenset(settings.ws_origins))
     running = Server(listen("127.0.0.1", 0), bounds, routes, api.refused, api.error_format)

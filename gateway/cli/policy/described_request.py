@@ -210,7 +210,7 @@ def request_of_body(
     elif path == _EMBEDDINGS:
         body = parse_embedding(raw, most)
     else:
-        body = _WRITTEN.get(path, CHAT).parse(raw, settings.server.max_choices)
+        body = _WRITTEN.get(path, CHAT).parse(raw, settings.server.max_choices, settings.extra_request_fields)
     headers = tuple([(name.encode(), value.encode()) for name, value in features.headers.items()])
     return InferenceRequest(
         request_id=features.request,

@@ -44,7 +44,7 @@ class GatewayFormats:
         body = body_of(raw)
         if endpoint == _EMBEDDINGS:
             return EmbeddingCall(self._api).parse(body)
-        parsed = _ENDPOINTS[endpoint].parse(body, self._api.max_choices)
+        parsed = _ENDPOINTS[endpoint].parse(body, self._api.max_choices, self._api.extra_names)
         if parsed.response is not None:
             parsed = _unstored(parsed)
         return msgspec.structs.replace(parsed, streamed=False)

@@ -5,7 +5,10 @@ is forwarded if an upstream may support it, and otherwise refused.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
+
+import msgspec
 
 from gateway.errors import BadField
 from gateway.openai.requests.json_body import GivenFields
@@ -171,6 +174,19 @@ def needs_upstream(given: GivenFields, neutral: Mapping[str, Neutral]) -> tuple[
             raise BadField(name, unsupported(name), "unsupported_parameter")
         needs.append(name)
     return tuple(needs)
+
+
+def extra_fields(given: GivenFields, body: msgspec.Struct) -> tuple[str, ...]:
+    """Names of fields that the body does not have: some upstream knows them. `null` counts as absent."""
+    known = _fields_of(type(body))
+    if given.keys() <= known:
+        return ()
+    return tuple([name for name, value in given.items() if value is not None and name not in known])
+
+
+@cache
+def _fields_of(kind: type[msgspec.Struct]) -> frozenset[str]:
+    return frozenset(kind.__struct_encode_fields__)
 
 
 def written(given: GivenFields) -> dict[str, Any]:

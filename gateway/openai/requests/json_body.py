@@ -94,8 +94,10 @@ class BodyDecoder:
         self._decoder = msgspec.json.Decoder(whole)
         self.known = whole.__struct_encode_fields__
 
-    def decode(self, body: bytes | bytearray) -> tuple[Any, GivenFields]:
+    def decode(self, body: bytes | bytearray, extra_names: Collection[str] = ()) -> tuple[Any, GivenFields]:
         """The typed body, and its fields as the client wrote them.
+
+        `extra_names`: fields that may be there, too, with any value, and are not in the typed body.
 
         Raises `HttpError` 400, or 413 for too many values.
         """
@@ -107,7 +109,13 @@ class BodyDecoder:
                 f"The JSON body has too many values (at most {_MAX_VALUES} commas and opening brackets). Send fewer.",
             )
         try:
-            decoded = self._decoder.decode(body)
+            try:
+                decoded = self._decoder.decode(body)
+            except msgspec.ValidationError:
+                usual = _without(extra_names, body)
+                if usual is None:
+                    raise
+                decoded = self._decoder.decode(usual)
             given = _given(body)
         except msgspec.ValidationError as error:
             raise _bad_field(str(error), self.known) from None
@@ -118,6 +126,16 @@ class BodyDecoder:
         except (msgspec.DecodeError, ValueError) as error:
             raise _malformed(_why_malformed(bytes(body), str(error))) from None
         return decoded, given
+
+
+def _without(names: Collection[str], body: bytes | bytearray) -> bytes | None:
+    """The body without these fields; None: it has none of them."""
+    if not names:
+        return None
+    fields = _fields(body)
+    if fields.keys().isdisjoint(names):
+        return None
+    return _encode({name: value for name, value in fields.items() if name not in names})
 
 
 def converted(value: object, kind: type[T], where: str) -> T:

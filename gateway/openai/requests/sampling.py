@@ -12,7 +12,7 @@ from engine.sampling.grammar import Grammar
 from engine.sampling.params import SamplingParams
 from gateway.errors import BadField
 from gateway.openai.requests.fault import fault
-from gateway.openai.requests.forwarded_fields import written
+from gateway.openai.requests.forwarded_fields import extra_fields, written
 from gateway.openai.requests.grammar_request import GrammarBody, answer_grammar
 from gateway.openai.requests.json_body import GivenFields
 from gateway.openai.requests.neutral import Schema, field_schema
@@ -180,6 +180,7 @@ def parsed_body(  # noqa: PLR0917  (what the two kinds of body have been read in
     grammar: Grammar | None,
 ) -> ParsedBody:
     """The checked parts, with the fields that both kinds of body share. Raises `BadField`."""
+    extra = extra_fields(given, body)
     kept = body.truncate_prompt_tokens
     if kept is not None and not 1 <= kept < _MAX_INT:
         raise fault("truncate_prompt_tokens", f"must be at least 1, not {kept}.")
@@ -199,7 +200,8 @@ def parsed_body(  # noqa: PLR0917  (what the two kinds of body have been read in
         cache_salt=body.cache_salt or "",
         cache_key=body.prompt_cache_key or "",
         written=written(given),
-        needs_upstream=needs_upstream,
+        needs_upstream=(*needs_upstream, *extra),
+        extra=extra,
     )
 
 

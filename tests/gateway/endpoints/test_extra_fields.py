@@ -1,4 +1,4 @@
-"""What an upstream says beside the fields that are read reaches the clients of every API, and comes back."""
+"""What upstreams and clients say to each other beyond the API: of answers in every API, and of requests."""
 
 from contextlib import asynccontextmanager
 from typing import Any
@@ -6,6 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from config.check.api_fields import API_FIELDS
+from gateway.endpoints.completions import CHAT as CHAT_ENDPOINT
+from gateway.endpoints.completions import COMPLETION as COMPLETION_ENDPOINT
+from gateway.openai.requests.json_body import BodyDecoder
+from gateway.openai.ws_messages import StartChat, StartCompletion
 from tests.actors.fakes import says
 from tests.actors.upstream.dialects import delta, end, sse, usage, whole
 from tests.actors.upstream.network import Asked
@@ -248,3 +253,77 @@ async def test_any_depth_is_answered(depth: int) -> None:
         streamed = await client.request("/v1/chat/completions", {**CHAT, "stream": True})
         assert streamed.status in {200, 503}
         assert b"internal" not in answer.body + streamed.body
+
+
+OWN = {"provider": {"order": ["a"]}, "enable_thinking": False}
+NAMES = frozenset({*OWN, "top_a"})
+KNOWS = 'extra_request_fields = ["provider", "enable_thinking", "top_a"]\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "prompt"),
+    [("/v1/chat/completions", {"messages": CHAT["messages"]}), ("/v1/completions", {"prompt": "Hi"})],
+)
+async def test_fields_of_a_request_that_an_upstream_knows(path: str, prompt: dict[str, Any]) -> None:
+    async with served(extra=KNOWS, extra_names=NAMES) as (running, network, _):
+        await ask(running, path, {"model": "cloud-only", **prompt, **OWN, "top_a": None})
+    sent = network.asked[0].body
+    assert {name: sent[name] for name in OWN} == OWN
+    assert "top_a" not in sent
+
+
+async def test_they_are_known_on_a_websocket_too() -> None:
+    async with served(extra=KNOWS, extra_names=NAMES) as (running, network, _), connected(running) as socket:
+        await socket.send({**CHAT, **OWN, "type": "start", "id": "one"})
+        await socket.until("done")
+    assert network.asked[0].body["provider"] == OWN["provider"]
+
+
+NESTED = [{"role": "user", "content": "Hi", "provider": 1}]
+REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
+    ("no upstream knows it", {**CHAT, "providr": 1}, "unknown_field", "providr"),
+    ("beside one that is wrong", {**CHAT, **OWN, "temperature": "hot"}, "invalid_type", "temperature"),
+    ("beside one that no upstream knows", {**CHAT, **OWN, "x": 1}, "unknown_field", "x"),
+    ("an engine", {**CHAT, **OWN, "model": "small"}, "unsupported_parameter", "provider"),
+    ("not of the body itself", {**CHAT, "messages": NESTED}, "unknown_field", "messages[0].provider"),
+]
+
+
+@pytest.mark.parametrize(("body", "code", "param"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+async def test_others_are_refused_by_name(body: dict[str, Any], code: str, param: str) -> None:
+    async with served(extra=KNOWS, extra_names=NAMES) as (running, _, _):
+        client = await running.connect()
+        refused = await client.request("/v1/chat/completions", body)
+    assert (refused.status, refused.json["error"]["code"], refused.json["error"]["param"]) == (400, code, param)
+
+
+async def test_a_field_that_is_given_twice() -> None:
+    async with served(extra=KNOWS, extra_names=NAMES) as (running, _, _):
+        client = await running.connect()
+        raw = msgspec.json.encode({**CHAT, **OWN})[:-1] + b',"provider":1}'
+        refused = await client.request("/v1/chat/completions", raw)
+    assert (refused.status, refused.json["error"]["code"]) == (400, "duplicate_field")
+
+
+async def test_a_rung_that_does_not_know_it_is_passed_over() -> None:
+    other = '[upstreams.knows]\nurls = ["http://b/v1"]\nmodel = "m"\nextra_request_fields = ["provider"]\n'
+    both = '[[ladders.both]]\nto = "cloud"\n[[ladders.both]]\nto = "knows"\n'
+    text = config().replace('use = { ladder = "cloud-only" }', 'use = { ladder = "both" }', 1) + other + both
+    async with (
+        stage({"a": answers, "b": answers}, {"small": says("fine", prompt=5)}, text=text) as (service, network),
+        gateway(service.service, extra_names=NAMES) as running,
+    ):
+        body = await ask(running, "/v1/chat/completions", {**CHAT, "provider": {}})
+        assert body["penstock"]["rung"] == "knows"
+        assert [each.body["provider"] for each in network.asked] == [{}]
+
+
+def test_no_field_of_the_api_is_forgotten() -> None:
+    """Where the check of a configuration says that a name needs no entry."""
+    decoders = [
+        CHAT_ENDPOINT.decoder,
+        COMPLETION_ENDPOINT.decoder,
+        BodyDecoder(StartChat),
+        BodyDecoder(StartCompletion),
+    ]
+    assert {name for each in decoders for name in each.known} == API_FIELDS
