@@ -14,6 +14,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell grep '^torch==' requirements.lock)
 TRITON := $(shell grep -o 'triton==[0-9.]*' pyproject.toml)
 
+# Tests start some hundred processes, each of which would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup develop serve test lint types layers unit test-policies test-config test-actors test-gateway test-engine slow parity mutants faults kills soak browser clients websocket-suite api-fuzz bench-gateway bench-upstream peers bench-peers verified bench-simulate bench-gpu lock clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

@@ -29,7 +29,7 @@ from policies.records.trace import read_trace
 from tests.actors.fakes import CONFIG, Answer, Stage, says, stage
 from tests.actors.upstream.network import Network
 from tests.actors.upstream.network import says as upstream_says
-from tests.sampling import sampled
+from tests.sampling import named
 
 TEXT = "the quick brown fox jumps over 0123456789"
 HI = (ChatPrompt((ChatMessage("user", "Hi there"),)),)
@@ -297,7 +297,8 @@ ALWAYS += [f"dispatcher before {kind}" for kind in ("EngineUp", "EngineDown", "J
 ALWAYS += ["admission before Settle", "engine before StartJob", "upstream before StartJob", "shadows before Copy"]
 
 
-@pytest.mark.parametrize("crash", sampled(CRASHES, 16, ALWAYS))
+@pytest.mark.sample(14, always=ALWAYS)
+@pytest.mark.parametrize("crash", named(CRASHES))
 async def test_a_crash_at_any_message_loses_nothing(autojump_clock, tmp_path, crash):
     child, kind, when = crash
     # The upstream's jobs, for the engine is going to fail, and that forgets all jobs that it had.

@@ -12,7 +12,7 @@ from config.load import parse
 from config.problems.errors import ConfigError, Problem
 from config.problems.source_map import SourceMap
 from tests.paths import ROOT
-from tests.sampling import sampled
+from tests.sampling import named
 
 TEXT = (ROOT / "tests/config/faulty" / "valid.toml").read_text()
 LINES = TEXT.split("\n")
@@ -102,9 +102,8 @@ def test_a_key_that_is_misspelled(table: str, share: int) -> None:
             assert [problem.line for problem in reported] in ([], [place.line]), reported
 
 
-@pytest.mark.parametrize(
-    "number", sampled([(line, number) for number, line in enumerate(LINES) if HEADER.fullmatch(line)], 12)
-)
+@pytest.mark.sample(12)
+@pytest.mark.parametrize("number", named([(line, n) for n, line in enumerate(LINES) if HEADER.fullmatch(line)]))
 def test_a_table_that_is_renamed_or_taken_away(number: int) -> None:
     end = next(line for line in range(number + 1, len(LINES)) if not LINES[line] or LINES[line].startswith("["))
     renamed = [*LINES[:number], LINES[number].replace("]", "x]"), *LINES[number + 1 :]]

@@ -157,6 +157,7 @@ PASSES = {
 SOON = {'"40s"': '"2s"', '"5s"': '"0s"', '"12s"': '"0.2s"', '"24s"': '"1s"', '"2s"\nproxy': '"0.3s"\nproxy'}
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.split("\n")[0][:60] for block in BLOCKS])
 def test_the_page_s_commands(served: GatewayProcess, block: str, tmp_path: Path) -> None:
     """Those of a block in their order, with files for those that read what other blocks write."""

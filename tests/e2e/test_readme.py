@@ -57,6 +57,7 @@ def test_shell_blocks(served: GatewayProcess, code: str, tmp_path: Path) -> None
         assert said.endswith("data: [DONE]\n\n")
 
 
+@pytest.mark.sample(9)
 @pytest.mark.parametrize("code", [code for name in PAGES for code in blocks(name, "python")])
 def test_python_blocks(served: GatewayProcess, code: str) -> None:
     compile(code, "README.md", "exec")

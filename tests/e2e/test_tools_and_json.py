@@ -100,6 +100,7 @@ def test_streamed_calls_are_the_same(client: openai.OpenAI, model: str) -> None:
     assert not final.message.content
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
 def test_a_forced_call_that_is_cut_off_shows_nothing_of_itself(client: openai.OpenAI, model: str, choice: Any) -> None:

@@ -12,12 +12,13 @@ from tests.fault_table.case import Case, FaultRow
 from tests.fault_table.cases import CASES
 from tests.fault_table.document import PAGE, VERDICTS, line, page, summary
 from tests.fault_table.scene import Scene
-from tests.sampling import sampled
+from tests.sampling import named
 
 LINES = PAGE.read_text().splitlines()
 
 
-@pytest.mark.parametrize("case", sampled([(each.name, each) for each in CASES], 10))
+@pytest.mark.sample(10)
+@pytest.mark.parametrize("case", named([(each.name, each) for each in CASES]))
 def test_the_page_says_what_happens(case: Case) -> None:
     assert line(case.run()) in LINES
 

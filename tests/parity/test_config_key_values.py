@@ -234,6 +234,7 @@ def theirs(directory: Path, tokens: list[int] = TOKENS) -> torch.Tensor:
         return models.reference(directory)(torch.tensor([tokens])).logits[0].log_softmax(-1)
 
 
+@pytest.mark.sample(60)
 @pytest.mark.parametrize(("case", "changes"), USED, ids=named(USED))
 def test_a_key_means_what_transformers_says(
     case: str, changes: dict[str, Any], folders: dict[str, Path], tmp_path: Path

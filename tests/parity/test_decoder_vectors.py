@@ -15,7 +15,7 @@ from engine.core.decoder_embedder import DecoderEmbedder
 from engine.load import load_engine
 from engine.messages import Embed, Embedding
 from tests.parity import decoder_vectors, models
-from tests.sampling import sampled
+from tests.sampling import named
 
 LENGTHS = (1, 2, 30, 7, 128, 5, 17, 99, 64)
 
@@ -71,7 +71,8 @@ EMBEDDERS = [
 ]
 
 
-@pytest.mark.parametrize("case", sampled(EMBEDDERS, 4, always=["qwen3-lasttoken"]))
+@pytest.mark.sample(4, always=["qwen3-lasttoken"])
+@pytest.mark.parametrize("case", named(EMBEDDERS))
 def test_embeddings_are_transformers_own(case: tuple[str, str, bool], tmp_path: Path) -> None:
     name, pooling, base = case
     directory = decoder_vectors.write_embedder(name, pooling, tmp_path, base=base)

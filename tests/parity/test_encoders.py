@@ -54,6 +54,7 @@ def test_bfloat16_is_as_close_to_the_truth_as_transformers_is(case: str, tmp_pat
     assert torch.cosine_similarity(ours, truth).min() > 0.999
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", ["bert", "bert-cls", "bert-odd-heads", "roberta", "modernbert", "modernbert-biases"])

@@ -164,6 +164,7 @@ def by_nature(directory: Path) -> bool:
 CI = ["llama-tied-llama3", "mistral-window", "gemma3", "qwen3-moe"]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CI)
 def test_compiled_kernels_are_so_by_nature(case: str, dtype: str, tmp_path: Path) -> None:

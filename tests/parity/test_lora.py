@@ -64,6 +64,7 @@ def answers(engine: Engine, asked: list[tuple[int, str]]) -> list[list[int]]:
     return list(found.values())
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("case", "kind", "block_size"), [*((*each, 16) for each in CASES), ("llama-biases", "patterns", 8)]
 )
@@ -102,6 +103,7 @@ def teacher_forced(runner: TorchRunner, tokens: list[int], adapter: Adapter | No
     return torch.stack(found)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("case", "kind", "merged"), [*((*each, False) for each in CASES), ("llama", "all", True), ("phi3", "fused", True)]
 )
@@ -142,6 +144,7 @@ def test_how_likely_a_prompt_is_says_its_own_adapter(tmp_path: Path) -> None:
 
 
 @BF16
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(("case", "kind"), [*CASES, ("qwen3-moe", "attention")])
 def test_bfloat16_is_as_close_to_the_truth_as_peft_is(case: str, kind: str, tmp_path: Path) -> None:
     """Truth: the same weights in float32. Tolerance: 1.25 times PEFT's own mean error in bfloat16.

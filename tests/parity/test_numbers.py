@@ -42,6 +42,7 @@ def teacher_forced(runner: Runner, tokens: list[int]) -> torch.Tensor:
     return torch.stack(found)
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("case", models.CASES)
 def test_float32_is_close_in_every_logprob(case: str, tmp_path: Path) -> None:
     directory = models.write_model(case, tmp_path)
@@ -75,6 +76,7 @@ def test_files_in_half_precision_are_what_they_say(kind: torch.dtype, tmp_path: 
 
 
 @BF16
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("case", models.CASES)
 def test_int8_pages_are_close_in_every_logprob(case: str, tmp_path: Path) -> None:
     """Rounding the pages alone is about what rounding every product to bfloat16 is, or less."""

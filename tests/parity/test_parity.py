@@ -66,6 +66,7 @@ def check_exact(exact: Exact, cell: Cell) -> None:
     check_books(engine, cell)
 
 
+@pytest.mark.sample(48)
 @pytest.mark.parametrize("cell", [*SAMPLE, *FALLBACK], ids=str)
 def test_sample_of_the_grid(exact: Exact, cell: Cell) -> None:
     check_exact(exact, cell)
@@ -116,6 +117,7 @@ def check_rounded(rounded: Rounded, cell: Cell) -> None:
     check_books(engine, cell)
 
 
+@pytest.mark.sample(8)
 @BF16
 def test_sample_of_the_grid_in_bfloat16(rounded: Rounded, request: pytest.FixtureRequest) -> None:
     """One cell for each architecture, another for each."""

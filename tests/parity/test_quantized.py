@@ -40,6 +40,7 @@ def tokens_of(case: str, count: int) -> list[int]:
     return [rng.randrange(VOCAB) for _ in range(count)]
 
 
+@pytest.mark.sample(14)
 @pytest.mark.parametrize(("kind", "group"), KINDS)
 @pytest.mark.parametrize("case", models.CASES)
 def test_float32(case: str, kind: str, group: int | None, tmp_path: Path) -> None:
@@ -55,6 +56,7 @@ def test_float32(case: str, kind: str, group: int | None, tmp_path: Path) -> Non
 
 
 @BF16
+@pytest.mark.sample(14)
 @pytest.mark.parametrize(("kind", "group"), KINDS)
 @pytest.mark.parametrize("case", models.CASES)
 def test_bfloat16(case: str, kind: str, group: int | None, tmp_path: Path) -> None:

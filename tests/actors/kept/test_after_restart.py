@@ -25,7 +25,7 @@ from tests.actors.upstream.test_going_on import OUTSIDE, ends
 from tests.actors.upstream.test_going_on import TEXT as UPSTREAM_TEXT
 from tests.actors.upstream.test_upstream_actor import CHAT, HI, SHARED
 from tests.actors.upstream.test_upstream_actor import config as upstream_config
-from tests.sampling import sampled
+from tests.sampling import named
 
 TEXT = "abcdefgh" * 4
 _numbers = count(1000)
@@ -88,7 +88,8 @@ async def read_some(reader: KeptReader, events: int) -> Answer:
 CASES = [(name, state) for name, state in STATES.items()]
 
 
-@pytest.mark.parametrize("case", sampled(CASES, 5, always=["reasoning"]))
+@pytest.mark.sample(5, always=["reasoning"])
+@pytest.mark.parametrize("case", named(CASES))
 async def test_the_answer_is_the_one_that_it_would_have_been(autojump_clock, tmp_path, case):
     """Killed after one event after another."""
     state: State = case

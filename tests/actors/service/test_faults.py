@@ -76,6 +76,7 @@ async def test_offers_wait_for_a_dispatch_that_is_being_restarted(autojump_clock
         assert answers[0].text() == "ok"
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("seed", range(6))
 async def test_a_storm(autojump_clock, seed):
     """Many readers, some slow, some leaving, while engines fail and stall: nothing hangs and nothing is left."""

@@ -17,7 +17,7 @@ from tests.actors.fakes import CONFIG, TEMPLATE, Answer, model_text, says, setti
 from tests.actors.prompt.test_output_constraints import ASKED, LEAD, LENGTH, TOOL, call
 from tests.actors.request.test_draft_verification import config as verified_config
 from tests.actors.request.test_response_stream import TEXT, fails_at
-from tests.sampling import sampled
+from tests.sampling import named
 
 LADDER = CONFIG.replace('name = "small"\nwhen', 'name = "small"\nmidstream = "continue"\nwhen')
 REPLICAS = LADDER.replace('model = "small"\n', 'model = "small"\nreplicas = 2\n').replace(
@@ -168,10 +168,8 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(
-    "case",
-    sampled(CASES, 6, always=["reasoning that the prompt has opened, streamed", "reasoning with a cap, streamed"]),
-)
+@pytest.mark.sample(4, always=["reasoning that the prompt has opened, streamed"])
+@pytest.mark.parametrize("case", named(CASES))
 async def test_the_answer_is_the_one_that_it_would_have_been(autojump_clock, case):
     """Each engine dies at each step; the next one serves."""
     state, streamed = case

@@ -14,7 +14,7 @@ from engine.text.tool_calls import Tool, ToolSet
 from tests.actors.upstream.dialects import OFFERED, ROWS, Row
 from tests.actors.upstream.network import Asked
 from tests.actors.upstream.test_upstream_actor import CHAT, FINE, HI, outcomes, stage
-from tests.sampling import sampled
+from tests.sampling import named
 
 TOOLS = ToolSet(
     tuple(
@@ -57,8 +57,9 @@ def server(row: Row):
     return serve
 
 
+@pytest.mark.sample(60, always=THE_SERVICE_ALONE)
 @pytest.mark.parametrize("streamed", [True, False])
-@pytest.mark.parametrize("row", sampled(ROWS, 40, always=THE_SERVICE_ALONE))
+@pytest.mark.parametrize("row", named(ROWS))
 async def test_what_is_said_arrives(autojump_clock, row, streamed):
     async with stage(server(row)) as (service, network):
         answer = await service.ask("cloud-only", prompts=WITH_TOOLS if row.tools else CHAT, streamed=streamed)

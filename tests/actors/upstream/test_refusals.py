@@ -80,6 +80,7 @@ def serving(row: Row, *, whole: bool = False) -> Server:
     return serve
 
 
+@pytest.mark.sample(150)
 @pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize("row", ROWS, ids=str)
 async def test_it_is_reported_as_what_it_is(autojump_clock, row, streamed):
@@ -105,6 +106,7 @@ async def test_it_is_reported_as_what_it_is(autojump_clock, row, streamed):
             assert row.told in record.attempts[0].said
 
 
+@pytest.mark.sample(80)
 @pytest.mark.parametrize("row", ROWS, ids=str)
 async def test_who_else_is_asked(autojump_clock, row):
     kind = KINDS[row.kind]

@@ -67,6 +67,7 @@ def engine(rng: Random | None, total_blocks: int, *, overlaps: bool = False) -> 
     )
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("overlaps", [False, True])
 @pytest.mark.parametrize("seed", range(10))
 def test_every_request_gets_what_it_would_get_alone(seed, overlaps):

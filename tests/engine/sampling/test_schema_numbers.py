@@ -55,6 +55,7 @@ TEXTS = sorted({
 })  # fmt: skip
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("kind", ["number", "integer"])
 @pytest.mark.parametrize(("lower", "upper"), list(itertools.product(LOWER, UPPER)))
 def test_every_pair_of_bounds_is_obeyed_or_refused(kind: str, lower: str, upper: str) -> None:
