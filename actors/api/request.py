@@ -22,6 +22,9 @@ class CallTurn(msgspec.Struct, frozen=True):
     arguments: dict[str, Any]
     extra: dict[str, Any] | None = None
     """Its `extra_content`, for the upstream that sent it."""
+    text: str = ""
+    """The arguments as the client wrote them: what a model wrote with other spaces is not in its server's cache. ""
+    where they were no text."""
 
 
 class ChatMessage(msgspec.Struct, frozen=True):

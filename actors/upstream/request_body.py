@@ -204,7 +204,10 @@ def _turn(message: ChatMessage, *, breakpoints: bool) -> dict[str, Any]:
             {
                 "id": tool_call.id,
                 "type": "function",
-                "function": {"name": tool_call.name, "arguments": _encode(tool_call.arguments).decode()},
+                "function": {
+                    "name": tool_call.name,
+                    "arguments": tool_call.text or _encode(tool_call.arguments).decode(),
+                },
                 **({"extra_content": tool_call.extra} if tool_call.extra is not None else {}),
             }
             for tool_call in message.tool_calls

@@ -152,7 +152,8 @@ class _Turns:
                     self._messages.append(ChatMessage(item.role, text_of(at, item.content, between="\n")))
             case FunctionCallItem():
                 arguments = call_arguments(f"{where}.arguments", item.arguments)
-                self._calls.append(CallTurn(item.call_id, item.name, arguments, item.extra_content))
+                call = CallTurn(item.call_id, item.name, arguments, item.extra_content, item.arguments)
+                self._calls.append(call)
             case CustomCallItem():
                 self._calls.append(CallTurn(item.call_id, item.name, {CUSTOM_INPUT: item.input}, item.extra_content))
             case CallOutputItem():

@@ -154,7 +154,7 @@ def _earlier(where: str, call: EarlierCall) -> CallTurn:
     if call.type != "function" or function is None:
         raise BadField(f"{where}.type", f"'{where}' must be the call of a function.", "unsupported_parameter")
     arguments = call_arguments(f"{where}.function.arguments", function.arguments)
-    return CallTurn(call.id, function.name, arguments, call.extra_content)
+    return CallTurn(call.id, function.name, arguments, call.extra_content, function.arguments)
 
 
 def call_arguments(where: str, text: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from gateway.errors import BadField
 from gateway.responses_api.items import check_answers, items_of, messages_of
 
 CALL = {"type": "function_call", "call_id": "c1", "name": "now", "arguments": '{"zone": "UTC"}'}
-TURN = CallTurn("c1", "now", {"zone": "UTC"})
+TURN = CallTurn("c1", "now", {"zone": "UTC"}, text='{"zone": "UTC"}')
 RESULT = {"type": "function_call_output", "call_id": "c1", "output": "noon"}
 THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]}
 SAID = {
@@ -49,7 +49,7 @@ READ: list[tuple[str, Any, list[ChatMessage]]] = [
     (
         "calls at once",
         [CALL, {**CALL, "call_id": "c2", "id": "fc_2", "status": "completed", "async": False}],
-        [assistant("", TURN, CallTurn("c2", "now", {"zone": "UTC"}))],
+        [assistant("", TURN, CallTurn("c2", "now", {"zone": "UTC"}, text='{"zone": "UTC"}'))],
     ),
     ("two answers are two messages", [SAID, SAID], [assistant("Hi"), assistant("Hi")]),
     ("reasoning begins a turn", [CALL, THOUGHT, SAID], [assistant("", TURN), assistant("Hi", reasoning="hm")]),

@@ -171,6 +171,13 @@ def test_texts_stay_apart(role, content, goes):
     assert sent(call({"messages": turns}))["messages"][0] == {"role": role, "content": goes}
 
 
+@pytest.mark.parametrize("written", ['{"a": 1}', '{"b":1.0,"a":"\\u00fc"}', "{}"])
+def test_arguments_of_earlier_calls_stay_as_they_were(written):
+    called = {"id": "c", "type": "function", "function": {"name": "f", "arguments": written}}
+    turns = [{"role": "assistant", "tool_calls": [called]}, {"role": "tool", "tool_call_id": "c", "content": "x"}]
+    assert sent(call({"messages": turns}))["messages"][0]["tool_calls"][0]["function"]["arguments"] == written
+
+
 @pytest.mark.parametrize("fields", FOR_VLLM, ids=str)
 def test_what_vllm_has_goes_where_it_is_understood_and_is_refused_by_name_elsewhere(fields):
     [(name, value)] = fields.items()

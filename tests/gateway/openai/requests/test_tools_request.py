@@ -70,7 +70,7 @@ def test_a_conversation_with_calls() -> None:
         {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "now"}]},
     ])  # fmt: skip
     _, assistant, result = asked.prompts[0].messages  # type: ignore[union-attr]
-    assert (assistant.content, assistant.tool_calls) == ("", (CallTurn("c1", "clock", {"a": 1}),))
+    assert (assistant.content, assistant.tool_calls) == ("", (CallTurn("c1", "clock", {"a": 1}, text='{"a": 1}'),))
     assert (result.role, result.content, result.tool_call_id) == ("tool", "now", "c1")
 
 
