@@ -27,12 +27,11 @@ KINDS: dict[str, Scheme | None] = {
     "int4/128": Scheme(4, 128),
 }
 _BITS = {"bf16": 16.0, "int8": 8.0, "int4/32": 5.0, "int4/64": 4.5, "int4/128": 4.25}
-_FILL_BYTES = 192 * 2**20
 
 
-def copies(factory: LinearFactory, kind: str, weight: Tensor) -> list[Linear]:
+def copies(factory: LinearFactory, kind: str, weight: Tensor, megabytes: int) -> list[Linear]:
     scheme = KINDS[kind]
-    count = max(1, int(_FILL_BYTES / (weight.numel() * _BITS[kind] / 8)))
+    count = max(1, int(megabytes * 2**20 / (weight.numel() * _BITS[kind] / 8)))
     if scheme is None:
         return [factory.make(weight, None) for _ in range(count)]
     quantized = quantize(weight.float(), scheme)
@@ -57,6 +56,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.3)
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 4, 16, 128])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--megabytes", type=int, default=192, help="of all copies of a matrix")
     parser.add_argument("--shapes", type=int, default=len(SHAPES))
     arguments = parser.parse_args()
     set_threads(arguments.threads)
@@ -68,7 +68,7 @@ def main() -> None:
     with torch.inference_mode():
         for (outputs, inputs), kind in itertools.product(SHAPES[: arguments.shapes], arguments.kinds):
             weight = torch.randn(outputs, inputs).bfloat16()
-            linears = copies(factory, kind, weight)
+            linears = copies(factory, kind, weight, arguments.megabytes)
             times = []
             for rows in arguments.rows:
                 x = torch.randn(rows, inputs).bfloat16()

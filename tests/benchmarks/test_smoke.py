@@ -45,7 +45,10 @@ ROWS: dict[str, tuple[str, str]] = {
     "benchmarks.engine.make_model": ("tiny {folder}/made", "parameters, bfloat16"),
     "benchmarks.engine.overhead": ("--rounds 1 --streams 1 2 --vocab 64", "plan, build, report"),
     "benchmarks.engine.quantization": ("--questions 2 --conversations 1 --no-parity", "| large | int4/64 |"),
-    "benchmarks.engine.quantized_products": ("--seconds 0 --rows 1 --shapes 1 --threads 1", "| 4096 × 768 | bf16 |"),
+    "benchmarks.engine.quantized_products": (
+        "--seconds 0 --rows 1 --shapes 1 --threads 1 --megabytes 8",
+        "| 4096 × 768 | bf16 |",
+    ),
     "benchmarks.engine.several": ("--plans turns-1 --seconds 0.3 --streams 1", "| turns-1 |"),
     "benchmarks.loadtests": ("--streams 2 --seconds 0.5 --events 10", "| 2 |"),
     "benchmarks.loadtests.overload": ("--seconds 1 --overloads", "| 1 × capacity |"),
