@@ -19,7 +19,7 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 
 from engine.errors import RequestRefused
 from engine.sampling.schema_numbers import drop_numbers, number_faults
-from engine.sampling.schema_relax import relax, strict_fault, whole_counts
+from engine.sampling.schema_relax import relax, rust_patterns, strict_fault, whole_counts
 from engine.text.tokenizer import Tokenizer
 
 MAX_CHARACTERS = 65_536
@@ -27,8 +27,10 @@ MAX_CHARACTERS = 65_536
 _CACHED = 64
 _LIMITS = LLParserLimits(verbose_errors=False)
 _SCHEMA_IN_LARK = re.compile(r"%json(?:\s|//[^\n]*\n|#[^\n]*\n)*")
-JSON_RULES = {"whitespace_pattern": r"[ \n\r\t]{1,32}"}
+_WHITESPACE = r"[ \n\r\t]{1,32}"
 """Whitespace in JSON. Without a bound a model that is unsure can emit white space up to its last token."""
+_CONTROLS = re.compile(r"\\(?:u00|\\x|\\u00)(?:[01]|7[fF])|\\\\[av]")
+"""In the JSON of a schema: a control character, or a pattern's escape of one."""
 
 GrammarKind = Literal["json_schema", "regex", "choice", "grammar"]
 Allowed = npt.NDArray[np.bool_]
@@ -206,8 +208,9 @@ def _guidance(grammar: Grammar) -> str:
     """The grammar in llguidance's syntax. Raises ValueError."""
     match grammar.kind:
         case "json_schema":
-            rules = {**JSON_RULES, "lenient": grammar.lenient}
-            source = _exact_numbers(json.loads(grammar.source), lenient=grammar.lenient)
+            schema = json.loads(grammar.source)
+            rules = json_rules(schema, lenient=grammar.lenient)
+            source = _exact_numbers(schema, lenient=grammar.lenient)
             return LLMatcher.grammar_from_json_schema(source, overrides=rules)  # type: ignore[arg-type]
         case "regex":
             return LLMatcher.grammar_from_regex(grammar.source)
@@ -217,16 +220,27 @@ def _guidance(grammar: Grammar) -> str:
             return LLMatcher.grammar_from_lark(_with_exact_numbers(any_to_lark(grammar.source)))
 
 
+def json_rules(schema: Any, *, lenient: bool) -> dict[str, Any]:
+    """The options of llguidance for a schema."""
+    return {"whitespace_pattern": _WHITESPACE, "lenient": lenient, **_escapes(schema)}
+
+
+def _escapes(schema: Any) -> dict[str, str]:
+    r"""The option for the escapes in strings: without `\u00..`, unless control characters may have to be written.
+
+    An additional property could otherwise have a name of `properties`: `"\u0061"` for "a".
+    """
+    return {"json_allowed_escapes": 'nrbtf\\"' + "u" * bool(_CONTROLS.search(json.dumps(schema)))}
+
+
 def _exact_numbers(schema: Any, *, lenient: bool) -> str:
     """A schema whose number bounds are enforced exactly. Raises ValueError for those that cannot be, unless lenient."""
     schema = whole_counts(schema)
     if lenient:
         drop_numbers(schema)
-        return json.dumps(schema)
-    fault = next(number_faults(schema), None)
-    if fault is not None:
+    elif fault := next(number_faults(schema), None):
         raise ValueError(f"#{fault.where} cannot be enforced: {fault.why}")
-    return json.dumps(schema)
+    return json.dumps(rust_patterns(schema))
 
 
 def _with_exact_numbers(lark: str) -> str:
@@ -239,8 +253,12 @@ def _with_exact_numbers(lark: str) -> str:
             schema, after = json.JSONDecoder().raw_decode(lark, match.end())
         except ValueError as error:
             raise ValueError(f"what follows %json is no JSON: {error}") from None
-        rules = schema.get("x-guidance") if isinstance(schema, dict) else None
-        lenient = isinstance(rules, dict) and rules.get("lenient") is True
+        lenient = False
+        if isinstance(schema, dict):
+            given = schema.get("x-guidance")
+            rules: dict[str, Any] = _escapes(schema) | (given if isinstance(given, dict) else {})
+            schema["x-guidance"] = rules
+            lenient = rules.get("lenient") is True
         parts += [lark[end : match.end()], _exact_numbers(schema, lenient=lenient)]
         end = after
     return "".join([*parts, lark[end:]])

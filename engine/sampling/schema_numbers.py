@@ -18,6 +18,8 @@ _EXACT = 2**53
 _BEYOND = "numbers beyond 2^53 cannot be enforced exactly; use smaller ones"
 _MAX_SCHEMAS = 20_000
 """Limit of schemas that are combined with others in one check."""
+_MAX_NAME_PATTERNS = 128
+"""Limit of patterns for names in one schema: llguidance compares every two, which takes 0.3 s for so many."""
 _EXACT_TENS = 22
 """Powers of ten up to this exponent are exact doubles, and numbers are parsed as an integer times or over one of them.
 """
@@ -37,17 +39,22 @@ class NumberFault(msgspec.Struct, frozen=True):
 def number_faults(schema: Any) -> Iterator[NumberFault]:
     """All such keywords of a decoded JSON Schema, which must not be modified during the iteration.
 
-    Raises ValueError: too many schemas refer to each other.
+    Raises ValueError: too many schemas refer to each other, or there are too many patterns for names.
     """
-    looked_at = 0
+    looked_at = patterns = 0
     for where, part in _objects("", schema):
         for keyword in BOUNDS:
             value = part.get(keyword)
             if is_number(value) and (why := _bound_fault(keyword, value)):
                 yield NumberFault(part, keyword, f"{where}/{keyword}", why)
+        if why := _names_fault(part):
+            yield NumberFault(part, "minProperties", f"{where}/minProperties", why)
         for keyword in ("const", "enum"):
             if keyword in part and (why := next(filter(None, map(_value_fault, _numbers(part[keyword]))), "")):
                 yield NumberFault(part, keyword, f"{where}/{keyword}", why)
+        patterns += len(_names(part.get("patternProperties")))
+        if patterns > _MAX_NAME_PATTERNS:
+            raise ValueError(f"more than {_MAX_NAME_PATTERNS} patterns for names")
         seen: set[int] = set()
         yield from _gaps(where, _together(part, schema, seen))
         looked_at += len(seen)
@@ -76,6 +83,16 @@ def _bound_fault(keyword: str, value: float) -> str:
     if abs(value) > _EXACT:
         return _BEYOND
     return _value_fault(value)
+
+
+def _names_fault(part: dict[str, Any]) -> str:
+    """Whether an answer could reach `minProperties` by a name that it repeats: only unnamed properties can repeat."""
+    least = part.get("minProperties")
+    distinct = len(_list(part.get("required"))) + 1
+    closed = part.get("additionalProperties") is False and not _names(part.get("patternProperties"))
+    if not is_number(least) or least <= distinct or closed:
+        return ""
+    return f"an answer may repeat a name; at most {distinct} can be enforced here, one more than the required names"
 
 
 def _value_fault(value: float) -> str:
@@ -189,3 +206,7 @@ def is_number(value: object) -> TypeGuard[float]:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _names(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

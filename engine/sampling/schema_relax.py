@@ -15,6 +15,7 @@ import msgspec
 from llguidance import LLMatcher
 
 from engine.sampling.schema_numbers import BOUNDS, drop_numbers, escaped, is_number, number_faults
+from engine.sampling.schema_patterns import rust_pattern
 
 _BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
@@ -24,7 +25,12 @@ _ENDLESS = 2**31
 """Counts of this size cannot be reached by an answer, in characters, elements or names."""
 _KNOWN_DIALECTS = re.compile(r"https?://json-schema\.org/")
 _KEYS = re.compile(r"Unimplemented keys: (\[.*\])")
-_FORMAT = re.compile(r"Unknown format: (.*)")
+_FORMAT = re.compile(r"Unknown format: (.*?)(?: \(\d+ times\))?$")
+_NAME_COUNTS = ("minProperties", "maxProperties")
+_UNCOUNTED = "min/maxProperties only supported"
+"""Some named properties are optional: llguidance would count the others only."""
+_OVERLAP = "are not disjoint"
+"""Two patterns match the same name."""
 _MAX_NAMES = 8
 _MAX_TESTED = 512
 """Limit of distinct patterns and bounds of one schema that are tested one by one, at about 0.3 ms each."""
@@ -48,8 +54,18 @@ def relax(schema: dict[str, Any]) -> Relaxed:
     removed = [f"#{where}" for where in drop_numbers(schema)]
     if not _fault(schema):
         return Relaxed(schema, _in_order(removed, given))
-    left = _Relaxer(_ids(schema), removed).relaxed(schema, "#")
-    for warning in dict.fromkeys(_warnings(left)):
+    relaxer = _Relaxer(_ids(schema), removed)
+    left = relaxer.relaxed(schema, "#")
+    error, warnings = _looked_at(left)
+    # What is wrong only where several schemas apply to one object.
+    if _OVERLAP in error:
+        relaxer.drop_everywhere(left, "patternProperties", "additionalProperties")
+        warnings = _looked_at(left)[1]
+    if any(_UNCOUNTED in warning for warning in warnings):
+        for name in _NAME_COUNTS:
+            relaxer.drop_everywhere(left, name)
+        warnings = _looked_at(left)[1]
+    for warning in warnings:
         removed += _named(warning, left)
     return Relaxed(left, _in_order(removed, given))
 
@@ -85,6 +101,21 @@ def whole_counts(schema: Any) -> Any:
     return left
 
 
+def rust_patterns(schema: Any) -> Any:
+    """A copy with regular expressions as llguidance has to get them."""
+    if not isinstance(schema, dict):
+        return schema
+    left = dict(schema)
+    if isinstance(pattern := left.get("pattern"), str):
+        left["pattern"] = rust_pattern(pattern)
+    if isinstance(patterns := left.get("patternProperties"), dict):
+        named = {rust_pattern(name): part for name, part in patterns.items()}
+        left["patternProperties"] = named if len(named) == len(patterns) else patterns
+    for _, part, replace in list(_parts(left)):
+        replace(rust_patterns(part))
+    return left
+
+
 def list_places(passed_over: tuple[str, ...]) -> str:
     """The list for a message: the first few pointers, and how many more there are."""
     shown = ", ".join(passed_over[:_MAX_NAMES])
@@ -98,7 +129,7 @@ class _Relaxer:
         """`ids`: what references may name. The pointers of removed parts are appended to `removed`."""
         self._ids = ids
         self._removed = removed
-        self._answers: dict[str, bool] = {}
+        self._faults: dict[str, str] = {}
 
     def relaxed(self, schema: Any, where: str) -> Any:
         """The schema without what cannot be enforced."""
@@ -121,12 +152,14 @@ class _Relaxer:
         if isinstance(pattern, str) and not self._is_pattern(pattern):
             drop("pattern")
         patterns = left.get("patternProperties")
-        if isinstance(patterns, dict) and (bad := [name for name in patterns if not self._is_pattern(name)]):
+        if isinstance(patterns, dict) and (bad := self._bad_patterns(list(patterns))):
             self._removed += [f"{where}/patternProperties/{escaped(name)}" for name in bad]
             left["patternProperties"] = {name: part for name, part in patterns.items() if name not in bad}
             # Names matched by the removed patterns can no longer be distinguished from additional ones.
             drop("additionalProperties")
         self._relax_bounds(left, drop)
+        if not self._counts_names(left):
+            drop(*_NAME_COUNTS)
         for path, part, replace in list(_parts(left)):
             replace(self.relaxed(part, f"{where}/{path}"))
         return left
@@ -140,18 +173,55 @@ class _Relaxer:
             bad = [name for name, value in bounds.items() if not self._is_good({"type": kind, name: value})]
             drop(*(bad or bounds))
 
+    def drop_everywhere(self, schema: dict[str, Any], name: str, *beside: str) -> None:
+        """Remove a keyword, and those beside it, from `schema`, which `relaxed` returned, and all schemas within it."""
+        for path, part in list(_all("#", schema)):
+            for each in (name, *beside) if name in part else ():
+                if part.pop(each, None) is not None:
+                    self._removed.append(f"{path}/{each}")
+
     def _is_pattern(self, pattern: str) -> bool:
         return self._is_good({"type": "string", "pattern": pattern})
 
+    def _bad_patterns(self, patterns: list[str]) -> list[str]:
+        """Those of names that are not supported, or match names that one before them matches."""
+        known = [pattern for pattern in patterns if self._is_pattern(pattern)]
+        good = known
+        if self._overlap(known):
+            good = []
+            for pattern in known:
+                if not any(self._overlap([other, pattern]) for other in good):
+                    good.append(pattern)
+        return [pattern for pattern in patterns if pattern not in good]
+
+    def _overlap(self, patterns: list[str]) -> bool:
+        schema = {"type": "object", "patternProperties": {pattern: {} for pattern in patterns}}
+        return len(patterns) > 1 and _OVERLAP in self._fault_of(schema)
+
+    def _counts_names(self, schema: dict[str, Any]) -> bool:
+        """Whether the limits of the number of an object's properties count all of them."""
+        counts = {name: schema[name] for name in _NAME_COUNTS if name in schema}
+        named: dict[str, Any] = schema.get("properties", {})
+        if not counts or not isinstance(named, dict):
+            return True
+        rest: dict[str, Any] = {name: schema[name] for name in ("required", "additionalProperties") if name in schema}
+        if isinstance(rest.get("additionalProperties"), dict):
+            del rest["additionalProperties"]
+        properties: dict[str, Any] = {name: {} for name in named}
+        return _UNCOUNTED not in self._fault_of({"type": "object", "properties": properties, **rest, **counts})
+
     def _is_good(self, schema: dict[str, Any]) -> bool:
         """Whether llguidance supports `schema`. One that it reports as unsatisfiable is supported."""
+        fault = self._fault_of(schema)
+        return not fault or "nsatisfiable" in fault
+
+    def _fault_of(self, schema: dict[str, Any]) -> str:
         question = json.dumps(schema)
-        if question not in self._answers:
-            if len(self._answers) >= _MAX_TESTED:
+        if question not in self._faults:
+            if len(self._faults) >= _MAX_TESTED:
                 raise ValueError(f"more than {_MAX_TESTED} different patterns and bounds beside what is not known")
-            fault = _fault(schema)
-            self._answers[question] = not fault or "nsatisfiable" in fault
-        return self._answers[question]
+            self._faults[question] = _fault(schema)
+        return self._faults[question]
 
 
 def _parts(schema: dict[str, Any]) -> Iterator[tuple[str, Any, Callable[[Any], None]]]:
@@ -227,14 +297,15 @@ def _fault(schema: Any) -> str:
         return str(error)
 
 
-def _warnings(schema: Any) -> list[str]:
+def _looked_at(schema: Any) -> tuple[str, list[str]]:
+    """What llguidance says to a schema whose unknown parts it may ignore: an error or "", and warnings."""
     try:
         is_error, messages = LLMatcher.validate_grammar_with_warnings(_guidance(schema, lenient=True))
     except ValueError:
         # Nested too deeply; compiling the schema reports it.
-        return []
-    return [] if is_error else messages
+        return "", []
+    return (" ".join(messages), []) if is_error else ("", messages)
 
 
 def _guidance(schema: Any, *, lenient: bool) -> str:
-    return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides={"lenient": lenient})
+    return LLMatcher.grammar_from_json_schema(json.dumps(rust_patterns(schema)), overrides={"lenient": lenient})

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from engine.errors import RequestRefused
-from engine.sampling.grammar import JSON_RULES, Grammar
+from engine.sampling.grammar import Grammar, json_rules
 from engine.sampling.schema_relax import relax, strict_fault
 from engine.text.tool_calls import CLOSE, OPEN, Tool, ToolSet, ToolStyle
 
@@ -68,4 +68,4 @@ def _schema(schema: dict[str, Any], where: str, passed_over: list[str], *, lenie
             raise RequestRefused("grammar_invalid", f"The schema of {where}, which is strict, cannot be used: {fault}.")
     except (ValueError, RecursionError) as error:
         raise RequestRefused("grammar_invalid", f"The schema of {where} cannot be used: {error}.") from None
-    return json.dumps({**schema, "x-guidance": {**JSON_RULES, "lenient": lenient}})
+    return json.dumps({**schema, "x-guidance": json_rules(schema, lenient=lenient)})

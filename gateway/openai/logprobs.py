@@ -87,8 +87,20 @@ class CompletionLogprobs:
             raw = position.token_bytes
             if self._spaceless and raw:
                 raw, self._spaceless = raw.removeprefix(b" "), False
+            begun = self._decoder.getstate()[0]
             self._offset += len(self._decoder.decode(raw))
+            # A character that another token has begun and this one does not continue is one U+FFFD, and not its own.
+            at += bool(begun and raw and not _continues(begun, raw))
         return at
+
+
+def _continues(begun: bytes, raw: bytes) -> bool:
+    """Whether the first byte of `raw` belongs to the character whose first bytes are `begun`."""
+    try:
+        (begun + raw[:1]).decode()
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data" and error.start == 0
+    return True
 
 
 def _best(position: TokenLogprobs, count: int) -> dict[str, float | None] | None:

@@ -102,6 +102,24 @@ def test_white_space_is_bounded(grammars):
     assert state.allowed(ids("{"), VOCAB).all()
 
 
+@pytest.mark.parametrize("form", ["json_schema", "grammar"])
+def test_a_name_is_spelled_in_one_way(grammars, form):
+    """Otherwise an additional property could be one of `properties`, with another schema."""
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}, "é": {"type": "integer"}}}
+    source = json.dumps(schema)
+    grammar = grammars.compile(Grammar(form, source if form == "json_schema" else f"start: %json {source}"))
+    for text, possible in (('{"b', True), ('{"\\n', True), ('{"\\u0061', False), ('{"\\u00e9', False)):
+        state = grammar.start()
+        state.advance(ids(text))
+        assert (state.error is None) is possible, text
+
+
+@pytest.mark.parametrize("required", ["\x01", "a\x1b[0m", "\x7f"])
+def test_control_characters_that_a_schema_requires_can_be_written(grammars, required):
+    source = json.dumps({"type": "array", "prefixItems": [{"const": required}], "items": False, "minItems": 1})
+    assert state_after(grammars, Grammar("json_schema", source), f"[{json.dumps(required)}]").complete
+
+
 def test_without_an_end_token_it_ends_where_nothing_can_follow():
     grammars = Grammars(Tokenizer(tiny_tokenizers.byte_level(), frozenset()))
     state = grammars.compile(Grammar("regex", "a{1,2}")).start()

@@ -96,6 +96,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"exclusiveMinimum": 0, "anyOf": [{"maximum": 5}, {"maximum": 0.5}]}, "exclusiveMinimum"),
     ({"type": "object", "properties": {"a/b": {"const": BIG + 1}}}, "#/properties/a~1b/const"),
     ({"type": "array", "items": {"minimum": 2 * BIG}}, "#/items/minimum"),
+    ({"type": "object", "required": ["a"], "minProperties": 3}, "#/minProperties"),
+    ({"patternProperties": {"^a": {}}, "additionalProperties": False, "minProperties": 2}, "#/minProperties"),
     ({"type": "array", "prefixItems": [{"enum": [2 * BIG]}]}, "#/prefixItems/0/enum"),
     ({"$defs": {"x": {"const": 2 * BIG}}, "type": "array", "items": {"$ref": "#/$defs/x"}}, "#/$defs/x/const"),
 ]
@@ -123,6 +125,8 @@ GOOD: list[tuple[dict[str, Any], list[str]]] = [
     ({"type": "number", "exclusiveMinimum": 0, "maximum": 1}, ["0.5", "1"]),
     ({"type": "number", "minimum": 0.5, "exclusiveMaximum": 1}, ["0.5", "0.99"]),
     ({"type": "number", "multipleOf": 0.01, "minimum": 0}, ["0.25"]),
+    ({"type": "object", "required": ["a"], "minProperties": 2}, ['{"a":1,"b":2}']),
+    ({"type": "object", "minProperties": 1, "additionalProperties": {"type": "integer"}}, ['{"b":2}']),
     ({"anyOf": [{"type": "number", "exclusiveMinimum": 3}, {"type": "number", "maximum": -3.5}]}, ["4", "-4"]),
 ]
 

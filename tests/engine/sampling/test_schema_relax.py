@@ -70,6 +70,19 @@ PASSED_OVER: list[tuple[str, Any, list[str], str]] = [
     ("a closed object's names", {
         "type": "object", "patternProperties": {"^(?!x)": {}, "^y": {"type": "integer"}}, "additionalProperties": False,
      }, ["patternProperties/^(?!x)", "additionalProperties"], '{"b": 1, "y": 2}'),
+    ("names that two patterns match", {
+        "type": "object", "patternProperties": {"^b": {"type": "integer"}, "b$": {"type": "string"}, "^c": {}},
+     }, ["patternProperties/b$"], '{"ab": 1, "b": 2}'),
+    ("names that patterns of two schemas match", {"allOf": [
+        {"type": "object", "patternProperties": {"^b": {"type": "integer"}}}, {"patternProperties": {"b$": {}}},
+     ]}, ["allOf/0/patternProperties", "allOf/1/patternProperties"], '{"b": "s"}'),
+    ("a number of names, some optional", {"type": "object", "properties": {"x": {}}, "minProperties": 1},
+     ["minProperties"], '{"x": 1}'),
+    ("a number of names of two schemas", {"allOf": [{"type": "object", "properties": {"x": {}}}, {"maxProperties": 1}]},
+     ["allOf/1/maxProperties"], '{"x": 1, "y": 2}'),
+    ("a number of names that may repeat", {"type": "object", "minProperties": 2}, ["minProperties"], '{"x": 1}'),
+    ("a format twice", {"type": "object", "properties": {"x": {"format": "cuid2"}, "y": {"format": "cuid2"}}},
+     ["properties/x/format", "properties/y/format"], '{"x": "a"}'),
     ("one of several that overlap", {"oneOf": [{"type": "number"}, {"type": "integer"}]}, ["oneOf"], "3"),
     ("deep", {"type": "array", "items": {"anyOf": [{"type": "null"}, {"type": "string", "pattern": "(?!a)b"}]}},
      ["items/anyOf/1/pattern"], '[null, "x"]'),
@@ -298,6 +311,10 @@ def test_what_would_take_too_long_is_refused() -> None:
         compiled(many, lenient=True)
     with pytest.raises(RequestRefused, match="more than 512"):
         calls_grammar("tags", ToolSet((Tool("f", {}, many),), "required"))
+    names = {"type": "object", "patternProperties": {f"^p{number}_": {} for number in range(129)}}
+    for lenient in (True, False):
+        with pytest.raises(RequestRefused, match="more than 128"):
+            compiled(names, lenient=lenient)
     same = {"properties": {f"p{number}": {"type": "string", "pattern": "(?!a)b"} for number in range(600)}}
     assert len(relax(same).passed_over) == 600
 

@@ -3,9 +3,12 @@
 import math
 from typing import Any
 
+import pytest
+
 from actors.api.request import InferenceRequest
 from actors.api.response import Delta, Done, Start
 from engine.messages import TokenLogprobs
+from gateway.openai.logprobs import CompletionLogprobs
 from tests.gateway.fakes import SERVED, USAGE, FakeService, Step
 from tests.gateway.harness import events, gateway
 
@@ -51,6 +54,22 @@ ECHOED = {
     "token_logprobs": [None, -1.0, -4.0, -2.0, -0.125],
     "top_logprobs": [None, {" H": -1.0}, {"\ufffd": -0.5}, {"z": -0.25, "\ufffd": -2.0}, {"!": -0.125}],
 }
+
+
+@pytest.mark.parametrize(
+    ("pieces", "offsets"),
+    [
+        ([b"\xc3", b"\xa9", b"x"], [0, 0, 1]),
+        ([b"a", b"\xed", b"p"], [0, 1, 2]),
+        ([b"\xed", b"\xc3", b"\xa9"], [0, 1, 1]),
+        ([b"\xf0\x9f", b"\x98a", b"b"], [0, 0, 2]),
+        ([b"\xf0", b"\x80", b"b"], [0, 1, 2]),
+        ([b"\xe2\x82", b"", b"\xac!"], [0, 0, 0]),
+    ],
+)
+def test_an_offset_is_that_of_a_tokens_first_whole_character(pieces: list[bytes], offsets: list[int]) -> None:
+    positions = [said(token, piece, -1.0) for token, piece in enumerate(pieces)]
+    assert CompletionLogprobs().fields(positions, 0)["text_offset"] == offsets
 
 
 async def test_echo_begins_text_and_logprobs_with_the_prompt() -> None:
