@@ -35,9 +35,10 @@ class LogprobPosition(msgspec.Struct, gc=False):
 
 
 class Logprobs(msgspec.Struct, gc=False):
-    """Chat (`content`) or text completion (the lists)."""
+    """Chat (`content`, or `refusal`) or text completion (the lists)."""
 
     content: list[LogprobPosition] | None = None
+    refusal: list[LogprobPosition] | None = None
     tokens: list[str] | None = None
     token_logprobs: list[float | None] | None = None
     top_logprobs: list[dict[str, float] | None] | None = None
@@ -115,6 +116,7 @@ class PlainMessage(Message, gc=False, forbid_unknown_fields=True):
 
     role: Any = None
     name: Any = None
+    token_id: Any = None
     reasoning_details: None = None
     annotations: None = None
     audio: None = None
@@ -139,6 +141,7 @@ class PlainChunk(Chunk, gc=False, forbid_unknown_fields=True):
     object: Any = None
     created: Any = None
     system_fingerprint: Any = None
+    obfuscation: Any = None
     x_groq: None = None
     timings: None = None
     service_tier: None = None
@@ -177,7 +180,7 @@ def token_logprobs_of(raw: msgspec.Raw) -> list[TokenLogprobs]:
         given = _logprobs.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise garbled("its log-probabilities are not those of the API") from None
-    if given.content is not None:
+    if (positions := given.content or given.refusal) is not None:
         return [
             TokenLogprobs(
                 UNKNOWN_TOKEN,
@@ -188,7 +191,7 @@ def token_logprobs_of(raw: msgspec.Raw) -> list[TokenLogprobs]:
                     for top in position.top_logprobs or ()
                 ),
             )
-            for position in given.content
+            for position in positions
         ]
     tokens, values, tops = given.tokens or [], given.token_logprobs or [], given.top_logprobs or []
     if len(values) != len(tokens) or (tops and len(tops) != len(tokens)):

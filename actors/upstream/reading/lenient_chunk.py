@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from actors.api.extra_fields import is_too_deep
 from actors.upstream.reading.chunk import CalledFunction, Chunk, ChunkChoice, Message, ToolCallPart
 
 _HIGH = ("\ud800", "\udbff")
@@ -26,6 +27,9 @@ _ALONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Lone surrogates; the range left out is what `surrogateescape` makes of invalid UTF-8 bytes."""
 _NO_LIMIT = 9999.0
 """Replaces infinite log-probabilities, as vLLM does."""
+_MIN_INTEGER, _MAX_INTEGER = -(1 << 63), (1 << 64) - 1
+_TOO_LARGE = 1 << 1023
+"""For a float."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -44,15 +48,15 @@ class LenientReader:
             value = json.loads(data.decode("utf-8", "surrogateescape"), strict=False)
         except (ValueError, RecursionError):
             return None
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or is_too_deep(value):
             return None
-        self.event = _clean(value)
+        self.event = cleaned(value)
         return Chunk(
             choices=self._choices(value.get("choices")),
             usage=value.get("usage"),
             x_groq=value.get("x_groq"),
             timings=value.get("timings"),
-            model=_clean(value.get("model")),
+            model=cleaned(value.get("model")),
             error=value.get("error"),
         )
 
@@ -71,8 +75,8 @@ class LenientReader:
             message=self._message({"content": message} if isinstance(message, str) and message else message),
             text=self._content_halves.joined(given["text"]) if isinstance(given.get("text"), str) else None,
             logprobs=_raw(given.get("logprobs")),
-            finish_reason=_clean(given.get("finish_reason")),
-            stop_reason=_clean(given.get("stop_reason")),
+            finish_reason=cleaned(given.get("finish_reason")),
+            stop_reason=cleaned(given.get("stop_reason")),
             usage=given.get("usage"),
             error=given.get("error"),
         )
@@ -86,9 +90,9 @@ class LenientReader:
         }
         return Message(
             content=self._text(self._content_halves, content),
-            refusal=_clean(refusal) if isinstance(refusal, str) else None,
-            reasoning_details=_clean(given.get("reasoning_details")),
-            thinking=_clean(given.get("thinking")),
+            refusal=cleaned(refusal) if isinstance(refusal, str) else None,
+            reasoning_details=cleaned(given.get("reasoning_details")),
+            thinking=cleaned(given.get("thinking")),
             tool_calls=_calls(given.get("tool_calls")),
             function_call=_function(given.get("function_call")),
             **named,
@@ -96,7 +100,7 @@ class LenientReader:
 
     @staticmethod
     def _text(halves: "_Halves", given: Any) -> Any:
-        return halves.joined(given) if isinstance(given, str) else _clean(given)
+        return halves.joined(given) if isinstance(given, str) else cleaned(given)
 
 
 class _Halves:
@@ -121,14 +125,16 @@ def _bytes_of(text: str) -> bytes:
     return _ALONE.sub("\ufffd", paired).encode("utf-8", "surrogateescape")
 
 
-def _clean(value: Any) -> Any:
-    """Replace lone surrogates in all strings."""
+def cleaned(value: Any) -> Any:
+    """What JSON and MessagePack can write: without lone surrogates, and with numbers beyond 64 bits as floats."""
     if isinstance(value, str):
         return _bytes_of(value).decode("utf-8", "replace")
     if isinstance(value, list):
-        return [_clean(entry) for entry in value]
+        return [cleaned(entry) for entry in value]
     if isinstance(value, dict):
-        return {name: _clean(entry) for name, entry in value.items()}
+        return {cleaned(name): cleaned(entry) for name, entry in value.items()}
+    if isinstance(value, int) and not _MIN_INTEGER <= value <= _MAX_INTEGER:
+        return float(value) if abs(value) < _TOO_LARGE else None
     return value
 
 
@@ -150,7 +156,7 @@ def _calls(given: Any) -> list[ToolCallPart] | None:
         ToolCallPart(
             function=_function(entry.get("function")),
             name=entry["name"] if isinstance(entry.get("name"), str) else None,
-            **{name: _clean(entry.get(name)) for name in names},
+            **{name: cleaned(entry.get(name)) for name in names},
         )
         for entry in given
         if isinstance(entry, dict)
@@ -163,14 +169,14 @@ def _function(given: Any) -> CalledFunction | None:
     name = given.get("name")
     return CalledFunction(
         name=name if isinstance(name, str) else None,
-        arguments=_clean(given.get("arguments")),
-        parameters=_clean(given.get("parameters")),
+        arguments=cleaned(given.get("arguments")),
+        parameters=cleaned(given.get("parameters")),
     )
 
 
 def _raw(logprobs: Any) -> msgspec.Raw:
     """Log-probabilities as JSON without NaN and infinity."""
-    return msgspec.Raw() if logprobs is None else msgspec.Raw(_encode(_finite(_clean(logprobs))))
+    return msgspec.Raw() if logprobs is None else msgspec.Raw(_encode(_finite(cleaned(logprobs))))
 
 
 def _finite(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from actors.api.extra_fields import ExtraFields, Fields, joined
+from actors.api.extra_fields import ExtraFields, Fields, joined, without_reasoning
 from actors.api.request import ParsedBody, View
 from actors.api.response import Delta, EndReason, MadeCall, Served, Usage
 from engine.messages import TokenLogprobs
@@ -15,8 +15,6 @@ from gateway.openai.json_text import encode, usage_fields
 from gateway.openai.logprobs import CompletionLogprobs, chat_logprobs, prompt_logprobs, prompt_logprobs_field
 
 _NO_EXTRAS = ExtraFields()
-_REASONING = frozenset({"reasoning_details", "thinking_blocks"})
-"""Further fields of a message that have reasoning, with its signatures."""
 _FINISH = frozenset({"stop", "length", "content_filter", "tool_calls"})
 """Finish reasons of the API. All other ends are errors."""
 
@@ -257,10 +255,7 @@ class CompletionChunks(Chunks):
 
 def shown_fields(extras: ExtraFields, view: View) -> Fields:
     """Further fields of a message, without the reasoning if it is not to be shown."""
-    fields = extras.message
-    if view.reasoning or fields.keys().isdisjoint(_REASONING):
-        return fields
-    return {name: value for name, value in fields.items() if name not in _REASONING}
+    return extras.message if view.reasoning else without_reasoning(extras.message)
 
 
 def finish_word(reason: EndReason) -> str | None:

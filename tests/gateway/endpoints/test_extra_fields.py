@@ -1,5 +1,6 @@
 """What upstreams and clients say to each other beyond the API: of answers in every API, and of requests."""
 
+import json
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +13,7 @@ from gateway.endpoints.completions import COMPLETION as COMPLETION_ENDPOINT
 from gateway.openai.requests.json_body import BodyDecoder
 from gateway.openai.ws_messages import StartChat, StartCompletion
 from tests.actors.fakes import says
-from tests.actors.upstream.dialects import delta, end, sse, usage, whole
+from tests.actors.upstream.dialects import delta, end, part, parts, sse, usage, whole
 from tests.actors.upstream.network import Asked
 from tests.actors.upstream.test_upstream_actor import config, stage
 from tests.gateway.endpoints.test_same_in_every_api import ask
@@ -117,10 +118,15 @@ async def test_what_is_omitted() -> None:
 
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_hidden_reasoning_stays_hidden(streamed: bool) -> None:
-    async with served(extra='supports = ["sampling"]\n') as (running, _, _):
+    more = {"thinking_blocks": [{"thinking": "hm"}], "citations": [1]}
+    spoken = STREAMED.replace(
+        b'"content": "lo"', b'"content": "lo", "provider_specific_fields": ' + json.dumps(more).encode()
+    )
+    async with served(speaks(spoken), extra='supports = ["sampling"]\n') as (running, _, _):
         said = await ask(running, "/v1/chat/completions", {**CHAT, "include_reasoning": False, "stream": streamed})
     text = msgspec.json.encode(said)
     assert b"annotations" in text
+    assert b"provider_specific_fields" in text
     assert b"reasoning_details" not in text
     assert b'"hm"' not in text
 
@@ -217,6 +223,27 @@ async def test_a_rung_that_fails_before_content_leaves_nothing(streamed: bool) -
     text = msgspec.json.encode(said)
     assert b'"rung":"small"' in text
     assert b"citations" not in text
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_after_reasoning_alone_another_rung_answers(streamed: bool) -> None:
+    """Whatever form it came in: an answer has not begun."""
+    spoken = sse(delta("", channel="analysis"), delta(reasoning="hm", reasoning_details=DETAILS), done=False)
+    async with served(speaks(spoken)) as (running, _, _):
+        said = await ask(running, "/v1/chat/completions", {**CHAT, "model": "cloud", "stream": streamed})
+    text = msgspec.json.encode(said)
+    assert b'"rung":"small"' in text
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_an_unfinished_call_leaves_nothing(streamed: bool) -> None:
+    spoken = sse(parts(part(0, "a", name="now", arguments="{")) | {"service_tier": "flex"}, done=False)
+    tools = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}]
+    async with served(speaks(spoken)) as (running, _, _):
+        client = await running.connect()
+        asked = {**CHAT, "tools": tools, "stream": streamed}
+        answer = await client.request("/v1/chat/completions", asked)
+    assert (answer.status, answer.json["error"]["code"]) == (503, "no_rung_available")
 
 
 async def test_an_answer_of_a_sound_alone() -> None:
