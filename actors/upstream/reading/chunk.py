@@ -114,6 +114,7 @@ class Chunk(msgspec.Struct, gc=False):
 class PlainMessage(Message, gc=False, forbid_unknown_fields=True):
     """One that says nothing beside what is read. Names that many servers write without a value are null here."""
 
+    content: str | None = None
     role: Any = None
     name: Any = None
     token_id: Any = None

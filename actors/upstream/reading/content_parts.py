@@ -17,6 +17,7 @@ from typing import Any
 from actors.upstream.reading.chunk import Message
 
 _REASONING_TYPES = frozenset({"thinking", "reasoning", "reasoning_content", "reasoning.text", "reasoning.summary"})
+_TEXT_TYPES = frozenset({"text", "output_text", "refusal"})
 
 
 def text_of(message: Message) -> tuple[str, str]:
@@ -41,6 +42,18 @@ def refuses(message: Message) -> bool:
     return bool(message.refusal) or (
         isinstance(parts, list) and any(isinstance(part, dict) and part.get("type") == "refusal" for part in parts)
     )
+
+
+def parts_without_text(content: Any) -> list[Any]:
+    """What a `content` of parts has beside text and reasoning: references, images, files."""
+    if not isinstance(content, list):
+        return []
+    return [part for part in content if isinstance(part, dict) and _is_other(part)]
+
+
+def _is_other(part: dict[str, Any]) -> bool:
+    kind = part.get("type")
+    return isinstance(kind, str) and kind not in _TEXT_TYPES and kind not in _REASONING_TYPES and not plain(part)
 
 
 def _has_more(message: Message) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from actors.api.extra_fields import ExtraFields, is_answer, is_label, joined
+from actors.upstream.reading.content_parts import parts_without_text
 
 _READ_BODY = frozenset({
     "id", "object", "created", "model", "system_fingerprint", "choices", "usage", "error", "penstock",
@@ -115,6 +116,9 @@ class ExtraFieldsReader:
             and not (is_whole and name in self._names)
             and not (is_label(name, value) and self._labels.get(name) == value)
         }
+        others = parts_without_text(message.get("content"))
+        if others and not (is_whole and "content_parts" in self._names):
+            fields["content_parts"] = others
         if fields:
             self._labels.update({name: value for name, value in fields.items() if is_label(name, value)})
             self._has_content = self._has_content or is_answer(fields)

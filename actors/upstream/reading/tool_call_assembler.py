@@ -31,7 +31,8 @@ from engine.text.tool_calls import ToolCall
 
 _MAX_CALLS = 128
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
-_ID = re.compile(r"[\x21-\x7e]{1,256}")
+_ID = re.compile(r"[\x21-\x7e]{1,16384}")
+"""LiteLLM appends a signature of the thought to it."""
 _NO_ARGUMENTS = frozenset({"", "null", "{}", "[]"})
 _encode = msgspec.json.Encoder().encode
 

@@ -174,10 +174,11 @@ class ChatChunks(Chunks):
         return b'"delta":%b' % encode(shown_fields(extras, self._view))
 
     def _refusal(self, delta: Delta) -> bytes:
-        return b'%b"choices":[{"index":%d,"delta":{"refusal":%b},"logprobs":null,"finish_reason":null}]%b' % (
+        return b'%b"choices":[{"index":%d,"delta":{"refusal":%b},"logprobs":%b,"finish_reason":null}]%b' % (
             self._head,
             delta.index,
             encode(delta.text),
+            encode(_logprobs(delta.logprobs, refuses=True)),
             self._tail,
         )
 
@@ -272,7 +273,7 @@ def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, serve
             **extra.choice,
             "index": index,
             "message": {**shown_fields(extra, view), **_message(choice, view)},
-            "logprobs": {"content": chat_logprobs(choice.logprobs), "refusal": None} if choice.logprobs else None,
+            "logprobs": _logprobs(choice.logprobs, refuses=choice.refuses),
             "finish_reason": choice.finish_reason,
         }
         for index, (choice, extra) in enumerate(zip(choices, extras, strict=True))
@@ -284,6 +285,14 @@ def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, serve
 def _of_bodies(extras: Sequence[ExtraFields]) -> dict[str, Any]:
     """What was said beside the choices: each choice of an upstream is a call of its own."""
     return {name: value for extra in extras for name, value in extra.body.items()}
+
+
+def _logprobs(positions: Sequence[TokenLogprobs], *, refuses: bool) -> dict[str, Any] | None:
+    """Those of a chat choice."""
+    if not positions:
+        return None
+    tokens = chat_logprobs(positions)
+    return {"content": None, "refusal": tokens} if refuses else {"content": tokens, "refusal": None}
 
 
 def _prompt_field(choice: Choice, view: View) -> dict[str, Any]:

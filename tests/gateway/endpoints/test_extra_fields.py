@@ -10,6 +10,7 @@ import pytest
 from config.check.api_fields import API_FIELDS
 from gateway.endpoints.completions import CHAT as CHAT_ENDPOINT
 from gateway.endpoints.completions import COMPLETION as COMPLETION_ENDPOINT
+from gateway.openai.requests.chat_request import ANSWERED
 from gateway.openai.requests.json_body import BodyDecoder
 from gateway.openai.ws_messages import StartChat, StartCompletion
 from tests.actors.fakes import says
@@ -183,17 +184,19 @@ async def test_an_answer_comes_back_as_it_was() -> None:
     async with served() as (running, network, _):
         first = await ask(running, "/v1/chat/completions", CHAT)
         answer = first["choices"][0]["message"]
-        turns = [*CHAT["messages"], answer, {"role": "user", "content": "And?"}]
+        own = {"channel": "final", "executed_tools": [{"index": 0}], "end_turn": True, "content_parts": [{}]}
+        turns = [*CHAT["messages"], {**answer, **own}, {"role": "user", "content": "And?"}]
         await ask(running, "/v1/chat/completions", {**CHAT, "messages": turns})
         sent = network.asked[1].body["messages"][1]
         assert {name: sent[name] for name in MESSAGE} == MESSAGE
+        assert {name: sent.get(name) for name in own} == {**own, "content_parts": None}
         # An engine reads none of it.
         client = await running.connect()
         local = await client.request("/v1/chat/completions", {**CHAT, "model": "small", "messages": turns})
         assert local.status == 200, local.body
 
 
-@pytest.mark.parametrize("name", ["annotations", "audio", "images", "thinking_blocks", "citations", "extra_content"])
+@pytest.mark.parametrize("name", ANSWERED)
 async def test_only_answers_have_them(name: str) -> None:
     async with served() as (running, _, _):
         client = await running.connect()
@@ -255,6 +258,27 @@ async def test_an_answer_of_a_sound_alone() -> None:
         await service.service.write_ledger(1)
         (row,) = service.rows().values()
         assert (row["outcome"], row["completion_tokens"]) == ("ok", 5)
+
+
+async def test_a_sound_is_asked_for_as_the_client_wants_it() -> None:
+    """A stream has another format."""
+    sound = {"modalities": ["text", "audio"], "audio": {"voice": "a", "format": "wav"}}
+    async with served() as (running, network, _):
+        body = await ask(running, "/v1/chat/completions", {**CHAT, **sound})
+        await ask(running, "/v1/chat/completions", {**CHAT, **sound, "stream": True})
+        assert [each.body["stream"] for each in network.asked] == [False, True]
+    assert body["choices"][0]["message"]["audio"] == MESSAGE["audio"]
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_logprobs_of_a_refusal(streamed: bool) -> None:
+    token = {"token": "No", "logprob": -0.5, "bytes": [78, 111], "top_logprobs": []}
+    refused = delta(refusal="No")
+    refused["choices"][0]["logprobs"] = {"content": None, "refusal": [token]}
+    async with served(speaks(sse(refused, end()))) as (running, _, _):
+        said = await ask(running, "/v1/chat/completions", {**CHAT, "logprobs": True, "stream": streamed})
+    choices = [each["choices"][0] for each in (said if streamed else [said])]
+    assert [each["logprobs"] for each in choices if each["logprobs"]] == [{"content": None, "refusal": [token]}]
 
 
 async def test_an_image_of_megabytes_reaches_a_client() -> None:

@@ -39,6 +39,27 @@ ROWS: dict[str, tuple[bytes, ExtraFields | None]] = {
         sse(OPEN, delta(reasoning="Hm", channel="analysis"), *[delta("Hi", channel="final")] * 3, end()),
         ExtraFields(message={"channel": "final"}),
     ),
+    "mistral: references, images in the content": (
+        sse(
+            delta([{"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}]),
+            delta([{"type": "text", "text": "Hi"}, {"type": "reference", "reference_ids": [1]}]),
+            delta([{"type": "image_url", "image_url": {"url": "data:x"}}]),
+            delta(" you"),
+            end(),
+        ),
+        ExtraFields(
+            message={
+                "content_parts": [
+                    {"type": "reference", "reference_ids": [1]},
+                    {"type": "image_url", "image_url": {"url": "data:x"}},
+                ]
+            }
+        ),
+    ),
+    "mistral: references, whole": (
+        whole({"content": [{"type": "text", "text": "Hi"}, {"type": "reference", "reference_ids": [1]}]}),
+        ExtraFields(message={"content_parts": [{"type": "reference", "reference_ids": [1]}]}),
+    ),
     "openai: annotations": (
         sse(OPEN, HI, delta(annotations=[CITED]), end()),
         ExtraFields(message={"annotations": [CITED]}),
