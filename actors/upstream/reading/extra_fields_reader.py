@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from actors.api.extra_fields import ExtraFields, is_answer, is_label, joined
+from actors.api.extra_fields import ExtraFields, is_label, joined
 from actors.upstream.reading.content_parts import parts_without_text
 
 _READ_BODY = frozenset({
@@ -23,6 +23,8 @@ _READ_DETAILS = {
     "prompt_tokens_details": frozenset({"cached_tokens"}),
     "completion_tokens_details": frozenset({"reasoning_tokens"}),
 }
+_MIN_INTEGER, _MAX_INTEGER = -(1 << 63), (1 << 64) - 1
+_MAX_FLOAT = 1 << 1023
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
 _MAX_CHANGED_BYTES = 1 << 20
 """Of events in which a field has another value than before; beyond, such fields are passed on at the end."""
@@ -52,7 +54,7 @@ class ExtraFieldsReader:
 
     @property
     def has_content(self) -> bool:
-        """There are new fragments of the message, not only what is said about it or its reasoning."""
+        """There are new fragments of the message, not only what is said about it."""
         return self._has_content
 
     def take(self, event: Mapping[str, Any], size: int) -> bool:
@@ -88,7 +90,7 @@ class ExtraFieldsReader:
             if read is not None and isinstance(given, Mapping):
                 value = {each: number for each, number in given.items() if each not in read}
             if name not in _READ_USAGE and value not in _NOTHING:
-                self._usage[name] = value
+                self._usage[name] = _bounded(value)
 
     def take_out(self, *, at_end: bool) -> ExtraFields | None:
         """What is new; what belongs to the usage comes at the end."""
@@ -108,7 +110,7 @@ class ExtraFieldsReader:
         if not isinstance(message, Mapping):
             return
         fields = {
-            name: value
+            name: _bounded(value)
             for name, value in message.items()
             # Some servers send the whole message at the end of a stream.
             if name not in _READ_MESSAGE
@@ -121,7 +123,7 @@ class ExtraFieldsReader:
             fields["content_parts"] = others
         if fields:
             self._labels.update({name: value for name, value in fields.items() if is_label(name, value)})
-            self._has_content = self._has_content or is_answer(fields)
+            self._has_content = self._has_content or not all(is_label(name, value) for name, value in fields.items())
             self._names.update(fields)
             self._messages.append(ExtraFields(message=fields))
 
@@ -133,6 +135,18 @@ def _note(given: Mapping[str, Any], read: frozenset[str], known: dict[str, Any],
     has_changed = False
     for name, value in given.items():
         if name not in read and value not in _NOTHING and known.get(name) != value:
-            known[name] = new[name] = value
+            known[name] = value
+            new[name] = _bounded(value)
             has_changed = True
     return has_changed
+
+
+def _bounded(value: Any) -> Any:
+    """With integers beyond 64 bits as floats: files have no others."""
+    if isinstance(value, list):
+        return [_bounded(entry) for entry in value]
+    if isinstance(value, Mapping):
+        return {name: _bounded(entry) for name, entry in value.items()}
+    if isinstance(value, int) and not _MIN_INTEGER <= value <= _MAX_INTEGER:
+        return float(value) if -_MAX_FLOAT < value < _MAX_FLOAT else None
+    return value

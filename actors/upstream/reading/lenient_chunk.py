@@ -27,9 +27,6 @@ _ALONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Lone surrogates; the range left out is what `surrogateescape` makes of invalid UTF-8 bytes."""
 _NO_LIMIT = 9999.0
 """Replaces infinite log-probabilities, as vLLM does."""
-_MIN_INTEGER, _MAX_INTEGER = -(1 << 63), (1 << 64) - 1
-_TOO_LARGE = 1 << 1023
-"""For a float."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -50,13 +47,13 @@ class LenientReader:
             return None
         if not isinstance(value, dict) or is_too_deep(value):
             return None
-        self.event = cleaned(value)
+        self.event = _clean(value)
         return Chunk(
             choices=self._choices(value.get("choices")),
             usage=value.get("usage"),
             x_groq=value.get("x_groq"),
             timings=value.get("timings"),
-            model=cleaned(value.get("model")),
+            model=_clean(value.get("model")),
             error=value.get("error"),
         )
 
@@ -75,8 +72,8 @@ class LenientReader:
             message=self._message({"content": message} if isinstance(message, str) and message else message),
             text=self._content_halves.joined(given["text"]) if isinstance(given.get("text"), str) else None,
             logprobs=_raw(given.get("logprobs")),
-            finish_reason=cleaned(given.get("finish_reason")),
-            stop_reason=cleaned(given.get("stop_reason")),
+            finish_reason=_clean(given.get("finish_reason")),
+            stop_reason=_clean(given.get("stop_reason")),
             usage=given.get("usage"),
             error=given.get("error"),
         )
@@ -90,9 +87,9 @@ class LenientReader:
         }
         return Message(
             content=self._text(self._content_halves, content),
-            refusal=cleaned(refusal) if isinstance(refusal, str) else None,
-            reasoning_details=cleaned(given.get("reasoning_details")),
-            thinking=cleaned(given.get("thinking")),
+            refusal=_clean(refusal) if isinstance(refusal, str) else None,
+            reasoning_details=_clean(given.get("reasoning_details")),
+            thinking=_clean(given.get("thinking")),
             tool_calls=_calls(given.get("tool_calls")),
             function_call=_function(given.get("function_call")),
             **named,
@@ -100,7 +97,7 @@ class LenientReader:
 
     @staticmethod
     def _text(halves: "_Halves", given: Any) -> Any:
-        return halves.joined(given) if isinstance(given, str) else cleaned(given)
+        return halves.joined(given) if isinstance(given, str) else _clean(given)
 
 
 class _Halves:
@@ -125,16 +122,14 @@ def _bytes_of(text: str) -> bytes:
     return _ALONE.sub("\ufffd", paired).encode("utf-8", "surrogateescape")
 
 
-def cleaned(value: Any) -> Any:
-    """What JSON and MessagePack can write: without lone surrogates, and with numbers beyond 64 bits as floats."""
+def _clean(value: Any) -> Any:
+    """Replace lone surrogates in all strings."""
     if isinstance(value, str):
         return _bytes_of(value).decode("utf-8", "replace")
     if isinstance(value, list):
-        return [cleaned(entry) for entry in value]
+        return [_clean(entry) for entry in value]
     if isinstance(value, dict):
-        return {cleaned(name): cleaned(entry) for name, entry in value.items()}
-    if isinstance(value, int) and not _MIN_INTEGER <= value <= _MAX_INTEGER:
-        return float(value) if abs(value) < _TOO_LARGE else None
+        return {_clean(name): _clean(entry) for name, entry in value.items()}
     return value
 
 
@@ -156,7 +151,7 @@ def _calls(given: Any) -> list[ToolCallPart] | None:
         ToolCallPart(
             function=_function(entry.get("function")),
             name=entry["name"] if isinstance(entry.get("name"), str) else None,
-            **{name: cleaned(entry.get(name)) for name in names},
+            **{name: _clean(entry.get(name)) for name in names},
         )
         for entry in given
         if isinstance(entry, dict)
@@ -169,14 +164,14 @@ def _function(given: Any) -> CalledFunction | None:
     name = given.get("name")
     return CalledFunction(
         name=name if isinstance(name, str) else None,
-        arguments=cleaned(given.get("arguments")),
-        parameters=cleaned(given.get("parameters")),
+        arguments=_clean(given.get("arguments")),
+        parameters=_clean(given.get("parameters")),
     )
 
 
 def _raw(logprobs: Any) -> msgspec.Raw:
     """Log-probabilities as JSON without NaN and infinity."""
-    return msgspec.Raw() if logprobs is None else msgspec.Raw(_encode(_finite(cleaned(logprobs))))
+    return msgspec.Raw() if logprobs is None else msgspec.Raw(_encode(_finite(_clean(logprobs))))
 
 
 def _finite(value: Any) -> Any:

@@ -11,7 +11,6 @@ Tokens have no ids. They are counted by the upstream's usage if it is plausible,
 event, or one per eight bytes of a longer event. The last output corrects the estimate.
 """
 
-import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -33,7 +32,7 @@ from actors.upstream.reading.content_parts import refuses, text_of
 from actors.upstream.reading.event_template import EventTemplate
 from actors.upstream.reading.extra_fields_reader import ExtraFieldsReader
 from actors.upstream.reading.finish_reason import FinishMeaning, finish_meaning
-from actors.upstream.reading.lenient_chunk import LenientReader, cleaned
+from actors.upstream.reading.lenient_chunk import LenientReader
 from actors.upstream.reading.sse import BOM, EventTooLong, SseEvent, SseReader
 from actors.upstream.reading.tool_call_assembler import ToolCallAssembler
 from actors.upstream.reading.usage import TokenCounter, UsageCounts, counts_of
@@ -52,7 +51,6 @@ _MAX_EXTRA_BYTES = 16 << 20
 """Maximum bytes of events with fields that are passed on unread: images, sounds."""
 _FLAT = 64
 """So many brackets are never nested too deeply."""
-_has_long_number = re.compile(rb"[0-9]{19}").search
 _EVENTS_TO_LEARN = 4
 """The first of these that has only text is the template of those after it."""
 _MAX_FINISH_WORD = 64
@@ -492,7 +490,7 @@ def _decoded(data: bytes) -> Mapping[str, Any]:
         return {}
     if not isinstance(event, Mapping) or (data.count(b"[") + data.count(b"{") > _FLAT and is_too_deep(event)):
         return {}
-    return cleaned(event) if _has_long_number(data) else event
+    return event
 
 
 def _is_harmless(data: bytes) -> bool:
