@@ -203,8 +203,9 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
     elif isinstance(content, list):
         given = read_parts(f"{where}.content", message.role, content)
         content, parts = content_of(given, message.role)
-        if len(given) > 1 and not parts and not written:
-            written = {"content": [{"type": "text", "text": part.text} for part in given if isinstance(part, TextPart)]}
+        texts = [{"type": "text", "text": part.text} for part in given if isinstance(part, TextPart)]
+        if len(texts) == len(given) > 1 and not written:
+            written = {"content": texts}
     if any(_answered(message)):
         written = {**written, **_extra_fields(where, message)}
     return ChatMessage(message.role, content, message.name, calls, message.tool_call_id, reasoning, written, parts)
