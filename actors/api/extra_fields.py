@@ -174,6 +174,7 @@ def _joined_lists(lists: list[list[Any]]) -> list[Any]:
     """
     entries: dict[Any, list[Any]] = {}
     latest: dict[Any, Any] = {}
+    ids: dict[Any, Any] = {}
     thought: list[Any] | None = None
     for entry in chain.from_iterable(lists):
         is_object = isinstance(entry, dict)
@@ -181,8 +182,10 @@ def _joined_lists(lists: list[list[Any]]) -> list[Any]:
         if type(index) is int:
             place = index, str(entry.get("type"))
             key = latest.get(place, place)
-            if entry.get("id") and any(each.get("id") not in (None, "", entry["id"]) for each in entries.get(key, ())):
-                key = *place, str(entry["id"])
+            own = entry.get("id")
+            if own and ids.setdefault(key, own) != own:
+                key = *place, str(own)
+                ids[key] = own
             latest[place] = key
             entries.setdefault(key, []).append(entry)
         elif is_object and entry.get("type") == "thinking" and (thought is not None or not entry.get("signature")):

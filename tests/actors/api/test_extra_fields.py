@@ -43,8 +43,8 @@ PIECES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         {"a": [{"index": 0, "id": "x", "data": "A"}, {"index": 0, "id": "y", "data": "B"}]},
     ),
     "an id of any type": (
-        [{"a": [{"index": 0, "type": [], "id": {}}]}, {"a": [{"index": 0, "type": [], "id": [1]}]}],
-        {"a": [{"index": 0, "type": [], "id": {}}, {"index": 0, "type": [], "id": [1]}]},
+        [{"a": [{"index": 0, "type": [], "id": {"a": 1}}]}, {"a": [{"index": 0, "type": [], "id": [1]}]}],
+        {"a": [{"index": 0, "type": [], "id": {"a": 1}}, {"index": 0, "type": [], "id": [1]}]},
     ),
     "blocks of thinking without an index": (
         [
@@ -104,10 +104,15 @@ def test_what_is_said_about_an_answer_is_replaced() -> None:
 
 def test_many_fragments_take_no_square_of_time() -> None:
     """A hundred thousand: a join of each with all before it would take minutes."""
-    pieces = [ExtraFields(message={"audio": {"data": "x" * 100}, "annotations": [{"n": n}]}) for n in range(100_000)]
+    detail = {"index": 0, "id": "r", "text": "x"}
+    pieces = [
+        ExtraFields(message={"audio": {"data": "x" * 100}, "annotations": [{"n": n}], "reasoning_details": [detail]})
+        for n in range(100_000)
+    ]
     found = joined(pieces)
     assert found is not None
     assert (len(found.message["audio"]["data"]), len(found.message["annotations"])) == (10_000_000, 100_000)
+    assert len(found.message["reasoning_details"][0]["text"]) == 100_000
 
 
 def test_usage_of_several_choices() -> None:
