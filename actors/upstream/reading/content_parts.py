@@ -52,8 +52,13 @@ def parts_without_text(content: Any) -> list[Any]:
 
 
 def _is_other(part: dict[str, Any]) -> bool:
+    kind = _type_of(part)
+    return bool(kind) and kind not in _TEXT_TYPES and kind not in _REASONING_TYPES and not plain(part)
+
+
+def _type_of(part: dict[str, Any]) -> str:
     kind = part.get("type")
-    return isinstance(kind, str) and kind not in _TEXT_TYPES and kind not in _REASONING_TYPES and not plain(part)
+    return kind if isinstance(kind, str) else ""
 
 
 def _has_more(message: Message) -> bool:
@@ -71,7 +76,7 @@ def _of_parts(parts: Any) -> tuple[str, str]:
     texts: list[str] = []
     reasoning: list[str] = []
     for part in parts if isinstance(parts, list) else [parts]:
-        if isinstance(part, dict) and part.get("type") in _REASONING_TYPES:
+        if isinstance(part, dict) and _type_of(part) in _REASONING_TYPES:
             reasoning.append(plain(part))
         else:
             texts.append(plain(part))

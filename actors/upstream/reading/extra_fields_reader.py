@@ -120,7 +120,7 @@ class ExtraFieldsReader:
         }
         others = parts_without_text(message.get("content"))
         if others and not (is_whole and "content_parts" in self._names):
-            fields["content_parts"] = others
+            fields["content_parts"] = _bounded(others)
         if fields:
             self._labels.update({name: value for name, value in fields.items() if is_label(name, value)})
             self._has_content = self._has_content or not all(is_label(name, value) for name, value in fields.items())

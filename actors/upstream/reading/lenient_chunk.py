@@ -54,7 +54,7 @@ class LenientReader:
             x_groq=value.get("x_groq"),
             timings=value.get("timings"),
             model=_clean(value.get("model")),
-            error=value.get("error"),
+            error=_clean(value.get("error")),
         )
 
     def _choices(self, given: Any) -> list[ChunkChoice] | None:
@@ -75,7 +75,7 @@ class LenientReader:
             finish_reason=_clean(given.get("finish_reason")),
             stop_reason=_clean(given.get("stop_reason")),
             usage=given.get("usage"),
-            error=given.get("error"),
+            error=_clean(given.get("error")),
         )
 
     def _message(self, given: Any) -> Message | None:

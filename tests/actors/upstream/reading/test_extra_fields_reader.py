@@ -1,8 +1,13 @@
 """What real servers say beside the fields that are read: one row each."""
 
+from contextlib import suppress
+from itertools import zip_longest
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from actors.api.extra_fields import ExtraFields, joined
 from actors.protocol.delivery import TextDelta
@@ -13,6 +18,11 @@ from tests.actors.upstream.dialects import delta, end, part, parts, sse, usage, 
 CITED = {"type": "url_citation", "url_citation": {"url": "https://a.example", "title": "A"}}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}, "index": 0}
 FILTERED = {"hate": {"filtered": False, "severity": "safe"}}
+NAMES = {
+    "annotations", "arguments", "audio", "choices", "content", "data", "delta", "error", "finish_reason", "function",
+    "id", "index", "message", "name", "reasoning", "reasoning_details", "refusal", "role", "signature", "text",
+    "thinking", "thinking_blocks", "tool_calls", "type", "usage", "a\ud800",
+}  # fmt: skip
 OPEN, HI = delta("", role="assistant"), delta("Hi")
 ROWS: dict[str, tuple[bytes, ExtraFields | None]] = {
     "nothing": (sse(OPEN, HI, end(), usage(3, 1)), None),
@@ -252,6 +262,38 @@ def test_events_of_text_alone_stay_unread_beside_it() -> None:
     said = read(sse(delta("Hi", annotations=[CITED]), *[HI] * 20, end()), 50)
     assert "".join([each.text for each in said]) == "Hi" * 21
     assert of(said) == ExtraFields(message={"annotations": [CITED]})
+
+
+ANY = st.recursive(
+    st.sampled_from([None, "", 0, True, 0.5, "hi", "QQ==", "{}", "\ud800", 10**30, float("nan"), float("inf"), "now"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(sorted(NAMES)), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@example([], [{"content": {"type": {}}}])
+@example([], [{"content": [{"type": "x", "n": 10**30}]}])
+@example([{"choices": [{"error": {"message": "\ud800"}}]}], [])
+@example([{"error": {"a\ud800": 1}}], [])
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.dictionaries(st.sampled_from(sorted(NAMES)), ANY, max_size=4), max_size=4),
+    st.lists(st.dictionaries(st.sampled_from(sorted(NAMES)), ANY, max_size=4), max_size=4),
+)
+def test_any_type_anywhere(events: list[dict[str, Any]], messages: list[dict[str, Any]]) -> None:
+    """An upstream's failure, if it cannot be read, and nothing that cannot be written again."""
+    reader = ResponseReader(1, 100, offered=("now",), logprobs=True)
+    said = []
+    with suppress(UpstreamCallError):
+        said = [
+            reader.feed(sse({"choices": [{"index": 0, "delta": message}], **event}, done=False))
+            for event, message in zip_longest(events, messages, fillvalue={})
+        ]
+        said += [reader.feed(sse(HI, end())), reader.end()]
+    extras = [each.extras for each in said if each is not None and each.extras is not None]
+    for each in (*extras, joined(extras)):
+        assert msgspec.msgpack.decode(msgspec.msgpack.encode(each), type=ExtraFields | None) is not False
+        assert msgspec.json.encode(each)
 
 
 def test_an_image_may_take_megabytes_but_not_any_number() -> None:
