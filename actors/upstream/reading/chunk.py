@@ -129,6 +129,8 @@ class PlainChoice(ChunkChoice, gc=False, forbid_unknown_fields=True):
     delta: PlainMessage | None = None
     message: PlainMessage | None = None
     stop_reason: None = None
+    matched_stop: None = None
+    seed: None = None
     token_ids: None = None
     prompt_token_ids: None = None
     prompt_logprobs: None = None
