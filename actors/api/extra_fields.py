@@ -60,12 +60,8 @@ def is_answer(message: Fields) -> bool:
 
 
 def without_reasoning(message: Fields) -> Fields:
-    """The fields of a message, at any depth, that have no reasoning."""
-    return _without(message) if _may_have_reasoning(message) else message
-
-
-def _may_have_reasoning(message: Fields) -> bool:
-    return not message.keys().isdisjoint(_REASONING | _WITH_REASONING)
+    """The fields of a message that have no reasoning: where some come with it, at any depth."""
+    return message if message.keys().isdisjoint(_REASONING | _WITH_REASONING) else _without(message)
 
 
 def _without(value: Any) -> Any:
