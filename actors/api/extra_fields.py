@@ -7,9 +7,11 @@
 | `message`: beside `content` | `annotations`, `audio`, `images`, `reasoning_details`, `thinking_blocks` |
 | `usage`: beside the counts that are charged | `cost`, `audio_tokens` |
 
-A value of `body`, `choice` or `usage` replaces an earlier one. Those of `message` are fragments, which add up.
+A value of `body`, `choice` or `usage` replaces an earlier one. Those of `message` are fragments, which add up, beside
+labels such as a `channel`.
 """
 
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -18,8 +20,22 @@ import msgspec
 
 Fields = Mapping[str, Any]
 _encode = msgspec.json.Encoder().encode
-_ONE_VALUE = frozenset({"type", "id", "index", "role", "name", "format", "mime_type", "object", "signature"})
+_OF_PROMPT = ("prompt_", "input_")
+"""How the names begin of what a usage says about the prompt."""
+_ONE_VALUE = frozenset({
+    "type", "id", "index", "role", "name", "object", "status", "channel", "recipient", "phase", "call_id", "file_id",
+    "tool_call_id", "container_id", "format", "encoding", "mime_type", "mimeType", "media_type", "language", "url",
+    "title", "detail", "provider", "model", "signature",
+})  # fmt: skip
 """Texts under these names are sent whole; all others are fragments of a text."""
+_WITH_REASONING = frozenset({"reasoning_details", "thinking_blocks", "provider_specific_fields"})
+"""Fields of a message that come with the reasoning, and repeat it."""
+_REASONING = frozenset({
+    "reasoning_details", "thinking_blocks", "reasoning_content", "reasoning", "thinking", "reasoning_opaque",
+})  # fmt: skip
+"""Fields that have reasoning or its signatures, also within others."""
+_MAX_DEPTH = 64
+"""Of what is passed on: it is joined and written again in many places, none of which may run out of stack."""
 
 
 class ExtraFields(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -31,6 +47,42 @@ class ExtraFields(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     usage: Fields = {}
     size: int = 0
     """In bytes, about."""
+
+
+def is_label(name: str, value: Any) -> bool:
+    """Whether it only says something about the message around it, and is no part of the answer."""
+    return not isinstance(value, list | Mapping) and not (isinstance(value, str) and name not in _ONE_VALUE)
+
+
+def is_answer(message: Fields) -> bool:
+    """Whether these fields of a message are part of the answer, not only of its reasoning."""
+    return any(name not in _WITH_REASONING and not is_label(name, value) for name, value in message.items())
+
+
+def without_reasoning(message: Fields) -> Fields:
+    """The fields of a message that have no reasoning: where some come with it, at any depth."""
+    return message if message.keys().isdisjoint(_REASONING | _WITH_REASONING) else _without(message)
+
+
+def _without(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without(each) for name, each in value.items() if name not in _REASONING}
+    return [_without(each) for each in value] if isinstance(value, list) else value
+
+
+def is_too_deep(value: Any) -> bool:
+    """Whether it is nested so deeply that it is not passed on."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, Mapping) else each)
+            if isinstance(inner, list | Mapping)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def joined(parts: Sequence[ExtraFields]) -> ExtraFields | None:
@@ -46,13 +98,18 @@ def joined(parts: Sequence[ExtraFields]) -> ExtraFields | None:
     )
 
 
-def added(usages: Sequence[Fields]) -> Fields:
-    """What is said of the usage of all choices: numbers add up, of other values the last counts."""
+def added(usages: Sequence[Fields], per_prompt: int = 1) -> Fields:
+    """What is said of the usage of all choices: numbers add up, of other values the last counts.
+
+    `per_prompt`: so many choices in a row have one prompt, which counts once.
+    """
     if len(usages) < 2:
         return usages[0] if usages else {}
     whole: dict[str, Any] = {}
-    for usage in usages:
+    for number, usage in enumerate(usages):
         for name, value in usage.items():
+            if number % per_prompt and name.startswith(_OF_PROMPT):
+                continue
             before = whole.get(name)
             if isinstance(value, Mapping) and isinstance(before, Mapping):
                 whole[name] = added([before, value])
@@ -74,12 +131,27 @@ def _latest(objects: Sequence[Fields]) -> Fields:
 def _joined(values: list[Any], name: str = "") -> Any:
     """Fragments of one value: texts are appended, objects joined by name, lists by the `index` of their entries."""
     if all(isinstance(value, str) for value in values):
-        return values[-1] if name in _ONE_VALUE else "".join(values)
+        return _joined_texts(values, name)
     if all(isinstance(value, Mapping) for value in values):
         return _joined_objects(values)
     if all(isinstance(value, list) for value in values):
         return _joined_lists(values)
     return values[-1]
+
+
+def _joined_texts(texts: list[str], name: str) -> str:
+    if name in _ONE_VALUE:
+        return next((text for text in reversed(texts) if text), "")
+    if name == "data" and any(text.endswith("=") for text in texts[:-1]):
+        # Each fragment is base64 of its own.
+        try:
+            return b64encode(b"".join([b64decode(text, validate=True) for text in texts])).decode()
+        except ValueError:
+            return "".join(texts)
+    if name == "arguments" and texts[0].startswith("{") and texts[0].endswith("}") and len({*texts}) == 1:
+        # Some servers repeat the arguments of a tool that they have run with its output.
+        return texts[0]
+    return "".join(texts)
 
 
 def _joined_objects(objects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -92,13 +164,34 @@ def _joined_objects(objects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _joined_lists(lists: list[list[Any]]) -> list[Any]:
-    """Entries with the same `index` and `type` are fragments of one; of equal others there is one."""
+    """Entries at one `index`, with one `type` and `id`, are fragments of one, and so are blocks of thinking in a row.
+
+    Of equal others there is one.
+    """
     entries: dict[Any, list[Any]] = {}
+    latest: dict[Any, Any] = {}
+    ids: dict[Any, Any] = {}
+    thought: list[Any] | None = None
     for entry in chain.from_iterable(lists):
-        index = entry.get("index") if isinstance(entry, dict) else None
+        is_object = isinstance(entry, dict)
+        index = entry.get("index") if is_object else None
         if type(index) is int:
-            entries.setdefault((index, entry.get("type")), []).append(entry)
+            place = index, str(entry.get("type"))
+            key = latest.get(place, place)
+            own = entry.get("id")
+            if own and ids.setdefault(key, own) != own:
+                key = *place, str(own)
+                ids[key] = own
+            latest[place] = key
+            entries.setdefault(key, []).append(entry)
+        elif is_object and entry.get("type") == "thinking" and (thought is not None or not entry.get("signature")):
+            if thought is None:
+                thought = entries[len(entries)] = []
+            thought.append(entry)
         else:
             # Some servers send the list so far each time.
             entries[_encode(entry)] = [entry]
+            thought = None
+        if thought is not None and entry.get("signature"):
+            thought = None
     return [each[0] if len(each) == 1 else _joined(each) for each in entries.values()]

@@ -225,7 +225,7 @@ class Account:
         for each in self.emitted:
             tokens += len(each.token_ids) + each.unnamed
             reasoning += each.reasoning_tokens
-        about = added([each.about_usage for each in self.emitted if each.about_usage])
+        about = added([each.about_usage for each in self.emitted], self.request.body.n)
         return Usage(self.prompt_tokens if self.worked else 0, tokens, self.cached_tokens, reasoning, about)
 
     def timings(self, now: float) -> ServerTimings:

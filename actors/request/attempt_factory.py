@@ -292,7 +292,8 @@ class AttemptFactory(msgspec.Struct, frozen=True):
             raise _NotExpressible("an upstream cannot continue an answer that an engine began with reasoning")
         if body.truncate_prompt_tokens is not None:
             raise _NotExpressible("truncate_prompt_tokens works on local engines only; leave it out")
-        streamed = body.streamed or settings.stream == "always"
+        # OpenAI streams sounds in one format only, which is not the one that is asked for whole.
+        streamed = body.streamed or (settings.stream == "always" and "audio" not in body.written)
         salt = self.principal.salt_of(body)
         marks: tuple[bytes, ...] = ()
         if len(settings.urls) > 1 and settings.affinity == "conversation":

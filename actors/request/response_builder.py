@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from actors.api.errors import ErrorBody
+from actors.api.extra_fields import is_answer
 from actors.api.response import AttemptSummary, Delta, Done, Failed, ResponseEvent, Served, Start, Usage
 from actors.prompt.request_text import RequestText
 from actors.request.account import Account
@@ -230,7 +231,7 @@ def _is_answer(delta: Delta) -> bool:
     """It holds more than reasoning."""
     if delta.text or delta.token_ids or delta.logprobs or delta.calls or delta.finish_reason:
         return True
-    return delta.extras is not None and bool(delta.extras.message)
+    return delta.extras is not None and is_answer(delta.extras.message)
 
 
 def _without_unread(delta: Delta) -> Delta:

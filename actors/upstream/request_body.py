@@ -212,9 +212,13 @@ def _turn(message: ChatMessage, *, breakpoints: bool) -> dict[str, Any]:
             }
             for tool_call in message.tool_calls
         ]
+    fields |= message.written
     if message.parts and (breakpoints or any(isinstance(part, MediaPart) for part in message.parts)):
-        fields["content"] = [_part(part, breakpoints=breakpoints) for part in message.parts]
-    return {**fields, **message.written}
+        # A written content may have reasoning among its parts, which these have not.
+        written = message.written.get("content", message.parts)
+        if len(written) == len(message.parts):
+            fields["content"] = [_part(part, breakpoints=breakpoints) for part in message.parts]
+    return fields
 
 
 def _part(part: ContentPart, *, breakpoints: bool) -> dict[str, Any]:

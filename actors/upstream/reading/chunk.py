@@ -35,9 +35,10 @@ class LogprobPosition(msgspec.Struct, gc=False):
 
 
 class Logprobs(msgspec.Struct, gc=False):
-    """Chat (`content`) or text completion (the lists)."""
+    """Chat (`content`, or `refusal`) or text completion (the lists)."""
 
     content: list[LogprobPosition] | None = None
+    refusal: list[LogprobPosition] | None = None
     tokens: list[str] | None = None
     token_logprobs: list[float | None] | None = None
     top_logprobs: list[dict[str, float] | None] | None = None
@@ -113,8 +114,10 @@ class Chunk(msgspec.Struct, gc=False):
 class PlainMessage(Message, gc=False, forbid_unknown_fields=True):
     """One that says nothing beside what is read. Names that many servers write without a value are null here."""
 
+    content: str | None = None
     role: Any = None
     name: Any = None
+    token_id: Any = None
     reasoning_details: None = None
     annotations: None = None
     audio: None = None
@@ -126,6 +129,8 @@ class PlainChoice(ChunkChoice, gc=False, forbid_unknown_fields=True):
     delta: PlainMessage | None = None
     message: PlainMessage | None = None
     stop_reason: None = None
+    matched_stop: None = None
+    seed: None = None
     token_ids: None = None
     prompt_token_ids: None = None
     prompt_logprobs: None = None
@@ -139,6 +144,7 @@ class PlainChunk(Chunk, gc=False, forbid_unknown_fields=True):
     object: Any = None
     created: Any = None
     system_fingerprint: Any = None
+    obfuscation: Any = None
     x_groq: None = None
     timings: None = None
     service_tier: None = None
@@ -177,7 +183,7 @@ def token_logprobs_of(raw: msgspec.Raw) -> list[TokenLogprobs]:
         given = _logprobs.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise garbled("its log-probabilities are not those of the API") from None
-    if given.content is not None:
+    if (positions := given.content or given.refusal) is not None:
         return [
             TokenLogprobs(
                 UNKNOWN_TOKEN,
@@ -188,7 +194,7 @@ def token_logprobs_of(raw: msgspec.Raw) -> list[TokenLogprobs]:
                     for top in position.top_logprobs or ()
                 ),
             )
-            for position in given.content
+            for position in positions
         ]
     tokens, values, tops = given.tokens or [], given.token_logprobs or [], given.top_logprobs or []
     if len(values) != len(tokens) or (tops and len(tops) != len(tokens)):

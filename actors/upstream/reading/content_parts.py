@@ -17,6 +17,7 @@ from typing import Any
 from actors.upstream.reading.chunk import Message
 
 _REASONING_TYPES = frozenset({"thinking", "reasoning", "reasoning_content", "reasoning.text", "reasoning.summary"})
+_TEXT_TYPES = frozenset({"text", "output_text", "refusal"})
 
 
 def text_of(message: Message) -> tuple[str, str]:
@@ -43,6 +44,23 @@ def refuses(message: Message) -> bool:
     )
 
 
+def parts_without_text(content: Any) -> list[Any]:
+    """What a `content` of parts has beside text and reasoning: references, images, files."""
+    if not isinstance(content, list):
+        return []
+    return [part for part in content if isinstance(part, dict) and _is_other(part)]
+
+
+def _is_other(part: dict[str, Any]) -> bool:
+    kind = _type_of(part)
+    return bool(kind) and kind not in _TEXT_TYPES and kind not in _REASONING_TYPES and not plain(part)
+
+
+def _type_of(part: dict[str, Any]) -> str:
+    kind = part.get("type")
+    return kind if isinstance(kind, str) else ""
+
+
 def _has_more(message: Message) -> bool:
     """Whether the message has more than `content`; false for nearly all events."""
     return bool(
@@ -58,7 +76,7 @@ def _of_parts(parts: Any) -> tuple[str, str]:
     texts: list[str] = []
     reasoning: list[str] = []
     for part in parts if isinstance(parts, list) else [parts]:
-        if isinstance(part, dict) and part.get("type") in _REASONING_TYPES:
+        if isinstance(part, dict) and _type_of(part) in _REASONING_TYPES:
             reasoning.append(plain(part))
         else:
             texts.append(plain(part))

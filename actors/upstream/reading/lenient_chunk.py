@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from actors.api.extra_fields import is_too_deep
 from actors.upstream.reading.chunk import CalledFunction, Chunk, ChunkChoice, Message, ToolCallPart
 
 _HIGH = ("\ud800", "\udbff")
@@ -44,7 +45,7 @@ class LenientReader:
             value = json.loads(data.decode("utf-8", "surrogateescape"), strict=False)
         except (ValueError, RecursionError):
             return None
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or is_too_deep(value):
             return None
         self.event = _clean(value)
         return Chunk(
@@ -53,7 +54,7 @@ class LenientReader:
             x_groq=value.get("x_groq"),
             timings=value.get("timings"),
             model=_clean(value.get("model")),
-            error=value.get("error"),
+            error=_clean(value.get("error")),
         )
 
     def _choices(self, given: Any) -> list[ChunkChoice] | None:
@@ -74,7 +75,7 @@ class LenientReader:
             finish_reason=_clean(given.get("finish_reason")),
             stop_reason=_clean(given.get("stop_reason")),
             usage=given.get("usage"),
-            error=given.get("error"),
+            error=_clean(given.get("error")),
         )
 
     def _message(self, given: Any) -> Message | None:
@@ -128,7 +129,7 @@ def _clean(value: Any) -> Any:
     if isinstance(value, list):
         return [_clean(entry) for entry in value]
     if isinstance(value, dict):
-        return {name: _clean(entry) for name, entry in value.items()}
+        return {_clean(name): _clean(entry) for name, entry in value.items()}
     return value
 
 

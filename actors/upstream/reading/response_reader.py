@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from actors.api.extra_fields import is_too_deep
 from actors.protocol.delivery import TextDelta
 from actors.upstream.failures.failure import Failure, UpstreamCallError, error_in, garbled, of_event, truncated
 from actors.upstream.reading.chunk import (
@@ -48,6 +49,8 @@ _MAX_JSON_BYTES = 16 << 20
 """Maximum bytes of an answer that is one JSON object."""
 _MAX_EXTRA_BYTES = 16 << 20
 """Maximum bytes of events with fields that are passed on unread: images, sounds."""
+_FLAT = 64
+"""So many brackets are never nested too deeply."""
 _EVENTS_TO_LEARN = 4
 """The first of these that has only text is the template of those after it."""
 _MAX_FINISH_WORD = 64
@@ -268,6 +271,12 @@ class ResponseReader:
             self.ending = finish_meaning("stop")
 
     def _take_chunk(self, data: bytes) -> None:
+        try:
+            self._take_one(data)
+        except RecursionError:
+            raise garbled("it is nested too deeply") from None
+
+    def _take_one(self, data: bytes) -> None:
         chunk: Chunk | None = read_plain_chunk(data) if self._is_plain else None
         event: Mapping[str, Any] | None = None
         if chunk is None:
@@ -432,7 +441,9 @@ class ResponseReader:
         count = self._counter.tokens - before
         self._new_texts.clear()
         extras = None
-        if self._extras is not None and (text or count or finish is not None or self._extras.has_content):
+        if self._extras is not None and (
+            text or self._new_reasoning or self._positions or finish is not None or self._extras.has_content
+        ):
             extras = self._extras.take_out(at_end=self.done)
         if not self._new_reasoning and not self._positions and self._is_named and not self._refuses and extras is None:
             if not text and not count and finish is None:
@@ -472,12 +483,14 @@ class ResponseReader:
 
 
 def _decoded(data: bytes) -> Mapping[str, Any]:
-    """Without fields: numbers or depths that are ignored where nobody reads them."""
+    """Without fields: numbers that are ignored where nobody reads them, or too deep a nesting."""
     try:
         event = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
-    return event if isinstance(event, Mapping) else {}
+    if not isinstance(event, Mapping) or (data.count(b"[") + data.count(b"{") > _FLAT and is_too_deep(event)):
+        return {}
+    return event
 
 
 def _is_harmless(data: bytes) -> bool:

@@ -31,7 +31,8 @@ from engine.text.tool_calls import ToolCall
 
 _MAX_CALLS = 128
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
-_ID = re.compile(r"[\x21-\x7e]{1,256}")
+_ID = re.compile(r"[\x21-\x7e]{1,16384}")
+"""LiteLLM appends a signature of the thought to it."""
 _NO_ARGUMENTS = frozenset({"", "null", "{}", "[]"})
 _encode = msgspec.json.Encoder().encode
 
@@ -75,16 +76,19 @@ class ToolCallAssembler:
             function = part.function or CalledFunction(part.name, part.arguments, part.parameters or part.input)
             name = (function.name or "").strip()
             arguments = _text(function.parameters if function.arguments is None else function.arguments)
-            if not (name or arguments or part.id):
+            extra = part.extra_content if isinstance(part.extra_content, dict) else None
+            if name or arguments or part.id:
+                call = self._owner(part, name, arguments, named)
+            elif extra is None or (known := self._known(whole_number(part.index), None)) is None:
                 # Some servers send empty fields in every event.
                 continue
-            call = self._owner(part, name, arguments, named)
+            else:
+                call = known
             if name:
                 named.append(call)
             if arguments:
                 call.pieces.append(arguments)
-            if isinstance(part.extra_content, dict):
-                call.extra = part.extra_content
+            call.extra = call.extra if extra is None else extra
             text += name + arguments
         return text
 

@@ -44,8 +44,11 @@ from gateway.openai.requests.tools_request import (
 
 MAX_MESSAGES = 2048
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
-_ANSWERED = ("annotations", "audio", "images", "thinking_blocks", "citations", "extra_content")
-_reasons, _answered = attrgetter(*_REASONING), attrgetter(*_ANSWERED)
+ANSWERED = (
+    "annotations", "audio", "channel", "citations", "context", "end_turn", "executed_tools",
+    "extra_content", "images", "reasoning_opaque", "thinking_blocks", "tool_plan",
+)  # fmt: skip
+_reasons, _answered = attrgetter(*_REASONING), attrgetter(*ANSWERED)
 _NO_OPTIONS = StreamOptions()
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _NO_FUNCTIONS: tuple[Any, ...] = (None, [], "none", "auto")
@@ -65,14 +68,22 @@ class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Comes back when a client appends an answer as it received it; an empty value is ignored."""
     annotations: Any = None
     audio: Any = None
-    images: Any = None
-    thinking_blocks: Any = None
+    channel: Any = None
     citations: Any = None
+    context: Any = None
+    end_turn: Any = None
+    executed_tools: Any = None
     extra_content: Any = None
-    """These six, too: what upstreams say in an answer beside its content. Upstreams get them as they were; an engine
-    reads none of them."""
+    images: Any = None
+    reasoning_opaque: Any = None
+    thinking_blocks: Any = None
+    tool_plan: Any = None
+    """From `annotations` on: what upstreams say in an answer beside its content. Upstreams get them as they were; an
+    engine reads none of them."""
     parsed: Any = None
     """OpenAI's SDK adds it to an answer. Without effect."""
+    content_parts: Any = None
+    """What the content of an upstream's answer had beside text. Without effect."""
     reasoning_content: str | None = None
     reasoning: str | None = None
     reasoning_details: list[dict[str, Any]] | None = None
@@ -192,8 +203,9 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
     elif isinstance(content, list):
         given = read_parts(f"{where}.content", message.role, content)
         content, parts = content_of(given, message.role)
-        if len(given) > 1 and not parts and not written:
-            written = {"content": [{"type": "text", "text": part.text} for part in given if isinstance(part, TextPart)]}
+        texts = [{"type": "text", "text": part.text} for part in given if isinstance(part, TextPart)]
+        if len(texts) == len(given) > 1 and not written:
+            written = {"content": texts}
     if any(_answered(message)):
         written = {**written, **_extra_fields(where, message)}
     return ChatMessage(message.role, content, message.name, calls, message.tool_call_id, reasoning, written, parts)
@@ -201,7 +213,7 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
 
 def _extra_fields(where: str, message: MessageBody) -> Mapping[str, Any]:
     """What an earlier answer had beside its content. Raises `BadField`."""
-    fields = {name: value for name, value in zip(_ANSWERED, _answered(message), strict=True) if value}
+    fields = {name: value for name, value in zip(ANSWERED, _answered(message), strict=True) if value}
     if message.role != "assistant":
         name = next(iter(fields))
         raise fault(f"{where}.{name}", f"is allowed in assistant messages only, not in {message.role} messages.")

@@ -87,8 +87,9 @@ class ChosenToken(Struct):
 class ChatLogprobs(Struct):
     """Log-probabilities of a choice's tokens."""
 
-    content: list[ChosenToken]
-    refusal: None
+    content: list[ChosenToken] | None
+    refusal: list[ChosenToken] | None
+    """Of a refusal, in place of those of the content."""
 
 
 class RankedToken(Struct):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from actors.api.extra_fields import ExtraFields, Fields, joined
+from actors.api.extra_fields import ExtraFields, Fields, joined, without_reasoning
 from actors.api.request import ParsedBody, View
 from actors.api.response import Delta, EndReason, MadeCall, Served, Usage
 from engine.messages import TokenLogprobs
@@ -15,8 +15,6 @@ from gateway.openai.json_text import encode, usage_fields
 from gateway.openai.logprobs import CompletionLogprobs, chat_logprobs, prompt_logprobs, prompt_logprobs_field
 
 _NO_EXTRAS = ExtraFields()
-_REASONING = frozenset({"reasoning_details", "thinking_blocks"})
-"""Further fields of a message that have reasoning, with its signatures."""
 _FINISH = frozenset({"stop", "length", "content_filter", "tool_calls"})
 """Finish reasons of the API. All other ends are errors."""
 
@@ -176,10 +174,11 @@ class ChatChunks(Chunks):
         return b'"delta":%b' % encode(shown_fields(extras, self._view))
 
     def _refusal(self, delta: Delta) -> bytes:
-        return b'%b"choices":[{"index":%d,"delta":{"refusal":%b},"logprobs":null,"finish_reason":null}]%b' % (
+        return b'%b"choices":[{"index":%d,"delta":{"refusal":%b},"logprobs":%b,"finish_reason":null}]%b' % (
             self._head,
             delta.index,
             encode(delta.text),
+            encode(_logprobs(delta.logprobs, refuses=True)),
             self._tail,
         )
 
@@ -257,10 +256,7 @@ class CompletionChunks(Chunks):
 
 def shown_fields(extras: ExtraFields, view: View) -> Fields:
     """Further fields of a message, without the reasoning if it is not to be shown."""
-    fields = extras.message
-    if view.reasoning or fields.keys().isdisjoint(_REASONING):
-        return fields
-    return {name: value for name, value in fields.items() if name not in _REASONING}
+    return extras.message if view.reasoning else without_reasoning(extras.message)
 
 
 def finish_word(reason: EndReason) -> str | None:
@@ -277,7 +273,7 @@ def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, serve
             **extra.choice,
             "index": index,
             "message": {**shown_fields(extra, view), **_message(choice, view)},
-            "logprobs": {"content": chat_logprobs(choice.logprobs), "refusal": None} if choice.logprobs else None,
+            "logprobs": _logprobs(choice.logprobs, refuses=choice.refuses),
             "finish_reason": choice.finish_reason,
         }
         for index, (choice, extra) in enumerate(zip(choices, extras, strict=True))
@@ -289,6 +285,14 @@ def chat_body(identity: Identity, choices: Sequence[Choice], usage: Usage, serve
 def _of_bodies(extras: Sequence[ExtraFields]) -> dict[str, Any]:
     """What was said beside the choices: each choice of an upstream is a call of its own."""
     return {name: value for extra in extras for name, value in extra.body.items()}
+
+
+def _logprobs(positions: Sequence[TokenLogprobs], *, refuses: bool) -> dict[str, Any] | None:
+    """Those of a chat choice."""
+    if not positions:
+        return None
+    tokens = chat_logprobs(positions)
+    return {"content": None, "refusal": tokens} if refuses else {"content": tokens, "refusal": None}
 
 
 def _prompt_field(choice: Choice, view: View) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.api.extra_fields import ExtraFields, added, joined
+from actors.api.extra_fields import ExtraFields, added, is_answer, is_too_deep, joined, without_reasoning
 from actors.api.response import Delta
 
 CITED = {"type": "url_citation", "url_citation": {"url": "https://a.example"}}
@@ -34,6 +34,47 @@ PIECES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     ),
     "numbers: the last": ([{"audio": {"expires_at": 1}}, {"audio": {"expires_at": 2}}], {"audio": {"expires_at": 2}}),
     "another type: the last": ([{"x": "a"}, {"x": ["b"]}], {"x": ["b"]}),
+    "a label stays one, and the last counts": (
+        [{"channel": "analysis", "status": "a"}, {"channel": "analysis"}, {"channel": "final", "status": ""}],
+        {"channel": "final", "status": "a"},
+    ),
+    "ids at one index": (
+        [{"a": [{"index": 0, "id": "x", "data": "A"}]}, {"a": [{"index": 0, "id": "y", "data": "B"}]}],
+        {"a": [{"index": 0, "id": "x", "data": "A"}, {"index": 0, "id": "y", "data": "B"}]},
+    ),
+    "an id of any type": (
+        [{"a": [{"index": 0, "type": [], "id": {"a": 1}}]}, {"a": [{"index": 0, "type": [], "id": [1]}]}],
+        {"a": [{"index": 0, "type": [], "id": {"a": 1}}, {"index": 0, "type": [], "id": [1]}]},
+    ),
+    "blocks of thinking without an index": (
+        [
+            {"thinking_blocks": [thinking]}
+            for thinking in (
+                {"type": "thinking", "thinking": "ha", "signature": None},
+                {"type": "thinking", "thinking": "ha", "signature": None},
+                {"type": "thinking", "thinking": "", "signature": "s"},
+                {"type": "redacted_thinking", "data": "e"},
+                {"type": "thinking", "thinking": "ha", "signature": "t"},
+                {"type": "thinking", "thinking": "ha", "signature": "t"},
+            )
+        ],
+        {
+            "thinking_blocks": [
+                {"type": "thinking", "thinking": "haha", "signature": "s"},
+                {"type": "redacted_thinking", "data": "e"},
+                {"type": "thinking", "thinking": "ha", "signature": "t"},
+            ]
+        },
+    ),
+    "arguments, again with what the tool said": (
+        [{"a": [{"index": 0, "arguments": "{}"}]}, {"a": [{"index": 0, "arguments": "{}", "output": "1"}]}],
+        {"a": [{"index": 0, "arguments": "{}", "output": "1"}]},
+    ),
+    "base64, each fragment of its own": (
+        [{"audio": {"data": "QQ=="}}, {"audio": {"data": "Qg=="}}, {"audio": {"data": "QUJD"}}],
+        {"audio": {"data": "QUJBQkM="}},
+    ),
+    "no base64": ([{"audio": {"data": "a="}}, {"audio": {"data": "b"}}], {"audio": {"data": "a=b"}}),
     "null replaces nothing": ([{"audio": {"id": "a"}}, {"audio": {"id": None}}], {"audio": {"id": "a"}}),
 }
 
@@ -63,10 +104,15 @@ def test_what_is_said_about_an_answer_is_replaced() -> None:
 
 def test_many_fragments_take_no_square_of_time() -> None:
     """A hundred thousand: a join of each with all before it would take minutes."""
-    pieces = [ExtraFields(message={"audio": {"data": "x" * 100}, "annotations": [{"n": n}]}) for n in range(100_000)]
+    detail = {"index": 0, "id": "r", "text": "x"}
+    pieces = [
+        ExtraFields(message={"audio": {"data": "x" * 100}, "annotations": [{"n": n}], "reasoning_details": [detail]})
+        for n in range(100_000)
+    ]
     found = joined(pieces)
     assert found is not None
     assert (len(found.message["audio"]["data"]), len(found.message["annotations"])) == (10_000_000, 100_000)
+    assert len(found.message["reasoning_details"][0]["text"]) == 100_000
 
 
 def test_usage_of_several_choices() -> None:
@@ -79,7 +125,43 @@ def test_usage_of_several_choices() -> None:
         "tier": "b",
     }
     assert added([one]) == one
+    details = {"prompt_tokens_details": {"audio_tokens": 3}, "prompt_cache_miss_tokens": 2, "cost": 1}
+    assert added([details] * 4, 2) == {
+        "prompt_tokens_details": {"audio_tokens": 6},
+        "prompt_cache_miss_tokens": 4,
+        "cost": 4,
+    }
     assert added([]) == {}
+
+
+def test_what_hides_reasoning() -> None:
+    shown = {"annotations": [CITED], "provider_specific_fields": {"citations": ["a"]}}
+    hidden = {"thinking_blocks": [1], "provider_specific_fields": {"citations": ["a"], "thinking_blocks": [1]}}
+    assert without_reasoning({**shown, **hidden, "reasoning_details": [1]}) == shown
+    assert without_reasoning(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"audio": {"data": "A"}}, True),
+        ({"reasoning_details": [1]}, False),
+        ({"reasoning_details": [1], "images": [1]}, True),
+        ({"channel": "analysis", "n": 1, "final": False, "thinking_blocks": [1]}, False),
+        ({}, False),
+    ],
+)
+def test_what_is_part_of_the_answer(message: dict[str, Any], expected: bool) -> None:
+    assert is_answer(message) is expected
+
+
+def test_what_is_nested_too_deeply() -> None:
+    deep: Any = {}
+    for _ in range(63):
+        deep = [deep, {"a": 1}]
+    assert not is_too_deep(deep)
+    assert is_too_deep({"a": deep})
+    assert not is_too_deep({})
 
 
 def test_they_are_kept_in_a_file() -> None:

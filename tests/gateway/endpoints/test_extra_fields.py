@@ -1,5 +1,6 @@
 """What upstreams and clients say to each other beyond the API: of answers in every API, and of requests."""
 
+import json
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 from config.check.api_fields import API_FIELDS
 from gateway.endpoints.completions import CHAT as CHAT_ENDPOINT
 from gateway.endpoints.completions import COMPLETION as COMPLETION_ENDPOINT
+from gateway.openai.requests.chat_request import ANSWERED
 from gateway.openai.requests.json_body import BodyDecoder
 from gateway.openai.ws_messages import StartChat, StartCompletion
 from tests.actors.fakes import says
-from tests.actors.upstream.dialects import delta, end, sse, usage, whole
+from tests.actors.upstream.dialects import delta, end, part, parts, sse, usage, whole
 from tests.actors.upstream.network import Asked
 from tests.actors.upstream.test_upstream_actor import config, stage
 from tests.gateway.endpoints.test_same_in_every_api import ask
@@ -117,10 +119,15 @@ async def test_what_is_omitted() -> None:
 
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_hidden_reasoning_stays_hidden(streamed: bool) -> None:
-    async with served(extra='supports = ["sampling"]\n') as (running, _, _):
+    more = {"thinking_blocks": [{"thinking": "hm"}], "citations": [1]}
+    spoken = STREAMED.replace(
+        b'"content": "lo"', b'"content": "lo", "provider_specific_fields": ' + json.dumps(more).encode()
+    )
+    async with served(speaks(spoken), extra='supports = ["sampling"]\n') as (running, _, _):
         said = await ask(running, "/v1/chat/completions", {**CHAT, "include_reasoning": False, "stream": streamed})
     text = msgspec.json.encode(said)
     assert b"annotations" in text
+    assert b"provider_specific_fields" in text
     assert b"reasoning_details" not in text
     assert b'"hm"' not in text
 
@@ -177,17 +184,19 @@ async def test_an_answer_comes_back_as_it_was() -> None:
     async with served() as (running, network, _):
         first = await ask(running, "/v1/chat/completions", CHAT)
         answer = first["choices"][0]["message"]
-        turns = [*CHAT["messages"], answer, {"role": "user", "content": "And?"}]
+        own = {"channel": "final", "executed_tools": [{"index": 0}], "end_turn": True, "content_parts": [{}]}
+        turns = [*CHAT["messages"], {**answer, **own}, {"role": "user", "content": "And?"}]
         await ask(running, "/v1/chat/completions", {**CHAT, "messages": turns})
         sent = network.asked[1].body["messages"][1]
         assert {name: sent[name] for name in MESSAGE} == MESSAGE
+        assert {name: sent.get(name) for name in own} == {**own, "content_parts": None}
         # An engine reads none of it.
         client = await running.connect()
         local = await client.request("/v1/chat/completions", {**CHAT, "model": "small", "messages": turns})
         assert local.status == 200, local.body
 
 
-@pytest.mark.parametrize("name", ["annotations", "audio", "images", "thinking_blocks", "citations", "extra_content"])
+@pytest.mark.parametrize("name", ANSWERED)
 async def test_only_answers_have_them(name: str) -> None:
     async with served() as (running, _, _):
         client = await running.connect()
@@ -219,6 +228,27 @@ async def test_a_rung_that_fails_before_content_leaves_nothing(streamed: bool) -
     assert b"citations" not in text
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_after_reasoning_alone_another_rung_answers(streamed: bool) -> None:
+    """Whatever form it came in: an answer has not begun."""
+    spoken = sse(delta("", channel="analysis"), delta(reasoning="hm", reasoning_details=DETAILS), done=False)
+    async with served(speaks(spoken)) as (running, _, _):
+        said = await ask(running, "/v1/chat/completions", {**CHAT, "model": "cloud", "stream": streamed})
+    text = msgspec.json.encode(said)
+    assert b'"rung":"small"' in text
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_an_unfinished_call_leaves_nothing(streamed: bool) -> None:
+    spoken = sse(parts(part(0, "a", name="now", arguments="{")) | {"service_tier": "flex"}, done=False)
+    tools = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}]
+    async with served(speaks(spoken)) as (running, _, _):
+        client = await running.connect()
+        asked = {**CHAT, "tools": tools, "stream": streamed}
+        answer = await client.request("/v1/chat/completions", asked)
+    assert (answer.status, answer.json["error"]["code"]) == (503, "no_rung_available")
+
+
 async def test_an_answer_of_a_sound_alone() -> None:
     spoken = sse(delta(audio={"id": "a1", "transcript": "Hello"}), end(), usage(7, 5))
     async with served(speaks(spoken)) as (running, _, service):
@@ -228,6 +258,27 @@ async def test_an_answer_of_a_sound_alone() -> None:
         await service.service.write_ledger(1)
         (row,) = service.rows().values()
         assert (row["outcome"], row["completion_tokens"]) == ("ok", 5)
+
+
+async def test_a_sound_is_asked_for_as_the_client_wants_it() -> None:
+    """A stream has another format."""
+    sound = {"modalities": ["text", "audio"], "audio": {"voice": "a", "format": "wav"}}
+    async with served() as (running, network, _):
+        body = await ask(running, "/v1/chat/completions", {**CHAT, **sound})
+        await ask(running, "/v1/chat/completions", {**CHAT, **sound, "stream": True})
+        assert [each.body["stream"] for each in network.asked] == [False, True]
+    assert body["choices"][0]["message"]["audio"] == MESSAGE["audio"]
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_logprobs_of_a_refusal(streamed: bool) -> None:
+    token = {"token": "No", "logprob": -0.5, "bytes": [78, 111], "top_logprobs": []}
+    refused = delta(refusal="No")
+    refused["choices"][0]["logprobs"] = {"content": None, "refusal": [token]}
+    async with served(speaks(sse(refused, end()))) as (running, _, _):
+        said = await ask(running, "/v1/chat/completions", {**CHAT, "logprobs": True, "stream": streamed})
+    choices = [each["choices"][0] for each in (said if streamed else [said])]
+    assert [each["logprobs"] for each in choices if each["logprobs"]] == [{"content": None, "refusal": [token]}]
 
 
 async def test_an_image_of_megabytes_reaches_a_client() -> None:

@@ -122,6 +122,24 @@ def test_tool_calls_come_whole_and_at_the_end():
     assert [each.token_count for each in found] == [1, 1, 1, 1, 0]
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"), [("call_1__thought__" + "S" * 4000, True), ("a b", False), ("S" * 16385, False)]
+)
+def test_the_id_of_a_call(given: str, kept: bool) -> None:
+    """LiteLLM puts a signature into it, which must come back."""
+    (call,) = outputs(called("f", "{}").replace(b"call_x", given.encode()), ended("tool_calls"), DONE)[-1].tool_calls
+    assert call.id == (given if kept else "")
+
+
+def test_a_signature_of_its_own_belongs_to_its_call():
+    late = {"index": 0, "function": {"arguments": ""}, "extra_content": {"google": {"thought_signature": "S"}}}
+    signed = event(choices=[{"index": 0, "delta": {"tool_calls": [late]}}])
+    found = outputs(
+        signed, called("f", "{}"), called("g", "{}", 1).replace(b"call_x", b"y"), signed, ended("stop"), DONE
+    )
+    assert [(call.name, call.extra) for call in found[-1].tool_calls] == [("f", late["extra_content"]), ("g", None)]
+
+
 def test_half_a_call_at_the_length_is_left_out():
     found = outputs(called("f", "{}"), called("g", '{"a', 1), ended("length"), DONE)
     assert [each.name for each in found[-1].tool_calls] == ["f"]

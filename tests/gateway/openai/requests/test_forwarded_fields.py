@@ -178,6 +178,19 @@ def test_arguments_of_earlier_calls_stay_as_they_were(written):
     assert sent(call({"messages": turns}))["messages"][0]["tool_calls"][0]["function"]["arguments"] == written
 
 
+@pytest.mark.parametrize("role", ["system", "user", "assistant"])
+@pytest.mark.parametrize("thinks", [False, True])
+def test_cache_breakpoints_join_no_texts(role, thinks):
+    mark = {"cache_control": {"type": "ephemeral"}}
+    thought = [{"type": "thinking", "thinking": "hm"}] if thinks and role == "assistant" else []
+    first, second = texts("a", "b")
+    asked = call({"messages": [{"role": role, "content": [*thought, first, second | mark]}]})
+    assert sent(asked)["messages"][0]["content"] == [*thought, first, second]
+    marking = UpstreamSettings(urls=("http://up/v1",), supports=("cache_control",))
+    expected = [*thought, first, second if thought else second | mark]
+    assert sent(asked, marking)["messages"][0]["content"] == expected
+
+
 @pytest.mark.parametrize("fields", FOR_VLLM, ids=str)
 def test_what_vllm_has_goes_where_it_is_understood_and_is_refused_by_name_elsewhere(fields):
     [(name, value)] = fields.items()
