@@ -253,7 +253,8 @@ class Batches:
         """Write the results of what was not answered, then the end."""
         assert self._formats is not None
         record, ends_as = batch.record, batch.ends_as or "completed"
-        if record.state == "in_progress":
+        if record.state == "in_progress" and ends_as == "completed":
+            # Of another end the next process knows by the window, or by the state "cancelling".
             finalizing_at = self._ports.wall()
             record = batch.record = msgspec.structs.replace(record, state="finalizing", finalizing_at=finalizing_at)
             await self._insist(PutBatch(record))

@@ -22,7 +22,8 @@ class RunningBatch:
         """Not begun yet: those to be tried again first."""
         self.after = 0
         """The last line that was read from the store."""
-        self.validating = record.state == "validating"
+        # One that is cancelled before its file was read lists its requests, too.
+        self.validating = record.state == "validating" or (record.state == "cancelling" and not record.total)
         self.fetching = False
         self.exhausted = False
         """No more can be read."""

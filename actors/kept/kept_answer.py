@@ -61,6 +61,7 @@ class KeptAnswer:
         """Events that an ended process has left; -1: that process had sent none."""
         self.waits = False
         """It is to go on when a reader comes: the process that began it has ended."""
+        self._is_handed_on = False
         self._is_held_back = False
         self._on_left = on_left
         self._changed = trio.lowlevel.ParkingLot()
@@ -84,6 +85,11 @@ class KeptAnswer:
         if events:
             self.add(list(events))
         self.waits = not self.ended
+
+    def hand_on(self) -> bool:
+        """Whether the caller is the first who has all of it, and so sees to what is done with an answer at its end."""
+        first, self._is_handed_on = not self._is_handed_on, True
+        return first
 
     def add(self, events: list[ResponseEvent]) -> None:
         self._events += events

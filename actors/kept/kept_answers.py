@@ -103,7 +103,10 @@ class KeptAnswers:
         self.continued_total = 0
         """Answers of ended processes that went on."""
         self.on_ended: Callable[[KeptAnswer], None] = lambda _: None
-        """Called with each answer that has ended and can still be found."""
+        """Called once with each answer that has ended and can still be found, unless its `hand_on` was called before.
+
+        Also with those that had ended when they were taken over from an ended process.
+        """
         self._journal: KeptJournal | None = None
         if threads is not None and keep_s:
             self._journal = KeptJournal(threads, may_open=may_open, on_opened=self._restore, on_lost=self._not_stored)
@@ -205,6 +208,7 @@ class KeptAnswers:
 
     def end(self, answer: KeptAnswer) -> None:
         """Its client wants no more of it: as if it had left, and it cannot be found any more."""
+        answer.hand_on()
         answer.refuse(_DELETED)
         self._end(answer)
 
@@ -289,6 +293,8 @@ class KeptAnswers:
                 continue
             restored += 1
             self._take_in(answer, put.digest)
+            if answer.ended:
+                self._hand_on(answer)
             if answer.background:
                 # What comes of it does not wait for a reader. As many as before, at most.
                 self._go_on(answer)
@@ -334,8 +340,8 @@ class KeptAnswers:
             raise
         finally:
             answer.refuse(_ENDED)
-            if not left and answer.request.request_id in self._answers:
-                self.on_ended(answer)
+            if not left:
+                self._hand_on(answer)
             if not answer.readers:
                 answer.idle_since = trio.current_time()
             if answer.failed and not left:
@@ -381,6 +387,9 @@ class KeptAnswers:
     def _publish(self, answer: KeptAnswer, events: list[ResponseEvent]) -> None:
         before = answer.bytes
         answer.add(events)
+        if answer.ended:
+            # There may be no room for it from here on.
+            self._hand_on(answer)
         if answer.request.request_id in self._answers:
             self._charge(answer.tenant, answer.bytes - before)
             share = self._memory_bytes // _TENANT_SHARE // _ANSWER_SHARE
@@ -391,6 +400,10 @@ class KeptAnswers:
             answer.trim()
             if not answer.readers or answer.bytes - answer.request.body_bytes > _MOST_UNSENT:
                 answer.scope.cancel()
+
+    def _hand_on(self, answer: KeptAnswer) -> None:
+        if answer.request.request_id in self._answers and answer.hand_on():
+            self.on_ended(answer)
 
     # --- bounds -------------------------------------------------------------------------------------------------------
 

@@ -110,6 +110,8 @@ class PutResponse(msgspec.Struct, frozen=True, tag=True):
     conversation: str = ""
     """This one grows by `added`, if it is there."""
     added: tuple[StoredItem, ...] = ()
+    only_new: bool = False
+    """Nothing is done if there is one with its id."""
 
 
 class GetResponse(msgspec.Struct, frozen=True, tag=True):
@@ -137,7 +139,16 @@ class DeleteResponse(msgspec.Struct, frozen=True, tag=True):
 
 
 class PutConversation(msgspec.Struct, frozen=True, tag=True):
-    """Store a new one, or another `body` of one that is there. Gives None."""
+    """Store a new one. Gives None."""
+
+    tenant: str
+    conversation_id: str
+    body: bytes
+    """JSON."""
+
+
+class ChangeConversation(msgspec.Struct, frozen=True, tag=True):
+    """Another `body` of one that is there. Gives whether it is."""
 
     tenant: str
     conversation_id: str
@@ -188,6 +199,7 @@ ResponseQuery = (
     | GetChain
     | DeleteResponse
     | PutConversation
+    | ChangeConversation
     | GetConversation
     | GetItems
     | AddItems
@@ -241,6 +253,8 @@ class ResponseStore:
         execute = self._connection.execute
         match query:
             case PutResponse(tenant, response):
+                if query.only_new and self._responses("WHERE id = ? AND tenant = ?", (response.id, tenant)):
+                    return None
                 size = _ROW_BYTES + len(response.body) + len(response.items)
                 execute("DELETE FROM responses WHERE id = ? AND tenant = ?", (response.id, tenant))
                 execute(
@@ -263,13 +277,18 @@ class ResponseStore:
                 return self._drop("responses", "id = ? AND tenant = ?", (response_id, tenant), 1) > 0
             case PutConversation(tenant, conversation_id, body):
                 execute(
-                    "INSERT INTO conversations VALUES (?, ?, ?, ?, ?)"
-                    " ON CONFLICT (id) DO UPDATE SET used = excluded.used, body = excluded.body"
-                    " WHERE tenant = excluded.tenant",
+                    "INSERT INTO conversations VALUES (?, ?, ?, ?, ?)",
                     (conversation_id, tenant, now, _ROW_BYTES + len(body), body),
                 )
                 self._bound(tenant)
                 return None
+            case ChangeConversation(tenant, conversation_id, body):
+                if not self._use(tenant, conversation_id, now):
+                    return False
+                execute("UPDATE conversations SET body = ? WHERE id = ?", (body, conversation_id))
+                self._measure(conversation_id)
+                self._bound(tenant)
+                return True
             case GetConversation(tenant, conversation_id):
                 found = execute(
                     "SELECT body FROM conversations WHERE id = ? AND tenant = ?", (conversation_id, tenant)

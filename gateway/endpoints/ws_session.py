@@ -112,7 +112,10 @@ class StreamSession(SocketSession):
             if resume.after < 0:
                 raise BadField("after", "'after' is the 'number' of the last message that came.")
             await service.kept.ready()
-            reader = service.kept.find(resume.stream, service.clients.tenant_of(self._credentials.api_key))
+            tenant = service.clients.tenant_of(self._credentials.api_key)
+            answer = service.kept.look(resume.stream, tenant)
+            service.clients.tenant_of(self._credentials.api_key, answer.request.body)
+            reader = service.kept.find(resume.stream, tenant)
         log_again(reader, request_id)
         self._running[message_id] = trio.CancelScope()
         nursery.start_soon(self._serve, message_id, reader.answer.request, reader, resume.after)
@@ -179,13 +182,15 @@ class StreamSession(SocketSession):
             response = await opened(self._api, inference, reader)
             try:
                 while events := await response.next_events():
-                    messages = renderer.numbered(_render(events, renderer, inference.request_id, response.decided))
+                    ends = isinstance(events[-1], Done | Failed)
+                    messages = _render(events, renderer, inference.request_id, response.decided)
+                    messages = renderer.numbered(messages, ends=ends)
                     if known and renderer.number < after:
                         raise Conflict("events_lost", EVENTS_LOST)
                     known = False
                     if messages:
                         await self._socket.send(*messages)
-                    if isinstance(events[-1], Done | Failed):
+                    if ends:
                         break
                 else:
                     raise Refusal(INTERNAL_ERROR)

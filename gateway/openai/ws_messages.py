@@ -79,16 +79,16 @@ class Renderer:
         self._id = encode(message_id)
         self._tokens = b'{"type":"token","id":%b,"index":' % self._id
 
-    def numbered(self, messages: list[bytes]) -> list[bytes]:
-        """What is sent of the answer's next messages."""
+    def numbered(self, messages: list[bytes], *, ends: bool) -> list[bytes]:
+        """What is sent of the answer's next messages. `ends`: the last of them ends it, and so comes in any case."""
         if self._after is None:
             return messages
-        sent = []
-        for message in messages:
-            self.number += 1
-            if self.number > self._after:
-                sent.append(b'%b,"number":%d}' % (message[:-1], self.number))
-        return sent
+        first = self.number + 1
+        self.number += len(messages)
+        had = max(self._after + 1 - first, 0)
+        if ends:
+            had = min(had, len(messages) - 1)
+        return [b'%b,"number":%d}' % (each[:-1], number) for number, each in enumerate(messages[had:], first + had)]
 
     def started(self, request_id: str, start: Start, decided: DecisionInfo) -> bytes:
         """`started`: a rung works on the request."""

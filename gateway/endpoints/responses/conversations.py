@@ -9,6 +9,7 @@ import structlog
 from actors.api.errors import NotFound, Refusal
 from actors.stored.response_store import (
     AddItems,
+    ChangeConversation,
     DeleteConversation,
     DeleteItem,
     GetConversation,
@@ -108,7 +109,8 @@ class ConversationHandler:
         fields = await self._get(name, tenant)
         if change is not None:
             fields = {**fields, "metadata": change.metadata}
-            await stored.ask(PutConversation(tenant, name, encode(fields)))
+            if not await stored.ask(ChangeConversation(tenant, name, encode(fields))):
+                raise conversation_not_found(name)
         return fields
 
     async def _make(self, name: str, tenant: str, change: ConversationChange) -> Any:

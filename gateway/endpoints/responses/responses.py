@@ -119,8 +119,9 @@ class ResponseHandler(CompletionHandler):
         return int(after) + 1
 
     async def _ended(self, inference: InferenceRequest, reader: KeptReader | None, answer: bytes) -> None:
-        # A kept answer is stored once, when it ends, and not by each of its readers.
-        if reader is None:
+        # A kept answer is stored once, when it ends, and not by each of its readers: by the first of them only if it
+        # has become too long to be kept.
+        if reader is None or reader.answer.hand_on():
             await self.store(inference, answer)
 
     async def store(self, inference: InferenceRequest, answer: bytes) -> None:
@@ -139,8 +140,10 @@ class ResponseHandler(CompletionHandler):
         if answer.endpoint != RESPONSE.name or not _asked(answer.request).stored:
             return
         try:
-            body = encode(kept_response(self._api, answer))
-            self._api.service.stored.tell(put_response(body, _asked(answer.request)))
+            put = put_response(encode(kept_response(self._api, answer)), _asked(answer.request))
+            # The process that has ended may have stored it.
+            put = msgspec.structs.replace(put, only_new=answer.restored != 0)
+            self._api.service.stored.tell(put)
         except Unavailable:
             log.warning("response_not_stored", request_id=answer.request.request_id)
 

@@ -88,10 +88,11 @@ class StoredResponseHandler:
 
     async def _delete(self, response_id: str, tenant: str, kept: KeptAnswer | None) -> bytes:
         stored = self._api.service.stored
-        deleted = stored.keeps and await stored.ask(DeleteResponse(tenant, response_id))
         if kept is not None:
+            # First, as it would be stored if it ended meanwhile.
             self._api.service.kept.end(kept)
-        elif not deleted:
+        deleted = stored.keeps and await stored.ask(DeleteResponse(tenant, response_id))
+        if kept is None and not deleted:
             raise _not_found(response_id)
         return encode({"id": response_id, "object": "response", "deleted": True})
 

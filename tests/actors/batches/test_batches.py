@@ -12,7 +12,7 @@ from actors.api.errors import Conflict, NotFound, OverQuota, Unavailable
 from actors.batches.batch_store import BatchStore
 from actors.batches.file_rows import FileLimits
 from actors.batches.records import ENDED, BatchRecord
-from actors.batches.store_queries import AddPiece, BeginFile, EndFile, GetBatch, ReadFile
+from actors.batches.store_queries import AddPiece, BeginFile, EndFile, FinishBatch, GetBatch, PutResults, ReadFile
 from engine.errors import EngineError
 from gateway.endpoints.api_context import ApiContext
 from gateway.endpoints.batches.batch_formats import GatewayFormats
@@ -214,6 +214,37 @@ async def test_what_has_no_result_is_begun_again_by_the_next_process(autojump_cl
         assert len(await batch.results(record)) == 40
         # Those that had a result were not answered again.
         assert len([row for row in batch.stage.rows().values() if row["batch"]]) <= 40 - before
+
+
+@pytest.mark.parametrize("last", [PutResults, FinishBatch])
+async def test_an_expired_batch_stays_one_if_the_process_dies_at_its_end(autojump_clock, tmp_path, last: type) -> None:
+    dies = trio.Event()
+
+    class Dying(BatchStore):
+        def carry_out(self, query: Any) -> Any:
+            if isinstance(query, last) and trio.current_time() > 100:
+                dies.set()
+                raise Conflict("batch_ended", "The process has ended.")
+            return super().carry_out(query)
+
+    def opened(kind: type[BatchStore]) -> BatchStore:
+        return kind(tmp_path / "batches.sqlite3", FileLimits(1 << 24, 1 << 22, 1e6), trio.current_time)
+
+    kept: dict[str, Any] = {"clean": False, "wall": trio.current_time}
+    async with batching(step_s=5.0, batch_file=opened(Dying), **kept) as batch:
+        batch_id = await batch.begin([line(f"c{number}") for number in range(60)], expires=100.0)
+        await dies.wait()
+    async with batching(batch_file=opened(BatchStore), **kept) as batch:
+        record = await batch.ended(batch_id)
+        assert record.state == "expired"
+        assert len(await batch.results(record)) == record.completed + record.failed == record.total == 60
+
+
+async def test_a_batch_that_was_cancelled_before_its_file_was_read_lists_its_requests(autojump_clock) -> None:
+    async with batching() as batch:
+        record = await batch.ended(await batch.begin([line("a"), line("b")], state="cancelling"))
+        assert (record.state, record.total, record.failed) == ("cancelled", 2, 2)
+        assert set(await batch.results(record)) == {"a", "b"}
 
 
 async def test_a_stop_cuts_what_runs_and_costs_nothing(autojump_clock) -> None:

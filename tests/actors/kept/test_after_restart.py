@@ -241,7 +241,9 @@ async def test_an_answer_that_had_ended_is_read_from_the_file(autojump_clock, tm
         service.workers.lock()
         whole = await read(service.service.kept.find(reader.answer.request.request_id, TENANT))
     async with lives.life(clean=True) as service:
-        again = await read(begin(service, key="k"))
+        found = begin(service, key="k")
+        assert not found.answer.hand_on()  # whoever stores responses has been told of it again
+        again = await read(found)
         assert again.events == whole.events
         assert service.service.statistics().requests_total == {}
         tokens = whole.end.usage.completion_tokens

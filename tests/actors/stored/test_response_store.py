@@ -10,6 +10,7 @@ import pytest
 from actors.kernel.store_calls import StoreCall, StoreEnd, StoreReply, answer_calls
 from actors.stored.response_store import (
     AddItems,
+    ChangeConversation,
     DeleteConversation,
     DeleteItem,
     DeleteResponse,
@@ -59,7 +60,9 @@ def test_another_tenant_s_id_cannot_be_taken() -> None:
     with pytest.raises(sqlite3.IntegrityError):
         world.put("r", tenant="other")
     world.ask(PutConversation("t", "c", b"{}"))
-    world.ask(PutConversation("other", "c", b"mine"))
+    with pytest.raises(sqlite3.IntegrityError):
+        world.ask(PutConversation("other", "c", b"mine"))
+    assert not world.ask(ChangeConversation("other", "c", b"mine"))
     assert world.ask(GetConversation("t", "c")) == b"{}"
     assert world.ask(GetConversation("other", "c")) is None
 
@@ -115,13 +118,18 @@ def test_a_conversation_grows_and_goes() -> None:
     assert world.ask(GetItems("t", "c")) == [A, B, A]
     assert world.ask(DeleteItem("t", "c", "a"))
     assert world.ask(GetItems("t", "c")) == [B]
-    world.ask(PutConversation("t", "c", b"[]"))
+    world.ask(PutResponse("t", StoredResponse("r", b"again", b""), "c", (A,), only_new=True))
+    assert world.ask(GetResponse("t", "r")) == StoredResponse("r", b"", b"")
+    assert world.ask(GetItems("t", "c")) == [B]
+    assert world.ask(ChangeConversation("t", "c", b"[]"))
     assert world.ask(GetConversation("t", "c")) == b"[]"
     assert world.ask(GetItems("t", "c")) == [B]
     for query in (
         AddItems("u", "c", (A,)),
         GetItems("u", "c"),
         DeleteItem("u", "c", "b"),
+        ChangeConversation("u", "c", b""),
+        ChangeConversation("t", "d", b""),
         DeleteConversation("u", "c"),
     ):
         assert not world.ask(query)
@@ -193,11 +201,13 @@ def test_the_sums_are_those_of_the_rows(tmp_path: Path) -> None:
         tenant, name = chance.choice("tuvwx"), chance.choice("abcdefgh")
         world.now += chance.randint(0, 5)
         body = b"x" * chance.randint(0, 2000)
+        if world.ask(GetConversation(tenant, tenant + name)) is None:
+            world.ask(PutConversation(tenant, tenant + name, body))
         world.ask(
             chance.choice(
                 [
                     PutResponse(tenant, StoredResponse(tenant + name, body, b"[]"), tenant + name, (A,)),
-                    PutConversation(tenant, tenant + name, body),
+                    ChangeConversation(tenant, tenant + name, body),
                     AddItems(tenant, tenant + name, (StoredItem("i", body),)),
                     DeleteItem(tenant, tenant + name, "a"),
                     DeleteResponse(tenant, tenant + name),

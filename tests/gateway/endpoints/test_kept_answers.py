@@ -265,6 +265,10 @@ async def test_a_socket_s_answer_is_resumed_after_each_of_its_messages() -> None
                 await socket.send({"type": "resume", "id": "b", "stream": stream, "after": after})
                 rest = await socket.until("done")
                 assert rest == [{**message, "id": "b"} for message in whole[after:]]
+            for after in (len(whole), len(whole) + 1):
+                # There is no more: the end comes again, by which the id is free.
+                await socket.send({"type": "resume", "id": "b", "stream": stream, "after": after})
+                assert await socket.until("done") == [{**whole[-1], "id": "b"}]
         assert len(service.requests) == 1
 
 

@@ -238,6 +238,12 @@ async def test_each_message_of_a_socket_is_checked(file: Path, name: str, code: 
             await socket.send({"type": "start", "id": "a", **CHAT})
             error = (await socket.until("error"))[-1]
             assert error["error"]["code"] == code
+        owner = [(b"authorization", b"Bearer " + MADE["app"].raw.encode())]
+        async with connected(clients, owner) as its_own, connected(clients, headers) as socket:
+            await its_own.send({"type": "start", "id": "a", "resumable": True, **CHAT})
+            stream = (await its_own.get())["stream"]
+            await socket.send({"type": "resume", "id": "a", "stream": stream})
+            assert (await socket.get())["error"]["code"] == code
 
 
 @pytest.mark.parametrize("name", ["expired", "embeds"])

@@ -9,6 +9,7 @@ from openai.types.responses import ResponseInputMessageItem
 from actors.api.errors import ErrorBody, Unavailable
 from actors.api.request import ChatPrompt
 from actors.api.response import Delta, Failed, Start
+from actors.kept.kept_answers import KeptAnswers
 from tests.gateway.fakes import USAGE, FakeService, answer
 from tests.gateway.harness import Gateway, Response, gateway, until
 from tests.gateway.responses_api.test_event_renderer import stream
@@ -240,6 +241,45 @@ async def test_a_background_response_that_is_not_read_is_stored() -> None:
         service.kept.end(kept)
         ended = (await client.get(path)).json
         assert (ended["status"], ended["output"][0]["content"][0]["text"]) == ("completed", "Hello")
+
+
+@pytest.mark.parametrize("headers", ["Idempotency-Key: k\r\n", "x-penstock-resumable: true\r\n"])
+async def test_a_response_that_is_too_long_to_be_kept_is_stored_once(headers: str) -> None:
+    service = FakeService(lambda _: answer(*"It is long."))
+    service.kept = KeptAnswers(service.open, keep_s=60.0, memory_bytes=1 << 14, wall=service.wall)
+    async with gateway(service) as running:
+        client = await running.connect()
+        conversation = (await client.request("/v1/conversations", b"")).json["id"]
+        asked = {**STREAM, "conversation": conversation}
+        response = stream((await ask(running, asked, headers=headers)).body)[-1]["response"]
+        assert len(service.kept) == 0
+        stored = (await client.get(f"{PATH}/{response['id']}")).json
+        assert stored == response
+        items = (await client.get(f"/v1/conversations/{conversation}/items")).json["data"]
+        assert [item["role"] for item in items] == ["assistant", "user"]
+
+
+async def test_a_response_that_ends_while_it_is_deleted_is_gone() -> None:
+    ends = trio.Event()
+    steps = answer("Hello")
+    steps.insert(2, ends.wait)
+    service = FakeService(lambda _: steps)
+    async with gateway(service) as running:
+        client = await running.connect()
+        begun = (await client.request(PATH, {**ASK, "background": True})).json
+        kept, asks = service.kept.look(begun["id"].removeprefix("resp_"), "tests"), service.stored.ask
+
+        async def ask_slowly(query: Any) -> Any:
+            found = await asks(query)
+            ends.set()
+            await until(lambda: kept.ended)
+            return found
+
+        service.stored.ask = ask_slowly
+        path = f"{PATH}/{begun['id']}"
+        assert (await remove(running, path)).json["deleted"]
+        service.stored.ask = asks
+        assert (await client.get(path)).status == 404
 
 
 async def test_a_background_response_is_cancelled() -> None:
