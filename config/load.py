@@ -105,7 +105,7 @@ def _loaded(
         raise file_error(path, "tables or lists are nested too deeply", Position(1, 1)) from None
     if problems.has_errors():
         raise ConfigError(problems)
-    return LoadedConfig(settings, in_order(problems), tuple(file for file, _ in texts))
+    return LoadedConfig(settings, in_order(problems), document.files)
 
 
 def _resolved(settings: Settings, folder: Path, problems: Problems, *, calibrated: bool) -> Settings:
