@@ -12,7 +12,7 @@ import trio
 
 from actors.kernel.errors import ServiceFailed
 from config.check.engines import model_file_problems
-from config.load import check_binding
+from config.load import check_admin_binding, check_binding
 from config.model.settings import Settings
 from config.profiles import embedded_profile
 from config.source import ConfigSource
@@ -58,16 +58,14 @@ def run(arguments: argparse.Namespace) -> int:
     for name, port in (("--port", arguments.port), ("--admin-port", arguments.admin_port)):
         if port is not None and not 0 <= port < 65536:
             raise CliError(f"{name} must be between 0 and 65535, not {port}", 2)
-    given = {name: value for name in ("host", "port") if (value := getattr(arguments, name)) is not None}
+    passed = passed_by_systemd()
+    addresses = {name: listener.getsockname()[:2] for name, listener in passed.items()}
 
     def with_arguments(settings: Settings) -> Settings:
-        if arguments.host is not None:
-            check_binding(settings, arguments.host)
-        admin = settings.admin
-        if arguments.admin_port is not None:
-            admin = msgspec.structs.replace(admin, enabled=True, port=arguments.admin_port)
-        server = msgspec.structs.replace(settings.server, **given)
-        return msgspec.structs.replace(settings, server=server, admin=admin)
+        settings = _with_options(settings, arguments)
+        for name, (host, port) in addresses.items():
+            settings = _with_passed(settings, name, host, port)
+        return settings
 
     source = ConfigSource(arguments.config or embedded_profile(), with_arguments)
     settings = source.read().settings
@@ -78,10 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.record is not None:
         write_file(arguments.record, b"", if_new=": give --record another name")
     takeover = take_over(arguments.handover) if arguments.handover is not None else None
-    passed = {} if takeover is not None else passed_by_systemd()
 
     def listener_of(name: str, host: str, port: int, option: str) -> socket.socket:
-        found = passed.get(name) if takeover is None else takeover.listener(name, port)
+        found = passed.get(name) if takeover is None else takeover.listener(name, host, port)
         return _listen(host, port, option) if found is None else found
 
     listener = listener_of("api", settings.server.host, settings.server.port, "--port")
@@ -102,6 +99,27 @@ def run(arguments: argparse.Namespace) -> int:
     except ServiceFailed as error:
         raise _failed(error) from None
     return 0
+
+
+def _with_options(settings: Settings, arguments: argparse.Namespace) -> Settings:
+    """Raises ConfigError."""
+    if arguments.host is not None:
+        check_binding(settings, arguments.host)
+    given = {name: value for name in ("host", "port") if (value := getattr(arguments, name)) is not None}
+    admin = settings.admin
+    if arguments.admin_port is not None:
+        admin = msgspec.structs.replace(admin, enabled=True, port=arguments.admin_port)
+    return msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, **given), admin=admin)
+
+
+def _with_passed(settings: Settings, name: str, host: str, port: int) -> Settings:
+    """With the address of a socket that systemd has passed: there the server listens. Raises ConfigError."""
+    if name == "api":
+        check_binding(settings, host, "the socket unit")
+        return msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, host=host, port=port))
+    if settings.admin.enabled:
+        check_admin_binding(settings, host, "the socket unit")
+    return msgspec.structs.replace(settings, admin=msgspec.structs.replace(settings.admin, host=host, port=port))
 
 
 def _failed(*failures: BaseException) -> CliError:

@@ -41,6 +41,15 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def is_bound_to(listener: socket.socket, host: str) -> bool:
+    """Whether it has the address that `listen` gives to a socket for this host."""
+    try:
+        with listen(host, 0) as other:
+            return bool(other.getsockname()[0] == listener.getsockname()[0])
+    except OSError:
+        return False
+
+
 class ServerStatistics(msgspec.Struct, frozen=True):
     """Connections and body memory in use."""
 
