@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 import trio
 
 from actors.kernel.errors import ServiceFailed
@@ -18,8 +19,11 @@ from config.profiles import embedded_profile
 from config.source import ConfigSource
 from engine.threads import prepare_environment
 from gateway.cli.terminal import say, write_file
+from gateway.descriptor_limit import allow_descriptors, descriptors_needed
 from gateway.errors import CliError, leaves
 from gateway.handover import Takeover, passed_by_systemd, take_over
+
+log = structlog.get_logger()
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -88,6 +92,9 @@ def run(arguments: argparse.Namespace) -> int:
     from gateway.telemetry.logs import configure_logs
 
     configure_logs(arguments.log_level)
+    needed = descriptors_needed(settings)
+    if (allowed := allow_descriptors(needed)) < needed:
+        log.warning("few_descriptors", allowed=allowed, needed=needed, hint="raise ulimit -Hn, or LimitNOFILE")
     say(f"loading {_names(settings)} ...")
     try:
         trio.run(partial(_serve, settings, source, arguments, listener=listener, admin=admin, takeover=takeover))
