@@ -30,7 +30,7 @@ from config.check.keys import given_twice
 from config.load import LoadedConfig
 from config.model.settings import Settings
 from config.parse.keys_file import BadKeysFile, read_keys_file
-from config.problems.errors import ConfigError, ConfigUnread, Problem
+from config.problems.errors import ConfigError, ConfigReaderError, Problem
 from config.source import ConfigSource
 from policies.lifecycle.reload import Change, ReloadRefused, ReloadResult, Swapped, Unchanged, compare, restart_problems
 
@@ -46,7 +46,7 @@ class ConfigProcess(WorkerPool, Protocol):
     """Starts the process that reads a configuration."""
 
     async def read_config(self, path: Path, text: str | None = None) -> LoadedConfig:
-        """Read and check a configuration, or the text that `path` could hold. Raises ConfigError, ConfigUnread."""
+        """Read and check a configuration, or the text that `path` could hold. Raises ConfigError, ConfigReaderError."""
         ...
 
 
@@ -247,7 +247,7 @@ class PolicyReloader:
                 snapshot = await self._workers.run_in_thread(lambda: self._make_snapshot(loaded.settings))
             return _Read(stamp, change, snapshot, warnings=loaded.warnings)
         except ConfigError as error:
-            return _Read(stamp, problems=error.problems, unread=isinstance(error, ConfigUnread))
+            return _Read(stamp, problems=error.problems, unread=isinstance(error, ConfigReaderError))
         except Exception as error:
             # Faults that the checks have missed must not end the reloader.
             log.exception("policy_not_compiled")

@@ -1,7 +1,7 @@
 """The errors of `config`.
 
 ConfigError     the configuration, or the options of the command line, cannot be used; contains all problems
-└── ConfigUnread    it was not read to its end, for a reason that is not in it: another try may succeed
+└── ConfigReaderError  it was not read to its end, for a reason that is not in it: another try may succeed
 """
 
 from collections.abc import Iterable
@@ -58,5 +58,5 @@ class ConfigError(Exception):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-class ConfigUnread(ConfigError):
+class ConfigReaderError(ConfigError):
     """The process that reads the configuration has failed: what is in it may be good."""
