@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import signal
 import socket
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,8 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
+    # By default it ends a process: until the server listens to it, a reload has nothing to do.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # OpenMP reads its environment when torch is loaded, so this comes before any import that could load torch.
     prepare_environment()
     for name, port in (("--port", arguments.port), ("--admin-port", arguments.admin_port)):
