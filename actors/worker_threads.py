@@ -43,7 +43,7 @@ from actors.stored.response_store import ResponseStore
 from actors.stored.stored_responses import ResponseThreads
 from config.load import LoadedConfig
 from config.model.table import AUTO
-from config.problems.errors import ConfigError, Problem
+from config.problems.errors import ConfigError, ConfigReaderError, Problem
 from config.reader import COMMAND, decode_report
 from engine.core.loop import StepLoop, Stop
 from engine.errors import EngineError
@@ -169,7 +169,7 @@ class RealWorkerThreads:
             report = decode_report(done.stdout)
         except (OSError, trio.TooSlowError, subprocess.CalledProcessError, msgspec.DecodeError) as error:
             message = f"the process that reads it failed ({type(error).__name__}: {error})"
-            raise ConfigError([Problem(file=path, line=0, column=0, where="", message=message)]) from error
+            raise ConfigReaderError([Problem(file=path, line=0, column=0, where="", message=message)]) from error
         if report.loaded is None:
             raise ConfigError(report.problems)
         return report.loaded

@@ -8,7 +8,7 @@ import msgspec
 
 from config.check.all_checks import check_settings
 from config.check.engines import check_model_files
-from config.check.server import check_binding
+from config.check.server import check_admin_binding, check_binding
 from config.model.calibration import BadCalibration, read_calibration
 from config.model.routing import CascadeSettings
 from config.model.settings import AdminSettings, EngineSettings, Settings
@@ -22,7 +22,16 @@ from config.problems.problems import Problems
 from config.problems.secrets import secret_texts
 from config.problems.source_map import Position
 
-__all__ = ["LoadedConfig", "check_binding", "files_of", "load", "load_settings", "parse", "parse_settings"]
+__all__ = [
+    "LoadedConfig",
+    "check_admin_binding",
+    "check_binding",
+    "files_of",
+    "load",
+    "load_settings",
+    "parse",
+    "parse_settings",
+]
 
 
 class LoadedConfig(msgspec.Struct, frozen=True):
@@ -105,7 +114,7 @@ def _loaded(
         raise file_error(path, "tables or lists are nested too deeply", Position(1, 1)) from None
     if problems.has_errors():
         raise ConfigError(problems)
-    return LoadedConfig(settings, in_order(problems), tuple(file for file, _ in texts))
+    return LoadedConfig(settings, in_order(problems), document.files)
 
 
 def _resolved(settings: Settings, folder: Path, problems: Problems, *, calibrated: bool) -> Settings:

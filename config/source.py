@@ -51,11 +51,13 @@ class ConfigSource:
     def files(self, settings: Settings) -> Iterator[Path]:
         """The files of the configuration as they are now, and the keys file and calibrations that `settings` name."""
         try:
-            yield from files_of(self.path)
+            files = files_of(self.path)
         except ConfigError:
-            yield self.path  # an empty or unreadable folder
-        if settings.admin.keys_file is not None:
-            yield settings.admin.keys_file
+            files = (self.path,)  # an empty or unreadable folder
+        yield from files
+        keys_file = settings.admin.keys_file
+        if keys_file is not None and keys_file not in [file.resolve() for file in files]:
+            yield keys_file
         for cascade in settings.cascades.values():
             if cascade.defer.calibration is not None:
                 yield cascade.defer.calibration

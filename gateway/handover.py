@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from gateway.errors import CliError
+from gateway.http.server import is_bound_to
 
 _GREETING = b"penstock handover 1:"
 _READY, _GO = b"ready\n", b"go\n"
@@ -38,13 +39,13 @@ class Takeover:
         self._ready = False
         self._descriptors = dict(descriptors)
 
-    def listener(self, name: str, port: int) -> socket.socket | None:
-        """The listening socket of that name, if it listens on this port (0: any); the caller owns it."""
+    def listener(self, name: str, host: str, port: int) -> socket.socket | None:
+        """The listening socket of that name, if it listens on this address (port 0: on any); the caller owns it."""
         descriptor = self._descriptors.pop(name, None)
         if descriptor is None:
             return None
         listener = socket.socket(fileno=descriptor)
-        if port in {0, listener.getsockname()[1]}:
+        if port in {0, listener.getsockname()[1]} and is_bound_to(listener, host):
             listener.setblocking(False)
             return listener
         listener.close()
@@ -85,6 +86,7 @@ class Takeover:
 
 def take_over(path: Path) -> Takeover | None:
     """The sockets of the process that serves now; None: there is none. Raises CliError."""
+    _refuse_other_files(path)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(_GREETING_S)
     try:
@@ -109,20 +111,33 @@ def take_over(path: Path) -> Takeover | None:
 
 
 def passed_by_systemd() -> dict[str, socket.socket]:
-    """Listening sockets of a systemd socket unit: the first is the API's, a second one the admin API's."""
+    """Listening sockets of a systemd socket unit: the first is the API's, a second one the admin API's.
+
+    Raises CliError: one does not listen for TCP.
+    """
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return {}
     count = int(os.environ.get("LISTEN_FDS", "0"))
     found = {}
     for name, descriptor in zip(("api", "admin"), range(_FIRST_PASSED, _FIRST_PASSED + count), strict=False):
         found[name] = listener = socket.socket(fileno=descriptor)
+        if listener.family not in {socket.AF_INET, socket.AF_INET6} or listener.type != socket.SOCK_STREAM:
+            listener.close()
+            raise CliError("the socket unit passes a socket that is not for TCP: ListenStream= takes ADDRESS:PORT here")
         listener.setblocking(False)
         listener.set_inheritable(False)
     return found
 
 
+def _refuse_other_files(path: Path) -> None:
+    """Raises CliError: what is there would be lost when the socket replaces it."""
+    if path.exists() and not path.is_socket():
+        raise CliError(f"--handover {path}: this is not a Unix socket, and is not replaced: give another name")
+
+
 def _listen(path: Path) -> socket.socket:
     """Raises CliError."""
+    _refuse_other_files(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # The new file has this mode, and others cannot connect even for a moment.
@@ -153,14 +168,18 @@ async def offer(
             connection, _ = await listener.accept()
             with connection:
                 try:
-                    if await _is_succeeded(connection, descriptors):
-                        listener.close()
-                        await give_up()
-                        await connection.send(_GO)
-                        handed_over.set()
-                        return
+                    succeeded = await _is_succeeded(connection, descriptors)
                 except OSError as error:
                     log.warning("handover_failed", error=str(error))
+                    continue
+                if succeeded:
+                    listener.close()
+                    await give_up()
+                    # Nothing is accepted any more, so this process ends even if the new one has died.
+                    with contextlib.suppress(OSError):
+                        await connection.send(_GO)
+                    handed_over.set()
+                    return
 
 
 async def _is_succeeded(connection: trio.socket.SocketType, descriptors: Mapping[str, int]) -> bool:

@@ -19,7 +19,7 @@ from actors.routing.router import Router
 from config.model.settings import Settings
 from config.model.table import Moment
 from config.model.tenancy import KeyEndpoint, KeySettings, StoredKeys
-from config.model.units import parse_duration, parse_expiry
+from config.model.units import parse_expiry, parse_span
 from config.parse.keys_file import BadKeysFile, change_keys_file, read_keys_file
 from policies.admission.key_changes import added, found, replaced, replacement, revoked, taken_ids
 from policies.admission.key_states import KeyState, key_state, key_states
@@ -84,7 +84,7 @@ class KeyControl:
     async def rotate(self, key_id: str, *, overlap: str, expires: str | None, by: str) -> MadeKey:
         """The key that follows this one, which stays valid for the span `overlap`."""
         try:
-            overlap_s = parse_duration(overlap)
+            overlap_s = parse_span(overlap, self._wall())
         except ValueError as error:
             raise InvalidRequest(f"'overlap': {error}.", param="overlap", code="bad_duration") from None
         stored, settings = await self._stored(), self._settings

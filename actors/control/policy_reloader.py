@@ -8,6 +8,7 @@ If the actor dies in the middle of an attempt, the next life makes it once more.
 stays in force, and only a restart of the server changes it.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,13 +30,15 @@ from config.check.keys import given_twice
 from config.load import LoadedConfig
 from config.model.settings import Settings
 from config.parse.keys_file import BadKeysFile, read_keys_file
-from config.problems.errors import ConfigError, Problem
+from config.problems.errors import ConfigError, ConfigReaderError, Problem
 from config.source import ConfigSource
 from policies.lifecycle.reload import Change, ReloadRefused, ReloadResult, Swapped, Unchanged, compare, restart_problems
 
 ReloadTrigger = Literal["signal", "file", "admin"]
 _LOOK_EVERY_S = 1.0
-_MOST_PROBLEMS_LOGGED = 20
+_UNREAD_S = 10.0
+"""After this time files are read again of which the reader has failed."""
+_MOST_LOGGED = 20
 log = structlog.get_logger()
 
 
@@ -43,7 +46,7 @@ class ConfigProcess(WorkerPool, Protocol):
     """Starts the process that reads a configuration."""
 
     async def read_config(self, path: Path, text: str | None = None) -> LoadedConfig:
-        """Read and check a configuration, or the text that `path` could hold. Raises ConfigError."""
+        """Read and check a configuration, or the text that `path` could hold. Raises ConfigError, ConfigReaderError."""
         ...
 
 
@@ -92,6 +95,8 @@ class _Read(msgspec.Struct, frozen=True):
     """None: the policy is unchanged or invalid."""
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    unread: bool = False
+    """The problems are not in the files."""
 
 
 class PolicyReloader:
@@ -126,12 +131,14 @@ class PolicyReloader:
         self._workers = workers
         self._watches = watches
         self._tried = ""
-        """The stamp of the last configuration read, valid or not."""
+        """The stamp of the last configuration read, valid or not; "": it is to be read again."""
         self._seen = ""
+        self._rests_until = -math.inf
 
     async def run(self) -> None:
         begun = await self._read(self._snapshot())
-        self._tried = self._seen = begun.stamp
+        # The files may have changed since the policy in force was read from them.
+        self._seen, self._tried = begun.stamp, "" if begun.problems or begun.snapshot is not None else begun.stamp
         self._published.warnings = begun.warnings
         while True:
             with trio.move_on_after(_LOOK_EVERY_S if self._watches else float("inf")):
@@ -158,6 +165,8 @@ class PolicyReloader:
         before = self._snapshot()
         read = await self._read(before)
         self._tried = read.stamp
+        if read.unread:
+            self._tried, self._rests_until = "", trio.current_time() + _UNREAD_S
         if read.problems:
             # A key that was revoked must not stay valid because something else in the files is wrong.
             await self._apply_keys()
@@ -177,7 +186,12 @@ class PolicyReloader:
         result = Swapped(read.snapshot.policy.digest, before.policy.digest, read.change.live)
         published.reloads["swapped"] += 1
         log.info(
-            "policy_reloaded", asked_by=asked_by, policy=result.policy, before=result.before, changed=result.changed
+            "policy_reloaded",
+            asked_by=asked_by,
+            policy=result.policy,
+            before=result.before,
+            count=len(result.changed),
+            changed=result.changed[:_MOST_LOGGED],
         )
         return result
 
@@ -233,7 +247,7 @@ class PolicyReloader:
                 snapshot = await self._workers.run_in_thread(lambda: self._make_snapshot(loaded.settings))
             return _Read(stamp, change, snapshot, warnings=loaded.warnings)
         except ConfigError as error:
-            return _Read(stamp, problems=error.problems)
+            return _Read(stamp, problems=error.problems, unread=isinstance(error, ConfigReaderError))
         except Exception as error:
             # Faults that the checks have missed must not end the reloader.
             log.exception("policy_not_compiled")
@@ -246,7 +260,7 @@ class PolicyReloader:
         published = self._published
         published.problems = problems
         published.reloads["refused"] += 1
-        shown = [str(problem) for problem in problems[:_MOST_PROBLEMS_LOGGED]]
+        shown = [str(problem) for problem in problems[:_MOST_LOGGED]]
         serving = self._snapshot().policy.digest
         log.error("policy_refused", asked_by=asked_by, serving=serving, count=len(problems), problems=shown)
         return ReloadRefused(serving, problems)
@@ -254,7 +268,7 @@ class PolicyReloader:
     async def _look(self) -> None:
         stamp = await self._stamp()
         settled, self._seen = stamp == self._seen, stamp
-        if settled and stamp != self._tried:
+        if settled and stamp != self._tried and trio.current_time() >= self._rests_until:
             # As a message, so that it is redelivered if this life ends.
             self.mailbox.put_unbounded(Reload("file"))
 

@@ -23,6 +23,14 @@ def prepare_content(
     `tables`: statements that also set `user_version` to `schema` and `application_id` to `owner`. `setting`: what names
     the file in the configuration. Raises sqlite3.Error.
     """
+    try:
+        _prepare(connection, tables=tables, owner=owner, schema=schema)
+    except sqlite3.Error as error:
+        error.args = (f"{setting} = {path}: {error}",)
+        raise
+
+
+def _prepare(connection: sqlite3.Connection, *, tables: str, owner: int, schema: int) -> None:
     execute = connection.execute
     execute("PRAGMA auto_vacuum = INCREMENTAL")
     execute("PRAGMA secure_delete = ON")
@@ -34,10 +42,10 @@ def prepare_content(
         # Another process may do the same at this moment.
         connection.executescript(f"BEGIN IMMEDIATE; {tables} COMMIT;")
     elif found != owner:
-        raise sqlite3.DatabaseError(f"{path} holds something else: set {setting} to another file")
+        raise sqlite3.DatabaseError("it holds something else: give another file")
     elif version != schema:
         raise sqlite3.DatabaseError(
-            f"{path} was written by another version ({version}; this program writes {schema}): delete it"
+            f"it was written by another version ({version}; this program writes {schema}): delete it"
         )
 
 

@@ -90,14 +90,14 @@ class StoreClient:
         `name`: the beginning of its log events. `unavailable`: what is raised while the store does not answer.
         """
         self._start = start
-        self._failed, self._not_closed = f"{name}_failed", f"{name}_not_closed"
+        self._failed, self._back, self._not_closed = f"{name}_failed", f"{name}_back", f"{name}_not_closed"
         """Log events."""
         self._unavailable = unavailable
         self._handle: WorkerHandle | None = None
         self._waiting: dict[int, Reply[Any]] = {}
         self._numbers = count(1)
-        self._fails = False
-        """The last query did."""
+        self._failure = ""
+        """Why the last query failed; empty if it did not."""
 
     async def run(self) -> None:
         """Until cancelled; what was asked before is carried out."""
@@ -134,7 +134,7 @@ class StoreClient:
 
     def check(self) -> None:
         """Raises as `ask` if nothing can be stored now, as far as that is known."""
-        if self._handle is None or self._fails:
+        if self._handle is None or self._failure:
             raise self._unavailable()
 
     def _send(self, query: Any) -> tuple[int, Reply[Any]]:
@@ -147,9 +147,7 @@ class StoreClient:
 
     def _on_replies(self, replies: list[StoreReply]) -> None:
         for each in replies:
-            self._fails = bool(each.failure)
-            if each.failure:
-                log.error(self._failed, why=each.failure)
+            self._note(each.failure)
             reply = self._waiting.pop(each.number, None)
             if reply is None:
                 continue
@@ -157,3 +155,11 @@ class StoreClient:
                 reply.fail(ActorDied(each.failure))
             else:
                 reply.set(each.value)
+
+    def _note(self, failure: str) -> None:
+        """Log it when it begins, changes and ends: callers that insist ask again all the time."""
+        before, self._failure = self._failure, failure
+        if failure and failure != before:
+            log.error(self._failed, why=failure)
+        elif before and not failure:
+            log.warning(self._back)

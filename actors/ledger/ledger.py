@@ -428,7 +428,7 @@ class Ledger(Actor[LedgerMessage]):
                     log.error("ledger_begins_again", path=str(self._path), open=len(books.open))
                     books.begin_again()
             case StoreFailed(message):
-                raise (ActorError if books.opened else ServiceFailed)(message)
+                raise (ActorError if books.opened else ServiceFailed)(f"{message}: {self._path}")
             case StoreRetries() | StoreClosed():
                 pass
 

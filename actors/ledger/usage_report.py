@@ -62,7 +62,7 @@ WHERE opened_at >= ? AND (? = '' OR opened_at < ?) AND ifnull(outcome, '') <> 'r
 GROUP BY {groups} ORDER BY {groups}
 """  # noqa: S608  (constants of this file)
     if not path.is_file():
-        raise LedgerFileError(f"{path} does not exist: name the file of [ledger] path")
+        raise LedgerFileError(f"there is no file {path}: name that of [ledger] path")
     try:
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_PATIENCE_S)
         try:

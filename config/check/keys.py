@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from config.check.names import known
-from config.check.server import is_loopback
+from config.check.server import ADMIN_BINDING, admin_exposure
 from config.model.settings import AdminKey, MetricsKey, Settings
 from config.model.tenancy import KEY_HASH, KEY_ID, KeySettings, StoredKeys
 from config.model.wildcard import fits
@@ -94,11 +94,7 @@ def _check_models(settings: Settings, path: Path, models: Sequence[str], problem
 
 def check_admin(settings: Settings, problems: Problems) -> None:
     admin, server = settings.admin, settings.server
-    if admin.enabled and not admin.keys and not is_loopback(admin.host):
-        problems.add(
-            ("admin", "host"),
-            f"'{admin.host}' can be reached from other machines, and there are no [[admin.keys]]",
-            expected="a loopback address such as 127.0.0.1, or keys (make one with `penstock keys new --admin`)",
-        )
+    if admin.enabled and (message := admin_exposure(settings, admin.host)):
+        problems.add(("admin", "host"), message, expected=ADMIN_BINDING)
     if admin.enabled and admin.port == server.port != 0 and admin.host == server.host:
         problems.add(("admin", "port"), f"the server listens on port {admin.port} already", expected="another port")

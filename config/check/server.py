@@ -10,6 +10,7 @@ from config.problems.problems import Problems
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*A-Z]+")
 _BINDING = "a loopback address such as 127.0.0.1, or keys (make one with `penstock keys new`)"
+ADMIN_BINDING = "a loopback address such as 127.0.0.1, or keys (make one with `penstock keys new --admin`)"
 _DEFAULT_PORTS = (("http://", ":80"), ("https://", ":443"))
 
 
@@ -82,10 +83,22 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_binding(settings: Settings, host: str) -> None:
-    """Raise `ConfigError` if other machines can connect to `host`, given as --host, and the settings have no keys."""
+def check_binding(settings: Settings, host: str, given_as: str = "--host") -> None:
+    """Raise `ConfigError` if other machines can connect to `host`, and the settings have no keys."""
     if message := _exposure(settings, host):
-        raise ConfigError([Problem(file=Path("--host"), where="server.host", message=message, expected=_BINDING)])
+        raise ConfigError([Problem(file=Path(given_as), where="server.host", message=message, expected=_BINDING)])
+
+
+def check_admin_binding(settings: Settings, host: str, given_as: str) -> None:
+    """Raise `ConfigError` if other machines can connect to the admin API's `host`, and it has no keys."""
+    if message := admin_exposure(settings, host):
+        raise ConfigError([Problem(file=Path(given_as), where="admin.host", message=message, expected=ADMIN_BINDING)])
+
+
+def admin_exposure(settings: Settings, host: str) -> str:
+    if settings.admin.keys or is_loopback(host):
+        return ""
+    return f"'{host}' can be reached from other machines, and there are no [[admin.keys]]"
 
 
 def _exposure(settings: Settings, host: str) -> str:

@@ -19,6 +19,8 @@ _CLOCK_TIME = re.compile(r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$", re.ASCII)
 _MOMENT = re.compile(
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})$", re.ASCII
 )
+_LATEST_S = 253_402_300_799
+"""9999-12-31T23:59:59Z; later moments have no date."""
 _MAX_CHARS = 24
 """Longer texts are rejected without parsing."""
 
@@ -48,7 +50,7 @@ def parse_moment(text: str) -> Moment:
     """Parse "2027-01-31T00:00:00Z" to seconds since 1970. Raises ValueError for anything else, also without offset."""
     if not _MOMENT.fullmatch(text):
         raise ValueError(f"{text!r} is not {_MOMENT_EXAMPLE}")
-    return Moment(dt.datetime.fromisoformat(text.upper()).timestamp())
+    return _written(dt.datetime.fromisoformat(text.upper()).timestamp(), text)
 
 
 def parse_expiry(text: str, now: float) -> Moment:
@@ -57,9 +59,17 @@ def parse_expiry(text: str, now: float) -> Moment:
         return parse_moment(text)
     except ValueError as error:
         try:
-            return Moment(now + parse_duration(text))
+            span_s = parse_duration(text)
         except ValueError:
             raise ValueError(f"{error}, or a span such as 90d") from None
+    return _written(now + span_s, text)
+
+
+def parse_span(text: str, now: float) -> Seconds:
+    """Parse "7d", a duration that begins at `now`. Raises ValueError, also if no date can be written for its end."""
+    span_s = parse_duration(text)
+    _written(now + span_s, text)
+    return span_s
 
 
 def write_duration(seconds: float) -> str:
@@ -86,6 +96,12 @@ def write_clock_time(minutes: int) -> str:
 def write_moment(seconds: float) -> str:
     """The inverse of `parse_moment`, in UTC and whole seconds."""
     return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _written(seconds: float, text: str) -> Moment:
+    if not 0 <= seconds <= _LATEST_S:
+        raise ValueError(f"{text!r} ends at no date between 1970 and 9999")
+    return Moment(seconds)
 
 
 def _amount(text: str, form: re.Pattern[str], example: str, units: Mapping[str, float]) -> float:

@@ -2,7 +2,8 @@
 
 The files of a folder are read in the order of their names. Top-level tables are merged entry by entry; top-level lists
 of tables (routes, keys, experiments, shadows, tests) are concatenated. An entry, such as one tenant, must be in one
-file completely. Every file has the key `schema`, so that an editor can check it on its own.
+file completely. Every file has the key `schema`, so that an editor can check it on its own. The keys file that one of
+them names may be in the same folder: it is no part of the document.
 """
 
 import tomllib
@@ -39,17 +40,23 @@ class Document:
         self.clashes: list[tuple[Path, Position, str, str]] = []
         """Entries that are defined in two files: path, position, message and what is expected."""
         self._parts: list[DocumentPart] = []
+        parts: list[DocumentPart] = []
         faults: list[Problem] = []
         for file, text in texts:
             try:
-                part = _parsed(file, text)
+                parts.append(_parsed(file, text))
             except ConfigError as error:
                 faults += error.problems
-                continue
-            self._join(part)
-            self._parts.append(part)
         if faults:
             raise ConfigError(faults)
+        for part in parts:
+            if not any(_is_keys_file(part.file, other) for other in parts if other is not part):
+                self._join(part)
+                self._parts.append(part)
+
+    @property
+    def files(self) -> tuple[FilePath, ...]:
+        return tuple([part.file for part in self._parts])
 
     def key(self, path: Path) -> Position:
         part, local = self._part_of(path)
@@ -153,6 +160,14 @@ def _parsed(file: FilePath, text: str) -> DocumentPart:
         raise file_error(file, message, position, expected) from None
     except RecursionError:
         raise file_error(file, "tables or lists are nested too deeply", Position(1, 1)) from None
+
+
+def _is_keys_file(file: FilePath, other: DocumentPart) -> bool:
+    """If `other` names `file` as the one in which the admin API keeps keys."""
+    match other.tables.get("admin"):
+        case {"keys_file": str(name)}:
+            return (other.file.parent / name).resolve() == file.resolve()
+    return False
 
 
 def _in(part: DocumentPart, position: Position) -> Position:

@@ -1,6 +1,7 @@
 """The errors of `config`.
 
 ConfigError     the configuration, or the options of the command line, cannot be used; contains all problems
+└── ConfigReaderError  it was not read to its end, for a reason that is not in it: another try may succeed
 """
 
 from collections.abc import Iterable
@@ -55,3 +56,7 @@ class ConfigError(Exception):
         self.problems = tuple(problem for problem in ordered if problem.severity == "error")
         self.warnings = tuple(problem for problem in ordered if problem.severity == "warning")
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class ConfigReaderError(ConfigError):
+    """The process that reads the configuration has failed: what is in it may be good."""

@@ -13,7 +13,7 @@ from config.load import load_settings
 from config.model.settings import AdminKey, MetricsKey, Role, Settings
 from config.model.table import Moment
 from config.model.tenancy import KEY_ID, KeyEndpoint, KeySettings
-from config.model.units import parse_duration, parse_expiry, write_duration, write_moment
+from config.model.units import parse_expiry, parse_span, write_duration, write_moment
 from config.parse.keys_file import key_table
 from gateway.cli.terminal import Page, print_data
 from gateway.errors import CliError
@@ -101,7 +101,7 @@ def run_rotate(arguments: argparse.Namespace) -> int:
 
     now = time.time()
     try:
-        overlap_s = parse_duration(arguments.overlap)
+        overlap_s = parse_span(arguments.overlap, now)
     except ValueError as error:
         raise CliError(f"--overlap: {error}", 2) from None
     settings = load_settings(arguments.config)
@@ -169,6 +169,8 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _check_words(arguments: argparse.Namespace) -> None:
     """Raises CliError for options that are not of this kind of key, and for unknown words."""
+    if arguments.tenant is not None and not arguments.tenant:
+        raise CliError("--tenant: the name of a tenant is missing", 2)
     if arguments.roles and not arguments.admin:
         raise CliError("--roles are those of a key for the admin API: add --admin", 2)
     for option in ("models", "endpoints"):

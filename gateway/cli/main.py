@@ -41,9 +41,19 @@ class Parser(argparse.ArgumentParser):
         if not commands:
             self._check_options(given)
         parsed, rest = super().parse_known_args(given, namespace)
+        if rest and not commands:
+            rest = self._after_options(parsed, rest)
         if rest:
             self._refuse(rest[0])
         return parsed, rest
+
+    def _after_options(self, parsed: Any, rest: list[str]) -> list[str]:
+        """Take a word behind the options for an optional argument: argparse takes it only beside the ones before it."""
+        for action in self._get_positional_actions():
+            if rest and action.nargs == "?" and getattr(parsed, action.dest) is action.default:
+                setattr(parsed, action.dest, self._get_values(action, rest[:1]))
+                return rest[1:]
+        return rest
 
     def error(self, message: str) -> NoReturn:
         """Print the error and how to get help; exit with code 2."""

@@ -2,24 +2,29 @@
 
 import argparse
 import errno
+import signal
 import socket
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 import trio
 
 from actors.kernel.errors import ServiceFailed
 from config.check.engines import model_file_problems
-from config.load import check_binding
+from config.load import check_admin_binding, check_binding
 from config.model.settings import Settings
 from config.profiles import embedded_profile
 from config.source import ConfigSource
 from engine.threads import prepare_environment
 from gateway.cli.terminal import say, write_file
+from gateway.descriptor_limit import allow_descriptors, descriptors_needed
 from gateway.errors import CliError, leaves
 from gateway.handover import Takeover, passed_by_systemd, take_over
+
+log = structlog.get_logger()
 
 
 def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -53,21 +58,21 @@ def add_to(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
+    # By default it ends a process: until the server listens to it, a reload has nothing to do.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # OpenMP reads its environment when torch is loaded, so this comes before any import that could load torch.
     prepare_environment()
     for name, port in (("--port", arguments.port), ("--admin-port", arguments.admin_port)):
         if port is not None and not 0 <= port < 65536:
             raise CliError(f"{name} must be between 0 and 65535, not {port}", 2)
-    given = {name: value for name in ("host", "port") if (value := getattr(arguments, name)) is not None}
+    passed = passed_by_systemd()
+    addresses = {name: listener.getsockname()[:2] for name, listener in passed.items()}
 
     def with_arguments(settings: Settings) -> Settings:
-        if arguments.host is not None:
-            check_binding(settings, arguments.host)
-        admin = settings.admin
-        if arguments.admin_port is not None:
-            admin = msgspec.structs.replace(admin, enabled=True, port=arguments.admin_port)
-        server = msgspec.structs.replace(settings.server, **given)
-        return msgspec.structs.replace(settings, server=server, admin=admin)
+        settings = _with_options(settings, arguments)
+        for name, (host, port) in addresses.items():
+            settings = _with_passed(settings, name, host, port)
+        return settings
 
     source = ConfigSource(arguments.config or embedded_profile(), with_arguments)
     settings = source.read().settings
@@ -78,10 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.record is not None:
         write_file(arguments.record, b"", if_new=": give --record another name")
     takeover = take_over(arguments.handover) if arguments.handover is not None else None
-    passed = {} if takeover is not None else passed_by_systemd()
 
     def listener_of(name: str, host: str, port: int, option: str) -> socket.socket:
-        found = passed.get(name) if takeover is None else takeover.listener(name, port)
+        found = passed.get(name) if takeover is None else takeover.listener(name, host, port)
         return _listen(host, port, option) if found is None else found
 
     listener = listener_of("api", settings.server.host, settings.server.port, "--port")
@@ -91,6 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
     from gateway.telemetry.logs import configure_logs
 
     configure_logs(arguments.log_level)
+    needed = descriptors_needed(settings)
+    if (allowed := allow_descriptors(needed)) < needed:
+        log.warning("few_descriptors", allowed=allowed, needed=needed, hint="raise ulimit -Hn, or LimitNOFILE")
     say(f"loading {_names(settings)} ...")
     try:
         trio.run(partial(_serve, settings, source, arguments, listener=listener, admin=admin, takeover=takeover))
@@ -102,6 +109,27 @@ def run(arguments: argparse.Namespace) -> int:
     except ServiceFailed as error:
         raise _failed(error) from None
     return 0
+
+
+def _with_options(settings: Settings, arguments: argparse.Namespace) -> Settings:
+    """Raises ConfigError."""
+    if arguments.host is not None:
+        check_binding(settings, arguments.host)
+    given = {name: value for name in ("host", "port") if (value := getattr(arguments, name)) is not None}
+    admin = settings.admin
+    if arguments.admin_port is not None:
+        admin = msgspec.structs.replace(admin, enabled=True, port=arguments.admin_port)
+    return msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, **given), admin=admin)
+
+
+def _with_passed(settings: Settings, name: str, host: str, port: int) -> Settings:
+    """With the address of a socket that systemd has passed: there the server listens. Raises ConfigError."""
+    if name == "api":
+        check_binding(settings, host, "the socket unit")
+        return msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, host=host, port=port))
+    if settings.admin.enabled:
+        check_admin_binding(settings, host, "the socket unit")
+    return msgspec.structs.replace(settings, admin=msgspec.structs.replace(settings.admin, host=host, port=port))
 
 
 def _failed(*failures: BaseException) -> CliError:

@@ -21,6 +21,8 @@ from gateway.errors import CliError
 
 _FIGURES = ("requests", "running", "prompt_tokens", "completion_tokens", "discarded_tokens", "cost")
 _TIME = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d)?)?)?)?)?Z?")
+_FIRST = "0001-01-01T00:00:00"
+"""What completes a time of which the end was left out."""
 _EPILOG = """\
 Times are UTC, by when a request began: 2026-11, 2026-11-29, 2026-11-29T08:00, or a span until now such as 7d or 12h.
 Requests that were refused are left out; those that run are counted, without tokens and cost. The server may run
@@ -80,14 +82,15 @@ def _ledger(arguments: argparse.Namespace) -> Path:
 
 def _time(option: str, given: str, now: dt.datetime) -> str:
     """As the ledger writes times, so that they compare as text."""
-    if not given or _TIME.fullmatch(given):
-        return given.removesuffix("Z")
+    written = given.removesuffix("Z")
     try:
-        seconds = parse_duration(given)
-    except ValueError:
+        if not given or _TIME.fullmatch(given):
+            dt.datetime.fromisoformat(written + _FIRST[len(written) :])
+            return written
+        return (now - dt.timedelta(seconds=parse_duration(given))).strftime("%Y-%m-%dT%H:%M:%S")
+    except (ValueError, OverflowError):
         message = f"{option} {given}: a time such as 2026-11-29 or 2026-11-29T08:00, or a span such as 7d"
         raise CliError(message, 2) from None
-    return (now - dt.timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _figures(row: UsageRow) -> dict[str, Any]:

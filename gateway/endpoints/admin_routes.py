@@ -204,7 +204,7 @@ class AdminRoutes:
     def __call__(self, request: Request) -> Route:
         try:
             if self._admin.keyless:
-                check_local(request, frozenset())
+                check_local(request, None)
             reads = request.method == b"POST"
             if reads:
                 # The quart app checks keys, too, but only when the body has been read.

@@ -11,20 +11,29 @@ from gateway.http.cors import origin_error
 from gateway.http.request import Request
 
 
-def check_local(request: Request, origins: frozenset[str]) -> None:
-    """Raise HttpError for a request that a page of an origin outside `origins` may have made."""
+def check_local(request: Request, origins: frozenset[str] | None) -> None:
+    """Raise HttpError for a request that a page of an origin outside `origins` may have made.
+
+    None: of the admin API, which pages of no other origin may use.
+    """
+    make_a_key = (
+        "make a key with `penstock keys new --admin`" if origins is None else "make a key with `penstock keys new`"
+    )
     host = (request.header(b"host") or b"").decode("latin1")
     if host and not _is_loopback(host):
         raise HttpError(
             403,
             "host_not_allowed",
             f"Without keys only loopback names are served, such as 127.0.0.1 or localhost, not '{host}'. "
-            "Use one of them, or make a key with `penstock keys new`.",
+            f"Use one of them, or {make_a_key}.",
             kind="permission_error",
         )
     origin = (request.header(b"origin") or b"").decode("latin1")
-    if origin and origin not in origins and origin != f"http://{host}":
-        raise origin_error(", or make a key with `penstock keys new`")
+    if origin and origin not in (origins or ()) and origin != f"http://{host}":
+        if origins is None:
+            message = f"Without keys, pages of this browser origin may not use the admin API: {make_a_key}."
+            raise HttpError(403, "origin_not_allowed", message, kind="permission_error")
+        raise origin_error(f", or {make_a_key}")
 
 
 def _is_loopback(host: str) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import itertools
+import math
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -28,6 +29,9 @@ _ACCEPTS_AT_ONCE = 64
 """Connections accepted before other tasks run."""
 _OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RETRY_ACCEPT_S = 0.1
+_EVICTED_AT_ONCE = 16
+"""Waiting connections that are closed when the process has no descriptors left, which upstreams and files need, too."""
+_COMPLAIN_EVERY_S = 10.0
 log = structlog.get_logger()
 
 
@@ -39,6 +43,15 @@ def listen(host: str, port: int) -> socket.socket:
     # Accepted sockets inherit it.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
     return listener
+
+
+def is_bound_to(listener: socket.socket, host: str) -> bool:
+    """Whether it has the address that `listen` gives to a socket for this host."""
+    try:
+        with listen(host, 0) as other:
+            return bool(other.getsockname()[0] == listener.getsockname()[0])
+    except OSError:
+        return False
 
 
 class ServerStatistics(msgspec.Struct, frozen=True):
@@ -75,6 +88,7 @@ class Server:
         self._watcher = SocketWatcher()
         self._accepting = trio.CancelScope()
         self._handing_over = False
+        self._complains_at = -math.inf
         self._all_closed = trio.Event()
 
     @property
@@ -138,17 +152,23 @@ class Server:
             task.connection.cancel()
 
     async def _accept(self, nursery: trio.Nursery) -> None:
+        failed = False
         while True:
             await trio.lowlevel.wait_readable(self._listener)
             try:
                 for _ in range(_ACCEPTS_AT_ONCE):
                     sock, address = self._listener.accept()
+                    failed = False
                     self._admit(sock, self._names.name(address[0]), nursery)
             except BlockingIOError:
                 continue
             except OSError as error:
                 if error.errno in _OUT_OF_DESCRIPTORS:
-                    log.warning("accept_failed", error=str(error))
+                    self._complain(error)
+                    if failed:
+                        # Those that were accepted a moment ago have had the time to send their requests.
+                        self._make_room()
+                    failed = True
                     await trio.sleep(_RETRY_ACCEPT_S)
                 # All other errors come from the peer: it left before it was accepted.
 
@@ -177,6 +197,19 @@ class Server:
         task = self._connections[number] = ConnectionTask(self._shared, sock, number, peer)
         self._watcher.watch(sock, task.connection)
         nursery.start_soon(task.run, partial(self._ended, number))
+
+    def _complain(self, error: OSError) -> None:
+        now = trio.current_time()
+        if now >= self._complains_at:
+            self._complains_at = now + _COMPLAIN_EVERY_S
+            log.warning("accept_failed", error=str(error), hint="raise the limit of open files: ulimit -n, LimitNOFILE")
+
+    def _make_room(self) -> None:
+        for _ in range(_EVICTED_AT_ONCE):
+            evicted = self._shared.places.evict()
+            if evicted is None:
+                return
+            self._connections[evicted].connection.cancel()
 
     def _ended(self, number: int) -> None:
         sock = self._connections.pop(number).connection.socket

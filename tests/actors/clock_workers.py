@@ -27,7 +27,7 @@ from actors.ledger.store import (
     StoreRetries,
 )
 from actors.stored.response_store import ResponseStore
-from config.problems.errors import ConfigError
+from config.problems.errors import ConfigError, ConfigReaderError, Problem
 from config.reader import decode_report, encode_report, report
 from engine.core.embedder import Embedder
 from engine.core.engine import Engine
@@ -252,6 +252,7 @@ class ClockWorkerThreads:
         batch_file: BatchStore | None = None,
     ) -> None:
         """`batch_file`: None: a new one in memory."""
+        self.reader_fails = False
         self._nursery = nursery
         self.step_s = step_s
         self.load_s = load_s
@@ -327,6 +328,8 @@ class ClockWorkerThreads:
 
     async def read_config(self, path, text=None):
         await trio.lowlevel.checkpoint()
+        if self.reader_fails:
+            raise ConfigReaderError([Problem(file=path, message="the process that reads it failed")])
         found = decode_report(encode_report(report(path, text)))
         if found.loaded is None:
             raise ConfigError(found.problems)

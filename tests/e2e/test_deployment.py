@@ -43,6 +43,7 @@ def test_the_unit_starts_and_ends_it(unit: configparser.ConfigParser) -> None:
     assert program.endswith("/penstock")
     parses(command)
     assert seconds(service["TimeoutStopSec"]) > ServerSettings().drain
+    assert service["WorkingDirectory"] == f"/var/lib/{service['StateDirectory']}"
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")

@@ -7,6 +7,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -97,6 +98,24 @@ def test_sigterm_lets_a_short_answer_end(config: Path, tmp_path: Path) -> None:
     assert "Traceback" not in process.log
     assert "What is 17" not in process.log
     assert booked(tmp_path) == [("small", "ok", 100)]
+
+
+def test_a_sighup_while_it_starts_does_not_end_it(config: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gateway.cli.main", "serve", "--port", "0", "--config", str(config)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            cwd=tmp_path,
+        )
+    until(lambda: "loading" in log.read_text())
+    process.send_signal(signal.SIGHUP)
+    assert process.stdout is not None
+    assert b"serving" in process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
 
 
 def test_a_second_sigterm_ends_the_patience(config: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ The whole list of traps, and the tests that spring them:
 | a handler's crash, alone or mixed with cancellation, ends the process | crashes |
 | idle connections are never closed and hold SIGTERM | idle_connections, test_drain (e2e) |
 | a client that never reads holds the server | never_reading |
+| idle connections take the last descriptors, and nobody is answered | no_descriptors_left |
 | HTTP/2 without backpressure | no_http_2 |
 | a disconnect unnoticed while nothing is sent | test_stream_faults: gone_while_silent |
 | a gone client behind pipelined bytes | test_stream_faults: gone_behind_pipelined_bytes |
@@ -26,6 +27,7 @@ The whole list of traps, and the tests that spring them:
 """
 
 import contextlib
+import errno
 import socket
 
 import msgspec
@@ -90,6 +92,41 @@ async def test_crashes() -> None:
             running.close_clients()
             await server.finish(0)
     assert [each["event"] for each in logs] == ["handler_failed", "connection_failed"]
+
+
+class FewDescriptors(socket.socket):
+    """A listener whose process can have `left` more sockets open."""
+
+    left = 3
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if not self.left:
+            raise OSError(errno.EMFILE, "Too many open files")
+        accepted = super().accept()
+        self.left -= 1
+        return accepted
+
+
+async def test_no_descriptors_left() -> None:
+    async def livez(connection: Connection, _: Request) -> None:
+        await connection.respond(200, b"", b"fine")
+
+    plain = listen("127.0.0.1", 0)
+    listener = FewDescriptors(fileno=plain.detach())
+    server = Server(listener, ServerLimits(), lambda _: Route(livez))
+    running = Gateway(server, server.port)
+    with structlog.testing.capture_logs() as logs, trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.run)
+            idle = [await running.connect() for _ in range(3)]
+            late = await running.connect()
+            for client in idle:
+                assert await client.ended() == b""
+            listener.left = 3
+            assert (await late.get("/livez")).body == b"fine"
+            running.close_clients()
+            await server.finish(0)
+    assert [each["event"] for each in logs] == ["accept_failed"]
 
 
 async def test_idle_connections() -> None:

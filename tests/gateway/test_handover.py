@@ -53,9 +53,9 @@ async def test_the_new_process_accepts_from_the_same_queue(tmp_path: Path) -> No
     async with old(path) as side:
         new = await taken(path)
         port = side.listener.getsockname()[1]
-        listener = new.listener("api", port)
+        listener = new.listener("api", "127.0.0.1", port)
         assert listener is not None
-        assert (new.listener("admin", 0), new.lock()) == (None, None)
+        assert (new.listener("admin", "127.0.0.1", 0), new.lock()) == (None, None)
         waiting = socket.create_connection(("127.0.0.1", port))
         side.listener.close()
         accepted, _ = listener.accept()
@@ -69,10 +69,25 @@ async def test_the_new_process_accepts_from_the_same_queue(tmp_path: Path) -> No
             each.close()
 
 
-async def test_a_listener_on_another_port_is_not_taken(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("host", "further", "is_taken"),
+    [
+        ("localhost", 0, True),
+        ("127.0.0.1", 1, False),
+        ("127.0.0.2", 0, False),
+        ("0.0.0.0", 0, False),
+        ("::1", 0, False),
+    ],
+)
+async def test_a_listener_on_another_address_is_not_taken(
+    tmp_path: Path, host: str, further: int, *, is_taken: bool
+) -> None:
     async with old(tmp_path / "handover") as side:
         new = await taken(tmp_path / "handover")
-        assert new.listener("api", side.listener.getsockname()[1] + 1) is None
+        found = new.listener("api", host, side.port + further)
+        assert (found is not None) is is_taken
+        if found is not None:
+            found.close()
         new.close()
 
 
@@ -94,6 +109,15 @@ async def test_a_successor_that_ends_before_it_is_ready_changes_nothing(tmp_path
         second.ready()
         await side.handed_over.wait()
         second.close()
+
+
+async def test_a_successor_that_dies_when_the_old_process_has_given_up_lets_it_end(tmp_path: Path) -> None:
+    async with old(tmp_path / "handover") as side:
+        new = await taken(tmp_path / "handover")
+        new.ready()
+        new.close()
+        await side.handed_over.wait()
+        assert side.gave_up.is_set()
 
 
 def test_the_old_process_ends_before_it_says_go() -> None:
@@ -120,9 +144,15 @@ def test_where_nobody_serves(tmp_path: Path) -> None:
     stale.bind(str(tmp_path / "stale"))
     stale.close()
     assert take_over(tmp_path / "stale") is None
-    (tmp_path / "file").write_text("text")
-    # As for a stale socket, a connection to it is refused; the file is replaced when this process offers.
-    assert take_over(tmp_path / "file") is None
+
+
+async def test_another_file_is_not_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "penstock.toml"
+    file.write_text("text")
+    with pytest.raises(CliError, match="is not a Unix socket, and is not replaced"):
+        take_over(file)
+    await offer(file, {}, trio.lowlevel.checkpoint, trio.Event())
+    assert file.read_text() == "text"
 
 
 def test_what_is_no_gateway(tmp_path: Path) -> None:
@@ -145,6 +175,17 @@ def test_what_is_no_gateway(tmp_path: Path) -> None:
 
 async def test_a_folder_that_is_missing_costs_the_hand_over_only(tmp_path: Path) -> None:
     await offer(tmp_path / "none" / "handover", {}, trio.lowlevel.checkpoint, trio.Event())
+
+
+def test_a_socket_that_is_not_for_tcp_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(tmp_path / "api"))
+        unix.listen()
+        monkeypatch.setattr("gateway.handover._FIRST_PASSED", os.dup(unix.fileno()))
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        with pytest.raises(CliError, match="not for TCP"):
+            passed_by_systemd()
 
 
 def test_systemd_s_sockets_are_for_this_process_only(monkeypatch: pytest.MonkeyPatch) -> None:

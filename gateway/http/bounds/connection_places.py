@@ -52,10 +52,9 @@ class ConnectionPlaces:
         # At most `max_connections` work, so at least `probe_connections` wait before one is evicted. If every place
         # could work, each new connection would evict the one before it, and no health probe would be answered.
         if len(self._peers) >= limits.max_connections + limits.probe_connections:
-            evicted = next(iter(self._waiting), None)
+            evicted = self.evict()
             if evicted is None:
                 return Opening("full")
-            self.close(evicted)
         self._peers[number] = peer
         if peer:
             self._of_peer[peer] = self._of_peer.get(peer, 0) + 1
@@ -97,6 +96,13 @@ class ConnectionPlaces:
         peer = self._peers.pop(number, "")
         if peer:
             _drop(self._of_peer, peer)
+
+    def evict(self) -> int | None:
+        """Forget the connection that has waited longest, which is to be closed; None: none waits."""
+        number = next(iter(self._waiting), None)
+        if number is not None:
+            self.close(number)
+        return number
 
     def check_integrity(self) -> None:
         """Assert that each connection either waits or works, and that the counters agree."""

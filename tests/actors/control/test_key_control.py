@@ -166,6 +166,7 @@ async def test_a_key_in_both_places_is_an_error_that_says_so(autojump_clock, fil
 REFUSED: dict[str, tuple[dict[str, Any], type[Refusal], str]] = {
     "an id that is none": ({"key_id": "a b"}, InvalidRequest, "bad_key_id"),
     "a time that is none": ({"expires": "soon"}, InvalidRequest, "bad_time"),
+    "a time beyond all dates": ({"expires": "99999999d"}, InvalidRequest, "bad_time"),
     "a model that there is not": ({"models": ("smoll",)}, InvalidRequest, "model_not_found"),
     "an id that is taken": ({"key_id": "toml"}, Conflict, "key_exists"),
 }
@@ -193,7 +194,8 @@ async def test_what_is_not_in_the_keys_file_is_not_changed(autojump_clock, file:
         for name, code in (("toml", "key_in_configuration"), ("none", "key_not_found")):
             assert await code_of(keys.rotate(name, overlap="1d", expires=None, by="")) == code
             assert await code_of(keys.revoke(name, by="")) == code
-        assert await code_of(keys.rotate("toml", overlap="soon", expires=None, by="")) == "bad_duration"
+        for overlap in ("soon", "99999999d"):
+            assert await code_of(keys.rotate("toml", overlap=overlap, expires=None, by="")) == "bad_duration"
         assert await opens(service, KEY.raw)
     write(file, TEXT.replace('keys_file = "kept/keys.toml"', ""))
     async with serving(file) as service:

@@ -132,6 +132,30 @@ async def test_a_changed_file_is_noticed_when_it_is_written(autojump_clock, file
         assert service.service.admin.policy().last_refusal == ()
 
 
+async def test_a_file_that_changes_while_the_service_starts_is_noticed(autojump_clock, file: Path):
+    def finish(settings: Settings) -> Settings:
+        write(file, OTHER)
+        return settings
+
+    async with stage({"small": says("ok")}, source=ConfigSource(file, finish)) as service:
+        await trio.sleep(5)
+        assert (await service.ask("small")).start.route == "tiny"
+        assert service.service.statistics().policy.reloads_total == {"swapped": 1, "unchanged": 0, "refused": 0}
+
+
+async def test_a_file_whose_reader_fails_is_read_again(autojump_clock, file: Path):
+    async with stage({"small": says("ok")}, source=ConfigSource(file)) as service:
+        await trio.sleep(5)
+        service.workers.reader_fails = True
+        write(file, OTHER)
+        await trio.sleep(25)
+        assert service.service.statistics().policy.reloads_total == {"swapped": 0, "unchanged": 0, "refused": 3}
+        service.workers.reader_fails = False
+        await trio.sleep(11)
+        assert (await service.ask("small")).start.route == "tiny"
+        assert service.service.statistics().policy.reloads_total == {"swapped": 1, "unchanged": 0, "refused": 3}
+
+
 async def test_a_tenant_and_a_tier_that_go_end_what_they_began(autojump_clock, file: Path):
     write(file, CONFIG + KEYS.format(tier="gold"))
     async with stage({"small": says("a long answer that takes its time")}, source=ConfigSource(file)) as service:

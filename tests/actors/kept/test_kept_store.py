@@ -194,7 +194,7 @@ def later_version(path):
 
 
 UNUSABLE = {
-    "is another program's": (other_database, "holds something else: set \\[server\\] kept_file to another file"),
+    "is another program's": (other_database, r"\[server\] kept_file = .*: it holds something else"),
     "is of a later version": (later_version, "another version \\(9; this program writes 1\\): delete it"),
     "is none": (lambda path: path.write_bytes(b"no database " * 100), "not a database"),
     "is a folder": (lambda path: path.mkdir(), "directory"),

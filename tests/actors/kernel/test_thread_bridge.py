@@ -297,11 +297,13 @@ async def test_a_missing_model_directory_is_said_before_anything_starts(tmp_path
         Service(file_settings(tmp_path), {})
 
 
-async def test_a_ledger_that_cannot_be_opened_ends_the_service(tmp_path):
-    settings = settings_of(CONFIG.replace(":memory:", str(tmp_path / "no" / "such" / "folder" / "ledger.sqlite3")))
+@pytest.mark.parametrize("name", ["no/such/folder/ledger.sqlite3", "text.sqlite3"])
+async def test_a_ledger_that_cannot_be_opened_ends_the_service(tmp_path, name):
+    (tmp_path / "text.sqlite3").write_text("this is a text, and no database")
+    settings = settings_of(CONFIG.replace(":memory:", str(tmp_path / name)))
     from actors.kernel.errors import ServiceFailed
 
-    with trio.fail_after(PATIENCE_S), pytest.raises(ServiceFailed, match="the ledger cannot be opened"):
+    with trio.fail_after(PATIENCE_S), pytest.raises(ServiceFailed, match=f"the ledger cannot be opened: .*{name}"):
         await service_of(settings).run()
 
 

@@ -2,10 +2,12 @@
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from actors.api.errors import Unavailable
 from actors.kernel.store_calls import answer_calls
@@ -21,10 +23,10 @@ from actors.stored.stored_responses import StoredResponses
 
 
 class Threads:
-    """A real thread; `breaks`: each query fails."""
+    """A real thread; `breaks`: why each query fails."""
 
     def __init__(self) -> None:
-        self.breaks = False
+        self.breaks = ""
         self.store = ResponseStore(None, most_bytes=1 << 20, keep_s=100.0, wall=lambda: 0.0)
 
     def response_store(self, on_posts: Callable[[list[Any]], None]) -> ThreadBridge[Any, Any]:
@@ -35,7 +37,7 @@ class Threads:
 
     def _open(self) -> Any:
         if self.breaks:
-            raise sqlite3.OperationalError("disk I/O error")
+            raise sqlite3.OperationalError(self.breaks)
         return self.store
 
 
@@ -62,17 +64,36 @@ async def test_failures_are_refusals(nursery: trio.Nursery) -> None:
     stored = StoredResponses(threads, keeps=True)
     with pytest.raises(Unavailable):
         await stored.ask(GetResponse("t", "a"))
-    threads.breaks = True
+    threads.breaks = "disk I/O error"
     nursery.start_soon(stored.run)
     await trio.testing.wait_all_tasks_blocked()
     with pytest.raises(Unavailable) as refused:
         await stored.ask(GetResponse("t", "a"))
     assert refused.value.body.code == "responses_unavailable"
-    threads.breaks = False
+    threads.breaks = ""
     with pytest.raises(Unavailable):
         stored.check()
     assert await stored.ask(GetResponse("t", "a")) is None
     stored.check()
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_failure_is_logged_when_it_begins_changes_and_ends(nursery: trio.Nursery) -> None:
+    threads = Threads()
+    stored = StoredResponses(threads, keeps=True)
+    nursery.start_soon(stored.run)
+    await trio.testing.wait_all_tasks_blocked()
+    with capture_logs() as logs:
+        for why in ("disk I/O error", "disk I/O error", "database or disk is full", ""):
+            threads.breaks = why
+            with nullcontext() if not why else pytest.raises(Unavailable):
+                await stored.ask(GetResponse("t", "a"))
+        await stored.ask(GetResponse("t", "a"))
+    assert [(each["event"], each.get("why")) for each in logs] == [
+        ("response_store_failed", "disk I/O error"),
+        ("response_store_failed", "database or disk is full"),
+        ("response_store_back", None),
+    ]
     nursery.cancel_scope.cancel()
 
 

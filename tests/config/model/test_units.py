@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from config.model.units import (
     parse_clock_time,
     parse_duration,
+    parse_expiry,
     parse_moment,
     parse_size,
+    parse_span,
     write_clock_time,
     write_duration,
     write_moment,
@@ -93,8 +95,27 @@ def test_moments(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "2027-01-31", "2027-01-31T00:00:00", "2027-13-31T00:00:00Z", "2027-01-31T00:00Z", "soon", "1"]
+    "text",
+    [
+        "",
+        "2027-01-31",
+        "2027-01-31T00:00:00",
+        "2027-13-31T00:00:00Z",
+        "2027-01-31T00:00Z",
+        "soon",
+        "1",
+        "9999-12-31T23:59:59-01:00",
+        "0001-01-01T00:00:00+01:00",
+    ],
 )
 def test_what_is_no_moment(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_moment(text)
+
+
+def test_spans_end_at_a_date() -> None:
+    now = parse_moment("2027-01-31T00:00:00Z")
+    assert parse_expiry("1d", now) - now == parse_span("1d", now) == 86_400
+    for parse in (parse_expiry, parse_span):
+        with pytest.raises(ValueError, match="ends at no date"):
+            parse("99999999d", now)

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from config.load import files_of, load, load_settings
+from config.model.tenancy import KeySettings, StoredKeys
+from config.parse.keys_file import change_keys_file
 from config.problems.errors import ConfigError
+from config.source import ConfigSource
 
 ENGINES = """\
 schema = 1
@@ -56,6 +59,37 @@ def test_the_files_are_known_by_name(folder: Path) -> None:
     expected = tuple(folder / name for name in ("10-engines.toml", "20-shop.toml", "90-rest.toml"))
     assert files_of(folder) == load(folder).files == expected
     assert files_of(folder / "20-shop.toml") == (folder / "20-shop.toml",)
+
+
+TENANT = """\
+schema = 1
+[admin]
+keys_file = "keys.toml"
+[tenants.acme]
+[[keys]]
+id = "first"
+tenant = "acme"
+hash = "1111111111111111111111111111111111111111111111111111111111111111"
+"""
+
+
+def test_the_keys_file_may_be_in_the_folder(folder: Path) -> None:
+    (folder / "30-tenant.toml").write_text(TENANT)
+    stored = KeySettings(id="second", tenant="acme", hash="2" * 64)
+    change_keys_file(folder / "keys.toml", lambda _: StoredKeys((stored,)))
+    loaded = load(folder)
+    assert [key.id for key in loaded.settings.keys] == ["first"]
+    assert loaded.settings.admin.stored == StoredKeys((stored,))
+    assert [file.name for file in loaded.files] == ["10-engines.toml", "20-shop.toml", "30-tenant.toml", "90-rest.toml"]
+    files = list(ConfigSource(folder).files(loaded.settings))
+    assert files.count(folder / "keys.toml") == 1
+
+
+@pytest.mark.parametrize("name", ["30-tenant.toml", "20-shop.toml"])
+def test_a_file_of_the_configuration_is_no_keys_file(folder: Path, name: str) -> None:
+    (folder / "30-tenant.toml").write_text(TENANT.replace("keys.toml", name))
+    expected = f"admin.keys_file: {folder}/{name} is not a file of keys"
+    assert any(expected in message for message in reported(folder))
 
 
 def reported(folder: Path) -> list[str]:

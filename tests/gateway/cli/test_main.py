@@ -14,6 +14,18 @@ from config.model.tenancy import KeySettings
 from config.profiles import embedded_profile
 from gateway.cli.main import main
 from policies.admission.keys import KeyGrant, KeyRing, hash_key
+from tests.patience import PATIENCE_S
+
+AS_SYSTEMD = """
+import ast, os, sys
+passed = ast.literal_eval(sys.argv[1])
+for place, copy in enumerate([os.dup(each) for each in passed], start=3):
+    os.dup2(copy, place)
+os.environ |= {"LISTEN_FDS": str(len(passed)), "LISTEN_PID": str(os.getpid())}
+from gateway.cli.main import main
+sys.exit(main(sys.argv[2:]))
+"""
+"""Its first argument is a list of descriptors, which are passed as systemd passes those of a socket unit."""
 
 
 def complaint(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> str:
@@ -181,6 +193,28 @@ def test_ports_and_hosts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
         assert f"port {port} on 127.0.0.1 is in use" in said
     assert "--port must be" in complaint(capsys, 2, "serve", "--config", config, "--port", "70000")
     assert "has no [[keys]]" in complaint(capsys, 2, "serve", "--config", config, "--host", "0.0.0.0")
+
+
+@pytest.mark.parametrize("of", ["server", "admin"])
+def test_a_passed_socket_that_others_reach_needs_keys(tmp_path: Path, of: str) -> None:
+    config = tmp_path / "penstock.toml"
+    assert main(["init", "in-front-of-vllm", str(config)]) == 0
+    config.write_text(f"{config.read_text()}\n[admin]\nenabled = true\n")
+    hosts = ["0.0.0.0"] if of == "server" else ["127.0.0.1", "0.0.0.0"]
+    listeners = [socket.create_server((host, 0)) for host in hosts]
+    passed = [listener.fileno() for listener in listeners]
+    done = subprocess.run(
+        [sys.executable, "-c", AS_SYSTEMD, repr(passed), "serve", "--config", str(config)],
+        pass_fds=passed,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    for listener in listeners:
+        listener.close()
+    assert done.returncode == 2, done.stderr
+    assert f"the socket unit: {of}.host: '0.0.0.0' can be reached from other machines" in done.stderr
 
 
 def test_models_that_are_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,8 @@ MISTYPED = [
     (["serve", "--prot", "9000"], "did you mean --port?"),
     (["serve", "--prot=9000"], "did you mean --port?"),
     (["serve", "--log-level", "inof"], "did you mean info?"),
+    (["init", "one-model", "--model", "m", "a.toml", "b.toml"], "penstock init has no option or argument 'b.toml'"),
+    (["init", "one-model", "a.toml", "--model", "m", "b.toml"], "penstock init has no option or argument 'b.toml'"),
     (["serve", "extra"], "penstock serve has no option or argument 'extra'"),
     (["keys", "new", "--tenat", "acme"], "did you mean --tenant?"),
     (["keys", "new"], "one of the arguments --tenant --admin"),
@@ -34,6 +37,21 @@ def test_what_was_meant_is_reported(words: list[str], hint: str, capsys: pytest.
     told = capsys.readouterr().err
     assert hint in told
     assert len(told.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["one-model", "a.toml", "--model", "m"],
+        ["--model", "m", "one-model", "a.toml"],
+        ["one-model", "--model", "m", "a.toml"],
+        ["--model", "m", "one-model", "--tenant", "t", "a.toml"],
+    ],
+    ids=" ".join,
+)
+def test_a_file_may_be_before_and_behind_the_options(words: list[str]) -> None:
+    parsed = _parser().parse_args(["init", *words])
+    assert (parsed.kind, parsed.model, parsed.file) == ("one-model", "m", Path("a.toml"))
 
 
 @pytest.mark.parametrize("words", [[], ["policy"], ["keys"], ["zoo"], ["engine"]], ids=" ".join)

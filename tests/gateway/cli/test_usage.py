@@ -66,7 +66,11 @@ def test_the_ledger_of_a_configuration(
         (["--by", "tenant,tenant"], 2, "each once"),
         (["--since", "yesterday"], 2, "such as 7d"),
         (["--until", "2026-13x"], 2, "such as 7d"),
-        (["--ledger", "/nowhere/x"], 1, "does not exist"),
+        (["--until", "2026-13"], 2, "such as 7d"),
+        (["--since", "2026-02-30T08Z"], 2, "such as 7d"),
+        (["--since", "99999999d"], 2, "such as 7d"),
+        (["--ledger", "/nowhere/x"], 1, "there is no file /nowhere/x"),
+        (["--ledger", "/"], 1, "there is no file /"),
     ],
 )
 def test_wrong_words(capsys: pytest.CaptureFixture[str], path: str, words: list[str], status: int, said: str) -> None:

@@ -196,6 +196,8 @@ async def test_without_keys_pages_of_other_sites_are_kept_out(file: Path) -> Non
         other = await api.connect()
         refused = await other.get("/admin/policy", headers="Origin: https://evil.example\r\n")
         assert (refused.status, refused.error["code"]) == (403, "origin_not_allowed")
+        assert "penstock keys new --admin" in refused.error["message"]
+        assert "ws_origins" not in refused.error["message"]
 
 
 async def test_what_is_no_toml_and_no_address(file: Path) -> None:
