@@ -11,23 +11,16 @@ A value of `body`, `choice` or `usage` replaces an earlier one. Those of `messag
 labels such as a `channel`.
 """
 
-from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import msgspec
 
+from actors.api.fragments import ONE_VALUE, joined_objects
+
 Fields = Mapping[str, Any]
-_encode = msgspec.json.Encoder().encode
 _OF_PROMPT = ("prompt_", "input_")
 """How the names begin of what a usage says about the prompt."""
-_ONE_VALUE = frozenset({
-    "type", "id", "index", "role", "name", "object", "status", "channel", "recipient", "phase", "call_id", "file_id",
-    "tool_call_id", "container_id", "format", "encoding", "mime_type", "mimeType", "media_type", "language", "url",
-    "title", "detail", "provider", "model", "signature",
-})  # fmt: skip
-"""Texts under these names are sent whole; all others are fragments of a text."""
 _WITH_REASONING = frozenset({"reasoning_details", "thinking_blocks", "provider_specific_fields"})
 """Fields of a message that come with the reasoning, and repeat it."""
 _REASONING = frozenset({
@@ -51,7 +44,7 @@ class ExtraFields(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 def is_label(name: str, value: Any) -> bool:
     """Whether it only says something about the message around it, and is no part of the answer."""
-    return not isinstance(value, list | Mapping) and not (isinstance(value, str) and name not in _ONE_VALUE)
+    return not isinstance(value, list | Mapping) and not (isinstance(value, str) and name not in ONE_VALUE)
 
 
 def is_answer(message: Fields) -> bool:
@@ -92,7 +85,7 @@ def joined(parts: Sequence[ExtraFields]) -> ExtraFields | None:
     return ExtraFields(
         _latest([each.body for each in parts]),
         _latest([each.choice for each in parts]),
-        _joined_objects([each.message for each in parts]),
+        joined_objects([each.message for each in parts]),
         _latest([each.usage for each in parts]),
         sum([each.size for each in parts]),
     )
@@ -126,72 +119,3 @@ def _is_number(value: Any) -> bool:
 
 def _latest(objects: Sequence[Fields]) -> Fields:
     return {name: value for each in objects for name, value in each.items()}
-
-
-def _joined(values: list[Any], name: str = "") -> Any:
-    """Fragments of one value: texts are appended, objects joined by name, lists by the `index` of their entries."""
-    if all(isinstance(value, str) for value in values):
-        return _joined_texts(values, name)
-    if all(isinstance(value, Mapping) for value in values):
-        return _joined_objects(values)
-    if all(isinstance(value, list) for value in values):
-        return _joined_lists(values)
-    return values[-1]
-
-
-def _joined_texts(texts: list[str], name: str) -> str:
-    if name in _ONE_VALUE:
-        return next((text for text in reversed(texts) if text), "")
-    if name == "data" and any(text.endswith("=") for text in texts[:-1]):
-        # Each fragment is base64 of its own.
-        try:
-            return b64encode(b"".join([b64decode(text, validate=True) for text in texts])).decode()
-        except ValueError:
-            return "".join(texts)
-    if name == "arguments" and texts[0].startswith("{") and texts[0].endswith("}") and len({*texts}) == 1:
-        # Some servers repeat the arguments of a tool that they have run with its output.
-        return texts[0]
-    return "".join(texts)
-
-
-def _joined_objects(objects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    values: dict[str, list[Any]] = {}
-    for each in objects:
-        for name, value in each.items():
-            if value is not None:
-                values.setdefault(name, []).append(value)
-    return {name: each[0] if len(each) == 1 else _joined(each, name) for name, each in values.items()}
-
-
-def _joined_lists(lists: list[list[Any]]) -> list[Any]:
-    """Entries at one `index`, with one `type` and `id`, are fragments of one, and so are blocks of thinking in a row.
-
-    Of equal others there is one.
-    """
-    entries: dict[Any, list[Any]] = {}
-    latest: dict[Any, Any] = {}
-    ids: dict[Any, Any] = {}
-    thought: list[Any] | None = None
-    for entry in chain.from_iterable(lists):
-        is_object = isinstance(entry, dict)
-        index = entry.get("index") if is_object else None
-        if type(index) is int:
-            place = index, str(entry.get("type"))
-            key = latest.get(place, place)
-            own = entry.get("id")
-            if own and ids.setdefault(key, own) != own:
-                key = *place, str(own)
-                ids[key] = own
-            latest[place] = key
-            entries.setdefault(key, []).append(entry)
-        elif is_object and entry.get("type") == "thinking" and (thought is not None or not entry.get("signature")):
-            if thought is None:
-                thought = entries[len(entries)] = []
-            thought.append(entry)
-        else:
-            # Some servers send the list so far each time.
-            entries[_encode(entry)] = [entry]
-            thought = None
-        if thought is not None and entry.get("signature"):
-            thought = None
-    return [each[0] if len(each) == 1 else _joined(each) for each in entries.values()]

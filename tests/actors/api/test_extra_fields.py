@@ -1,4 +1,4 @@
-"""Fragments of fields that are not read add up to what a server would have sent whole."""
+"""What an upstream says beside the fields that are read: which of it is an answer, and how it adds up."""
 
 from typing import Any
 
@@ -7,88 +7,6 @@ import pytest
 
 from actors.api.extra_fields import ExtraFields, added, is_answer, is_too_deep, joined, without_reasoning
 from actors.api.response import Delta
-
-CITED = {"type": "url_citation", "url_citation": {"url": "https://a.example"}}
-OTHER = {"type": "x"}
-PIECES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
-    "texts are appended": ([{"audio": {"data": "QU"}}, {"audio": {"data": "JD"}}], {"audio": {"data": "QUJD"}}),
-    "an id stays one": (
-        [{"audio": {"id": "a1", "transcript": "Hel"}}, {"audio": {"id": "a1", "transcript": "lo"}}],
-        {"audio": {"id": "a1", "transcript": "Hello"}},
-    ),
-    "a list of new entries": ([{"a": [CITED]}, {"a": [OTHER]}], {"a": [CITED, OTHER]}),
-    "a list that is sent whole each time": ([{"a": [CITED]}, {"a": [CITED, OTHER]}], {"a": [CITED, OTHER]}),
-    "entries with an index": (
-        [
-            {"reasoning_details": [{"index": 0, "type": "reasoning.text", "text": "Hm"}]},
-            {"reasoning_details": [{"index": 0, "type": "reasoning.text", "text": "m."}]},
-            {"reasoning_details": [{"index": 0, "type": "reasoning.text", "signature": "s"}]},
-            {"reasoning_details": [{"index": 0, "type": "reasoning.encrypted", "data": "e"}]},
-        ],
-        {
-            "reasoning_details": [
-                {"index": 0, "type": "reasoning.text", "text": "Hmm.", "signature": "s"},
-                {"index": 0, "type": "reasoning.encrypted", "data": "e"},
-            ]
-        },
-    ),
-    "numbers: the last": ([{"audio": {"expires_at": 1}}, {"audio": {"expires_at": 2}}], {"audio": {"expires_at": 2}}),
-    "another type: the last": ([{"x": "a"}, {"x": ["b"]}], {"x": ["b"]}),
-    "a label stays one, and the last counts": (
-        [{"channel": "analysis", "status": "a"}, {"channel": "analysis"}, {"channel": "final", "status": ""}],
-        {"channel": "final", "status": "a"},
-    ),
-    "ids at one index": (
-        [{"a": [{"index": 0, "id": "x", "data": "A"}]}, {"a": [{"index": 0, "id": "y", "data": "B"}]}],
-        {"a": [{"index": 0, "id": "x", "data": "A"}, {"index": 0, "id": "y", "data": "B"}]},
-    ),
-    "an id of any type": (
-        [{"a": [{"index": 0, "type": [], "id": {"a": 1}}]}, {"a": [{"index": 0, "type": [], "id": [1]}]}],
-        {"a": [{"index": 0, "type": [], "id": {"a": 1}}, {"index": 0, "type": [], "id": [1]}]},
-    ),
-    "blocks of thinking without an index": (
-        [
-            {"thinking_blocks": [thinking]}
-            for thinking in (
-                {"type": "thinking", "thinking": "ha", "signature": None},
-                {"type": "thinking", "thinking": "ha", "signature": None},
-                {"type": "thinking", "thinking": "", "signature": "s"},
-                {"type": "redacted_thinking", "data": "e"},
-                {"type": "thinking", "thinking": "ha", "signature": "t"},
-                {"type": "thinking", "thinking": "ha", "signature": "t"},
-            )
-        ],
-        {
-            "thinking_blocks": [
-                {"type": "thinking", "thinking": "haha", "signature": "s"},
-                {"type": "redacted_thinking", "data": "e"},
-                {"type": "thinking", "thinking": "ha", "signature": "t"},
-            ]
-        },
-    ),
-    "arguments, again with what the tool said": (
-        [{"a": [{"index": 0, "arguments": "{}"}]}, {"a": [{"index": 0, "arguments": "{}", "output": "1"}]}],
-        {"a": [{"index": 0, "arguments": "{}", "output": "1"}]},
-    ),
-    "base64, each fragment of its own": (
-        [{"audio": {"data": "QQ=="}}, {"audio": {"data": "Qg=="}}, {"audio": {"data": "QUJD"}}],
-        {"audio": {"data": "QUJBQkM="}},
-    ),
-    "no base64": ([{"audio": {"data": "a="}}, {"audio": {"data": "b"}}], {"audio": {"data": "a=b"}}),
-    "null replaces nothing": ([{"audio": {"id": "a"}}, {"audio": {"id": None}}], {"audio": {"id": "a"}}),
-}
-
-
-@pytest.mark.parametrize(("pieces", "whole"), PIECES.values(), ids=PIECES)
-def test_fragments_of_a_message(pieces: list[dict[str, Any]], whole: dict[str, Any]) -> None:
-    found = joined([ExtraFields(message=piece) for piece in pieces])
-    assert found is not None
-    assert found.message == whole
-    # In any grouping.
-    first = joined([ExtraFields(message=piece) for piece in pieces[:2]])
-    assert first is not None
-    again = joined([first, *[ExtraFields(message=piece) for piece in pieces[2:]]])
-    assert again == found
 
 
 def test_what_is_said_about_an_answer_is_replaced() -> None:
@@ -102,17 +20,9 @@ def test_what_is_said_about_an_answer_is_replaced() -> None:
     assert joined([]) is None
 
 
-def test_many_fragments_take_no_square_of_time() -> None:
-    """A hundred thousand: a join of each with all before it would take minutes."""
-    detail = {"index": 0, "id": "r", "text": "x"}
-    pieces = [
-        ExtraFields(message={"audio": {"data": "x" * 100}, "annotations": [{"n": n}], "reasoning_details": [detail]})
-        for n in range(100_000)
-    ]
-    found = joined(pieces)
-    assert found is not None
-    assert (len(found.message["audio"]["data"]), len(found.message["annotations"])) == (10_000_000, 100_000)
-    assert len(found.message["reasoning_details"][0]["text"]) == 100_000
+def test_what_is_in_a_message_is_joined() -> None:
+    found = joined([ExtraFields(message={"audio": {"data": text}}, size=2) for text in ("QU", "JD")])
+    assert found == ExtraFields(message={"audio": {"data": "QUJD"}}, size=4)
 
 
 def test_usage_of_several_choices() -> None:
