@@ -45,7 +45,7 @@ def test_usage_of_several_choices() -> None:
 
 
 def test_what_hides_reasoning() -> None:
-    shown = {"annotations": [CITED], "provider_specific_fields": {"citations": ["a"]}}
+    shown = {"annotations": [{"type": "url_citation"}], "provider_specific_fields": {"citations": ["a"]}}
     hidden = {"thinking_blocks": [1], "provider_specific_fields": {"citations": ["a"], "thinking_blocks": [1]}}
     assert without_reasoning({**shown, **hidden, "reasoning_details": [1]}) == shown
     assert without_reasoning(shown) == shown
