@@ -102,7 +102,7 @@ def test_a_span_of_time(ledger: Path, since: str, until: str, requests: int) -> 
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(LedgerFileError, match="does not exist"):
+    with pytest.raises(LedgerFileError, match="there is no file"):
         read_usage(tmp_path / "none", ["tenant"])
     text = tmp_path / "text"
     text.write_text("no database, only words and words and words" * 9)
