@@ -115,9 +115,9 @@ class PlainMessage(Message, gc=False, forbid_unknown_fields=True):
     """One that says nothing beside what is read. Names that many servers write without a value are null here."""
 
     content: str | None = None
-    role: Any = None
-    name: Any = None
-    token_id: Any = None
+    role: msgspec.Raw = msgspec.Raw()
+    name: msgspec.Raw = msgspec.Raw()
+    token_id: msgspec.Raw = msgspec.Raw()
     reasoning_details: None = None
     annotations: None = None
     audio: None = None
@@ -140,11 +140,11 @@ class PlainChunk(Chunk, gc=False, forbid_unknown_fields=True):
     """The same."""
 
     choices: Sequence[PlainChoice] | None = None
-    id: Any = None
-    object: Any = None
-    created: Any = None
-    system_fingerprint: Any = None
-    obfuscation: Any = None
+    id: msgspec.Raw = msgspec.Raw()
+    object: msgspec.Raw = msgspec.Raw()
+    created: msgspec.Raw = msgspec.Raw()
+    system_fingerprint: msgspec.Raw = msgspec.Raw()
+    obfuscation: msgspec.Raw = msgspec.Raw()
     x_groq: None = None
     timings: None = None
     service_tier: None = None

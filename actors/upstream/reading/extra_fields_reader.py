@@ -67,7 +67,6 @@ class ExtraFieldsReader:
         for choice in choices:
             if isinstance(choice, Mapping):
                 has_changed = _note(choice, _READ_CHOICE, self._choice, self._new_choice) or has_changed
-                self.take_usage(choice.get("usage"))
                 self._take_message(choice.get("delta"), is_whole=False)
                 self._take_message(choice.get("message"), is_whole=True)
         added = self._messages[before:]

@@ -302,21 +302,20 @@ class ResponseReader:
             self._counts = self._counts.then(counts_of(usage=chunk.x_groq.get("usage")))
         for choice in chunk.choices or ():
             self._choice(choice)
-        if self._extras is not None and self._take_extras(self._extras, chunk, data, event):
-            return
+        if self._extras is not None:
+            if type(chunk) is PlainChunk:
+                if chunk.usage is not None:
+                    self._extras.take_usage(chunk.usage)
+            elif self._take_extras(self._extras, _decoded(data) if event is None else event, len(data)):
+                return
         if self._template is None and self._unlearned and self._body is None and self._new_texts:
             text = self._new_texts[-1]
             self._template = EventTemplate.of(data, text) if _is_text_only(chunk, text) else None
 
     @staticmethod
-    def _take_extras(extras: ExtraFieldsReader, chunk: Chunk, data: bytes, event: Mapping[str, Any] | None) -> bool:
-        """Whether the event has more of the message than `chunk` has. `event`: `data`, if it was read leniently."""
-        if isinstance(chunk, PlainChunk):
-            for usage in (chunk.usage, *[choice.usage for choice in chunk.choices or ()]):
-                if usage is not None:
-                    extras.take_usage(usage)
-            return False
-        if not extras.take(_decoded(data) if event is None else event, len(data)):
+    def _take_extras(extras: ExtraFieldsReader, event: Mapping[str, Any], size: int) -> bool:
+        """Whether the event has more of the message than is read here."""
+        if not extras.take(event, size):
             return False
         if extras.bytes > _MAX_EXTRA_BYTES:
             raise _too_long()
@@ -366,6 +365,8 @@ class ResponseReader:
             self._add(text, reasoning, called, positions)
         if choice.usage:
             self._counts = self._counts.then(counts_of(usage=choice.usage))
+            if self._extras is not None:
+                self._extras.take_usage(choice.usage)
         if choice.finish_reason is not None:
             self._finish_reason(choice)
 
