@@ -178,6 +178,7 @@ def test_compiled_kernels_are_so_by_nature(case: str, dtype: str, tmp_path: Path
     )
 
 
+@pytest.mark.sample(0, always=["float32"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_an_odd_width_is_no_exception(dtype: str, tmp_path: Path) -> None:
     directory = models.write_model("qwen3", tmp_path, dtype=getattr(torch, dtype), hidden_size=63)
@@ -193,6 +194,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Runner]:
     return load
 
 
+@pytest.mark.sample(0, always=["float32"])
 @pytest.mark.parametrize(("case", "dtype"), [("gemma2", "float32"), pytest.param("qwen3-moe", "bfloat16", marks=BF16)])
 def test_plain_torch_becomes_so(case: str, dtype: str, tmp_path: Path, plain: Callable[..., Runner]) -> None:
     directory = models.write_model(case, tmp_path, dtype=getattr(torch, dtype))

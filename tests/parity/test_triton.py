@@ -53,6 +53,7 @@ def answers(engine: Engine, prompts: list[list[int]], first: int) -> list[list[i
     return found
 
 
+@pytest.mark.sample(1, always=["qwen3-moe"])
 @pytest.mark.parametrize("case", CASES)
 def test_greedy_ids_equal_transformers(case: str, tmp_path: Path) -> None:
     """Chunks, decodes and prefills in one batch, and the second time a prefix hit; windows are passed."""

@@ -85,7 +85,7 @@ async def test_the_life_of_a_key(autojump_clock, file: Path):
         assert [(line["event"], line["key"], line["by"]) for line in changes] == [
             ("key_created", "app", "ops"), ("key_rotated", "app", "ops"), ("key_revoked", "app-2", "boss")]  # fmt: skip
         shown = str(logs) + repr(made) + keys_file(file).read_text() + msgspec.json.encode(keys.states()).decode()
-        assert not any(raw in shown or raw.rpartition("_")[2] in shown for raw in (made.key, replaced.key))
+        assert not any(raw[-20:] in shown for raw in (made.key, replaced.key))
         assert (replaced.made.id, replaced.made.models, replaced.replaces.expires_in_s) == ("app-2", ("small",), 86_400)
         assert {state.id: state.stored for state in keys.states()} == {"toml": False, "app": True}
 

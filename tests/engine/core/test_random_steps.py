@@ -220,6 +220,7 @@ def totals():
     return {"preemptions": 0, "hits": 0, "adapted": 0, "aborted": 0}
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("seed", range(10))
 def test_a_thousand_steps_change_nobodys_answer(seed, totals):
     made = Run(seed)

@@ -45,6 +45,7 @@ def rows_of(config: ModelConfig, dtype: torch.dtype, count: int) -> Tensor:
     return torch.randn(count, width).to(DEVICE, dtype)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "head_dim", "size", "window", "dtype", "options"),
     [
