@@ -93,12 +93,11 @@ class ResponseRenderer(EventRenderer):
         if delta.extras is not None:
             for annotation in annotations_of(delta):
                 self._annotate(annotation, parts)
-            self._output.end(delta)
         if delta.calls:
             for made in delta.calls:
                 self._close(parts, "completed")
                 self._call(self._output.call(made), parts)
-        if delta.finish_reason is not None:
+        if delta.finish_reason is not None or delta.extras is not None:
             self._output.end(delta)
 
     def _text_with_logprobs(self, delta: Delta, parts: list[bytes]) -> None:

@@ -48,14 +48,10 @@ class ExtraFieldsReader:
         self._labels: dict[str, Any] = {}
         """Those of the message so far."""
         self._messages: list[ExtraFields] = []
-        self._has_content = False
+        self.has_content = False
+        """There are new fragments of the message, not only what is said about it."""
         self._names: set[str] = set()
         """Fields of which there were fragments."""
-
-    @property
-    def has_content(self) -> bool:
-        """There are new fragments of the message, not only what is said about it."""
-        return self._has_content
 
     def take(self, event: Mapping[str, Any], size: int) -> bool:
         """Take in one event of `size` bytes. True: it has fragments of the message."""
@@ -102,7 +98,7 @@ class ExtraFieldsReader:
         if not (self._messages or body or choice or usage):
             return None
         extras = joined([ExtraFields(body, choice, usage=usage, size=self._new_bytes), *self._messages])
-        self._messages, self._new_bytes, self._has_content = [], 0, False
+        self._messages, self._new_bytes, self.has_content = [], 0, False
         return extras
 
     def _take_message(self, message: Any, *, is_whole: bool) -> None:
@@ -122,7 +118,7 @@ class ExtraFieldsReader:
             fields["content_parts"] = _bounded(others)
         if fields:
             self._labels.update({name: value for name, value in fields.items() if is_label(name, value)})
-            self._has_content = self._has_content or not all(is_label(name, value) for name, value in fields.items())
+            self.has_content = self.has_content or not all(is_label(name, value) for name, value in fields.items())
             self._names.update(fields)
             self._messages.append(ExtraFields(message=fields))
 

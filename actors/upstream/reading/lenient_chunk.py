@@ -47,14 +47,14 @@ class LenientReader:
             return None
         if not isinstance(value, dict) or is_too_deep(value):
             return None
-        self.event = _clean(value)
+        event = self.event = _clean(value)
         return Chunk(
             choices=self._choices(value.get("choices")),
             usage=value.get("usage"),
             x_groq=value.get("x_groq"),
             timings=value.get("timings"),
-            model=_clean(value.get("model")),
-            error=_clean(value.get("error")),
+            model=event.get("model"),
+            error=event.get("error"),
         )
 
     def _choices(self, given: Any) -> list[ChunkChoice] | None:

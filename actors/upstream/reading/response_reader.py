@@ -484,7 +484,7 @@ class ResponseReader:
 
 
 def _decoded(data: bytes) -> Mapping[str, Any]:
-    """Without fields: numbers that are ignored where nobody reads them, or too deep a nesting."""
+    """The fields of an event; none if it has numbers that no JSON reader takes, or is nested too deeply."""
     try:
         event = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -192,7 +192,7 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
         why = "'tool_call_id' is required in messages of the role tool, and not allowed in others."
         raise BadField(f"{where}.tool_call_id", why)
     if message.refusal and message.role != "assistant":
-        raise fault(f"{where}.refusal", f"is allowed in assistant messages only, not in {message.role} messages.")
+        raise _only_in_answers(f"{where}.refusal", message)
     reasoning, written = _reasoning(where, message)
     parts: tuple[ContentPart, ...] = ()
     content = message.content
@@ -211,12 +211,15 @@ def _message(index: int, message: MessageBody) -> ChatMessage:
     return ChatMessage(message.role, content, message.name, calls, message.tool_call_id, reasoning, written, parts)
 
 
+def _only_in_answers(name: str, message: MessageBody) -> BadField:
+    return fault(name, f"is allowed in assistant messages only, not in {message.role} messages.")
+
+
 def _extra_fields(where: str, message: MessageBody) -> Mapping[str, Any]:
     """What an earlier answer had beside its content. Raises `BadField`."""
     fields = {name: value for name, value in zip(ANSWERED, _answered(message), strict=True) if value}
     if message.role != "assistant":
-        name = next(iter(fields))
-        raise fault(f"{where}.{name}", f"is allowed in assistant messages only, not in {message.role} messages.")
+        raise _only_in_answers(f"{where}.{next(iter(fields))}", message)
     return fields
 
 
@@ -231,8 +234,7 @@ def _reasoning(where: str, message: MessageBody) -> tuple[str, Mapping[str, Any]
     if not written and not parts:
         return "", _NOTHING
     if message.role != "assistant":
-        name = f"{where}.{next(iter(written), 'content')}"
-        raise fault(name, f"is allowed in assistant messages only, not in {message.role} messages.")
+        raise _only_in_answers(f"{where}.{next(iter(written), 'content')}", message)
     reasoning = plain(next(iter(written.values()), ""))
     if parts:
         assert isinstance(message.content, list)
